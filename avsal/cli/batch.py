@@ -1,0 +1,55 @@
+"""`avsal batch`: whole folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from avsal.cli import options
+
+
+def batch(
+    folder: Annotated[Path, typer.Argument(help="Folder of videos and images, with subfolders.")],
+    output: options.Output,
+    glob: Annotated[
+        str | None, typer.Option("--glob", help='Which files, such as "*.mp4"; else every one.')
+    ] = None,
+    skip_existing: Annotated[
+        bool,
+        typer.Option("--skip-existing", help="Keep complete results made with the same settings."),
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON line a file on stdout.")
+    ] = False,
+    format: options.Format = "png",
+    scale: options.Scale = "frame",
+    size: options.Size = "video",
+    start: options.Start = None,
+    end: options.End = None,
+    stride: options.Stride = 1,
+    audio_context: options.AudioContext = 32,
+    model: options.Model = None,
+    weights: options.Weights = None,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    batch: options.Batch = None,
+    offline: options.Offline = False,
+    revision: options.Revision = None,
+) -> None:
+    """Predict every video and image of a folder; OUT mirrors its tree."""
+    from avsal.cli.console import note
+    from avsal.cli.run import Run, exit_code, print_summary
+    from avsal.jobs import plan_folder
+    from avsal.settings import MapSize, OutputSettings, PredictSettings
+
+    settings = PredictSettings(audio_context, stride, batch, start, end, MapSize.parse(size))
+    network = options.Network(model, weights, device, precision, offline, revision)
+    run = Run(network.load, settings, OutputSettings(format, scale), skip_existing, as_json)
+    plan = plan_folder(folder, output, glob)
+    if not plan:
+        note(f"{folder}: no videos or images found")
+    outcomes = run.files(plan)
+    print_summary(outcomes, folder)
+    raise typer.Exit(exit_code(outcomes))

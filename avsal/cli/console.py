@@ -1,0 +1,67 @@
+"""What a person sees on stderr: errors in one line, progress, notes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from avsal.errors import AvsalError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+debug = False  # set by --debug: errors come with their traceback
+
+
+def report_error(error: BaseException) -> int:
+    """Print an error as one line and return the exit code that belongs to it."""
+    if debug:
+        stderr.print_exception()
+    if isinstance(error, AvsalError):
+        stderr.print(f"[bold red]error:[/] {_plain(str(error))}")
+        return error.exit_code
+    text = " ".join(str(error).split())[:300]
+    stderr.print(
+        f"[bold red]error:[/] {_plain(f'{type(error).__name__}: {text}')} "
+        "(unexpected; --debug shows where)"
+    )
+    return 1
+
+
+def note(text: str) -> None:
+    """Print something worth knowing."""
+    stderr.print(f"[yellow]note:[/] {_plain(text)}")
+
+
+def _plain(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+@contextmanager
+def progress_bars() -> Iterator[Progress]:
+    """Progress with rate and remaining time; disappears where stderr is no terminal."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("ETA"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=stderr, disable=not stderr.is_terminal) as progress:
+        yield progress

@@ -1,0 +1,39 @@
+"""`avsal info`: what this machine has and what auto would choose."""
+
+from __future__ import annotations
+
+import platform
+
+
+def info() -> None:
+    """Show versions, device, precision that auto chooses, cache folder and weights present."""
+    import cv2
+    import numpy
+    import torch
+    from rich.console import Console
+    from rich.table import Table
+
+    from avsal import __version__, media, weights
+    from avsal.device import choose_device, choose_precision, device_label, precision_name
+    from avsal.spectrogram import torchaudio_module
+
+    device = choose_device("auto")
+    audio = torchaudio_module()
+    rows = {
+        "avsal": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchaudio": audio.__version__ if audio else "not loadable here; own resampler in its place",
+        "av": media.library_version(),
+        "opencv": cv2.__version__,
+        "numpy": numpy.__version__,
+        "device": f"{device} ({device_label(device)})",
+        "precision": precision_name(choose_precision("auto", device)),
+        "weights cache": str(weights.hub_cache()),
+        "imported weights": str(weights.user_folder()),
+        "weights present": ", ".join(weights.present()) or "none",
+    }
+    table = Table(show_header=False, box=None)
+    for name, value in rows.items():
+        table.add_row(name, value)
+    Console(soft_wrap=True).print(table)

@@ -1,0 +1,102 @@
+"""`avsal overlay`: the heatmap over the video, sound kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from avsal.cli import options
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from avsal.overlay import Map
+    from avsal.settings import PredictSettings
+
+LOOKS = "Looks"
+
+
+def overlay(
+    video: Annotated[Path, typer.Argument(help="Video or still image.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Video file; an image file for a still.")
+    ],
+    saliency: Annotated[
+        Path | None,
+        typer.Option("--saliency", help="Folder of maps from avsal predict; no network runs."),
+    ] = None,
+    colormap: Annotated[
+        str, typer.Option(help="inferno, jet, turbo, viridis, ...", rich_help_panel=LOOKS)
+    ] = "inferno",
+    alpha: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Opacity at the peak.", rich_help_panel=LOOKS),
+    ] = 0.7,
+    contours: Annotated[
+        bool,
+        typer.Option(
+            "--contours", help="Lines around 25, 50, 75 % of the gaze.", rich_help_panel=LOOKS
+        ),
+    ] = False,
+    side_by_side: Annotated[
+        bool, typer.Option("--side-by-side", help="Original to the left.", rich_help_panel=LOOKS)
+    ] = False,
+    crf: Annotated[
+        int,
+        typer.Option(min=0, max=51, help="H.264 quality; less is better.", rich_help_panel=LOOKS),
+    ] = 20,
+    start: options.Start = None,
+    end: options.End = None,
+    stride: options.Stride = 1,
+    audio_context: options.AudioContext = 32,
+    model: options.Model = None,
+    weights: options.Weights = None,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    batch: options.Batch = None,
+    offline: options.Offline = False,
+    revision: options.Revision = None,
+) -> None:
+    """Draw the predicted gaze over a video and keep its sound, times and duration."""
+    from avsal.cli.console import note, progress_bars
+    from avsal.jobs import check_source
+    from avsal.media import probe
+    from avsal.overlay import check_output, saved_maps, saved_stretch, write_overlay
+    from avsal.render import OverlayStyle
+    from avsal.settings import PredictSettings
+
+    style = OverlayStyle(colormap, alpha, contours, side_by_side)
+    settings = PredictSettings(audio_context, stride, batch, start, end)
+    network = options.Network(model, weights, device, precision, offline, revision)
+    check_source(video)
+    check_output(video, output)
+    frames = probe(video).frames
+    if saliency:
+        start, end = saved_stretch(saliency)
+    part = start is not None or end is not None
+    maps = saved_maps(saliency) if saliency else _predicted(network, video, settings)
+    with progress_bars() as progress:
+        task = progress.add_task(video.name, total=frames)
+        notes = write_overlay(
+            video,
+            output,
+            maps,
+            style,
+            crf,
+            start,
+            part,
+            lambda done: progress.update(task, completed=done),
+        )
+    for text in notes:
+        note(text)
+    typer.echo(output)
+
+
+def _predicted(
+    network: options.Network, video: Path, settings: PredictSettings
+) -> Iterator[Map]:
+    from avsal.overlay import predicted_maps
+
+    return predicted_maps(network.load().predict(video, settings))

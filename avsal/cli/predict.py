@@ -1,0 +1,40 @@
+"""`avsal predict`: a saliency map for every frame."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from avsal.cli import options
+
+
+def predict(
+    videos: Annotated[list[Path], typer.Argument(help="Videos or still images.")],
+    output: options.Output = Path("saliency"),
+    format: options.Format = "png",
+    scale: options.Scale = "frame",
+    size: options.Size = "video",
+    start: options.Start = None,
+    end: options.End = None,
+    stride: options.Stride = 1,
+    audio_context: options.AudioContext = 32,
+    model: options.Model = None,
+    weights: options.Weights = None,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    batch: options.Batch = None,
+    offline: options.Offline = False,
+    revision: options.Revision = None,
+) -> None:
+    """Write a saliency map for every frame: OUT/<stem>/<frame>.png and saliency.json."""
+    from avsal.cli.run import Run, exit_code
+    from avsal.jobs import plan_files, refuse_folders
+    from avsal.settings import MapSize, OutputSettings, PredictSettings
+
+    refuse_folders(videos)
+    settings = PredictSettings(audio_context, stride, batch, start, end, MapSize.parse(size))
+    network = options.Network(model, weights, device, precision, offline, revision)
+    run = Run(network.load, settings, OutputSettings(format, scale))
+    raise typer.Exit(exit_code(run.files(plan_files(videos, output))))

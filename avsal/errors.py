@@ -1,0 +1,27 @@
+"""Errors that a person can act on: one line that names the file, the cause and the remedy."""
+
+from __future__ import annotations
+
+
+class AvsalError(Exception):
+    """Base of every error that avsal raises on purpose; its text is one complete line."""
+
+    exit_code = 1
+
+
+class UsageError(AvsalError):
+    """The request itself cannot be carried out, whatever the files hold."""
+
+    exit_code = 2
+
+
+class MediaError(AvsalError):
+    """A media file cannot be read or written."""
+
+
+class WeightsError(AvsalError):
+    """Weights are missing, damaged or of another network."""
+
+
+class DataError(AvsalError):
+    """A data set for training or evaluation is incomplete or malformed."""

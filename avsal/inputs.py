@@ -1,0 +1,181 @@
+"""Frames and sound of a video to the network's inputs, one window at a time, in constant memory."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Protocol
+
+import numpy as np
+import torch
+from PIL import Image
+
+from avsal.saliency import FrameTag
+from avsal.settings import PredictSettings, exact_seconds
+from avsal.spectrogram import SAMPLE_RATE, log_spectrogram
+from avsal.windows import PAST_FRAMES, Window, audio_span, latest_frame, latest_time, window_for
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)  # RGB, of pixels scaled to 0..1
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class Frame(Protocol):
+    """A decoded frame, as `avsal.media.VideoFrame` is one."""
+
+    @property
+    def index(self) -> int: ...
+    @property
+    def pts(self) -> Fraction: ...
+    @property
+    def duration(self) -> Fraction: ...
+    @property
+    def image(self) -> np.ndarray: ...
+
+
+class AudioSource(Protocol):
+    """16 kHz mono sound, sample 0 at the time of the first frame; see `avsal.media.AudioReader`."""
+
+    def read(self, start: int, end: int) -> np.ndarray: ...
+    def release(self, before: int) -> None: ...
+
+
+@dataclass(frozen=True)
+class WindowInput:
+    """Everything that one forward pass needs.
+
+    Attributes:
+        window: which frames, in which order.
+        tag: the frame that is predicted.
+        skipped: the frames since the previous window, to be interpolated (stride over 1).
+        spectrogram: (1, 257, 111) float32.
+        new_frames: pixels of the frames that no earlier window had, by index; uint8 (3, h, w).
+    """
+
+    window: Window
+    tag: FrameTag
+    skipped: tuple[FrameTag, ...]
+    spectrogram: torch.Tensor
+    new_frames: dict[int, torch.Tensor]
+
+
+def resize_frame(image: np.ndarray, size: tuple[int, int]) -> torch.Tensor:
+    """Resize as the network was trained: bilinear with antialiasing, aspect ratio not kept.
+
+    Pillow does it, because the published transform is Pillow's and other libraries round
+    differently by a level here and there.
+
+    Args:
+        image: uint8 (H, W, 3) RGB.
+        size: (height, width).
+
+    Returns:
+        uint8 (3, height, width).
+    """
+    height, width = size
+    resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
+    return torch.from_numpy(np.array(resized)).permute(2, 0, 1)
+
+
+def normalise(frames: torch.Tensor) -> torch.Tensor:
+    """Pixels 0..255 to the network's range, uint8 (N, 3, h, w) -> float32 of the same shape."""
+    mean = torch.tensor(IMAGENET_MEAN, device=frames.device).view(3, 1, 1)
+    std = torch.tensor(IMAGENET_STD, device=frames.device).view(3, 1, 1)
+    return (frames.float() / 255 - mean) / std
+
+
+@dataclass
+class WindowFeed:
+    """Collects frames until a window is complete, gives it out and forgets what no one needs.
+
+    Attributes:
+        settings: stride, audio context, start and end.
+        size: (height, width) of the network's input.
+        audio: the sound, None for a video without.
+        origin: container time of the video's first frame, seconds.
+    """
+
+    settings: PredictSettings
+    size: tuple[int, int]
+    audio: AudioSource | None
+    origin: Fraction
+    _tags: dict[int, FrameTag] = field(default_factory=dict)
+    _pixels: dict[int, torch.Tensor] = field(default_factory=dict)
+    _target: int | None = None  # the next frame to predict
+    _done: int = -1  # the last frame that was given out, as target or as skipped
+    _latest: int = -1
+    _last: int | None = None  # the video's last frame, once it is known
+    _final: int | None = None  # the last frame to predict, once it is known
+
+    def windows(self, frames: Iterable[Frame]) -> Generator[WindowInput, None, None]:
+        """Yield the windows of all frames from `start` to `end`, every `stride` and the last."""
+        for frame in frames:
+            self._take(frame)
+            yield from self._ready()
+            if self._final is not None and self._done >= self._final:
+                return
+        self._last = self._latest
+        if self._final is None:
+            self._final = self._latest
+        yield from self._ready()
+
+    def _take(self, frame: Frame) -> None:
+        time = frame.pts - self.origin
+        height, width = frame.image.shape[:2]
+        tag = FrameTag(frame.index, frame.pts, time, frame.duration, width, height)
+        self._tags[frame.index] = tag
+        self._pixels[frame.index] = resize_frame(frame.image, self.size)
+        self._latest = frame.index
+        if self._target is None and time >= exact_seconds(self.settings.start or 0):
+            self._target = frame.index
+            self._done = frame.index - 1
+        end = self.settings.end
+        if end is not None and time >= exact_seconds(end) and self._final is None:
+            self._final = frame.index - 1
+
+    def _ready(self) -> Iterator[WindowInput]:
+        while self._target is not None:
+            if self._final is not None:
+                if self._done >= self._final:
+                    return
+                self._target = min(self._target, self._final)
+            if self._last is None and self._latest < self._wanted(self._target):
+                return
+            yield self._give(self._target)
+            self._target += self.settings.stride
+
+    def _wanted(self, target: int) -> int:
+        """The latest frame that must be known before the window of `target` can be made."""
+        wanted = latest_frame(target)
+        if self.audio is not None:
+            wanted = max(wanted, latest_time(target, self.settings.audio_context))
+        return wanted
+
+    def _give(self, target: int) -> WindowInput:
+        window = window_for(target, self._last)
+        skipped = tuple(self._tags[i] for i in range(self._done + 1, target))
+        new = {i: self._pixels.pop(i) for i in sorted(set(window.frames)) if i in self._pixels}
+        result = WindowInput(window, self._tags[target], skipped, self._spectrogram(window), new)
+        self._done = target
+        self._forget(target + 1 - PAST_FRAMES)
+        return result
+
+    def _spectrogram(self, window: Window) -> torch.Tensor:
+        if self.audio is None:
+            return log_spectrogram(np.zeros(0, np.float32))
+        start, end = audio_span(window, self.settings.audio_context, self._time)
+        return log_spectrogram(self.audio.read(start, end), window.reverse)
+
+    def _time(self, index: int) -> Fraction:
+        """Time of a frame; behind the last one, time goes on at its pace."""
+        tag = self._tags.get(min(index, self._latest))
+        if tag is None:
+            raise ValueError(f"the time of frame {index} is no longer known")
+        return tag.time + (index - tag.index) * tag.duration
+
+    def _forget(self, before: int) -> None:
+        """Drop the frames that lie too early for every window to come."""
+        self._tags = {i: tag for i, tag in self._tags.items() if i >= before}
+        self._pixels = {i: pixels for i, pixels in self._pixels.items() if i >= before}
+        if self.audio is not None and before in self._tags:
+            self.audio.release(round(self._tags[before].time * SAMPLE_RATE))

@@ -1,0 +1,19 @@
+"""What comes in and goes out as media files. The only part of avsal that imports PyAV."""
+
+from __future__ import annotations
+
+from avsal.media.audio import AudioReader
+from avsal.media.info import VideoInfo, library_version
+from avsal.media.video import VideoFrame, VideoReader, probe
+from avsal.media.writer import VideoWriter, container_format
+
+__all__ = [
+    "AudioReader",
+    "VideoFrame",
+    "VideoInfo",
+    "VideoReader",
+    "VideoWriter",
+    "container_format",
+    "library_version",
+    "probe",
+]

@@ -1,0 +1,85 @@
+"""The time of every frame on the container's clock, also where a file stores none."""
+
+from __future__ import annotations
+
+from collections import deque
+from fractions import Fraction
+
+# Formats that number packets and store no presentation times; what FFmpeg derives for them is
+# out of order where there are B-frames (PyAV issue 493).
+COUNTING_FORMATS = frozenset({"avi"})
+
+# A clock that started again, as in joined transport streams, steps back; or far ahead, as FFmpeg
+# takes a step back of a minute for the wrap of MPEG's clock, which happens every 26.5 hours.
+STEP_BACK = Fraction(1)  # seconds
+STEP_AHEAD = Fraction(12 * 3600)  # seconds
+
+
+def restarts(step: Fraction) -> bool:
+    """Tell whether a step between the expected and the stored time is a clock's new start."""
+    return not -STEP_BACK <= step <= STEP_AHEAD
+
+
+class FrameClock:
+    """Turn stored times, in presentation order, into strictly increasing exact seconds.
+
+    Args:
+        time_base: the stream's unit of time, in seconds.
+        step: nominal time between frames, in seconds; stands in for missing times.
+        counting: times come from the packets in file order (`sent`), not from the frames.
+
+    Attributes:
+        synthesised: at least one time was missing and follows from the frame rate.
+        restarted: the stored clock started again and was continued.
+    """
+
+    def __init__(self, time_base: Fraction, step: Fraction, counting: bool = False) -> None:
+        self.step = step
+        self.synthesised = False
+        self.restarted = False
+        self._time_base = time_base
+        self._counting = counting
+        self._sent: deque[int] = deque()
+        self._stored: int | None = None
+        self._previous: Fraction | None = None
+        self._shift = Fraction(0)
+
+    @property
+    def unit(self) -> Fraction:
+        """The unit of the times that were given, in seconds."""
+        return self.step if self.synthesised else self._time_base
+
+    def sent(self, dts: int | None) -> None:
+        """Note the time of a packet that goes to the decoder."""
+        if self._counting and dts is not None:
+            self._sent.append(dts)
+
+    def lost(self) -> None:
+        """Note that the packet sent last gives no frame."""
+        if self._sent:
+            self._sent.pop()
+
+    def time(self, pts: int | None) -> Fraction:
+        """Return the time of the next frame in presentation order, in seconds."""
+        if self._counting:
+            pts = self._sent.popleft() if self._sent else None
+        frozen = pts is not None and pts == self._stored
+        self._stored = pts
+        if pts is None or frozen:
+            self._previous = self._next()
+            self.synthesised = True
+        else:
+            self._previous = self._ordered(pts * self._time_base + self._shift)
+        return self._previous
+
+    def _next(self) -> Fraction:
+        return Fraction(0) if self._previous is None else self._previous + self.step
+
+    def _ordered(self, time: Fraction) -> Fraction:
+        if self._previous is None:
+            return time
+        if restarts(time - self._previous):
+            self.restarted = True
+            self._shift += self._next() - time
+            return self._next()
+        return max(time, self._previous + self._time_base)

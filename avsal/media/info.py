@@ -1,0 +1,108 @@
+"""What is known about a video before it is read through."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import av
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
+
+_FALLBACK_RATE = Fraction(25)  # frames a second, FFmpeg's own where a file tells nothing
+_MAX_RATE = 1000  # above this a rate is a broken header, not a frame rate
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """A video's properties; sizes are those of the first decoded frame, not of the header.
+
+    Attributes:
+        path: the file.
+        width, height: display size in pixels after rotation; a sample aspect ratio is not applied.
+        rate: nominal frames a second; None where the file tells none, and for a still image.
+        duration: seconds, None where unknown, and for a still image.
+        frames: estimate of the number of frames, None where unknown.
+        rotation: clockwise turn that was applied for display, degrees.
+        has_audio: there is sound that can be decoded.
+        is_image: a still image; it has exactly one frame.
+        codec: FFmpeg's name of the video codec, as "h264".
+        time_base: unit of the frames' times, seconds; every pts is a multiple of it.
+        sample_aspect: width to height of a displayed pixel.
+    """
+
+    path: Path
+    width: int
+    height: int
+    rate: Fraction | None
+    duration: Fraction | None
+    frames: int | None
+    rotation: int
+    has_audio: bool
+    is_image: bool
+    codec: str
+    time_base: Fraction
+    sample_aspect: Fraction
+
+
+def library_version() -> str:
+    """Return the version of PyAV."""
+    return av.__version__
+
+
+def is_image(container: InputContainer) -> bool:
+    """Tell whether a container is a still image (FFmpeg's image demuxers)."""
+    return container.format.name.endswith("_pipe") or container.format.name == "image2"
+
+
+def nominal_rate(stream: VideoStream) -> Fraction | None:
+    """Return the stream's frame rate, or None where it tells none that makes sense."""
+    for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate):
+        if rate and 0 < rate <= _MAX_RATE:
+            return Fraction(rate)
+    return None
+
+
+def frame_step(stream: VideoStream) -> Fraction:
+    """Return the nominal time between frames in seconds."""
+    return 1 / (nominal_rate(stream) or _FALLBACK_RATE)
+
+
+def stream_end(stream: VideoStream) -> Fraction | None:
+    """Return the container time at which the video ends by its header, None where untold."""
+    if stream.duration and stream.time_base:
+        return ((stream.start_time or 0) + stream.duration) * Fraction(stream.time_base)
+    return _tagged_duration(stream)  # FFmpeg stores the end there, mkvmerge the length
+
+
+def stream_duration(stream: VideoStream) -> Fraction | None:
+    """Return the video stream's own duration in seconds, None where its header has none."""
+    if stream.duration and stream.time_base:
+        return stream.duration * Fraction(stream.time_base)
+    return _tagged_duration(stream)
+
+
+def _tagged_duration(stream: VideoStream) -> Fraction | None:
+    tag = stream.metadata.get("DURATION", "")  # Matroska: "00:00:30.000000000"
+    try:
+        hours, minutes, seconds = tag.split(":")
+        return int(hours) * 3600 + int(minutes) * 60 + Fraction(seconds)
+    except ValueError:
+        return None
+
+
+def container_duration(container: InputContainer) -> Fraction | None:
+    """Return the duration of the longest stream in seconds, None where unknown."""
+    return Fraction(container.duration, av.time_base) if container.duration else None
+
+
+def frame_count(stream: VideoStream, duration: Fraction | None) -> int | None:
+    """Return the header's number of frames, else the one that rate and duration give."""
+    if stream.frames > 0:
+        return stream.frames
+    rate = nominal_rate(stream)
+    return round(duration * rate) if duration and rate else None

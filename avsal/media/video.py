@@ -1,0 +1,342 @@
+"""Streaming frames of any video, upright, in RGB and with exact times."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from av.error import FFmpegError
+
+from avsal.errors import MediaError
+from avsal.media import exif, info
+from avsal.media.clock import COUNTING_FORMATS, FrameClock
+from avsal.media.container import SEEKABLE_FORMATS, choose_audio, choose_video, open_input
+from avsal.media.decoding import Decoder, count_frames
+from avsal.media.deinterlace import Deinterlacer
+from avsal.media.info import VideoInfo
+from avsal.media.pixels import (
+    Matrix,
+    RgbConverter,
+    display_matrix,
+    is_hdr,
+    rotation_of,
+    swaps_sides,
+)
+
+if TYPE_CHECKING:
+    import os
+
+    from av.video.frame import VideoFrame as Decoded
+
+# Codecs of which one packet is one frame, so that counting packets gives a frame's index.
+_COUNTABLE_CODECS = frozenset({"h264", "hevc", "vp9", "av1", "mjpeg", "prores", "ffv1"})
+_SEEK_FROM = Fraction(5)  # seconds; decoding a shorter way costs less than a seek
+_SEEK_MARGIN = Fraction(1)  # seconds before the first wanted frame, for B-frames
+_END_TOLERANCE = Fraction(1, 2)  # seconds that a video may lack against its header
+
+
+@dataclass(frozen=True)
+class VideoFrame:
+    """One frame as displayed.
+
+    Attributes:
+        index: place in the whole video, from 0, in order of presentation.
+        pts: presentation time on the container's clock, seconds, exact.
+        duration: seconds until the next frame.
+        image: uint8 (H, W, 3) RGB, upright; the size may change from frame to frame.
+    """
+
+    index: int
+    pts: Fraction
+    duration: Fraction
+    image: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Slot:
+    """A decoded frame on its way; the frame may still be replaced by a deinterlaced one."""
+
+    index: int
+    time: Fraction
+    nominal: Fraction
+    matrix: Matrix
+    frame: Decoded
+
+
+class VideoReader:
+    """Reads the frames of a video once, from first to last, in constant memory.
+
+    Use it in a `with` statement, or call `close`; leaving early is fine.
+
+    Args:
+        path: anything FFmpeg decodes: a video, an animation or a still image.
+        start: skip frames before this time, seconds since the first frame.
+        end: stop at the first frame at or after this time, seconds since the first frame.
+        lead: how many frames before `start` to give nevertheless (a window's past).
+
+    Attributes:
+        info: what the headers and the first frame tell.
+        origin: container time of the video's first frame, seconds.
+
+    Raises:
+        MediaError: the file cannot be opened or none of its frames can be decoded.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        start: float | None = None,
+        end: float | None = None,
+        lead: int = 0,
+    ) -> None:
+        self.path = Path(path)
+        # As written: 0.2 means 1/5 and not the nearest binary number, which is above it.
+        self._start = Fraction(str(start or 0))
+        self._end = None if end is None else Fraction(str(end))
+        self._lead = lead
+        self._notes: list[str] = []
+        self._convert = RgbConverter()
+        self._frames: Generator[VideoFrame, None, None] | None = None
+        self._stream: Any = None
+        self._open()
+
+    @property
+    def skipped(self) -> int:
+        """Number of damaged packets so far."""
+        return self._decoder.skipped
+
+    @property
+    def warnings(self) -> list[str]:
+        """One line for each thing that a person should know, complete after the last frame."""
+        notes = list(self._notes)
+        if self._clock.synthesised:
+            notes.append(
+                f"{self.path}: frame times are missing and follow from the rate of "
+                f"{float(1 / self._clock.step):g} frames a second"
+            )
+        if self._clock.restarted:
+            notes.append(f"{self.path}: the clock starts again on the way; times were continued")
+        if self.skipped:
+            notes.append(f"{self.path}: {self.skipped} damaged packets were skipped")
+        return notes
+
+    def __enter__(self) -> VideoReader:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[VideoFrame]:
+        """Give the frames; a second call goes on where the first one stopped."""
+        if self._frames is None:
+            self._frames = self._read()
+        return self._frames
+
+    def close(self) -> None:
+        """Free the decoder and the file; may be called again."""
+        if self._frames is not None:
+            self._frames.close()
+        self._slots.close()
+        self._container.close()
+        self._decoder.close()
+        self._convert.close()
+        self._stream = None  # the last reference: ends the codec's threads
+
+    def _open(self) -> None:
+        self._container = open_input(self.path)
+        try:
+            self._stream = choose_video(self._container, self.path)
+            self._stream.thread_type = "AUTO"
+            self._codec = self._stream.codec_context.codec.canonical_name
+            self._time_base = Fraction(self._stream.time_base or 1)
+            self._decoder = Decoder(self.path, self._container, self._stream)
+            self._slots = self._decode()
+            first = next(self._slots, None)
+            if first is None:
+                raise MediaError(f"{self.path}: no frame can be decoded; get the file again")
+            self._first = first
+            self.origin = first.time
+            self._notes = self._remarks(first)
+            self.info = self._describe(first)
+        except BaseException:
+            self._container.close()
+            raise
+
+    def _describe(self, first: _Slot) -> VideoInfo:
+        still = info.is_image(self._container)
+        stream, frame = self._stream, first.frame
+        width, height = frame.width, frame.height
+        aspect = Fraction(stream.sample_aspect_ratio or 1)
+        if swaps_sides(first.matrix):
+            width, height, aspect = height, width, 1 / aspect
+        duration = info.stream_duration(stream) or info.container_duration(self._container)
+        duration = None if still else duration
+        return VideoInfo(
+            path=self.path,
+            width=width,
+            height=height,
+            rate=None if still else info.nominal_rate(stream),
+            duration=duration,
+            frames=1 if still else info.frame_count(stream, duration),
+            rotation=rotation_of(first.matrix),
+            has_audio=not still and choose_audio(self._container) is not None,
+            is_image=still,
+            codec=self._codec,
+            time_base=self._clock.unit,
+            sample_aspect=aspect,
+        )
+
+    def _decode(self) -> Generator[_Slot, None, None]:
+        """Frames from where the container stands, numbered from 0."""
+        still = info.is_image(self._container)
+        counting = self._container.format.name in COUNTING_FORMATS
+        self._clock = FrameClock(self._time_base, info.frame_step(self._stream), counting)
+        index, orientation = 0, None
+        for packet in self._decoder.packets():
+            skipped = self._decoder.skipped
+            if packet.size:
+                self._clock.sent(packet.dts)
+                if still and self._codec == "mjpeg":
+                    orientation = exif.MATRICES[exif.orientation(bytes(packet))]
+            for frame in self._decoder.decode(packet):
+                yield self._slot(index, frame, orientation)
+                index += 1
+                if still:  # further pictures in the file are previews or other views
+                    return
+            if self._decoder.skipped > skipped:
+                self._clock.lost()
+        for frame in self._decoder.decode(None) if self._decoder.broken_off else ():
+            yield self._slot(index, frame, orientation)
+            index += 1
+
+    def _slot(self, index: int, frame: Decoded, orientation: Matrix | None) -> _Slot:
+        nominal = frame.duration * self._time_base if frame.duration else self._clock.step
+        matrix = orientation or display_matrix(frame)
+        return _Slot(index, self._clock.time(frame.pts), nominal, matrix, frame)
+
+    def _read(self) -> Generator[VideoFrame, None, None]:
+        end = None if self._end is None else self.origin + self._end
+        held: _Slot | None = None
+        for slot in _deinterlaced(self._wanted()):
+            if held is not None:  # its duration is known now
+                yield self._finished(held, slot.time - held.time)
+                held = None
+            if end is not None and slot.time >= end:
+                return
+            held = slot
+        if held is not None:
+            yield self._finished(held, held.nominal)
+            self._check_end(held.time + held.nominal)
+
+    def _finished(self, slot: _Slot, duration: Fraction) -> VideoFrame:
+        image = self._convert(slot.frame, slot.matrix)
+        return VideoFrame(slot.index, slot.time, duration, image)
+
+    def _wanted(self) -> Iterator[_Slot]:
+        """From `lead` frames before `start` on; exact indices in any case."""
+        if self._start <= 0:
+            return chain([self._first], self._slots)
+        target = self.origin + self._start
+        if self._start < _SEEK_FROM or not self._countable():
+            return _from_time(target, self._lead, chain([self._first], self._slots))
+        sought = self._sought(target)
+        if sought is None:
+            self._container.close()
+            self._open()
+            sought = _from_time(target, self._lead, chain([self._first], self._slots))
+        return sought
+
+    def _countable(self) -> bool:
+        """A frame's index can be had by counting packets, without decoding."""
+        return (
+            self._container.format.name in SEEKABLE_FORMATS
+            and self._codec in _COUNTABLE_CODECS
+            and not self._first.frame.interlaced_frame  # a packet may be half a frame
+            and not self._clock.synthesised
+        )
+
+    def _sought(self, target: Fraction) -> Iterator[_Slot] | None:
+        """Seek, then decode up to the target; None where the seek went astray."""
+        way = _SEEK_MARGIN + self._lead * self._clock.step
+        self._slots.close()
+        try:
+            self._container.seek(int((target - way) / self._time_base), stream=self._stream)
+        except FFmpegError:
+            return None
+        self._slots = self._decode()
+        reached = list(_up_to(target, self._lead, self._slots))
+        if not reached or reached[-1].time < target:
+            return None
+        first = reached[-1]
+        index = count_frames(self.path, self._stream.index, self.origin, first.time)
+        if len(reached) - 1 < min(self._lead, index):
+            return None
+        return (
+            replace(slot, index=slot.index + index - first.index)
+            for slot in chain(reached, self._slots)
+        )
+
+    def _remarks(self, first: _Slot) -> list[str]:
+        notes = []
+        if is_hdr(first.frame):
+            notes.append(f"{self.path}: HDR colours are used as they are, without tone mapping")
+        if rotation_of(first.matrix) % 90:
+            notes.append(f"{self.path}: turned by the nearest quarter turn, not by its odd angle")
+        return notes
+
+    def _check_end(self, end: Fraction) -> None:
+        expected = info.stream_end(self._stream)
+        if self._decoder.broken_off or (expected and end < expected - _END_TOLERANCE):
+            of = f" of {float(expected - self.origin):.1f}" if expected else ""
+            self._notes.append(
+                f"{self.path}: ends after {float(end - self.origin):.1f}{of} s; it seems cut off"
+            )
+
+
+def probe(path: str | os.PathLike[str]) -> VideoInfo:
+    """Open a video, decode its first frame and return what is known about it.
+
+    Raises:
+        MediaError: see `VideoReader`.
+    """
+    with VideoReader(path) as reader:
+        return reader.info
+
+
+def _up_to(target: Fraction, lead: int, slots: Iterable[_Slot]) -> Iterator[_Slot]:
+    """The first slot at or after the target, preceded by up to `lead` slots."""
+    past: deque[_Slot] = deque(maxlen=lead)
+    for slot in slots:
+        if slot.time >= target:
+            yield from past
+            yield slot
+            return
+        past.append(slot)
+
+
+def _from_time(target: Fraction, lead: int, slots: Iterator[_Slot]) -> Iterator[_Slot]:
+    yield from _up_to(target, lead, slots)
+    yield from slots
+
+
+def _deinterlaced(slots: Iterable[_Slot]) -> Iterator[_Slot]:
+    deinterlacer = Deinterlacer()
+    waiting: deque[_Slot] = deque()
+    for slot in slots:
+        waiting.append(slot)
+        for frame in deinterlacer.push(slot.frame):
+            yield replace(waiting.popleft(), frame=frame)
+    for frame in deinterlacer.flush():
+        yield replace(waiting.popleft(), frame=frame)

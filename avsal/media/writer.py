@@ -1,0 +1,271 @@
+"""Writing a video: H.264 at the source's own times, with its sound, and never half a file."""
+
+from __future__ import annotations
+
+import math
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import av
+import numpy as np
+from av.error import FFmpegError
+from av.video.reformatter import Colorspace, VideoReformatter
+
+from avsal.errors import AvsalError, MediaError, UsageError
+from avsal.media.encoders import MAX_CLOCK, Encoder, choose_encoder
+from avsal.media.sound import Sound
+
+if TYPE_CHECKING:
+    from av.container import OutputContainer
+
+# FFmpeg's muxer by file suffix: those that keep arbitrary frame times and hold H.264.
+CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
+
+_CLOCK = 90_000  # ticks a second where the caller names no time base, as in MPEG systems
+_LATE_START = 10  # seconds; a later start is a broadcast clock, not silence before the picture
+_BT709 = 1  # ITU-T H.273 code of matrix, primaries and transfer
+_LIMITED_RANGE = 1  # AVCOL_RANGE_MPEG
+
+
+def container_format(path: Path) -> str:
+    """Return the name of FFmpeg's muxer for an output file.
+
+    Raises:
+        UsageError: videos cannot be written with this suffix.
+    """
+    try:
+        return CONTAINERS[path.suffix.lower()]
+    except KeyError:
+        known = ", ".join(CONTAINERS)
+        raise UsageError(
+            f"{path}: a video cannot be written with this suffix; use one of {known}"
+        ) from None
+
+
+class VideoWriter:
+    """Writes RGB or gray pictures as H.264 with explicit times.
+
+    The file appears under its name only when `close` succeeds; until then it lies beside it as
+    `.<name>.partial-<random>.<suffix>`. Leaving a `with` block by an exception removes it.
+
+    Args:
+        path: the file; its suffix (.mp4, .m4v, .mov, .mkv) chooses the container.
+        width, height: picture size in pixels; an odd side is padded by one pixel, as 4:2:0
+            colour needs even ones.
+        crf: quality of H.264, 0 (lossless) to 51.
+        audio_from: keep the sound of this file, whose clock the frame times are on.
+        trim: the frames are a part of the source: the clock starts at the first of them and the
+            sound is cut to them. Otherwise times are kept and the sound is kept whole.
+        time_base: unit of the frame times in seconds, so that they are stored exactly.
+        sample_aspect: width to height of a displayed pixel.
+
+    Attributes:
+        padded: an odd side was padded.
+        codec: name of the encoder, known after the first frame.
+        warnings: one line for each thing that a person should know.
+
+    Raises:
+        UsageError: unknown suffix.
+        MediaError: the folder cannot be written to, or the sound's file cannot be read.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        width: int,
+        height: int,
+        *,
+        crf: int = 20,
+        audio_from: str | os.PathLike[str] | None = None,
+        trim: bool = False,
+        time_base: Fraction | None = None,
+        sample_aspect: Fraction = Fraction(1),
+    ) -> None:
+        self.path = Path(path)
+        self.width, self.height = width, height
+        self.padded = bool(width % 2 or height % 2)
+        self.codec: str | None = None
+        self._notes: list[str] = []
+        if self.padded:
+            self._notes.append(f"{self.path}: padded to an even size, which H.264 needs")
+        self._kind = container_format(self.path)
+        self._crf, self._trim, self._aspect = crf, trim, sample_aspect
+        self._wanted_time_base = time_base
+        self._reformatter = VideoReformatter()
+        self._container: OutputContainer | None = None
+        self._durations: dict[int, int] = {}  # ticks, by time, of frames inside the encoder
+        self._last: int | None = None
+        self._end = Fraction(0)
+        self._sound = Sound(Path(audio_from)) if audio_from is not None else None
+        self._aside = self.path.with_name(
+            f".{self.path.name}.partial-{secrets.token_hex(4)}{self.path.suffix}"
+        )
+        with self._writing():
+            self._aside.open("xb").close()  # finds out now whether the folder can be written to
+
+    @property
+    def warnings(self) -> list[str]:
+        """One line for each thing that a person should know, complete after `close`."""
+        return [*self._notes, *(self._sound.warnings if self._sound else [])]
+
+    def __enter__(self) -> VideoWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self.close()
+        else:
+            self.abandon()
+
+    def write(self, image: np.ndarray, pts: Fraction, duration: Fraction) -> None:
+        """Add a frame.
+
+        Args:
+            image: uint8 (height, width, 3) RGB or (height, width) gray.
+            pts: time on the source's clock in seconds, later than that of the frame before.
+            duration: how long it is shown, seconds.
+
+        Raises:
+            ValueError: the picture has another size.
+            MediaError: the disk is full, or the encoder fails.
+        """
+        if image.shape[:2] != (self.height, self.width):
+            raise ValueError(f"a picture of {image.shape} in a {self.width}x{self.height} video")
+        with self._writing():
+            if self._container is None:
+                self._begin(Fraction(pts), Fraction(duration))
+            time = Fraction(pts) - self._origin
+            tick = round(time / self._time_base)
+            if self._last is not None:
+                tick = max(tick, self._last + 1)
+            self._last, self._end = tick, time + duration
+            self._durations[tick] = max(1, round(duration / self._time_base))
+            frame = self._encodable(image)
+            frame.pts, frame.time_base = tick, self._time_base
+            self._mux(self._video.encode(frame))
+
+    def close(self) -> None:
+        """Finish the file and give it its name; may be called again.
+
+        Raises:
+            MediaError: no frame was written, or the disk is full.
+        """
+        if not self._aside.exists():
+            return
+        with self._writing():
+            if self._container is None:
+                raise MediaError(f"{self.path}: no frame to write")
+            self._mux(self._video.encode(None))
+            if self._sound is not None:
+                self._sound.mux_until(self._end if self._trim else None)
+                self._sound.close()
+            self._container.close()
+            self._aside.replace(self.path)
+
+    def abandon(self) -> None:
+        """Throw the unfinished file away; harmless after `close`."""
+        if self._sound is not None:
+            self._sound.close()
+        if self._container is not None:
+            with suppress(FFmpegError, OSError, ValueError):
+                self._container.close()
+        with suppress(OSError):
+            self._aside.unlink(missing_ok=True)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Whatever goes wrong inside leaves nothing behind and is told in one line."""
+        try:
+            yield
+        except (FFmpegError, OSError) as error:
+            self.abandon()
+            raise MediaError(
+                f"{self.path}: cannot be written ({error.strerror}); free some space there or "
+                "choose another place"
+            ) from error
+        except AvsalError:
+            self.abandon()
+            raise
+
+    def _begin(self, pts: Fraction, duration: Fraction) -> None:
+        encoder = choose_encoder(self._crf)
+        if encoder.note:
+            self._notes.append(f"{self.path}: {encoder.note}")
+        self.codec = encoder.name
+        self._origin = self._choose_origin(pts)
+        self._time_base = self._choose_time_base(pts, duration, encoder)
+        self._container = av.open(
+            f"file:{self._aside}", "w", format=self._kind, container_options=self._muxing()
+        )
+        self._video = self._add_video(encoder, 1 / duration if duration > 0 else Fraction(25))
+        if self._sound is not None:
+            self._sound.attach(self._container, self._kind, self._origin)
+
+    def _muxing(self) -> dict[str, str]:
+        if self._kind == "matroska":
+            return {}
+        # A stream's late start is stored in ticks of the movie's clock: it has to fit both streams.
+        sound_rate = self._sound.rate if self._sound is not None else 1
+        clock = math.lcm(self._time_base.denominator, sound_rate)
+        clock = clock if clock <= MAX_CLOCK else _CLOCK
+        return {"movflags": "+faststart", "movie_timescale": str(clock)}
+
+    def _choose_origin(self, pts: Fraction) -> Fraction:
+        if self._trim:
+            return pts
+        start = min(pts, self._sound.start) if self._sound and self._sound.exists else pts
+        return Fraction(0) if 0 <= start < _LATE_START else start
+
+    def _choose_time_base(self, pts: Fraction, duration: Fraction, encoder: Encoder) -> Fraction:
+        unit = self._wanted_time_base
+        if unit is None:
+            unit = Fraction(1, math.lcm(_CLOCK, pts.denominator, duration.denominator))
+        return unit if unit.denominator <= encoder.max_clock else Fraction(1, encoder.max_clock)
+
+    def _add_video(self, encoder: Encoder, rate: Fraction) -> Any:
+        assert self._container is not None
+        stream: Any = self._container.add_stream(
+            encoder.name, rate=rate.limit_denominator(1001), options=dict(encoder.options)
+        )
+        stream.width, stream.height = self.width + self.width % 2, self.height + self.height % 2
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.time_base = stream.time_base = self._time_base
+        stream.codec_context.sample_aspect_ratio = self._aspect
+        stream.codec_context.color_range = _LIMITED_RANGE
+        stream.codec_context.colorspace = _BT709
+        stream.codec_context.color_primaries = _BT709
+        stream.codec_context.color_trc = _BT709
+        return stream
+
+    def _encodable(self, image: np.ndarray) -> av.VideoFrame:
+        if image.ndim == 2:
+            image = np.repeat(image[..., None], 3, axis=2)
+        if self.padded:
+            image = np.pad(image, ((0, self.height % 2), (0, self.width % 2), (0, 0)), "edge")
+        rgb = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+        return self._reformatter.reformat(
+            rgb,
+            format="yuv420p",
+            src_color_range="JPEG",
+            dst_colorspace=Colorspace.ITU709,
+            dst_color_range="MPEG",
+        )
+
+    def _mux(self, packets: list[Any]) -> None:
+        assert self._container is not None
+        for packet in packets:
+            packet.duration = self._durations.pop(packet.pts, packet.duration)
+            if self._sound is not None:
+                self._sound.mux_until(packet.dts * self._time_base)
+            self._container.mux(packet)

@@ -1,0 +1,120 @@
+"""Attention: the one place where softmax(q k) v is computed, and position biases folded into it."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+HEAD_MULTIPLE = 16  # channels of a head that fused attention kernels take without leftovers
+
+
+def attend(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    *,
+    scale: float | None = None,
+    bias: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """softmax(scale * query key^T + bias) value, over (B, heads, tokens, channels).
+
+    `scale` defaults to channels ** -0.5; `bias` broadcasts to (B, heads, queries, keys). Without
+    a bias the matrix of weights is never held in memory where the backend has a fused kernel.
+    """
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=scale)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention over tokens (B, N, dim)."""
+
+    def __init__(self, dim: int, heads: int, qkv_bias: bool = True) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        batch, count, dim = tokens.shape
+        qkv = self.qkv(tokens).view(batch, count, 3, self.heads, dim // self.heads)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)
+        attended = attend(query, key, value).transpose(1, 2).reshape(batch, count, dim)
+        projected: torch.Tensor = self.proj(attended)
+        return projected
+
+
+def relative_rows(table: torch.Tensor, queries: int, keys: int) -> torch.Tensor:
+    """Rows of a relative-position table for every pair of positions along one axis.
+
+    table (L, C) -> (queries, keys, C). A table made for another size is resampled linearly to
+    2 * max(queries, keys) - 1 rows; the coarser of the two grids is spread over the finer one
+    (Li et al. 2022, section 4.1).
+    """
+    length = 2 * max(queries, keys) - 1
+    if table.shape[0] != length:
+        table = F.interpolate(table.T[None], size=length, mode="linear")[0].T
+    query_step, key_step = max(keys / queries, 1.0), max(queries / keys, 1.0)
+    query_at = torch.arange(queries, device=table.device)[:, None] * query_step
+    key_at = torch.arange(keys, device=table.device)[None, :] * key_step
+    return table[(query_at - key_at + (keys - 1) * key_step).long()]
+
+
+def one_hot_positions(size: tuple[int, int, int], like: torch.Tensor) -> torch.Tensor:
+    """One-hot rows of every key's height, width and time: (T * H * W, H + W + T).
+
+    `size` is (T, H, W); the order of the columns is that of `position_products`.
+    """
+    time, height, width = size
+    grid = torch.zeros(time, height, width, height + width + time, device=like.device)
+    grid[..., :height] = torch.eye(height, device=like.device)[None, :, None]
+    grid[..., height : height + width] = torch.eye(width, device=like.device)
+    grid[..., height + width :] = torch.eye(time, device=like.device)[:, None, None]
+    return grid.flatten(0, 2).to(like.dtype)
+
+
+def position_products(
+    query: torch.Tensor, rows: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Bias of every query towards every key height, width and time.
+
+    query (B, T, H, W, heads, C); rows for height, width and time, each (queries, keys, C).
+    Three tensors (B, T, H, W, heads, keys along the axis).
+    """
+    in_height, in_width, in_time = rows
+    return (
+        torch.einsum("bthwnc,hkc->bthwnk", query, in_height),
+        torch.einsum("bthwnc,wkc->bthwnk", query, in_width),
+        torch.einsum("bthwnc,tkc->bthwnk", query, in_time),
+    )
+
+
+def attend_decomposed(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    rows: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+    one_hot: torch.Tensor,
+) -> torch.Tensor:
+    """Attention with decomposed relative positions that never makes the bias (Li et al. 2022).
+
+    query (B, T, H, W, heads, C); key and value (B, keys, heads, C); rows as in
+    `position_products`; one_hot (keys, positions). Returns (B, T * H * W, heads, C).
+    The bias q·Rh + q·Rw + q·Rt of a query and a key is itself an inner product: of the three
+    products with all key positions, and of the one-hot rows of the key's own position.
+    """
+    channels = query.shape[-1]
+    products = position_products(query, rows)
+    padding = -(channels + one_hot.shape[1]) % HEAD_MULTIPLE
+    scaled = query * channels**-0.5
+    zeros = scaled.new_zeros(1).expand(*scaled.shape[:-1], padding)
+    folded_query = torch.cat((scaled, *products, zeros), dim=-1).flatten(1, 3)
+    positions = F.pad(one_hot, (0, padding))[None, :, None].to(key.dtype)
+    folded_key = torch.cat((key, positions.expand(*key.shape[:-1], -1)), dim=-1)
+    padded_value = F.pad(value, (0, folded_key.shape[-1] - channels))
+    attended = attend(
+        folded_query.transpose(1, 2),
+        folded_key.transpose(1, 2),
+        padded_value.transpose(1, 2),
+        scale=1.0,
+    )
+    return attended.transpose(1, 2)[..., :channels]

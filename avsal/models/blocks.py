@@ -1,0 +1,217 @@
+"""Building blocks that several encoders and the decoder share; attribute names are weight names.
+
+A module whose BatchNorm directly follows a convolution says so in `conv_bn_pairs`, names of the
+two children; `folding.prepare_for_inference` merges such pairs. In an `nn.Sequential` neighbours
+are found without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+Size3 = int | tuple[int, int, int]
+
+
+def round_channels(channels: float, divisor: int = 8) -> int:
+    """The multiple of `divisor` nearest to a scaled width, at least one and not 10 % below it.
+
+    The rule by which the MobileNet and X3D families turn width factors into channels.
+    """
+    rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * channels else rounded
+
+
+class DropPath(nn.Module):
+    """Stochastic depth: in training, drops a residual branch for whole samples (Huang et al. 2016).
+
+    `rate` is the probability of dropping; kept samples are scaled by 1 / (1 - rate). Any shape
+    with the batch first.
+    """
+
+    def __init__(self, rate: float = 0.0) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.training or self.rate == 0.0:
+            return x
+        keep = 1.0 - self.rate
+        mask = x.new_empty(x.shape[0], *[1] * (x.dim() - 1)).bernoulli_(keep)
+        return x * mask / keep
+
+
+def stage_drop_rates(last: float, depths: tuple[int, ...]) -> list[list[float]]:
+    """Drop rate of every block, by stage: rising linearly from 0 in the first to `last`."""
+    count = sum(depths)
+    rates = iter([last * number / max(1, count - 1) for number in range(count)])
+    return [[next(rates) for _ in range(depth)] for depth in depths]
+
+
+def run(layers: Iterable[nn.Module], x: torch.Tensor) -> torch.Tensor:
+    """x through the layers, one after the other."""
+    for layer in layers:
+        x = layer(x)
+    return x
+
+
+@lru_cache(maxsize=1)
+def _convolves_rows_faster() -> bool:
+    """Whether oneDNN's 1x1 convolution stands in for the linear layers of PyTorch's BLAS.
+
+    That BLAS is MKL on x86, which leaves half of an AMD processor's vector width unused.
+    """
+    x86 = torch.backends.cpu.get_cpu_capability() in {"AVX2", "AVX512"}
+    return x86 and torch.backends.mkldnn.is_available()
+
+
+def pointwise(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    """F.linear over the last axis: x (..., C), weight (out, C) -> (..., out)."""
+    if x.device.type != "cpu" or torch.is_grad_enabled() or not _convolves_rows_faster():
+        return F.linear(x, weight, bias)
+    rows = x.reshape(1, -1, 1, x.shape[-1]).permute(0, 3, 1, 2)
+    out = F.conv2d(rows, weight[:, :, None, None], bias)
+    return out.permute(0, 2, 3, 1).reshape(*x.shape[:-1], -1)
+
+
+class PointwiseLinear(nn.Module):
+    """A linear layer, with its own parameters, that is computed by `pointwise`."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.weight, self.bias = linear.weight, linear.bias
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return pointwise(x, self.weight, self.bias)
+
+
+class MLP(nn.Module):
+    """Two linear layers with exact GELU between, on (..., dim)."""
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden)
+        self.act = nn.GELU()
+        self.fc2 = nn.Linear(hidden, dim)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        hidden: torch.Tensor = self.fc2(self.act(self.fc1(x)))
+        return hidden
+
+
+class SqueezeExcite(nn.Module):
+    """Channel gates from the global mean of (B, C, T, H, W) (Hu et al. 2018)."""
+
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Conv3d(channels, hidden, 1)
+        self.fc2 = nn.Conv3d(hidden, channels, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        squeezed = torch.relu(self.fc1(x.mean(dim=(2, 3, 4), keepdim=True)))
+        return x * torch.sigmoid(self.fc2(squeezed))
+
+
+class ChannelNorm(nn.LayerNorm):
+    """LayerNorm over the channels of (B, C, ...)."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+
+
+class FrameConv3d(nn.Conv3d):
+    """A 1 x k x k convolution of (B, C, T, H, W), computed as a 2D convolution of the frames.
+
+    CPU backends have fast kernels for every such 2D convolution, but not for the 3D ones.
+    """
+
+    def __init__(self, channels: int, out: int, kernel: int, groups: int = 1) -> None:
+        pad = kernel // 2
+        super().__init__(channels, out, (1, kernel, kernel), padding=(0, pad, pad), groups=groups)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        frames = x.transpose(1, 2).flatten(0, 1)
+        weight, padding = self.weight.squeeze(2), self.padding[1:]
+        out = F.conv2d(frames, weight, self.bias, padding=padding, groups=self.groups)
+        return out.unflatten(0, (x.shape[0], -1)).transpose(1, 2)
+
+
+class TimeConv3d(nn.Conv3d):
+    """A k x 1 x 1 convolution of (B, C, T, H, W), computed in 2D over (time, pixels)."""
+
+    def __init__(self, channels: int, out: int, kernel: int, groups: int = 1) -> None:
+        padding = (kernel // 2, 0, 0)
+        super().__init__(channels, out, (kernel, 1, 1), padding=padding, groups=groups)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        pixels = x.movedim(1, -1).flatten(2, 3).movedim(-1, 1)
+        weight, padding = self.weight.squeeze(-1), self.padding[:2]
+        out = F.conv2d(pixels, weight, self.bias, padding=padding, groups=self.groups)
+        return out.unflatten(-1, x.shape[-2:])
+
+
+class BasicConv3d(nn.Module):
+    """3D convolution without bias, BatchNorm (eps 1e-3), ReLU."""
+
+    conv_bn_pairs: ClassVar = (("conv", "bn"),)
+
+    def __init__(
+        self, channels: int, out: int, kernel: Size3, stride: Size3 = 1, padding: Size3 = 0
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv3d(channels, out, kernel, stride, padding, bias=False)
+        self.bn = nn.BatchNorm3d(out, eps=1e-3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu_(self.bn(self.conv(x)))
+
+
+class SepConv3d(nn.Module):
+    """A k x k x k convolution split in space (1, k, k) and time (k, 1, 1), each with BatchNorm
+    (eps 1e-3) and ReLU (Xie et al. 2018)."""
+
+    conv_bn_pairs: ClassVar = (("conv_s", "bn_s"), ("conv_t", "bn_t"))
+
+    def __init__(self, channels: int, out: int, kernel: int, stride: int = 1) -> None:
+        super().__init__()
+        pad = kernel // 2
+        self.conv_s = nn.Conv3d(
+            channels, out, (1, kernel, kernel), (1, stride, stride), (0, pad, pad), bias=False
+        )
+        self.bn_s = nn.BatchNorm3d(out, eps=1e-3)
+        self.conv_t = nn.Conv3d(out, out, (kernel, 1, 1), (stride, 1, 1), (pad, 0, 0), bias=False)
+        self.bn_t = nn.BatchNorm3d(out, eps=1e-3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu_(self.bn_s(self.conv_s(x)))
+        return torch.relu_(self.bn_t(self.conv_t(x)))
+
+
+class SepInception(nn.Module):
+    """Separable inception block of S3D: four branches, concatenated (Xie et al. 2018, fig. 7).
+
+    `widths` are the output channels of: the 1x1x1 branch; the reduction and the convolution of
+    the second branch; the same two of the third; the pooling branch.
+    """
+
+    def __init__(self, channels: int, widths: tuple[int, int, int, int, int, int]) -> None:
+        super().__init__()
+        direct, reduce1, wide, reduce2, narrow, pooled = widths
+        self.branch0 = nn.Sequential(BasicConv3d(channels, direct, 1))
+        self.branch1 = nn.Sequential(BasicConv3d(channels, reduce1, 1), SepConv3d(reduce1, wide, 3))
+        self.branch2 = nn.Sequential(
+            BasicConv3d(channels, reduce2, 1), SepConv3d(reduce2, narrow, 3)
+        )
+        self.branch3 = nn.Sequential(
+            nn.MaxPool3d(3, stride=1, padding=1), BasicConv3d(channels, pooled, 1)
+        )
+        self.out_channels = direct + wide + narrow + pooled
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        branches = (self.branch0(x), self.branch1(x), self.branch2(x), self.branch3(x))
+        return torch.cat(branches, dim=1)

@@ -1,0 +1,120 @@
+"""SlowFast motion encoder (Feichtenhofer et al. 2019, "SlowFast Networks for Video Recognition").
+
+A slow pathway sees few frames with many channels, a fast pathway all frames with an eighth of the
+channels; after each stage but the last the fast features are joined to the slow ones.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+from avsal.models.bottleneck import BottleneckSpec, pathway_blocks, run_pathway
+
+SLOW, FAST = 0, 1
+SLOW_FRAMES = (0, 4, 12, 15)  # of a window of 16, uneven as published
+ALPHA = 4  # fast frames for each slow frame
+BETA_INVERSE = 8  # slow channels for each fast channel
+FUSION_KERNEL = 5  # frames
+FUSION_RATIO = 2  # fused channels for each fast channel
+
+STEM_CHANNELS = 64  # of the slow pathway, as are the widths below
+INNER_CHANNELS = (64, 128, 256, 512)
+OUT_CHANNELS = (256, 512, 1024, 2048)
+DEPTHS = (3, 4, 6, 3)  # ResNet-50
+STRIDES = (1, 2, 2, 2)
+SLOW_KERNELS = (1, 1, 3, 3)  # frames; the slow pathway's early stages do not mix them
+FAST_KERNEL = 3
+
+
+class Stem(nn.Module):
+    """Convolution (frames, 7, 7) with stride 2, BatchNorm, ReLU, 3x3 max-pooling with stride 2."""
+
+    conv_bn_pairs: ClassVar = (("conv", "bn"),)
+
+    def __init__(self, out: int, frames: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv3d(3, out, (frames, 7, 7), (1, 2, 2), (frames // 2, 3, 3), bias=False)
+        self.bn = nn.BatchNorm3d(out)
+        self.pool = nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1))
+
+    def forward(self, clip: torch.Tensor) -> torch.Tensor:
+        pooled: torch.Tensor = self.pool(torch.relu_(self.bn(self.conv(clip))))
+        return pooled
+
+
+class FastToSlow(nn.Module):
+    """Join the fast features to `channels` slow ones by a time-strided convolution."""
+
+    conv_bn_pairs: ClassVar = (("conv_f2s", "bn"),)
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        fast = channels // BETA_INVERSE
+        self.conv_f2s = nn.Conv3d(
+            fast,
+            FUSION_RATIO * fast,
+            (FUSION_KERNEL, 1, 1),
+            (ALPHA, 1, 1),
+            (FUSION_KERNEL // 2, 0, 0),
+            bias=False,
+        )
+        self.bn = nn.BatchNorm3d(FUSION_RATIO * fast)
+
+    def forward(self, slow: torch.Tensor, fast: torch.Tensor) -> torch.Tensor:
+        return torch.cat([slow, torch.relu_(self.bn(self.conv_f2s(fast)))], dim=1)
+
+
+def _stage(index: int) -> nn.ModuleDict:
+    """Make both pathways of one residual stage; the slow one takes in the fused fast channels."""
+    inner, out, stride = INNER_CHANNELS[index], OUT_CHANNELS[index], STRIDES[index]
+    channels = (STEM_CHANNELS, *OUT_CHANNELS)[index]
+    fast = channels // BETA_INVERSE
+    slow_spec = BottleneckSpec(inner, out, SLOW_KERNELS[index])
+    fast_spec = BottleneckSpec(inner // BETA_INVERSE, out // BETA_INVERSE, FAST_KERNEL)
+    blocks = pathway_blocks(
+        SLOW, channels + FUSION_RATIO * fast, DEPTHS[index], stride, slow_spec
+    ) | pathway_blocks(FAST, fast, DEPTHS[index], stride, fast_spec)
+    return nn.ModuleDict(blocks)
+
+
+class SlowFast(nn.Module):
+    """Clip (B, 3, 16, H, W) -> v1..v4, (B, C, 4, H/s, W/s), with H and W multiples of 32.
+
+    The channels C are 320, 640, 1280 and 2048, the strides s 4, 8, 16 and 32. The taps are the
+    slow pathway's: v1..v3 after the fusion, v4 without one. The last fast stage is there for its
+    weights only, because nothing that leaves the encoder depends on it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        stems = {
+            "pathway0_stem": Stem(STEM_CHANNELS, frames=1),
+            "pathway1_stem": Stem(STEM_CHANNELS // BETA_INVERSE, frames=5),
+        }
+        self.s1, self.s1_fuse = nn.ModuleDict(stems), FastToSlow(STEM_CHANNELS)
+        self.s2, self.s2_fuse = _stage(0), FastToSlow(OUT_CHANNELS[0])
+        self.s3, self.s3_fuse = _stage(1), FastToSlow(OUT_CHANNELS[1])
+        self.s4, self.s4_fuse = _stage(2), FastToSlow(OUT_CHANNELS[2])
+        self.s5 = _stage(3)
+
+    def forward(self, clip: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        fast = self.s1["pathway1_stem"](clip)
+        slow = self.s1_fuse(self.s1["pathway0_stem"](clip[:, :, SLOW_FRAMES]), fast)
+        taps = []
+        for stage, fuse in (
+            (self.s2, self.s2_fuse),
+            (self.s3, self.s3_fuse),
+            (self.s4, self.s4_fuse),
+        ):
+            fast = run_pathway(stage, FAST, fast)
+            slow = fuse(run_pathway(stage, SLOW, slow), fast)
+            taps.append(slow)
+        return (*taps, run_pathway(self.s5, SLOW, slow))
+
+
+def slowfast_4x16() -> SlowFast:
+    """SlowFast 4x16 with ResNet-50 stages."""
+    return SlowFast()

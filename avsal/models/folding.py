@@ -1,0 +1,75 @@
+"""Exact simplifications of a loaded network for inference: fewer operations, the same numbers."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TypeVar
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from avsal.models.blocks import PointwiseLinear
+from avsal.models.decoder import Lateral
+
+Network = TypeVar("Network", bound=nn.Module)
+CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
+
+
+def prepare_for_inference(model: Network) -> Network:
+    """Simplify a network in place, once its weights are loaded, and return it in eval mode.
+
+    BatchNorm goes into the convolution before it, a lateral block's two convolutions become one,
+    linear layers take the faster of two CPU kernels, and no gradients are kept. Outputs stay the
+    same to float32 rounding; the names of the weights do not. A second call changes nothing.
+    """
+    model.eval().requires_grad_(False)
+    for module in list(model.modules()):
+        for conv, norm in _conv_bn_pairs(module):
+            _fold_batch_norm(module, conv, norm)
+        if isinstance(module, Lateral):
+            _merge_lateral(module)
+        _replace_linear(module)
+    return model
+
+
+def _conv_bn_pairs(module: nn.Module) -> list[tuple[str, str]]:
+    """Names of a module's children that are a convolution and the BatchNorm after it."""
+    pairs = list(getattr(module, "conv_bn_pairs", ()))
+    if isinstance(module, nn.Sequential):
+        pairs += pairwise(module._modules)
+    return [
+        (conv, norm)
+        for conv, norm in pairs
+        if isinstance(module.get_submodule(conv), CONVOLUTIONS)
+        and isinstance(module.get_submodule(norm), _BatchNorm)
+    ]
+
+
+def _fold_batch_norm(module: nn.Module, conv: str, norm: str) -> None:
+    before, after = module.get_submodule(conv), module.get_submodule(norm)
+    dtype = before.weight.dtype
+    folded = fuse_conv_bn_eval(before.double(), after.double()).to(dtype)
+    setattr(module, conv, folded)
+    setattr(module, norm, nn.Identity())
+
+
+def _merge_lateral(lateral: Lateral) -> None:
+    """Replace channel and temporal convolution, linear maps in a row, by their product."""
+    channel, time = lateral[0], lateral[1]
+    if not isinstance(time, nn.Conv3d):
+        return
+    steps = time.weight.double()
+    weight = torch.einsum("omtyx,mizyx->oityx", steps, channel.weight.double())
+    merged = nn.Conv3d(channel.in_channels, time.out_channels, time.kernel_size, time.stride)
+    merged.weight = nn.Parameter(weight.to(channel.weight), requires_grad=False)
+    bias = steps.sum(dim=(2, 3, 4)) @ channel.bias.double()
+    merged.bias = nn.Parameter(bias.to(channel.bias), requires_grad=False)
+    lateral[0], lateral[1] = merged, nn.Identity()
+
+
+def _replace_linear(module: nn.Module) -> None:
+    for name, child in list(module.named_children()):
+        if type(child) is nn.Linear:
+            setattr(module, name, PointwiseLinear(child))

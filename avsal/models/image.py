@@ -1,0 +1,90 @@
+"""The image saliency branch: encoder, temporal adapter and spatial attention (section 3.3)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from avsal.models.blocks import BasicConv3d, FrameConv3d, SepInception
+from avsal.models.encoders import DECODER_FRAMES, IMAGE
+
+STRIDE16_CHANNELS, STRIDE32_CHANNELS = 96, 320  # after the smoothing convolutions
+ATTENTION_CHANNELS = 32
+
+
+def _smoothing(channels: int, out: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(channels, out, 3, padding=1), nn.BatchNorm2d(out), nn.ReLU(inplace=True)
+    )
+
+
+class ImageEncoder(nn.Module):
+    """Frames (N, 3, H, W) -> o1 (N, 96, H/16, W/16) and o0 (N, 320, H/32, W/32)."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        spec = IMAGE[name]
+        stride16, stride32 = spec.channels
+        self.encoder = spec.build()
+        self.smooth_0 = _smoothing(stride32, STRIDE32_CHANNELS)
+        self.smooth_1 = _smoothing(stride16, STRIDE16_CHANNELS)
+
+    def forward(self, frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        stride16, stride32 = self.encoder(frames)
+        return self.smooth_1(stride16), self.smooth_0(stride32)
+
+
+class Adapter(nn.Module):
+    """Features of a window's frames -> temporally enhanced features (B, out, 4, H/16, W/16).
+
+    Input o1 (B, 16, 96, H/16, W/16) and o0 (B, 16, 320, H/32, W/32). Widths follow the published
+    block (192, 208, 48 and 64 of 512 channels).
+    """
+
+    def __init__(self, out: int = 512) -> None:
+        super().__init__()
+        unit = out // 32
+        widths = (12 * unit, 6 * unit, 13 * unit, unit, 3 * unit, 4 * unit)
+        self.conv = SepInception(STRIDE16_CHANNELS + STRIDE32_CHANNELS, widths)
+
+    def forward(self, features: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        stride16, stride32 = (_strongest(feature) for feature in features)
+        stride32 = upsample(stride32, 2)
+        masks: torch.Tensor = self.conv(torch.cat((stride16, stride32), dim=1))
+        return masks
+
+
+def _strongest(features: torch.Tensor) -> torch.Tensor:
+    """Maximum over groups of neighbouring frames, (B, 16, C, h, w) -> (B, C, 4, h, w)."""
+    return features.unflatten(1, (DECODER_FRAMES, -1)).amax(dim=2).transpose(1, 2)
+
+
+def upsample(x: torch.Tensor, factor: int) -> torch.Tensor:
+    """Linear upsampling in space only, (B, C, T, h, w) -> (B, C, T, factor * h, factor * w)."""
+    if factor == 1:
+        return x
+    frames = x.transpose(1, 2).flatten(0, 1)
+    grown = F.interpolate(frames, scale_factor=factor, mode="bilinear", align_corners=False)
+    return grown.unflatten(0, (x.shape[0], -1)).transpose(1, 2)
+
+
+class SpatialAttention(nn.Module):
+    """Weights x (B, C, 4, h, w) by a mask made of the image features, with residual (eq. 4).
+
+    `factor` is the ratio of the spatial sizes of x and of the masks (B, C', 4, H/16, W/16).
+    """
+
+    def __init__(self, channels: int, factor: int) -> None:
+        super().__init__()
+        self.factor = factor
+        self.conv_mask = nn.Sequential(
+            BasicConv3d(channels, ATTENTION_CHANNELS, 3, padding=1),
+            nn.Identity(),  # place of the upsampling in the published weights' numbering
+            FrameConv3d(ATTENTION_CHANNELS, 1, 3),
+        )
+
+    def forward(self, x: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+        squeeze, _, score = self.conv_mask
+        mask = torch.sigmoid(score(upsample(squeeze(masks), self.factor)))
+        return torch.addcmul(x, x, mask)

@@ -1,0 +1,55 @@
+"""How large a network is: parameters and multiply-accumulates, counted without running it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from avsal.models.mspi import build
+from avsal.models.variants import Variant
+from avsal.spectrogram import BINS, COLUMNS
+from avsal.windows import CLIP_FRAMES
+
+# Table 6: parameters with training heads in millions, multiply-accumulates in billions.
+PAPER_TABLE_6: dict[str, tuple[int, int]] = {
+    "s3d-224x224": (88, 122),
+    "x3dl-224x224": (84, 121),
+    "slowfast4x16-224x224": (114, 127),
+    "morphmlps-224x224": (126, 172),
+    "videoswins-224x224": (129, 188),
+    "uniformerb-224x224": (129, 202),
+    "mvitv2s-224x224": (114, 170),
+}
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Size of a network.
+
+    Attributes:
+        parameters: at inference.
+        parameters_with_heads: with the four training heads, as the paper counts.
+        macs: multiply-accumulates of one window of 16 frames; convolutions, products and
+            attention, without normalisations, poolings and interpolations.
+    """
+
+    parameters: int
+    parameters_with_heads: int
+    macs: int
+
+
+def measure(variant: Variant) -> Measure:
+    """Count a network's parameters and multiply-accumulates on the meta device: no memory, no work."""
+    with torch.device("meta"), torch.no_grad():
+        network = build(variant.name).eval()
+        clip = torch.empty(1, 3, CLIP_FRAMES, variant.height, variant.width)
+        with FlopCounterMode(display=False) as counter:
+            network(clip, torch.empty(1, 1, BINS, COLUMNS))
+        with_heads = _parameters(build(variant.name, heads=True))
+    return Measure(_parameters(network), with_heads, counter.get_total_flops() // 2)
+
+
+def _parameters(network: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())

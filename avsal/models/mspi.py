@@ -1,0 +1,161 @@
+"""The MSPI network (Xie et al. 2024): image saliency, motion and sound to a log-density."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from avsal.errors import UsageError
+from avsal.models.decoder import Lateral, Readout, top_down
+from avsal.models.encoders import MOTION, WINDOW_FRAMES
+from avsal.models.encoders.resnet import ResNet18
+from avsal.models.fusion import FUSIONS, Fused, alignment_loss, predictor, projector
+from avsal.models.image import Adapter, ImageEncoder, SpatialAttention
+from avsal.models.variants import Variant
+
+STRIDE = 32  # of the coarsest features: heights and widths are multiples of it
+SCALES = 4
+
+Features = tuple[torch.Tensor, ...]
+
+
+class MSPI(nn.Module):
+    """Clip (B, 3, 16, H, W) and spectrogram (B, 1, 257, 111) -> log-density (B, H, W).
+
+    Frames are RGB with ImageNet's mean and deviation taken out; H and W are multiples of 32 unless
+    the motion encoder fixes them. Attribute names are those of the published weights. `heads` adds
+    the training heads, without influence on the map.
+    """
+
+    def __init__(self, variant: Variant, heads: bool = False) -> None:
+        super().__init__()
+        self.variant = variant
+        motion = MOTION[variant.motion]
+        deepest = motion.channels[-1]
+        if variant.audio:
+            self.audnet = ResNet18(variant.audio_width)
+        if variant.image:
+            self.image_encoder = ImageEncoder(variant.image)
+        self.visnet = motion.build()
+        if variant.audio:
+            fusion, dim = FUSIONS[variant.fusion], variant.fusion_dim
+            self.aud_vis_sync_block = fusion(deepest, self.audnet.out_channels, dim)
+            deepest += dim
+            if heads:
+                self._add_heads(dim, variant.head_norm)
+        self._add_decoder((*motion.channels[:-1], deepest), motion.lateral_strides)
+
+    def _add_heads(self, dim: int, norm: str) -> None:
+        self.vis_projector = projector(dim, norm)
+        self.mlp_vis = predictor(norm)
+        self.aud_projector = projector(dim, norm)
+        self.mlp_aud = predictor(norm)
+
+    def _add_decoder(self, channels: tuple[int, ...], strides: tuple[int, ...]) -> None:
+        variant = self.variant
+        width = variant.decoder_width
+        for scale, (depth, stride) in enumerate(zip(channels, strides, strict=True)):
+            self.add_module(f"latlayer_{scale}", Lateral(depth, width, stride))
+        self.readout = Readout(width, variant.readout_channels, SCALES)
+        if variant.image:
+            self.adapter = Adapter(variant.mask_channels)
+            for scale in range(SCALES - 1):
+                attention = SpatialAttention(variant.mask_channels, 2 ** (SCALES - 2 - scale))
+                self.add_module(f"sa_{scale}", attention)
+
+    @property
+    def uses_audio(self) -> bool:
+        """Whether the spectrogram has any influence."""
+        return self.variant.audio is not None
+
+    @property
+    def uses_images(self) -> bool:
+        """Whether there is an image saliency branch, hence features to share between windows."""
+        return self.variant.image is not None
+
+    def forward(self, clip: torch.Tensor, spectrogram: torch.Tensor | None = None) -> torch.Tensor:
+        """Log-density (B, H, W) in float32; logsumexp over its pixels is 0.
+
+        Raises UsageError where the clip's shape does not fit the network.
+        """
+        return self.forward_with_features(clip, self._window_features(clip), spectrogram)
+
+    def image_features(self, frames: torch.Tensor) -> Features:
+        """Features of single frames (N, 3, H, W), to be shared by the windows that hold them.
+
+        o1 (N, 96, H/16, W/16) and o0 (N, 320, H/32, W/32); empty without an image branch.
+        """
+        if not self.uses_images:
+            return ()
+        features: Features = self.image_encoder(frames)
+        return features
+
+    def forward_with_features(
+        self, clip: torch.Tensor, features: Features, spectrogram: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """As `forward`, from the clip's image features, each stacked to (B, 16, C, h, w)."""
+        self._check(clip)
+        volumes = self.visnet(clip)
+        return self._decode(volumes, features, self._fuse(volumes[-1], spectrogram))
+
+    def forward_with_alignment(
+        self, clip: torch.Tensor, spectrogram: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Log-density (B, H, W) and the audio-visual loss (eq. 7), a scalar; needs the heads."""
+        if not hasattr(self, "vis_projector"):
+            raise UsageError("this network has no training heads; build it with heads=True")
+        self._check(clip)
+        features = self._window_features(clip)
+        volumes = self.visnet(clip)
+        fused = self._fuse(volumes[-1], spectrogram)
+        assert fused is not None
+        return self._decode(volumes, features, fused), self._alignment(fused)
+
+    def _window_features(self, clip: torch.Tensor) -> Features:
+        frames = clip.transpose(1, 2).flatten(0, 1)
+        return tuple(
+            feature.unflatten(0, (clip.shape[0], clip.shape[2]))
+            for feature in self.image_features(frames)
+        )
+
+    def _fuse(self, v4: torch.Tensor, spectrogram: torch.Tensor | None) -> Fused | None:
+        if not self.uses_audio:
+            return None
+        if spectrogram is None:
+            raise UsageError("this network hears: give it a spectrogram (B, 1, 257, 111)")
+        fused: Fused = self.aud_vis_sync_block(v4, self.audnet(spectrogram))
+        return fused
+
+    def _alignment(self, fused: Fused) -> torch.Tensor:
+        visual, audio = self.vis_projector(fused.visual), self.aud_projector(fused.audio)
+        return alignment_loss(self.mlp_vis(visual), self.mlp_aud(audio), visual, audio)
+
+    def _decode(
+        self, volumes: Features, features: Features, fused: Fused | None
+    ) -> torch.Tensor:
+        inputs = list(volumes)
+        if fused is not None:
+            inputs[-1] = torch.cat((inputs[-1], fused.volume), dim=1)
+        scales = [self.get_submodule(f"latlayer_{i}")(x) for i, x in enumerate(inputs)]
+        if self.uses_images:
+            masks = self.adapter(features)
+            for i in range(SCALES - 1):
+                scales[i] = self.get_submodule(f"sa_{i}")(scales[i], masks)
+        logits = self.readout(top_down(scales)).flatten(1, 3).float()
+        return logits - logits.logsumexp(dim=(1, 2), keepdim=True)
+
+    def _check(self, clip: torch.Tensor) -> None:
+        fixed = MOTION[self.variant.motion].fixed_size
+        height, width = clip.shape[-2:]
+        if clip.dim() != 5 or clip.shape[1:3] != (3, WINDOW_FRAMES):
+            shape = tuple(clip.shape)
+            raise UsageError(f"clip of shape {shape}: (B, 3, {WINDOW_FRAMES}, H, W) is needed")
+        if fixed and (height, width) != fixed:
+            raise UsageError(
+                f"{self.variant.motion} takes {fixed[0]}x{fixed[1]} frames only, "
+                f"not {height}x{width}: choose another variant or resize"
+            )
+        if height % STRIDE or width % STRIDE:
+            raise UsageError(
+                f"frames of {height}x{width}: height and width must be multiples of {STRIDE}"
+            )

@@ -1,0 +1,320 @@
+"""Video in, one saliency map a frame out: decoding, the network and post-processing together."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import os
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import torch
+
+from avsal import media, models
+from avsal.device import (
+    automatic_batch,
+    choose_device,
+    choose_precision,
+    precision_name,
+    slow_precision,
+)
+from avsal.errors import MediaError, UsageError
+from avsal.inputs import AudioSource, Frame, WindowFeed, WindowInput, normalise
+from avsal.postprocess import interpolate, to_density
+from avsal.saliency import FrameTag, SaliencyFrame
+from avsal.settings import PredictSettings
+from avsal.threads import run_ahead
+from avsal.weights import load_weights
+from avsal.windows import CLIP_FRAMES, PAST_FRAMES
+
+WINDOWS_AHEAD = 4  # windows that the decoding thread may be in front of the network
+
+
+@dataclass(frozen=True)
+class Description:
+    """What made the maps: the part of a result's description that belongs to the network."""
+
+    model: str
+    weights: str
+    weights_sha256: str
+    device: str
+    precision: str
+
+
+class Predictor:
+    """A network with its weights on a device, ready for any number of videos."""
+
+    def __init__(
+        self,
+        network: models.MSPI,
+        variant: models.Variant,
+        device: torch.device,
+        precision: torch.dtype,
+        origin: tuple[str, str] = ("unknown", ""),
+        notes: tuple[str, ...] = (),
+    ) -> None:
+        """Take a loaded network.
+
+        Args:
+            network: in the state in which `load_state_dict` leaves it; put into inference form.
+            precision: number type of the network's products; the rest stays float32.
+            origin: name and sha256 of the weights.
+            notes: what a person should know of them.
+        """
+        self.variant = variant
+        self.device = device
+        self.precision = precision
+        self.origin = origin
+        self.notes = notes
+        self._network = models.prepare_for_inference(network.eval()).to(device)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the network's input and of its log-densities."""
+        return self.variant.height, self.variant.width
+
+    @property
+    def uses_audio(self) -> bool:
+        """Whether the network has an audio stream."""
+        return self._network.uses_audio
+
+    @property
+    def description(self) -> Description:
+        """Model, weights, device and precision, for people and for saved results."""
+        name, sha256 = self.origin
+        device, precision = str(self.device), precision_name(self.precision)
+        return Description(self.variant.name, name, sha256, device, precision)
+
+    def predict(
+        self,
+        source: str | os.PathLike[str],
+        settings: PredictSettings | None = None,
+        **changes: Any,
+    ) -> Iterator[SaliencyFrame]:
+        """Predict a video file or a still image, frame by frame and in constant memory.
+
+        Args:
+            source: path of anything FFmpeg decodes.
+            settings: see `PredictSettings`; keyword arguments replace single fields.
+
+        Yields:
+            One `SaliencyFrame` for every frame from start to end.
+
+        Raises:
+            MediaError: the file cannot be read, or holds no frame in the wanted stretch.
+            UsageError: a setting is out of its range.
+        """
+        settings = dataclasses.replace(settings or PredictSettings(), **changes)
+
+        def windows() -> Generator[WindowInput, None, None]:
+            with media.VideoReader(source, start=settings.start, lead=PAST_FRAMES) as video:
+                if not (video.info.has_audio and self._network.uses_audio):
+                    yield from self._feed(video, None, video.origin, settings)
+                    return
+                with media.AudioReader(source, video.origin) as audio:
+                    yield from self._feed(video, audio, video.origin, settings)
+
+        empty = True
+        for frame in self._predict(windows, settings):
+            empty = False
+            yield frame
+        if empty:
+            raise MediaError(f"{source}: no frame at or after {settings.start or 0} s")
+
+    def predict_frames(
+        self,
+        frames: Iterable[Frame],
+        audio: AudioSource | None = None,
+        settings: PredictSettings | None = None,
+    ) -> Iterator[SaliencyFrame]:
+        """Predict frames that are already decoded; see `predict`.
+
+        Args:
+            frames: in order; sample 0 of the sound is at the first one's time.
+            audio: gives 16 kHz mono samples.
+        """
+        settings = settings or PredictSettings()
+        rest = iter(frames)
+        first = next(rest, None)
+        if first is None:
+            return
+        everything = itertools.chain([first], rest)
+        yield from self._predict(
+            lambda: self._feed(everything, audio, first.pts, settings), settings
+        )
+
+    def _feed(
+        self,
+        frames: Iterable[Frame],
+        audio: AudioSource | None,
+        origin: Fraction,
+        settings: PredictSettings,
+    ) -> Generator[WindowInput, None, None]:
+        return WindowFeed(settings, self.size, audio, origin).windows(frames)
+
+    def _predict(
+        self, windows: Callable[[], Generator[WindowInput, None, None]], settings: PredictSettings
+    ) -> Iterator[SaliencyFrame]:
+        height, width = self.size
+        batch = settings.batch or automatic_batch(self.device, height * width, self.precision)
+        run = _Run(self._network, self.device, self.precision, batch)
+        before: tuple[FrameTag, torch.Tensor] | None = None
+        with closing(run_ahead(windows, max(WINDOWS_AHEAD, batch))) as ahead:
+            for inputs, log_density in run.log_densities(ahead):
+                tags, maps = _between(before, inputs.skipped, inputs.tag, log_density)
+                yield from self._frames([*tags, inputs.tag], [*maps, log_density], settings)
+                before = (inputs.tag, log_density)
+
+    def _frames(
+        self, tags: list[FrameTag], maps: list[torch.Tensor], settings: PredictSettings
+    ) -> Iterator[SaliencyFrame]:
+        """Post-process log-densities on the device, frames of one output size together."""
+        for size, group in itertools.groupby(
+            zip(tags, maps, strict=True), key=lambda pair: self._output_size(pair[0], settings)
+        ):
+            group_tags, group_maps = zip(*group, strict=True)
+            stacked = torch.stack(group_maps)
+            densities = to_density(stacked, size).cpu().numpy()
+            log_densities = stacked.cpu().numpy()
+            yield from map(SaliencyFrame, group_tags, log_densities, densities)
+
+    def _output_size(self, tag: FrameTag, settings: PredictSettings) -> tuple[int, int]:
+        if settings.size.kind == "video":
+            return tag.height, tag.width
+        if settings.size.kind == "model":
+            return self.size
+        return settings.size.height, settings.size.width
+
+
+def _between(
+    before: tuple[FrameTag, torch.Tensor] | None,
+    skipped: tuple[FrameTag, ...],
+    tag: FrameTag,
+    log_density: torch.Tensor,
+) -> tuple[list[FrameTag], list[torch.Tensor]]:
+    """Interpolate the log-densities of skipped frames by the frames' times."""
+    if before is None or not skipped:
+        return [], []
+    start, earlier = before
+    span = tag.time - start.time
+    shares = [float((each.time - start.time) / span) if span else 1.0 for each in skipped]
+    return list(skipped), [interpolate(earlier, log_density, share) for share in shares]
+
+
+class _Run:
+    """The network over one video: keeps each frame's features for the windows that contain it."""
+
+    def __init__(
+        self, network: models.MSPI, device: torch.device, precision: torch.dtype, batch: int
+    ) -> None:
+        self._network = network
+        self._device = device
+        self._precision = precision
+        self._batch = batch
+        self._pixels: dict[int, torch.Tensor] = {}
+        self._features: dict[int, tuple[torch.Tensor, ...]] = {}
+
+    def log_densities(
+        self, windows: Iterable[WindowInput]
+    ) -> Iterator[tuple[WindowInput, torch.Tensor]]:
+        """Yield each window with its (h, w) log-density on the device."""
+        waiting = iter(windows)
+        while group := list(itertools.islice(waiting, self._batch)):
+            yield from zip(group, self._forward(group), strict=True)
+
+    def _forward(self, group: list[WindowInput]) -> list[torch.Tensor]:
+        """Run a batch; halve it as long as the device's memory does not suffice."""
+        try:
+            with torch.inference_mode(), self._autocast():
+                for inputs in group:
+                    self._add_frames(inputs.new_frames)
+                maps = list(self._log_densities(group).float())
+        except torch.OutOfMemoryError:
+            if len(group) == 1:
+                raise UsageError(
+                    f"{self._device} has too little free memory for one window; use --device cpu "
+                    "or --precision fp16"
+                ) from None
+            torch.cuda.empty_cache()
+            self._batch = len(group) // 2
+            halves = group[: self._batch], group[self._batch :]
+            return [log_density for half in halves for log_density in self._forward(half)]
+        self._forget(group[-1].window.target + 1 - PAST_FRAMES)
+        return maps
+
+    def _autocast(self) -> torch.autocast:
+        half = self._precision != torch.float32
+        dtype = self._precision if half else None
+        return torch.autocast(self._device.type, dtype=dtype, enabled=half)
+
+    def _add_frames(self, frames: dict[int, torch.Tensor]) -> None:
+        """Normalise frames and compute what the image encoder says of each, once."""
+        missing = [index for index in frames if index not in self._pixels]
+        for start in range(0, len(missing), CLIP_FRAMES):
+            indices = missing[start : start + CLIP_FRAMES]
+            stacked = torch.stack([frames[index] for index in indices])
+            pixels = normalise(stacked.to(self._device, non_blocking=True))
+            features = self._network.image_features(pixels) if self._network.uses_images else ()
+            for place, index in enumerate(indices):
+                self._features[index] = tuple(part[place] for part in features)
+                self._pixels[index] = pixels[place]
+
+    def _log_densities(self, group: list[WindowInput]) -> torch.Tensor:
+        clips = [
+            torch.stack([self._pixels[index] for index in inputs.window.frames], dim=1)
+            for inputs in group
+        ]
+        features = [
+            [torch.stack(part) for part in zip(*self._window_features(inputs), strict=True)]
+            for inputs in group
+        ]
+        spectrograms = torch.stack([inputs.spectrogram for inputs in group]).to(self._device)
+        return self._network.forward_with_features(
+            torch.stack(clips),
+            tuple(torch.stack(parts) for parts in zip(*features, strict=True)),
+            spectrograms,
+        )
+
+    def _window_features(self, inputs: WindowInput) -> list[tuple[torch.Tensor, ...]]:
+        return [self._features[index] for index in inputs.window.frames]
+
+    def _forget(self, before: int) -> None:
+        self._pixels = {i: pixels for i, pixels in self._pixels.items() if i >= before}
+        self._features = {i: parts for i, parts in self._features.items() if i >= before}
+
+
+def load_model(
+    name: str | None = None,
+    weights: str | os.PathLike[str] | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    *,
+    offline: bool = False,
+    revision: str | None = None,
+) -> Predictor:
+    """Load a network with its weights.
+
+    Args:
+        name: a row of the weights registry such as "mspi-mvitv2s", or a network variant such as
+            "s3d-224x384" (then `weights` says which weights); None takes the default.
+        weights: path of a .safetensors or .pt file, a name in the registry, or "untrained".
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        precision: "auto", "fp32", "fp16" or "bf16".
+        offline: never ask the Hub, take what is on this machine.
+        revision: branch, tag or commit of the Hub repository.
+
+    Raises:
+        WeightsError: no weights, damaged weights, or weights of another network.
+        UsageError: unknown name, device or precision.
+    """
+    where = choose_device(device)
+    dtype = choose_precision(precision, where)
+    loaded = load_weights(name, weights, offline=offline, revision=revision)
+    variant = models.VARIANTS[loaded.variant]
+    network = models.build(variant.name)
+    network.load_state_dict(loaded.state)
+    notes = (*loaded.notes, *slow_precision(dtype, where))
+    return Predictor(network, variant, where, dtype, (loaded.name, loaded.sha256), notes)

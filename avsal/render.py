@@ -1,0 +1,83 @@
+"""Pictures for people: heatmaps over frames, contour lines, side by side."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from avsal.errors import UsageError
+
+COLORMAPS = ("inferno", "jet", "turbo", "viridis", "magma", "plasma", "hot", "cividis", "bone")
+CONTOUR_SHARES = (0.25, 0.5, 0.75)  # of all gaze, inside each line
+_CONTOUR_COLOURS = ((255, 255, 255), (255, 220, 0), (0, 200, 255))  # RGB, innermost line first
+
+
+@dataclass(frozen=True)
+class OverlayStyle:
+    """How an overlay looks.
+
+    Attributes:
+        colormap: one of `COLORMAPS`.
+        alpha: opacity of the heatmap where the map is 1; it fades to 0 with the map, so that the
+            picture stays visible where no one looks.
+        contours: draw the lines that enclose 25, 50 and 75 % of the predicted gaze instead of
+            colouring the picture.
+        side_by_side: the untouched frame to the left of the overlay.
+    """
+
+    colormap: str = "inferno"
+    alpha: float = 0.7
+    contours: bool = False
+    side_by_side: bool = False
+
+    def __post_init__(self) -> None:
+        if self.colormap not in COLORMAPS:
+            raise UsageError(f"colormap {self.colormap}: give one of {', '.join(COLORMAPS)}")
+        if not 0 <= self.alpha <= 1:
+            raise UsageError(f"alpha {self.alpha}: give a number from 0 to 1")
+
+
+def overlay(image: np.ndarray, saliency: np.ndarray, style: OverlayStyle) -> np.ndarray:
+    """Draw a saliency map over a frame.
+
+    Args:
+        image: uint8 (H, W, 3) RGB.
+        saliency: float (h, w) in 0..1, brought to the frame's size if it has another one.
+
+    Returns:
+        uint8 RGB, (H, W, 3), or (H, 2 W, 3) side by side.
+    """
+    height, width = image.shape[:2]
+    if saliency.shape != (height, width):
+        saliency = cv2.resize(saliency, (width, height), interpolation=cv2.INTER_LINEAR)
+    drawn = (
+        _draw_contours(image, saliency) if style.contours else _blend_heat(image, saliency, style)
+    )
+    return np.hstack([image, drawn]) if style.side_by_side else drawn
+
+
+def _blend_heat(image: np.ndarray, saliency: np.ndarray, style: OverlayStyle) -> np.ndarray:
+    levels = np.rint(np.clip(saliency, 0, 1) * 255).astype(np.uint8)
+    code = getattr(cv2, f"COLORMAP_{style.colormap.upper()}")
+    heat = cv2.cvtColor(cv2.applyColorMap(levels, code), cv2.COLOR_BGR2RGB)
+    opacity = (levels * (style.alpha / 255)).astype(np.float32)
+    return cv2.blendLinear(heat, image, opacity, 1 - opacity)
+
+
+def _draw_contours(image: np.ndarray, saliency: np.ndarray) -> np.ndarray:
+    drawn = image.copy()
+    thickness = max(1, round(image.shape[0] / 360))
+    for share, colour in zip(CONTOUR_SHARES, _CONTOUR_COLOURS, strict=True):
+        inside = (saliency >= mass_level(saliency, share)).astype(np.uint8)
+        lines, _ = cv2.findContours(inside, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(drawn, lines, -1, colour, thickness, cv2.LINE_AA)
+    return drawn
+
+
+def mass_level(density: np.ndarray, share: float) -> float:
+    """The value above which a map holds `share` of its total (its smallest such region)."""
+    values = np.sort(density, axis=None)[::-1]
+    total = np.cumsum(values, dtype=np.float64)
+    return float(values[min(np.searchsorted(total, share * total[-1]), values.size - 1)])

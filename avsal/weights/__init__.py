@@ -1,0 +1,72 @@
+"""Weights: the registry, local folders and the Hub, import of checkpoints, loading with checks.
+
+Importing this package does not import torch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from avsal.weights.files import sha256_of
+from avsal.weights.registry import DEFAULT, REGISTRY, WeightsRow, find_row, get_row
+from avsal.weights.store import Found, hub_cache, locate, present, resolve, user_folder
+
+if TYPE_CHECKING:
+    from avsal.weights.checkpoint import read_state as read_state
+    from avsal.weights.checkpoint import write_state as write_state
+    from avsal.weights.component import import_component as import_component
+    from avsal.weights.convert import Imported as Imported
+    from avsal.weights.convert import describe as describe
+    from avsal.weights.convert import import_checkpoint as import_checkpoint
+    from avsal.weights.convert import resolve_variant as resolve_variant
+    from avsal.weights.loading import LoadedWeights as LoadedWeights
+    from avsal.weights.loading import load_state as load_state
+    from avsal.weights.loading import load_weights as load_weights
+    from avsal.weights.loading import untrained_state as untrained_state
+
+_LAZY = {
+    "Imported": "convert",
+    "LoadedWeights": "loading",
+    "describe": "convert",
+    "import_checkpoint": "convert",
+    "import_component": "component",
+    "load_state": "loading",
+    "load_weights": "loading",
+    "read_state": "checkpoint",
+    "resolve_variant": "convert",
+    "untrained_state": "loading",
+    "write_state": "checkpoint",
+}
+__all__ = [
+    "DEFAULT",
+    "REGISTRY",
+    "Found",
+    "Imported",
+    "LoadedWeights",
+    "WeightsRow",
+    "describe",
+    "find_row",
+    "get_row",
+    "hub_cache",
+    "import_checkpoint",
+    "import_component",
+    "load_state",
+    "load_weights",
+    "locate",
+    "present",
+    "read_state",
+    "resolve",
+    "resolve_variant",
+    "sha256_of",
+    "untrained_state",
+    "user_folder",
+    "write_state",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        from importlib import import_module
+
+        return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,59 @@
+"""Files of weights without their tensors: checksums, metadata, what went wrong.
+
+Importing this does not import torch, so that looking for weights stays quick.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from avsal.errors import WeightsError
+
+HASH_CHUNK = 1 << 20  # bytes
+
+
+def sha256_of(path: Path) -> str:
+    """Compute the sha256 of a file, as `sha256sum` prints it."""
+    digest = hashlib.sha256()
+    with reading(path), path.open("rb") as file:
+        while chunk := file.read(HASH_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """Read the metadata of a safetensors file, without its tensors.
+
+    Raises:
+        WeightsError: the file is missing or damaged.
+    """
+    with reading(path), safe_open(path, "pt") as file:
+        return dict(file.metadata() or {})
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Tell what is wrong with a file that cannot be read."""
+    try:
+        yield
+    except SafetensorError as error:
+        raise WeightsError(
+            f"{path}: damaged safetensors file ({error}); download or import it again"
+        ) from None
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Tell why a file cannot be written."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        cause = getattr(error, "strerror", None) or error
+        raise WeightsError(f"{path}: cannot be written: {cause}; choose another place") from None

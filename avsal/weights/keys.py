@@ -1,0 +1,126 @@
+"""Which network a state dict belongs to, told by the names and shapes of its tensors."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from avsal import models
+from avsal.errors import WeightsError
+from avsal.models.variants import VARIANTS, Variant
+from avsal.weights.checkpoint import State
+
+Shapes = dict[str, tuple[int, ...]]
+# Heads that only the training loss needs (section 3.4); predictions do without them.
+TRAINING_HEADS = ("vis_projector.", "aud_projector.", "mlp_vis.", "mlp_aud.")
+NAMES_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class KeyDiff:
+    """How a state dict differs from what a network needs; empty (false) where it fits."""
+
+    missing: tuple[str, ...] = ()
+    unexpected: tuple[str, ...] = ()
+    wrong_shape: tuple[str, ...] = ()  # "name (found) instead of (wanted)"
+
+    def __len__(self) -> int:
+        return len(self.missing) + len(self.unexpected) + len(self.wrong_shape)
+
+    def __str__(self) -> str:
+        parts = (
+            ("missing", self.missing),
+            ("unexpected", self.unexpected),
+            ("of wrong shape", self.wrong_shape),
+        )
+        return "; ".join(f"{len(names)} {kind}: {_first(names)}" for kind, names in parts if names)
+
+
+def _first(names: tuple[str, ...]) -> str:
+    more = ", ..." if len(names) > NAMES_SHOWN else ""
+    return ", ".join(names[:NAMES_SHOWN]) + more
+
+
+def shapes_of(state: State) -> Shapes:
+    """Names and shapes of a state dict."""
+    return {name: tuple(tensor.shape) for name, tensor in state.items()}
+
+
+@cache
+def expected_shapes(variant: str) -> Shapes:
+    """Names and shapes that a network without its training heads needs; no memory is filled."""
+    with torch.device("meta"):
+        return shapes_of(models.build(variant).state_dict())
+
+
+def compare(wanted: Shapes, found: Shapes) -> KeyDiff:
+    """Tell in which names and shapes two state dicts differ."""
+    return KeyDiff(
+        tuple(name for name in wanted if name not in found),
+        tuple(name for name in found if name not in wanted),
+        tuple(
+            f"{name} {_shape(found[name])} instead of {_shape(shape)}"
+            for name, shape in wanted.items()
+            if name in found and found[name] != shape
+        ),
+    )
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape)) or "scalar"
+
+
+def without_heads(state: State) -> State:
+    """Drop the training heads."""
+    return {name: t for name, t in state.items() if not name.startswith(TRAINING_HEADS)}
+
+
+def detect(state: State) -> tuple[str, KeyDiff]:
+    """Find the variant that a state dict without heads fits best, and how far it is from fitting.
+
+    Networks that differ in their input size only have the same names and shapes; of these the one
+    with the largest input is taken.
+    """
+    found = shapes_of(state)
+    best: tuple[str, KeyDiff] | None = None
+    for variant in _largest_inputs():
+        diff = compare(expected_shapes(variant.name), found)
+        if best is None or len(diff) < len(best[1]):
+            best = variant.name, diff
+        if not diff:
+            break
+    assert best is not None, "the table of variants is never empty"
+    return best
+
+
+def _largest_inputs() -> list[Variant]:
+    """The variants without those that another one differs from by a larger input only."""
+    largest: dict[Variant, Variant] = {}
+    for variant in VARIANTS.values():
+        network = dataclasses.replace(variant, name="", height=0, width=0)
+        known = largest.get(network)
+        if known is None or variant.height * variant.width > known.height * known.width:
+            largest[network] = variant
+    return list(largest.values())
+
+
+def check(state: State, variant: str, path: Path | str) -> None:
+    """Make sure that a state dict without heads fits a network exactly.
+
+    Raises:
+        WeightsError: it does not; the text tells what it is, or how it differs.
+    """
+    diff = compare(expected_shapes(variant), shapes_of(state))
+    if not diff:
+        return
+    closest, other = detect(state)
+    if not other:
+        raise WeightsError(
+            f"{path}: holds weights of {closest}, not of {variant}; use --model {closest}, or "
+            f"weights of {variant}"
+        )
+    raise WeightsError(f"{path}: does not fit {variant}: {diff}")

@@ -1,0 +1,135 @@
+"""Weights into memory, checked against the network that they are for."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from avsal import models
+from avsal.errors import WeightsError
+from avsal.models.variants import VARIANTS
+from avsal.weights.checkpoint import State, read_state, sha256_of_state
+from avsal.weights.convert import resolve_variant
+from avsal.weights.files import sha256_of
+from avsal.weights.keys import check, detect, without_heads
+from avsal.weights.registry import DEFAULT, find_row
+from avsal.weights.store import SUFFIX, UNTRAINED, resolve, user_folder
+
+UNTRAINED_NOTE = "untrained weights: the maps show that everything runs, not where people look"
+
+
+@dataclass(frozen=True)
+class LoadedWeights:
+    """A state dict that fits its network.
+
+    Attributes:
+        name: by which the weights were asked for; a file's name for files.
+        variant: the network, a key of `VARIANTS`.
+        state: names and tensors without training heads, floating ones as float32.
+        sha256: of the file; of the state as `sha256_of_state` takes it for untrained weights.
+        path: the file, None for untrained weights.
+        metadata: what the file says of itself.
+        notes: what a person should know before trusting the maps.
+    """
+
+    name: str
+    variant: str
+    state: State
+    sha256: str
+    path: Path | None = None
+    metadata: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def load_weights(
+    name: str | None = None,
+    weights: str | os.PathLike[str] | None = None,
+    *,
+    offline: bool = False,
+    revision: str | None = None,
+) -> LoadedWeights:
+    """Load the weights of a network.
+
+    Args:
+        name: a registry row or a variant; None takes what `weights` is for, or the default.
+        weights: a file, a name, or "untrained"; None takes those that belong to `name`.
+        offline: never ask the Hub.
+        revision: branch, tag or commit of the Hub repository.
+
+    Raises:
+        WeightsError: no weights, damaged weights, or weights of another network.
+        UsageError: unknown name.
+    """
+    variant = resolve_variant(name) if name else None
+    if weights == UNTRAINED:
+        return _untrained(variant or resolve_variant(DEFAULT))
+    if weights is None and name is not None:
+        _require_known_weights(name)
+    return load_state(weights or name or DEFAULT, variant, offline=offline, revision=revision)
+
+
+def load_state(
+    source: str | os.PathLike[str],
+    variant: str | None = None,
+    *,
+    offline: bool = False,
+    revision: str | None = None,
+) -> LoadedWeights:
+    """Load weights by path or name and check that they fit.
+
+    Args:
+        source: see `avsal.weights.resolve`.
+        variant: the network that they have to fit; None takes the one that the file names, or that
+            its names and shapes tell.
+        offline: never ask the Hub.
+        revision: branch, tag or commit of the Hub repository.
+
+    Raises:
+        WeightsError: no weights, damaged weights, or weights of another network.
+        UsageError: unknown name.
+    """
+    path = resolve(source, offline, revision)
+    everything, metadata = read_state(path)
+    state = {name: _float32(tensor) for name, tensor in without_heads(everything).items()}
+    chosen = variant or metadata.get("variant")
+    if chosen not in VARIANTS:
+        chosen = detect(state)[0]
+    check(state, chosen, path)
+    label = path.name if path == Path(source).expanduser() else _proper_name(os.fspath(source))
+    return LoadedWeights(label, chosen, state, sha256_of(path), path, metadata)
+
+
+def _proper_name(name: str) -> str:
+    row = find_row(name)
+    return row.name if row else name
+
+
+def _float32(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.float() if tensor.is_floating_point() else tensor
+
+
+def _require_known_weights(name: str) -> None:
+    """A variant may exist without anyone having published weights for it."""
+    if find_row(name) is None and not (user_folder() / f"{name}{SUFFIX}").is_file():
+        raise WeightsError(f"{name}: no weights of this network are known; give --weights FILE")
+
+
+def _untrained(variant: str) -> LoadedWeights:
+    state = untrained_state(variant)
+    digest = sha256_of_state(state)
+    return LoadedWeights(UNTRAINED, variant, state, digest, notes=(UNTRAINED_NOTE,))
+
+
+def untrained_state(variant: str, seed: int = 0) -> State:
+    """Make the weights with which training would start from nothing.
+
+    Args:
+        variant: a key of `VARIANTS`.
+        seed: the same seed gives the same weights; the global generator is left as it was.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return dict(models.build(variant).state_dict())

@@ -1,0 +1,76 @@
+"""The weights that avsal knows by name, as data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from avsal.errors import UsageError
+
+HUB_REPO = "avsal/avsal"  # where the project publishes; AVSAL_HUB_REPO names another repository
+MSPI_PAGE = "https://github.com/oraclefina/MSPI"
+UNSTATED = "unstated"
+
+
+@dataclass(frozen=True)
+class WeightsRow:
+    """Weights that can be asked for by name.
+
+    Attributes:
+        name: what a person types.
+        variant: the network that they belong to, a key of `avsal.models.variants.VARIANTS`.
+        file: name of the safetensors file, in the repository and in local folders alike.
+        repo: Hub repository, owner/name.
+        revision: branch, tag or commit of the repository.
+        sha256: of the published file; None while nothing is published.
+        licence: SPDX identifier, or "unstated".
+        source: where the weights come from.
+    """
+
+    name: str
+    variant: str
+    file: str
+    repo: str = HUB_REPO
+    revision: str = "main"
+    sha256: str | None = None
+    licence: str = UNSTATED
+    source: str = MSPI_PAGE
+
+
+def _mspi(name: str, variant: str) -> WeightsRow:
+    return WeightsRow(name, variant, f"{name}.safetensors")
+
+
+REGISTRY: dict[str, WeightsRow] = {
+    row.name: row
+    for row in (
+        _mspi("mspi-mvitv2s", "mvitv2s-224x384"),
+        _mspi("mspi-mvitv2s-224", "mvitv2s-224x224"),
+        _mspi("mspi-s3d", "s3d-224x384"),
+        _mspi("mspi-s3d-224", "s3d-224x224"),
+        _mspi("mspi-x3dl", "x3dl-224x224"),
+        _mspi("mspi-slowfast4x16", "slowfast4x16-224x224"),
+        _mspi("mspi-morphmlps", "morphmlps-224x224"),
+        _mspi("mspi-uniformerb", "uniformerb-224x224"),
+        _mspi("mspi-videoswins", "videoswins-224x224"),
+    )
+}
+DEFAULT = "mspi-mvitv2s"
+
+
+def find_row(name: str) -> WeightsRow | None:
+    """Find the row that `name` means: its name, the part after "mspi-", or its variant."""
+    if row := REGISTRY.get(name) or REGISTRY.get(f"mspi-{name}"):
+        return row
+    return next((row for row in REGISTRY.values() if row.variant == name), None)
+
+
+def get_row(name: str) -> WeightsRow:
+    """Like `find_row`.
+
+    Raises:
+        UsageError: no row has that name.
+    """
+    row = find_row(name)
+    if row is None:
+        raise UsageError(f"weights {name}: neither a file nor one of {', '.join(REGISTRY)}")
+    return row

@@ -1,0 +1,112 @@
+"""Where weights are: shipped with avsal, imported by the user, in the Hub's cache, on the Hub."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from avsal.errors import UsageError, WeightsError
+from avsal.weights.registry import DEFAULT, REGISTRY, WeightsRow, find_row
+
+SUFFIX = ".safetensors"
+PACKAGE = Path(__file__).parent  # a wheel has the shipped weights here,
+CHECKOUT = PACKAGE.parents[1] / "weights"  # a checkout of the repository there
+UNTRAINED = "untrained"
+
+
+@dataclass(frozen=True)
+class Found:
+    """Weights that are on this machine; `where` is "shipped", "imported" or "cached"."""
+
+    path: Path
+    where: str
+
+
+def user_folder() -> Path:
+    """The folder of imported weights: AVSAL_HOME/weights, else in the XDG data folder."""
+    if home := os.environ.get("AVSAL_HOME"):
+        return Path(home).expanduser() / "weights"
+    data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
+    return Path(data).expanduser() / "avsal" / "weights"
+
+
+def hub_cache() -> Path:
+    """The folder in which huggingface_hub keeps what it downloads."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    return Path(HF_HUB_CACHE)
+
+
+def locate(row: WeightsRow, revision: str | None = None) -> Found | None:
+    """Find weights on this machine, without asking the Hub.
+
+    Shipped weights come before imported and cached ones; a `revision` is one of the Hub's, so it
+    is looked for in the cache only.
+    """
+    if revision is None:
+        for folder, where in (
+            (PACKAGE, "shipped"),
+            (CHECKOUT, "shipped"),
+            (user_folder(), "imported"),
+        ):
+            if (folder / row.file).is_file():
+                return Found(folder / row.file, where)
+    from avsal.weights import hub
+
+    path = hub.cached(row, revision)
+    return Found(path, "cached") if path else None
+
+
+def present() -> list[str]:
+    """Names of the weights that are on this machine."""
+    rows = [row.name for row in REGISTRY.values() if locate(row)]
+    return [*rows, *other_imports()]
+
+
+def other_imports() -> list[str]:
+    """Names of imported weights that the registry does not know."""
+    known = {row.file for row in REGISTRY.values()}
+    files = sorted(user_folder().glob(f"*{SUFFIX}"))
+    return [path.stem for path in files if path.name not in known]
+
+
+def resolve(
+    name_or_path: str | os.PathLike[str] | None = None,
+    offline: bool = False,
+    revision: str | None = None,
+) -> Path:
+    """Find weights by path or name: a file, then shipped, imported, cached and the Hub's weights.
+
+    Args:
+        name_or_path: a file, a name in the registry or of imported weights; None is the default.
+        offline: never ask the Hub.
+        revision: branch, tag or commit of the Hub repository.
+
+    Raises:
+        WeightsError: there is no such file, or the Hub does not give it.
+        UsageError: no weights have that name.
+    """
+    text = os.fspath(name_or_path or DEFAULT)
+    path = Path(text).expanduser()
+    if path.is_file():
+        return path
+    if len(path.parts) > 1 or path.suffix in (SUFFIX, ".pt", ".pth", ".tar", ".bin", ".ckpt"):
+        raise WeightsError(f"{text}: {'is a folder' if path.is_dir() else 'no such file'}")
+    row = find_row(text)
+    if row is None:
+        return _imported(text)
+    found = locate(row, revision)
+    if found and found.where != "cached":
+        return found.path
+    from avsal.weights import hub
+
+    return hub.pull(row, offline=offline, revision=revision)
+
+
+def _imported(name: str) -> Path:
+    path = user_folder() / f"{name}{SUFFIX}"
+    if path.is_file():
+        return path
+    names = ", ".join([*REGISTRY, *other_imports()])
+    raise UsageError(f"weights {name}: neither a file nor one of {names}")

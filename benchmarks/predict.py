@@ -1,0 +1,82 @@
+"""How much faster than the published loop, stage by stage.
+
+    python benchmarks/predict.py [--frames 4] [--runs 5]
+
+The published loop runs the whole network once per frame: image encoder on all 16 frames, training
+heads included, one window at a time, on the layers as they are stored. Here the same network, made
+from the same parts, is driven that way, in turn with avsal's own way, in one process on one machine:
+A B A B ... The ratio is taken pair by pair, so it holds when the machine's speed drifts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+
+from avsal import models
+from avsal.models.variants import VARIANTS
+from avsal.spectrogram import BINS, COLUMNS
+from avsal.windows import CLIP_FRAMES
+
+
+def seconds(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--variant", default="mvitv2s-224x384", choices=VARIANTS)
+    parser.add_argument("--runs", type=int, default=5)
+    arguments = parser.parse_args()
+    variant = VARIANTS[arguments.variant]
+
+    torch.manual_seed(0)
+    whole = models.build(variant.name, heads=True).eval()
+    state = {k: v for k, v in whole.state_dict().items()}
+    shared = models.build(variant.name).eval()
+    shared.load_state_dict({k: state[k] for k in shared.state_dict()})
+    shared = models.prepare_for_inference(shared)
+    clip = torch.randn(1, 3, CLIP_FRAMES, variant.height, variant.width)
+    spectrogram = torch.randn(1, 1, BINS, COLUMNS)
+
+    with torch.inference_mode():
+        frame = clip[:, :, 0]
+        features = shared.image_features(clip[0].transpose(0, 1))
+        window = tuple(part[None] for part in features)
+
+        def published() -> None:
+            whole.forward_with_alignment(clip, spectrogram)
+
+        def avsal_frame() -> None:
+            shared.image_features(frame)
+            shared.forward_with_features(clip, window, spectrogram)
+
+        stages = {
+            "image encoder, one frame": lambda: shared.image_features(frame),
+            "the rest, one window": lambda: shared.forward_with_features(clip, window, spectrogram),
+        }
+        published(), avsal_frame()  # warm-up
+        pairs = [(seconds(published), seconds(avsal_frame)) for _ in range(arguments.runs)]
+        parts = {
+            name: statistics.median(seconds(work) for _ in range(arguments.runs))
+            for name, work in stages.items()
+        }
+
+    threads = torch.get_num_threads()
+    print(f"{variant.name}, float32, {threads} threads, torch {torch.__version__}")
+    print(f"published loop: {statistics.median(a for a, _ in pairs):.2f} s a frame (median)")
+    print(f"avsal:          {statistics.median(b for _, b in pairs):.2f} s a frame (median)")
+    ratios = sorted(a / b for a, b in pairs)
+    print(f"ratio: median {statistics.median(ratios):.2f}, {ratios[0]:.2f} to {ratios[-1]:.2f}")
+    for name, value in parts.items():
+        print(f"  {name}: {value:.3f} s")
+
+
+if __name__ == "__main__":
+    main()

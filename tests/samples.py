@@ -1,0 +1,386 @@
+"""Media files made on the spot: small functions that write a file and return its path.
+
+Pictures carry their own number (`numbered`, `number_of`), so that a test can tell frames apart
+after any codec. Sounds are given as float arrays (channels, samples).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+
+PARITY_CLIP = Path(__file__).parent / "parity" / "clip.mp4"
+SHARED_CLIPS = Path(__file__).parents[2] / "shared" / "clips"
+
+_BITS = 8  # of a picture's number, one light or dark column each
+_BOX_HEADER = 8  # bytes: size and type
+_MATRIX_IN_TKHD = 40  # bytes from the end of the type to the matrix, ISO/IEC 14496-12 8.3.2
+
+
+# ---- pictures
+
+
+def numbered(number: int, width: int = 64, height: int = 48) -> np.ndarray:
+    """RGB picture whose columns are the bits of `number` (0..255), most significant first.
+
+    Its upper third is tinted red, so that up and down can be told apart.
+    """
+    image = np.full((height, width, 3), 40, np.uint8)
+    edges = np.linspace(0, width, _BITS + 1).round().astype(int)
+    for bit in range(_BITS):
+        if number >> (_BITS - 1 - bit) & 1:
+            image[:, edges[bit] : edges[bit + 1]] = 200
+    image[: height // 3, :, 0] = 255
+    return image
+
+
+def number_of(image: np.ndarray) -> int:
+    """Read the number of a `numbered` picture."""
+    height, width = image.shape[:2]
+    edges = np.linspace(0, width, _BITS + 1).round().astype(int)
+    green = image[height // 3 :, :, 1].astype(float)
+    bits = (green[:, a:b].mean() > 120 for a, b in pairwise(edges))
+    return int("".join(str(int(bit)) for bit in bits), 2)
+
+
+def moving_noise(number: int, width: int, height: int) -> np.ndarray:
+    """RGB picture that no codec compresses to nothing; differs from number to number."""
+    return np.random.default_rng(number).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+# ---- sounds
+
+
+def tone(seconds: float, rate: int = 16000, hertz: float = 440, channels: int = 1) -> np.ndarray:
+    """Sine of amplitude 0.5, float32 (channels, n), the same in every channel."""
+    wave = 0.5 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)
+    return np.repeat(wave[None].astype(np.float32), channels, axis=0)
+
+
+def clicks(seconds: float, rate: int, at: Iterable[float], channels: int = 1) -> np.ndarray:
+    """Silence with a soft click of 2 ms centred on each time, float32 (channels, n)."""
+    wave = np.zeros(round(seconds * rate), np.float32)
+    for time in at:
+        t = np.arange(wave.size) / rate - time
+        wave += 0.8 * np.exp(-((t / 0.001) ** 2)).astype(np.float32)
+    return np.repeat(wave[None], channels, axis=0)
+
+
+@dataclass
+class SoundTrack:
+    """A sound to be encoded.
+
+    Attributes:
+        parts: (start time, samples (channels, n)) stretches in order; what lies between is a gap.
+        rate: samples a second.
+        layout: FFmpeg's channel layout.
+        codec: FFmpeg's encoder.
+        format: sample format of the encoder; None for its first one.
+    """
+
+    parts: Sequence[tuple[Fraction, np.ndarray]]
+    rate: int = 16000
+    layout: str = "mono"
+    codec: str = "pcm_s16le"
+    format: str | None = None
+
+
+@dataclass
+class Pictures:
+    """A video stream to be encoded.
+
+    Attributes:
+        images: RGB, all of one size.
+        times: seconds of each; None for a constant rate.
+        rate: frames a second.
+        codec, pix_fmt, options: FFmpeg's encoder and its settings.
+        time_base: seconds; None for 1 / rate.
+    """
+
+    images: Sequence[np.ndarray]
+    times: Sequence[Fraction] | None = None
+    rate: Fraction | int = 25
+    codec: str = "libx264"
+    pix_fmt: str = "yuv420p"
+    options: dict[str, str] = field(default_factory=lambda: {"crf": "10", "g": "12"})
+    time_base: Fraction | None = None
+
+
+# ---- writing
+
+
+def write(
+    path: Path,
+    pictures: Pictures | None = None,
+    sound: SoundTrack | None = None,
+    container: str | None = None,
+) -> Path:
+    """Encode pictures and a sound into a file whose suffix (or `container`) names the format."""
+    with av.open(str(path), "w", format=container) as output:
+        packets = []
+        video = _video_stream(output, pictures) if pictures else None
+        audio = _audio_stream(output, sound) if sound else None
+        if pictures and video:
+            packets += _encoded_pictures(video, pictures)
+        if sound and audio:
+            packets += _encoded_sound(audio, sound)
+        if video and audio:
+            packets.sort(key=lambda packet: packet.dts * packet.time_base)
+        for packet in packets:
+            output.mux(packet)
+    return path
+
+
+def _video_stream(output: Any, pictures: Pictures) -> Any:
+    stream = output.add_stream(pictures.codec, rate=pictures.rate, options=pictures.options)
+    stream.height, stream.width = pictures.images[0].shape[:2]
+    stream.pix_fmt = pictures.pix_fmt
+    stream.codec_context.time_base = pictures.time_base or 1 / Fraction(pictures.rate)
+    return stream
+
+
+def _encoded_pictures(stream: Any, pictures: Pictures) -> list[Any]:
+    time_base = stream.codec_context.time_base
+    packets = []
+    for index, image in enumerate(pictures.images):
+        frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+        time = pictures.times[index] if pictures.times else index / Fraction(pictures.rate)
+        frame.pts, frame.time_base = round(time / time_base), time_base
+        packets += stream.encode(frame)
+    return packets + stream.encode(None)
+
+
+def _audio_stream(output: Any, sound: SoundTrack) -> Any:
+    stream = output.add_stream(sound.codec, rate=sound.rate)
+    stream.layout = sound.layout
+    if sound.format:
+        stream.format = sound.format
+    return stream
+
+
+def _encoded_sound(stream: Any, sound: SoundTrack, block: int = 1024) -> list[Any]:
+    packets = []
+    for start, samples in sound.parts:
+        for offset in range(0, samples.shape[1], block):
+            interleaved = samples[:, offset : offset + block].T.reshape(1, -1)
+            frame = av.AudioFrame.from_ndarray(
+                np.ascontiguousarray(interleaved), format="flt", layout=sound.layout
+            )
+            frame.sample_rate, frame.time_base = sound.rate, Fraction(1, sound.rate)
+            frame.pts = round(start * sound.rate) + offset
+            packets += stream.encode(frame)
+    return packets + stream.encode(None)
+
+
+# ---- videos
+
+
+def constant_rate(
+    path: Path, frames: int = 30, rate: Fraction | int = 25, size: tuple[int, int] = (64, 48)
+) -> Path:
+    """H.264 with B-frames; frame i is `numbered(i)`; size is (width, height)."""
+    return write(path, Pictures([numbered(i % 256, *size) for i in range(frames)], rate=rate))
+
+
+def variable_rate(path: Path, times: Sequence[Fraction]) -> Path:
+    """H.264 whose frames are shown at the given times (multiples of 1/12800 s)."""
+    images = [numbered(i) for i in range(len(times))]
+    return write(path, Pictures(images, times, time_base=Fraction(1, 12800)))
+
+
+def film(path: Path, seconds: float = 2.0, rate: int = 25, sound_rate: int = 44100) -> Path:
+    """H.264 and stereo AAC of the same length, with a click at every half second."""
+    times = np.arange(0.5, seconds, 0.5)
+    wave = clicks(seconds, sound_rate, times, channels=2)
+    sound = SoundTrack([(Fraction(0), wave)], sound_rate, "stereo", "aac")
+    images = [numbered(i % 256) for i in range(round(seconds * rate))]
+    return write(path, Pictures(images, rate=rate), sound)
+
+
+def lossless(path: Path, images: Sequence[np.ndarray], pix_fmt: str = "rgb24") -> Path:
+    """PNG frames of any size in a .mov ("rgb24", "gray", "rgba"), else FFV1 in a .mkv."""
+    codec = "png" if pix_fmt in {"rgb24", "gray", "rgba"} else "ffv1"
+    return write(path, Pictures(images, codec=codec, pix_fmt=pix_fmt, options={}))
+
+
+def rotated(path: Path, clockwise: int, mirrored: bool = False) -> Path:
+    """An MP4 whose display matrix turns the stored pictures, after mirroring left and right."""
+    constant_rate(path, frames=5)
+    a, b, c, d = {0: (1, 0, 0, 1), 90: (0, 1, -1, 0), 180: (-1, 0, 0, -1), 270: (0, -1, 1, 0)}[
+        clockwise
+    ]
+    if mirrored:
+        a, b = -a, -b
+    matrix = [a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30]
+    data = bytearray(path.read_bytes())
+    start = data.index(b"tkhd") + 4 + _MATRIX_IN_TKHD
+    data[start : start + 36] = b"".join(value.to_bytes(4, "big", signed=True) for value in matrix)
+    path.write_bytes(data)
+    return path
+
+
+def interlaced(path: Path, frames: int = 10) -> Path:
+    """Interlaced H.264: a bar moves between the two fields of every frame, so that it combs."""
+    images = []
+    for index in range(frames):
+        image = np.zeros((96, 128, 3), np.uint8)
+        for parity in range(2):
+            left = 10 + (2 * index + parity) * 4
+            image[parity::2, left : left + 16] = 255
+        images.append(image)
+    options = {"crf": "5", "flags": "+ildct+ilme", "x264-params": "interlaced=1:tff=1"}
+    return write(path, Pictures(images, options=options))
+
+
+def changing_size(path: Path) -> Path:
+    """A transport stream (.ts) of 10 frames of 64x48, then 10 of 96x80."""
+    return joined(
+        path,
+        [
+            Pictures([numbered(i, 64, 48) for i in range(10)]),
+            Pictures(
+                [numbered(i, 96, 80) for i in range(10, 20)],
+                [Fraction(i, 25) for i in range(10, 20)],
+            ),
+        ],
+    )
+
+
+def joined(
+    path: Path, pictures: Sequence[Pictures], sounds: Sequence[SoundTrack | None] | None = None
+) -> Path:
+    """A transport stream (.ts) made of several that follow each other.
+
+    All times are put off by a second: the muxer moves a stream whose encoder starts below 0.
+    """
+    data = b""
+    for index, part in enumerate(pictures):
+        piece = path.with_name(f"{path.stem}.{index}.ts")
+        times = part.times or [i / Fraction(part.rate) for i in range(len(part.images))]
+        late = replace(part, times=[time + 1 for time in times])
+        sound = sounds[index] if sounds else None
+        if sound:
+            sound = replace(sound, parts=[(start + 1, wave) for start, wave in sound.parts])
+        data += write(piece, late, sound).read_bytes()
+        piece.unlink()
+    path.write_bytes(data)
+    return path
+
+
+def raw_h264(path: Path, frames: int = 12) -> Path:
+    """An elementary stream: no container, hence no times."""
+    return write(path, Pictures([numbered(i) for i in range(frames)]), container="h264")
+
+
+# ---- still images
+
+
+def still(path: Path, image: np.ndarray | None = None, orientation: int | None = None) -> Path:
+    """A still image; RGB or RGBA (`image`), for .jpg with an Exif orientation 1..8."""
+    image = numbered(37) if image is None else image
+    code = cv2.COLOR_RGBA2BGRA if image.shape[2] == 4 else cv2.COLOR_RGB2BGR
+    quality = [cv2.IMWRITE_JPEG_QUALITY, 98] if path.suffix in {".jpg", ".jpeg"} else []
+    encoded, data = cv2.imencode(path.suffix, cv2.cvtColor(image, code), quality)
+    assert encoded
+    content = data.tobytes()
+    if orientation is not None:
+        content = content[:2] + _exif(orientation) + content[2:]
+    path.write_bytes(content)
+    return path
+
+
+def _exif(orientation: int) -> bytes:
+    entry = b"\x12\x01\x03\x00\x01\x00\x00\x00" + orientation.to_bytes(4, "little")
+    tiff = b"II*\0\x08\0\0\0\x01\0" + entry + bytes(4)
+    segment = b"Exif\0\0" + tiff
+    return b"\xff\xe1" + (len(segment) + 2).to_bytes(2, "big") + segment
+
+
+# ---- files that are not plain videos
+
+
+def audio_only(path: Path, seconds: float = 1.0) -> Path:
+    """Sound without pictures; the suffix chooses the codec (.wav, .m4a, .mp3)."""
+    codec = {".wav": "pcm_s16le", ".mp3": "libmp3lame"}.get(path.suffix, "aac")
+    return write(path, sound=SoundTrack([(Fraction(0), tone(seconds, 44100))], 44100, codec=codec))
+
+
+def mp3_with_cover(path: Path) -> Path:
+    """An MP3 whose cover art shows up as a video stream."""
+    tag_body = b"\0image/jpeg\0\x03\0" + still(path.with_suffix(".jpg")).read_bytes()
+    picture = b"APIC" + len(tag_body).to_bytes(4, "big") + bytes(2) + tag_body
+    size = bytes(len(picture) >> shift & 127 for shift in (21, 14, 7, 0))  # 7 bits a byte
+    sound = audio_only(path).read_bytes()
+    if sound.startswith(b"ID3"):  # replace the muxer's own tag
+        own = sum(byte << shift for byte, shift in zip(sound[6:10], (21, 14, 7, 0), strict=True))
+        sound = sound[10 + own :]
+    path.write_bytes(b"ID3\x03\0\0" + size + picture + sound)
+    return path
+
+
+def unknown_codec(path: Path) -> Path:
+    """An MP4 whose video codec no FFmpeg knows."""
+    constant_rate(path, frames=5)
+    path.write_bytes(path.read_bytes().replace(b"avc1", b"zzzz"))
+    return path
+
+
+# ---- damage
+
+
+def empty(path: Path) -> Path:
+    """A file of 0 bytes."""
+    path.write_bytes(b"")
+    return path
+
+
+def text(path: Path) -> Path:
+    """Plain text, whatever the suffix says."""
+    path.write_text("This is no video.\n" * 50)
+    return path
+
+
+def without_header(source: Path, path: Path, cut: int = 2000) -> Path:
+    """A copy without its first bytes."""
+    path.write_bytes(source.read_bytes()[cut:])
+    return path
+
+
+def cut_off(source: Path, path: Path, share: float = 0.6) -> Path:
+    """A copy of which only the first part is left."""
+    data = source.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    return path
+
+
+def with_index_first(source: Path, path: Path) -> Path:
+    """An MP4 remuxed so that its index precedes its media data; a cut then leaves it readable."""
+    with (
+        av.open(str(source)) as read,
+        av.open(str(path), "w", container_options={"movflags": "faststart"}) as output,
+    ):
+        streams = {s.index: output.add_stream_from_template(s) for s in read.streams}
+        for packet in read.demux():
+            if packet.dts is not None:
+                packet.stream = streams[packet.stream.index]
+                output.mux(packet)
+    return path
+
+
+def flipped(source: Path, path: Path, flips: int = 30, seed: int = 0, spare: float = 0.1) -> Path:
+    """A copy with single bits flipped anywhere after the first share `spare` of the file."""
+    data = bytearray(source.read_bytes())
+    choose = random.Random(seed)
+    for _ in range(flips):
+        data[choose.randrange(int(len(data) * spare), len(data))] ^= 1 << choose.randrange(8)
+    path.write_bytes(data)
+    return path

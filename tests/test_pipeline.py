@@ -1,0 +1,174 @@
+"""Video in, maps out: every frame once, whatever the stride, batch or part asked for."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+
+from avsal import models
+from avsal.errors import MediaError, UsageError
+from avsal.inputs import normalise, resize_frame
+from avsal.media import AudioReader, VideoReader
+from avsal.pipeline import load_model
+from avsal.settings import MapSize
+from avsal.spectrogram import log_spectrogram
+from avsal.weights import load_weights
+from avsal.windows import audio_span, window_for
+
+
+@pytest.fixture
+def predictor(tiny):
+    return load_model(tiny, "untrained", "cpu", "fp32")
+
+
+def maps(predictor, source, **settings):
+    return list(predictor.predict(source, **settings))
+
+
+def slow_way(tiny, frames, sound, targets):
+    """The oracle: single windows on the unprepared network; no sharing, threads or batches."""
+    network = models.build(tiny).eval()
+    network.load_state_dict(load_weights(tiny, "untrained").state)
+    for target in targets:
+        window = window_for(target)
+        clip = normalise(torch.stack([frames[i] for i in window.frames])).transpose(0, 1)[None]
+        start, end = audio_span(window, 32, lambda index: Fraction(index, 25))
+        spectrogram = log_spectrogram(sound[start:end], window.reverse)
+        with torch.inference_mode():
+            yield target, network(clip, spectrogram[None])[0].numpy()
+
+
+@pytest.mark.parametrize("with_sound", [True, False])
+def test_each_map_is_the_network_s_answer_to_its_window(tiny, example_clip, with_sound):
+    predictor = load_model(tiny, "untrained", "cpu", "fp32")
+    sound = np.zeros(0, np.float32)
+    with VideoReader(example_clip) as video:
+        frames = [resize_frame(frame.image, predictor.size) for frame in video]
+        if with_sound:
+            with AudioReader(example_clip, video.origin) as audio:
+                sound = audio.read(0, 16_000 * 10)
+    with VideoReader(example_clip) as video, AudioReader(example_clip, video.origin) as audio:
+        given = audio if with_sound else None
+        found = {frame.index: frame for frame in predictor.predict_frames(video, given)}
+    for target, expected in slow_way(tiny, frames, sound, (0, 14, 15, 77, 149)):
+        assert np.abs(found[target].log_density - expected).max() < 1e-4, target
+
+
+def test_the_sound_changes_the_maps(predictor, example_clip):
+    heard = next(iter(predictor.predict(example_clip)))
+    with VideoReader(example_clip) as video:
+        deaf = next(iter(predictor.predict_frames(video)))
+    assert np.abs(heard.log_density - deaf.log_density).max() > 1e-4
+
+
+def test_every_frame_has_a_normalised_density_at_display_size(predictor, example_clip):
+    found = maps(predictor, example_clip, end=0.8)
+    assert [frame.index for frame in found] == list(range(20))
+    for frame in found:
+        assert frame.density.shape == (360, 640)
+        assert frame.density.sum() == pytest.approx(1, abs=1e-4)
+        assert (frame.saliency.min(), frame.saliency.max()) == (0, 1)
+        assert np.exp(frame.log_density).sum() == pytest.approx(1, abs=1e-4)
+        assert frame.time == pytest.approx(frame.index / 25)
+
+
+@pytest.mark.parametrize("batch", [2, 5, 64])
+def test_batches_change_nothing(predictor, example_clip, batch):
+    single = maps(predictor, example_clip, end=0.8, batch=1)
+    batched = maps(predictor, example_clip, end=0.8, batch=batch)
+    for one, other in zip(single, batched, strict=True):
+        assert np.abs(one.log_density - other.log_density).max() < 1e-4
+
+
+def test_a_part_has_the_maps_of_the_whole(predictor, example_clip):
+    whole = {frame.index: frame for frame in maps(predictor, example_clip)}
+    part = maps(predictor, example_clip, start=3.0, end=3.4)
+    assert [frame.index for frame in part] == list(range(75, 85))
+    for frame in part:
+        assert frame.pts == whole[frame.index].pts
+        assert np.abs(frame.log_density - whole[frame.index].log_density).max() < 1e-3
+
+
+def test_stride_predicts_its_frames_and_interpolates_the_others(predictor, example_clip):
+    every = maps(predictor, example_clip, end=1.0)
+    strided = maps(predictor, example_clip, end=1.0, stride=4)
+    assert [frame.index for frame in strided] == [frame.index for frame in every]
+    for index in (0, 4, 20, 24):
+        assert np.abs(strided[index].log_density - every[index].log_density).max() < 1e-4
+    middle = (strided[4].log_density + strided[8].log_density) / 2
+    middle -= np.log(np.exp(middle.astype(np.float64)).sum())
+    assert np.abs(strided[6].log_density - middle).max() < 1e-4
+
+
+def test_sizes(predictor, example_clip):
+    for text, shape in (("video", (360, 640)), ("model", (64, 96)), ("50x30", (30, 50))):
+        size = MapSize.parse(text)
+        (frame,) = maps(predictor, example_clip, end=0.01, size=size)
+        assert frame.density.shape == shape
+
+
+def test_leaving_early_stops_the_reading_thread(predictor, example_clip):
+    import threading
+
+    frames = predictor.predict(example_clip)
+    next(frames)
+    frames.close()
+    assert not [t for t in threading.enumerate() if t.name == "avsal-producer"]
+
+
+def test_a_start_behind_the_end_is_told(predictor, example_clip):
+    with pytest.raises(MediaError, match="no frame at or after 60"):
+        maps(predictor, example_clip, start=60.0)
+
+
+class OutOfMemoryOnce:
+    """Stands in for a device on which more than `most` windows do not fit."""
+
+    def __init__(self, forward, most):
+        self.forward, self.most, self.sizes = forward, most, []
+
+    def __call__(self, clip, features, spectrogram):
+        self.sizes.append(clip.shape[0])
+        if clip.shape[0] > self.most:
+            raise torch.OutOfMemoryError
+        return self.forward(clip, features, spectrogram)
+
+
+def test_the_batch_is_halved_when_memory_runs_out(predictor, example_clip, monkeypatch):
+    expected = maps(predictor, example_clip, end=0.8)
+    network = predictor._network
+    limited = OutOfMemoryOnce(network.forward_with_features, 2)
+    monkeypatch.setattr(network, "forward_with_features", limited)
+    found = maps(predictor, example_clip, end=0.8, batch=8)
+    assert limited.sizes[:3] == [8, 4, 2]
+    assert max(limited.sizes[3:]) <= 4
+    for one, other in zip(expected, found, strict=True):
+        assert np.abs(one.log_density - other.log_density).max() < 1e-4
+
+
+def test_too_little_memory_for_one_window_is_one_line(predictor, example_clip, monkeypatch):
+    limited = OutOfMemoryOnce(None, 0)
+    monkeypatch.setattr(predictor._network, "forward_with_features", limited)
+    with pytest.raises(UsageError, match="--device cpu"):
+        maps(predictor, example_clip, end=0.2, batch=4)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+def test_cuda_gives_the_same_maps(tiny, example_clip, precision):
+    expected = maps(load_model(tiny, "untrained", "cpu", "fp32"), example_clip, end=1.0)
+    found = maps(load_model(tiny, "untrained", "cuda", precision), example_clip, end=1.0)
+    for one, other in zip(expected, found, strict=True):
+        cc = np.corrcoef(one.density.ravel(), other.density.ravel())[0, 1]
+        assert cc >= 0.999
+
+
+def test_settings_out_of_range_are_refused(predictor, example_clip):
+    for wrong in ({"stride": 0}, {"audio_context": 20}, {"batch": 0}, {"start": -1.0}):
+        with pytest.raises(UsageError):
+            maps(predictor, example_clip, **wrong)
+    with pytest.raises(UsageError):
+        maps(predictor, example_clip, start=2.0, end=1.0)
