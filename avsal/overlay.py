@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from avsal.errors import MediaError, UsageError
 from avsal.outputs import DESCRIPTION, make_folder, write_file
 from avsal.render import OverlayStyle, overlay
 from avsal.saliency import SaliencyFrame
+
+logger = logging.getLogger("avsal")
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
 
@@ -36,7 +39,9 @@ def saved_maps(folder: Path) -> Iterator[Map]:
     description = _read_description(folder)
     kind = description["settings"]["format"]
     if kind == "video":
-        raise MediaError(f"{folder}: maps in a video cannot be read back; predict with --format png")
+        raise MediaError(
+            f"{folder}: maps in a video cannot be read back; predict with --format png"
+        )
     suffix = ".npy" if kind == "npy" else ".png"
     for record in description["frames"]:
         index = record["index"]
@@ -79,7 +84,7 @@ def write_overlay(
     start: float | None = None,
     part: bool = False,
     on_frame: Callable[[int], None] = lambda _count: None,
-) -> list[str]:
+) -> None:
     """Draw the maps over the video's frames and keep its sound, times and duration.
 
     The video is decoded a second time beside the maps: holding full frames for the network's
@@ -92,9 +97,6 @@ def write_overlay(
         start: second of the first map, so that what lies before need not be decoded.
         part: the maps cover a part of the video, so its sound is cut to them.
 
-    Returns:
-        Notes for the person, such as a padded odd size.
-
     Raises:
         UsageError: `out` has a suffix that cannot be written.
         MediaError: something cannot be read or written, or a map has no frame.
@@ -103,7 +105,8 @@ def write_overlay(
     with media.VideoReader(source, start=start) as video:
         pairs = _pair(video, iter(maps))
         if out.suffix.lower() in IMAGE_SUFFIXES:
-            return _write_image(info, out, pairs, style)
+            _write_image(info, out, pairs, style)
+            return
         width = info.width * (2 if style.side_by_side else 1)
         with media.VideoWriter(
             out,
@@ -119,7 +122,8 @@ def write_overlay(
                 drawn = overlay(frame.image, saliency, style)
                 writer.write(_fit(drawn, writer), frame.pts, frame.duration)
                 on_frame(count)
-        return [*video.warnings, *writer.warnings]
+        for note in (*video.warnings, *writer.warnings):
+            logger.warning(note)
 
 
 def check_output(source: Path, out: Path) -> None:
@@ -171,11 +175,10 @@ def _write_image(
     out: Path,
     pairs: Iterator[tuple[media.VideoFrame, np.ndarray]],
     style: OverlayStyle,
-) -> list[str]:
+) -> None:
     for frame, saliency in pairs:
         drawn = cv2.cvtColor(overlay(frame.image, saliency, style), cv2.COLOR_RGB2BGR)
         encoded, data = cv2.imencode(out.suffix, drawn)
         if not encoded:
             raise MediaError(f"{out}: {info.width}x{info.height} does not fit this image format")
         write_file(out, data.tobytes())
-    return []

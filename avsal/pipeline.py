@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import logging
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -29,6 +30,8 @@ from avsal.settings import PredictSettings
 from avsal.threads import run_ahead
 from avsal.weights import load_weights
 from avsal.windows import CLIP_FRAMES, PAST_FRAMES
+
+logger = logging.getLogger("avsal")
 
 WINDOWS_AHEAD = 4  # windows that the decoding thread may be in front of the network
 
@@ -54,7 +57,6 @@ class Predictor:
         device: torch.device,
         precision: torch.dtype,
         origin: tuple[str, str] = ("unknown", ""),
-        notes: tuple[str, ...] = (),
     ) -> None:
         """Take a loaded network.
 
@@ -62,13 +64,11 @@ class Predictor:
             network: in the state in which `load_state_dict` leaves it; put into inference form.
             precision: number type of the network's products; the rest stays float32.
             origin: name and sha256 of the weights.
-            notes: what a person should know of them.
         """
         self.variant = variant
         self.device = device
         self.precision = precision
         self.origin = origin
-        self.notes = notes
         self._network = models.prepare_for_inference(network.eval()).to(device)
 
     @property
@@ -110,12 +110,16 @@ class Predictor:
         settings = dataclasses.replace(settings or PredictSettings(), **changes)
 
         def windows() -> Generator[WindowInput, None, None]:
-            with media.VideoReader(source, start=settings.start, lead=PAST_FRAMES) as video:
-                if not (video.info.has_audio and self._network.uses_audio):
-                    yield from self._feed(video, None, video.origin, settings)
-                    return
-                with media.AudioReader(source, video.origin) as audio:
-                    yield from self._feed(video, audio, video.origin, settings)
+            with ExitStack() as files:
+                video = files.enter_context(
+                    media.VideoReader(source, start=settings.start, lead=PAST_FRAMES)
+                )
+                audio = None
+                if video.info.has_audio and self.uses_audio:
+                    audio = files.enter_context(media.AudioReader(source, video.origin))
+                yield from self._feed(video, audio, video.origin, settings)
+                for note in (*video.warnings, *(audio.warnings if audio else ())):
+                    logger.warning(note)
 
         empty = True
         for frame in self._predict(windows, settings):
@@ -316,5 +320,6 @@ def load_model(
     variant = models.VARIANTS[loaded.variant]
     network = models.build(variant.name)
     network.load_state_dict(loaded.state)
-    notes = (*loaded.notes, *slow_precision(dtype, where))
-    return Predictor(network, variant, where, dtype, (loaded.name, loaded.sha256), notes)
+    for note in (*loaded.notes, *slow_precision(dtype, where)):
+        logger.warning(note)
+    return Predictor(network, variant, where, dtype, (loaded.name, loaded.sha256))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -25,14 +26,18 @@ def example_clip() -> Path:
     return TESTS.parent / "examples" / "talk_and_bounce.mp4"
 
 
-@pytest.fixture
-def tiny(monkeypatch) -> str:
-    """Name of a network with all parts of the published one, small enough for every test."""
-    from avsal.models.variants import VARIANTS, Variant
+@pytest.fixture(scope="session")
+def tiny_variant():
+    """A network with all parts of the published one, small enough for every test."""
+    from avsal.models.encoders import MOTION, MotionSpec
+    from avsal.models.encoders.x3d import X3D
+    from avsal.models.variants import Variant
 
-    variant = Variant(
+    make = partial(X3D, width=0.5, depth=0.4)
+    MOTION["tiny"] = MotionSpec(make, (16, 24, 48, 96), (16, 16, 16, 16))
+    yield Variant(
         "tiny",
-        "x3ds",
+        "tiny",
         64,
         96,
         image="mobilenet_v2",
@@ -42,8 +47,35 @@ def tiny(monkeypatch) -> str:
         mask_channels=32,
         readout_channels=(16, 8),
     )
-    monkeypatch.setitem(VARIANTS, variant.name, variant)
-    return variant.name
+    del MOTION["tiny"]
+
+
+@pytest.fixture
+def tiny(tiny_variant, monkeypatch) -> str:
+    """Its name, known to `build` and the command line for one test."""
+    from avsal.models.variants import VARIANTS
+
+    monkeypatch.setitem(VARIANTS, tiny_variant.name, tiny_variant)
+    return tiny_variant.name
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(tiny_variant, parity, tmp_path_factory) -> Path:
+    """Weights for it that make every branch matter, filled as the goldens' are."""
+    import sys
+
+    from safetensors.torch import save_file
+
+    from avsal import models
+
+    sys.path.insert(0, str(parity))
+    import fill
+
+    state = models.build(tiny_variant).state_dict()
+    fill.fill(state, seed=0)
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    save_file(state, path, metadata={"variant": "tiny"})
+    return path
 
 
 @pytest.fixture

@@ -116,6 +116,16 @@ def test_channels_are_averaged_and_not_mixed_down(
     assert np.abs(heard(path) - wave.mean(axis=0)).max() < 1e-6
 
 
+def test_eight_planes_are_read_without_overrun() -> None:
+    wave = np.random.default_rng(0).uniform(-1, 1, (8, 500)).astype(np.float32)
+    packed = np.ascontiguousarray(wave.T.reshape(1, -1))
+    frame = av.AudioFrame.from_ndarray(packed, format="flt", layout="7.1")
+    frame.sample_rate = RATE
+    (planar,) = av.AudioResampler(format="fltp").resample(frame)
+    assert planar.format.name == "fltp"
+    assert np.abs(to_mono(planar) - wave.mean(axis=0)).max() < 1e-6
+
+
 # ---- the clock
 
 

@@ -9,15 +9,19 @@ import sys
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
 import pytest
 import samples
+from av.stream import Disposition
+from PIL import Image
 
 from avsal.errors import MediaError
 from avsal.media import VideoFrame, VideoReader, probe, video
 from avsal.media.clock import FrameClock
+from avsal.media.container import choose_video
 from avsal.media.decoding import MIN_DAMAGED
 
 TICK = Fraction(1, 12800)
@@ -368,6 +372,33 @@ def test_a_still_image_is_a_video_of_one_frame(tmp_path: Path, suffix: str) -> N
     assert samples.number_of(frame.image) == 37
 
 
+def test_an_animation_keeps_its_times(tmp_path: Path) -> None:
+    pictures = [Image.fromarray(samples.numbered(i)) for i in range(4)]
+    path = tmp_path / "a.gif"
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=[100, 200, 50, 40])
+    frames = frames_of(path)
+    assert numbers(frames) == [0, 1, 2, 3]
+    assert [frame.pts for frame in frames] == [Fraction(t, 100) for t in (0, 10, 30, 35)]
+    assert not probe(path).is_image
+
+
+def test_an_animated_webp_is_refused_in_one_line(tmp_path: Path) -> None:
+    pictures = [Image.fromarray(samples.numbered(i)) for i in range(4)]
+    path = tmp_path / "a.webp"
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=100)
+    try:
+        assert len(frames_of(path)) == 4  # where FFmpeg has learnt it
+    except MediaError as error:
+        assert "webp" in str(error)
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "P", "L", "1", "LA"])
+def test_colour_modes_of_photographs(tmp_path: Path, mode: str) -> None:
+    path = tmp_path / ("a.jpg" if mode == "CMYK" else "a.png")
+    Image.fromarray(samples.numbered(37)).convert(mode).save(path)
+    assert numbers(frames_of(path)) == [37]
+
+
 @pytest.mark.parametrize(
     "name",
     ["-leading dash.mp4", "späße 視頻 🎬.mp4", "a:b.mp4", "100%d.mp4", "file:x.mp4", "%03d.png"],
@@ -420,6 +451,13 @@ def test_the_best_video_stream_is_chosen(tmp_path: Path) -> None:
             output.mux(stream.encode(frame))
             output.mux(stream.encode(None))
     assert numbers(frames_of(path)) == [2]
+
+
+def test_a_photograph_in_tiles_is_refused() -> None:
+    tile = SimpleNamespace(disposition=Disposition.dependent, codec_context=object())
+    container = SimpleNamespace(streams=SimpleNamespace(video=[tile, tile], audio=[]))
+    with pytest.raises(MediaError, match="in tiles"):
+        choose_video(container, Path("a.heic"))
 
 
 def test_cover_art_is_no_video(tmp_path: Path) -> None:
@@ -532,7 +570,7 @@ def test_damaged_packets_are_counted(tmp_path: Path) -> None:
     with VideoReader(path) as reader:
         frames = list(reader)
         assert reader.skipped > 5
-        assert f"{reader.skipped} damaged packets" in reader.warnings[-1]
+        assert f"packets skipped: {reader.skipped}" in reader.warnings[-1]
     assert 40 < len(frames) < 100
 
 

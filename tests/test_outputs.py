@@ -102,9 +102,10 @@ def test_an_even_map_has_the_entropy_of_its_pixels():
 
 
 def test_nothing_stays_of_an_interrupted_result(tmp_path):
-    with pytest.raises(KeyboardInterrupt), ResultWriter(
-        tmp_path / "out", HEADER, OutputSettings(scale="clip")
-    ) as result:
+    with (
+        pytest.raises(KeyboardInterrupt),
+        ResultWriter(tmp_path / "out", HEADER, OutputSettings(scale="clip")) as result,
+    ):
         result.write(saliency_frame(0))
         raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == []

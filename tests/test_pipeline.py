@@ -13,25 +13,25 @@ from avsal.errors import MediaError, UsageError
 from avsal.inputs import normalise, resize_frame
 from avsal.media import AudioReader, VideoReader
 from avsal.pipeline import load_model
-from avsal.settings import MapSize
+from avsal.settings import MapSize, PredictSettings
 from avsal.spectrogram import log_spectrogram
 from avsal.weights import load_weights
 from avsal.windows import audio_span, window_for
 
 
 @pytest.fixture
-def predictor(tiny):
-    return load_model(tiny, "untrained", "cpu", "fp32")
+def predictor(tiny, tiny_weights):
+    return load_model(tiny, tiny_weights, "cpu", "fp32")
 
 
 def maps(predictor, source, **settings):
     return list(predictor.predict(source, **settings))
 
 
-def slow_way(tiny, frames, sound, targets):
+def slow_way(tiny, weights, frames, sound, targets):
     """The oracle: single windows on the unprepared network; no sharing, threads or batches."""
     network = models.build(tiny).eval()
-    network.load_state_dict(load_weights(tiny, "untrained").state)
+    network.load_state_dict(load_weights(tiny, weights).state)
     for target in targets:
         window = window_for(target)
         clip = normalise(torch.stack([frames[i] for i in window.frames])).transpose(0, 1)[None]
@@ -42,8 +42,9 @@ def slow_way(tiny, frames, sound, targets):
 
 
 @pytest.mark.parametrize("with_sound", [True, False])
-def test_each_map_is_the_network_s_answer_to_its_window(tiny, example_clip, with_sound):
-    predictor = load_model(tiny, "untrained", "cpu", "fp32")
+def test_each_map_is_the_network_s_answer_to_its_window(
+    predictor, tiny, tiny_weights, example_clip, with_sound
+):
     sound = np.zeros(0, np.float32)
     with VideoReader(example_clip) as video:
         frames = [resize_frame(frame.image, predictor.size) for frame in video]
@@ -51,9 +52,10 @@ def test_each_map_is_the_network_s_answer_to_its_window(tiny, example_clip, with
             with AudioReader(example_clip, video.origin) as audio:
                 sound = audio.read(0, 16_000 * 10)
     with VideoReader(example_clip) as video, AudioReader(example_clip, video.origin) as audio:
-        given = audio if with_sound else None
-        found = {frame.index: frame for frame in predictor.predict_frames(video, given)}
-    for target, expected in slow_way(tiny, frames, sound, (0, 14, 15, 77, 149)):
+        given, settings = audio if with_sound else None, PredictSettings(end=3.2)
+        maps = predictor.predict_frames(video, given, settings)
+        found = {frame.index: frame for frame in maps}
+    for target, expected in slow_way(tiny, tiny_weights, frames, sound, (0, 14, 15, 77)):
         assert np.abs(found[target].log_density - expected).max() < 1e-4, target
 
 
@@ -61,7 +63,7 @@ def test_the_sound_changes_the_maps(predictor, example_clip):
     heard = next(iter(predictor.predict(example_clip)))
     with VideoReader(example_clip) as video:
         deaf = next(iter(predictor.predict_frames(video)))
-    assert np.abs(heard.log_density - deaf.log_density).max() > 1e-4
+    assert np.abs(heard.log_density - deaf.log_density).max() > 1e-2
 
 
 def test_every_frame_has_a_normalised_density_at_display_size(predictor, example_clip):
@@ -84,9 +86,9 @@ def test_batches_change_nothing(predictor, example_clip, batch):
 
 
 def test_a_part_has_the_maps_of_the_whole(predictor, example_clip):
-    whole = {frame.index: frame for frame in maps(predictor, example_clip)}
-    part = maps(predictor, example_clip, start=3.0, end=3.4)
-    assert [frame.index for frame in part] == list(range(75, 85))
+    whole = {frame.index: frame for frame in maps(predictor, example_clip, end=1.6)}
+    part = maps(predictor, example_clip, start=1.2, end=1.5)
+    assert [frame.index for frame in part] == list(range(30, 38))
     for frame in part:
         assert frame.pts == whole[frame.index].pts
         assert np.abs(frame.log_density - whole[frame.index].log_density).max() < 1e-3
@@ -158,9 +160,9 @@ def test_too_little_memory_for_one_window_is_one_line(predictor, example_clip, m
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
-def test_cuda_gives_the_same_maps(tiny, example_clip, precision):
-    expected = maps(load_model(tiny, "untrained", "cpu", "fp32"), example_clip, end=1.0)
-    found = maps(load_model(tiny, "untrained", "cuda", precision), example_clip, end=1.0)
+def test_cuda_gives_the_same_maps(tiny, tiny_weights, example_clip, precision):
+    expected = maps(load_model(tiny, tiny_weights, "cpu", "fp32"), example_clip, end=1.0)
+    found = maps(load_model(tiny, tiny_weights, "cuda", precision), example_clip, end=1.0)
     for one, other in zip(expected, found, strict=True):
         cc = np.corrcoef(one.density.ravel(), other.density.ravel())[0, 1]
         assert cc >= 0.999

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from typing import Annotated
 
@@ -36,7 +37,9 @@ def _print_version(wanted: bool) -> None:
 def _main(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version."),
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
     ] = False,
     debug: Annotated[
         bool, typer.Option("--debug", help="Show tracebacks; may stand anywhere on the line.")
@@ -52,6 +55,7 @@ def main() -> None:
     if "--debug" in options:
         arguments.remove("--debug")
         console.debug = True
+    logging.getLogger("avsal").handlers = [console.Notes()]
     try:
         app(args=arguments, prog_name="avsal", standalone_mode=True)
     except KeyboardInterrupt:

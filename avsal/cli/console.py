@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -35,6 +36,20 @@ def report_error(error: BaseException) -> int:
 def note(text: str) -> None:
     """Print something worth knowing."""
     stderr.print(f"[yellow]note:[/] {_plain(text)}")
+
+
+class Notes(logging.Handler):
+    """Shows what the library logs as notes, each text once."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._shown: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if text not in self._shown:
+            self._shown.add(text)
+            note(text)
 
 
 def _plain(text: str) -> str:

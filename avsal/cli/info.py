@@ -23,7 +23,9 @@ def info() -> None:
         "avsal": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "torchaudio": audio.__version__ if audio else "not loadable here; own resampler in its place",
+        "torchaudio": audio.__version__
+        if audio
+        else "not loadable here; own resampler in its place",
         "av": media.library_version(),
         "opencv": cv2.__version__,
         "numpy": numpy.__version__,

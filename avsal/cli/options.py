@@ -103,11 +103,10 @@ class Network:
     revision: str | None
 
     def load(self) -> Predictor:
-        """Load the network and say what is worth knowing of it."""
-        from avsal.cli.console import note
+        """Load the network."""
         from avsal.pipeline import load_model
 
-        predictor = load_model(
+        return load_model(
             self.model,
             self.weights,
             self.device,
@@ -115,6 +114,3 @@ class Network:
             offline=self.offline,
             revision=self.revision,
         )
-        for text in predictor.notes:
-            note(text)
-        return predictor

@@ -60,7 +60,7 @@ def overlay(
     revision: options.Revision = None,
 ) -> None:
     """Draw the predicted gaze over a video and keep its sound, times and duration."""
-    from avsal.cli.console import note, progress_bars
+    from avsal.cli.console import progress_bars
     from avsal.jobs import check_source
     from avsal.media import probe
     from avsal.overlay import check_output, saved_maps, saved_stretch, write_overlay
@@ -79,7 +79,7 @@ def overlay(
     maps = saved_maps(saliency) if saliency else _predicted(network, video, settings)
     with progress_bars() as progress:
         task = progress.add_task(video.name, total=frames)
-        notes = write_overlay(
+        write_overlay(
             video,
             output,
             maps,
@@ -89,14 +89,10 @@ def overlay(
             part,
             lambda done: progress.update(task, completed=done),
         )
-    for text in notes:
-        note(text)
     typer.echo(output)
 
 
-def _predicted(
-    network: options.Network, video: Path, settings: PredictSettings
-) -> Iterator[Map]:
+def _predicted(network: options.Network, video: Path, settings: PredictSettings) -> Iterator[Map]:
     from avsal.overlay import predicted_maps
 
     return predicted_maps(network.load().predict(video, settings))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -170,5 +171,4 @@ def _print(table: Table) -> None:
     """Print to stdout; into a pipe or file, each row is one line however long it is."""
     from rich.console import Console
 
-    console = Console()
-    console.print(table, width=None if console.is_terminal else PIPE_WIDTH)
+    Console(width=None if sys.stdout.isatty() else PIPE_WIDTH).print(table)

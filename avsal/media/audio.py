@@ -137,7 +137,7 @@ class AudioReader:
     @property
     def warnings(self) -> list[str]:
         """One line for each thing that a person should know, complete after the last read."""
-        damaged = f"{self.path}: {self.skipped} damaged packets of sound were skipped"
+        damaged = f"{self.path}: damaged packets of sound skipped: {self.skipped}"
         return [*self._notes, damaged] if self.skipped else list(self._notes)
 
     def __enter__(self) -> AudioReader:

@@ -61,6 +61,8 @@ def choose_video(container: InputContainer, path: Path) -> VideoStream:
     """
     videos = [s for s in container.streams.video if not s.disposition & _STILLS]
     decodable = [s for s in videos if s.codec_context is not None]
+    if decodable and all(s.disposition & Disposition.dependent for s in decodable):
+        raise MediaError(f"{path}: a photograph in tiles (HEIC), which cannot be read; use JPEG")
     if decodable:
         return max(decodable, key=_video_rank)
     if videos:

@@ -51,8 +51,9 @@ def choose_encoder(crf: int) -> Encoder:
 
 def _settings(name: str, crf: int) -> Encoder:
     if name == "libx264":
-        # Beside a network the encoder should take little time: twice as fast, 10 % larger.
-        return Encoder(name, (("crf", str(crf)), ("preset", "veryfast")))
+        # Beside a network the encoder should take little time. Without B-frames decoding order is
+        # display order, and only then does MP4 store the duration of a variable rate rightly.
+        return Encoder(name, (("crf", str(crf)), ("preset", "veryfast"), ("bf", "0")))
     if name == "mpeg4":
         # H.264's step doubles every 6 of its scale and is 1 about 12; MPEG-4 counts steps.
         step = str(min(31, max(1, round(2 ** ((crf - 12) / 6)))))

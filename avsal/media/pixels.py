@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 import cv2
 import numpy as np
-from av.video.reformatter import Interpolation, VideoReformatter
+from av.video.reformatter import VideoReformatter
 
 if TYPE_CHECKING:
     from av.buffer import Buffer
@@ -27,7 +27,8 @@ _PALETTES = frozenset({"pal8"})  # may hold transparent entries
 # swscale converts these with code of their own, exact to a level; everything else passes through
 # its general path, which is 2 levels too dark unless asked for precision.
 _FAST_FORMATS = frozenset({"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuva420p"})
-_PRECISE = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+# SWS_BILINEAR, SWS_ACCURATE_RND, SWS_FULL_CHR_H_INT; PyAV names the last two from version 18 on.
+_PRECISE = 0x2 | 0x40000 | 0x2000
 
 
 class RgbConverter:

@@ -124,7 +124,7 @@ class VideoReader:
         if self._clock.restarted:
             notes.append(f"{self.path}: the clock starts again on the way; times were continued")
         if self.skipped:
-            notes.append(f"{self.path}: {self.skipped} damaged packets were skipped")
+            notes.append(f"{self.path}: damaged packets skipped: {self.skipped}")
         return notes
 
     def __enter__(self) -> VideoReader:
@@ -165,7 +165,10 @@ class VideoReader:
             self._slots = self._decode()
             first = next(self._slots, None)
             if first is None:
-                raise MediaError(f"{self.path}: no frame can be decoded; get the file again")
+                raise MediaError(
+                    f"{self.path}: no frame of its {self._codec} video can be decoded; it is "
+                    "damaged or of an unsupported kind, get it again or convert it"
+                )
             self._first = first
             self.origin = first.time
             self._notes = self._remarks(first)
@@ -241,7 +244,13 @@ class VideoReader:
             self._check_end(held.time + held.nominal)
 
     def _finished(self, slot: _Slot, duration: Fraction) -> VideoFrame:
-        image = self._convert(slot.frame, slot.matrix)
+        try:
+            image = self._convert(slot.frame, slot.matrix)
+        except (FFmpegError, ValueError) as error:
+            raise MediaError(
+                f"{self.path}: its pixel format {slot.frame.format.name} cannot be turned into "
+                "RGB; convert the file to H.264"
+            ) from error
         return VideoFrame(slot.index, slot.time, duration, image)
 
     def _wanted(self) -> Iterator[_Slot]:

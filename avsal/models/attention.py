@@ -59,17 +59,18 @@ def relative_rows(table: torch.Tensor, queries: int, keys: int) -> torch.Tensor:
     return table[(query_at - key_at + (keys - 1) * key_step).long()]
 
 
-def one_hot_positions(size: tuple[int, int, int], like: torch.Tensor) -> torch.Tensor:
+def one_hot_positions(grid: torch.Size, like: torch.Tensor) -> torch.Tensor:
     """One-hot rows of every key's height, width and time: (T * H * W, H + W + T).
 
-    `size` is (T, H, W); the order of the columns is that of `position_products`.
+    `grid` is (T, H, W); the order of the columns is that of `position_products`.
     """
-    time, height, width = size
-    grid = torch.zeros(time, height, width, height + width + time, device=like.device)
-    grid[..., :height] = torch.eye(height, device=like.device)[None, :, None]
-    grid[..., height : height + width] = torch.eye(width, device=like.device)
-    grid[..., height + width :] = torch.eye(time, device=like.device)[:, None, None]
-    return grid.flatten(0, 2).to(like.dtype)
+    time, height, width = grid
+    rows = like.new_zeros(time, height, width, height + width + time)
+    of_height, of_width, of_time = rows.split((height, width, time), dim=-1)
+    of_height.copy_(torch.eye(height)[None, :, None])
+    of_width.copy_(torch.eye(width))
+    of_time.copy_(torch.eye(time)[:, None, None])
+    return rows.flatten(0, 2)
 
 
 def position_products(

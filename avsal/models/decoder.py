@@ -6,6 +6,7 @@ Everything works on (B, C, 4, h, w) volumes, in channels-last memory where the i
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -100,12 +101,10 @@ class Readout(nn.Sequential):
         return run(layers[9:], x)
 
     def _mixed(self, scales: list[torch.Tensor]) -> torch.Tensor:
-        conv = self[0]
-        weights = conv.weight.split([scale.shape[1] for scale in scales], dim=1)
-        biases = (conv.bias, None, None, None)
-        return add_all(
-            [
-                upsample(F.conv3d(scale, weight, bias), 2**level)
-                for level, (scale, weight, bias) in enumerate(zip(scales, weights, biases, strict=True))
-            ]
-        )
+        mixing = cast(nn.Conv3d, self[0])
+        finest, *weights = mixing.weight.split([scale.shape[1] for scale in scales], dim=1)
+        coarser = [
+            upsample(F.conv3d(scale, weight), 2**level)
+            for level, (scale, weight) in enumerate(zip(scales[1:], weights, strict=True), start=1)
+        ]
+        return add_all([F.conv3d(scales[0], finest, mixing.bias), *coarser])

@@ -17,6 +17,7 @@ Network = TypeVar("Network", bound=nn.Module)
 CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
 
 
+@torch.no_grad()
 def prepare_for_inference(model: Network) -> Network:
     """Simplify a network in place, once its weights are loaded, and return it in eval mode.
 
@@ -48,24 +49,27 @@ def _conv_bn_pairs(module: nn.Module) -> list[tuple[str, str]]:
 
 
 def _fold_batch_norm(module: nn.Module, conv: str, norm: str) -> None:
-    before, after = module.get_submodule(conv), module.get_submodule(norm)
-    dtype = before.weight.dtype
-    folded = fuse_conv_bn_eval(before.double(), after.double()).to(dtype)
-    setattr(module, conv, folded)
+    """Scale the convolution's weights by the BatchNorm's, in float64 on the CPU."""
+    before, after = getattr(module, conv), getattr(module, norm)
+    device, dtype = before.weight.device, before.weight.dtype
+    precise = fuse_conv_bn_eval(before.to("cpu", torch.float64), after.to("cpu", torch.float64))
+    setattr(module, conv, precise.to(device, dtype).requires_grad_(False))
     setattr(module, norm, nn.Identity())
 
 
 def _merge_lateral(lateral: Lateral) -> None:
     """Replace channel and temporal convolution, linear maps in a row, by their product."""
     channel, time = lateral[0], lateral[1]
-    if not isinstance(time, nn.Conv3d):
+    if not (isinstance(channel, nn.Conv3d) and isinstance(time, nn.Conv3d)):
         return
-    steps = time.weight.double()
-    weight = torch.einsum("omtyx,mizyx->oityx", steps, channel.weight.double())
-    merged = nn.Conv3d(channel.in_channels, time.out_channels, time.kernel_size, time.stride)
+    assert channel.bias is not None
+    mixing, bias = channel.weight.cpu().double(), channel.bias.cpu().double()
+    steps = time.weight.cpu().double().flatten(2)
+    merged = nn.Conv3d(channel.in_channels, time.out_channels, (steps.shape[2], 1, 1))
+    merged.stride = time.stride
+    weight = torch.einsum("omt,mi->oit", steps, mixing.flatten(1)).view_as(merged.weight)
     merged.weight = nn.Parameter(weight.to(channel.weight), requires_grad=False)
-    bias = steps.sum(dim=(2, 3, 4)) @ channel.bias.double()
-    merged.bias = nn.Parameter(bias.to(channel.bias), requires_grad=False)
+    merged.bias = nn.Parameter((steps.sum(dim=2) @ bias).to(channel.bias), requires_grad=False)
     lateral[0], lateral[1] = merged, nn.Identity()
 
 

@@ -31,12 +31,14 @@ class Fused(NamedTuple):
 
 
 @lru_cache(maxsize=8)
-def sinusoid(count: int, dim: int) -> torch.Tensor:
+@torch.inference_mode(False)  # the cached tensor must also serve training
+def sinusoid(count: int, dim: int, device: torch.device) -> torch.Tensor:
     """Sinusoidal positions (count, dim), computed in float64 (Vaswani et al. 2017, section 3.5)."""
     channel = torch.arange(dim, dtype=torch.float64)
     rate = 10000.0 ** (-2 * torch.div(channel, 2, rounding_mode="floor") / dim)
     angle = torch.arange(count, dtype=torch.float64)[:, None] * rate
-    return torch.where(channel % 2 == 0, angle.sin(), angle.cos()).float()
+    positions = torch.where(channel % 2 == 0, angle.sin(), angle.cos())
+    return positions.float().to(device)
 
 
 class FusionBlock(nn.Module):
@@ -83,7 +85,7 @@ class AudioVisualFusion(nn.Module):
 
 def _placed(tokens: torch.Tensor) -> torch.Tensor:
     """Add sinusoidal positions to tokens (B, N, dim)."""
-    return tokens + sinusoid(*tokens.shape[1:]).to(tokens.device)
+    return tokens + sinusoid(*tokens.shape[1:], tokens.device).to(tokens.dtype)
 
 
 FUSIONS: dict[str, Callable[[int, int, int], nn.Module]] = {"avfb": AudioVisualFusion}

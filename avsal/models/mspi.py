@@ -7,8 +7,7 @@ from torch import nn
 
 from avsal.errors import UsageError
 from avsal.models.decoder import Lateral, Readout, top_down
-from avsal.models.encoders import MOTION, WINDOW_FRAMES
-from avsal.models.encoders.resnet import ResNet18
+from avsal.models.encoders import AUDIO, MOTION, WINDOW_FRAMES
 from avsal.models.fusion import FUSIONS, Fused, alignment_loss, predictor, projector
 from avsal.models.image import Adapter, ImageEncoder, SpatialAttention
 from avsal.models.variants import Variant
@@ -33,13 +32,14 @@ class MSPI(nn.Module):
         motion = MOTION[variant.motion]
         deepest = motion.channels[-1]
         if variant.audio:
-            self.audnet = ResNet18(variant.audio_width)
+            self.audnet = AUDIO[variant.audio].build(variant.audio_width)
         if variant.image:
             self.image_encoder = ImageEncoder(variant.image)
         self.visnet = motion.build()
         if variant.audio:
             fusion, dim = FUSIONS[variant.fusion], variant.fusion_dim
-            self.aud_vis_sync_block = fusion(deepest, self.audnet.out_channels, dim)
+            heard = AUDIO[variant.audio].expansion * variant.audio_width
+            self.aud_vis_sync_block = fusion(deepest, heard, dim)
             deepest += dim
             if heads:
                 self._add_heads(dim, variant.head_norm)
@@ -130,9 +130,7 @@ class MSPI(nn.Module):
         visual, audio = self.vis_projector(fused.visual), self.aud_projector(fused.audio)
         return alignment_loss(self.mlp_vis(visual), self.mlp_aud(audio), visual, audio)
 
-    def _decode(
-        self, volumes: Features, features: Features, fused: Fused | None
-    ) -> torch.Tensor:
+    def _decode(self, volumes: Features, features: Features, fused: Fused | None) -> torch.Tensor:
         inputs = list(volumes)
         if fused is not None:
             inputs[-1] = torch.cat((inputs[-1], fused.volume), dim=1)

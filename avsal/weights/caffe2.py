@@ -14,11 +14,20 @@ from avsal.errors import WeightsError
 from avsal.weights.checkpoint import State
 from avsal.weights.files import reading
 
+
+def _to_bytes(text: str, encoding: str) -> bytes:
+    """Stand-in for `_codecs.encode`, by which Python 3 writes bytes in Python 2's pickle format."""
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"bytes written as {encoding}")
+    return text.encode(encoding)
+
+
 # Everything that a pickled array of numbers needs; whatever else a file names is refused.
 ARRAY_MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")
 ALLOWED = {
     ("numpy", "ndarray"): np.ndarray,
     ("numpy", "dtype"): np.dtype,
+    ("_codecs", "encode"): _to_bytes,
     **{(module, "_reconstruct"): np.empty(0).__reduce__()[0] for module in ARRAY_MODULES},
 }
 

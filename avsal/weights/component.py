@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from avsal import models
 from avsal.errors import UsageError, WeightsError
 from avsal.models.variants import VARIANTS, Variant
@@ -16,8 +18,9 @@ from avsal.weights.fitting import fit
 from avsal.weights.keys import Shapes, compare, expected_shapes, shapes_of
 from avsal.weights.upstream import LAYOUTS, Layout
 
-# Buffers that follow from the architecture; upstream files lack some, or have them for another size
-DERIVED = ("num_batches_tracked", "relative_position_index")
+# A buffer that follows from the window's size, which upstream may have had differently.
+INDEX = "relative_position_index"
+COUNTER = "num_batches_tracked"  # old files lack it
 
 
 @dataclass(frozen=True)
@@ -50,55 +53,69 @@ def import_component(source: Path, component: str, variant: str, output: Path) -
         WeightsError: the file is damaged, could run code, or does not fit the encoder.
         UsageError: no such component or variant, or the variant has no such encoder.
     """
+    name = resolve_variant(variant)
+    encoder = encoder_of(component, name)
+    upstream = read_blobs(source) if source.suffix == ".pkl" else read_state(source)[0]
+    try:
+        layout, state = translate(upstream, component, name)
+    except WeightsError as error:
+        raise WeightsError(f"{source}: {error}") from None
+    metadata = {"component": component, "encoder": encoder, "layout": layout.project}
+    write_state(output, state, {**describe(name), **metadata, **describe_source(source)})
+    return Imported(output, str(output), name, len(state), len(upstream) - len(state))
+
+
+def encoder_of(component: str, variant: str) -> str:
+    """Name of the encoder that a variant has for a component.
+
+    Raises:
+        UsageError: no such component, or the variant has none.
+    """
     if component not in COMPONENTS:
         raise UsageError(f"component {component}: give one of {', '.join(COMPONENTS)}")
-    name = resolve_variant(variant)
-    part = COMPONENTS[component]
-    encoder = part.encoder(VARIANTS[name])
+    encoder = COMPONENTS[component].encoder(VARIANTS[variant])
     if encoder is None:
-        raise UsageError(f"{name} has no {component} encoder; choose another --variant")
-    upstream = read_blobs(source) if source.suffix == ".pkl" else read_state(source)[0]
-    wanted = _part(expected_shapes(name), part.prefix)
-    layout, state = _translate(upstream, wanted, encoder, source)
-    state |= _derived(name, part.prefix, wanted)
-    _require_fit(wanted, state, f"{source}: read as {layout.project}, does not fit {encoder}")
-    metadata = {"component": component, "encoder": encoder, "layout": layout.project}
-    whole = {part.prefix + key: state[key] for key in wanted}
-    write_state(output, whole, {**describe(name), **metadata, **describe_source(source)})
-    return Imported(output, str(output), name, len(whole), len(upstream) - len(whole))
+        raise UsageError(f"{variant} has no {component} encoder; choose another --variant")
+    return encoder
 
 
-def _part(shapes: Shapes, prefix: str) -> Shapes:
-    return {n.removeprefix(prefix): shape for n, shape in shapes.items() if n.startswith(prefix)}
+def translate(upstream: State, component: str, variant: str) -> tuple[Layout, State]:
+    """Give upstream weights the names and shapes that they have in a network.
 
+    The layout whose names fit best is taken.
 
-def _translate(upstream: State, wanted: Shapes, encoder: str, source: Path) -> tuple[Layout, State]:
-    """Read the checkpoint in the layout whose names fit best."""
-    readings = [(layout, _rename(upstream, layout)) for layout in LAYOUTS[encoder]]
+    Raises:
+        WeightsError: they do not fit.
+        UsageError: no layout is known for the encoder, or the variant has none.
+    """
+    encoder, prefix = encoder_of(component, variant), COMPONENTS[component].prefix
+    if encoder not in LAYOUTS:
+        raise UsageError(f"no project's names for the encoder {encoder} are known to avsal")
+    shapes = expected_shapes(variant)
+    wanted = {name: shape for name, shape in shapes.items() if name.startswith(prefix)}
+    readings = [(layout, _rename(upstream, layout, prefix)) for layout in LAYOUTS[encoder]]
     layout, renamed = min(readings, key=lambda reading: len(wanted.keys() ^ reading[1].keys()))
     if not wanted.keys() & renamed.keys():
         known = ", ".join(layout.project for layout, _ in readings)
-        raise WeightsError(f"{source}: none of its names is one of {encoder}; known are: {known}")
-    state = {
-        name: fit(name, tensor, wanted[name]) if name in wanted else tensor
-        for name, tensor in renamed.items()
-        if not name.endswith(DERIVED)
-    }
+        raise WeightsError(f"none of its names is one of {encoder}; layouts known: {known}")
+    state = _derived(wanted, variant)
+    for name, tensor in renamed.items():
+        if not name.endswith(INDEX):
+            state[name] = fit(name, tensor, wanted[name]) if name in wanted else tensor
+    if diff := compare(wanted, shapes_of(state)):
+        raise WeightsError(f"read as {layout.project}, does not fit {encoder}: {diff}")
     return layout, state
 
 
-def _rename(upstream: State, layout: Layout) -> State:
+def _rename(upstream: State, layout: Layout, prefix: str) -> State:
     renamed = {layout.rename(name): tensor for name, tensor in upstream.items()}
-    return {name: tensor for name, tensor in renamed.items() if name is not None}
+    return {prefix + name: tensor for name, tensor in renamed.items() if name is not None}
 
 
-def _derived(variant: str, prefix: str, wanted: Shapes) -> State:
-    """The buffers that every network of this architecture has alike."""
-    names = [name for name in wanted if name.endswith(DERIVED)]
-    own = models.build(variant).state_dict() if names else {}
-    return {name: own[prefix + name] for name in names}
-
-
-def _require_fit(wanted: Shapes, state: State, text: str) -> None:
-    if diff := compare(wanted, shapes_of(state)):
-        raise WeightsError(f"{text}: {diff}")
+def _derived(wanted: Shapes, variant: str) -> State:
+    """Buffers that every network of this architecture has alike."""
+    state = {name: torch.tensor(0) for name in wanted if name.endswith(COUNTER)}
+    if any(name.endswith(INDEX) for name in wanted):
+        own = models.build(variant).state_dict()
+        state |= {name: own[name] for name in wanted if name.endswith(INDEX)}
+    return state

@@ -19,9 +19,9 @@ WINDOW_FRAMES = 16
 DECODER_FRAMES = 4  # temporal size at which the decoder works
 
 
-def _build(module: str, maker: str) -> nn.Module:
-    """Import `avsal.models.encoders.<module>` and call its `maker` without arguments."""
-    encoder: nn.Module = getattr(import_module(f"{__name__}.{module}"), maker)()
+def _build(module: str, maker: str, *settings: int) -> nn.Module:
+    """Import `avsal.models.encoders.<module>` and call its `maker`."""
+    encoder: nn.Module = getattr(import_module(f"{__name__}.{module}"), maker)(*settings)
     return encoder
 
 
@@ -52,6 +52,17 @@ class ImageSpec:
     channels: tuple[int, int]
 
 
+@dataclass(frozen=True)
+class AudioSpec:
+    """An audio encoder: spectrogram (B, 1, 257, 111) -> (B, expansion * width, 9, 4).
+
+    `build` takes the width, the channels of the first stage.
+    """
+
+    build: Callable[[int], nn.Module]
+    expansion: int
+
+
 MOTION: dict[str, MotionSpec] = {
     "mvitv2s": MotionSpec(partial(_build, "mvitv2", "mvitv2_s"), (96, 192, 384, 768), (8, 8, 8, 8)),
     "s3d": MotionSpec(partial(_build, "s3d", "s3d"), (192, 480, 832, 1024), (8, 8, 4, 4)),
@@ -75,3 +86,5 @@ IMAGE: dict[str, ImageSpec] = {
     "convnext_t": ImageSpec(partial(_build, "convnext", "convnext_t"), (384, 768)),
     "mobilenet_v2": ImageSpec(partial(_build, "mobilenetv2", "mobilenet_v2"), (96, 320)),
 }
+
+AUDIO: dict[str, AudioSpec] = {"resnet18": AudioSpec(partial(_build, "resnet", "ResNet18"), 8)}

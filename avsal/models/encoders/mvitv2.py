@@ -79,21 +79,39 @@ class HeadPool(nn.Conv3d):
 def under_windows(x: torch.Tensor, stride: int) -> torch.Tensor:
     """Keep the rows and columns that a 3x3 window with this stride (and padding 1) reads.
 
-    (B, T, H, W, C) -> (B, T, 3 * H/stride, 3 * W/stride, C): what is left, convolved with stride
-    3, gives the same numbers, and the linear layer before the convolution skips the rest.
+    (B, T, H, W, C) -> (B, T, 3 * H/stride - 1, 3 * W/stride - 1, C): what is left, convolved with
+    stride 3, gives the same numbers, and the linear layer before the convolution skips the rest.
     """
+    reach = torch.arange(WINDOW, device=x.device) - 1
     for axis in (2, 3):
-        places = torch.arange(x.shape[axis], device=x.device)
-        x = x.index_select(axis, places[(places + 1) % stride < WINDOW])
+        centres = torch.arange(0, x.shape[axis], stride, device=x.device)
+        read = (centres[:, None] + reach).flatten()[1:]  # the first place is padding
+        x = x.index_select(axis, read)
     return x
 
 
 class Positions(NamedTuple):
-    """Relative positions resampled for one grid, and what they were made from."""
+    """Relative positions resampled for one pair of grids, and what they were made from.
 
-    source: tuple[object, ...]
+    `tables` share memory with the parameters, which therefore cannot be freed and their address
+    used again; `versions` count in-place changes.
+    """
+
+    grids: tuple[torch.Size, torch.Size]
+    tables: tuple[torch.Tensor, ...]
+    versions: tuple[int, ...]
     rows: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
     one_hot: torch.Tensor
+
+    def made_from(
+        self, tables: tuple[torch.Tensor, ...], grids: tuple[torch.Size, torch.Size]
+    ) -> bool:
+        """Whether these are the positions of the tables as they are now."""
+        return grids == self.grids and all(
+            (old.data_ptr(), old.dtype, old.device, version)
+            == (new.data_ptr(), new.dtype, new.device, new._version)
+            for old, new, version in zip(self.tables, tables, self.versions, strict=True)
+        )
 
 
 class PooledAttention(nn.Module):
@@ -126,35 +144,39 @@ class PooledAttention(nn.Module):
         query = self.norm_q(self.pool_q(pointwise(x, weights[0], biases[0])))
         key = self.norm_k(self.pool_k(pointwise(read, weights[1], biases[1])))
         value = self.norm_v(self.pool_v(pointwise(read, weights[2], biases[2])))
-        positions = self.positions(query.shape[1:4], key.shape[1:4])
-        attended = attend_decomposed(
-            query, key.flatten(1, 3), value.flatten(1, 3), positions.rows, positions.one_hot
-        )
+        rows, one_hot = self.positions((query.shape[1:4], key.shape[1:4]))
+        attended = attend_decomposed(query, key.flatten(1, 3), value.flatten(1, 3), rows, one_hot)
         attended = attended.view_as(query) + query
         projected: torch.Tensor = self.proj(attended.flatten(-2))
         return projected
 
-    def positions(self, query_grid: torch.Size, key_grid: torch.Size) -> Positions:
-        """Relative positions for these (T, H, W) grids, remade only when grid or tables change."""
+    def positions(
+        self, grids: tuple[torch.Size, torch.Size]
+    ) -> tuple[tuple[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]:
+        """Relative positions for the (T, H, W) grids of queries and keys, as `attend_decomposed`
+        takes them; without gradients they are remade only when the grids or the tables change."""
         tables = (self.rel_pos_h, self.rel_pos_w, self.rel_pos_t)
         if torch.is_grad_enabled() or any(table.is_inference() for table in tables):
-            return self._resampled((), query_grid, key_grid)
-        state = tuple((table.data_ptr(), table.device, table._version) for table in tables)
-        source = (query_grid, key_grid, *state)
-        if self._positions is None or self._positions.source != source:
-            self._positions = self._resampled(source, query_grid, key_grid)
-        return self._positions
+            return self._resampled(grids)
+        if self._positions is None or not self._positions.made_from(tables, grids):
+            self._positions = Positions(
+                grids,
+                tuple(table.detach() for table in tables),
+                tuple(table._version for table in tables),
+                *self._resampled(grids),
+            )
+        return self._positions.rows, self._positions.one_hot
 
     def _resampled(
-        self, source: tuple[object, ...], query_grid: torch.Size, key_grid: torch.Size
-    ) -> Positions:
-        time, height, width = zip(query_grid, key_grid, strict=True)
+        self, grids: tuple[torch.Size, torch.Size]
+    ) -> tuple[tuple[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]:
+        time, height, width = zip(*grids, strict=True)
         rows = (
             relative_rows(self.rel_pos_h, *height),
             relative_rows(self.rel_pos_w, *width),
             relative_rows(self.rel_pos_t, *time),
         )
-        return Positions(source, rows, one_hot_positions(key_grid, self.rel_pos_h))
+        return rows, one_hot_positions(grids[1], self.rel_pos_h)
 
 
 class Block(nn.Module):
@@ -207,10 +229,11 @@ class MViTv2(nn.Module):
         super().__init__()
         self.patch_embed = PatchEmbed()
         rates = stage_drop_rates(DROP_PATH, (DEPTH,))[0]
+        specs = block_specs()
         self.blocks = nn.ModuleList(
-            Block(spec, rate) for spec, rate in zip(block_specs(), rates, strict=True)
+            Block(spec, rate) for spec, rate in zip(specs, rates, strict=True)
         )
-        self.norm = nn.LayerNorm(self.blocks[-1].spec.out, eps=NORM_EPS)  # of the classifier only
+        self.norm = nn.LayerNorm(specs[-1].out, eps=NORM_EPS)  # of the classifier only
 
     def forward(self, clip: torch.Tensor) -> tuple[torch.Tensor, ...]:
         tokens = self.patch_embed(clip)

@@ -48,7 +48,6 @@ class ResNet18(nn.Module):
         self.layer2 = self._stage(width, 2 * width, stride=2)
         self.layer3 = self._stage(2 * width, 4 * width, stride=2)
         self.layer4 = self._stage(4 * width, 8 * width, stride=2)
-        self.out_channels = 8 * width
 
     @staticmethod
     def _stage(channels: int, out: int, stride: int) -> nn.Sequential:

@@ -1,0 +1,101 @@
+"""State dicts on disk: wrapped, damaged and hostile files."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from avsal import weights
+from avsal.errors import WeightsError
+
+STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.count": torch.tensor(3)}
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: {"state_dict": state, "epoch": 3},
+        lambda state: {"model": state, "optimizer": {"state": {}, "param_groups": []}},
+        lambda state: {"model_state": state, "cfg": "text"},
+        lambda state: {f"module.{name}": tensor for name, tensor in state.items()},
+        lambda state: {"model": {f"module._orig_mod.{n}": tensor for n, tensor in state.items()}},
+    ],
+    ids=["state_dict", "model", "model_state", "module", "compiled"],
+)
+def test_unwrapping(wrap, tmp_path):
+    torch.save(wrap(STATE), tmp_path / "wrapped.pth")
+    state, metadata = weights.read_state(tmp_path / "wrapped.pth")
+    assert metadata == {}
+    assert state.keys() == STATE.keys()
+    for name, tensor in STATE.items():
+        assert torch.equal(state[name], tensor)
+        assert state[name].dtype == tensor.dtype
+
+
+def test_written_files_can_be_read_by_others(tmp_path):
+    usual = tmp_path / "usual"
+    usual.touch()
+    weights.write_state(tmp_path / "x.safetensors", {"x": torch.zeros(2)})
+    assert (tmp_path / "x.safetensors").stat().st_mode == usual.stat().st_mode
+
+
+def test_shared_storage_is_written(tmp_path):
+    both = torch.arange(6.0)
+    weights.write_state(tmp_path / "x.safetensors", {"a": both[:4], "b": both[2:], "c": both})
+    state = weights.read_state(tmp_path / "x.safetensors")[0]
+    assert state["b"].tolist() == [2, 3, 4, 5]
+
+
+class Hostile:
+    """Runs a command when it is unpickled without care."""
+
+    def __init__(self, proof: Path) -> None:
+        self.proof = proof
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.proof),)
+
+
+def test_pickle_that_runs_code_is_refused(tmp_path):
+    path, proof = tmp_path / "hostile.pt", tmp_path / "proof"
+    torch.save({"state_dict": STATE, "epoch": Hostile(proof)}, path)
+    with pytest.raises(WeightsError, match=r"hostile\.pt: holds a .*mkdir.* refused"):
+        weights.read_state(path)
+    assert not proof.exists()
+
+
+def test_pickled_network_is_refused(tmp_path):
+    path = tmp_path / "module.pt"
+    torch.save(torch.nn.Linear(2, 2), path)
+    with pytest.raises(WeightsError, match=r"torch\.nn\.modules\.linear\.Linear.*state dict"):
+        weights.read_state(path)
+
+
+def spoil(content: bytes, how: str) -> bytes:
+    return {"empty": b"", "cut": content[: len(content) // 2], "text": b"<html>no such page"}[how]
+
+
+@pytest.mark.parametrize("how", ["empty", "cut", "text"])
+@pytest.mark.parametrize("suffix", ["pt", "safetensors"])
+def test_damaged_files(how, suffix, tmp_path):
+    path = tmp_path / f"weights.{suffix}"
+    state = {"x": torch.zeros(1000)}
+    if suffix == "pt":
+        torch.save(state, path)
+    else:
+        save_file(state, path)
+    path.write_bytes(spoil(path.read_bytes(), how))
+    with pytest.raises(WeightsError, match=rf"weights\.{suffix}: .*again") as caught:
+        weights.read_state(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_checkpoint_without_state_dict(tmp_path):
+    path = tmp_path / "other.pt"
+    torch.save({"epoch": 3, "loss": 0.5}, path)
+    with pytest.raises(WeightsError, match="holds no state dict"):
+        weights.read_state(path)

@@ -1,0 +1,423 @@
+"""The commands as a person types them: results, messages and exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+import samples
+
+from avsal.outputs import DESCRIPTION
+
+
+@pytest.fixture
+def predict(avsal_command, tiny, tiny_weights, tmp_path):
+    """`avsal predict ... -o tmp_path/out` with the tiny network."""
+    network = ("--model", tiny, "--weights", tiny_weights, "--device", "cpu")
+
+    def run(*arguments):
+        return avsal_command("predict", "-o", tmp_path / "out", *network, *arguments)
+
+    return run
+
+
+@pytest.fixture
+def film(tmp_path):
+    """One second of picture and sound, with a rate that keeps the tests fast."""
+    return samples.film(tmp_path / "film.mp4", seconds=1.0, rate=10)
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def one_line(text):
+    lines = [line for line in text.splitlines() if line.startswith("error:")]
+    assert len(lines) == 1, text
+    assert "Traceback" not in text
+    return lines[0]
+
+
+def test_predict_writes_a_map_for_every_frame(predict, film, tmp_path):
+    code, _out, err = predict(film)
+    assert (code, err) == (0, "")
+    assert names(tmp_path / "out" / "film") == [*(f"{i:06d}.png" for i in range(10)), DESCRIPTION]
+    described = json.loads((tmp_path / "out" / "film" / DESCRIPTION).read_text())
+    assert described["model"] == "tiny"
+    assert len(described["weights"]["sha256"]) == 64
+    assert described["fps"] == 10
+    assert described["sound"] is True
+    assert [frame["time"] for frame in described["frames"]] == [i / 10 for i in range(10)]
+    gray = cv2.imread(str(tmp_path / "out" / "film" / "000003.png"), cv2.IMREAD_UNCHANGED)
+    assert gray.shape == (described["height"], described["width"])
+
+
+@pytest.mark.parametrize(
+    ("options", "files"),
+    [
+        (("--format", "npy", "--size", "model"), ["000000.npy", "000001.npy"]),
+        (("--format", "png16", "--scale", "clip"), ["000000.png", "000001.png"]),
+        (("--format", "video", "--scale", "probability"), ["saliency.mp4"]),
+        (
+            ("--size", "33x17", "--stride", "5", "--audio-context", "16"),
+            ["000000.png", "000001.png"],
+        ),
+    ],
+)
+def test_predict_s_formats_and_sizes(predict, film, tmp_path, options, files):
+    code, _out, err = predict(film, "--end", "0.2", *options)
+    assert (code, err) == (0, "")
+    assert names(tmp_path / "out" / "film") == sorted([*files, DESCRIPTION])
+
+
+def test_a_gray_video_keeps_the_frames_times(predict, tmp_path):
+    times = [Fraction(n, 10) for n in (0, 1, 3, 6, 10)]
+    source = samples.variable_rate(tmp_path / "vfr.mp4", times)
+    assert predict(source, "--format", "video")[0] == 0
+    with av.open(str(tmp_path / "out" / "vfr" / "saliency.mp4")) as container:
+        found = [frame.time for frame in container.decode(video=0)]
+    assert found == pytest.approx([float(t) for t in times], abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("make", "frames"),
+    [
+        (lambda folder: samples.still(folder / "a.jpg"), 1),
+        (lambda folder: samples.constant_rate(folder / "a.mp4", 1), 1),
+        (lambda folder: samples.constant_rate(folder / "a.mp4", 5, rate=60), 5),
+        (lambda folder: samples.rotated(folder / "a.mp4", 90), None),
+        (lambda folder: samples.rotated(folder / "a.mp4", 180), None),
+        (lambda folder: samples.changing_size(folder / "a.ts"), 20),
+        (lambda folder: samples.raw_h264(folder / "a.h264"), 12),
+        (lambda folder: samples.interlaced(folder / "a.mp4"), None),
+        (lambda folder: _lossless(folder, (1, 37), "rgb24"), 2),
+        (lambda folder: _lossless(folder, (37, 1), "rgb24"), 2),
+        (lambda folder: _lossless(folder, (33, 51), "gray"), 2),
+        (lambda folder: _lossless(folder, (48, 64), "rgba"), 2),
+        (lambda folder: _lossless(folder, (48, 64), "yuv420p10le"), 2),
+        (lambda folder: _black(folder), 3),
+    ],
+)
+def test_unusual_videos_get_a_map_for_every_frame(predict, tmp_path, make, frames):
+    source = make(tmp_path)
+    code, _out, err = predict(source)
+    assert code == 0, err
+    described = json.loads((tmp_path / "out" / source.stem / DESCRIPTION).read_text())
+    maps = [p for p in names(tmp_path / "out" / source.stem) if p.endswith(".png")]
+    assert len(maps) == len(described["frames"])
+    assert frames is None or len(maps) == frames
+
+
+def _lossless(folder: Path, size: tuple[int, int], pix_fmt: str) -> Path:
+    suffix = ".mov" if pix_fmt in ("rgb24", "gray", "rgba") else ".mkv"
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for _ in range(2)]
+    return samples.lossless(folder / f"a{suffix}", images, pix_fmt)
+
+
+def _black(folder: Path) -> Path:
+    return samples.lossless(folder / "black.mov", [np.zeros((48, 64, 3), np.uint8)] * 3)
+
+
+@pytest.mark.slow
+def test_an_8k_frame(predict, tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (4320, 7680, 3), dtype=np.uint8)
+    source = samples.still(tmp_path / "huge.png", image)
+    assert predict(source)[0] == 0
+    gray = cv2.imread(str(tmp_path / "out" / "huge" / "000000.png"), cv2.IMREAD_UNCHANGED)
+    assert gray.shape == (4320, 7680)
+
+
+BAD = {
+    "missing": lambda folder: folder / "missing.mp4",
+    "0 bytes": lambda folder: samples.empty(folder / "bad.mp4"),
+    "text": lambda folder: samples.text(folder / "bad.mp4"),
+    "header cut": lambda folder: samples.without_header(
+        samples.film(folder / "whole.mp4"), folder / "bad.mp4"
+    ),
+    "index cut": lambda folder: samples.cut_off(
+        samples.film(folder / "whole.mp4"), folder / "bad.mp4"
+    ),
+    "audio only": lambda folder: samples.audio_only(folder / "bad.m4a"),
+    "mp3 with cover": lambda folder: samples.mp3_with_cover(folder / "bad.mp3"),
+    "unknown codec": lambda folder: samples.unknown_codec(folder / "bad.mp4"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_a_bad_file_is_one_line_and_never_stops_the_others(predict, film, tmp_path, kind):
+    bad = BAD[kind](tmp_path)
+    code, _out, err = predict(bad, film, "--end", "0.2")
+    assert code == 1
+    assert str(bad) in one_line(err)
+    assert names(tmp_path / "out") == ["film"]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_flipped_bits_give_maps_or_one_line(predict, tmp_path, seed):
+    whole = samples.with_index_first(samples.film(tmp_path / "whole.mp4"), tmp_path / "first.mp4")
+    bad = samples.flipped(whole, tmp_path / "bad.mp4", seed=seed, spare=0.2)
+    code, _out, err = predict(bad, "--end", "0.5")
+    if code:
+        one_line(err)
+    assert (code == 0) == ((tmp_path / "out" / "bad" / DESCRIPTION).is_file())
+    assert not [path for path in tmp_path.rglob("*.partial-*")]
+
+
+def test_a_cut_tail_gives_what_is_left_and_says_so(predict, tmp_path):
+    whole = samples.with_index_first(
+        samples.film(tmp_path / "whole.mp4", seconds=4, rate=10), tmp_path / "first.mp4"
+    )
+    cut = samples.cut_off(whole, tmp_path / "cut.mp4", share=0.7)
+    code, _out, err = predict(cut, "--stride", "8")
+    assert code == 0
+    assert "cut" in err
+    assert 2 < len(names(tmp_path / "out" / "cut")) < 41
+
+
+@pytest.mark.parametrize("name", ["été 漢字 🎬.mp4", "-leading.mp4", "a b'c\".mp4", "[x]*.mp4"])
+def test_names_of_all_kinds(predict, film, tmp_path, name, monkeypatch):
+    film.rename(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    code, _out, err = predict("--end", "0.1", "--", name)
+    assert code == 0, err
+    assert (tmp_path / "out" / Path(name).stem / DESCRIPTION).is_file()
+
+
+USAGE = [
+    ("--format", "gif"),
+    ("--scale", "loud"),
+    ("--size", "big"),
+    ("--stride", "0"),
+    ("--audio-context", "20"),
+    ("--precision", "fp8"),
+    ("--device", "cuda:99"),
+    ("--device", "toaster"),
+    ("--start", "5", "--end", "2"),
+    ("--model", "nonesuch"),
+    ("--nonsense",),
+]
+
+
+@pytest.mark.parametrize("options", USAGE, ids=" ".join)
+def test_wrong_usage_is_exit_2_and_makes_nothing(predict, film, tmp_path, options):
+    code, _out, err = predict(film, *options)
+    assert code == 2
+    assert err.strip()
+    assert "Traceback" not in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_is_not_a_video(predict, tmp_path):
+    code, _out, err = predict(tmp_path)
+    assert code == 2
+    assert "avsal batch" in one_line(err)
+
+
+def test_colliding_names_are_refused(predict, film, tmp_path):
+    (tmp_path / "other").mkdir()
+    second = samples.film(tmp_path / "other" / "film.mp4", seconds=0.2)
+    code, _out, err = predict(film, second)
+    assert code == 2
+    assert str(second) in one_line(err)
+
+
+def test_an_output_that_is_in_the_way(predict, film, tmp_path):
+    (tmp_path / "out" / "film").mkdir(parents=True)
+    (tmp_path / "out" / "film" / "notes.txt").write_text("mine")
+    code, _out, err = predict(film)
+    assert code == 1
+    assert "not an earlier result" in one_line(err)
+
+
+def test_debug_shows_the_traceback(predict, tmp_path):
+    from avsal.cli import console
+
+    code, _out, err = predict(tmp_path / "missing.mp4", "--debug")
+    console.debug = False
+    assert code == 1
+    assert "Traceback" in err
+
+
+def overlay_of(path):
+    with av.open(str(path)) as container:
+        times = [frame.time for frame in container.decode(video=0)]
+    with av.open(str(path)) as container:
+        stream = container.streams.audio[0] if container.streams.audio else None
+        sound = sum(frame.samples for frame in container.decode(audio=0)) if stream else 0
+        size = (container.streams.video[0].width, container.streams.video[0].height)
+        return times, sound / stream.rate if stream else 0, size
+
+
+def test_overlay_keeps_sound_times_and_duration(avsal_command, tiny, film, tmp_path):
+    out = tmp_path / "heat.mp4"
+    code, _out, err = avsal_command(
+        "overlay", film, "-o", out, "--model", tiny, "--weights", "untrained", "--side-by-side"
+    )
+    assert code == 0, err
+    times, sound, size = overlay_of(out)
+    source_times, source_sound, (width, height) = overlay_of(film)
+    assert times == pytest.approx(source_times, abs=1e-3)
+    assert sound == pytest.approx(source_sound, abs=0.05)
+    assert size == (2 * width, height)
+
+
+def test_overlay_takes_ready_maps(avsal_command, predict, film, tmp_path):
+    assert predict(film, "--start", "0.3", "--end", "0.8", "--format", "png16")[0] == 0
+    out = tmp_path / "heat.mkv"
+    maps = tmp_path / "out" / "film"
+    code, _out, err = avsal_command("overlay", film, "-o", out, "--saliency", maps, "--contours")
+    assert code == 0, err
+    times, sound, _size = overlay_of(out)
+    assert len(times) == 5
+    assert sound == pytest.approx(0.5, abs=0.1)
+
+
+def test_overlay_of_an_image_is_an_image(avsal_command, tiny, tmp_path):
+    source = samples.still(tmp_path / "photo.jpg")
+    out = tmp_path / "heat.png"
+    code, _out, err = avsal_command(
+        "overlay", source, "-o", out, "--model", tiny, "--weights", "untrained"
+    )
+    assert code == 0, err
+    assert cv2.imread(str(out)).shape == cv2.imread(str(source)).shape
+
+
+@pytest.mark.parametrize("suffix", ["txt", "png", "avi.part"])
+def test_overlay_refuses_impossible_outputs_before_the_network_runs(
+    avsal_command, film, tmp_path, suffix
+):
+    code, _out, err = avsal_command("overlay", film, "-o", tmp_path / f"x.{suffix}")
+    assert code == 2
+    assert f"x.{suffix}" in one_line(err)
+
+
+def test_overlay_never_overwrites_its_input(avsal_command, film):
+    before = film.read_bytes()
+    code, _out, err = avsal_command("overlay", film, "-o", film)
+    assert code == 2
+    assert "input itself" in one_line(err)
+    assert film.read_bytes() == before
+
+
+def test_overlay_of_a_bad_file_leaves_nothing(avsal_command, tmp_path):
+    bad = samples.text(tmp_path / "bad.mp4")
+    code, _out, err = avsal_command("overlay", bad, "-o", tmp_path / "heat.mp4")
+    assert code == 1
+    assert str(bad) in one_line(err)
+    assert names(tmp_path) == ["bad.mp4"]
+
+
+@pytest.fixture
+def footage(tmp_path):
+    """A tree of inputs, one of them broken."""
+    root = tmp_path / "footage"
+    (root / "sub").mkdir(parents=True)
+    samples.constant_rate(root / "a.mp4", 2)
+    samples.text(root / "broken.mp4")
+    samples.still(root / "sub" / "b.jpg")
+    return root
+
+
+@pytest.fixture
+def batch(avsal_command, tiny, tiny_weights, footage, tmp_path):
+    network = ("--model", tiny, "--weights", tiny_weights, "--device", "cpu")
+
+    def run(*arguments):
+        return avsal_command("batch", footage, "-o", tmp_path / "out", *network, *arguments)
+
+    return run
+
+
+def test_batch_mirrors_the_tree_and_goes_on_after_a_bad_file(batch, tmp_path):
+    code, out, err = batch("--json")
+    assert code == 1
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert [line["status"] for line in lines] == ["done", "failed", "done"]
+    assert [line["frames"] for line in lines] == [2, 0, 1]
+    assert (tmp_path / "out" / "a" / "000001.png").is_file()
+    assert (tmp_path / "out" / "sub" / "b" / "000000.png").is_file()
+    assert not (tmp_path / "out" / "broken").exists()
+    assert "3 files" in err
+
+
+def test_skip_existing_keeps_only_what_the_same_settings_made(batch, tmp_path, footage):
+    def statuses(*arguments):
+        _code, out, _err = batch("--json", "--skip-existing", "--glob", "a.mp4", *arguments)
+        return [json.loads(line)["status"] for line in out.splitlines()]
+
+    assert statuses() == ["done"]
+    assert statuses() == ["skipped"]
+    assert statuses("--batch", "2") == ["skipped"]  # changes no map
+    assert statuses("--stride", "2") == ["done"]
+    assert statuses("--stride", "2", "--weights", "untrained") == ["done"]
+    assert statuses("--stride", "2", "--weights", "untrained") == ["skipped"]
+    (tmp_path / "out" / "a" / DESCRIPTION).unlink()
+    (tmp_path / "out" / "a" / "000000.png").unlink()
+    (tmp_path / "out" / "a" / "000001.png").unlink()
+    assert statuses("--stride", "2", "--weights", "untrained") == ["done"]
+    samples.constant_rate(footage / "a.mp4", 3)
+    assert statuses("--stride", "2", "--weights", "untrained") == ["done"]
+
+
+def test_batch_of_nothing_says_so(avsal_command, tmp_path):
+    code, _out, err = avsal_command("batch", tmp_path, "-o", tmp_path / "out")
+    assert code == 0
+    assert "no videos or images" in err
+
+
+def test_help_answers_without_torch():
+    script = (
+        "import sys; sys.argv = ['avsal', '--help']\n"
+        "import avsal.cli\n"
+        "try:\n    avsal.cli.main()\n"
+        "except SystemExit:\n    pass\n"
+        "heavy = {'torch', 'av', 'cv2', 'numpy', 'huggingface_hub'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for command in ("predict", "overlay", "batch", "weights", "models", "info", "train"):
+        assert command in done.stdout
+
+
+def test_python_m_avsal():
+    done = subprocess.run(
+        [sys.executable, "-m", "avsal", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("avsal ")
+
+
+def test_info_tells_what_is_here(avsal_command):
+    code, out, _err = avsal_command("info")
+    assert code == 0
+    for word in ("torch", "device", "precision", "weights cache", "weights present"):
+        assert word in out
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_an_interruption_is_clean(film, tmp_path):
+    """The full network takes seconds a frame, so the interruption comes in the middle."""
+    out = tmp_path / "out"
+    arguments = ["predict", str(film), "-o", str(out), "--weights", "untrained"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "avsal", *arguments], stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not (out.is_dir() and any(out.iterdir())):
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert list(out.iterdir()) == []
