@@ -152,12 +152,12 @@ class WindowFeed:
         return wanted
 
     def _give(self, target: int) -> WindowInput:
+        self._forget(min(target - PAST_FRAMES, self._done + 1))
         window = window_for(target, self._last)
         skipped = tuple(self._tags[i] for i in range(self._done + 1, target))
         new = {i: self._pixels.pop(i) for i in sorted(set(window.frames)) if i in self._pixels}
         result = WindowInput(window, self._tags[target], skipped, self._spectrogram(window), new)
         self._done = target
-        self._forget(target + 1 - PAST_FRAMES)
         return result
 
     def _spectrogram(self, window: Window) -> torch.Tensor:

@@ -218,9 +218,12 @@ def test_all_widths_are_settings() -> None:
 )
 def test_wrong_clips_are_named(variant: str, shape: tuple[int, ...], message: str) -> None:
     with torch.device("meta"):
-        model = build(variant, audio=None, image=None)
+        model = build(variant, audio=None)
+        clip = torch.empty(shape)
     with pytest.raises(UsageError, match=message):
-        model(torch.empty(shape, device="meta"))
+        model(clip)
+    with pytest.raises(UsageError, match=message):
+        model.forward_with_features(clip, ())
 
 
 def test_missing_sound_missing_heads_and_unknown_names_are_said() -> None:

@@ -25,31 +25,32 @@ if TYPE_CHECKING:
 
     from av.audio.frame import AudioFrame
 
-LOOK_BACK = 4 * SAMPLE_RATE  # samples that can be read again: two windows' sound
-
 # Stored times may be off by rounding (Matroska counts milliseconds) without any sound missing.
 # A gap shorter than a column of the spectrogram is closed rather than filled with a click.
 _JITTER = Fraction(HOP, SAMPLE_RATE)
 _SILENCE_BLOCK = 1  # seconds of silence at a time, so that a gap of hours takes no memory
 _SEEK_FROM = 30 * SAMPLE_RATE  # samples; decoding a shorter way costs less than a seek
-_SEEK_MARGIN = 6  # seconds before the first sample: look-back, decoder warm-up, whole seconds
+_SEEK_MARGIN = 2  # seconds before the first sample: decoder warm-up, whole seconds
 
 _FULL_SCALE = {"u1": 2.0**7, "i2": 2.0**15, "i4": 2.0**31}  # by the sample format's numpy type
 _UNSIGNED_ZERO = 128
+_PCM_16 = 2**15  # full scale of the 16-bit samples that the published preprocessing reads
 _MAX_PLANES = 8
 
 
 def to_mono(frame: AudioFrame) -> np.ndarray:
     """Average a frame's channels, any sample format -> float32 (n,) in -1..1.
 
-    Louder samples, which lossy codecs decode to, are clipped as in 16-bit PCM.
+    Every channel is rounded to 16 bits first, and louder samples, which lossy codecs decode to,
+    are clipped: the published preprocessing reads 16-bit files, and its numbers follow only so.
     """
     samples = _samples(frame)
     scale = _FULL_SCALE.get(samples.dtype.str[1:])
     if scale is not None:
         zero = _UNSIGNED_ZERO if samples.dtype == np.uint8 else 0
         samples = (samples.astype(np.float64) - zero) / scale
-    return np.clip(samples, -1, 1).mean(axis=0, dtype=np.float64).astype(np.float32)
+    levels = np.rint(samples * _PCM_16).clip(-_PCM_16, _PCM_16 - 1)
+    return (levels.mean(axis=0, dtype=np.float64) / _PCM_16).astype(np.float32)
 
 
 def _samples(frame: AudioFrame) -> np.ndarray:
@@ -127,6 +128,7 @@ class AudioReader:
         self._blocks = self._resampled(base=0)
         self._held = np.zeros(0, np.float32)
         self._start = 0  # output sample of the first one held
+        self._released = 0  # output sample before which nothing is wanted any more
         self._fresh = True
 
     @property
@@ -162,7 +164,7 @@ class AudioReader:
         """Return the samples from `start` to `end`, fewer where the sound ends before.
 
         Args:
-            start: never more than `LOOK_BACK` samples before the latest start so far.
+            start: not before the latest `release`.
 
         Returns:
             float32 (max(0, min(end, total) - start),), 16 kHz.
@@ -172,23 +174,30 @@ class AudioReader:
         """
         if start < 0 or end < start:
             raise ValueError(f"samples {start} to {end} are no range")
-        if self._fresh and start >= _SEEK_FROM:
-            self._seek(start)
+        if self._fresh and self._released >= _SEEK_FROM:
+            self._seek(self._released)
         self._fresh = False
-        if start < self._start:
-            raise ValueError(f"sample {start} is gone; sound is held from {self._start} on")
-        self.release(start - LOOK_BACK)
+        if start < self._released:
+            raise ValueError(f"sample {start} is gone; sound is held from {self._released} on")
         while self._start + self._held.size < end:
             block = next(self._blocks, None)
             if block is None:
                 break
             self._held = np.concatenate([self._held, block])
-            self.release(start - LOOK_BACK)
+            self._drop()
         return self._held[start - self._start : max(0, end - self._start)].copy()
 
     def release(self, before: int) -> None:
-        """Forget the samples before a place; nothing before it will be read again."""
-        done = min(max(0, before - self._start), self._held.size)
+        """Forget the samples before a place; nothing before it will be read again.
+
+        Memory stays constant for a caller who releases what it is done with. Releasing before the
+        first `read` lets that one seek.
+        """
+        self._released = max(self._released, before)
+        self._drop()
+
+    def _drop(self) -> None:
+        done = min(max(0, self._released - self._start), self._held.size)
         if done:
             self._held = self._held[done:].copy()
             self._start += done

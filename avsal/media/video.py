@@ -105,6 +105,7 @@ class VideoReader:
         self._convert = RgbConverter()
         self._frames: Generator[VideoFrame, None, None] | None = None
         self._stream: Any = None
+        self._turn: tuple[int, Matrix] | None = None  # the rotation seen last, and what it means
         self._open()
 
     @property
@@ -226,8 +227,15 @@ class VideoReader:
 
     def _slot(self, index: int, frame: Decoded, orientation: Matrix | None) -> _Slot:
         nominal = frame.duration * self._time_base if frame.duration else self._clock.step
-        matrix = orientation or display_matrix(frame)
+        matrix = orientation or self._matrix(frame)
         return _Slot(index, self._clock.time(frame.pts), nominal, matrix, frame)
+
+    def _matrix(self, frame: Decoded) -> Matrix:
+        # Looking at a frame's side data ties it into a reference cycle, so that it lives until the
+        # next garbage collection: hundreds of frames of any size. The rotation can be had without.
+        if self._turn is None or self._turn[0] != frame.rotation:
+            self._turn = frame.rotation, display_matrix(frame)
+        return self._turn[1]
 
     def _read(self) -> Generator[VideoFrame, None, None]:
         end = None if self._end is None else self.origin + self._end

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from avsal.models.mspi import build
+from avsal.models import build
 from avsal.models.variants import Variant
 from avsal.spectrogram import BINS, COLUMNS
 from avsal.windows import CLIP_FRAMES

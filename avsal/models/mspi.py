@@ -95,7 +95,7 @@ class MSPI(nn.Module):
     ) -> torch.Tensor:
         """As `forward`, from the clip's image features, each stacked to (B, 16, C, h, w)."""
         self._check(clip)
-        volumes = self.visnet(clip)
+        volumes = self._motion(clip)
         return self._decode(volumes, features, self._fuse(volumes[-1], spectrogram))
 
     def forward_with_alignment(
@@ -104,14 +104,21 @@ class MSPI(nn.Module):
         """Log-density (B, H, W) and the audio-visual loss (eq. 7), a scalar; needs the heads."""
         if not hasattr(self, "vis_projector"):
             raise UsageError("this network has no training heads; build it with heads=True")
-        self._check(clip)
         features = self._window_features(clip)
-        volumes = self.visnet(clip)
+        volumes = self._motion(clip)
         fused = self._fuse(volumes[-1], spectrogram)
         assert fused is not None
         return self._decode(volumes, features, fused), self._alignment(fused)
 
+    def _motion(self, clip: torch.Tensor) -> Features:
+        """v1..v4; channels-last memory suits CPU convolutions, and lasts into the decoder."""
+        if clip.device.type == "cpu":
+            clip = clip.contiguous(memory_format=torch.channels_last_3d)
+        volumes: Features = self.visnet(clip)
+        return volumes
+
     def _window_features(self, clip: torch.Tensor) -> Features:
+        self._check(clip)
         frames = clip.transpose(1, 2).flatten(0, 1)
         return tuple(
             feature.unflatten(0, (clip.shape[0], clip.shape[2]))

@@ -217,9 +217,8 @@ class PatchEmbed(nn.Module):
         self.proj = nn.Conv3d(3, HEAD_CHANNELS, (3, 7, 7), (2, 4, 4), (1, 3, 3))
 
     def forward(self, clip: torch.Tensor) -> torch.Tensor:
-        clip = clip.contiguous(memory_format=torch.channels_last_3d)
         tokens: torch.Tensor = self.proj(clip).permute(0, 2, 3, 4, 1)
-        return tokens
+        return tokens.contiguous()
 
 
 class MViTv2(nn.Module):

@@ -1,0 +1,1 @@
+"""Eye-tracking data on disk. One file a form: STAViS folders, image sets, gaze tables."""

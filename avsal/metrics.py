@@ -1,0 +1,165 @@
+"""Scores of saliency maps against recorded gaze, as the MIT saliency benchmark defines them.
+
+A saliency map is any (H, W) array of non-negative values. Gaze comes as a ground-truth map (blurred
+fixations, (H, W)) or as fixations, an (H, W) array that is true where somebody looked. A constant
+map knows nothing: its CC and NSS are 0 and both AUCs are 0.5.
+
+Bylinskii et al., "What do different evaluation metrics tell us about saliency models?", TPAMI 2019.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+EPSILON = float(np.finfo(np.float64).eps)  # the benchmark's guard against log 0 and division by 0
+CHANCE = 0.5  # area under the ROC curve of a map that knows nothing
+SAUC_DRAWS = 100
+SAUC_STEP = 0.1  # distance of sAUC's thresholds on a map scaled to 0..1
+
+
+def cc(saliency: np.ndarray, target: np.ndarray) -> float:
+    """Pearson's correlation of two maps, -1..1 (eq. 8)."""
+    a, b = _centred(saliency), _centred(target)
+    spread = np.sqrt(np.dot(a, a) * np.dot(b, b))
+    return float(np.dot(a, b) / spread) if spread > 0 else 0.0
+
+
+def sim(saliency: np.ndarray, target: np.ndarray) -> float:
+    """Similarity: the overlap of two maps, each scaled to 0..1 and then to sum 1; 0..1."""
+    a, b = _distribution(_unit(saliency)), _distribution(_unit(target))
+    return float(np.minimum(a, b).sum())
+
+
+def kl(saliency: np.ndarray, target: np.ndarray) -> float:
+    """Kullback-Leibler divergence of the saliency map from the target, in nats (eq. 9)."""
+    p, q = _distribution(_flat(saliency)), _distribution(_flat(target))
+    return float(np.dot(q, np.log(EPSILON + q / (p + EPSILON))))
+
+
+def nss(saliency: np.ndarray, fixations: np.ndarray) -> float:
+    """Normalised scanpath saliency: mean standard score of the map at the fixations.
+
+    Raises:
+        ValueError: no fixations.
+    """
+    values = _centred(saliency)
+    deviation = np.sqrt(np.dot(values, values) / (values.size - 1))
+    hits = values[_where(fixations, values.size)]
+    return float(hits.mean() / deviation) if deviation > 0 else 0.0
+
+
+def auc_judd(saliency: np.ndarray, fixations: np.ndarray) -> float:
+    """Area under the ROC curve whose thresholds are the map's values at the fixations.
+
+    Fixated pixels are positive, all others negative; ties of the map's values are not broken.
+
+    Raises:
+        ValueError: no fixations.
+    """
+    values, where = _flat(saliency), _where(fixations, saliency.size)
+    thresholds = np.sort(values[where])
+    if values.min() == values.max():
+        return CHANCE
+    hits, negatives = thresholds.size, values.size - thresholds.size
+    if negatives == 0:
+        return CHANCE
+    # How many pixels lie at or above each threshold: place every pixel among the sorted thresholds.
+    reached = np.bincount(np.searchsorted(thresholds, values, side="right"), minlength=hits + 1)
+    above = reached[::-1].cumsum()[:hits]  # of the highest threshold first
+    rank = np.arange(1, hits + 1)
+    return float(_area(rank / hits, (above - rank) / negatives))
+
+
+def sauc(
+    saliency: np.ndarray,
+    fixations: np.ndarray,
+    others: np.ndarray,
+    rng: np.random.Generator | None = None,
+    draws: int = SAUC_DRAWS,
+) -> float:
+    """Shuffled AUC: the negatives are places where people looked at other times.
+
+    Each draw takes as many other places as there are fixations, or all if there are fewer, without
+    repetition; thresholds are steps of 0.1 on the map scaled to 0..1. Returns the mean over draws.
+
+    Args:
+        others: (H, W), true at the fixations of other frames or images.
+        rng: what draws; None makes one with seed 0.
+
+    Raises:
+        ValueError: no fixations, or no others.
+    """
+    values = _unit(saliency)
+    thresholds = np.arange(1 + int(1 / SAUC_STEP + 0.5)) * SAUC_STEP
+    levels = np.searchsorted(thresholds, values, side="right")
+    hits, available = (
+        np.bincount(levels[_where(mask, values.size)], minlength=thresholds.size + 1)
+        for mask in (fixations, others)
+    )
+    if values.min() == values.max():
+        return CHANCE
+    taken = min(int(hits.sum()), int(available.sum()))
+    # All that matters of a draw is how many places of each level it holds; that has this law.
+    rng = rng or np.random.default_rng(0)
+    drawn = rng.multivariate_hypergeometric(available, taken, size=draws)
+    true_rate = hits[:0:-1].cumsum() / hits.sum()
+    false_rates = drawn[:, :0:-1].cumsum(axis=1) / taken
+    return float(_area(np.broadcast_to(true_rate, false_rates.shape), false_rates).mean())
+
+
+def information_gain(saliency: np.ndarray, fixations: np.ndarray, baseline: np.ndarray) -> float:
+    """Bits per fixation by which a map predicts the fixations better than a baseline does.
+
+    Both maps count as densities after division by their sum (Kümmerer et al., PNAS 2015).
+
+    Raises:
+        ValueError: no fixations.
+    """
+    where = _where(fixations, saliency.size)
+    p, q = (_distribution(_flat(values))[where] for values in (saliency, baseline))
+    return float(np.mean(np.log2(EPSILON + p) - np.log2(EPSILON + q)))
+
+
+def _flat(values: np.ndarray) -> np.ndarray:
+    return np.asarray(values, np.float64).ravel()
+
+
+def _centred(values: np.ndarray) -> np.ndarray:
+    flat = _flat(values)
+    # Of a constant map nothing is left, whereas the mean may be off by its rounding error.
+    return flat - (flat[0] if flat.min() == flat.max() else flat.mean())
+
+
+def _unit(values: np.ndarray) -> np.ndarray:
+    """Scale to 0..1; a constant map becomes 1 everywhere."""
+    flat = _flat(values)
+    low, high = flat.min(), flat.max()
+    return (flat - low) / (high - low) if high > low else np.ones_like(flat)
+
+
+def _distribution(values: np.ndarray) -> np.ndarray:
+    """Divide by the sum; a map of zeros becomes uniform."""
+    total = values.sum()
+    return values / total if total > 0 else np.full_like(values, 1 / values.size)
+
+
+def _where(mask: np.ndarray, size: int) -> np.ndarray:
+    """Flat indices of the marked pixels of a mask that must have `size` pixels."""
+    flat = np.ravel(mask)
+    if flat.size != size:
+        raise ValueError(f"fixations of {flat.size} pixels for a map of {size}")
+    indices = np.flatnonzero(flat)
+    if indices.size == 0:
+        raise ValueError("no fixations: the score has no value")
+    return indices
+
+
+def _area(true_rate: np.ndarray, false_rate: np.ndarray) -> np.ndarray:
+    """Area under ROC curves given by the points between (0, 0) and (1, 1), over the last axis."""
+    ends = [(0, 0)] * (true_rate.ndim - 1) + [(1, 1)]
+    corners = (0, 1)
+    true_rate, false_rate = (
+        np.pad(rate, ends, constant_values=corners) for rate in (true_rate, false_rate)
+    )
+    heights = (true_rate[..., 1:] + true_rate[..., :-1]) / 2
+    return (np.diff(false_rate) * heights).sum(axis=-1)

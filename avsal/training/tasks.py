@@ -1,0 +1,173 @@
+"""What is trained: a module from a batch to the loss and from a batch to log-densities.
+
+Both tasks look the same to the loop. `export` gives the tensors that others start from or predict
+with.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from avsal import models
+from avsal.inputs import normalise
+from avsal.models.fusion import Fused, alignment_loss
+from avsal.models.image import STRIDE16_CHANNELS, STRIDE32_CHANNELS, ImageEncoder
+from avsal.models.variants import Variant
+from avsal.training.config import Config, LossSettings
+from avsal.training.losses import Loss, total_loss
+from avsal.training.samples import Inputs, Sample
+
+FROZEN = {"image": "image_encoder", "audio": "audnet", "motion": "visnet"}
+HEADS = ("vis_projector", "aud_projector", "mlp_vis", "mlp_aud")
+DECODER_CHANNELS = (128, 64, 32)  # of the image saliency decoder at strides 16, 8 and 4
+
+
+def _clips(batch: Sample) -> torch.Tensor:
+    """uint8 (B, 3, T, H, W) to the network's range."""
+    clip = batch["clip"]
+    return normalise(clip.transpose(1, 2).flatten(0, 1)).unflatten(0, (len(clip), -1)).transpose(1, 2)
+
+
+class Task(nn.Module):
+    """A network with its losses.
+
+    Attributes:
+        inputs: what its samples hold.
+        variant: the network that its weights belong to.
+    """
+
+    inputs: Inputs
+    variant: Variant
+
+    def forward(self, batch: Sample) -> Loss:
+        """Loss of a batch of `TrainingSamples`."""
+        raise NotImplementedError
+
+    def predict(self, batch: Sample) -> torch.Tensor:
+        """Log-densities (B, H, W) of a batch."""
+        raise NotImplementedError
+
+    def export(self) -> dict[str, torch.Tensor]:
+        """The tensors of a result, named as in the whole network."""
+        raise NotImplementedError
+
+
+class AudioVisual(Task):
+    """The whole network: KL - CC, and the alignment of motion and sound (section 3.6)."""
+
+    def __init__(self, variant: Variant, freeze: tuple[str, ...], weights: LossSettings) -> None:
+        super().__init__()
+        self.variant = variant
+        self.inputs = Inputs(variant.size, audio=variant.audio is not None)
+        self._weights = weights
+        self.aligns = variant.audio is not None and weights.alignment != 0
+        self.network = models.build(variant, heads=self.aligns)
+        self.frozen = [FROZEN[part] for part in freeze if hasattr(self.network, FROZEN[part])]
+        for name in self.frozen:
+            self.network.get_submodule(name).requires_grad_(False)
+
+    def train(self, mode: bool = True) -> AudioVisual:
+        """Set the mode; frozen encoders stay in evaluation mode."""
+        super().train(mode)
+        for name in self.frozen:
+            self.network.get_submodule(name).eval()
+        return self
+
+    def forward(self, batch: Sample) -> Loss:
+        seen: list[Fused] = []
+        hook = None
+        if self.aligns:
+            block = self.network.aud_vis_sync_block
+            hook = block.register_forward_hook(lambda *call: seen.append(call[-1]))
+        log_density = self.predict(batch)
+        if hook is not None:
+            hook.remove()
+        alignment = self._alignment(seen[0], batch["heard"]) if seen else log_density.new_zeros(())
+        return total_loss(log_density, batch["map"], alignment, self._weights)
+
+    def predict(self, batch: Sample) -> torch.Tensor:
+        log_density: torch.Tensor = self.network(_clips(batch), batch.get("spectrogram"))
+        return log_density
+
+    def export(self) -> dict[str, torch.Tensor]:
+        return {
+            name: tensor
+            for name, tensor in self.network.state_dict().items()
+            if not name.startswith(HEADS)
+        }
+
+    def _alignment(self, fused: Fused, heard: torch.Tensor) -> torch.Tensor:
+        """Loss of eq. 7 over the samples that have sound; silence has nothing to align with."""
+        network = self.network
+        visual, audio = network.vis_projector(fused.visual), network.aud_projector(fused.audio)
+        outputs = network.mlp_vis(visual), network.mlp_aud(audio), visual, audio
+        if not heard.any():
+            return 0.0 * torch.stack([each.float().mean() for each in outputs]).sum()
+        return alignment_loss(*(each[heard].float() for each in outputs))
+
+
+def _stage(channels: int, out: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(channels, out, 3, padding=1, bias=False), nn.BatchNorm2d(out), nn.ReLU(True)
+    )
+
+
+class ImageDecoder(nn.Module):
+    """o1 (N, 96, H/16, W/16) and o0 (N, 320, H/32, W/32) -> logits (N, H, W).
+
+    A simple decoder in the sense of section 3.3: convolution, BatchNorm and ReLU at every scale,
+    bilinear upsampling between. It is thrown away after pre-training.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        widths = (STRIDE16_CHANNELS + STRIDE32_CHANNELS, *DECODER_CHANNELS)
+        self.stages = nn.ModuleList(map(_stage, widths, DECODER_CHANNELS))
+        self.score = nn.Conv2d(DECODER_CHANNELS[-1], 1, 1)
+
+    def forward(self, features: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        stride16, stride32 = features
+        x = torch.cat((stride16, _grown(stride32, 2)), dim=1)
+        for number, stage in enumerate(self.stages):
+            x = stage(_grown(x, 2) if number else x)
+        return _grown(self.score(x), 4).squeeze(1)
+
+
+def _grown(x: torch.Tensor, factor: int) -> torch.Tensor:
+    return F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)
+
+
+class ImageSaliency(Task):
+    """The image saliency encoder with a decoder, on single frames (section 3.3, fig. 3)."""
+
+    def __init__(self, variant: Variant, weights: LossSettings) -> None:
+        super().__init__()
+        self.variant = variant
+        self.inputs = Inputs(variant.size, clip=False, audio=False)
+        self._weights = weights
+        self.image_encoder = ImageEncoder(cast(str, variant.image))
+        self.decoder = ImageDecoder()
+
+    def forward(self, batch: Sample) -> Loss:
+        log_density = self.predict(batch)
+        return total_loss(log_density, batch["map"], log_density.new_zeros(()), self._weights)
+
+    def predict(self, batch: Sample) -> torch.Tensor:
+        frames = _clips(batch).squeeze(2)
+        logits = self.decoder(self.image_encoder(frames)).float()
+        return logits - logits.logsumexp(dim=(1, 2), keepdim=True)
+
+    def export(self) -> dict[str, torch.Tensor]:
+        return dict(self.state_dict())
+
+
+def make_task(config: Config) -> Task:
+    """Make the run's task, with random weights from torch's global generator."""
+    variant = config.variant
+    if config.run.task == "image":
+        return ImageSaliency(variant, config.loss)
+    return AudioVisual(variant, config.network.freeze, config.loss)

@@ -1,0 +1,120 @@
+"""What part of the picture a sample shows, and in which colours: augmentation (off by default).
+
+A view is drawn from a random generator that the sample's place in the run decides, so a run that
+goes on after a kill sees the same views whatever the number of workers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from avsal.training.config import AugmentSettings
+
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
+
+# Left, top, right and bottom as shares of the picture's sides.
+Box = tuple[float, float, float, float]
+WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class View:
+    """How the frames of one window are seen.
+
+    Attributes:
+        boxes: part of the picture that each frame shows; the last frame's goes for the map too.
+        mirrored: left and right are exchanged.
+        brightness, contrast, saturation: factors, the same for all frames.
+    """
+
+    boxes: tuple[Box, ...]
+    mirrored: bool = False
+    brightness: float = 1.0
+    contrast: float = 1.0
+    saturation: float = 1.0
+
+    def frame(self, image: np.ndarray, place: int, size: tuple[int, int]) -> np.ndarray:
+        """Cut out and resize the frame at a place in the window, as `inputs.resize_frame` does.
+
+        Args:
+            image: uint8 (H, W, 3).
+            size: (height, width).
+
+        Returns:
+            uint8 (3, height, width).
+        """
+        seen = self._coloured(self._cut(Image.fromarray(image), self.boxes[place], size))
+        return np.ascontiguousarray(self._turned(seen).transpose(2, 0, 1))
+
+    def map(self, values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """Cut out and resize a saliency map (h, w) of the last frame to float32 (height, width)."""
+        grey = Image.fromarray(np.asarray(values, np.float32))
+        return np.ascontiguousarray(self._turned(self._cut(grey, self.boxes[-1], size)))
+
+    def fixations(self, points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """Mark fixations (K, 2), x and y as shares of the last frame, in a bool (height, width)."""
+        height, width = size
+        left, top, right, bottom = self.boxes[-1]
+        x = (points[:, 0] - left) / (right - left)
+        y = (points[:, 1] - top) / (bottom - top)
+        inside = (x >= 0) & (x < 1) & (y >= 0) & (y < 1)
+        marks = np.zeros(size, bool)
+        marks[(y[inside] * height).astype(int), (x[inside] * width).astype(int)] = True
+        return np.ascontiguousarray(self._turned(marks))
+
+    def _cut(self, image: Image.Image, box: Box, size: tuple[int, int]) -> np.ndarray:
+        height, width = size
+        pixels = tuple(share * side for share, side in zip(box, image.size * 2, strict=True))
+        if box == WHOLE and image.size == (width, height):
+            return np.asarray(image)
+        return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR, pixels))
+
+    def _turned(self, array: np.ndarray) -> np.ndarray:
+        return array[:, ::-1] if self.mirrored else array
+
+    def _coloured(self, image: np.ndarray) -> np.ndarray:
+        if self.brightness == self.contrast == self.saturation == 1.0:
+            return image
+        pixels = image.astype(np.float32) * self.brightness
+        mean = (pixels @ LUMA).mean()
+        pixels = mean + (pixels - mean) * self.contrast
+        grey = (pixels @ LUMA)[..., None]
+        pixels = grey + (pixels - grey) * self.saturation
+        return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
+
+
+def plain_view(frames: int) -> View:
+    """The whole picture, unchanged."""
+    return View((WHOLE,) * frames)
+
+
+def draw_view(
+    settings: AugmentSettings, random: np.random.Generator, frames: int, still: bool
+) -> View:
+    """Draw the view of a training window.
+
+    Args:
+        still: all frames are one picture, which may be panned.
+    """
+    box = _crop(settings.crop, random)
+    boxes = (box,) * frames
+    if still and frames > 1 and settings.pan:
+        boxes = _pan(_crop(settings.pan, random), _crop(settings.pan, random), frames)
+    mirrored = bool(random.random() < settings.flip)
+    low, high = 1 - settings.colour, 1 + settings.colour
+    return View(boxes, mirrored, *(float(f) for f in random.uniform(low, high, 3)))
+
+
+def _crop(most: float, random: np.random.Generator) -> Box:
+    cut_x, cut_y = random.uniform(0, most, 2)
+    left, top = random.uniform(0, cut_x), random.uniform(0, cut_y)
+    return left, top, left + 1 - cut_x, top + 1 - cut_y
+
+
+def _pan(start: Box, end: Box, frames: int) -> tuple[Box, ...]:
+    """Boxes that move evenly from one to the other."""
+    steps = np.linspace(np.array(start), np.array(end), frames)
+    return tuple((float(a), float(b), float(c), float(d)) for a, b, c, d in steps)

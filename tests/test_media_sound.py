@@ -1,0 +1,171 @@
+"""Sound on its way into a written video: copied or encoded, in step, cut with the pictures."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import samples
+from media_checks import click_times, copy, frames_of, numbers, sound_of, times_of
+
+from avsal.errors import MediaError
+from avsal.media import probe
+
+
+def audio_codec(path: Path) -> str:
+    with av.open(str(path)) as container:
+        return container.streams.audio[0].codec_context.codec.canonical_name
+
+
+# ---- sound
+
+
+def test_sound_is_copied_bit_by_bit(tmp_path: Path) -> None:
+    source = samples.film(tmp_path / "a.mp4", seconds=2)
+
+    def packets(path: Path) -> list[bytes]:
+        with av.open(str(path)) as container:
+            return [bytes(packet) for packet in container.demux(audio=0) if packet.size]
+
+    for suffix in (".mp4", ".mov"):
+        out = copy(source, tmp_path / f"b{suffix}")
+        assert packets(out) == packets(source)
+        assert np.array_equal(sound_of(out), sound_of(source))
+        assert times_of(out) == times_of(source)
+
+
+def test_sound_in_matroska_stays_to_the_millisecond(tmp_path: Path) -> None:
+    source = samples.film(tmp_path / "a.mp4", seconds=2)
+    out = copy(source, tmp_path / "b.mkv")
+    assert times_of(out) == times_of(source)
+    assert (
+        np.abs(np.subtract(click_times(sound_of(out)), click_times(sound_of(source)))).max()
+        <= 0.001
+    )
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec", "name", "rate"),
+    [
+        (".mkv", "pcm_s16le", "pcm_s16le", 44100),
+        (".mov", "pcm_s16le", "pcm_s16le", 44100),
+        (".mp4", "libmp3lame", "mp3", 44100),
+        (".mkv", "libopus", "opus", 48000),
+        (".mp4", "libopus", "opus", 48000),
+        (".mkv", "flac", "flac", 48000),
+    ],
+)
+def test_what_the_container_takes_is_copied(
+    tmp_path: Path, suffix: str, codec: str, name: str, rate: int
+) -> None:
+    source = film_with(tmp_path / "a.mkv", codec, rate)
+    out = copy(source, tmp_path / f"b{suffix}")
+    assert audio_codec(out) == name
+    assert (
+        np.abs(np.subtract(click_times(sound_of(out)), click_times(sound_of(source)))).max()
+        <= 0.001
+    )
+
+
+@pytest.mark.parametrize(
+    ("codec", "rate", "layout"),
+    [("pcm_s16le", 44100, "mono"), ("pcm_u8", 11025, "stereo"), ("pcm_f32le", 50000, "5.1")],
+)
+def test_what_mp4_does_not_take_becomes_aac_in_time(
+    tmp_path: Path, codec: str, rate: int, layout: str
+) -> None:
+    source = film_with(tmp_path / "a.mkv", codec, rate, layout)
+    out = copy(source, tmp_path / "b.mp4")
+    assert audio_codec(out) == "aac"
+    assert np.abs(np.subtract(click_times(sound_of(out)), [0.5, 1.0, 1.5])).max() <= 0.002
+    assert sound_of(out).size == pytest.approx(2 * 16000, abs=1100)
+
+
+def film_with(path: Path, codec: str, rate: int, layout: str = "mono", start: float = 0) -> Path:
+    channels = {"mono": 1, "stereo": 2, "5.1": 6}[layout]
+    wave = samples.clicks(2 - start, rate, np.array([0.5, 1.0, 1.5]) - start, channels)
+    sound = samples.SoundTrack([(Fraction(start), wave)], rate, layout, codec)
+    return samples.write(path, samples.Pictures([samples.numbered(i) for i in range(50)]), sound)
+
+
+@pytest.mark.parametrize("codec", ["aac", "pcm_s16le"])
+def test_a_late_sound_stays_late(tmp_path: Path, codec: str) -> None:
+    source = film_with(tmp_path / "a.mkv", codec, 44100, start=0.25)
+    for suffix in (".mp4", ".mkv"):
+        out = copy(source, tmp_path / f"b{suffix}")
+        assert np.abs(np.subtract(click_times(sound_of(out)), [0.5, 1.0, 1.5])).max() <= 0.002
+        assert not sound_of(out)[: round(0.2 * 16000)].any()
+
+
+@pytest.mark.parametrize("codec", ["aac", "libmp3lame", "pcm_s16le"])
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_trimming_cuts_the_sound_too(tmp_path: Path, codec: str, suffix: str) -> None:
+    source = film_with(tmp_path / "a.mkv", codec, 44100)
+    out = copy(source, tmp_path / f"b{suffix}", start=0.4, end=1.2)
+    assert numbers(frames_of(out)) == list(range(10, 30))
+    assert times_of(out) == [Fraction(i, 25) for i in range(20)]
+    expected = [time - 0.4 for time in click_times(sound_of(source)) if 0.4 < time < 1.2]
+    assert np.abs(np.subtract(click_times(sound_of(out)), expected)).max() <= 0.002
+    assert sound_of(out).size <= (0.8 + 0.06) * 16000
+    assert probe(out).duration == pytest.approx(0.8, abs=0.001)
+
+
+def test_sound_longer_than_the_pictures_is_kept_whole(tmp_path: Path) -> None:
+    wave = samples.tone(4, 44100)
+    sound = samples.SoundTrack([(Fraction(0), wave)], 44100, codec="aac")
+    pictures = samples.Pictures([samples.numbered(i) for i in range(25)])
+    source = samples.write(tmp_path / "a.mp4", pictures, sound)
+    out = copy(source, tmp_path / "b.mp4")
+    assert sound_of(out).size == sound_of(source).size >= 4 * 16000
+
+
+def test_a_broadcast_clock_starts_at_0_with_sound_in_step(tmp_path: Path) -> None:
+    times = [Fraction(1000) + Fraction(i, 25) for i in range(50)]
+    pictures = samples.Pictures([samples.numbered(i) for i in range(50)], times)
+    wave = samples.clicks(2, 44100, [0.5, 1.0, 1.5])
+    sound = samples.SoundTrack([(Fraction(1000), wave)], 44100, codec="aac")
+    source = samples.write(tmp_path / "a.ts", pictures, sound)
+    assert times_of(source)[0] >= 1000
+    out = copy(source, tmp_path / "b.mp4")
+    assert times_of(out)[0] < 1
+    assert np.abs(np.subtract(click_times(sound_of(out)), [0.5, 1.0, 1.5])).max() <= 0.001
+
+
+def test_a_video_without_sound_gives_one_without(tmp_path: Path) -> None:
+    source = samples.constant_rate(tmp_path / "a.mp4", frames=3)
+    assert not probe(copy(source, tmp_path / "b.mp4")).has_audio
+
+
+def test_damaged_sound_does_not_cost_the_pictures(tmp_path: Path) -> None:
+    whole = film_with(tmp_path / "a.mkv", "aac", 44100)
+    written = 0
+    for seed in range(6):
+        bad = samples.flipped(whole, tmp_path / "bad.mkv", flips=4, seed=seed, spare=0.3)
+        try:
+            out = copy(bad, tmp_path / f"{seed}.mp4")
+        except MediaError:
+            continue
+        written += len(times_of(out)) > 30
+    assert written >= 3
+    assert not list(tmp_path.glob(".*partial*"))
+
+
+# ---- other people's clips
+
+
+@pytest.mark.parametrize(
+    "name", ["people_music_whitehouse.mp4", "rotated90_bbb.mp4", "talking_head_makeup.avi"]
+)
+def test_real_clips_keep_times_and_sound(tmp_path: Path, name: str) -> None:
+    source = samples.SHARED_CLIPS / name
+    if not source.exists():
+        pytest.skip("the shared clips are not here")
+    out = copy(source, tmp_path / "a.mp4")
+    assert times_of(out) == times_of(source)
+    first, second = sound_of(source), sound_of(out)
+    assert abs(first.size - second.size) <= 16
+    common = min(first.size, second.size)
+    assert np.corrcoef(first[:common], second[:common])[0, 1] > 0.999
