@@ -112,7 +112,7 @@ class NpyMaps(PngMaps):
 
 
 class VideoMaps(MapFormat):
-    """`saliency.mp4`: gray, 8 bit, at the frames' own times; the first map's size is the video's."""
+    """`saliency.mp4`: gray, 8 bit, at the frames' own times and of the first map's size."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)

@@ -112,6 +112,7 @@ def is_current(
     wanted = {
         "source": source_identity(source),
         "model": made_by.model,
+        "precision": made_by.precision,
         "weights": made_by.weights_sha256,
         "settings": settings_record(settings, output),
     }

@@ -70,8 +70,10 @@ def _read_map(path: Path) -> np.ndarray:
             density = np.load(path)
             return (density / max(density.max(), np.finfo(np.float32).tiny)).astype(np.float32)
         gray = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
-        return gray.astype(np.float32) / np.iinfo(gray.dtype).max
-    except (OSError, ValueError, AttributeError, cv2.error):
+        if gray is None:
+            raise ValueError("not an image")
+        return gray.astype(np.float32) / np.float32(np.iinfo(gray.dtype).max)
+    except (OSError, ValueError, cv2.error):
         raise MediaError(f"{path}: missing or damaged map; run avsal predict again") from None
 
 

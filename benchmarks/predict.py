@@ -2,10 +2,10 @@
 
     python benchmarks/predict.py [--frames 4] [--runs 5]
 
-The published loop runs the whole network once per frame: image encoder on all 16 frames, training
-heads included, one window at a time, on the layers as they are stored. Here the same network, made
-from the same parts, is driven that way, in turn with avsal's own way, in one process on one machine:
-A B A B ... The ratio is taken pair by pair, so it holds when the machine's speed drifts.
+The published loop runs the whole network once per frame: image encoder on all 16 frames, with the
+training heads, one window at a time, on the layers as they are stored. Here the same network, made
+from the same parts, is driven that way, in turn with avsal's own way, in one process on one
+machine: A B A B ... The ratio is taken pair by pair, so it holds when the machine's speed drifts.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def main() -> None:
 
     torch.manual_seed(0)
     whole = models.build(variant.name, heads=True).eval()
-    state = {k: v for k, v in whole.state_dict().items()}
+    state = whole.state_dict()
     shared = models.build(variant.name).eval()
     shared.load_state_dict({k: state[k] for k in shared.state_dict()})
     shared = models.prepare_for_inference(shared)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import textwrap
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
+import samples
 import torch
 
 from avsal import models
@@ -174,3 +179,37 @@ def test_settings_out_of_range_are_refused(predictor, example_clip):
             maps(predictor, example_clip, **wrong)
     with pytest.raises(UsageError):
         maps(predictor, example_clip, start=2.0, end=1.0)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's peak memory")
+def test_memory_does_not_grow_with_the_length_of_the_video(tiny_variant, tiny_weights, tmp_path):
+    """Peak memory of a process over 10 s and over 80 s of 640x360, sound included."""
+    script = textwrap.dedent(f"""
+        import re, sys
+        from pathlib import Path
+        from functools import partial
+        from avsal.models.encoders import MOTION, MotionSpec
+        from avsal.models.encoders.x3d import X3D
+        from avsal.models.variants import VARIANTS, Variant
+        make = partial(X3D, width=0.5, depth=0.4)
+        MOTION["tiny"] = MotionSpec(make, (16, 24, 48, 96), (16, 16, 16, 16))
+        VARIANTS["tiny"] = {tiny_variant!r}
+        from avsal.pipeline import load_model
+        predictor = load_model("tiny", {str(tiny_weights)!r}, "cpu", "fp32")
+        count = sum(1 for _ in predictor.predict(sys.argv[1], stride=25))
+        peak = re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())
+        print(count, int(peak[1]) // 1024)
+    """)
+    peaks = []
+    for seconds in (10, 80):
+        images = [samples.moving_noise(number, 640, 360) for number in range(25)] * seconds
+        tone = [(Fraction(0), samples.tone(seconds, 44_100))]
+        sound = samples.SoundTrack(tone, 44_100, codec="aac", format="fltp")
+        path = samples.write(tmp_path / f"{seconds}.mp4", samples.Pictures(images), sound)
+        command = [sys.executable, "-c", script, str(path)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        count, peak = map(int, done.stdout.split())
+        assert count == 25 * seconds
+        peaks.append(peak)
+    assert peaks[1] - peaks[0] < 60, f"MB: {peaks}"

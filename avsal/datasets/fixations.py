@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from avsal.datasets.files import read_lines
-from avsal.datasets.gaze import UNKNOWN_OBSERVER, GazePoints
+from avsal.datasets.arrays import read_lines
+from avsal.datasets.points import UNKNOWN_OBSERVER, GazePoints
 from avsal.errors import DataError
 
 NEEDED = ("time", "x", "y")

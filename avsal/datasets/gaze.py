@@ -1,92 +1,115 @@
-"""Gaze points and the maps made of them."""
+"""Where people looked: fixations as points, as a mask and as a blurred map."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
-from avsal.errors import UsageError
+# Spread of the Gaussian around a fixation as a share of the picture's longer side, where nothing
+# tells how far the viewers sat: about one visual degree of a picture 28 degrees wide.
+DEFAULT_SIGMA = 0.035
 
-BLUR_SHARE = 0.035  # sigma of a ground-truth map's Gaussian as a share of the longer side
-UNKNOWN_OBSERVER = -1
+
+def sigma_for(degree: float | None, size: tuple[int, int]) -> float:
+    """Spread of the Gaussian as a share of the longer side of (H, W).
+
+    Args:
+        degree: pixels of one visual degree; None takes `DEFAULT_SIGMA`.
+    """
+    return DEFAULT_SIGMA if degree is None else degree / max(size)
 
 
 @dataclass(frozen=True)
-class Blur:
-    """Width of the Gaussian that turns fixations into a ground-truth map.
+class Points:
+    """Fixations inside the picture.
 
     Attributes:
-        share: sigma as a share of the picture's longer side.
-        pixels_per_degree: where given, sigma is one degree of visual angle instead.
+        places: (n, 2) float32, x and y as fractions of width and height, 0 <= place < 1.
+        observers: (n,) integers that tell who looked; None where that is not known.
     """
 
-    share: float = BLUR_SHARE
-    pixels_per_degree: float | None = None
+    places: np.ndarray
+    observers: np.ndarray | None = None
 
-    def __post_init__(self) -> None:
-        if not 0 < self.share <= 1:
-            raise UsageError(f"blur {self.share:g}: give a share of the longer side, 0 to 1")
-        if self.pixels_per_degree is not None and self.pixels_per_degree <= 0:
-            raise UsageError(f"pixels-per-degree {self.pixels_per_degree:g}: give more than 0")
+    @classmethod
+    def inside(cls, places: np.ndarray, observers: np.ndarray | None = None) -> Points:
+        """Keep the points that lie in the picture; not-a-number (a blink) does not."""
+        places = np.asarray(places, np.float32).reshape(-1, 2)
+        kept = ((places >= 0) & (places < 1)).all(axis=1)
+        return cls(places[kept], None if observers is None else np.asarray(observers)[kept])
 
-    def sigma(self, size: tuple[int, int]) -> float:
-        """Pixels, for a map of (height, width)."""
-        return self.pixels_per_degree or self.share * max(size)
+    def __len__(self) -> int:
+        return len(self.places)
 
+    def where(self, chosen: np.ndarray) -> Points:
+        """The points that a boolean (n,) marks."""
+        observers = None if self.observers is None else self.observers[chosen]
+        return Points(self.places[chosen], observers)
 
-@dataclass(frozen=True)
-class GazePoints:
-    """Places that people looked at.
+    def mask(self, size: tuple[int, int]) -> np.ndarray:
+        """Bool (H, W), true at every fixated pixel."""
+        rows, columns = self._pixels(size)
+        mask = np.zeros(size, bool)
+        mask[rows, columns] = True
+        return mask
 
-    Attributes:
-        x, y: float (n,), shares of width and height; outside 0..1 is off the picture.
-        observers: int (n,), `UNKNOWN_OBSERVER` where nobody knows.
-    """
+    def density(self, size: tuple[int, int], sigma: float = DEFAULT_SIGMA) -> np.ndarray:
+        """Sum of one Gaussian a fixation, float32 (H, W), each 1 at its centre.
 
-    x: np.ndarray
-    y: np.ndarray
-    observers: np.ndarray
-
-    def take(self, chosen: np.ndarray) -> GazePoints:
-        """The points under a mask or under indices."""
-        return GazePoints(self.x[chosen], self.y[chosen], self.observers[chosen])
-
-    def of(self, observers: set[int]) -> GazePoints:
-        """The points of some observers."""
-        return self.take(np.isin(self.observers, list(observers)))
-
-    def pixels(self, size: tuple[int, int]) -> np.ndarray:
-        """Flat pixel indices on a map of (height, width); points off the picture are dropped."""
+        Args:
+            sigma: standard deviation as a share of the longer side.
+        """
         height, width = size
-        columns = np.floor(self.x * width).astype(int)
-        rows = np.floor(self.y * height).astype(int)
-        inside = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
-        return rows[inside] * width + columns[inside]
+        spread = sigma * max(size)
+        # A Gaussian is a product of one in x and one in y, so the sum is a product of matrices.
+        x = _profiles(self.places[:, 0] * width, width, spread)
+        y = _profiles(self.places[:, 1] * height, height, spread)
+        return y.T @ x
 
-    def fixations(self, size: tuple[int, int]) -> np.ndarray:
-        """Where anybody looked, bool (height, width)."""
-        looked = np.zeros(size, bool)
-        looked.flat[self.pixels(size)] = True
-        return looked
-
-    def density(self, size: tuple[int, int], blur: Blur) -> np.ndarray:
-        """Ground-truth map, float32 (height, width): one Gaussian a point, summed."""
-        counts = np.bincount(self.pixels(size), minlength=size[0] * size[1]).reshape(size)
-        return blurred(counts, blur.sigma(size))
+    def _pixels(self, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        height, width = size
+        columns, rows = (self.places.astype(np.float64) * (width, height)).astype(np.intp).T
+        return np.minimum(rows, height - 1), np.minimum(columns, width - 1)
 
 
-def points_of(fixations: np.ndarray) -> GazePoints:
-    """The centres of the fixated pixels of a bool (H, W) matrix."""
-    rows, columns = np.nonzero(fixations)
-    height, width = fixations.shape
-    unknown = np.full(rows.size, UNKNOWN_OBSERVER)
-    return GazePoints((columns + 0.5) / width, (rows + 0.5) / height, unknown)
+def _profiles(centres: np.ndarray, length: int, spread: float) -> np.ndarray:
+    """Gaussians along one axis of pixel centres, float32 (n, length)."""
+    pixels = np.arange(length, dtype=np.float32) + 0.5
+    profiles: np.ndarray = np.exp(-0.5 * ((pixels - centres[:, None]) / spread) ** 2)
+    return profiles
 
 
-def blurred(counts: np.ndarray, sigma: float) -> np.ndarray:
-    """Gaussian blur with nothing beyond the borders, (H, W) -> float32."""
-    return cv2.GaussianBlur(
-        counts.astype(np.float32), (0, 0), sigma, borderType=cv2.BORDER_CONSTANT
-    )
+@dataclass(frozen=True)
+class Gaze:
+    """The recorded gaze of all observers on one frame.
+
+    Attributes:
+        density: float32 (H, W), blurred fixations in any scale; None where only points are known.
+        fixations: bool (H, W), true where somebody looked; None where only a map is known.
+        points: the fixations themselves where they are known.
+        sigma: see `Points.density`; how wide the points were blurred.
+    """
+
+    density: np.ndarray | None
+    fixations: np.ndarray | None
+    points: Points | None = None
+    sigma: float = DEFAULT_SIGMA
+
+    @classmethod
+    def of_points(cls, points: Points, size: tuple[int, int], sigma: float) -> Gaze | None:
+        """Gaze of points on a frame of (H, W) pixels; None without points."""
+        if not len(points):
+            return None
+        return cls(points.density(size, sigma), points.mask(size), points, sigma)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the arrays."""
+        known = self.density if self.density is not None else self.fixations
+        assert known is not None, "gaze is a map, fixations, or both"
+        return known.shape[0], known.shape[1]
+
+
+# Other parts of avsal import these from here.
+from avsal.datasets.points import Blur, GazePoints, points_of  # noqa: E402, F401

@@ -12,14 +12,14 @@ Pictures may lie in subfolders, if maps and fixations lie in the same ones.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from avsal.datasets.files import read_fixations, read_image, read_lines, read_map, read_mat
-from avsal.datasets.gaze import UNKNOWN_OBSERVER, Blur, GazePoints, points_of
+from avsal.datasets.arrays import read_fixations, read_image, read_lines, read_map, read_mat
+from avsal.datasets.points import UNKNOWN_OBSERVER, Blur, GazePoints, points_of
 from avsal.errors import DataError
 
 TABLE = "fixations.npz"
@@ -88,22 +88,24 @@ class ImageSet:
     images: tuple[AnnotatedImage, ...] = field(repr=False)
 
 
-def read_image_set(root: Path, split: Path | None = None) -> ImageSet:
+def read_image_set(root: Path, split: Path | None = None, pictures: bool = True) -> ImageSet:
     """List an image set.
 
     Args:
         split: a file with one name a line, or the name of a subfolder of pictures; None for all.
+        pictures: False where annotations alone are at hand; they then say which images there are.
 
     Raises:
         DataError: folders, pictures or annotations are missing.
     """
-    folder = _folder(root, IMAGE_FOLDERS, "pictures")
-    assert folder is not None
     table = root / TABLE
-    images = _from_table(folder, table) if table.is_file() else _from_folders(root, folder)
+    if table.is_file():
+        images = _from_table(_folder(root, IMAGE_FOLDERS), table, pictures)
+    else:
+        images = _from_folders(root, pictures)
     chosen = images if split is None else _chosen(images, split)
     if not chosen:
-        raise DataError(f"{folder}: no pictures; check the data set's layout")
+        raise DataError(f"{root}: no pictures; check the data set's layout")
     return ImageSet(root, tuple(chosen))
 
 
@@ -127,22 +129,20 @@ def _salicon_points(path: Path, gaze: np.ndarray, resolution: np.ndarray) -> Gaz
         each = [np.reshape(entry, (-1, 2)).astype(float) for entry in gaze["fixations"].ravel()]
     except (ValueError, IndexError, KeyError, TypeError):
         raise DataError(f"{path}: its gaze has no fixations; get the file again") from None
-    observers = np.concatenate([np.full(len(rows), i) for i, rows in enumerate(each)] or [[]])
-    points = np.concatenate(each or [np.zeros((0, 2))])
-    return GazePoints(
-        (points[:, 0] - 0.5) / width, (points[:, 1] - 0.5) / height, observers.astype(int)
-    )
+    observers = np.repeat(np.arange(len(each)), [len(rows) for rows in each])
+    points = np.concatenate([np.zeros((0, 2)), *each])
+    return GazePoints((points[:, 0] - 0.5) / width, (points[:, 1] - 0.5) / height, observers)
 
 
-def _from_table(folder: Path, table: Path) -> list[AnnotatedImage]:
+def _from_table(folder: Path | None, table: Path, pictures: bool) -> list[AnnotatedImage]:
     names, sizes, rows = _read_table(table)
-    order = np.argsort(rows[:, 0], kind="stable")
-    rows = rows[order]
+    rows = rows[np.argsort(rows[:, 0], kind="stable")]
     bounds = np.searchsorted(rows[:, 0], np.arange(len(names) + 1))
+    folder = folder or table.parent / IMAGE_FOLDERS[0]
     images = []
     for index, name in enumerate(names):
         path = folder / name
-        if not path.is_file():
+        if pictures and not path.is_file():
             raise DataError(f"{path}: missing, though {table.name} names it")
         mine = rows[bounds[index] : bounds[index + 1]]
         subjects = np.where(np.isfinite(mine[:, 1]), mine[:, 1], UNKNOWN_OBSERVER).astype(int)
@@ -168,28 +168,46 @@ def _read_table(path: Path) -> tuple[list[str], np.ndarray, np.ndarray]:
     return [str(name) for name in names], sizes, rows[np.isfinite(rows[:, [0, 2, 3]]).all(axis=1)]
 
 
-def _from_folders(root: Path, folder: Path) -> list[AnnotatedImage]:
-    maps = _folder(root, MAP_FOLDERS)
-    fixations = _folder(root, FIXATION_FOLDERS)
-    if maps is None and fixations is None:
+def _from_folders(root: Path, pictures: bool) -> list[AnnotatedImage]:
+    folders = [_folder(root, names) for names in (MAP_FOLDERS, FIXATION_FOLDERS)]
+    if folders == [None, None]:
         raise DataError(f"{root}: has neither {TABLE} nor a folder maps or fixations")
-    map_files, fixation_files = _index(maps), _index(fixations)
+    map_files, fixation_files = (_index(folder) for folder in folders)
     images = []
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
-            continue
-        name = path.relative_to(folder).with_suffix("").as_posix()
+    for name, path in _pictures(root) if pictures else _names(root, map_files, fixation_files):
         map_path = _first(map_files, name, MAP_ENDINGS)
         fixation_path = _first(fixation_files, name, FIXATION_ENDINGS)
         if map_path is None and fixation_path is None:
-            wanted = (maps or fixations or root) / f"{name}.png"
+            wanted = (folders[0] or folders[1] or root) / f"{name}.png"
             raise DataError(f"{wanted}: missing; {path} has neither a map nor fixations")
         images.append(AnnotatedImage(name, path, map_path, fixation_path))
     return images
 
 
+def _pictures(root: Path) -> Iterator[tuple[str, Path]]:
+    folder = _folder(root, IMAGE_FOLDERS)
+    if folder is None:
+        raise DataError(f"{root / IMAGE_FOLDERS[0]}: missing; the set's pictures belong there")
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."):
+            yield path.relative_to(folder).with_suffix("").as_posix(), path
+
+
+def _names(root: Path, *listings: dict[str, Path]) -> Iterator[tuple[str, Path]]:
+    """What the annotations are of, by their own names; the pictures need not exist."""
+    endings = sorted({*MAP_ENDINGS, *FIXATION_ENDINGS}, key=len, reverse=True)
+    stems: dict[str, str] = {}
+    for key, path in sorted((key, path) for files in listings for key, path in files.items()):
+        ending = next((end for end in endings if key.endswith(end.lower())), None)
+        if ending is not None:
+            inside = Path(key).parent / path.name
+            stems.setdefault(key[: -len(ending)], inside.as_posix()[: -len(ending)])
+    for stem in sorted(stems.values()):
+        yield stem, root / IMAGE_FOLDERS[0] / stem
+
+
 def _index(folder: Path | None) -> dict[str, Path]:
-    """Files under a folder by their lower-case path inside it; one listing instead of many looks."""
+    """Files under a folder by their lower-case path inside it."""
     if folder is None:
         return {}
     return {
@@ -204,13 +222,8 @@ def _first(files: dict[str, Path], name: str, endings: Iterable[str]) -> Path | 
     return next((path for path in found if path is not None), None)
 
 
-def _folder(root: Path, names: tuple[str, ...], needed: str = "") -> Path | None:
-    for name in names:
-        if (root / name).is_dir():
-            return root / name
-    if needed:
-        raise DataError(f"{root / names[0]}: missing; the {needed} of the image set belong there")
-    return None
+def _folder(root: Path, names: tuple[str, ...]) -> Path | None:
+    return next((root / name for name in names if (root / name).is_dir()), None)
 
 
 def _chosen(images: list[AnnotatedImage], split: Path) -> list[AnnotatedImage]:

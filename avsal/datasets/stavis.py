@@ -1,175 +1,202 @@
-"""The folders that STAViS distributes: six audio-visual eye-tracking databases in one layout.
+"""The layout in which STAViS distributes six audio-visual eye-tracking data sets (section 4.1).
 
-    video_frames/<database>/<video>/img_00001.jpg
-    video_audio/<database>/<video>/<video>.wav
-    annotations/<database>/<video>/maps/eyeMap_00001.jpg
-    annotations/<database>/<video>/fixMap_00001.mat
-    fold_lists/<database>_list_<part>_<fold>_fps.txt      one line a video: name frames fps
+    video_frames/<DB>/<video>/img_%05d.jpg
+    video_audio/<DB>/<video>/<video>.wav
+    annotations/<DB>/<video>/maps/eyeMap_%05d.jpg
+    annotations/<DB>/<video>/fixMap_%05d.mat            variable eyeMap, 0 and 1
+    fold_lists/<DB>_list_{train,test}_{1,2,3}_fps.txt   lines of: name, number of frames, rate
+    fold_lists/DIEM_list_{train,test}_fps.txt           DIEM has a split of its own
 
-Frames count from 1 in file names and from 0 everywhere else.
+Files count from 1, frames from 0.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from contextlib import nullcontext
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from avsal.datasets.files import read_fixations, read_image, read_lines, read_map
+from avsal.datasets.files import read_gray, read_mask, read_picture
+from avsal.datasets.gaze import Gaze
+from avsal.datasets.recording import Frames, Recording, Sound
 from avsal.errors import DataError
-
-logger = logging.getLogger("avsal")
+from avsal.media import AudioReader
+from avsal.saliency import FrameTag
 
 DATABASES = ("DIEM", "Coutrot_db1", "Coutrot_db2", "AVAD", "ETMD_av", "SumMe")
-ONE_SPLIT = frozenset({"DIEM"})  # has its own split, the same in every fold
+UNFOLDED = ("DIEM",)  # one split that belongs to every fold
 FOLDS = (1, 2, 3)
-PARTS = ("train", "test")
+SPLITS = ("train", "test")
 
 
 @dataclass(frozen=True)
-class FolderFrame:
-    """A frame that was stored as a picture; the same fields as `avsal.media.VideoFrame`."""
-
-    index: int
-    pts: Fraction
-    duration: Fraction
-    image: np.ndarray
-
-
-@dataclass(frozen=True)
-class AnnotationFolder:
-    """One video's maps and fixations: `maps/eyeMap_%05d.jpg` and `fixMap_%05d.mat`."""
-
-    folder: Path
-
-    def map_path(self, index: int) -> Path:
-        """File of the ground-truth map of a frame."""
-        return self.folder / "maps" / f"eyeMap_{index + 1:05d}.jpg"
-
-    def fixation_path(self, index: int) -> Path:
-        """File of the fixations on a frame."""
-        return self.folder / f"fixMap_{index + 1:05d}.mat"
-
-    def density(self, index: int) -> np.ndarray:
-        """Ground-truth map of a frame, uint8 (H, W); raises DataError."""
-        return read_map(self.map_path(index))
-
-    def fixations(self, index: int) -> np.ndarray:
-        """Fixations on a frame, bool (H, W); raises DataError."""
-        return read_fixations(self.fixation_path(index))
-
-    def count(self) -> int:
-        """Number of the last frame that has fixations, 0 for a folder without any."""
-        found = [_number(path) for path in self.folder.glob("fixMap_*.mat")]
-        return max(found, default=0)
-
-
-@dataclass(frozen=True)
-class StavisVideo:
-    """One video of the layout.
-
-    Attributes:
-        frames: number of frames, by the fold list.
-        fps: frames a second, by the fold list.
-    """
+class StavisVideo(Frames):
+    """One video of the layout."""
 
     root: Path
     database: str
     name: str
-    frames: int
-    fps: Fraction
+    count: int
+    rate: Fraction
 
     @property
-    def annotations(self) -> AnnotationFolder:
-        """The maps and fixations."""
-        return AnnotationFolder(self.root / "annotations" / self.database / self.name)
+    def still(self) -> bool:
+        return False
 
-    @property
-    def audio_path(self) -> Path:
-        """The sound, which may be missing."""
-        folder = self.root / "video_audio" / self.database / self.name
-        return folder / f"{self.name}.wav"
+    def _annotations(self) -> Path:
+        return self.root / "annotations" / self.database / self.name
 
-    def frame_path(self, index: int) -> Path:
-        """File of a frame's picture."""
-        folder = self.root / "video_frames" / self.database / self.name
-        return folder / f"img_{index + 1:05d}.jpg"
+    def _wav(self) -> Path:
+        return self.root / "video_audio" / self.database / self.name / f"{self.name}.wav"
+
+    def _fixation_file(self, index: int) -> Path:
+        return self._annotations() / f"fixMap_{index + 1:05}.mat"
 
     def image(self, index: int) -> np.ndarray:
-        """A frame's picture, uint8 (H, W, 3) RGB; raises DataError."""
-        return read_image(self.frame_path(index))
+        folder = self.root / "video_frames" / self.database / self.name
+        return read_picture(folder / f"img_{index + 1:05}.jpg")
 
-    def read_frames(self) -> Iterator[FolderFrame]:
-        """Give the frames in order; raises DataError."""
-        for index in range(self.frames):
-            yield FolderFrame(index, index / self.fps, 1 / self.fps, self.image(index))
+    def gaze(self, tag: FrameTag) -> Gaze | None:
+        return self.gaze_at(tag.index)
+
+    def gaze_at(self, index: int) -> Gaze | None:
+        """Gaze on frame `index`; None for a frame without fixations, which counts nowhere."""
+        if not 0 <= index < self.count:
+            return None
+        fixations = read_mask(self._fixation_file(index))
+        if not fixations.any():
+            return None
+        path = self._annotations() / "maps" / f"eyeMap_{index + 1:05}.jpg"
+        density = read_gray(path).astype(np.float32)
+        if density.shape != fixations.shape:
+            raise DataError(
+                f"{path}: {_size(density)} pixels, but its fixations have {_size(fixations)}; "
+                "get both from the same source"
+            )
+        return Gaze(density, fixations) if density.any() else None
+
+    def others(self, size: tuple[int, int]) -> np.ndarray | None:
+        union = np.zeros(size, bool)
+        for index in range(self.count):
+            mask = read_mask(self._fixation_file(index))
+            if mask.shape != size:
+                raise DataError(
+                    f"{self._fixation_file(index)}: {_size(mask)} pixels, but {_size(union)} "
+                    "elsewhere in this video"
+                )
+            union |= mask
+        return union
+
+    @property
+    def has_sound(self) -> bool:
+        return self._wav().is_file()
+
+    def sound(self) -> Sound:
+        return AudioReader(self._wav()) if self.has_sound else nullcontext(None)
+
+    def _other_problems(self, annotated: bool) -> Iterator[str]:
+        if not self.has_sound:
+            yield f"{self._wav()}: missing; the video counts as silent"
+        yield from super()._other_problems(annotated)
 
 
-def read_videos(root: Path, database: str, part: str, fold: int) -> list[StavisVideo]:
-    """List the videos of a database's part ("train" or "test") in a fold (1 to 3).
+def _size(values: np.ndarray) -> str:
+    return f"{values.shape[1]}x{values.shape[0]}"
 
-    Frames that the list counts but that lie behind both the last picture and the last annotation
-    do not exist, and are left out.
+
+def is_stavis(root: Path) -> bool:
+    """Whether a folder has this layout."""
+    return (root / "fold_lists").is_dir()
+
+
+def databases_in(root: Path, split: str, fold: int) -> tuple[str, ...]:
+    """The databases of which a folder has a list."""
+    return tuple(db for db in DATABASES if fold_list(root, db, split, fold).is_file())
+
+
+def fold_list(root: Path, database: str, split: str, fold: int) -> Path:
+    """File that lists the videos of a split."""
+    number = "" if database in UNFOLDED else f"{fold}_"
+    return root / "fold_lists" / f"{database}_list_{split}_{number}fps.txt"
+
+
+def open_stavis(
+    root: Path, databases: tuple[str, ...] = (), split: str = "test", fold: int = 1
+) -> list[Recording]:
+    """Find the videos of a split.
+
+    Args:
+        root: folder of the layout.
+        databases: names of databases; none takes all that are there.
+        split: "train" or "test".
+        fold: 1, 2 or 3.
 
     Raises:
-        DataError: a list, a video's folder or its first files are missing.
+        DataError: a file of the layout is missing or malformed; the text names it.
     """
-    videos = []
-    path = list_path(root, database, part, fold)
-    for line in read_lines(path):
-        name, frames, fps = _list_entry(path, line)
-        videos.append(_trimmed(StavisVideo(root, database, name, frames, fps)))
-    if not videos:
-        raise DataError(f"{path}: lists no videos; get the fold lists again")
-    if not (root / "video_audio").is_dir():
-        raise DataError(f"{root / 'video_audio'}: missing; the sound of the videos belongs there")
+    chosen = databases or databases_in(root, split, fold)
+    if not chosen:
+        wanted = fold_list(root, "<DB>", split, fold)
+        raise DataError(
+            f"{wanted}: missing for every database; see the layout in avsal/datasets/stavis.py"
+        )
+    videos: list[Recording] = []
+    for database in chosen:
+        videos += _read_list(root, database, fold_list(root, database, split, fold))
     return videos
 
 
-def list_path(root: Path, database: str, part: str, fold: int) -> Path:
-    """File that lists a database's part in a fold."""
-    number = "" if database in ONE_SPLIT else f"_{fold}"
-    return root / "fold_lists" / f"{database}_list_{part}{number}_fps.txt"
-
-
-def _list_entry(path: Path, line: str) -> tuple[str, int, Fraction]:
+def _read_list(root: Path, database: str, path: Path) -> list[StavisVideo]:
     try:
-        name, frames, fps = line.rsplit(maxsplit=2)
-        entry = name, int(float(frames)), Fraction(fps)
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise DataError(f"{path}: {reason}; it lists the videos of {database}") from None
+    videos = []
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            name, count, rate = _parse(line, f"{path}:{number}")
+            video = StavisVideo(root, database, name, count, rate)
+            _check_files(video)
+            videos.append(video)
+    if not videos:
+        raise DataError(f"{path}: lists no video; each line is: name, number of frames, rate")
+    return videos
+
+
+def _parse(line: str, place: str) -> tuple[str, int, Fraction]:
+    try:
+        name, count, rate = line.split()
+        parsed: tuple[str, int, Any] = name, int(count), Fraction(rate)
+        if parsed[1] < 1 or parsed[2] <= 0:
+            raise ValueError
     except (ValueError, ZeroDivisionError):
-        entry = "", 0, Fraction(0)
-    if entry[1] < 1 or entry[2] <= 0:
-        raise DataError(f'{path}: "{line}" is not "name frames fps"; get the fold lists again')
-    return entry
+        raise DataError(f"{place}: {line.strip()!r} is not: name, number of frames, rate") from None
+    return parsed
 
 
-def _trimmed(video: StavisVideo) -> StavisVideo:
-    """The video with no more frames than there are files at its end."""
-    for path in (
-        video.frame_path(0),
-        video.annotations.map_path(0),
-        video.annotations.fixation_path(0),
-    ):
-        if not path.is_file():
-            raise DataError(f"{path}: missing; see the STAViS layout in avsal evaluate --help")
-    frames = video.frames
-    while not (video.frame_path(frames - 1).is_file() and _annotated(video, frames - 1)):
-        frames -= 1
-    if frames < video.frames:
-        missing = f"the last {video.frames - frames} of {video.frames} listed frames have no files"
-        logger.warning(f"{video.annotations.folder}: {missing}; they are left out")
-    return replace(video, frames=frames)
+def _check_files(video: StavisVideo) -> None:
+    """Look for the first and last file of each kind; reading finds what lacks between."""
+    root, place = video.root, Path(video.database) / video.name
+    last = video.count
+    wanted = [
+        *(root / "video_frames" / place / f"img_{i:05}.jpg" for i in (1, last)),
+        *(root / "annotations" / place / "maps" / f"eyeMap_{i:05}.jpg" for i in (1, last)),
+        *(root / "annotations" / place / f"fixMap_{i:05}.mat" for i in (1, last)),
+        root / "video_audio" / video.database,
+    ]
+    for path in wanted:
+        if not path.exists():
+            raise DataError(
+                f"{path}: missing, though the lists name {place} with {last} frames; complete the "
+                "folder (its layout is that of the STAViS distribution)"
+            )
 
 
-def _annotated(video: StavisVideo, index: int) -> bool:
-    files = video.annotations
-    return files.map_path(index).is_file() and files.fixation_path(index).is_file()
-
-
-def _number(path: Path) -> int:
-    digits = path.stem.rpartition("_")[2]
-    return int(digits) if digits.isdigit() else 0
+# Other parts of avsal import this from here.
+from avsal.datasets.folders import read_videos  # noqa: E402, F401

@@ -41,7 +41,7 @@ class Measure:
 
 
 def measure(variant: Variant) -> Measure:
-    """Count a network's parameters and multiply-accumulates on the meta device: no memory, no work."""
+    """Count parameters and multiply-accumulates on the meta device, which takes no memory."""
     with torch.device("meta"), torch.no_grad():
         network = build(variant.name).eval()
         clip = torch.empty(1, 3, CLIP_FRAMES, variant.height, variant.width)

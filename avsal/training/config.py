@@ -74,8 +74,8 @@ class NetworkSettings:
     Attributes:
         variant: a row of `avsal models`.
         changes: fields of the variant to replace, "none" leaving an encoder out (Table 2).
-        initial: weights in the order in which they are laid over each other: whole networks, encoders
-            from `avsal weights import --component`, results of an image run.
+        initial: weights in the order in which they are laid over each other: whole networks,
+            encoders from `avsal weights import --component`, results of an image run.
         freeze: encoders that stay as they are: no gradients, evaluation mode (section 3.2).
         head_norm: of the alignment heads; "auto" is BatchNorm where a process has 3 samples or
             more in a batch, else LayerNorm (section 4.3).
@@ -107,13 +107,16 @@ class SetSettings:
     """One set of samples.
 
     Attributes:
-        kind: "stavis" (frame folders), "images" (pictures and their maps), "videos" (video files and
-            a folder of maps for each), "packed" (files of `avsal.training.packed`).
-        root: the STAViS folder; for the other kinds a folder that the paths below are relative to.
+        kind: "stavis" (frame folders), "images" (see `avsal.datasets.images`), "videos" (video
+            files and a folder of maps for each, as `avsal predict` writes them), "packed" (files of
+            `avsal.training.packed`).
+        root: folder of the set; `videos`, `maps` and `files` are relative to it.
         databases, fold, split: of STAViS; split "" is the train list in data.train and the test
             list in data.validation.
-        images, videos, maps, fixations: folders, below root.
-        files: packed files, below root.
+        videos, maps: folders, for "videos".
+        files: for "packed".
+        blur: of image sets without maps: sigma of the Gaussian on each fixation as a share of the
+            longer side.
         names, exclude: text files, one name a line, of the samples to take or to leave out.
         repeat: how many times an epoch goes through the set.
     """
@@ -123,11 +126,10 @@ class SetSettings:
     databases: tuple[str, ...] = ()
     fold: int = 1
     split: str = ""
-    images: str = "images"
     videos: str = "videos"
     maps: str = "maps"
-    fixations: str = ""
     files: tuple[str, ...] = ()
+    blur: float = 0.035
     names: str = ""
     exclude: str = ""
     repeat: int = 1

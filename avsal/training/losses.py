@@ -5,7 +5,7 @@ Everything is computed in float32 whatever the number type of the network's prod
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
@@ -50,8 +50,7 @@ def _standardised(maps: torch.Tensor) -> torch.Tensor:
     return centred / norm
 
 
-@dataclass(frozen=True)
-class Loss:
+class Loss(NamedTuple):
     """A loss and its terms, scalars; `total` carries the gradient."""
 
     total: torch.Tensor

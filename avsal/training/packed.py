@@ -32,9 +32,7 @@ from avsal.training.view import plain_view
 
 QUALITY = 90  # of the JPEGs, 0..100
 INT16 = 32767
-KEYS = (
-    "names clip_ends rates jpegs jpeg_ends maps map_frames fixations samples sample_ends".split()
-)
+KEYS = "names clip_ends rates jpegs jpeg_ends maps map_frames fixations samples sample_ends".split()
 
 
 @dataclass(frozen=True)

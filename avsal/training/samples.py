@@ -148,9 +148,7 @@ class ValidationSamples(Dataset[Sample]):
         sample = self._inputs.sample(source, target, view, source.map(target))
         points = source.fixations(target)
         marks = view.fixations(np.zeros((0, 2)) if points is None else points, self._inputs.size)
-        return {
-            **sample, "fixations": torch.from_numpy(marks), "source": torch.tensor(number)
-        }
+        return {**sample, "fixations": torch.from_numpy(marks), "source": torch.tensor(number)}
 
 
 def _predictable(targets: Sequence[int]) -> Sequence[int]:

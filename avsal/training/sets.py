@@ -6,25 +6,15 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from avsal.datasets.files import read_lines
-from avsal.datasets.stavis import DATABASES, read_videos
 from avsal.errors import DataError, UsageError
 from avsal.training.config import SetSettings
 from avsal.training.packed import Pack
 from avsal.training.sources import (
-    FIXATIONS,
-    MAPS,
-    PICTURES,
     VIDEOS,
-    ImageSource,
     Source,
-    StavisSource,
     VideoSource,
     by_stem,
 )
-
-# MIT1003 calls the map of image.jpeg image_fixMap.jpg and its fixations image_fixPts.jpg.
-SUFFIXES = ("", "_fixMap", "_fixPts", "_fixations")
 
 
 def open_sets(sets: tuple[SetSettings, ...], split: str) -> list[Source]:
@@ -44,10 +34,11 @@ def open_set(settings: SetSettings, split: str) -> list[Source]:
     root = expand(settings.root)
     sources = _OPENERS[settings.kind](root, settings, split)
     if settings.names:
-        sources = _only(sources, root / settings.names)
+        listed = _listed(sources, expand(settings.names))
+        sources = [source for source in sources if source.name in listed]
     if settings.exclude:
-        left_out = set(read_lines(root / settings.exclude))
-        sources = [source for source in sources if source.name not in left_out]
+        listed = _listed(sources, expand(settings.exclude))
+        sources = [source for source in sources if source.name not in listed]
     if not sources:
         raise DataError(f"{root}: the lists leave nothing of the {settings.kind} set")
     return sources
@@ -58,17 +49,24 @@ def expand(text: str) -> Path:
     return Path(os.path.expandvars(text)).expanduser()
 
 
-def _only(sources: list[Source], path: Path) -> list[Source]:
+def _listed(sources: list[Source], path: Path) -> set[str]:
+    """Names on a list, whose lines may have a file's suffix; all of them must exist."""
     known = {source.name for source in sources}
-    wanted = read_lines(path)
-    unknown = [name for name in wanted if name not in known]
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
+    found = {line if line in known else Path(line).stem for line in lines if line}
+    unknown = found - known
     if unknown:
-        raise DataError(f"{path}: names {unknown[0]}, which the set does not have; mend the list")
-    chosen = set(wanted)
-    return [source for source in sources if source.name in chosen]
+        raise DataError(f"{path}: names {min(unknown)}, which the set does not have; mend the list")
+    return found
 
 
 def _stavis(root: Path, settings: SetSettings, split: str) -> list[Source]:
+    from avsal.datasets.stavis import DATABASES, read_videos
+    from avsal.training.annotated import StavisSource
+
     part = settings.split or split
     databases = settings.databases or DATABASES
     unknown = [name for name in databases if name not in DATABASES]
@@ -82,20 +80,12 @@ def _stavis(root: Path, settings: SetSettings, split: str) -> list[Source]:
 
 
 def _images(root: Path, settings: SetSettings, split: str) -> list[Source]:
-    images = by_stem(root / settings.images, PICTURES)
-    maps = by_stem(root / settings.maps, MAPS)
-    marks = by_stem(root / settings.fixations, FIXATIONS) if settings.fixations else {}
-    sources: list[Source] = []
-    for stem, image in images.items():
-        saliency = _partner(stem, maps)
-        if saliency is None:
-            raise DataError(f"{image}: no map of that name in {root / settings.maps}")
-        sources.append(ImageSource(image, saliency, _partner(stem, marks)))
-    return sources
+    from avsal.datasets.gaze import Blur
+    from avsal.datasets.images import read_image_set
+    from avsal.training.annotated import ImageSource
 
-
-def _partner(stem: str, files: dict[str, Path]) -> Path | None:
-    return next((files[stem + end] for end in SUFFIXES if stem + end in files), None)
+    blur = Blur(settings.blur)
+    return [ImageSource(image, blur) for image in read_image_set(root).images]
 
 
 def _videos(root: Path, settings: SetSettings, split: str) -> list[Source]:

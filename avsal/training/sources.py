@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
+import cv2
 import numpy as np
 
 from avsal import media
-from avsal.datasets.files import read_fixations, read_image, read_map
-from avsal.datasets.stavis import StavisVideo
 from avsal.errors import DataError, MediaError
 
 NO_SOUND = np.zeros(0, np.float32)
-PICTURES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
-MAPS = PICTURES | {".npy"}
-FIXATIONS = MAPS | {".mat"}
+MAPS = frozenset({".jpg", ".jpeg", ".png", ".npy"})
 VIDEOS = frozenset({".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts"})
 
 
@@ -32,9 +30,10 @@ class Source(Protocol):
         targets: the frames that have a saliency map, rising.
     """
 
-    name: str
-    rate: float
-
+    @property
+    def name(self) -> str: ...
+    @property
+    def rate(self) -> float: ...
     @property
     def frames(self) -> int: ...
     @property
@@ -57,11 +56,27 @@ class Source(Protocol):
         ...
 
 
-def mask_points(mask: np.ndarray) -> np.ndarray:
-    """Fixated pixels of a mask (h, w) as (K, 2), x and y as shares of the picture."""
-    rows, columns = np.nonzero(mask)
-    height, width = mask.shape
-    return np.stack([(columns + 0.5) / width, (rows + 0.5) / height], axis=1)
+def read_map(path: Path) -> np.ndarray:
+    """Read a saliency map, (h, w): a gray picture of 8 or 16 bits, or an .npy array.
+
+    Raises:
+        DataError: it is missing, damaged or no map.
+    """
+    try:
+        stored = path.read_bytes()
+        values = np.load(io.BytesIO(stored)) if path.suffix == ".npy" else _decoded(stored)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except ValueError:
+        values = None
+    if not isinstance(values, np.ndarray) or values.ndim != 2 or not np.isfinite(values).all():
+        raise DataError(f"{path}: damaged, or no map (height, width); make it again")
+    return values
+
+
+def _decoded(stored: bytes) -> np.ndarray | None:
+    flags = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH
+    return cv2.imdecode(np.frombuffer(stored, np.uint8), flags) if stored else None
 
 
 def by_stem(folder: Path, suffixes: frozenset[str]) -> dict[str, Path]:
@@ -78,32 +93,8 @@ def by_stem(folder: Path, suffixes: frozenset[str]) -> dict[str, Path]:
     return found
 
 
-class ImageSource:
-    """A still image with its map and, if `fixations` is given, its gray fixation picture."""
-
-    frames = 1
-    rate = 0.0
-    targets = (0,)
-
-    def __init__(self, image: Path, saliency: Path, fixations: Path | None = None) -> None:
-        self.name = image.stem
-        self._image, self._map, self._fixations = image, saliency, fixations
-
-    def images(self, indices: Sequence[int]) -> list[np.ndarray]:
-        return [read_image(self._image)] * len(indices)
-
-    def map(self, index: int) -> np.ndarray:
-        return read_map(self._map)
-
-    def fixations(self, index: int) -> np.ndarray | None:
-        return None if self._fixations is None else mask_points(read_fixations(self._fixations))
-
-    def samples(self, start: int, end: int) -> np.ndarray:
-        return NO_SOUND
-
-
 class VideoSource:
-    """A video file with a folder of maps named by frame number from 0, as `avsal predict` writes."""
+    """A video file and a folder of maps named by frame number, as `avsal predict` writes them."""
 
     def __init__(self, video: Path, maps: Path) -> None:
         self.name = video.stem
@@ -167,30 +158,6 @@ class VideoSource:
         with media.VideoReader(self._video) as video:
             origin = video.origin
         return read_sound(self._video, start, end, origin)
-
-
-class StavisSource:
-    """A video of the STAViS layout; every frame is a target."""
-
-    def __init__(self, video: StavisVideo) -> None:
-        self._video = video
-        self.name = video.name
-        self.frames = video.frames
-        self.rate = float(video.fps)
-        self.targets = range(video.frames)
-
-    def images(self, indices: Sequence[int]) -> list[np.ndarray]:
-        return [self._video.image(index) for index in indices]
-
-    def map(self, index: int) -> np.ndarray:
-        return self._video.annotations.density(index)
-
-    def fixations(self, index: int) -> np.ndarray | None:
-        return mask_points(self._video.annotations.fixations(index))
-
-    def samples(self, start: int, end: int) -> np.ndarray:
-        path = self._video.audio_path
-        return read_sound(path, start, end) if path.is_file() else NO_SOUND
 
 
 def read_sound(path: Path, start: int, end: int, origin: Fraction | int = 0) -> np.ndarray:

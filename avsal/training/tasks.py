@@ -1,7 +1,6 @@
 """What is trained: a module from a batch to the loss and from a batch to log-densities.
 
-Both tasks look the same to the loop. `export` gives the tensors that others start from or predict
-with.
+Both tasks look the same to the loop.
 """
 
 from __future__ import annotations
@@ -22,14 +21,15 @@ from avsal.training.losses import Loss, total_loss
 from avsal.training.samples import Inputs, Sample
 
 FROZEN = {"image": "image_encoder", "audio": "audnet", "motion": "visnet"}
-HEADS = ("vis_projector", "aud_projector", "mlp_vis", "mlp_aud")
 DECODER_CHANNELS = (128, 64, 32)  # of the image saliency decoder at strides 16, 8 and 4
 
 
 def _clips(batch: Sample) -> torch.Tensor:
     """uint8 (B, 3, T, H, W) to the network's range."""
     clip = batch["clip"]
-    return normalise(clip.transpose(1, 2).flatten(0, 1)).unflatten(0, (len(clip), -1)).transpose(1, 2)
+    return (
+        normalise(clip.transpose(1, 2).flatten(0, 1)).unflatten(0, (len(clip), -1)).transpose(1, 2)
+    )
 
 
 class Task(nn.Module):
@@ -51,8 +51,9 @@ class Task(nn.Module):
         """Log-densities (B, H, W) of a batch."""
         raise NotImplementedError
 
-    def export(self) -> dict[str, torch.Tensor]:
-        """The tensors of a result, named as in the whole network."""
+    @property
+    def core(self) -> nn.Module:
+        """The module whose tensors are named as in files of weights."""
         raise NotImplementedError
 
 
@@ -93,12 +94,9 @@ class AudioVisual(Task):
         log_density: torch.Tensor = self.network(_clips(batch), batch.get("spectrogram"))
         return log_density
 
-    def export(self) -> dict[str, torch.Tensor]:
-        return {
-            name: tensor
-            for name, tensor in self.network.state_dict().items()
-            if not name.startswith(HEADS)
-        }
+    @property
+    def core(self) -> nn.Module:
+        return self.network
 
     def _alignment(self, fused: Fused, heard: torch.Tensor) -> torch.Tensor:
         """Loss of eq. 7 over the samples that have sound; silence has nothing to align with."""
@@ -161,8 +159,9 @@ class ImageSaliency(Task):
         logits = self.decoder(self.image_encoder(frames)).float()
         return logits - logits.logsumexp(dim=(1, 2), keepdim=True)
 
-    def export(self) -> dict[str, torch.Tensor]:
-        return dict(self.state_dict())
+    @property
+    def core(self) -> nn.Module:
+        return self
 
 
 def make_task(config: Config) -> Task:

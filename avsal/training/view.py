@@ -67,7 +67,9 @@ class View:
 
     def _cut(self, image: Image.Image, box: Box, size: tuple[int, int]) -> np.ndarray:
         height, width = size
-        pixels = tuple(share * side for share, side in zip(box, image.size * 2, strict=True))
+        left, top, right, bottom = box
+        wide, high = image.size
+        pixels = (left * wide, top * high, right * wide, bottom * high)
         if box == WHOLE and image.size == (width, height):
             return np.asarray(image)
         return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR, pixels))

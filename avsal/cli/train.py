@@ -1,0 +1,92 @@
+"""`avsal train`: train the network, or its image saliency encoder alone, from a TOML file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from avsal.cli import console
+
+if TYPE_CHECKING:
+    from avsal.training.config import Config
+    from avsal.training.inspection import Report
+
+MAX_LINES = 50  # of broken files that are listed
+
+
+def train(
+    config: Annotated[Path, typer.Argument(help="TOML file; configs/ has the paper's.")],
+    change: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Replace a value of the file."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Read all data once, report, and do not train.")
+    ] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Start over although run.output holds a run.")
+    ] = False,
+) -> None:
+    """Train; the same command again goes on exactly where a stopped run was.
+
+    Under torchrun it uses one process a GPU: torchrun --nproc-per-node 2 -m avsal train FILE.
+    """
+    from avsal.training.config import read_config
+
+    settings = read_config(config, change or ())
+    if dry_run:
+        raise typer.Exit(_inspect(settings))
+    _train(settings, fresh)
+
+
+def _train(settings: Config, fresh: bool) -> None:
+    from avsal.training.loop import Watch, train
+
+    with console.progress_bars() as bars:
+        bar = bars.add_task("training", total=None)
+
+        def step(done: int, total: int) -> None:
+            bars.update(bar, completed=done, total=total)
+
+        def epoch(row: dict[str, float]) -> None:
+            typer.echo(_line(row, settings.schedule.epochs))
+
+        folder = train(settings, Watch(step, epoch), fresh)
+    typer.echo(f"{folder}: best.safetensors, last.pt, steps.csv, epochs.csv, curves.png")
+
+
+def _line(row: dict[str, float], epochs: int) -> str:
+    shown = ("loss", "kl", "cc", "alignment", "val_cc", "val_nss")
+    values = "  ".join(f"{key} {row[key]:.4f}" for key in shown if key in row)
+    return f"epoch {int(row['epoch'])}/{epochs}  {values}  {row['seconds']:.0f} s"
+
+
+def _inspect(settings: Config) -> int:
+    from avsal.training.inspection import inspect
+
+    broken = False
+    with console.progress_bars() as bars:
+        tasks = {split: bars.add_task(split, total=None) for split in ("train", "validation")}
+
+        def progress(split: str, done: int, total: int) -> None:
+            bars.update(tasks[split], completed=done, total=total)
+
+        for report in inspect(settings, progress):
+            broken = broken or bool(report.problems)
+            _print(report)
+    return 1 if broken else 0
+
+
+def _print(report: Report) -> None:
+    sizes = ", ".join(f"{w}x{h} ({count})" for (w, h), count in sorted(report.sizes.items()))
+    typer.echo(
+        f"{report.split}: {report.sources} sources, {report.frames} frames of {sizes or 'no size'}, "
+        f"{report.maps} maps ({report.empty} empty), {report.fixated} with fixations, "
+        f"{report.heard} with sound, {len(report.problems)} problems"
+    )
+    for problem in report.problems[:MAX_LINES]:
+        typer.echo(f"  {problem}")
+    if len(report.problems) > MAX_LINES:
+        typer.echo(f"  ... and {len(report.problems) - MAX_LINES} more")

@@ -1,0 +1,180 @@
+"""A recording: something that was shown, and where people looked meanwhile.
+
+Every form of data set on disk is a list of recordings. Evaluation and training know no other kind
+of data.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from avsal.datasets.gaze import Gaze
+from avsal.errors import AvsalError
+from avsal.media import VideoFrame
+from avsal.saliency import FrameTag
+from avsal.spectrogram import SAMPLE_RATE
+from avsal.windows import PAST_FRAMES, Window, window_for
+
+# Sound as `avsal.media.AudioReader` gives it, or None: `with recording.sound() as sound`.
+Sound = AbstractContextManager[Any]
+
+
+@dataclass(frozen=True)
+class Clip:
+    """The frames of one window.
+
+    Attributes:
+        window: which frames the network sees to predict which one.
+        frames: the different frames among them, by index.
+        origin: container time of the recording's first frame, seconds.
+    """
+
+    window: Window
+    frames: dict[int, VideoFrame]
+    origin: Fraction
+
+    @property
+    def target(self) -> FrameTag:
+        """The frame that is predicted."""
+        return tag_of(self.frames[self.window.target], self.origin)
+
+    def time(self, index: int) -> Fraction:
+        """Seconds from the recording's first frame; beyond the clip, time goes on at its pace."""
+        nearest = self.frames.get(index) or self.frames[max(self.frames)]
+        return nearest.pts - self.origin + (index - nearest.index) * nearest.duration
+
+
+def tag_of(frame: VideoFrame, origin: Fraction) -> FrameTag:
+    """Return what stays of a frame once its pixels are gone."""
+    height, width = frame.image.shape[:2]
+    return FrameTag(frame.index, frame.pts, frame.pts - origin, frame.duration, width, height)
+
+
+class Recording(ABC):
+    """One video or picture with the gaze recorded on it; can be sent to another process.
+
+    Attributes:
+        name: unique within its database.
+        database: what its scores are averaged with.
+    """
+
+    name: str
+    database: str
+
+    @property
+    def still(self) -> bool:
+        """Whether it is a picture, shown as a video of one frame."""
+        return False
+
+    @abstractmethod
+    def frames(self) -> Iterator[VideoFrame]:
+        """All frames in order, in constant memory."""
+
+    @abstractmethod
+    def clip(self, place: float) -> Clip:
+        """The window that predicts a frame with a full past.
+
+        Args:
+            place: which frame, from 0 (the first with 15 frames before it) to 1 (the end). Where
+                the recording is too short for that, a shorter clip as inference makes it.
+        """
+
+    @abstractmethod
+    def gaze(self, tag: FrameTag) -> Gaze | None:
+        """Gaze on a frame; None where there is none to compare with."""
+
+    @abstractmethod
+    def others(self, size: tuple[int, int]) -> np.ndarray | None:
+        """Bool (H, W): where people looked at other times, for sAUC; None where that is unknown.
+
+        For a video the union over its frames, for a picture some other pictures.
+        """
+
+    def sound(self) -> Sound:
+        """The sound while the `with` block lasts; None for a recording without."""
+        return nullcontext(None)
+
+    @property
+    def has_sound(self) -> bool:
+        """Whether `sound` gives any."""
+        return False
+
+    def problems(self) -> Iterator[str]:
+        """Read everything once; one line for each thing that cannot be read."""
+        annotated = False
+        try:
+            for frame in self.frames():
+                annotated |= self.gaze(tag_of(frame, self.origin)) is not None
+        except AvsalError as error:
+            yield str(error)
+            return
+        yield from self._other_problems(annotated)
+
+    @property
+    def origin(self) -> Fraction:
+        """Container time of the first frame, seconds."""
+        return Fraction(0)
+
+    def _other_problems(self, annotated: bool) -> Iterator[str]:
+        if not annotated:
+            yield f"{self.database}/{self.name}: no frame has any gaze"
+        try:
+            with self.sound() as sound:
+                second = 0
+                while sound is not None and sound.read(second, second + SAMPLE_RATE).size:
+                    second += SAMPLE_RATE
+        except AvsalError as error:
+            yield str(error)
+
+
+class Frames(Recording):
+    """A recording whose frames are numbered and can be read in any order.
+
+    Attributes:
+        count: number of frames.
+        rate: frames a second; a picture has 25, which matters to nobody.
+    """
+
+    count: int
+    rate: Fraction = Fraction(25)
+
+    @abstractmethod
+    def image(self, index: int) -> np.ndarray:
+        """Frame `index` as uint8 (H, W, 3) RGB."""
+
+    @property
+    def still(self) -> bool:
+        return self.count == 1
+
+    def frame(self, index: int) -> VideoFrame:
+        """Frame `index` with its time."""
+        return VideoFrame(index, index / self.rate, 1 / self.rate, self.image(index))
+
+    def frames(self) -> Iterator[VideoFrame]:
+        return map(self.frame, range(self.count))
+
+    def clip(self, place: float) -> Clip:
+        window = window_for(self._target(place), self.count - 1)
+        frames = {index: self.frame(index) for index in sorted(set(window.frames))}
+        return Clip(window, frames, self.origin)
+
+    def _target(self, place: float) -> int:
+        first = PAST_FRAMES if self.count > PAST_FRAMES else 0
+        return min(first + int(place * (self.count - first)), self.count - 1)
+
+    def problems(self) -> Iterator[str]:
+        annotated = False
+        for index in range(self.count):
+            try:
+                tag = tag_of(self.frame(index), self.origin)
+                annotated |= self.gaze(tag) is not None
+            except AvsalError as error:
+                yield str(error)
+        yield from self._other_problems(annotated)

@@ -1,0 +1,208 @@
+"""Pictures with recorded gaze: folders in the style of SALICON and MIT1003, or a table of fixations.
+
+Folders: `images/`, and `maps/` or `fixations/` or both, with the same names inside. MIT1003's own
+names (ALLSTIMULI, ALLFIXATIONMAPS, *_fixMap, *_fixPts) are known too. Fixations are .mat files of
+SALICON, .mat masks, or pictures of white points.
+
+Table: `images/` and `fixations.npz` with `names`, `orig_size` (width, height) and `fix`, whose
+rows are image index, observer, x and y as fractions of the picture's size, and duration.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from avsal.datasets.files import MATLAB, PICTURES, read_gray, read_mask, read_picture, read_salicon
+from avsal.datasets.gaze import Gaze, Points, sigma_for
+from avsal.datasets.recording import Frames, Recording
+from avsal.errors import DataError
+from avsal.saliency import FrameTag
+
+TABLE = "fixations.npz"
+TABLE_COLUMNS = 4  # image, observer, x, y; a duration may follow
+OTHER_PICTURES = 10  # whose fixations are sAUC's negatives, as in the MIT benchmark
+# Folders of pictures, of maps and of fixations, and what maps' and fixations' names end in.
+_LAYOUTS = (
+    ("images", "maps", "fixations", "", ""),
+    ("ALLSTIMULI", "ALLFIXATIONMAPS", "ALLFIXATIONMAPS", "_fixMap", "_fixPts"),
+)
+
+
+@dataclass(frozen=True)
+class TableGaze:
+    """Gaze that a table of fixations holds for one picture of `size` (H, W)."""
+
+    points: Points
+    size: tuple[int, int]
+    degree: float | None
+
+    def read(self) -> Gaze | None:
+        sigma = sigma_for(self.degree, self.size)
+        return Gaze.of_points(self.points, self.size, sigma)
+
+
+@dataclass(frozen=True)
+class FileGaze:
+    """Gaze that files hold for one picture: a map, fixations, or both."""
+
+    density: Path | None
+    fixations: Path | None
+    degree: float | None
+
+    def read(self) -> Gaze | None:
+        """Raises DataError where a file cannot be read."""
+        density = read_gray(self.density).astype(np.float32) if self.density else None
+        if self.fixations is None:
+            return Gaze(density, None) if density is not None and density.any() else None
+        mask, points = self._fixations(self.fixations)
+        if not mask.any():
+            return None
+        size = (mask.shape[0], mask.shape[1])
+        sigma = sigma_for(self.degree, size)
+        if density is None:
+            density = points.density(size, sigma)
+        elif density.shape != mask.shape:
+            raise DataError(
+                f"{self.density}: {density.shape[1]}x{density.shape[0]} pixels, but "
+                f"{self.fixations} has {mask.shape[1]}x{mask.shape[0]}"
+            )
+        return Gaze(density, mask, points, sigma)
+
+    @staticmethod
+    def _fixations(path: Path) -> tuple[np.ndarray, Points]:
+        found = read_salicon(path) if path.suffix == MATLAB else None
+        if found:
+            points, size = found
+            return points.mask(size), points
+        mask = read_mask(path)
+        rows, columns = np.nonzero(mask)
+        places = np.stack([columns + 0.5, rows + 0.5], axis=1) / (mask.shape[1], mask.shape[0])
+        return mask, Points.inside(places)
+
+
+GazeSource = TableGaze | FileGaze
+
+
+@dataclass(frozen=True)
+class Still(Frames):
+    """A picture as a video of one frame.
+
+    Attributes:
+        path: the picture.
+        source: its gaze.
+        elsewhere: gaze on other pictures, for sAUC.
+    """
+
+    name: str
+    database: str
+    path: Path
+    source: GazeSource
+    elsewhere: tuple[GazeSource, ...] = ()
+    count: int = 1
+
+    def image(self, index: int) -> np.ndarray:
+        return read_picture(self.path)
+
+    def gaze(self, tag: FrameTag) -> Gaze | None:
+        return self.source.read()
+
+    def others(self, size: tuple[int, int]) -> np.ndarray | None:
+        gazes = [source.read() for source in self.elsewhere]
+        masks = [gaze.points.mask(size) for gaze in gazes if gaze and gaze.points]
+        return np.logical_or.reduce(masks) if masks else None
+
+
+def is_stills(root: Path) -> bool:
+    """Whether a folder holds pictures with gaze in one of the known forms."""
+    return (root / TABLE).is_file() or any((root / layout[0]).is_dir() for layout in _LAYOUTS)
+
+
+def open_stills(root: Path, degree: float | None = None) -> list[Still]:
+    """Find the pictures of a folder; their database is called like the folder.
+
+    Args:
+        degree: standard deviation in pixels of the Gaussian around a fixation where no maps are
+            given; None takes 3.5 % of the picture's longer side.
+
+    Raises:
+        DataError: a file is missing or malformed; the text names it.
+    """
+    stills = _open_table(root, degree) if (root / TABLE).is_file() else _open_folders(root, degree)
+    if not stills:
+        raise DataError(f"{root}: no picture with gaze in it")
+    return stills
+
+
+def with_others(stills: Sequence[Still]) -> list[Recording]:
+    """Give each picture a fixed random choice of the others, for sAUC."""
+    linked: list[Recording] = []
+    for number, still in enumerate(stills):
+        rest = [other.source for other in (*stills[:number], *stills[number + 1 :])]
+        chosen = random.Random(number).sample(rest, min(OTHER_PICTURES, len(rest)))
+        linked.append(replace(still, elsewhere=tuple(chosen)))
+    return linked
+
+
+def _open_table(root: Path, degree: float | None) -> list[Still]:
+    path = root / TABLE
+    try:
+        with np.load(path, allow_pickle=False) as table:
+            names, sizes, rows = table["names"], table["orig_size"], table["fix"]
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise DataError(f"{path}: needs the arrays names, orig_size and fix ({error})") from None
+    if rows.ndim != 2 or rows.shape[1] < TABLE_COLUMNS or len(sizes) != len(names):
+        raise DataError(f"{path}: fix needs the columns image, observer, x, y, and one size a name")
+    rows = rows[np.argsort(rows[:, 0], kind="stable")]
+    bounds = np.searchsorted(rows[:, 0], np.arange(len(names) + 1))
+    stills = []
+    for number, name in enumerate(names):
+        own = rows[bounds[number] : bounds[number + 1]]
+        points = Points.inside(own[:, 2:4], own[:, 1].astype(int))
+        width, height = (int(n) for n in sizes[number])
+        picture = _existing(root / "images" / str(name), path)
+        source = TableGaze(points, (height, width), degree)
+        stills.append(Still(str(name), root.name, picture, source))
+    return stills
+
+
+def _existing(path: Path, wanted_by: Path) -> Path:
+    if not path.is_file():
+        raise DataError(f"{path}: missing, though {wanted_by} names it; complete the folder")
+    return path
+
+
+def _open_folders(root: Path, degree: float | None) -> list[Still]:
+    layout = next((layout for layout in _LAYOUTS if (root / layout[0]).is_dir()), None)
+    if layout is None:
+        raise DataError(f"{root / _LAYOUTS[0][0]}: missing; a folder of pictures is needed")
+    images, maps, fixations, map_ending, fixation_ending = layout
+    densities = _by_name(root / maps, PICTURES | {".npy"}, map_ending)
+    points = _by_name(root / fixations, PICTURES | {MATLAB}, fixation_ending)
+    if not densities and not points:
+        raise DataError(
+            f"{root / maps}: missing or empty, as is {fixations}; no gaze to compare with"
+        )
+    stills = []
+    for name, picture in _by_name(root / images, PICTURES, "").items():
+        if densities and name not in densities:
+            raise DataError(f"{root / maps / (name + map_ending)}.*: no map for {picture}")
+        if points and name not in points:
+            raise DataError(f"{root / fixations / (name + fixation_ending)}.*: none for {picture}")
+        source = FileGaze(densities.get(name), points.get(name), degree)
+        stills.append(Still(name + picture.suffix, root.name, picture, source))
+    return stills
+
+
+def _by_name(folder: Path, suffixes: frozenset[str], ending: str) -> dict[str, Path]:
+    """Files of a folder by their path in it, without suffix and ending."""
+    found = {}
+    for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        if path.suffix.lower() in suffixes and name.endswith(ending):
+            found[name.removesuffix(ending)] = path
+    return found

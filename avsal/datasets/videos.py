@@ -1,0 +1,257 @@
+"""Any video with a table of gaze points beside it.
+
+The table is a text file with a header: `time` in seconds from the first frame, `x` and `y` in
+pixels of the displayed video or as fractions of its size, and where known `observer`, `duration`
+of a fixation in seconds, and `video` (a file name) where one table serves several videos.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections import deque
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from avsal.datasets.gaze import DEFAULT_SIGMA, Gaze, Points, sigma_for
+from avsal.datasets.recording import Clip, Recording, Sound
+from avsal.errors import DataError
+from avsal.media import AudioReader, VideoFrame, VideoInfo, VideoReader
+from avsal.saliency import FrameTag
+from avsal.windows import CLIP_FRAMES, PAST_FRAMES, window_for
+
+UNITS = ("auto", "pixels", "fractions")
+COLUMNS = {  # names that a column may have in the table
+    "time": ("time", "time_s", "t", "start", "timestamp"),
+    "x": ("x", "x_px", "gaze_x"),
+    "y": ("y", "y_px", "gaze_y"),
+    "observer": ("observer", "subject", "participant", "viewer"),
+    "duration": ("duration", "duration_s"),
+    "video": ("video", "file", "clip", "stimulus"),
+}
+REQUIRED = ("time", "x", "y")
+_LARGEST_FRACTION = 1.5  # gaze may leave the picture, but a median beyond this is in pixels
+_FALLBACK_STEP = Fraction(1, 25)  # seconds between frames where a file tells no rate
+
+
+@dataclass(frozen=True)
+class GazeRows:
+    """Rows of a table, sorted by time: seconds, (n, 2) places, observers' numbers."""
+
+    times: np.ndarray
+    durations: np.ndarray
+    places: np.ndarray
+    observers: np.ndarray | None
+
+    def where(self, chosen: np.ndarray) -> GazeRows:
+        """The rows that a boolean or an order (n,) chooses."""
+        observers = None if self.observers is None else self.observers[chosen]
+        return GazeRows(self.times[chosen], self.durations[chosen], self.places[chosen], observers)
+
+    def shown(self, start: float, end: float) -> Points:
+        """Points of the rows that touch the time from `start` to before `end`."""
+        longest = self.durations.max(initial=0.0)
+        first, last = np.searchsorted(self.times, (start - longest, end))
+        rows = self.where(np.arange(first, last))
+        touching = rows.where(rows.times + rows.durations >= start)
+        return Points.inside(touching.places, touching.observers)
+
+
+@dataclass(frozen=True)
+class VideoRecording(Recording):
+    """A video file; frames are decoded when they are asked for.
+
+    Attributes:
+        rows: gaze, places as fractions.
+        sigma: see `Points.density`.
+    """
+
+    name: str
+    database: str
+    info: VideoInfo
+    rows: GazeRows
+    start: Fraction
+    sigma: float = DEFAULT_SIGMA
+
+    @property
+    def origin(self) -> Fraction:
+        return self.start
+
+    @property
+    def has_sound(self) -> bool:
+        return self.info.has_audio
+
+    @property
+    def still(self) -> bool:
+        return self.info.is_image
+
+    def frames(self) -> Iterator[VideoFrame]:
+        with VideoReader(self.info.path) as reader:
+            yield from reader
+
+    def sound(self) -> Sound:
+        return AudioReader(self.info.path, self.start) if self.has_sound else nullcontext(None)
+
+    def gaze(self, tag: FrameTag) -> Gaze | None:
+        start = float(tag.time)
+        points = self.rows.shown(start, start + float(tag.duration))
+        return Gaze.of_points(points, (tag.height, tag.width), self.sigma)
+
+    def others(self, size: tuple[int, int]) -> np.ndarray | None:
+        return Points.inside(self.rows.places).mask(size)
+
+    def clip(self, place: float) -> Clip:
+        step = 1 / self.info.rate if self.info.rate else _FALLBACK_STEP
+        lead = PAST_FRAMES * step
+        duration = self.info.duration or lead
+        wanted = lead + Fraction(place) * max(Fraction(0), duration - lead)
+        frames = self._before(wanted)
+        if len(frames) == CLIP_FRAMES:
+            target, last = frames[-1].index, None
+        else:  # the video has less than a window
+            target, last = min(int(place * len(frames)), len(frames) - 1), len(frames) - 1
+        window = window_for(target, last)
+        kept = {frame.index: frame for frame in frames if frame.index in window.frames}
+        return Clip(window, kept, self.start)
+
+    def _before(self, wanted: Fraction) -> list[VideoFrame]:
+        """Up to 16 frames that end with the one at a time, or with the video's last."""
+        with VideoReader(self.info.path, start=float(wanted), lead=PAST_FRAMES) as reader:
+            frames: deque[VideoFrame] = deque(maxlen=CLIP_FRAMES)
+            for frame in reader:
+                frames.append(frame)
+                if float(frame.pts - self.start) >= float(wanted):
+                    break
+        if len(frames) < CLIP_FRAMES:  # the header promised more than there is, or less than 16
+            frames = deque(self.frames(), maxlen=CLIP_FRAMES)
+        return list(frames)
+
+
+def open_videos(
+    place: Path, table: Path, degree: float | None = None, units: str = "auto"
+) -> list[Recording]:
+    """Find the videos that a table has gaze for; their database is called like the table.
+
+    Args:
+        place: a video, or the folder of the videos that the table's `video` column names.
+        table: the text file.
+        degree: standard deviation of the Gaussian around a gaze point in pixels of the displayed
+            video, one visual degree as a rule; None takes 3.5 % of the longer side.
+        units: "pixels", "fractions", or "auto", which looks at the numbers.
+
+    Raises:
+        DataError: the table is malformed, or a video is missing.
+        MediaError: a video cannot be read.
+    """
+    if units not in UNITS:
+        raise DataError(f"units {units}: give one of {', '.join(UNITS)}")
+    by_video = read_table(table)
+    if place.is_dir():
+        if None in by_video:
+            raise DataError(f"{table}: needs a column video to tell which file of {place} it is of")
+        paths = {place / name: rows for name, rows in by_video.items() if name is not None}
+    elif len(by_video) == 1:
+        paths = {place: next(iter(by_video.values()))}
+    else:
+        names = {Path(name).stem: rows for name, rows in by_video.items() if name is not None}
+        if place.stem not in names:
+            raise DataError(f"{table}: has no rows for {place.name}")
+        paths = {place: names[place.stem]}
+    return [_open_video(path, table, rows, degree, units) for path, rows in paths.items()]
+
+
+def _open_video(
+    path: Path, table: Path, rows: GazeRows, degree: float | None, units: str
+) -> VideoRecording:
+    if not path.is_file():
+        raise DataError(f"{path}: missing, though {table} has gaze for it")
+    with VideoReader(path) as reader:
+        info, origin = reader.info, reader.origin
+    pixels = units == "pixels"
+    if units == "auto" and len(rows.places):
+        pixels = bool((np.nanmedian(np.abs(rows.places), axis=0) > _LARGEST_FRACTION).any())
+    size = (info.width, info.height)
+    places = rows.places / size if pixels else rows.places
+    scaled = GazeRows(rows.times, rows.durations, places, rows.observers)
+    sigma = sigma_for(degree, size)
+    return VideoRecording(path.name, table.stem, info, scaled, origin, sigma)
+
+
+def read_table(path: Path) -> dict[str | None, GazeRows]:
+    """Read a table: the rows of each video, under None where the table has no such column.
+
+    Raises:
+        DataError: the file is missing, lacks a column, or has a row without numbers.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = csv.reader(file, _dialect(file.readline()))
+            file.seek(0)
+            header = [name.strip().lower() for name in next(rows, [])]
+            columns = _columns(header, path)
+            return _collect(rows, columns, path)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: cannot be read as a table ({error})") from None
+
+
+def _dialect(header: str) -> type[csv.Dialect]:
+    class Table(csv.excel):
+        delimiter = max(",;\t", key=header.count)
+
+    return Table
+
+
+def _columns(header: list[str], path: Path) -> dict[str, int]:
+    found = {
+        meaning: header.index(name)
+        for meaning, names in COLUMNS.items()
+        for name in names[::-1]  # the first name of a column wins
+        if name in header
+    }
+    missing = [meaning for meaning in REQUIRED if meaning not in found]
+    if missing:
+        raise DataError(
+            f"{path}: has the columns {', '.join(header) or 'none'}; missing {', '.join(missing)}"
+        )
+    return found
+
+
+def _collect(
+    rows: Iterator[list[str]], columns: dict[str, int], path: Path
+) -> dict[str | None, GazeRows]:
+    numbers: dict[str | None, list[tuple[float, ...]]] = {}
+    observers: dict[str | None, list[str]] = {}
+    wanted = [columns.get(name) for name in (*REQUIRED, "duration")]
+    for line, row in enumerate(rows, start=2):
+        if not row:
+            continue
+        try:
+            video = row[columns["video"]].strip() if "video" in columns else None
+            values = tuple(_number(row[i]) if i is not None else 0.0 for i in wanted)
+            observer = row[columns["observer"]].strip() if "observer" in columns else ""
+        except (ValueError, IndexError):
+            raise DataError(f"{path}:{line}: {','.join(row)!r} is not a row of numbers") from None
+        numbers.setdefault(video, []).append(values)
+        observers.setdefault(video, []).append(observer)
+    if not numbers:
+        raise DataError(f"{path}: has a header and no rows")
+    named = "observer" in columns
+    return {video: _sorted(numbers[video], observers[video], named) for video in numbers}
+
+
+def _number(text: str) -> float:
+    """A number; an empty field is a blink."""
+    return float(text) if text.strip() else float("nan")
+
+
+def _sorted(numbers: list[tuple[float, ...]], observers: list[str], named: bool) -> GazeRows:
+    table = np.array(numbers, np.float64)
+    who = np.unique(np.array(observers), return_inverse=True)[1] if named else None
+    durations = np.nan_to_num(np.maximum(table[:, 3], 0))
+    rows = GazeRows(table[:, 0], durations, table[:, 1:3].astype(np.float32), who)
+    rows = rows.where(np.isfinite(rows.times))
+    return rows.where(np.argsort(rows.times, kind="stable"))

@@ -1,0 +1,112 @@
+"""On which devices a run goes. The loop asks an Engine and knows nothing of processes.
+
+torchrun starts one process a GPU and tells each its place in the environment; without it there is
+one process. Gradients are averaged by torch's DistributedDataParallel.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from avsal.device import choose_device, choose_precision
+from avsal.training.samples import Sample
+
+
+class Engine:
+    """One process of a run.
+
+    Attributes:
+        rank, world: this process's place, and how many there are.
+        device: where it computes.
+        precision: number type of the network's products.
+    """
+
+    def __init__(self, device: str = "auto", precision: str = "auto") -> None:
+        """Join the run that the environment describes.
+
+        Raises:
+            UsageError: the device does not exist.
+        """
+        self.rank = int(os.environ.get("RANK", "0"))
+        self.world = int(os.environ.get("WORLD_SIZE", "1"))
+        self.device = choose_device(device)
+        if self.world > 1:
+            if self.device.type == "cuda":
+                self.device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+                torch.cuda.set_device(self.device)
+            dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
+        self.precision = _training_precision(precision, self.device)
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        if self.world > 1:
+            dist.destroy_process_group()
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes files and speaks."""
+        return self.rank == 0
+
+    def wrap(self, module: nn.Module) -> nn.Module:
+        """Make a module average its gradients over the processes."""
+        if self.world == 1:
+            return module
+        # Parts that have no influence on the map (SlowFast's last fusion) get no gradient.
+        return DistributedDataParallel(module, find_unused_parameters=True)
+
+    def without_sync(self, module: nn.Module) -> contextlib.AbstractContextManager[Any]:
+        """Leave averaging to a later backward pass."""
+        if isinstance(module, DistributedDataParallel):
+            return module.no_sync()
+        return contextlib.nullcontext()
+
+    def autocast(self) -> torch.autocast:
+        """Context in which products have the engine's precision."""
+        half = self.precision != torch.float32
+        return torch.autocast(
+            self.device.type, dtype=self.precision if half else None, enabled=half
+        )
+
+    def scaler(self) -> torch.amp.GradScaler:
+        """Keeps float16 gradients in range; does nothing in other precisions."""
+        wanted = self.precision == torch.float16 and self.device.type == "cuda"
+        return torch.amp.GradScaler(self.device.type, enabled=wanted)
+
+    def put(self, batch: Sample) -> Sample:
+        """A batch on the device."""
+        return {key: value.to(self.device, non_blocking=True) for key, value in batch.items()}
+
+    def total(self, values: torch.Tensor) -> torch.Tensor:
+        """Sum of a tensor over the processes."""
+        if self.world > 1:
+            values = values.clone()
+            dist.all_reduce(values)
+        return values
+
+    def gather(self, value: Any) -> list[Any]:
+        """Every process's value, in all processes."""
+        if self.world == 1:
+            return [value]
+        values: list[Any] = [None] * self.world
+        dist.all_gather_object(values, value)
+        return values
+
+
+def _training_precision(name: str, device: torch.device) -> torch.dtype:
+    """As `choose_precision`, but auto prefers bf16 on CUDA, whose range needs no scaling, and fp32
+    on CPUs."""
+    if name != "auto":
+        return choose_precision(name, device)
+    if device.type != "cuda":
+        return torch.float32
+    half = torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float16
+    return half if torch.cuda.get_device_capability(device) >= (7, 0) else torch.float32

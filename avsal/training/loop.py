@@ -1,0 +1,354 @@
+"""The training loop: epochs of steps, validation, checkpoints; goes on exactly where it stopped."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from avsal.errors import AvsalError, UsageError
+from avsal.training.checkpoint import (
+    BEST,
+    LAST,
+    plain,
+    random_state,
+    read_checkpoint,
+    restore_random_state,
+    seed_everything,
+    write_checkpoint,
+)
+from avsal.training.config import Config
+from avsal.training.engine import Engine
+from avsal.training.initial import export, load_initial
+from avsal.training.loading import Loading
+from avsal.training.log import EPOCHS, STEPS, CsvLog, Events, Row, draw_curves
+from avsal.training.losses import TERMS
+from avsal.training.samples import Sample
+from avsal.training.schedule import rate_factor
+from avsal.training.sets import expand
+from avsal.training.tasks import Task, make_task
+from avsal.training.validation import SCORES, validate
+
+STEP_COLUMNS = ("step", "epoch", "learning_rate", *TERMS)
+EPOCH_COLUMNS = (*STEP_COLUMNS, *(f"val_{key}" for key in SCORES), "seconds")
+
+
+@dataclass
+class Position:
+    """Where a run stands.
+
+    Attributes:
+        epoch: the epoch that is going on, from 0.
+        batch: batches of it that are done.
+        step: optimiser steps since the beginning.
+        best: best validation CC so far; -1 before the first validation.
+    """
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    best: float = -1.0
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What is called while a run goes on, in the main process only.
+
+    Attributes:
+        step: takes steps done and steps in the whole run, after each optimiser step.
+        epoch: takes the row of epochs.csv.
+    """
+
+    step: Callable[[int, int], None] = lambda done, total: None
+    epoch: Callable[[Row], None] = lambda row: None
+
+
+class Trainer:
+    """A run: make it, call `run`."""
+
+    def __init__(
+        self, config: Config, engine: Engine, watch: Watch | None = None, fresh: bool = False
+    ) -> None:
+        """Prepare a run, or take up the one that run.output holds.
+
+        Args:
+            fresh: start over although there is a checkpoint.
+
+        Raises:
+            UsageError: the checkpoint was made with other settings.
+            DataError: training or validation data are missing.
+            WeightsError: initial weights are missing or do not fit.
+        """
+        self.config, self.engine, self.watch = config, engine, watch or Watch()
+        self.folder = expand(config.run.output)
+        self.position = Position()
+        seed_everything(config.run.seed)
+        self.task: Task = make_task(config)
+        self.loading = Loading(config, self.task.inputs, engine)
+        last = self.folder / LAST
+        resumed = None if fresh or not last.is_file() else read_checkpoint(last, config)
+        if resumed is None:
+            load_initial(self.task, config.network)
+        self.task.to(engine.device)
+        self._model = engine.wrap(self.task)
+        self._parameters = [p for p in self.task.parameters() if p.requires_grad]
+        optimiser = config.optimiser
+        self._adamw = torch.optim.AdamW(
+            self._parameters, optimiser.learning_rate, weight_decay=optimiser.weight_decay
+        )
+        self._scaler = engine.scaler()
+        self._average = (
+            AveragedModel(
+                self.task, multi_avg_fn=get_ema_multi_avg_fn(optimiser.ema), use_buffers=True
+            )
+            if optimiser.ema
+            else None
+        )
+        self._of_log, self._of_epoch = self._meter(), self._meter()
+        self.resumed = resumed is not None
+        if resumed is not None:
+            self._restore(resumed)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps of an epoch."""
+        return math.ceil(self.loading.batches_per_epoch / self.config.optimiser.accumulate)
+
+    @property
+    def result(self) -> Task:
+        """The network that is validated and exported: the moving average where there is one."""
+        if self._average is None:
+            return self.task
+        averaged = self._average.module
+        assert isinstance(averaged, Task)
+        return averaged
+
+    def run(self) -> None:
+        """Train to the last epoch.
+
+        Raises:
+            KeyboardInterrupt: a signal asked to stop; everything is saved.
+            AvsalError: the loss is no longer a number.
+        """
+        epochs = self.config.schedule.epochs
+        if self.engine.is_main:
+            self._open_logs()
+        with ExitStack() as stack:
+            stopped = stack.enter_context(_stop_signal(self.engine.world == 1))
+            stack.callback(self._close_logs)
+            while self.position.epoch < epochs:
+                self._epoch(stopped)
+
+    def _epoch(self, stopped: Callable[[], bool]) -> None:
+        started = time.monotonic()
+        self._model.train()
+        every = self.config.run.checkpoint_steps
+        for group in self._groups():
+            self._step(group)
+            if stopped():
+                self._save()
+                raise KeyboardInterrupt
+            if every and self.position.step % every == 0:
+                self._save()
+        epoch = self.position.epoch + 1
+        row = self._row(self._of_epoch, epoch)
+        if epoch % self.config.schedule.validate_every == 0 or epoch == self.config.schedule.epochs:
+            row |= self._validate(epoch)
+        self.position.epoch, self.position.batch = epoch, 0
+        self._of_epoch = self._meter()
+        self._tell_epoch({**row, "seconds": time.monotonic() - started})
+        self._save()
+
+    def _groups(self) -> Iterator[list[Sample]]:
+        """The rest of the epoch's batches, as many at once as one optimiser step takes."""
+        size = self.config.optimiser.accumulate
+        group: list[Sample] = []
+        for batch in self.loading.training(self.position.epoch, self.position.batch):
+            group.append(batch)
+            if len(group) == size:
+                yield group
+                group = []
+        if group:
+            yield group
+
+    def _step(self, group: list[Sample]) -> None:
+        rate = self.config.optimiser.learning_rate * self._factor()
+        for parameters in self._adamw.param_groups:
+            parameters["lr"] = rate
+        for place, batch in enumerate(group):
+            with ExitStack() as stack:
+                if place + 1 < len(group):
+                    stack.enter_context(self.engine.without_sync(self._model))
+                self._backward(batch, len(group))
+        self._scaler.unscale_(self._adamw)
+        if self.config.optimiser.clip:
+            torch.nn.utils.clip_grad_norm_(self._parameters, self.config.optimiser.clip)
+        self._scaler.step(self._adamw)
+        self._scaler.update()
+        self._adamw.zero_grad(set_to_none=True)
+        if self._average is not None:
+            self._average.update_parameters(self.task)
+        self.position.step += 1
+        self.position.batch += len(group)
+        self._tell_step()
+
+    def _backward(self, batch: Sample, parts: int) -> None:
+        with self.engine.autocast():
+            loss = self._model(self.engine.put(batch))
+        self._scaler.scale(loss.total / parts).backward()
+        entry = torch.cat((loss.terms().double(), self._of_log.new_ones(1)))
+        self._of_log += entry
+        self._of_epoch += entry
+
+    def _factor(self) -> float:
+        done = self.position.step / self.steps_per_epoch
+        if self.config.schedule.warmup:
+            done = (self.position.step + 1) / self.steps_per_epoch
+        return rate_factor(self.config.schedule, done)
+
+    def _meter(self) -> torch.Tensor:
+        """Sums of the loss's terms and the number of batches, float64 (5,)."""
+        return torch.zeros(len(TERMS) + 1, dtype=torch.float64, device=self.engine.device)
+
+    def _row(self, meter: torch.Tensor, epoch: int) -> Row:
+        *sums, count = self.engine.total(meter).tolist()
+        means = {key: value / count for key, value in zip(TERMS, sums, strict=True)}
+        if not math.isfinite(means["loss"]):
+            raise AvsalError(
+                f"the loss is no number before step {self.position.step}; lower "
+                f"optimiser.learning_rate or set run.precision to fp32 ({LAST} is from before)"
+            )
+        rate = self._adamw.param_groups[0]["lr"]
+        return {"step": self.position.step, "epoch": epoch, "learning_rate": rate, **means}
+
+    def _validate(self, epoch: int) -> Row:
+        if not self.loading.has_validation:
+            if self.engine.is_main:
+                self._export(epoch, math.nan)
+            return {}
+        scores = validate(self.result, self.loading.validation(), self.engine)
+        if scores["cc"] > self.position.best:
+            self.position.best = scores["cc"]
+            if self.engine.is_main:
+                self._export(epoch, scores["cc"])
+        return {f"val_{key}": value for key, value in scores.items()}
+
+    def _export(self, epoch: int, cc: float) -> None:
+        settings = json.dumps(plain(self.config))
+        path = self.folder / BEST
+        export(self.result, path, self.config.network, epoch=epoch, val_cc=cc, training=settings)
+
+    def _open_logs(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            step = self.position.step
+            self._steps = CsvLog(self.folder / STEPS, STEP_COLUMNS, step)
+            self._epochs = CsvLog(self.folder / EPOCHS, EPOCH_COLUMNS, step)
+        except OSError as error:
+            raise UsageError(
+                f"{self.folder}: cannot be written: {error.strerror or error}; set run.output"
+            ) from None
+        self._events = Events(self.folder, self.config.run.tensorboard, step)
+
+    def _close_logs(self) -> None:
+        if self.engine.is_main:
+            self._events.close()
+
+    def _tell_step(self) -> None:
+        if self.position.step % self.config.run.log_steps == 0:
+            row = self._row(self._of_log, self.position.epoch + 1)
+            self._of_log = self._meter()
+            if self.engine.is_main:
+                self._steps.write(row)
+                self._events.write("train", row)
+        if self.engine.is_main:
+            self.watch.step(self.position.step, self.steps_per_epoch * self.config.schedule.epochs)
+
+    def _tell_epoch(self, row: Row) -> None:
+        if self.engine.is_main:
+            self._epochs.write(row)
+            self._events.write("epoch", row)
+            draw_curves(self.folder)
+            self.watch.epoch(row)
+
+    def _save(self) -> None:
+        """Save everything that decides how the run goes on."""
+        state: dict[str, Any] = {
+            "task": self.task.state_dict(),
+            "optimiser": self._adamw.state_dict(),
+            "scaler": self._scaler.state_dict(),
+            "average": None if self._average is None else self._average.state_dict(),
+            "position": asdict(self.position),
+            "meters": [self.engine.total(meter) for meter in (self._of_log, self._of_epoch)],
+            "random": self.engine.gather(random_state()),
+            "sources": self.loading.count,
+            "world": self.engine.world,
+            "config": json.dumps(plain(self.config)),
+        }
+        if self.engine.is_main:
+            write_checkpoint(self.folder / LAST, state)
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        found = {"training sources": state["sources"], "processes": state["world"]}
+        here = {"training sources": self.loading.count, "processes": self.engine.world}
+        for what, count in found.items():
+            if count != here[what]:
+                raise UsageError(
+                    f"{self.folder / LAST}: was made with {count} {what}, not {here[what]}; "
+                    "go on with as many, or start over with --fresh"
+                )
+        self.task.load_state_dict(state["task"])
+        self._adamw.load_state_dict(state["optimiser"])
+        self._scaler.load_state_dict(state["scaler"])
+        if self._average is not None:
+            self._average.load_state_dict(state["average"])
+        self.position = Position(**state["position"])
+        # Sums over all processes: they go on in one of them.
+        share = 1.0 if self.engine.is_main else 0.0
+        meters = [meter.to(self.engine.device) * share for meter in state["meters"]]
+        self._of_log, self._of_epoch = meters
+        restore_random_state(state["random"][self.engine.rank])
+
+
+@contextmanager
+def _stop_signal(wanted: bool) -> Iterator[Callable[[], bool]]:
+    """Let Ctrl-C and a scheduler's SIGTERM stop a run between two steps; a second one at once."""
+    asked: list[int] = []
+    before: dict[int, Any] = {}
+
+    def ask(number: int, _frame: object) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    if wanted:
+        try:
+            before = {each: signal.signal(each, ask) for each in (signal.SIGINT, signal.SIGTERM)}
+        except ValueError:  # only the main thread may; elsewhere signals do what they did
+            before = {}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def train(config: Config, watch: Watch | None = None, fresh: bool = False) -> Path:
+    """Train, or go on with a run that was stopped; returns the folder with the results.
+
+    The folder holds best.safetensors (by validation CC; the last where nothing is validated),
+    last.pt to go on from, steps.csv, epochs.csv and curves.png. See `Trainer` for errors.
+    """
+    with Engine(config.run.device, config.run.precision) as engine:
+        trainer = Trainer(config, engine, watch, fresh)
+        trainer.run()
+        return trainer.folder
