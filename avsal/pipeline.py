@@ -22,14 +22,15 @@ from avsal.device import (
     precision_name,
     slow_precision,
 )
-from avsal.errors import MediaError, UsageError
-from avsal.inputs import AudioSource, Frame, WindowFeed, WindowInput, normalise
+from avsal.errors import MediaError
+from avsal.inference import FeatureCache
+from avsal.inputs import AudioSource, Frame, WindowFeed, WindowInput
 from avsal.postprocess import interpolate, to_density
 from avsal.saliency import FrameTag, SaliencyFrame
 from avsal.settings import PredictSettings
 from avsal.threads import run_ahead
 from avsal.weights import load_weights
-from avsal.windows import CLIP_FRAMES, PAST_FRAMES
+from avsal.windows import PAST_FRAMES
 
 logger = logging.getLogger("avsal")
 
@@ -69,7 +70,7 @@ class Predictor:
         self.device = device
         self.precision = precision
         self.origin = origin
-        self._network = models.prepare_for_inference(network.eval()).to(device)
+        self.network = models.prepare_for_inference(network.eval()).to(device)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -79,7 +80,7 @@ class Predictor:
     @property
     def uses_audio(self) -> bool:
         """Whether the network has an audio stream."""
-        return self._network.uses_audio
+        return self.network.uses_audio
 
     @property
     def description(self) -> Description:
@@ -164,15 +165,15 @@ class Predictor:
     ) -> Iterator[SaliencyFrame]:
         height, width = self.size
         batch = settings.batch or automatic_batch(self.device, height * width, self.precision)
-        run = _Run(self._network, self.device, self.precision, batch)
+        run = FeatureCache(self.network, self.device, self.precision, batch)
         before: tuple[FrameTag, torch.Tensor] | None = None
         with closing(run_ahead(windows, max(WINDOWS_AHEAD, batch))) as ahead:
             for inputs, log_density in run.log_densities(ahead):
                 tags, maps = _between(before, inputs.skipped, inputs.tag, log_density)
-                yield from self._frames([*tags, inputs.tag], [*maps, log_density], settings)
+                yield from self.postprocess([*tags, inputs.tag], [*maps, log_density], settings)
                 before = (inputs.tag, log_density)
 
-    def _frames(
+    def postprocess(
         self, tags: list[FrameTag], maps: list[torch.Tensor], settings: PredictSettings
     ) -> Iterator[SaliencyFrame]:
         """Post-process log-densities on the device, frames of one output size together."""
@@ -206,88 +207,6 @@ def _between(
     span = tag.time - start.time
     shares = [float((each.time - start.time) / span) if span else 1.0 for each in skipped]
     return list(skipped), [interpolate(earlier, log_density, share) for share in shares]
-
-
-class _Run:
-    """The network over one video: keeps each frame's features for the windows that contain it."""
-
-    def __init__(
-        self, network: models.MSPI, device: torch.device, precision: torch.dtype, batch: int
-    ) -> None:
-        self._network = network
-        self._device = device
-        self._precision = precision
-        self._batch = batch
-        self._pixels: dict[int, torch.Tensor] = {}
-        self._features: dict[int, tuple[torch.Tensor, ...]] = {}
-
-    def log_densities(
-        self, windows: Iterable[WindowInput]
-    ) -> Iterator[tuple[WindowInput, torch.Tensor]]:
-        """Yield each window with its (h, w) log-density on the device."""
-        waiting = iter(windows)
-        while group := list(itertools.islice(waiting, self._batch)):
-            yield from zip(group, self._forward(group), strict=True)
-
-    def _forward(self, group: list[WindowInput]) -> list[torch.Tensor]:
-        """Run a batch; halve it as long as the device's memory does not suffice."""
-        try:
-            with torch.inference_mode(), self._autocast():
-                for inputs in group:
-                    self._add_frames(inputs.new_frames)
-                maps = list(self._log_densities(group).float())
-        except torch.OutOfMemoryError:
-            if len(group) == 1:
-                raise UsageError(
-                    f"{self._device} has too little free memory for one window; use --device cpu "
-                    "or --precision fp16"
-                ) from None
-            torch.cuda.empty_cache()
-            self._batch = len(group) // 2
-            halves = group[: self._batch], group[self._batch :]
-            return [log_density for half in halves for log_density in self._forward(half)]
-        self._forget(group[-1].window.target + 1 - PAST_FRAMES)
-        return maps
-
-    def _autocast(self) -> torch.autocast:
-        half = self._precision != torch.float32
-        dtype = self._precision if half else None
-        return torch.autocast(self._device.type, dtype=dtype, enabled=half)
-
-    def _add_frames(self, frames: dict[int, torch.Tensor]) -> None:
-        """Normalise frames and compute what the image encoder says of each, once."""
-        missing = [index for index in frames if index not in self._pixels]
-        for start in range(0, len(missing), CLIP_FRAMES):
-            indices = missing[start : start + CLIP_FRAMES]
-            stacked = torch.stack([frames[index] for index in indices])
-            pixels = normalise(stacked.to(self._device, non_blocking=True))
-            features = self._network.image_features(pixels) if self._network.uses_images else ()
-            for place, index in enumerate(indices):
-                self._features[index] = tuple(part[place] for part in features)
-                self._pixels[index] = pixels[place]
-
-    def _log_densities(self, group: list[WindowInput]) -> torch.Tensor:
-        clips = [
-            torch.stack([self._pixels[index] for index in inputs.window.frames], dim=1)
-            for inputs in group
-        ]
-        features = [
-            [torch.stack(part) for part in zip(*self._window_features(inputs), strict=True)]
-            for inputs in group
-        ]
-        spectrograms = torch.stack([inputs.spectrogram for inputs in group]).to(self._device)
-        return self._network.forward_with_features(
-            torch.stack(clips),
-            tuple(torch.stack(parts) for parts in zip(*features, strict=True)),
-            spectrograms,
-        )
-
-    def _window_features(self, inputs: WindowInput) -> list[tuple[torch.Tensor, ...]]:
-        return [self._features[index] for index in inputs.window.frames]
-
-    def _forget(self, before: int) -> None:
-        self._pixels = {i: pixels for i, pixels in self._pixels.items() if i >= before}
-        self._features = {i: parts for i, parts in self._features.items() if i >= before}
 
 
 def load_model(

@@ -146,7 +146,7 @@ class OutOfMemoryOnce:
 
 def test_the_batch_is_halved_when_memory_runs_out(predictor, example_clip, monkeypatch):
     expected = maps(predictor, example_clip, end=0.8)
-    network = predictor._network
+    network = predictor.network
     limited = OutOfMemoryOnce(network.forward_with_features, 2)
     monkeypatch.setattr(network, "forward_with_features", limited)
     found = maps(predictor, example_clip, end=0.8, batch=8)
@@ -158,7 +158,7 @@ def test_the_batch_is_halved_when_memory_runs_out(predictor, example_clip, monke
 
 def test_too_little_memory_for_one_window_is_one_line(predictor, example_clip, monkeypatch):
     limited = OutOfMemoryOnce(None, 0)
-    monkeypatch.setattr(predictor._network, "forward_with_features", limited)
+    monkeypatch.setattr(predictor.network, "forward_with_features", limited)
     with pytest.raises(UsageError, match="--device cpu"):
         maps(predictor, example_clip, end=0.2, batch=4)
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from avsal import __version__
-from avsal.cli import batch, console, info, models, overlay, predict, weights
+from avsal.cli import batch, console, info, models, overlay, predict, train, weights
 
 app = typer.Typer(
     name="avsal",
@@ -24,6 +24,7 @@ app.command("overlay")(overlay.overlay)
 app.command("batch")(batch.batch)
 app.command("info")(info.info)
 app.command("models")(models.models)
+app.command("train")(train.train)
 app.add_typer(weights.app, name="weights")
 
 

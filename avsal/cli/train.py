@@ -80,12 +80,12 @@ def _inspect(settings: Config) -> int:
 
 
 def _print(report: Report) -> None:
-    sizes = ", ".join(f"{w}x{h} ({count})" for (w, h), count in sorted(report.sizes.items()))
     typer.echo(
-        f"{report.split}: {report.sources} sources, {report.frames} frames of {sizes or 'no size'}, "
-        f"{report.maps} maps ({report.empty} empty), {report.fixated} with fixations, "
+        f"{report.split}: {report.recordings} recordings, {report.stills} of them pictures, "
         f"{report.heard} with sound, {len(report.problems)} problems"
     )
+    for shapes, count in report.shapes.items():
+        typer.echo(f"  {count} give {shapes}")
     for problem in report.problems[:MAX_LINES]:
         typer.echo(f"  {problem}")
     if len(report.problems) > MAX_LINES:

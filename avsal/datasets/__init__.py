@@ -10,7 +10,7 @@ from typing import TypeVar
 from avsal.datasets.gaze import Gaze, Points
 from avsal.datasets.packed import SUFFIX, open_packed
 from avsal.datasets.recording import Clip, Recording, tag_of
-from avsal.datasets.stavis import is_stavis, open_stavis
+from avsal.datasets.stavis import is_stavis, open_annotations, open_stavis
 from avsal.datasets.stills import is_stills, open_stills, with_others
 from avsal.datasets.videos import open_videos
 from avsal.errors import DataError
@@ -33,6 +33,8 @@ class DatasetSpec:
         without: text file with the names of the recordings to leave out.
         fixations: table of gaze points on the video or the folder of videos at `root`.
         units: of that table: "pixels", "fractions" or "auto".
+        pictures: False where maps made elsewhere are scored and only the gaze is at hand: a folder
+            of annotations, or one of maps and fixations.
         degree: pixels of one visual degree, the standard deviation of the Gaussian around a gaze
             point; None takes 3.5 % of the longer side.
     """
@@ -46,6 +48,7 @@ class DatasetSpec:
     fixations: Path | None = None
     units: str = "auto"
     degree: float | None = None
+    pictures: bool = True
 
 
 def open_dataset(spec: DatasetSpec) -> list[Recording]:
@@ -61,10 +64,12 @@ def open_dataset(spec: DatasetSpec) -> list[Recording]:
         return _chosen(open_packed(root), spec)
     if not root.is_dir():
         raise DataError(f"{root}: {'no data set' if root.exists() else 'no such file or folder'}")
+    if not spec.pictures and not is_stills(root):
+        return _chosen(open_annotations(root), spec)
     if is_stavis(root):
         return _chosen(open_stavis(root, spec.databases, spec.split, spec.fold), spec)
     if is_stills(root):
-        return with_others(_chosen(open_stills(root, spec.degree), spec))
+        return with_others(_chosen(open_stills(root, spec.degree, spec.pictures), spec))
     raise DataError(
         f"{root / 'fold_lists'}: missing, as is {root / 'images'}; a data set has the STAViS "
         "layout or pictures with gaze"

@@ -73,7 +73,7 @@ def _unreadable(place: Path | str, error: Exception) -> DataError:
 
 
 @lru_cache(maxsize=HELD_MASKS)
-def _mask_pixels(path: Path) -> tuple[tuple[int, int], np.ndarray]:
+def _mask_pixels(path: Path, _changed: int) -> tuple[tuple[int, int], np.ndarray]:
     """Shape and flat indices of the marked pixels of a mask in a .mat file."""
     variables = _load_mat(path)
     values = next((variables[name] for name in MASK_VARIABLES if name in variables), None)
@@ -95,7 +95,11 @@ def read_mask(path: Path) -> np.ndarray:
         gray = read_gray(path)
         # Points drawn into a JPEG have weak halos, a PNG's are as bright as they were written.
         return gray > (gray.max() / 2 if path.suffix in (".jpg", ".jpeg") else 0)
-    shape, marked = _mask_pixels(path)
+    try:
+        changed = path.stat().st_mtime_ns
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    shape, marked = _mask_pixels(path, changed)
     mask = np.zeros(shape, bool)
     mask.ravel()[marked] = True
     return mask
@@ -130,12 +134,13 @@ def _load_mat(path: Path) -> dict[str, Any]:
         raise DataError(f'{path}: reading it needs scipy; pip install "avsal[train]"') from None
     try:
         variables: dict[str, Any] = loadmat(path)
+    except NotImplementedError:
+        raise DataError(f"{path}: MATLAB 7.3 files are not read; save it with -v7") from None
     except (
         MatReadError,
         OSError,
         ValueError,
         TypeError,
-        NotImplementedError,
         IndexError,
         zlib.error,
     ) as error:

@@ -93,7 +93,7 @@ class Packing:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=".partial-", dir=path.parent) as aside:
-                np.savez(Path(aside) / path.name, **self._arrays())
+                np.savez(Path(aside) / path.name, **self._arrays())  # type: ignore[arg-type]
                 (Path(aside) / path.name).replace(path)
         except OSError as error:
             raise DataError(f"{path}: cannot be written ({error.strerror})") from None

@@ -77,6 +77,11 @@ class Recording(ABC):
     def frames(self) -> Iterator[VideoFrame]:
         """All frames in order, in constant memory."""
 
+    def tags(self) -> Iterator[FrameTag]:
+        """All frames in order without their pixels."""
+        for frame in self.frames():
+            yield tag_of(frame, self.origin)
+
     @abstractmethod
     def clip(self, place: float) -> Clip:
         """The window that predicts a frame with a full past.
@@ -94,7 +99,8 @@ class Recording(ABC):
     def others(self, size: tuple[int, int]) -> np.ndarray | None:
         """Bool (H, W): where people looked at other times, for sAUC; None where that is unknown.
 
-        For a video the union over its frames, for a picture some other pictures.
+        For a video the union over all its frames, those of the frame in question included; for a
+        picture some other pictures. It is the same for every frame, and costs something: ask once.
         """
 
     def sound(self) -> Sound:
@@ -152,6 +158,18 @@ class Frames(Recording):
     @property
     def still(self) -> bool:
         return self.count == 1
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the frames, of the first one where they differ."""
+        height, width = self.image(0).shape[:2]
+        return height, width
+
+    def tags(self) -> Iterator[FrameTag]:
+        height, width = self.size
+        for index in range(self.count):
+            time = index / self.rate
+            yield FrameTag(index, time, time, 1 / self.rate, width, height)
 
     def frame(self, index: int) -> VideoFrame:
         """Frame `index` with its time."""

@@ -35,73 +35,122 @@ SPLITS = ("train", "test")
 
 
 @dataclass(frozen=True)
-class StavisVideo(Frames):
-    """One video of the layout."""
+class AnnotationFolder:
+    """The maps and fixations of one video."""
 
-    root: Path
-    database: str
-    name: str
-    count: int
-    rate: Fraction
+    path: Path
 
-    @property
-    def still(self) -> bool:
-        return False
+    def fixation_file(self, index: int) -> Path:
+        """Fixations on frame `index`."""
+        return self.path / f"fixMap_{index + 1:05}.mat"
 
-    def _annotations(self) -> Path:
-        return self.root / "annotations" / self.database / self.name
+    def map_file(self, index: int) -> Path:
+        """Blurred fixations on frame `index`."""
+        return self.path / "maps" / f"eyeMap_{index + 1:05}.jpg"
 
-    def _wav(self) -> Path:
-        return self.root / "video_audio" / self.database / self.name / f"{self.name}.wav"
+    def gaze(self, index: int) -> Gaze | None:
+        """Gaze on frame `index`; None where nobody looked: such a frame counts nowhere.
 
-    def _fixation_file(self, index: int) -> Path:
-        return self._annotations() / f"fixMap_{index + 1:05}.mat"
-
-    def image(self, index: int) -> np.ndarray:
-        folder = self.root / "video_frames" / self.database / self.name
-        return read_picture(folder / f"img_{index + 1:05}.jpg")
-
-    def gaze(self, tag: FrameTag) -> Gaze | None:
-        return self.gaze_at(tag.index)
-
-    def gaze_at(self, index: int) -> Gaze | None:
-        """Gaze on frame `index`; None for a frame without fixations, which counts nowhere."""
-        if not 0 <= index < self.count:
-            return None
-        fixations = read_mask(self._fixation_file(index))
+        Raises:
+            DataError: a file is missing or damaged.
+        """
+        fixations = read_mask(self.fixation_file(index))
         if not fixations.any():
             return None
-        path = self._annotations() / "maps" / f"eyeMap_{index + 1:05}.jpg"
-        density = read_gray(path).astype(np.float32)
+        density = read_gray(self.map_file(index)).astype(np.float32)
         if density.shape != fixations.shape:
             raise DataError(
-                f"{path}: {_size(density)} pixels, but its fixations have {_size(fixations)}; "
-                "get both from the same source"
+                f"{self.map_file(index)}: {_size(density)} pixels, but its fixations have "
+                f"{_size(fixations)}; get both from the same source"
             )
         return Gaze(density, fixations) if density.any() else None
 
-    def others(self, size: tuple[int, int]) -> np.ndarray | None:
+    def union(self, count: int, size: tuple[int, int]) -> np.ndarray:
+        """Bool (H, W): fixations of the first `count` frames."""
         union = np.zeros(size, bool)
-        for index in range(self.count):
-            mask = read_mask(self._fixation_file(index))
+        for index in range(count):
+            mask = read_mask(self.fixation_file(index))
             if mask.shape != size:
                 raise DataError(
-                    f"{self._fixation_file(index)}: {_size(mask)} pixels, but {_size(union)} "
+                    f"{self.fixation_file(index)}: {_size(mask)} pixels, but {_size(union)} "
                     "elsewhere in this video"
                 )
             union |= mask
         return union
 
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the annotations."""
+        height, width = read_mask(self.fixation_file(0)).shape
+        return height, width
+
+    def count(self) -> int:
+        """Number of frames up to the last that has fixations on disk."""
+        numbers = (path.stem.rpartition("_")[2] for path in self.path.glob("fixMap_*.mat"))
+        return max((int(number) for number in numbers if number.isdigit()), default=0)
+
+
+@dataclass(frozen=True)
+class AnnotatedVideo(Frames):
+    """A video of which only the annotations are at hand, for scoring maps made elsewhere."""
+
+    annotations: AnnotationFolder
+    database: str
+    name: str
+    count: int
+
+    @property
+    def still(self) -> bool:
+        return False
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.annotations.size()
+
+    def image(self, index: int) -> np.ndarray:
+        raise DataError(f"{self.annotations.path}: annotations alone, without the video's frames")
+
+    def gaze(self, tag: FrameTag) -> Gaze | None:
+        return self.annotations.gaze(tag.index) if 0 <= tag.index < self.count else None
+
+    def others(self, size: tuple[int, int]) -> np.ndarray | None:
+        return self.annotations.union(self.count, size)
+
+
+@dataclass(frozen=True)
+class StavisVideo(AnnotatedVideo):
+    """One video of the layout.
+
+    Attributes:
+        root: folder of the layout.
+        rate: frames a second, by the list.
+    """
+
+    root: Path
+    rate: Fraction
+
+    def frame_file(self, index: int) -> Path:
+        """Picture of frame `index`."""
+        folder = self.root / "video_frames" / self.database / self.name
+        return folder / f"img_{index + 1:05}.jpg"
+
+    @property
+    def sound_file(self) -> Path:
+        """The sound, which may be missing."""
+        return self.root / "video_audio" / self.database / self.name / f"{self.name}.wav"
+
+    def image(self, index: int) -> np.ndarray:
+        return read_picture(self.frame_file(index))
+
     @property
     def has_sound(self) -> bool:
-        return self._wav().is_file()
+        return self.sound_file.is_file()
 
     def sound(self) -> Sound:
-        return AudioReader(self._wav()) if self.has_sound else nullcontext(None)
+        return AudioReader(self.sound_file) if self.has_sound else nullcontext(None)
 
     def _other_problems(self, annotated: bool) -> Iterator[str]:
         if not self.has_sound:
-            yield f"{self._wav()}: missing; the video counts as silent"
+            yield f"{self.sound_file}: missing; the video counts as silent"
         yield from super()._other_problems(annotated)
 
 
@@ -151,6 +200,28 @@ def open_stavis(
     return videos
 
 
+def open_annotations(root: Path) -> list[Recording]:
+    """Find videos of which only the annotations are at hand.
+
+    Args:
+        root: one video's folder (fixMap_*.mat and maps/), or a folder of such at any depth.
+
+    Raises:
+        DataError: there is none.
+    """
+    folders = sorted({path.parent for path in root.rglob("fixMap_*.mat")})
+    if not folders:
+        raise DataError(f"{root / 'fixMap_00001.mat'}: missing, and so in every folder below")
+    return [_annotated(folder, root) for folder in folders]
+
+
+def _annotated(folder: Path, root: Path) -> AnnotatedVideo:
+    annotations = AnnotationFolder(folder)
+    inside = folder.relative_to(root).parent
+    database = root.name if inside == Path() else inside.as_posix()
+    return AnnotatedVideo(annotations, database, folder.name, annotations.count())
+
+
 def _read_list(root: Path, database: str, path: Path) -> list[StavisVideo]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -161,7 +232,8 @@ def _read_list(root: Path, database: str, path: Path) -> list[StavisVideo]:
     for number, line in enumerate(lines, start=1):
         if line.strip():
             name, count, rate = _parse(line, f"{path}:{number}")
-            video = StavisVideo(root, database, name, count, rate)
+            annotations = AnnotationFolder(root / "annotations" / database / name)
+            video = StavisVideo(annotations, database, name, count, root, rate)
             _check_files(video)
             videos.append(video)
     if not videos:
@@ -182,19 +254,15 @@ def _parse(line: str, place: str) -> tuple[str, int, Fraction]:
 
 def _check_files(video: StavisVideo) -> None:
     """Look for the first and last file of each kind; reading finds what lacks between."""
-    root, place = video.root, Path(video.database) / video.name
-    last = video.count
-    wanted = [
-        *(root / "video_frames" / place / f"img_{i:05}.jpg" for i in (1, last)),
-        *(root / "annotations" / place / "maps" / f"eyeMap_{i:05}.jpg" for i in (1, last)),
-        *(root / "annotations" / place / f"fixMap_{i:05}.mat" for i in (1, last)),
-        root / "video_audio" / video.database,
-    ]
+    files = video.annotations
+    wanted = [video.root / "video_audio" / video.database]
+    for index in (0, video.count - 1):
+        wanted += [video.frame_file(index), files.map_file(index), files.fixation_file(index)]
     for path in wanted:
         if not path.exists():
             raise DataError(
-                f"{path}: missing, though the lists name {place} with {last} frames; complete the "
-                "folder (its layout is that of the STAViS distribution)"
+                f"{path}: missing, though the lists name {video.database}/{video.name} with "
+                f"{video.count} frames; complete the folder (its layout is that of STAViS)"
             )
 
 

@@ -1,4 +1,4 @@
-"""Pictures with recorded gaze: folders in the style of SALICON and MIT1003, or a table of fixations.
+"""Pictures with recorded gaze: folders like SALICON's and MIT1003's, or a table of fixations.
 
 Folders: `images/`, and `maps/` or `fixations/` or both, with the same names inside. MIT1003's own
 names (ALLSTIMULI, ALLFIXATIONMAPS, *_fixMap, *_fixPts) are known too. Fixations are .mat files of
@@ -105,6 +105,13 @@ class Still(Frames):
     elsewhere: tuple[GazeSource, ...] = ()
     count: int = 1
 
+    @property
+    def size(self) -> tuple[int, int]:
+        if isinstance(self.source, TableGaze):
+            return self.source.size
+        gaze = self.source.read()
+        return gaze.size if gaze else super().size
+
     def image(self, index: int) -> np.ndarray:
         return read_picture(self.path)
 
@@ -118,21 +125,24 @@ class Still(Frames):
 
 
 def is_stills(root: Path) -> bool:
-    """Whether a folder holds pictures with gaze in one of the known forms."""
-    return (root / TABLE).is_file() or any((root / layout[0]).is_dir() for layout in _LAYOUTS)
+    """Whether a folder holds gaze on pictures in one of the known forms; pictures may lack."""
+    folders = {name for layout in _LAYOUTS for name in layout[:3]}
+    return (root / TABLE).is_file() or any((root / name).is_dir() for name in folders)
 
 
-def open_stills(root: Path, degree: float | None = None) -> list[Still]:
+def open_stills(root: Path, degree: float | None = None, pictures: bool = True) -> list[Still]:
     """Find the pictures of a folder; their database is called like the folder.
 
     Args:
         degree: standard deviation in pixels of the Gaussian around a fixation where no maps are
             given; None takes 3.5 % of the picture's longer side.
+        pictures: False where only the gaze is at hand, which then says what pictures there are.
 
     Raises:
         DataError: a file is missing or malformed; the text names it.
     """
-    stills = _open_table(root, degree) if (root / TABLE).is_file() else _open_folders(root, degree)
+    open_form = _open_table if (root / TABLE).is_file() else _open_folders
+    stills = open_form(root, degree, pictures)
     if not stills:
         raise DataError(f"{root}: no picture with gaze in it")
     return stills
@@ -148,7 +158,7 @@ def with_others(stills: Sequence[Still]) -> list[Recording]:
     return linked
 
 
-def _open_table(root: Path, degree: float | None) -> list[Still]:
+def _open_table(root: Path, degree: float | None, pictures: bool) -> list[Still]:
     path = root / TABLE
     try:
         with np.load(path, allow_pickle=False) as table:
@@ -164,22 +174,19 @@ def _open_table(root: Path, degree: float | None) -> list[Still]:
         own = rows[bounds[number] : bounds[number + 1]]
         points = Points.inside(own[:, 2:4], own[:, 1].astype(int))
         width, height = (int(n) for n in sizes[number])
-        picture = _existing(root / "images" / str(name), path)
+        picture = root / "images" / str(name)
+        if pictures and not picture.is_file():
+            raise DataError(f"{picture}: missing, though {path} names it; complete the folder")
         source = TableGaze(points, (height, width), degree)
-        stills.append(Still(str(name), root.name, picture, source))
+        stills.append(Still(str(name), root.resolve().name, picture, source))
     return stills
 
 
-def _existing(path: Path, wanted_by: Path) -> Path:
-    if not path.is_file():
-        raise DataError(f"{path}: missing, though {wanted_by} names it; complete the folder")
-    return path
-
-
-def _open_folders(root: Path, degree: float | None) -> list[Still]:
-    layout = next((layout for layout in _LAYOUTS if (root / layout[0]).is_dir()), None)
-    if layout is None:
-        raise DataError(f"{root / _LAYOUTS[0][0]}: missing; a folder of pictures is needed")
+def _open_folders(root: Path, degree: float | None, pictures: bool) -> list[Still]:
+    layout = next((each for each in _LAYOUTS if any((root / n).is_dir() for n in each[:3])), None)
+    if layout is None or (pictures and not (root / layout[0]).is_dir()):
+        folder = root / (layout or _LAYOUTS[0])[0]
+        raise DataError(f"{folder}: missing; a folder of pictures is needed")
     images, maps, fixations, map_ending, fixation_ending = layout
     densities = _by_name(root / maps, PICTURES | {".npy"}, map_ending)
     points = _by_name(root / fixations, PICTURES | {MATLAB}, fixation_ending)
@@ -187,14 +194,16 @@ def _open_folders(root: Path, degree: float | None) -> list[Still]:
         raise DataError(
             f"{root / maps}: missing or empty, as is {fixations}; no gaze to compare with"
         )
+    files = _by_name(root / images, PICTURES, "") if pictures else densities | points
     stills = []
-    for name, picture in _by_name(root / images, PICTURES, "").items():
+    for name, picture in files.items():
         if densities and name not in densities:
             raise DataError(f"{root / maps / (name + map_ending)}.*: no map for {picture}")
         if points and name not in points:
             raise DataError(f"{root / fixations / (name + fixation_ending)}.*: none for {picture}")
         source = FileGaze(densities.get(name), points.get(name), degree)
-        stills.append(Still(name + picture.suffix, root.name, picture, source))
+        label = name + picture.suffix if pictures else name
+        stills.append(Still(label, root.resolve().name, picture, source))
     return stills
 
 

@@ -1,1 +1,1 @@
-"""Scoring saliency maps against recorded gaze. One noun a file; `plan` says what is compared."""
+"""Scoring saliency maps against recorded gaze. `session` runs an evaluation; one noun a file."""

@@ -1,26 +1,17 @@
-"""What is known about the gaze on one frame."""
+"""What is known about the gaze on one frame, as the metrics need it."""
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from avsal.datasets.points import UNKNOWN_OBSERVER, Blur, GazePoints
-
-
-@dataclass(frozen=True)
-class Moment:
-    """A frame of a stimulus.
-
-    Attributes:
-        index: place in the video, from 0; 0 for an image.
-        time, duration: seconds since the first frame, and how long the frame is shown.
-    """
-
-    index: int
-    time: float = 0.0
-    duration: float = 0.0
+from avsal.datasets import Gaze, Points, Recording, tag_of
+from avsal.datasets.stavis import StavisVideo
+from avsal.datasets.stills import Still
+from avsal.saliency import FrameTag
 
 
 @dataclass(frozen=True)
@@ -48,59 +39,70 @@ class Truth:
         return self.density.shape[0], self.density.shape[1]
 
 
-def shuffle_mask(places: np.ndarray, own: np.ndarray) -> np.ndarray | None:
-    """Mask of other places minus the frame's own.
+class Annotations:
+    """A recording's annotations, frame by frame; `truth` may be called from several threads."""
 
-    Args:
-        places: flat pixel indices.
-        own: bool (H, W).
-    """
-    mask = np.zeros(own.shape, bool)
-    mask.flat[places] = True
-    mask &= ~own
-    return mask if mask.any() else None
+    def __init__(self, recording: Recording) -> None:
+        self.recording = recording
+        self._seed = zlib.crc32(recording.name.encode())  # of the name alone: no order matters
+        self._union: tuple[tuple[int, int], np.ndarray | None] | None = None
 
+    def tags(self) -> Iterator[FrameTag]:
+        """All frames in order, annotated or not, decoded only where their times are unknown."""
+        recording = self.recording
+        if isinstance(recording, StavisVideo | Still):  # gaze goes by the frame's number
+            for index in range(recording.count):
+                time, step = index / recording.rate, 1 / recording.rate
+                yield FrameTag(index, time, time, step, width=0, height=0)
+            return
+        for frame in recording.frames():
+            yield tag_of(frame, recording.origin)
 
-def observer_halves(observers: np.ndarray, seed: int) -> tuple[set[int], ...]:
-    """Two random halves of the known observers; the first is larger if their number is odd.
+    def density(self, tag: FrameTag) -> np.ndarray | None:
+        """Ground-truth map of a frame, None where there is none; raises DataError."""
+        gaze = self.recording.gaze(tag)
+        return None if gaze is None else gaze.density
 
-    Returns:
-        Nothing for fewer than two observers.
-    """
-    known = np.unique(observers[observers != UNKNOWN_OBSERVER])
-    if known.size < 2:
-        return ()
-    mixed = np.random.default_rng(seed).permutation(known)
-    middle = (known.size + 1) // 2
-    return set(mixed[:middle].tolist()), set(mixed[middle:].tolist())
+    def truth(self, tag: FrameTag) -> Truth | None:
+        """Annotation of a frame; None where nobody looked.
 
+        Raises:
+            DataError: a file of the annotation is missing or damaged.
+        """
+        gaze = self.recording.gaze(tag)
+        if gaze is None or gaze.density is None:
+            return None
+        others = None
+        if gaze.fixations is not None:
+            others = self._others(gaze.size)
+            others = None if others is None else others & ~gaze.fixations
+            others = others if others is not None and others.any() else None
+        seed = self._seed + tag.index
+        halves = self._halves(gaze, others, seed)
+        return Truth(gaze.density, gaze.fixations, others, seed, halves)
 
-def truth_of_points(
-    points: GazePoints,
-    size: tuple[int, int],
-    blur: Blur,
-    others: np.ndarray,
-    halves: tuple[set[int], ...],
-    seed: int,
-    stored: np.ndarray | None = None,
-) -> Truth | None:
-    """Annotation made of gaze points; None where nobody looked at the frame.
+    def _others(self, size: tuple[int, int]) -> np.ndarray | None:
+        """Where people looked at other times; asked for once, as it takes reading everything."""
+        if self._union is None or self._union[0] != size:
+            self._union = size, self.recording.others(size)
+        return self._union[1]
 
-    Args:
-        others: flat pixel indices of other frames' or images' fixations.
-        halves: from `observer_halves`; left out where one of them did not look.
-        stored: ground-truth map that comes with the data set; None blurs the points.
-    """
-    fixations = points.fixations(size)
-    if not fixations.any():
-        return None
-    density = points.density(size, blur) if stored is None else stored
-    mask = shuffle_mask(others, fixations)
-    parts = []
-    for half in halves:
-        mine = points.of(half)
-        where = mine.fixations(size)
-        if where.any():
-            parts.append(Truth(mine.density(size, blur), where, mask, seed))
-    both = tuple(parts) if len(parts) == 2 else ()
-    return Truth(density, fixations, mask, seed, both)
+    def _halves(self, gaze: Gaze, others: np.ndarray | None, seed: int) -> tuple[Truth, ...]:
+        if gaze.points is None or gaze.points.observers is None:
+            return ()
+        first = self._first_half(gaze.points.observers)
+        truths = []
+        for mine in (first, ~first):
+            points: Points = gaze.points.where(mine)
+            if not len(points):
+                return ()
+            density = points.density(gaze.size, gaze.sigma)
+            truths.append(Truth(density, points.mask(gaze.size), others, seed))
+        return tuple(truths)
+
+    def _first_half(self, observers: np.ndarray) -> np.ndarray:
+        """Mark the points of a random half of the observers, the same half in every frame."""
+        known = np.unique(observers)
+        mixed = np.random.default_rng(self._seed).permutation(int(known.max()) + 1)
+        order = mixed[known].argsort() if known.min() >= 0 else np.arange(known.size)
+        return np.isin(observers, known[order[: (known.size + 1) // 2]])

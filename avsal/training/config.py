@@ -16,7 +16,6 @@ from avsal.settings import PRECISIONS
 from avsal.training.parsing import from_table, override, read_toml
 
 TASKS = ("avsp", "image")
-KINDS = ("stavis", "images", "videos", "packed")
 PARTS = ("image", "audio", "motion")
 BATCH_NORM_FROM = 3  # samples; below that the heads' BatchNorm would explode (section 4.3)
 
@@ -104,41 +103,34 @@ class NetworkSettings:
 
 @dataclass(frozen=True)
 class SetSettings:
-    """One set of samples.
+    """One set of recordings; `avsal.datasets` tells by what is on disk which form it has.
 
     Attributes:
-        kind: "stavis" (frame folders), "images" (see `avsal.datasets.images`), "videos" (video
-            files and a folder of maps for each, as `avsal predict` writes them), "packed" (files of
-            `avsal.training.packed`).
-        root: folder of the set; `videos`, `maps` and `files` are relative to it.
-        databases, fold, split: of STAViS; split "" is the train list in data.train and the test
-            list in data.validation.
-        videos, maps: folders, for "videos".
-        files: for "packed".
-        blur: of image sets without maps: sigma of the Gaussian on each fixation as a share of the
-            longer side.
-        names, exclude: text files, one name a line, of the samples to take or to leave out.
+        root: a folder in the STAViS layout, a folder of pictures, a packed .npz file, a video or
+            folder of videos with `fixations`, a folder of videos with `maps`.
+        databases, fold, split: of the STAViS layout; no database takes all, split "" is the train
+            list in data.train and the test list in data.validation.
+        names, without: text files, one name a line, of the recordings to take or to leave out.
+        fixations, units, degree: table of gaze on videos, see `avsal.datasets.DatasetSpec`.
+        maps: folder with a folder of maps for each video of root, as `avsal predict` writes them.
         repeat: how many times an epoch goes through the set.
     """
 
-    kind: str
-    root: str = "."
+    root: str
     databases: tuple[str, ...] = ()
     fold: int = 1
     split: str = ""
-    videos: str = "videos"
-    maps: str = "maps"
-    files: tuple[str, ...] = ()
-    blur: float = 0.035
     names: str = ""
-    exclude: str = ""
+    without: str = ""
+    fixations: str = ""
+    units: str = "auto"
+    degree: float = 0.0
+    maps: str = ""
     repeat: int = 1
 
     def __post_init__(self) -> None:
-        _one_of("data kind", self.kind, KINDS)
         _one_of("data split", self.split, ("", "train", "test"))
         _at_least("data repeat", self.repeat, 1)
-        _require(self.kind != "packed" or bool(self.files), "data kind packed: give files")
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
-import numpy as np
-
-from avsal.errors import AvsalError, DataError
-from avsal.spectrogram import SAMPLE_RATE
+from avsal.datasets import Recording
+from avsal.errors import AvsalError
 from avsal.training.config import Config
+from avsal.training.samples import Inputs, Sample, TrainingSamples
 from avsal.training.sets import open_sets
-from avsal.training.sources import Source
 
 
 @dataclass(frozen=True)
@@ -22,133 +21,82 @@ class Report:
 
     Attributes:
         split: "train" or "validation".
-        sources: videos and images.
-        frames: frames of them all.
-        maps, empty: saliency maps, and how many of them are 0 everywhere.
-        fixated: targets with known fixations.
-        heard: sources with sound.
-        sizes: (width, height) of frames and how many sources have it.
+        recordings: videos and pictures.
+        stills: how many of them are pictures.
+        heard: how many of them have sound.
+        shapes: the tensors of a sample, as "clip (3, 16, 224, 384) uint8", and of how many
+            recordings the sample is so.
         problems: one line for each thing that is broken.
     """
 
     split: str
-    sources: int
-    frames: int
-    maps: int
-    empty: int
-    fixated: int
+    recordings: int
+    stills: int
     heard: int
-    sizes: dict[tuple[int, int], int]
+    shapes: dict[str, int]
     problems: tuple[str, ...]
-
-
-@dataclass
-class _Finding:
-    frames: int = 0
-    maps: int = 0
-    empty: int = 0
-    fixated: int = 0
-    heard: bool = False
-    size: tuple[int, int] | None = None
-    problems: tuple[str, ...] = ()
 
 
 def inspect(
     config: Config, progress: Callable[[str, int, int], None] = lambda split, done, total: None
 ) -> Iterator[Report]:
-    """Read every frame, map, fixation and sound of a run once.
+    """Read every frame, map, fixation and sound of a run once, and make a sample of each recording.
 
     Args:
-        progress: takes the split's name, sources done and all sources.
+        progress: takes the split's name, recordings done and all recordings.
 
     Raises:
         DataError: a whole set cannot be opened.
     """
+    data = config.data
     for split, sets, part in (
-        ("train", config.data.train, "train"),
-        ("validation", config.data.validation, "test"),
+        ("train", data.train, "train"),
+        ("validation", data.validation, "test"),
     ):
-        sources = list({id(each): each for each in open_sets(sets, part)}.values())
-        if not sources:
-            continue
-        findings = []
-        with ThreadPoolExecutor(max(1, config.run.workers)) as pool:
-            for finding in pool.map(_read, sources):
-                findings.append(finding)
-                progress(split, len(findings), len(sources))
-        yield _report(split, findings)
+        recordings = list({id(each): each for each in open_sets(sets, part)}.values())
+        if recordings:
+            yield _read_all(config, split, recordings, partial(progress, split))
 
 
-def _report(split: str, findings: list[_Finding]) -> Report:
+def _read_all(
+    config: Config, split: str, recordings: list[Recording], progress: Callable[[int, int], None]
+) -> Report:
+    avsp = config.run.task == "avsp"
+    inputs = Inputs(config.variant.size, avsp, avsp and config.variant.audio is not None)
+    samples = TrainingSamples(recordings, inputs, config.augment, config.run.seed)
+    problems: list[str] = []
+    shapes: Counter[str] = Counter()
+    with ThreadPoolExecutor(max(1, config.run.workers)) as pool:
+        read = partial(_read, samples)
+        for done, (found, shape) in enumerate(pool.map(read, range(len(recordings))), start=1):
+            problems += [each for each in found if each not in problems]
+            shapes.update([shape] if shape else [])
+            progress(done, len(recordings))
     return Report(
         split,
-        len(findings),
-        sum(each.frames for each in findings),
-        sum(each.maps for each in findings),
-        sum(each.empty for each in findings),
-        sum(each.fixated for each in findings),
-        sum(each.heard for each in findings),
-        dict(Counter(each.size for each in findings if each.size)),
-        tuple(problem for each in findings for problem in each.problems),
+        len(recordings),
+        sum(each.still for each in recordings),
+        sum(each.has_sound for each in recordings),
+        dict(shapes),
+        tuple(problems),
     )
 
 
-def _read(source: Source) -> _Finding:
-    finding = _Finding()
+def _read(samples: TrainingSamples, index: int) -> tuple[list[str], str]:
+    """Problems of a recording, and what a sample of it looks like."""
     problems: list[str] = []
-    for check in (_read_frames, _read_targets, _read_sound):
-        for problem in check(source, finding):
-            # One cause shows in many windows; say it once.
-            if problem not in problems:
-                problems.append(problem)
-    finding.problems = tuple(problems)
-    return finding
-
-
-def _read_frames(source: Source, finding: _Finding) -> Iterator[str]:
+    shape = ""
     try:
-        count = source.frames
+        problems += samples.recordings[index].problems()
+        shape = _shapes(samples[0, index])
     except AvsalError as error:
-        yield str(error)
-        return
-    for index in range(count):
-        try:
-            image = source.images([index])[0]
-        except AvsalError as error:
-            yield str(error)
-            continue
-        finding.frames += 1
-        size = (image.shape[1], image.shape[0])
-        if finding.size and size != finding.size:
-            was = f"{finding.size[0]}x{finding.size[1]}"
-            yield f"{source.name}: frame {index} is {size[0]}x{size[1]}, those before are {was}"
-        finding.size = size
+        problems.append(str(error))
+    return problems, shape
 
 
-def _read_targets(source: Source, finding: _Finding) -> Iterator[str]:
-    for target in source.targets:
-        try:
-            values = source.map(target)
-            points = source.fixations(target)
-            _check_map(source.name, target, values)
-        except AvsalError as error:
-            yield str(error)
-            continue
-        finding.maps += 1
-        finding.empty += not values.any()
-        finding.fixated += points is not None and len(points) > 0
-    if finding.maps and finding.empty == finding.maps:
-        yield f"{source.name}: all of its maps are empty; leave it out with exclude"
-
-
-def _check_map(name: str, target: int, values: np.ndarray) -> None:
-    if not np.isfinite(values).all() or values.min() < 0:
-        raise DataError(f"{name}: the map of frame {target} has negative or undefined values")
-
-
-def _read_sound(source: Source, finding: _Finding) -> Iterator[str]:
-    try:
-        end = round(source.frames / source.rate * SAMPLE_RATE) if source.rate else 0
-        finding.heard = bool(source.samples(0, end).any())
-    except AvsalError as error:
-        yield str(error)
+def _shapes(sample: Sample) -> str:
+    return ", ".join(
+        f"{name} {tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
+        for name, tensor in sample.items()
+        if tensor.dim()
+    )

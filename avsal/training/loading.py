@@ -20,14 +20,14 @@ class Loading:
     """Training and validation batches of one process of a run.
 
     Attributes:
-        count: training sources, repeated ones counted each time.
+        count: training recordings, repeated ones counted each time.
     """
 
     def __init__(self, config: Config, inputs: Inputs, engine: Engine) -> None:
         """Open all sets; see `open_sets` and `Batches` for errors."""
-        sources = open_sets(config.data.train, "train")
-        self.count = len(sources)
-        samples = TrainingSamples(sources, inputs, config.augment, config.run.seed)
+        recordings = open_sets(config.data.train, "train")
+        self.count = len(recordings)
+        samples = TrainingSamples(recordings, inputs, config.augment, config.run.seed)
         batch = config.optimiser.batch
         self._batches = Batches(self.count, batch, config.run.seed, engine.rank, engine.world)
         shared = _settings(config.run.workers, engine)

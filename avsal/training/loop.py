@@ -290,7 +290,7 @@ class Trainer:
             "position": asdict(self.position),
             "meters": [self.engine.total(meter) for meter in (self._of_log, self._of_epoch)],
             "random": self.engine.gather(random_state()),
-            "sources": self.loading.count,
+            "recordings": self.loading.count,
             "world": self.engine.world,
             "config": json.dumps(plain(self.config)),
         }
@@ -298,8 +298,8 @@ class Trainer:
             write_checkpoint(self.folder / LAST, state)
 
     def _restore(self, state: dict[str, Any]) -> None:
-        found = {"training sources": state["sources"], "processes": state["world"]}
-        here = {"training sources": self.loading.count, "processes": self.engine.world}
+        found = {"training recordings": state["recordings"], "processes": state["world"]}
+        here = {"training recordings": self.loading.count, "processes": self.engine.world}
         for what, count in found.items():
             if count != here[what]:
                 raise UsageError(

@@ -1,4 +1,4 @@
-"""From sources to the tensors of a batch: windows, views, targets.
+"""From recordings to the tensors of a batch: windows, views, targets.
 
 An item's key is (epoch, index): with the run's seed it decides everything that is random in it, so
 that a resumed run sees the same samples in whatever process they are made.
@@ -6,23 +6,23 @@ that a resumed run sees the same samples in whatever process they are made.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from avsal.datasets import Clip, Gaze, Points, Recording, tag_of
+from avsal.datasets.recording import Frames
 from avsal.errors import DataError
 from avsal.spectrogram import MIN_SAMPLES, log_spectrogram
 from avsal.training.config import AugmentSettings
-from avsal.training.sources import NO_SOUND, Source
 from avsal.training.view import View, draw_view, plain_view
-from avsal.windows import CLIP_FRAMES, PAST_FRAMES, Window, audio_span, window_for
+from avsal.windows import CLIP_FRAMES, PAST_FRAMES, audio_span, window_for
 
 AUDIO_CONTEXT = 16  # frames of sound that belong to a window in training
-DRAWS = 10  # windows that are tried before a video counts as one without maps
+DRAWS = 100  # frames that are tried before a recording counts as one without gaze
 
 Sample = dict[str, torch.Tensor]
 Key = tuple[int, int]  # epoch and index
@@ -47,116 +47,146 @@ class Inputs:
         """Frames of a sample."""
         return CLIP_FRAMES if self.clip else 1
 
-    def sample(self, source: Source, target: int, view: View, values: np.ndarray) -> Sample:
+    def sample(self, recording: Recording, clip: Clip, density: np.ndarray, view: View) -> Sample:
         """Make the tensors of one sample.
 
         Args:
-            target: the frame to predict.
-            values: its saliency map (h, w), not empty.
+            density: ground-truth map (h, w) of the clip's target.
 
         Returns:
             clip (3, 16, H, W) uint8, or (3, 1, H, W); map (H, W) float32 with sum 1; with sound
             spectrogram (1, 257, 111) and heard, a bool scalar.
         """
-        window = window_for(target, source.frames - 1)
-        frames = window.frames if self.clip else (target,)
-        unique = sorted(set(frames))
-        images = dict(zip(unique, source.images(unique), strict=True))
-        clip = [view.frame(images[index], i, self.size) for i, index in enumerate(frames)]
+        window = clip.window
+        indices = window.frames if self.clip else (window.target,)
+        frames = [
+            view.frame(clip.frames[index].image, place, self.size)
+            for place, index in enumerate(indices)
+        ]
         sample = {
-            "clip": torch.from_numpy(np.stack(clip, axis=1)),
-            "map": torch.from_numpy(_density(view.map(values, self.size))),
+            "clip": torch.from_numpy(np.stack(frames, axis=1)),
+            "map": torch.from_numpy(to_density(view.map(density, self.size))),
         }
-        return {**sample, **self._sound(source, window)} if self.clip and self.audio else sample
-
-    def _sound(self, source: Source, window: Window) -> Sample:
-        samples = NO_SOUND
-        if source.rate:
-            rate = Fraction(source.rate).limit_denominator(100_000)
-            start, end = audio_span(window, AUDIO_CONTEXT, lambda index: index / rate)
-            samples = source.samples(start, end)
-        heard = samples.size >= MIN_SAMPLES and bool(samples.any())
-        spectrogram = log_spectrogram(samples, window.reverse)
-        return {"spectrogram": spectrogram, "heard": torch.tensor(heard)}
+        return {**sample, **_sound(recording, clip)} if self.clip and self.audio else sample
 
 
-def _density(values: np.ndarray) -> np.ndarray:
+def _sound(recording: Recording, clip: Clip) -> Sample:
+    samples = np.zeros(0, np.float32)
+    if recording.has_sound:
+        start, end = audio_span(clip.window, AUDIO_CONTEXT, clip.time)
+        with recording.sound() as sound:
+            samples = sound.read(start, end)
+    heard = samples.size >= MIN_SAMPLES and bool(samples.any())
+    spectrogram = log_spectrogram(samples, clip.window.reverse)
+    return {"spectrogram": spectrogram, "heard": torch.tensor(heard)}
+
+
+def to_density(values: np.ndarray) -> np.ndarray:
+    """Scale a map to sum 1, float32; an empty one stays empty."""
     values = np.maximum(values, 0)
-    total = float(values.sum())
-    return (values / total).astype(np.float32) if total > 0 else values.astype(np.float32)
+    total = float(values.sum(dtype=np.float64))
+    return (values / total if total > 0 else values).astype(np.float32)
 
 
 class TrainingSamples(Dataset[Sample]):
-    """One random window of every source an epoch (section 4.3); the key is (epoch, index)."""
+    """One random window of every recording an epoch (section 4.3); the key is (epoch, index)."""
 
     def __init__(
-        self, sources: Sequence[Source], inputs: Inputs, augment: AugmentSettings, seed: int
+        self, recordings: Sequence[Recording], inputs: Inputs, augment: AugmentSettings, seed: int
     ) -> None:
-        self.sources, self.inputs = sources, inputs
+        self.recordings, self.inputs = recordings, inputs
         self._augment, self._seed = augment, seed
 
     def __len__(self) -> int:
-        return len(self.sources)
+        return len(self.recordings)
 
     def __getitem__(self, key: Key) -> Sample:
         epoch, index = key
-        source = self.sources[index]
+        recording = self.recordings[index]
         random = np.random.default_rng((self._seed, epoch, index))
-        for target in self._targets(source, random):
-            values = source.map(target)
-            if not values.any():
-                continue
-            still = source.frames == 1
-            view = draw_view(self._augment, random, self.inputs.frames, still)
-            if not view.map(values, self.inputs.size).any():
-                view = plain_view(self.inputs.frames)  # the crop lost all that people looked at
-            return self.inputs.sample(source, target, view, values)
-        raise DataError(f"{source.name}: no frame that was tried has a map that is not empty")
+        clip, density = self._draw(recording, random)
+        view = draw_view(self._augment, random, self.inputs.frames, recording.still)
+        if not view.map(density, self.inputs.size).any():
+            view = plain_view(self.inputs.frames)  # the crop lost all that people looked at
+        return self.inputs.sample(recording, clip, density, view)
 
-    def _targets(self, source: Source, random: np.random.Generator) -> Iterator[int]:
-        """Random targets with a full past where there are such, then all in order."""
-        late = [target for target in source.targets if target >= PAST_FRAMES]
-        targets = late if late and self.inputs.clip else list(source.targets)
-        if not targets:
-            return
-        for _ in range(DRAWS):
-            yield targets[int(random.integers(len(targets)))]
-        yield from targets
+    def _draw(self, recording: Recording, random: np.random.Generator) -> tuple[Clip, np.ndarray]:
+        for _ in range(1 if recording.still else DRAWS):
+            clip = _draw_clip(recording, float(random.random()), self.inputs.clip)
+            density = None if clip is None else density_of(recording.gaze(clip.target))
+            if clip is not None and density is not None:
+                return clip, density
+        raise DataError(
+            f"{recording.database}/{recording.name}: no frame that was tried has a map; leave the "
+            "recording out with a list under data.train without"
+        )
+
+
+def _draw_clip(recording: Recording, place: float, whole: bool) -> Clip | None:
+    """The window at a place from 0 to 1, or its target alone; None where nobody looked.
+
+    Numbered frames are asked for gaze before the rest of their window is decoded.
+    """
+    if not isinstance(recording, Frames):
+        return recording.clip(place)
+    first = PAST_FRAMES if whole and recording.count > PAST_FRAMES else 0
+    target = min(first + int(place * (recording.count - first)), recording.count - 1)
+    frame = recording.frame(target)
+    if recording.gaze(tag_of(frame, recording.origin)) is None:
+        return None
+    window = window_for(target, recording.count - 1)
+    frames = {target: frame}
+    if whole:
+        frames |= {i: recording.frame(i) for i in set(window.frames) if i != target}
+    return Clip(window, frames, recording.origin)
+
+
+def density_of(gaze: Gaze | None) -> np.ndarray | None:
+    """The map of recorded gaze where it is not empty; fixations alone are blurred."""
+    if gaze is None:
+        return None
+    density = gaze.density
+    if density is None and gaze.fixations is not None:
+        density = points_of(gaze).density(gaze.size, gaze.sigma)
+    return density if density is not None and density.any() else None
+
+
+def points_of(gaze: Gaze) -> Points:
+    """The fixations of recorded gaze; centres of fixated pixels where no others are known."""
+    if gaze.points is not None or gaze.fixations is None:
+        return gaze.points or Points.inside(np.zeros((0, 2)))
+    rows, columns = np.nonzero(gaze.fixations)
+    height, width = gaze.fixations.shape
+    return Points.inside(np.stack([(columns + 0.5) / width, (rows + 0.5) / height], axis=1))
 
 
 class ValidationSamples(Dataset[Sample]):
-    """The same windows every time: up to `windows` of each source, evenly spaced.
+    """The same windows every time: `windows` of each video, in the middle of equal stretches.
 
-    Its samples also have fixations (H, W) bool, empty where unknown, and the source's number.
+    Its samples also have fixations (H, W) bool, empty where unknown, and the recording's number.
+    The map of a frame without gaze is empty.
     """
 
-    def __init__(self, sources: Sequence[Source], inputs: Inputs, windows: int) -> None:
-        self.sources, self._inputs = sources, inputs
+    def __init__(self, recordings: Sequence[Recording], inputs: Inputs, windows: int) -> None:
+        self._recordings, self._inputs = recordings, inputs
         self.places = [
-            (number, target)
-            for number, source in enumerate(sources)
-            for target in _spread(_predictable(source.targets), windows)
+            (number, (each + 0.5) / count)
+            for number, recording in enumerate(recordings)
+            for count in (1 if recording.still else windows,)
+            for each in range(count)
         ]
 
     def __len__(self) -> int:
         return len(self.places)
 
     def __getitem__(self, index: int) -> Sample:
-        number, target = self.places[index]
-        source = self.sources[number]
-        view = plain_view(self._inputs.frames)
-        sample = self._inputs.sample(source, target, view, source.map(target))
-        points = source.fixations(target)
-        marks = view.fixations(np.zeros((0, 2)) if points is None else points, self._inputs.size)
+        number, place = self.places[index]
+        recording, size = self._recordings[number], self._inputs.size
+        clip = recording.clip(place)
+        gaze = recording.gaze(clip.target)
+        density = density_of(gaze)
+        if density is None:
+            density = np.zeros(size, np.float32)
+        marks = np.zeros(size, bool) if gaze is None else points_of(gaze).mask(size)
+        sample = self._inputs.sample(recording, clip, density, plain_view(self._inputs.frames))
         return {**sample, "fixations": torch.from_numpy(marks), "source": torch.tensor(number)}
-
-
-def _predictable(targets: Sequence[int]) -> Sequence[int]:
-    """Targets whose window lies in the past, where there are any."""
-    return [target for target in targets if target >= PAST_FRAMES] or targets
-
-
-def _spread(targets: Sequence[int], count: int) -> list[int]:
-    """Up to `count` of the targets, in the middle of equal stretches."""
-    count = min(count, len(targets))
-    return [targets[int((place + 0.5) * len(targets) / count)] for place in range(count)]

@@ -1,47 +1,24 @@
-"""The [[data.train]] and [[data.validation]] tables to lists of sources, one function a kind."""
+"""The [[data.train]] and [[data.validation]] tables to recordings."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from avsal.errors import DataError, UsageError
+import numpy as np
+
+from avsal.datasets import DatasetSpec, Gaze, Recording, open_dataset
+from avsal.datasets.files import read_gray
+from avsal.datasets.videos import GazeRows, VideoRecording
+from avsal.errors import DataError
+from avsal.media import VideoReader
+from avsal.saliency import FrameTag
 from avsal.training.config import SetSettings
-from avsal.training.packed import Pack
-from avsal.training.sources import (
-    VIDEOS,
-    Source,
-    VideoSource,
-    by_stem,
-)
 
-
-def open_sets(sets: tuple[SetSettings, ...], split: str) -> list[Source]:
-    """List the sources of sets, repeated ones several times.
-
-    Args:
-        split: the STAViS list of sets that name none, "train" or "test".
-
-    Raises:
-        DataError: a folder, a list or a file is missing or malformed.
-    """
-    return [source for each in sets for source in open_set(each, split) * each.repeat]
-
-
-def open_set(settings: SetSettings, split: str) -> list[Source]:
-    """List the sources of one set once; see `open_sets`."""
-    root = expand(settings.root)
-    sources = _OPENERS[settings.kind](root, settings, split)
-    if settings.names:
-        listed = _listed(sources, expand(settings.names))
-        sources = [source for source in sources if source.name in listed]
-    if settings.exclude:
-        listed = _listed(sources, expand(settings.exclude))
-        sources = [source for source in sources if source.name not in listed]
-    if not sources:
-        raise DataError(f"{root}: the lists leave nothing of the {settings.kind} set")
-    return sources
+VIDEOS = frozenset({".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts"})
+MAP_NAMES = ("{:06d}.png", "{:06d}.npy")  # as `avsal predict` numbers frames
+NO_ROWS = GazeRows(np.zeros(0), np.zeros(0), np.zeros((0, 2), np.float32), None)
 
 
 def expand(text: str) -> Path:
@@ -49,57 +26,84 @@ def expand(text: str) -> Path:
     return Path(os.path.expandvars(text)).expanduser()
 
 
-def _listed(sources: list[Source], path: Path) -> set[str]:
-    """Names on a list, whose lines may have a file's suffix; all of them must exist."""
-    known = {source.name for source in sources}
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
-    found = {line if line in known else Path(line).stem for line in lines if line}
-    unknown = found - known
-    if unknown:
-        raise DataError(f"{path}: names {min(unknown)}, which the set does not have; mend the list")
-    return found
+def open_sets(sets: tuple[SetSettings, ...], split: str) -> list[Recording]:
+    """List the recordings of sets, those of repeated sets several times.
+
+    Args:
+        split: the STAViS list of sets that name none, "train" or "test".
+
+    Raises:
+        DataError: a folder, a list or a file is missing or malformed.
+    """
+    return [recording for each in sets for recording in open_set(each, split) * each.repeat]
 
 
-def _stavis(root: Path, settings: SetSettings, split: str) -> list[Source]:
-    from avsal.datasets.stavis import DATABASES, read_videos
-    from avsal.training.annotated import StavisSource
-
-    part = settings.split or split
-    databases = settings.databases or DATABASES
-    unknown = [name for name in databases if name not in DATABASES]
-    if unknown:
-        raise UsageError(f"data databases: {unknown[0]} is none of {', '.join(DATABASES)}")
-    return [
-        StavisSource(video)
-        for database in databases
-        for video in read_videos(root, database, part, settings.fold)
-    ]
-
-
-def _images(root: Path, settings: SetSettings, split: str) -> list[Source]:
-    from avsal.datasets.gaze import Blur
-    from avsal.datasets.images import read_image_set
-    from avsal.training.annotated import ImageSource
-
-    blur = Blur(settings.blur)
-    return [ImageSource(image, blur) for image in read_image_set(root).images]
-
-
-def _videos(root: Path, settings: SetSettings, split: str) -> list[Source]:
-    videos = by_stem(root / settings.videos, VIDEOS)
-    return [VideoSource(path, root / settings.maps / stem) for stem, path in videos.items()]
+def open_set(settings: SetSettings, split: str) -> list[Recording]:
+    """List the recordings of one set once; see `open_sets`."""
+    root = expand(settings.root)
+    if settings.maps:
+        recordings = open_mapped(root, expand(settings.maps))
+    else:
+        recordings = open_dataset(
+            DatasetSpec(
+                root,
+                settings.databases,
+                settings.split or split,
+                settings.fold,
+                _path(settings.names),
+                _path(settings.without),
+                _path(settings.fixations),
+                settings.units,
+                settings.degree or None,
+            )
+        )
+    if not recordings:
+        raise DataError(f"{root}: the lists leave nothing of this set; check names and without")
+    return recordings
 
 
-def _packed(root: Path, settings: SetSettings, split: str) -> list[Source]:
-    return [clip for name in settings.files for clip in Pack(root / name).clips()]
+def _path(text: str) -> Path | None:
+    return expand(text) if text else None
 
 
-_OPENERS: dict[str, Callable[[Path, SetSettings, str], list[Source]]] = {
-    "stavis": _stavis,
-    "images": _images,
-    "videos": _videos,
-    "packed": _packed,
-}
+@dataclass(frozen=True)
+class MappedVideo(VideoRecording):
+    """A video with a folder of maps, recorded or made by a teacher, one file a frame.
+
+    Attributes:
+        maps: folder of 000000.png, 000001.png, ..., or .npy; frames may lack a map.
+    """
+
+    maps: Path = Path()
+
+    def gaze(self, tag: FrameTag) -> Gaze | None:
+        names = (self.maps / name.format(tag.index) for name in MAP_NAMES)
+        path = next((path for path in names if path.is_file()), None)
+        density = None if path is None else read_gray(path).astype(np.float32)
+        return None if density is None or not density.any() else Gaze(density, None)
+
+    def others(self, size: tuple[int, int]) -> np.ndarray | None:
+        return None
+
+
+def open_mapped(videos: Path, maps: Path) -> list[Recording]:
+    """Find videos and their folders of maps, which are called like the videos' stems.
+
+    Raises:
+        DataError: a folder is missing, or there is no video.
+        MediaError: a video cannot be read.
+    """
+    if not videos.is_dir():
+        raise DataError(f"{videos}: no such folder; the videos belong there")
+    paths = [path for path in sorted(videos.iterdir()) if path.suffix.lower() in VIDEOS]
+    if not paths:
+        raise DataError(f"{videos}: holds no video")
+    return [_mapped(path, maps / path.stem) for path in paths]
+
+
+def _mapped(path: Path, maps: Path) -> MappedVideo:
+    if not maps.is_dir():
+        raise DataError(f"{maps}: missing; it should hold the maps of {path}")
+    with VideoReader(path) as video:
+        info, origin = video.info, video.origin
+    return MappedVideo(path.stem, path.parent.name, info, NO_ROWS, origin, maps=maps)

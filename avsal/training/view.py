@@ -54,17 +54,6 @@ class View:
         grey = Image.fromarray(np.asarray(values, np.float32))
         return np.ascontiguousarray(self._turned(self._cut(grey, self.boxes[-1], size)))
 
-    def fixations(self, points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-        """Mark fixations (K, 2), x and y as shares of the last frame, in a bool (height, width)."""
-        height, width = size
-        left, top, right, bottom = self.boxes[-1]
-        x = (points[:, 0] - left) / (right - left)
-        y = (points[:, 1] - top) / (bottom - top)
-        inside = (x >= 0) & (x < 1) & (y >= 0) & (y < 1)
-        marks = np.zeros(size, bool)
-        marks[(y[inside] * height).astype(int), (x[inside] * width).astype(int)] = True
-        return np.ascontiguousarray(self._turned(marks))
-
     def _cut(self, image: Image.Image, box: Box, size: tuple[int, int]) -> np.ndarray:
         height, width = size
         left, top, right, bottom = box

@@ -1,0 +1,95 @@
+"""The network over one video, window after window, sharing what windows have in common."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+
+import torch
+
+from avsal import models
+from avsal.errors import UsageError
+from avsal.inputs import WindowInput, normalise
+from avsal.windows import CLIP_FRAMES, PAST_FRAMES
+
+
+class FeatureCache:
+    """The network over one video: keeps each frame's features for the windows that contain it."""
+
+    def __init__(
+        self, network: models.MSPI, device: torch.device, precision: torch.dtype, batch: int
+    ) -> None:
+        self._network = network
+        self._device = device
+        self._precision = precision
+        self._batch = batch
+        self._pixels: dict[int, torch.Tensor] = {}
+        self._features: dict[int, tuple[torch.Tensor, ...]] = {}
+
+    def log_densities(
+        self, windows: Iterable[WindowInput]
+    ) -> Iterator[tuple[WindowInput, torch.Tensor]]:
+        """Yield each window with its (h, w) log-density on the device."""
+        waiting = iter(windows)
+        while group := list(itertools.islice(waiting, self._batch)):
+            yield from zip(group, self._forward(group), strict=True)
+
+    def _forward(self, group: list[WindowInput]) -> list[torch.Tensor]:
+        """Run a batch; halve it as long as the device's memory does not suffice."""
+        try:
+            with torch.inference_mode(), self._autocast():
+                for inputs in group:
+                    self._add_frames(inputs.new_frames)
+                maps = list(self._log_densities(group).float())
+        except torch.OutOfMemoryError:
+            if len(group) == 1:
+                raise UsageError(
+                    f"{self._device} has too little free memory for one window; use --device cpu "
+                    "or --precision fp16"
+                ) from None
+            torch.cuda.empty_cache()
+            self._batch = len(group) // 2
+            halves = group[: self._batch], group[self._batch :]
+            return [log_density for half in halves for log_density in self._forward(half)]
+        self._forget(group[-1].window.target + 1 - PAST_FRAMES)
+        return maps
+
+    def _autocast(self) -> torch.autocast:
+        half = self._precision != torch.float32
+        dtype = self._precision if half else None
+        return torch.autocast(self._device.type, dtype=dtype, enabled=half)
+
+    def _add_frames(self, frames: dict[int, torch.Tensor]) -> None:
+        """Normalise frames and compute what the image encoder says of each, once."""
+        missing = [index for index in frames if index not in self._pixels]
+        for start in range(0, len(missing), CLIP_FRAMES):
+            indices = missing[start : start + CLIP_FRAMES]
+            stacked = torch.stack([frames[index] for index in indices])
+            pixels = normalise(stacked.to(self._device, non_blocking=True))
+            features = self._network.image_features(pixels) if self._network.uses_images else ()
+            for place, index in enumerate(indices):
+                self._features[index] = tuple(part[place] for part in features)
+                self._pixels[index] = pixels[place]
+
+    def _log_densities(self, group: list[WindowInput]) -> torch.Tensor:
+        clips = [
+            torch.stack([self._pixels[index] for index in inputs.window.frames], dim=1)
+            for inputs in group
+        ]
+        features = [
+            [torch.stack(part) for part in zip(*self._window_features(inputs), strict=True)]
+            for inputs in group
+        ]
+        spectrograms = torch.stack([inputs.spectrogram for inputs in group]).to(self._device)
+        return self._network.forward_with_features(
+            torch.stack(clips),
+            tuple(torch.stack(parts) for parts in zip(*features, strict=True)),
+            spectrograms,
+        )
+
+    def _window_features(self, inputs: WindowInput) -> list[tuple[torch.Tensor, ...]]:
+        return [self._features[index] for index in inputs.window.frames]
+
+    def _forget(self, before: int) -> None:
+        self._pixels = {i: pixels for i, pixels in self._pixels.items() if i >= before}
+        self._features = {i: parts for i, parts in self._features.items() if i >= before}

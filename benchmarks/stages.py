@@ -1,0 +1,75 @@
+"""Seconds a frame of each stage of `avsal predict` by itself, and of all of them together.
+
+    python benchmarks/stages.py VIDEO [--frames 24] [--model NAME] [--weights FILE]
+
+Stages overlap when they run together, so their sum is more than the whole.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from avsal.inputs import WindowFeed
+from avsal.jobs import predict_to_folder
+from avsal.media import AudioReader, VideoReader
+from avsal.outputs import ResultWriter
+from avsal.pipeline import FeatureCache, load_model
+from avsal.postprocess import to_density
+from avsal.settings import OutputSettings, PredictSettings
+
+
+def clock(work: Iterable[object], frames: int) -> tuple[float, list]:
+    began = time.perf_counter()
+    results = list(work)
+    return (time.perf_counter() - began) / frames, results
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("video", type=Path)
+    parser.add_argument("--frames", type=int, default=24)
+    parser.add_argument("--model")
+    parser.add_argument("--weights", default="untrained")
+    parser.add_argument("--precision", default="fp32")
+    arguments = parser.parse_args()
+    count = arguments.frames
+    predictor = load_model(arguments.model, arguments.weights, precision=arguments.precision)
+    print(f"{arguments.video.name}, {predictor.description}")
+
+    with VideoReader(arguments.video) as video:
+        seconds, _ = clock(itertools.islice(video, count), count)
+        print(f"decode                       {seconds:.4f} s a frame")
+        rate = float(video.info.rate or 25)
+    settings = PredictSettings(end=count / rate)
+    with VideoReader(arguments.video) as video:
+        sound = AudioReader(arguments.video, video.origin) if video.info.has_audio else None
+        feed = WindowFeed(settings, predictor.size, sound, video.origin)
+        seconds, windows = clock(feed.windows(video), count)
+        print(f"decode, resize, spectrogram  {seconds:.4f} s a frame")
+    cache = FeatureCache(predictor.network, predictor.device, predictor.precision, batch=1)
+    seconds, maps = clock(cache.log_densities(windows), count)
+    print(f"network                      {seconds:.4f} s a frame")
+    size = (windows[0].tag.height, windows[0].tag.width)
+    seconds, _ = clock((to_density(each[None], size) for _, each in maps), count)
+    print(f"post-processing              {seconds:.4f} s a frame")
+    frames = list(predictor.postprocess([w.tag for w, _ in maps], [m for _, m in maps], settings))
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.perf_counter()
+        with ResultWriter(Path(folder) / "maps", {"settings": {}}, OutputSettings()) as result:
+            for frame in frames:
+                result.write(frame)
+        print(f"writing PNG                  {(time.perf_counter() - began) / count:.4f} s a frame")
+        began = time.perf_counter()
+        predict_to_folder(
+            predictor, arguments.video, Path(folder) / "all", settings, OutputSettings()
+        )
+        print(f"all together                 {(time.perf_counter() - began) / count:.4f} s a frame")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,388 @@
+"""Data sets in every form on disk, read back and compared with what was written."""
+
+from __future__ import annotations
+
+import pickle
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import stavis_tree
+from scipy.io import savemat
+
+from avsal.datasets import DatasetSpec, Points, open_dataset, tag_of
+from avsal.datasets.packing import Packing, pack
+from avsal.errors import DataError
+from avsal.windows import window_for
+
+SIZE = (stavis_tree.HEIGHT, stavis_tree.WIDTH)
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("stavis")
+    stavis_tree.write_tree(root)
+    return root
+
+
+@pytest.fixture
+def own_tree(tmp_path) -> Path:
+    stavis_tree.write_tree(tmp_path, ("SumMe",))
+    return tmp_path
+
+
+def test_points_are_summed_gaussians():
+    points = Points.inside(np.array([[0.25, 0.5], [0.9, 0.1], [1.2, 0.5], [np.nan, 0.5]]))
+    assert len(points) == 2
+    size, sigma = (30, 40), 0.1
+    rows, columns = np.mgrid[:30, :40] + 0.5
+    expected = sum(
+        np.exp(-((columns - x * 40) ** 2 + (rows - y * 30) ** 2) / (2 * (sigma * 40) ** 2))
+        for x, y in points.places
+    )
+    np.testing.assert_allclose(points.density(size, sigma), expected, rtol=1e-4)
+    assert sorted(zip(*np.nonzero(points.mask(size)), strict=True)) == [(3, 36), (15, 10)]
+
+
+def test_stavis_gives_what_was_written(tree):
+    videos = open_dataset(DatasetSpec(tree, ("SumMe",), "test", fold=2))
+    assert [video.name for video in videos] == ["clip_3", "clip_0"]  # as the list of fold 2 says
+    written = stavis_tree.TreeVideo("clip_3", 3)
+    frames = list(videos[0].frames())
+    assert [frame.pts for frame in frames] == [Fraction(i, 10) for i in range(18)]
+    assert np.abs(frames[4].image.astype(int) - stavis_tree.picture(written, 4)).mean() < 4
+    union = np.zeros(SIZE, bool)
+    for frame, tag in zip(frames, videos[0].tags(), strict=True):
+        looked = stavis_tree.fixations(written, frame.index).astype(bool)
+        gaze = videos[0].gaze(tag_of(frame, Fraction(0)))
+        union |= looked
+        assert tag == tag_of(frame, Fraction(0))
+        if frame.index in written.unwatched:
+            assert gaze is None
+            continue
+        np.testing.assert_array_equal(gaze.fixations, looked)
+        difference = gaze.density - stavis_tree.density(written, frame.index)
+        assert np.abs(difference).mean() < 3
+    np.testing.assert_array_equal(videos[0].others(SIZE), union)
+
+
+def test_stavis_takes_all_databases_with_a_list(tree):
+    videos = open_dataset(DatasetSpec(tree, split="train", fold=3))
+    assert [(v.database, v.name) for v in videos] == [
+        ("DIEM", "clip_0"),  # has the same split in every fold
+        ("DIEM", "clip_1"),
+        ("SumMe", "clip_2"),
+        ("SumMe", "clip_3"),
+    ]
+
+
+def test_stavis_sound_is_the_wav(tree):
+    video = open_dataset(DatasetSpec(tree, ("SumMe",), "train"))[1]
+    with video.sound() as sound:
+        samples = sound.read(1000, 3000)
+    times = np.arange(1000, 3000) / 16_000
+    np.testing.assert_allclose(samples, 0.4 * np.sin(2 * np.pi * 400 * times), atol=1e-4)
+
+
+@pytest.mark.parametrize("place", [0.0, 0.4, 0.99, 1.0])
+def test_clip_is_a_window_with_a_full_past(tree, place):
+    clip = open_dataset(DatasetSpec(tree, ("SumMe",)))[0].clip(place)
+    target = min(15 + int(3 * place), 17)  # 18 frames: three of them have a full past
+    assert clip.window == window_for(target)
+    assert sorted(clip.frames) == list(range(target - 15, target + 1))
+    assert clip.target.index == target
+    assert clip.target.time == Fraction(target, 10)
+    assert clip.time(target + 17) == Fraction(target + 17, 10)
+
+
+def test_short_video_is_played_backwards(tmp_path):
+    video = stavis_tree.TreeVideo("short", 1, frames=9)
+    stavis_tree.write_video(tmp_path, "SumMe", video)
+    stavis_tree.write_list(tmp_path, "SumMe", "test", 1, [video])
+    clip = open_dataset(DatasetSpec(tmp_path))[0].clip(0.5)
+    assert clip.window == window_for(4, last=8)
+    assert sorted(clip.frames) == [4, 5, 6, 7, 8]
+
+
+@pytest.mark.parametrize(
+    "missing",
+    [
+        "fold_lists/SumMe_list_test_1_fps.txt",
+        "video_frames/SumMe/clip_2/img_00018.jpg",
+        "annotations/SumMe/clip_2/maps/eyeMap_00001.jpg",
+        "annotations/SumMe/clip_2/fixMap_00018.mat",
+    ],
+)
+def test_stavis_names_the_missing_file(own_tree, missing):
+    (own_tree / missing).unlink()
+    with pytest.raises(DataError, match=missing):
+        open_dataset(DatasetSpec(own_tree, ("SumMe",)))
+
+
+def test_stavis_names_the_malformed_line(own_tree):
+    path = own_tree / "fold_lists" / "SumMe_list_test_1_fps.txt"
+    path.write_text("clip_0 18 10\nclip_1 many 10\n")
+    with pytest.raises(DataError, match="fps.txt:2: 'clip_1 many 10'"):
+        open_dataset(DatasetSpec(own_tree, ("SumMe",)))
+
+
+def test_no_data_set(tmp_path):
+    with pytest.raises(DataError, match="no such file"):
+        open_dataset(DatasetSpec(tmp_path / "absent"))
+    with pytest.raises(DataError, match="fold_lists: missing"):
+        open_dataset(DatasetSpec(tmp_path))
+
+
+def test_problems_lists_every_broken_file(own_tree):
+    video = open_dataset(DatasetSpec(own_tree, ("SumMe",)))[0]
+    assert not list(video.problems())
+    video.frame_file(3).write_bytes(video.frame_file(3).read_bytes()[:100])
+    video.annotations.fixation_file(7).unlink()
+    video.annotations.map_file(9).write_bytes(b"no picture")
+    video.sound_file.write_bytes(b"RIFF")
+    found = "\n".join(video.problems()).splitlines()
+    named = ("img_00004.jpg", "fixMap_00008.mat", "eyeMap_00010.jpg", ".wav")
+    assert len(found) == len(named)
+    assert all(name in line for name, line in zip(named, found, strict=True))
+
+
+def test_annotations_alone(tree):
+    videos = open_dataset(DatasetSpec(tree / "annotations", pictures=False))
+    assert len(videos) == 8
+    assert (videos[5].database, videos[5].name) == ("SumMe", "clip_1")
+    tags = list(videos[5].tags())
+    assert len(tags) == 18
+    looked = stavis_tree.fixations(stavis_tree.TreeVideo("clip_1", 1), 6).astype(bool)
+    np.testing.assert_array_equal(videos[5].gaze(tags[6]).fixations, looked)
+    with pytest.raises(DataError, match="annotations alone"):
+        next(videos[5].frames())
+
+
+PLACES = np.array([[0.25, 0.5], [0.75, 0.25], [0.5, 0.9]], np.float32)
+PICTURE = (24, 32)  # H, W
+
+
+def write_picture(path: Path, level: int = 90) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), np.full((*PICTURE, 3), level, np.uint8))
+
+
+def write_gray(path: Path, values: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), values)
+
+
+def salicon_gaze(places: np.ndarray) -> dict:
+    """One observer's fixations as SALICON stores them: pixels counted from 1."""
+    height, width = PICTURE
+    kind = [("location", "O"), ("timestamp", "O"), ("fixations", "O")]
+    gaze = np.zeros((1, 1), dtype=kind)
+    pixels = np.floor(places * (width, height)) + 1
+    gaze[0, 0] = (np.zeros((0, 2)), np.zeros((0, 1)), pixels)
+    return {"gaze": gaze, "resolution": np.array([[height, width]])}
+
+
+def only_gaze(recording):
+    return recording.gaze(next(recording.tags()))
+
+
+def test_salicon_folders(tmp_path):
+    for name in ("a", "b"):
+        write_picture(tmp_path / "images" / "val" / f"{name}.jpg")
+        write_gray(
+            tmp_path / "maps" / "val" / f"{name}.png", np.eye(*PICTURE, dtype=np.uint8) * 200
+        )
+        (tmp_path / "fixations" / "val").mkdir(parents=True, exist_ok=True)
+        savemat(tmp_path / "fixations" / "val" / f"{name}.mat", salicon_gaze(PLACES))
+    first, second = open_dataset(DatasetSpec(tmp_path))
+    assert (first.name, first.still, second.name) == ("val/a.jpg", True, "val/b.jpg")
+    gaze = only_gaze(first)
+    np.testing.assert_array_equal(gaze.fixations, Points(PLACES).mask(PICTURE))
+    np.testing.assert_array_equal(gaze.density, np.eye(*PICTURE) * 200)
+    assert gaze.points.observers.tolist() == [0, 0, 0]
+    (tmp_path / "maps" / "val" / "b.png").unlink()
+    with pytest.raises(DataError, match=r"maps/val/b\.\*"):
+        open_dataset(DatasetSpec(tmp_path))
+
+
+def test_mit1003_folders(tmp_path):
+    write_picture(tmp_path / "ALLSTIMULI" / "i1.jpeg")
+    density = np.arange(PICTURE[0] * PICTURE[1]).reshape(PICTURE) % 200
+    write_gray(tmp_path / "ALLFIXATIONMAPS" / "i1_fixMap.png", density)
+    marks = Points(PLACES).mask(PICTURE)
+    write_gray(tmp_path / "ALLFIXATIONMAPS" / "i1_fixPts.png", marks * np.uint8(255))
+    (still,) = open_dataset(DatasetSpec(tmp_path))
+    np.testing.assert_array_equal(only_gaze(still).fixations, marks)
+    np.testing.assert_array_equal(only_gaze(still).density, density)
+    assert still.others(PICTURE) is None  # there is no other picture
+
+
+def write_table(root: Path, count: int = 13) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    rows = np.column_stack(
+        [
+            np.repeat(np.arange(count), 6),
+            np.tile(np.arange(3), 2 * count),
+            rng.random((6 * count, 2)),
+        ]
+    ).astype(np.float32)
+    names = [f"{number:02}.jpg" for number in range(count)]
+    for name in names:
+        write_picture(root / "images" / name)
+    np.savez(root / "fixations.npz", names=names, orig_size=[PICTURE[::-1]] * count, fix=rows)
+    return rows
+
+
+def test_table_of_fixations(tmp_path):
+    rows = write_table(tmp_path)
+    stills = open_dataset(DatasetSpec(tmp_path, degree=4.0))
+    assert len(stills) == 13
+    own = Points.inside(rows[12:18, 2:4])
+    gaze = only_gaze(stills[2])
+    np.testing.assert_array_equal(gaze.fixations, own.mask(PICTURE))
+    np.testing.assert_allclose(gaze.density, own.density(PICTURE, 4 / 32))
+    assert gaze.points.observers.tolist() == [0, 1, 2, 0, 1, 2]
+    others = stills[2].others(PICTURE)
+    assert 40 < others.sum() <= 60  # ten pictures of six fixations, few of which coincide
+    # What is marked belongs to other pictures, and is the same every time.
+    assert not (
+        others & ~Points.inside(np.delete(rows, np.s_[12:18], 0)[:, 2:4]).mask(PICTURE)
+    ).any()
+    again = open_dataset(DatasetSpec(tmp_path))[2]
+    np.testing.assert_array_equal(again.others(PICTURE), others)
+
+
+def test_lists_of_names(tmp_path):
+    write_table(tmp_path)
+    wanted, unwanted = tmp_path / "some.txt", tmp_path / "without.txt"
+    wanted.write_text("# held out\n03.jpg\n07.jpg\n")
+    unwanted.write_text("\n".join(f"{number:02}.jpg" for number in range(12)))
+    chosen = open_dataset(DatasetSpec(tmp_path, names=wanted))
+    assert [still.name for still in chosen] == ["03.jpg", "07.jpg"]
+    rest = open_dataset(DatasetSpec(tmp_path, without=unwanted))
+    assert [still.name for still in rest] == ["12.jpg"]
+    wanted.write_text("03.jpg\nabsent.jpg\n")
+    with pytest.raises(DataError, match=r"absent\.jpg is not in"):
+        open_dataset(DatasetSpec(tmp_path, names=wanted))
+
+
+def write_gaze(path: Path, rows: list[str], header: str = "time,x,y,observer") -> Path:
+    path.write_text("\n".join([header, *rows]) + "\n")
+    return path
+
+
+def test_gaze_on_a_video(example_clip, tmp_path):
+    rows = ["0.5,320,90,anna", "0.51,80,45,ben", "1.9,10,10,anna", "0.505,,,ben"]
+    table = write_gaze(tmp_path / "gaze.csv", rows)
+    (video,) = open_dataset(DatasetSpec(example_clip, fixations=table, degree=12.0))
+    tag = next(tag for tag in video.tags() if tag.time <= Fraction(1, 2) < tag.time + tag.duration)
+    gaze = video.gaze(tag)
+    places = np.array([[320, 90], [80, 45]]) / (tag.width, tag.height)
+    expected = Points.inside(places)
+    np.testing.assert_array_equal(gaze.fixations, expected.mask((tag.height, tag.width)))
+    np.testing.assert_allclose(
+        gaze.density, expected.density((tag.height, tag.width), 12 / tag.width), atol=1e-6
+    )
+    assert gaze.points.observers.tolist() == [0, 1]
+    assert video.gaze(next(video.tags())) is None
+    assert video.others((tag.height, tag.width)).sum() == 3
+
+
+def test_fractions_semicolons_and_durations(example_clip, tmp_path):
+    table = write_gaze(tmp_path / "g.csv", ["0.2;0.5;0.25;0.3"], "Time;X;Y;duration")
+    (video,) = open_dataset(DatasetSpec(example_clip, fixations=table))
+    watched = [float(tag.time) for tag in video.tags() if video.gaze(tag) is not None]
+    step = 1 / float(video.info.rate)
+    assert 0.2 - step < watched[0] <= 0.2
+    assert 0.5 - step < watched[-1] <= 0.5
+
+
+def test_clip_of_a_video_file(example_clip, tmp_path):
+    table = write_gaze(tmp_path / "g.csv", ["0.2,0.5,0.25"], "time,x,y")
+    (video,) = open_dataset(DatasetSpec(example_clip, fixations=table))
+    count = sum(1 for _ in video.tags())
+    for place in (0.0, 0.5, 1.0):
+        clip = video.clip(place)
+        target = clip.window.target
+        assert clip.window == window_for(target)
+        assert sorted(clip.frames) == list(range(target - 15, target + 1))
+        assert abs(target - (15 + place * (count - 16))) <= 1
+    with video.sound() as sound:
+        assert sound.read(0, 1600).size == 1600
+
+
+@pytest.mark.parametrize(
+    ("rows", "header", "message"),
+    [
+        (["1,2"], "time,x", "missing y"),
+        (["1,2,left"], "time,x,y", "csv:2: '1,2,left' is not a row of numbers"),
+        ([], "time,x,y", "no rows"),
+    ],
+)
+def test_malformed_tables(example_clip, tmp_path, rows, header, message):
+    table = write_gaze(tmp_path / "gaze.csv", rows, header)
+    with pytest.raises(DataError, match=message):
+        open_dataset(DatasetSpec(example_clip, fixations=table))
+
+
+def test_table_of_several_videos(example_clip, tmp_path):
+    (tmp_path / "a.mp4").write_bytes(example_clip.read_bytes())
+    rows = ["a.mp4,0.1,0.2,0.3", "b.mp4,0.1,0.2,0.3"]
+    table = write_gaze(tmp_path / "gaze.csv", rows, "video,time,x,y")
+    with pytest.raises(DataError, match=r"b\.mp4: missing"):
+        open_dataset(DatasetSpec(tmp_path, fixations=table))
+    (tmp_path / "b.mp4").write_bytes(example_clip.read_bytes())
+    assert [v.name for v in open_dataset(DatasetSpec(tmp_path, fixations=table))] == [
+        "a.mp4",
+        "b.mp4",
+    ]
+
+
+def test_packed_holds_everything(tree, tmp_path):
+    originals = open_dataset(DatasetSpec(tree, ("SumMe",)))
+    path = tmp_path / "small.npz"
+    pack(originals, path, SIZE, SIZE)
+    packed = open_dataset(DatasetSpec(path))
+    assert [(p.name, p.database, p.rate) for p in packed] == [
+        (o.name, o.database, o.rate) for o in originals
+    ]
+    for before, after in zip(originals, packed, strict=True):
+        for first, second in zip(before.frames(), after.frames(), strict=True):
+            assert np.abs(first.image.astype(int) - second.image).mean() < 4  # JPEG twice
+            tag = tag_of(first, Fraction(0))
+            wanted, found = before.gaze(tag), after.gaze(tag)
+            assert (wanted is None) == (found is None)
+            if wanted is not None:
+                np.testing.assert_array_equal(found.fixations, wanted.fixations)
+                scaled = wanted.density / wanted.density.max()
+                np.testing.assert_allclose(found.density / 255**2, scaled, atol=0.005)
+        np.testing.assert_array_equal(after.others(SIZE), before.others(SIZE))
+        with before.sound() as sound, after.sound() as small:
+            np.testing.assert_allclose(small.read(0, 9000), sound.read(0, 9000), atol=2**-15)
+
+
+def test_packed_teacher_and_travel(tree, tmp_path):
+    """A teacher's maps take the place of recorded gaze; other processes load the file again."""
+    (video,) = open_dataset(DatasetSpec(tree, ("DIEM",)))[:1]
+    packing = Packing(size=(32, 48), map_size=(8, 12))
+    teacher = np.linspace(0, 3, 96, dtype=np.float32).reshape(8, 12)
+    packing.add(video, lambda recording: ((tag, teacher) for tag in list(recording.tags())[5:]))
+    path = tmp_path / "teacher.npz"
+    packing.write(path)
+    (packed,) = pickle.loads(pickle.dumps(open_dataset(DatasetSpec(path))))
+    tags = list(packed.tags())
+    assert (tags[0].height, tags[0].width) == (32, 48)
+    gaze = packed.gaze(tags[7])
+    np.testing.assert_allclose(gaze.density / gaze.density.max(), teacher / 3, atol=0.005)
+    assert gaze.fixations is not None
+    without_map = packed.gaze(tags[3])  # the fixations are still there
+    assert without_map.size == (32, 48)
+
+
+def test_not_a_packed_file(tmp_path):
+    path = tmp_path / "x.npz"
+    np.savez(path, names=["a"])
+    with pytest.raises(DataError, match="no packed data set"):
+        open_dataset(DatasetSpec(path))

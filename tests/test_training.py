@@ -1,0 +1,579 @@
+"""Training: that it learns, that it goes on exactly, that frozen parts stay, that errors are clear."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from stavis_tree import write_tree
+
+from avsal import models
+from avsal.datasets.packing import pack
+from avsal.datasets.stavis import open_stavis
+from avsal.errors import DataError, UsageError, WeightsError
+from avsal.training.config import AugmentSettings, Config, ScheduleSettings, read_config
+from avsal.training.engine import Engine
+from avsal.training.loop import Trainer, Watch, train
+from avsal.training.order import Batches
+from avsal.training.samples import Inputs, TrainingSamples
+from avsal.training.schedule import rate_factor
+from avsal.training.sets import open_sets
+from avsal.training.view import draw_view, plain_view
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+
+BASE = """
+[run]
+output = "{output}"
+workers = 0
+[network]
+variant = "tiny"
+[[data.train]]
+root = "{data}"
+[[data.validation]]
+root = "{data}"
+[data]
+windows = 1
+[optimiser]
+batch = 2
+learning_rate = 1e-3
+[schedule]
+epochs = 2
+validate_every = 1
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    """Tiny tensors are slower with more, and sums keep their order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory) -> Path:
+    """A tiny data set in the STAViS layout."""
+    root = tmp_path_factory.mktemp("stavis")
+    write_tree(root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def packed(tree) -> Path:
+    """The training part of its database DIEM twice in one file: four recordings."""
+    path = tree / "packed.npz"
+    recordings = [*open_stavis(tree, ("DIEM",), "train"), *open_stavis(tree, ("DIEM",), "test")]
+    pack(recordings, path, (48, 64), (48, 64))
+    return path
+
+
+@pytest.fixture
+def make_config(tiny, packed, tmp_path):
+    """`make_config("table.key=value", ...)` reads a run on the packed file."""
+
+    def make(*changes: str, data: Path = packed) -> Config:
+        path = tmp_path / "config.toml"
+        path.write_text(BASE.format(output=tmp_path / "run", data=data))
+        return read_config(path, changes)
+
+    return make
+
+
+def _rows(folder: Path, name: str = "steps.csv") -> list[dict[str, str]]:
+    with (folder / name).open() as file:
+        return list(csv.DictReader(file))
+
+
+def _weights(folder: Path) -> dict[str, torch.Tensor]:
+    with safe_open(folder / "best.safetensors", "pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+
+def _last(folder: Path) -> dict:
+    return torch.load(folder / "last.pt", weights_only=True)
+
+
+def _same(first: object, second: object) -> bool:
+    """Whether two nested states hold the same values, bit for bit."""
+    if isinstance(first, torch.Tensor):
+        return torch.equal(first, second)
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(_same(first[k], second[k]) for k in first)
+    if isinstance(first, list | tuple):
+        return len(first) == len(second) and all(map(_same, first, second))
+    return first == second
+
+
+class Killed(Exception):
+    """Stands for a kill: nothing of the run's own code handles it."""
+
+
+def _kill_at(step: int) -> Watch:
+    def watch(done: int, total: int) -> None:
+        if done == step:
+            raise Killed
+
+    return Watch(step=watch)
+
+
+def test_the_loss_goes_down_and_the_result_predicts(make_config, example_clip):
+    from avsal.pipeline import load_model
+
+    config = make_config("schedule.epochs=10", "schedule.validate_every=10", "loss.alignment=0.1")
+    folder = train(config)
+    losses = [float(row["loss"]) for row in _rows(folder, "epochs.csv")]
+    assert sum(losses[-3:]) / 3 < losses[0] - 0.3
+    scored = _rows(folder, "epochs.csv")[-1]
+    assert -1 <= float(scored["val_cc"]) <= 1
+    assert float(scored["val_nss"]) == pytest.approx(float(scored["val_nss"]))
+    assert 0 <= float(scored["val_auc_judd"]) <= 1
+    assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
+    predictor = load_model(weights=folder / "best.safetensors", device="cpu")
+    frame = next(predictor.predict(example_clip, end=0.05))
+    assert np.isfinite(frame.density).all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "killed_at"),
+    [
+        (("optimiser.accumulate=2", "optimiser.ema=0.9"), 3),
+        (("run.checkpoint_steps=1", "augment.flip=0.5", "augment.crop=0.3"), 3),
+        (("run.checkpoint_steps=3", "run.log_steps=2", "optimiser.clip=0.5"), 4),
+    ],
+    ids=["between epochs", "inside an epoch", "rewinding"],
+)
+def test_resume_is_exact(make_config, tmp_path, changes, killed_at):
+    """A run that is killed and started again ends with the same bits and tells the same curve."""
+    config = make_config("schedule.epochs=3", *changes)
+    whole = train(config)
+    expected, curve = _last(whole), _rows(whole)
+    best = _weights(whole)
+
+    other = dataclasses.replace(config, run=dataclasses.replace(config.run, output=str(tmp_path)))
+    with pytest.raises(Killed):
+        train(other, _kill_at(killed_at))
+    assert int(_rows(tmp_path)[-1]["step"]) >= killed_at - 1
+    workers = dataclasses.replace(other.run, workers=1)
+    folder = train(dataclasses.replace(other, run=workers))
+
+    assert _rows(folder) == curve
+    state = _last(folder)
+    for key in ("task", "optimiser", "average", "position", "meters", "random"):
+        assert _same(state[key], expected[key]), key
+    assert _same(_weights(folder), best)
+
+
+def test_a_finished_run_stays_as_it_is(make_config):
+    config = make_config("schedule.epochs=1")
+    folder = train(config)
+    before = (folder / "best.safetensors").read_bytes()
+    train(config)
+    assert len(_rows(folder)) == 2
+    assert (folder / "best.safetensors").read_bytes() == before
+
+
+def test_more_epochs_may_follow_and_other_settings_may_not(make_config):
+    train(make_config("schedule.epochs=1"))
+    folder = train(make_config("schedule.epochs=2"))
+    assert [row["epoch"] for row in _rows(folder, "epochs.csv")] == ["1", "2"]
+    with pytest.raises(UsageError, match=r"optimiser.learning_rate = 0.001, not 0.5.*--fresh"):
+        train(make_config("optimiser.learning_rate=0.5"))
+    train(make_config("optimiser.learning_rate=0.5", "schedule.epochs=1"), fresh=True)
+    assert len(_rows(folder)) == 2
+
+
+def test_a_damaged_checkpoint_is_named(make_config):
+    folder = train(make_config("schedule.epochs=1"))
+    (folder / "last.pt").write_bytes(b"half a file")
+    with pytest.raises(WeightsError, match=r"last\.pt"):
+        train(make_config())
+
+
+def test_frozen_encoders_do_not_change(make_config):
+    with Engine("cpu") as engine:
+        trainer = Trainer(make_config("schedule.epochs=1", "schedule.validate_every=5"), engine)
+        before = {name: each.clone() for name, each in trainer.task.state_dict().items()}
+        trainer.run()
+        after = trainer.task.state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    frozen = ("network.image_encoder.", "network.audnet.")
+    assert not any(name.startswith(frozen) for name in changed)
+    assert any(name.startswith("network.visnet.") for name in changed)
+    # Running statistics of the parts that train move; those of frozen ones are in the set above.
+    assert "network.readout.2.running_mean" in changed
+    assert "network.mlp_vis.0.weight" in changed
+    trainer.task.train()
+    assert not trainer.task.network.image_encoder.training
+    assert trainer.task.network.visnet.training
+
+
+def test_silent_samples_take_no_part_in_the_alignment(make_config, tree):
+    with Engine("cpu") as engine:
+        task = Trainer(make_config(), engine).task.eval()
+    samples = TrainingSamples(
+        open_stavis(tree, ("DIEM",), "train"), task.inputs, AugmentSettings(), 0
+    )
+    batch = torch.utils.data.default_collate([samples[0, 0], samples[0, 1]])
+    assert batch["heard"].all()
+    silent = {**batch, "heard": torch.zeros(2, dtype=torch.bool)}
+    first = {**batch, "heard": torch.tensor([True, False])}
+    alone = {key: value[:1] for key, value in batch.items()}
+    with torch.no_grad():
+        assert float(task(silent).alignment) == 0
+        assert float(task(first).alignment) == pytest.approx(float(task(alone).alignment), abs=1e-5)
+        assert float(task(batch).alignment) != pytest.approx(float(task(alone).alignment), abs=1e-7)
+
+
+def test_accumulating_equals_a_larger_batch(make_config):
+    """In parts without batch statistics: all BatchNorms of the tiny network are kept in eval mode."""
+
+    def gradients(*changes: str) -> dict[str, torch.Tensor]:
+        found: dict[str, torch.Tensor] = {}
+        with Engine("cpu") as engine:
+            trainer = Trainer(make_config("network.head_norm=layer", *changes), engine, fresh=True)
+            trainer.task.eval()
+            for group in trainer._groups():
+                for batch in group:
+                    trainer._backward(batch, len(group))
+                break
+            for name, parameter in trainer.task.named_parameters():
+                if parameter.grad is not None:
+                    found[name] = parameter.grad.clone()
+        return found
+
+    whole = gradients("optimiser.batch=2")
+    parts = gradients("optimiser.batch=1", "optimiser.accumulate=2")
+    assert whole.keys() == parts.keys()
+    scale = max(float(each.abs().max()) for each in whole.values())
+    for name, gradient in whole.items():
+        torch.testing.assert_close(gradient, parts[name], rtol=2e-3, atol=2e-5 * scale)
+
+
+def test_moving_average_is_what_is_exported(make_config):
+    config = make_config("schedule.epochs=1", "optimiser.ema=0.75")
+    seen: list[dict[str, torch.Tensor]] = []
+    name = "readout.12.weight"
+    with Engine("cpu") as engine:
+        trainer = Trainer(config, engine)
+        start = trainer.task.core.state_dict()[name].clone()
+
+        def watch(done: int, total: int) -> None:
+            seen.append(trainer.task.core.state_dict()[name].clone())
+
+        trainer.watch = Watch(step=watch)
+        trainer.run()
+    assert not torch.equal(start, seen[0])
+    average = seen[0]  # the first step sets it
+    for weights in seen[1:]:
+        average = 0.75 * average + 0.25 * weights
+    torch.testing.assert_close(_weights(trainer.folder)[name], average)
+
+
+def test_image_training_makes_an_encoder_for_the_whole_network(make_config, tmp_path, packed):
+    config = make_config("run.task=image", "schedule.epochs=3", "optimiser.learning_rate=3e-3")
+    folder = train(config)
+    losses = [float(row["loss"]) for row in _rows(folder, "epochs.csv")]
+    assert losses[-1] < losses[0]
+    weights = _weights(folder)
+    assert {name.split(".")[0] for name in weights} == {"image_encoder", "decoder"}
+
+    initial = json.dumps([str(folder / "best.safetensors")])
+    with Engine("cpu") as engine:
+        output = f"run.output={tmp_path / 'whole'}"
+        trainer = Trainer(make_config(f"network.initial={initial}", output), engine)
+        network = trainer.task.network.state_dict()
+        again = Trainer(make_config(f"network.initial={initial}", output, "run.task=image"), engine)
+    for name, tensor in weights.items():
+        if name.startswith("image_encoder."):
+            assert torch.equal(network[name], tensor)
+        assert torch.equal(again.task.state_dict()[name], tensor)
+
+
+def test_initial_weights_that_do_not_fit(make_config, tmp_path):
+    from safetensors.torch import save_file
+
+    def start(state: dict[str, torch.Tensor]) -> None:
+        save_file(state, tmp_path / "other.safetensors")
+        initial = json.dumps([str(tmp_path / "other.safetensors")])
+        with Engine("cpu") as engine:
+            Trainer(make_config(f"network.initial={initial}"), engine)
+
+    with pytest.raises(WeightsError, match="none of its 1 names"):
+        start({"something": torch.zeros(1)})
+    with pytest.raises(WeightsError, match=r"readout\.12\.bias is \(7,\) instead of \(1,\)"):
+        start({"readout.12.bias": torch.zeros(7)})
+    with pytest.raises(WeightsError, match="1 names are not the network's: something"):
+        start({"readout.12.bias": torch.zeros(1), "something": torch.zeros(1)})
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ("optimiser.learning_rat=1", "unknown key optimiser.learning_rat; known: learning_rate"),
+        ("optimiser.batch=2.5", "optimiser.batch = 2.5 must be int, not float"),
+        ("optimiser.batch=true", "optimiser.batch = True must be int, not bool"),
+        ("network.variant=s4d", "network.variant = 's4d': give one of"),
+        ("network.changes.width=true", "network.changes.width = True must be int"),
+        ("network.changes.depth=1", "unknown key network.changes.depth"),
+        ("schedule.milestones=60", "schedule.milestones = 60 must be a list, not int"),
+        ("schedule.milestones=['a']", r"schedule.milestones\[0\] = 'a' must be int, not str"),
+        ("data.train=[]", "data.train: give at least one"),
+        ("data.train=[{}]", r"data.train\[0\].root is missing"),
+        ("run.task=both", "run.task = 'both': give one of avsp, image"),
+        ("augment.flip=2.0", "augment.flip = 2.0: give 0 to 1.0"),
+        ("optimiser", "give TABLE.KEY=VALUE"),
+    ],
+)
+def test_config_errors_are_one_line_that_says_what_to_do(make_config, change, text):
+    with pytest.raises(UsageError, match=text) as caught:
+        make_config(change)
+    assert "\n" not in str(caught.value)
+
+
+def test_config_files_that_cannot_be_read(tmp_path):
+    with pytest.raises(UsageError, match="cannot be read"):
+        read_config(tmp_path / "none.toml")
+    (tmp_path / "bad.toml").write_text("[run\noutput=1")
+    with pytest.raises(UsageError, match="no valid TOML"):
+        read_config(tmp_path / "bad.toml")
+
+
+def test_variant_changes_and_head_norm(make_config):
+    changed = make_config("network.changes.audio=none", "network.changes.decoder_width=24").variant
+    assert (changed.audio, changed.decoder_width, changed.head_norm) == (None, 24, "layer")
+    assert make_config("optimiser.batch=3").variant.head_norm == "batch"
+    assert make_config("optimiser.batch=3", "network.head_norm=layer").variant.head_norm == "layer"
+
+
+def test_paper_schedule():
+    paper = ScheduleSettings()
+    assert [rate_factor(paper, e) for e in (0, 59.99, 60, 119)] == pytest.approx([1, 1, 0.1, 0.1])
+    cosine = ScheduleSettings(epochs=10, kind="cosine", factor=0.2, warmup=1.0)
+    assert rate_factor(cosine, 0.5) == pytest.approx(0.5)
+    assert rate_factor(cosine, 5) == pytest.approx(0.6)
+    assert rate_factor(cosine, 10) == pytest.approx(0.2)
+
+
+def test_order_of_an_epoch():
+    """Every epoch shuffles anew; processes share it without overlap; a start leaves out."""
+    ranks = [Batches(11, 2, 7, rank, world=2) for rank in range(2)]
+    seen = {key for batches in ranks for batch in batches for key in batch}
+    assert len(seen) == 8
+    assert {epoch for epoch, _ in seen} == {0}
+    one = Batches(11, 2, 7)
+    first = list(one)
+    one.epoch = 1
+    second = list(one)
+    assert [[i for _, i in batch] for batch in first] != [[i for _, i in batch] for batch in second]
+    one.start = 3
+    assert list(one) == second[3:]
+    with pytest.raises(DataError, match="3 training samples do not fill a batch of 2"):
+        Batches(3, 2, 7, world=2)
+
+
+def test_samples_depend_on_their_key_alone(tree):
+    recordings = open_stavis(tree, ("DIEM",), "train")
+    augment = AugmentSettings(flip=0.5, crop=0.4, colour=0.3)
+    samples = TrainingSamples(recordings, Inputs((64, 96)), augment, seed=3)
+    again = TrainingSamples(recordings, Inputs((64, 96)), augment, seed=3)
+    later = again[4, 1]
+    assert _same(samples[2, 1], again[2, 1])
+    assert not torch.equal(later["clip"], samples[2, 1]["clip"])
+    assert float(later["map"].sum()) == pytest.approx(1, abs=1e-5)
+
+
+def test_windows_are_those_of_the_paper(tree):
+    """16 frames that end with the target, whose map is the truth; sound of 17 frames' time."""
+    recording = open_stavis(tree, ("DIEM",), "train")[0]
+    samples = TrainingSamples([recording], Inputs((48, 64)), AugmentSettings(), seed=0)
+    targets = set()
+    for epoch in range(12):
+        sample = samples[epoch, 0]
+        last = sample["clip"][:, -1].permute(1, 2, 0).numpy()
+        target = next(i for i in range(18) if np.array_equal(recording.image(i), last))
+        first = sample["clip"][:, 0].permute(1, 2, 0).numpy()
+        assert np.array_equal(first, recording.image(target - 15))
+        truth = recording.gaze_at(target).density
+        np.testing.assert_allclose(sample["map"].numpy(), truth / truth.sum(), atol=1e-6)
+        targets.add(target)
+    assert targets == {15, 16, 17}
+    assert bool(sample["heard"])
+
+
+@pytest.mark.parametrize("still", [False, True])
+def test_views_move_the_map_with_the_picture(still):
+    """A bright square in the picture and in the map stays one square in every view."""
+    image = np.zeros((60, 90, 3), np.uint8)
+    image[20:32, 30:48] = 255
+    settings = AugmentSettings(flip=0.5, crop=0.3, pan=0.3)
+    moved = 0
+    for seed in range(20):
+        view = draw_view(settings, np.random.default_rng(seed), 16, still)
+        frames = [view.frame(image, place, (60, 90)) for place in range(16)]
+        saliency = view.map(image[..., 0], (60, 90))
+        np.testing.assert_allclose(frames[-1][0], saliency, atol=1.0)
+        moved += not np.array_equal(frames[0], frames[-1])
+    assert (moved > 15) == still
+
+
+def test_no_augmentation_is_the_prediction_input():
+    from avsal.inputs import resize_frame
+
+    image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8)
+    view = draw_view(AugmentSettings(), np.random.default_rng(1), 16, still=True)
+    assert view == plain_view(16)
+    assert np.array_equal(view.frame(image, 3, (64, 96)), resize_frame(image, (64, 96)).numpy())
+
+
+def test_colour_changes_stay_within_their_range():
+    image = np.full((4, 4, 3), (100, 120, 140), np.uint8)
+    view = draw_view(AugmentSettings(colour=0.2), np.random.default_rng(5), 1, still=True)
+    changed = view.frame(image, 0, (4, 4)).astype(float)
+    assert not np.array_equal(changed, image.transpose(2, 0, 1))
+    assert abs(changed.mean() - 120) <= 0.2 * 120 + 1
+
+
+def test_dry_run_reports_broken_files(avsal_command, make_config, tmp_path, tiny):
+    write_tree(tmp_path / "tree", ("SumMe",))
+    make_config(data=tmp_path / "tree")
+    config = tmp_path / "config.toml"
+    code, out, _ = avsal_command("train", config, "--dry-run")
+    assert code == 0
+    assert "train: 2 recordings, 0 of them pictures, 2 with sound, 0 problems" in out
+    assert "clip (3, 16, 64, 96) uint8" in out
+
+    frames = tmp_path / "tree/video_frames/SumMe/clip_0"
+    (frames / "img_00007.jpg").write_bytes(b"no picture")
+    maps = tmp_path / "tree/annotations/SumMe/clip_1"
+    (maps / "fixMap_00009.mat").unlink()
+    code, out, _ = avsal_command("train", config, "--dry-run")
+    assert code == 1
+    assert "img_00007.jpg" in out
+    assert "fixMap_00009.mat" in out
+    assert not (tmp_path / "run").exists()
+
+
+def test_train_command(avsal_command, make_config, tmp_path):
+    make_config()
+    code, out, _ = avsal_command(
+        "train", tmp_path / "config.toml", "--set", "schedule.epochs=1", "--set", "run.seed=2"
+    )
+    assert code == 0
+    assert "epoch 1/1  loss" in out
+    assert "val_cc" in out
+    code, _, err = avsal_command("train", tmp_path / "config.toml", "--set", "run.sed=2")
+    assert code == 2
+    assert "unknown key run.sed" in err
+
+
+def test_a_missing_data_set_is_named(make_config, tmp_path):
+    with pytest.raises(DataError, match="nowhere"):
+        train(make_config(data=tmp_path / "nowhere"))
+
+
+def test_videos_with_a_teachers_maps(make_config, example_clip, tmp_path):
+    """A folder of videos and of maps as `avsal predict` writes them; frames may lack one."""
+    videos, maps = tmp_path / "videos", tmp_path / "maps" / example_clip.stem
+    videos.mkdir()
+    maps.mkdir(parents=True)
+    (videos / example_clip.name).symlink_to(example_clip)
+    for index in range(15, 40):
+        np.save(maps / f"{index:06d}.npy", np.full((6, 8), index, np.float32) / 40)
+    config = make_config(f"data.train=[{{root='{videos}', maps='{tmp_path / 'maps'}'}}]")
+    (recording,) = open_sets(config.data.train, "train")
+    samples = TrainingSamples([recording], Inputs((64, 96)), AugmentSettings(), seed=0)
+    sample = samples[0, 0]
+    assert sample["clip"].shape == (3, 16, 64, 96)
+    assert float(sample["map"].std()) == pytest.approx(0, abs=1e-8)
+    assert bool(sample["heard"])
+    with pytest.raises(DataError, match="maps of"):
+        open_sets(make_config(f"data.train=[{{root='{videos}', maps='{videos}'}}]").data.train, "")
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.toml")), ids=lambda path: path.stem)
+def test_configs_in_the_repository(path):
+    config = read_config(path)
+    assert config.variant.name in models.VARIANTS
+
+
+# Trains the tiny network in a process of its own: CONFIG VARIANT_JSON [CHANGES].
+SCRIPT = """
+import json, sys
+from functools import partial
+from pathlib import Path
+import torch
+from avsal.models.encoders import MOTION, MotionSpec
+from avsal.models.encoders.x3d import X3D
+from avsal.models.variants import VARIANTS
+from avsal.training.config import read_config
+from avsal.training.loop import Watch, train
+from avsal.training.parsing import from_table
+from avsal.models import Variant
+torch.set_num_threads(1)
+MOTION["tiny"] = MotionSpec(partial(X3D, 0.5, 0.4), (16, 24, 48, 96), (16, 16, 16, 16))
+VARIANTS["tiny"] = from_table(Variant, json.loads(sys.argv[2]))
+train(read_config(Path(sys.argv[1]), sys.argv[3:]), Watch(epoch=lambda row: print(row, flush=True)))
+"""
+
+
+@pytest.fixture
+def script(make_config, tiny_variant, tmp_path) -> list[str]:
+    """Arguments of a Python that trains the packed file's run."""
+    make_config()
+    path = tmp_path / "run.py"
+    path.write_text(SCRIPT)
+    return [str(path), str(tmp_path / "config.toml"), json.dumps(dataclasses.asdict(tiny_variant))]
+
+
+@pytest.mark.slow
+def test_a_signal_stops_a_run_between_two_steps(make_config, script, tmp_path):
+    folder = train(make_config("schedule.epochs=4"))
+    expected, curve = _last(folder), _rows(folder)
+    stopped = tmp_path / "stopped"
+    command = [sys.executable, *script, "schedule.epochs=4", f"run.output={stopped}"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    process.stdout.readline()  # the first epoch is done
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert 0 < int(_last(stopped)["position"]["step"]) < len(curve)
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    assert _rows(stopped) == curve
+    assert _same(_last(stopped)["task"], expected["task"])
+
+
+@pytest.mark.slow
+def test_two_processes_train_together(script, tmp_path):
+    """Two gloo processes with one sample each write one set of files and go on exactly."""
+
+    def run(folder: str, epochs: int) -> Path:
+        changes = f"run.output={tmp_path / folder}", f"schedule.epochs={epochs}"
+        torchrun = "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"
+        command = [sys.executable, *torchrun, *script, *changes, "optimiser.batch=1"]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=300, check=False
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        return tmp_path / folder
+
+    whole, parts = run("whole", 2), run("parts", 1)
+    run("parts", 2)
+    state = _last(whole)
+    assert state["world"] == 2
+    assert len(state["random"]) == 2
+    assert [row["step"] for row in _rows(whole)] == ["1", "2", "3", "4"]
+    assert _rows(parts) == _rows(whole)
+    assert _same(_last(parts)["task"], state["task"])
