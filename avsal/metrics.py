@@ -56,18 +56,15 @@ def auc_judd(saliency: np.ndarray, fixations: np.ndarray) -> float:
     Raises:
         ValueError: no fixations.
     """
-    values, where = _flat(saliency), _where(fixations, saliency.size)
-    thresholds = np.sort(values[where])
-    if values.min() == values.max():
+    values = _flat(saliency)
+    hits = np.sort(values[_where(fixations, values.size)])[::-1]
+    negatives = values.size - hits.size
+    ordered = np.sort(values)
+    if ordered[0] == ordered[-1] or negatives == 0:
         return CHANCE
-    hits, negatives = thresholds.size, values.size - thresholds.size
-    if negatives == 0:
-        return CHANCE
-    # How many pixels lie at or above each threshold: place every pixel among the sorted thresholds.
-    reached = np.bincount(np.searchsorted(thresholds, values, side="right"), minlength=hits + 1)
-    above = reached[::-1].cumsum()[:hits]  # of the highest threshold first
-    rank = np.arange(1, hits + 1)
-    return float(_area(rank / hits, (above - rank) / negatives))
+    above = values.size - np.searchsorted(ordered, hits, side="left")  # at or above each threshold
+    rank = np.arange(1, hits.size + 1)
+    return float(_area(rank / hits.size, (above - rank) / negatives))
 
 
 def sauc(
@@ -89,17 +86,22 @@ def sauc(
     Raises:
         ValueError: no fixations, or no others.
     """
-    values = _unit(saliency)
-    thresholds = np.arange(1 + int(1 / SAUC_STEP + 0.5)) * SAUC_STEP
-    levels = np.searchsorted(thresholds, values, side="right")
-    hits, available = (
-        np.bincount(levels[_where(mask, values.size)], minlength=thresholds.size + 1)
-        for mask in (fixations, others)
-    )
-    if values.min() == values.max():
+    values = _flat(saliency)
+    places = [_where(mask, values.size) for mask in (fixations, others)]
+    low, high = values.min(), values.max()
+    if low == high:
         return CHANCE
+    thresholds = np.arange(1 + round(1 / SAUC_STEP)) * SAUC_STEP
+    # How many places reach no threshold, the first, the first two, ...
+    hits, available = (
+        np.bincount(
+            np.searchsorted(thresholds, (values[where] - low) / (high - low), side="right"),
+            minlength=thresholds.size + 1,
+        )
+        for where in places
+    )
     taken = min(int(hits.sum()), int(available.sum()))
-    # All that matters of a draw is how many places of each level it holds; that has this law.
+    # All that matters of a draw is how many places of each kind it holds; that has this law.
     rng = rng or np.random.default_rng(0)
     drawn = rng.multivariate_hypergeometric(available, taken, size=draws)
     true_rate = hits[:0:-1].cumsum() / hits.sum()

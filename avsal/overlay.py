@@ -72,7 +72,8 @@ def _read_map(path: Path) -> np.ndarray:
         gray = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
         if gray is None:
             raise ValueError("not an image")
-        return gray.astype(np.float32) / np.float32(np.iinfo(gray.dtype).max)
+        top = 255 if gray.dtype == np.uint8 else 65535
+        return (gray / top).astype(np.float32)
     except (OSError, ValueError, cv2.error):
         raise MediaError(f"{path}: missing or damaged map; run avsal predict again") from None
 

@@ -34,6 +34,7 @@ from avsal.windows import PAST_FRAMES
 
 logger = logging.getLogger("avsal")
 
+POSTPROCESS = 8  # maps that are brought to display size together
 WINDOWS_AHEAD = 4  # windows that the decoding thread may be in front of the network
 
 
@@ -177,10 +178,11 @@ class Predictor:
         self, tags: list[FrameTag], maps: list[torch.Tensor], settings: PredictSettings
     ) -> Iterator[SaliencyFrame]:
         """Post-process log-densities on the device, frames of one output size together."""
-        for size, group in itertools.groupby(
-            zip(tags, maps, strict=True), key=lambda pair: self._output_size(pair[0], settings)
+        for (_part, size), group in itertools.groupby(
+            zip(itertools.count(), tags, maps, strict=False),
+            key=lambda entry: (entry[0] // POSTPROCESS, self._output_size(entry[1], settings)),
         ):
-            group_tags, group_maps = zip(*group, strict=True)
+            _places, group_tags, group_maps = zip(*group, strict=True)
             stacked = torch.stack(group_maps)
             densities = to_density(stacked, size).cpu().numpy()
             log_densities = stacked.cpu().numpy()

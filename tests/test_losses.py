@@ -16,6 +16,15 @@ from avsal.training.losses import correlation, kl_divergence, total_loss
 HEIGHT, WIDTH = 24, 40
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    """Tiny tensors are slower with more."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def _maps(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Log-densities and ground truth (5, 24, 40), the truth 0 at many pixels."""
     random = np.random.default_rng(seed)
@@ -63,7 +72,7 @@ def test_an_empty_or_flat_map_gives_finite_loss_and_gradient():
     loss = total_loss(log_density, truth, torch.zeros(()), LossSettings())
     loss.total.backward()
     assert math.isfinite(float(loss.total.detach()))
-    assert torch.isfinite(logits.grad).all()
+    assert float(logits.grad.norm()) < 1e3
     assert float(loss.cc.detach()) == 0
 
 
@@ -77,7 +86,7 @@ def test_weights_of_the_terms():
 
 def test_descent_on_the_loss_moves_the_map_to_the_truth():
     truth = _maps(5)[1] + 10.0
-    logits = torch.zeros_like(truth, requires_grad=True)
+    logits = (0.1 * _maps(6)[0]).requires_grad_()
     adam = torch.optim.Adam([logits], 0.05)
     for _ in range(200):
         adam.zero_grad()

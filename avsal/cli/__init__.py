@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from avsal import __version__
-from avsal.cli import batch, console, info, models, overlay, predict, train, weights
+from avsal.cli import batch, console, evaluate, info, models, overlay, predict, train, weights
 
 app = typer.Typer(
     name="avsal",
@@ -22,6 +22,7 @@ app = typer.Typer(
 app.command("predict")(predict.predict)
 app.command("overlay")(overlay.overlay)
 app.command("batch")(batch.batch)
+app.command("evaluate")(evaluate.evaluate)
 app.command("info")(info.info)
 app.command("models")(models.models)
 app.command("train")(train.train)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,12 +13,12 @@ from avsal.cli import console, options
 from avsal.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from rich.progress import Progress
 
+    from avsal.evaluation.groups import Group
     from avsal.evaluation.protocol import Outcome
     from avsal.evaluation.session import Watch
     from avsal.evaluation.sources import MapSource
-    from avsal.evaluation.stimulus import Group, Stimulus
     from avsal.settings import PredictSettings
 
 GAZE = "Gaze: one of these"
@@ -52,9 +54,7 @@ Images = Annotated[
 ]
 Split = Annotated[
     Path | None,
-    typer.Option(
-        "--split", help="With --images: file of names, or subfolder.", rich_help_panel=GAZE
-    ),
+    typer.Option("--split", help="With --images: file of names to take.", rich_help_panel=GAZE),
 ]
 Fixations = Annotated[
     Path | None,
@@ -82,13 +82,12 @@ Predictions = Annotated[
 BaselinesOnly = Annotated[
     bool, typer.Option("--baselines-only", help="Score no maps beside the baselines.")
 ]
-BlurShare = Annotated[
-    float,
-    typer.Option("--blur", help="Sigma of maps made of points, as share of the longer side."),
-]
 PixelsPerDegree = Annotated[
     float | None,
-    typer.Option("--pixels-per-degree", help="Sigma is one visual degree of so many pixels."),
+    typer.Option(
+        "--pixels-per-degree",
+        help="Sigma of maps made of points is one visual degree; else 3.5 % of the longer side.",
+    ),
 ]
 
 
@@ -104,7 +103,6 @@ def evaluate(
     annotations: Annotations = None,
     predictions: Predictions = None,
     baselines_only: BaselinesOnly = False,
-    blur: BlurShare = 0.035,
     pixels_per_degree: PixelsPerDegree = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Summary as JSON on stdout, not tables.")
@@ -123,13 +121,125 @@ def evaluate(
 
     --weights may hold {fold}, which becomes the fold's number.
     """
-    from avsal.datasets.points import Blur
     from avsal.settings import PredictSettings
 
-    chosen = _Gaze(data, database, fold, images, split, fixations, video, annotations)
-    chosen.check(predictions, baselines_only)
+    gaze = _Gaze(data, images, fixations, annotations, video, split, pixels_per_degree)
+    gaze.check(predictions, baselines_only)
     settings = PredictSettings(audio_context, stride, batch)
-    groups = chosen.groups(Blur(blur, pixels_per_degree))
     network = options.Network(model, weights, device, precision, offline, revision)
-    source_for = _sources(network, settings, predictions, baselines_only)
-    raise typer.Exit(_run(groups, source_for, output, as_json))
+    sources = _Sources(network, settings, predictions, baselines_only)
+    raise typer.Exit(_run(gaze.groups(database, fold), sources, output, as_json))
+
+
+@dataclass(frozen=True)
+class _Gaze:
+    """The options that say where the gaze is."""
+
+    data: Path | None
+    images: Path | None
+    fixations: Path | None
+    annotations: Path | None
+    video: Path | None
+    split: Path | None
+    pixels_per_degree: float | None
+
+    def check(self, predictions: Path | None, baselines_only: bool) -> None:
+        """Refuse what does not go together."""
+        given = [self.data, self.images, self.fixations, self.annotations]
+        if sum(place is not None for place in given) != 1:
+            raise UsageError(
+                "evaluate: give one of --data, --images, --fixations and --annotations"
+            )
+        if (self.fixations is None) != (self.video is None):
+            raise UsageError("evaluate: --fixations FILE.csv and VIDEO belong together")
+        if self.annotations is not None and predictions is None:
+            raise UsageError("evaluate: --annotations needs --predictions DIR")
+        if predictions is not None and baselines_only:
+            raise UsageError("evaluate: --baselines-only scores no --predictions; leave one out")
+        if self.split is not None and self.images is None:
+            raise UsageError("evaluate: --split belongs to --images")
+        if self.pixels_per_degree is not None and self.pixels_per_degree <= 0:
+            raise UsageError(f"pixels-per-degree {self.pixels_per_degree:g}: give more than 0")
+
+    def groups(self, database: str, fold: str) -> list[Group]:
+        """Open the data set."""
+        from avsal.datasets import DatasetSpec
+        from avsal.evaluation.groups import open_folds, open_groups, parse_databases, parse_folds
+
+        if self.data is not None:
+            folds = parse_folds(fold)
+            return open_folds(DatasetSpec(self.data, parse_databases(database)), folds)
+        root = self.images or self.annotations or self.video
+        assert root is not None, "checked"
+        return open_groups(
+            DatasetSpec(
+                root,
+                names=self.split,
+                fixations=self.fixations,
+                degree=self.pixels_per_degree,
+                pictures=self.annotations is None,
+            )
+        )
+
+
+@dataclass
+class _Sources:
+    """Opens the maps' source of a fold; calling it again with the same weights is free."""
+
+    network: options.Network
+    settings: PredictSettings
+    predictions: Path | None
+    baselines_only: bool
+    _opened: dict[str | None, MapSource] = field(default_factory=dict)
+
+    def __call__(self, fold: str) -> MapSource | None:
+        from avsal.evaluation.sources import NetworkSource, SavedSource
+
+        if self.predictions is not None:
+            return SavedSource(self.predictions)
+        if self.baselines_only:
+            return None
+        weights = self.network.weights and self.network.weights.replace(FOLD, fold)
+        if weights not in self._opened:
+            self._opened.clear()
+            predictor = replace(self.network, weights=weights).load()
+            self._opened[weights] = NetworkSource(predictor, self.settings)
+        return self._opened[weights]
+
+
+def _run(groups: list[Group], sources: _Sources, output: Path, as_json: bool) -> int:
+    from rich.console import Console
+
+    from avsal.evaluation.report import tables
+    from avsal.evaluation.session import Session
+    from avsal.evaluation.store import ResultStore
+
+    with console.progress_bars() as bars:
+        session = Session(ResultStore(output), sources, _watch(bars))
+        summed = session.run(groups)
+    if as_json:
+        typer.echo(json.dumps(summed, indent=1, ensure_ascii=False))
+    else:
+        out = Console(soft_wrap=True, highlight=False)
+        for table in tables(summed):
+            out.print(table)
+    if session.failed:
+        total = len(session.failed) + len(session.results)
+        console.note(f"{len(session.failed)} of {total} failed; the means are of the others")
+    return int(bool(session.failed))
+
+
+def _watch(bars: Progress) -> Watch:
+    from avsal.evaluation.session import Watch
+
+    task = bars.add_task("evaluate", total=None)
+
+    def finished(outcome: Outcome) -> None:
+        bars.advance(task)
+        if outcome.error is not None:
+            console.report_error(outcome.error)
+
+    def stage(text: str, total: int) -> None:
+        bars.reset(task, description=text, total=total)
+
+    return Watch(stage, finished)

@@ -2,34 +2,71 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 
-def models() -> None:
-    """List the networks: parts, input size, parameters and multiply-accumulates per window."""
-    from rich.console import Console
-    from rich.progress import track
+if TYPE_CHECKING:
     from rich.table import Table
 
+    from avsal.models.variants import Variant
+
+CAPTION = (
+    "M: million parameters, without and with the training heads",
+    "MACs: billion multiply-accumulates of one window of 16 frames",
+    "paper: Table 6, parameters with heads / multiply-accumulates with normalisations",
+)
+WIDTH = 100  # columns; the table has the same ones in a pipe and in every terminal
+
+
+def models() -> None:
+    """List the networks: parts, parameters and multiply-accumulates per window."""
+    from rich.progress import track
+
     from avsal.cli.console import stderr
-    from avsal.models.measure import PAPER_TABLE_6, measure
     from avsal.models.variants import VARIANTS
 
-    table = Table(caption="paper: Table 6, parameters with training heads", caption_justify="left")
-    for heading in ("name", "motion", "image", "audio", "fusion"):
+    variants = list(VARIANTS.values())
+    rows = [_row(each) for each in track(variants, "counting", console=stderr, transient=True)]
+    _print(rows, [f"{each.name}: {each.note}" for each in variants if each.note])
+
+
+def _row(variant: Variant) -> list[str]:
+    """Cells of a network: name, parts, sizes in millions and billions."""
+    from avsal.models.measure import PAPER_TABLE_6, measure
+
+    size = measure(variant)
+    paper = PAPER_TABLE_6.get(variant.name)
+    image = variant.image or "none"
+    return [
+        variant.name,
+        f"{image} map" if variant.image_output == "map" else image,
+        variant.fusion if variant.audio else "none",
+        f"{size.parameters / 1e6:.1f}",
+        f"{size.parameters_with_heads / 1e6:.1f}",
+        f"{size.macs / 1e9:.1f}",
+        "/".join(map(str, paper)) if paper else "",
+    ]
+
+
+def _print(rows: list[list[str]], notes: list[str]) -> None:
+    """Print the table in its own width, whatever the terminal's, with the notes below it."""
+    from rich.console import Console
+
+    table = _table()
+    for row in rows:
+        table.add_row(*row)
+    wide = Console(width=WIDTH)
+    wide.print(table)
+    wide.print()
+    for line in (*CAPTION, *notes):
+        wide.print(line, highlight=False)
+
+
+def _table() -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for heading in ("network", "image", "sound fusion"):
         table.add_column(heading, no_wrap=True)
-    for heading in ("params M", "with heads M", "MACs G", "paper M", "paper G"):
-        table.add_column(heading, justify="right")
-    for variant in track(list(VARIANTS.values()), "counting", console=stderr, transient=True):
-        size = measure(variant)
-        paper = PAPER_TABLE_6.get(variant.name, ("", ""))
-        table.add_row(
-            variant.name,
-            variant.motion,
-            variant.image or "none",
-            variant.audio or "none",
-            variant.fusion if variant.audio else "none",
-            f"{size.parameters / 1e6:.1f}",
-            f"{size.parameters_with_heads / 1e6:.1f}",
-            f"{size.macs / 1e9:.1f}",
-            *map(str, paper),
-        )
-    Console(soft_wrap=True).print(table)
+    for heading in ("M", "M heads", "MACs G", "paper"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table

@@ -17,36 +17,42 @@ if TYPE_CHECKING:
 
 LOOKS = "Looks"
 
+Saliency = Annotated[
+    Path | None,
+    typer.Option("--saliency", help="Folder of maps from avsal predict; no network runs."),
+]
+Colormap = Annotated[
+    str, typer.Option(help="inferno, jet, turbo, viridis, ...", rich_help_panel=LOOKS)
+]
+Alpha = Annotated[
+    float, typer.Option(min=0, max=1, help="Opacity at the peak.", rich_help_panel=LOOKS)
+]
+Contours = Annotated[
+    bool,
+    typer.Option(
+        "--contours", help="Lines around 25, 50, 75 % of the gaze.", rich_help_panel=LOOKS
+    ),
+]
+SideBySide = Annotated[
+    bool, typer.Option("--side-by-side", help="Original to the left.", rich_help_panel=LOOKS)
+]
+Crf = Annotated[
+    int,
+    typer.Option(min=0, max=51, help="H.264 quality; less is better.", rich_help_panel=LOOKS),
+]
+
 
 def overlay(
     video: Annotated[Path, typer.Argument(help="Video or still image.")],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Video file; an image file for a still.")
     ],
-    saliency: Annotated[
-        Path | None,
-        typer.Option("--saliency", help="Folder of maps from avsal predict; no network runs."),
-    ] = None,
-    colormap: Annotated[
-        str, typer.Option(help="inferno, jet, turbo, viridis, ...", rich_help_panel=LOOKS)
-    ] = "inferno",
-    alpha: Annotated[
-        float,
-        typer.Option(min=0, max=1, help="Opacity at the peak.", rich_help_panel=LOOKS),
-    ] = 0.7,
-    contours: Annotated[
-        bool,
-        typer.Option(
-            "--contours", help="Lines around 25, 50, 75 % of the gaze.", rich_help_panel=LOOKS
-        ),
-    ] = False,
-    side_by_side: Annotated[
-        bool, typer.Option("--side-by-side", help="Original to the left.", rich_help_panel=LOOKS)
-    ] = False,
-    crf: Annotated[
-        int,
-        typer.Option(min=0, max=51, help="H.264 quality; less is better.", rich_help_panel=LOOKS),
-    ] = 20,
+    saliency: Saliency = None,
+    colormap: Colormap = "inferno",
+    alpha: Alpha = 0.7,
+    contours: Contours = False,
+    side_by_side: SideBySide = False,
+    crf: Crf = 20,
     start: options.Start = None,
     end: options.End = None,
     stride: options.Stride = 1,

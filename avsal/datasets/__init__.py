@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
-from avsal.datasets.gaze import Gaze, Points
+from avsal.datasets.files import PICTURES
+from avsal.datasets.gaze import DEFAULT_SIGMA, Blur, Gaze, Points
 from avsal.datasets.packed import SUFFIX, open_packed
 from avsal.datasets.recording import Clip, Recording, tag_of
-from avsal.datasets.stavis import is_stavis, open_annotations, open_stavis
+from avsal.datasets.stavis import has_annotations, is_stavis, open_annotations, open_stavis
 from avsal.datasets.stills import is_stills, open_stills, with_others
 from avsal.datasets.videos import open_videos
 from avsal.errors import DataError
 
-__all__ = ["Clip", "DatasetSpec", "Gaze", "Points", "Recording", "open_dataset", "tag_of"]
+__all__ = ["Blur", "Clip", "DatasetSpec", "Gaze", "Points", "Recording", "open_dataset", "tag_of"]
 
 R = TypeVar("R", bound=Recording)
 
@@ -33,10 +34,11 @@ class DatasetSpec:
         without: text file with the names of the recordings to leave out.
         fixations: table of gaze points on the video or the folder of videos at `root`.
         units: of that table: "pixels", "fractions" or "auto".
+        degree: pixels of one visual degree, the standard deviation of the Gaussian around a gaze
+            point; None takes `blur`.
         pictures: False where maps made elsewhere are scored and only the gaze is at hand: a folder
             of annotations, or one of maps and fixations.
-        degree: pixels of one visual degree, the standard deviation of the Gaussian around a gaze
-            point; None takes 3.5 % of the longer side.
+        blur: standard deviation of that Gaussian as a share of the longer side.
     """
 
     root: Path
@@ -49,6 +51,7 @@ class DatasetSpec:
     units: str = "auto"
     degree: float | None = None
     pictures: bool = True
+    blur: float = DEFAULT_SIGMA
 
 
 def open_dataset(spec: DatasetSpec) -> list[Recording]:
@@ -56,20 +59,22 @@ def open_dataset(spec: DatasetSpec) -> list[Recording]:
 
     Raises:
         DataError: something is missing or malformed; the text names the file.
+        MediaError: a video cannot be read.
+        UsageError: a blur out of its range.
     """
-    root = spec.root
+    root, blur = spec.root, Blur(spec.blur, spec.degree)
     if spec.fixations is not None:
-        return _chosen(open_videos(root, spec.fixations, spec.degree, spec.units), spec)
+        return _chosen(open_videos(root, spec.fixations, blur, spec.units), spec)
     if root.is_file() and root.suffix == SUFFIX:
         return _chosen(open_packed(root), spec)
     if not root.is_dir():
         raise DataError(f"{root}: {'no data set' if root.exists() else 'no such file or folder'}")
-    if not spec.pictures and not is_stills(root):
+    if not spec.pictures and has_annotations(root):
         return _chosen(open_annotations(root), spec)
     if is_stavis(root):
         return _chosen(open_stavis(root, spec.databases, spec.split, spec.fold), spec)
     if is_stills(root):
-        return with_others(_chosen(open_stills(root, spec.degree, spec.pictures), spec))
+        return with_others(_chosen(open_stills(root, blur, spec.pictures), spec))
     raise DataError(
         f"{root / 'fold_lists'}: missing, as is {root / 'images'}; a data set has the STAViS "
         "layout or pictures with gaze"
@@ -92,8 +97,12 @@ def _chosen(recordings: Sequence[R], spec: DatasetSpec) -> list[R]:
 
 
 def _names(recording: Recording) -> set[str]:
-    """By which a list may call a recording."""
-    return {recording.name, f"{recording.database}/{recording.name}"}
+    """By which a list may call a recording: with or without its database, a picture's suffix."""
+    path = PurePosixPath(recording.name)
+    names = {str(path)} | (
+        {str(path.with_suffix(""))} if path.suffix.lower() in PICTURES else set()
+    )
+    return names | {f"{recording.database}/{name}" for name in names}
 
 
 def _read_names(path: Path) -> set[str]:

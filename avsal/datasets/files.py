@@ -35,7 +35,7 @@ def read_picture(source: Path | bytes, name: str = "") -> np.ndarray:
 
 
 def read_gray(source: Path | bytes, name: str = "") -> np.ndarray:
-    """Read a map or a mask as (H, W) of its own type: uint8, uint16, or float32 of a .npy file.
+    """Read a map or a mask as (H, W) of its own type: 8 or 16 bit, or float32 of a .npy file.
 
     Raises:
         DataError: see `read_picture`.
@@ -59,7 +59,7 @@ def _decode(source: Path | bytes, name: str, mode: str | None) -> np.ndarray:
     try:
         with Image.open(source if isinstance(source, Path) else io.BytesIO(source)) as image:
             if mode is None:
-                mode = image.mode if image.mode in ("L", "I;16") else "L"
+                mode = image.mode if image.mode in ("L", "I", "I;16") else "L"
             return np.array(image.convert(mode))
     except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
         raise _unreadable(source if isinstance(source, Path) else name, error) from None
@@ -86,7 +86,7 @@ def _mask_pixels(path: Path, _changed: int) -> tuple[tuple[int, int], np.ndarray
 
 
 def read_mask(path: Path) -> np.ndarray:
-    """Read fixations, bool (H, W), from a .mat file or from a picture of white points.
+    """Read fixations, bool (H, W), from a .mat or .npy file or a picture of white points.
 
     Raises:
         DataError: see `read_picture`; or a .mat file without a mask.
@@ -94,7 +94,7 @@ def read_mask(path: Path) -> np.ndarray:
     if path.suffix != MATLAB:
         gray = read_gray(path)
         # Points drawn into a JPEG have weak halos, a PNG's are as bright as they were written.
-        return gray > (gray.max() / 2 if path.suffix in (".jpg", ".jpeg") else 0)
+        return gray > (gray.max() / 2 if path.suffix.lower() in (".jpg", ".jpeg") else 0)
     try:
         changed = path.stat().st_mtime_ns
     except OSError as error:

@@ -6,18 +6,35 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from avsal.errors import UsageError
+
 # Spread of the Gaussian around a fixation as a share of the picture's longer side, where nothing
 # tells how far the viewers sat: about one visual degree of a picture 28 degrees wide.
 DEFAULT_SIGMA = 0.035
+_ROUNDING = 1e-3  # pixels; places were pixels once, and a float32 fraction may fall just short
 
 
-def sigma_for(degree: float | None, size: tuple[int, int]) -> float:
-    """Spread of the Gaussian as a share of the longer side of (H, W).
+@dataclass(frozen=True)
+class Blur:
+    """Width of the Gaussian around a fixation.
 
-    Args:
-        degree: pixels of one visual degree; None takes `DEFAULT_SIGMA`.
+    Attributes:
+        share: standard deviation as a share of the picture's longer side.
+        degree: where given, the standard deviation in pixels instead, one visual degree as a rule.
     """
-    return DEFAULT_SIGMA if degree is None else degree / max(size)
+
+    share: float = DEFAULT_SIGMA
+    degree: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= 1:
+            raise UsageError(f"blur {self.share:g}: give a share of the longer side, 0 to 1")
+        if self.degree is not None and self.degree <= 0:
+            raise UsageError(f"degree {self.degree:g}: give the pixels of one visual degree")
+
+    def sigma(self, size: tuple[int, int]) -> float:
+        """Share of the longer side of a (H, W) picture."""
+        return self.share if self.degree is None else self.degree / max(size)
 
 
 @dataclass(frozen=True)
@@ -38,6 +55,13 @@ class Points:
         places = np.asarray(places, np.float32).reshape(-1, 2)
         kept = ((places >= 0) & (places < 1)).all(axis=1)
         return cls(places[kept], None if observers is None else np.asarray(observers)[kept])
+
+    @classmethod
+    def of_mask(cls, mask: np.ndarray) -> Points:
+        """The centres of the marked pixels of a (H, W) mask."""
+        rows, columns = np.nonzero(mask)
+        height, width = mask.shape
+        return cls.inside(np.stack([(columns + 0.5) / width, (rows + 0.5) / height], axis=1))
 
     def __len__(self) -> int:
         return len(self.places)
@@ -69,7 +93,8 @@ class Points:
 
     def _pixels(self, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
         height, width = size
-        columns, rows = (self.places.astype(np.float64) * (width, height)).astype(np.intp).T
+        pixels = self.places.astype(np.float64) * (width, height) + _ROUNDING
+        columns, rows = pixels.astype(np.intp).T
         return np.minimum(rows, height - 1), np.minimum(columns, width - 1)
 
 
@@ -109,7 +134,3 @@ class Gaze:
         known = self.density if self.density is not None else self.fixations
         assert known is not None, "gaze is a map, fixations, or both"
         return known.shape[0], known.shape[1]
-
-
-# Other parts of avsal import these from here.
-from avsal.datasets.points import Blur, GazePoints, points_of  # noqa: E402, F401

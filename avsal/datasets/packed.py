@@ -21,6 +21,7 @@ from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -76,17 +77,24 @@ class Pack:
         return self.arrays[name][bounds[row - 1] if row else 0 : bounds[row]]
 
 
-@lru_cache(maxsize=16)
 def load_pack(path: Path) -> Pack:
-    """Load a file.
+    """Load a file, once for all that ask for it.
 
     Raises:
-        DataError: it is damaged or something else.
+        DataError: it is missing, damaged or something else.
     """
+    try:
+        return _load(path, path.stat().st_mtime_ns)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+@lru_cache(maxsize=16)
+def _load(path: Path, _changed: int) -> Pack:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in ARRAYS}
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (BadZipFile, ValueError, KeyError, EOFError) as error:
         raise DataError(f"{path}: is no packed data set ({error})") from None
     return Pack(path, arrays)
 

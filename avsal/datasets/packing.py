@@ -128,16 +128,10 @@ def _rows(gaze: Gaze | None) -> Iterator[tuple[int, float, float]]:
     """Observer, x and y of the fixations on a frame."""
     if gaze is None or gaze.fixations is None:
         return
-    points = gaze.points or _points(gaze.fixations)
+    points = gaze.points or Points.of_mask(gaze.fixations)
     observers = points.observers if points.observers is not None else [UNKNOWN] * len(points)
     for observer, (x, y) in zip(observers, points.places, strict=True):
         yield int(observer), float(x), float(y)
-
-
-def _points(mask: np.ndarray) -> Points:
-    rows, columns = np.nonzero(mask)
-    height, width = mask.shape
-    return Points.inside(np.stack([(columns + 0.5) / width, (rows + 0.5) / height], axis=1))
 
 
 def _gray(density: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -12,9 +12,9 @@ Files count from 1, frames from 0.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -24,14 +24,17 @@ import numpy as np
 from avsal.datasets.files import read_gray, read_mask, read_picture
 from avsal.datasets.gaze import Gaze
 from avsal.datasets.recording import Frames, Recording, Sound
-from avsal.errors import DataError
+from avsal.errors import DataError, UsageError
 from avsal.media import AudioReader
 from avsal.saliency import FrameTag
+
+logger = logging.getLogger("avsal")
 
 DATABASES = ("DIEM", "Coutrot_db1", "Coutrot_db2", "AVAD", "ETMD_av", "SumMe")
 UNFOLDED = ("DIEM",)  # one split that belongs to every fold
 FOLDS = (1, 2, 3)
 SPLITS = ("train", "test")
+MISSING_TAIL = 0.05  # share of a video's listed frames that may lack files
 
 
 @dataclass(frozen=True)
@@ -133,6 +136,15 @@ class StavisVideo(AnnotatedVideo):
         folder = self.root / "video_frames" / self.database / self.name
         return folder / f"img_{index + 1:05}.jpg"
 
+    def files(self, index: int) -> tuple[Path, Path, Path]:
+        """Picture, map and fixations of frame `index`."""
+        annotations = self.annotations
+        return (
+            self.frame_file(index),
+            annotations.map_file(index),
+            annotations.fixation_file(index),
+        )
+
     @property
     def sound_file(self) -> Path:
         """The sound, which may be missing."""
@@ -148,11 +160,6 @@ class StavisVideo(AnnotatedVideo):
     def sound(self) -> Sound:
         return AudioReader(self.sound_file) if self.has_sound else nullcontext(None)
 
-    def _other_problems(self, annotated: bool) -> Iterator[str]:
-        if not self.has_sound:
-            yield f"{self.sound_file}: missing; the video counts as silent"
-        yield from super()._other_problems(annotated)
-
 
 def _size(values: np.ndarray) -> str:
     return f"{values.shape[1]}x{values.shape[0]}"
@@ -161,6 +168,11 @@ def _size(values: np.ndarray) -> str:
 def is_stavis(root: Path) -> bool:
     """Whether a folder has this layout."""
     return (root / "fold_lists").is_dir()
+
+
+def has_annotations(root: Path) -> bool:
+    """Whether a folder holds annotations of this layout at any depth."""
+    return next(root.rglob("fixMap_*.mat"), None) is not None
 
 
 def databases_in(root: Path, split: str, fold: int) -> tuple[str, ...]:
@@ -187,7 +199,12 @@ def open_stavis(
 
     Raises:
         DataError: a file of the layout is missing or malformed; the text names it.
+        UsageError: no such split or fold.
     """
+    if split not in SPLITS:
+        raise UsageError(f"split {split}: give {' or '.join(SPLITS)}")
+    if fold not in FOLDS:
+        raise UsageError(f"fold {fold}: give 1, 2 or 3")
     chosen = databases or databases_in(root, split, fold)
     if not chosen:
         wanted = fold_list(root, "<DB>", split, fold)
@@ -234,8 +251,7 @@ def _read_list(root: Path, database: str, path: Path) -> list[StavisVideo]:
             name, count, rate = _parse(line, f"{path}:{number}")
             annotations = AnnotationFolder(root / "annotations" / database / name)
             video = StavisVideo(annotations, database, name, count, root, rate)
-            _check_files(video)
-            videos.append(video)
+            videos.append(_complete(video))
     if not videos:
         raise DataError(f"{path}: lists no video; each line is: name, number of frames, rate")
     return videos
@@ -243,7 +259,7 @@ def _read_list(root: Path, database: str, path: Path) -> list[StavisVideo]:
 
 def _parse(line: str, place: str) -> tuple[str, int, Fraction]:
     try:
-        name, count, rate = line.split()
+        name, count, rate = line.rsplit(maxsplit=2)
         parsed: tuple[str, int, Any] = name, int(count), Fraction(rate)
         if parsed[1] < 1 or parsed[2] <= 0:
             raise ValueError
@@ -252,19 +268,34 @@ def _parse(line: str, place: str) -> tuple[str, int, Fraction]:
     return parsed
 
 
-def _check_files(video: StavisVideo) -> None:
-    """Look for the first and last file of each kind; reading finds what lacks between."""
-    files = video.annotations
-    wanted = [video.root / "video_audio" / video.database]
-    for index in (0, video.count - 1):
-        wanted += [video.frame_file(index), files.map_file(index), files.fixation_file(index)]
-    for path in wanted:
-        if not path.exists():
-            raise DataError(
-                f"{path}: missing, though the lists name {video.database}/{video.name} with "
-                f"{video.count} frames; complete the folder (its layout is that of STAViS)"
-            )
+def _complete(video: StavisVideo) -> StavisVideo:
+    """Look for the first and last files; reading finds what lacks between.
+
+    Lists count a few frames more than there are in some copies of the data, so a short tail may be
+    missing.
+    """
+    _require(video.root / "video_audio" / video.database, video)
+    for path in video.files(0):
+        _require(path, video)
+    count = video.count
+    while not all(path.is_file() for path in video.files(count - 1)):
+        count -= 1
+    missing = video.count - count
+    if missing > MISSING_TAIL * video.count:
+        _require(next(path for path in video.files(count) if not path.is_file()), video)
+    if missing:
+        logger.warning(
+            f"{video.annotations.path}: the last {missing} of {video.count} listed frames have no "
+            "files and are left out"
+        )
+    if not video.has_sound:
+        logger.warning(f"{video.sound_file}: missing; the video counts as silent")
+    return replace(video, count=count)
 
 
-# Other parts of avsal import this from here.
-from avsal.datasets.folders import read_videos  # noqa: E402, F401
+def _require(path: Path, video: StavisVideo) -> None:
+    if not path.exists():
+        raise DataError(
+            f"{path}: missing, though the lists name {video.database}/{video.name} with "
+            f"{video.count} frames; complete the folder (its layout is that of STAViS)"
+        )

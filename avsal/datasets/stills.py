@@ -2,7 +2,7 @@
 
 Folders: `images/`, and `maps/` or `fixations/` or both, with the same names inside. MIT1003's own
 names (ALLSTIMULI, ALLFIXATIONMAPS, *_fixMap, *_fixPts) are known too. Fixations are .mat files of
-SALICON, .mat masks, or pictures of white points.
+SALICON, .mat or .npy masks, or pictures of white points.
 
 Table: `images/` and `fixations.npz` with `names`, `orig_size` (width, height) and `fix`, whose
 rows are image index, observer, x and y as fractions of the picture's size, and duration.
@@ -14,11 +14,12 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
 from avsal.datasets.files import MATLAB, PICTURES, read_gray, read_mask, read_picture, read_salicon
-from avsal.datasets.gaze import Gaze, Points, sigma_for
+from avsal.datasets.gaze import Blur, Gaze, Points
 from avsal.datasets.recording import Frames, Recording
 from avsal.errors import DataError
 from avsal.saliency import FrameTag
@@ -39,50 +40,54 @@ class TableGaze:
 
     points: Points
     size: tuple[int, int]
-    degree: float | None
+    blur: Blur
 
     def read(self) -> Gaze | None:
-        sigma = sigma_for(self.degree, self.size)
+        sigma = self.blur.sigma(self.size)
         return Gaze.of_points(self.points, self.size, sigma)
+
+    def fixations(self) -> Points | None:
+        return self.points
 
 
 @dataclass(frozen=True)
 class FileGaze:
     """Gaze that files hold for one picture: a map, fixations, or both."""
 
-    density: Path | None
-    fixations: Path | None
-    degree: float | None
+    map_file: Path | None
+    fixation_file: Path | None
+    blur: Blur
 
     def read(self) -> Gaze | None:
         """Raises DataError where a file cannot be read."""
-        density = read_gray(self.density).astype(np.float32) if self.density else None
-        if self.fixations is None:
+        density = read_gray(self.map_file).astype(np.float32) if self.map_file else None
+        if self.fixation_file is None:
             return Gaze(density, None) if density is not None and density.any() else None
-        mask, points = self._fixations(self.fixations)
+        mask, points = _mask_and_points(self.fixation_file)
         if not mask.any():
             return None
         size = (mask.shape[0], mask.shape[1])
-        sigma = sigma_for(self.degree, size)
+        sigma = self.blur.sigma(size)
         if density is None:
             density = points.density(size, sigma)
         elif density.shape != mask.shape:
             raise DataError(
-                f"{self.density}: {density.shape[1]}x{density.shape[0]} pixels, but "
-                f"{self.fixations} has {mask.shape[1]}x{mask.shape[0]}"
+                f"{self.map_file}: {density.shape[1]}x{density.shape[0]} pixels, but "
+                f"{self.fixation_file} has {mask.shape[1]}x{mask.shape[0]}"
             )
         return Gaze(density, mask, points, sigma)
 
-    @staticmethod
-    def _fixations(path: Path) -> tuple[np.ndarray, Points]:
-        found = read_salicon(path) if path.suffix == MATLAB else None
-        if found:
-            points, size = found
-            return points.mask(size), points
-        mask = read_mask(path)
-        rows, columns = np.nonzero(mask)
-        places = np.stack([columns + 0.5, rows + 0.5], axis=1) / (mask.shape[1], mask.shape[0])
-        return mask, Points.inside(places)
+    def fixations(self) -> Points | None:
+        return _mask_and_points(self.fixation_file)[1] if self.fixation_file else None
+
+
+def _mask_and_points(path: Path) -> tuple[np.ndarray, Points]:
+    found = read_salicon(path) if path.suffix == MATLAB else None
+    if found:
+        points, size = found
+        return points.mask(size), points
+    mask = read_mask(path)
+    return mask, Points.of_mask(mask)
 
 
 GazeSource = TableGaze | FileGaze
@@ -119,8 +124,8 @@ class Still(Frames):
         return self.source.read()
 
     def others(self, size: tuple[int, int]) -> np.ndarray | None:
-        gazes = [source.read() for source in self.elsewhere]
-        masks = [gaze.points.mask(size) for gaze in gazes if gaze and gaze.points]
+        found = [source.fixations() for source in self.elsewhere]
+        masks = [points.mask(size) for points in found if points is not None]
         return np.logical_or.reduce(masks) if masks else None
 
 
@@ -130,19 +135,18 @@ def is_stills(root: Path) -> bool:
     return (root / TABLE).is_file() or any((root / name).is_dir() for name in folders)
 
 
-def open_stills(root: Path, degree: float | None = None, pictures: bool = True) -> list[Still]:
+def open_stills(root: Path, blur: Blur | None = None, pictures: bool = True) -> list[Still]:
     """Find the pictures of a folder; their database is called like the folder.
 
     Args:
-        degree: standard deviation in pixels of the Gaussian around a fixation where no maps are
-            given; None takes 3.5 % of the picture's longer side.
+        blur: of the fixations where no maps are given; None takes the usual.
         pictures: False where only the gaze is at hand, which then says what pictures there are.
 
     Raises:
         DataError: a file is missing or malformed; the text names it.
     """
     open_form = _open_table if (root / TABLE).is_file() else _open_folders
-    stills = open_form(root, degree, pictures)
+    stills = open_form(root, blur or Blur(), pictures)
     if not stills:
         raise DataError(f"{root}: no picture with gaze in it")
     return stills
@@ -158,12 +162,12 @@ def with_others(stills: Sequence[Still]) -> list[Recording]:
     return linked
 
 
-def _open_table(root: Path, degree: float | None, pictures: bool) -> list[Still]:
+def _open_table(root: Path, blur: Blur, pictures: bool) -> list[Still]:
     path = root / TABLE
     try:
         with np.load(path, allow_pickle=False) as table:
             names, sizes, rows = table["names"], table["orig_size"], table["fix"]
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         raise DataError(f"{path}: needs the arrays names, orig_size and fix ({error})") from None
     if rows.ndim != 2 or rows.shape[1] < TABLE_COLUMNS or len(sizes) != len(names):
         raise DataError(f"{path}: fix needs the columns image, observer, x, y, and one size a name")
@@ -177,19 +181,19 @@ def _open_table(root: Path, degree: float | None, pictures: bool) -> list[Still]
         picture = root / "images" / str(name)
         if pictures and not picture.is_file():
             raise DataError(f"{picture}: missing, though {path} names it; complete the folder")
-        source = TableGaze(points, (height, width), degree)
+        source = TableGaze(points, (height, width), blur)
         stills.append(Still(str(name), root.resolve().name, picture, source))
     return stills
 
 
-def _open_folders(root: Path, degree: float | None, pictures: bool) -> list[Still]:
+def _open_folders(root: Path, blur: Blur, pictures: bool) -> list[Still]:
     layout = next((each for each in _LAYOUTS if any((root / n).is_dir() for n in each[:3])), None)
     if layout is None or (pictures and not (root / layout[0]).is_dir()):
         folder = root / (layout or _LAYOUTS[0])[0]
         raise DataError(f"{folder}: missing; a folder of pictures is needed")
     images, maps, fixations, map_ending, fixation_ending = layout
     densities = _by_name(root / maps, PICTURES | {".npy"}, map_ending)
-    points = _by_name(root / fixations, PICTURES | {MATLAB}, fixation_ending)
+    points = _by_name(root / fixations, PICTURES | {MATLAB, ".npy"}, fixation_ending)
     if not densities and not points:
         raise DataError(
             f"{root / maps}: missing or empty, as is {fixations}; no gaze to compare with"
@@ -201,7 +205,7 @@ def _open_folders(root: Path, degree: float | None, pictures: bool) -> list[Stil
             raise DataError(f"{root / maps / (name + map_ending)}.*: no map for {picture}")
         if points and name not in points:
             raise DataError(f"{root / fixations / (name + fixation_ending)}.*: none for {picture}")
-        source = FileGaze(densities.get(name), points.get(name), degree)
+        source = FileGaze(densities.get(name), points.get(name), blur)
         label = name + picture.suffix if pictures else name
         stills.append(Still(label, root.resolve().name, picture, source))
     return stills

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from avsal.datasets.gaze import DEFAULT_SIGMA, Gaze, Points, sigma_for
+from avsal.datasets.gaze import DEFAULT_SIGMA, Blur, Gaze, Points
 from avsal.datasets.recording import Clip, Recording, Sound
 from avsal.errors import DataError
 from avsal.media import AudioReader, VideoFrame, VideoInfo, VideoReader
@@ -57,7 +57,7 @@ class GazeRows:
         longest = self.durations.max(initial=0.0)
         first, last = np.searchsorted(self.times, (start - longest, end))
         rows = self.where(np.arange(first, last))
-        touching = rows.where(rows.times + rows.durations >= start)
+        touching = rows.where((rows.times >= start) | (rows.times + rows.durations > start))
         return Points.inside(touching.places, touching.observers)
 
 
@@ -107,14 +107,14 @@ class VideoRecording(Recording):
     def clip(self, place: float) -> Clip:
         step = 1 / self.info.rate if self.info.rate else _FALLBACK_STEP
         lead = PAST_FRAMES * step
-        duration = self.info.duration or lead
-        wanted = lead + Fraction(place) * max(Fraction(0), duration - lead)
+        last = (self.info.duration or lead + step) - step
+        wanted = lead + Fraction(place) * max(Fraction(0), last - lead)
         frames = self._before(wanted)
         if len(frames) == CLIP_FRAMES:
-            target, last = frames[-1].index, None
+            window = window_for(frames[-1].index)
         else:  # the video has less than a window
-            target, last = min(int(place * len(frames)), len(frames) - 1), len(frames) - 1
-        window = window_for(target, last)
+            final = len(frames) - 1
+            window = window_for(min(int(place * len(frames)), final), final)
         kept = {frame.index: frame for frame in frames if frame.index in window.frames}
         return Clip(window, kept, self.start)
 
@@ -132,15 +132,14 @@ class VideoRecording(Recording):
 
 
 def open_videos(
-    place: Path, table: Path, degree: float | None = None, units: str = "auto"
+    place: Path, table: Path, blur: Blur | None = None, units: str = "auto"
 ) -> list[Recording]:
     """Find the videos that a table has gaze for; their database is called like the table.
 
     Args:
         place: a video, or the folder of the videos that the table's `video` column names.
         table: the text file.
-        degree: standard deviation of the Gaussian around a gaze point in pixels of the displayed
-            video, one visual degree as a rule; None takes 3.5 % of the longer side.
+        blur: of the gaze points; None takes the usual.
         units: "pixels", "fractions", or "auto", which looks at the numbers.
 
     Raises:
@@ -161,12 +160,10 @@ def open_videos(
         if place.stem not in names:
             raise DataError(f"{table}: has no rows for {place.name}")
         paths = {place: names[place.stem]}
-    return [_open_video(path, table, rows, degree, units) for path, rows in paths.items()]
+    return [_open_video(path, table, rows, blur or Blur(), units) for path, rows in paths.items()]
 
 
-def _open_video(
-    path: Path, table: Path, rows: GazeRows, degree: float | None, units: str
-) -> VideoRecording:
+def _open_video(path: Path, table: Path, rows: GazeRows, blur: Blur, units: str) -> VideoRecording:
     if not path.is_file():
         raise DataError(f"{path}: missing, though {table} has gaze for it")
     with VideoReader(path) as reader:
@@ -177,7 +174,7 @@ def _open_video(
     size = (info.width, info.height)
     places = rows.places / size if pixels else rows.places
     scaled = GazeRows(rows.times, rows.durations, places, rows.observers)
-    sigma = sigma_for(degree, size)
+    sigma = blur.sigma(size)
     return VideoRecording(path.name, table.stem, info, scaled, origin, sigma)
 
 

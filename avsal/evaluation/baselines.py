@@ -1,4 +1,4 @@
-"""Maps that know nothing of the stimulus, and what its observers know of each other."""
+"""Maps that know nothing of the video, and what its observers know of each other."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from avsal.evaluation.truth import Truth
 
 CENTRE = "centre Gaussian"
 UNIFORM = "uniform"
-MEAN = "mean map of the others"
+MEAN = "mean map of others"
 OBSERVERS = "inter-observer"
 BASELINES = (CENTRE, UNIFORM, MEAN, OBSERVERS)
 
@@ -43,15 +43,15 @@ def on_grid(density: np.ndarray) -> np.ndarray:
 
 
 class MeanMaps:
-    """Mean ground-truth maps of a group's stimuli, of which each is left out in turn."""
+    """Mean ground-truth maps of a group's recordings, of which each is left out in turn."""
 
     def __init__(self, maps: Mapping[str, np.ndarray]) -> None:
-        """Take each stimulus's mean map on the grid, by name."""
+        """Take each recording's mean map on the grid, by name."""
         self._maps = maps
         self._total = np.sum(list(maps.values()), axis=0) if maps else np.zeros(MEAN_GRID)
 
     def without(self, name: str, size: tuple[int, int]) -> np.ndarray | None:
-        """Mean map of the other stimuli at (height, width); None if there are none."""
+        """Mean map of the other recordings at (height, width); None if there are none."""
         if len(self._maps) - (name in self._maps) < 1:
             return None
         rest = self._total - self._maps.get(name, 0.0)

@@ -26,7 +26,7 @@ class PublishedRow:
 
 PUBLISHED = (
     PublishedRow(
-        "paper: MSPI, S3D, 224x384",
+        "S3D 224x384 (paper)",
         {
             "DIEM": (0.653, 2.62),
             "ETMD_av": (0.601, 3.24),
@@ -38,7 +38,7 @@ PUBLISHED = (
         "s3d-224x384",
     ),
     PublishedRow(
-        "paper: MSPI, MViTv2-S, 224x224",
+        "MViTv2-S 224x224 (paper)",
         {
             "DIEM": (0.659, 2.65),
             "ETMD_av": (0.615, 3.27),
@@ -48,7 +48,7 @@ PUBLISHED = (
         "mvitv2s-224x224",
     ),
     PublishedRow(
-        "paper: MSPI, MViTv2-S, 224x384",
+        "MViTv2-S 224x384 (paper)",
         {
             "DIEM": (0.671, 2.71),
             "ETMD_av": (0.624, 3.35),
@@ -58,7 +58,7 @@ PUBLISHED = (
         "mvitv2s-224x384",
     ),
     PublishedRow(
-        "later: TAVDiff",
+        "TAVDiff (later)",
         {
             "DIEM": (0.670, 2.75),
             "ETMD_av": (0.613, 3.15),
@@ -69,7 +69,7 @@ PUBLISHED = (
         },
     ),
     PublishedRow(
-        "later: AAM",
+        "AAM (later)",
         {
             "DIEM": (0.710, 2.88),
             "ETMD_av": (0.655, 3.66),

@@ -1,4 +1,4 @@
-"""The protocol: every frame scored on its annotation, means by stimulus, one pass over each.
+"""The protocol: every frame scored on its annotation, means by recording, one pass over each.
 
 Frames on which nobody looked are left out. Scoring runs in threads beside the network.
 """
@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from avsal.datasets import Recording
 from avsal.errors import AvsalError, DataError
 from avsal.evaluation.baselines import MEAN_GRID, MeanMaps, centre_map, on_grid, score_baselines
 from avsal.evaluation.scores import Scores, mean_scores, score
 from avsal.evaluation.sources import MapSource
-from avsal.evaluation.stimulus import Stimulus
-from avsal.evaluation.truth import Moment
+from avsal.evaluation.truth import Annotations
+from avsal.saliency import FrameTag
 
 MODEL = "model"  # the method whose maps are scored, beside the baselines
 _MOST_WORKERS = 8
@@ -29,9 +30,9 @@ FrameScores = dict[str, Scores]  # by method
 
 @dataclass(frozen=True)
 class Outcome:
-    """A stimulus's scores by method, or why it has none."""
+    """A recording's scores by method, or why it has none."""
 
-    stimulus: Stimulus
+    recording: Recording
     frames: int = 0
     scores: dict[str, Scores] = field(default_factory=dict)
     error: AvsalError | None = None
@@ -39,9 +40,9 @@ class Outcome:
 
 @dataclass
 class _Started:
-    """A stimulus whose frames are being scored."""
+    """A recording whose frames are being scored."""
 
-    stimulus: Stimulus
+    recording: Recording
     frames: list[Future[FrameScores | None]]
     error: AvsalError | None = None
 
@@ -54,14 +55,14 @@ class _Started:
                 raise self.error
             rows = [row for row in (frame.result() for frame in self.frames) if row is not None]
             if not rows:
-                raise DataError(f"{self.stimulus.name}: no frame has fixations; nothing to score")
+                raise DataError(f"{self.recording.name}: no frame has fixations; nothing to score")
         except AvsalError as error:
-            return Outcome(self.stimulus, error=error)
+            return Outcome(self.recording, error=error)
         methods = dict.fromkeys(method for row in rows for method in row)
         means = {
             method: mean_scores(row[method] for row in rows if method in row) for method in methods
         }
-        return Outcome(self.stimulus, len(rows), means)
+        return Outcome(self.recording, len(rows), means)
 
 
 class _Pool:
@@ -86,22 +87,20 @@ class _Pool:
 
 
 def evaluate(
-    stimuli: Iterable[Stimulus],
+    recordings: Iterable[Recording],
     source: MapSource | None,
     means: MeanMaps,
-    on_frame: Callable[[Stimulus], None] = lambda _stimulus: None,
 ) -> Iterator[Outcome]:
-    """Score stimuli one after the other; one that fails does not stop the rest.
+    """Score recordings one after the other; one that fails does not stop the rest.
 
     Args:
         source: gives the maps; None scores the baselines alone.
-        means: the mean maps of all stimuli of the group.
-        on_frame: called after every frame that the source has given.
+        means: the mean maps of all recordings of the group.
     """
     waiting: deque[_Started] = deque()
     with _Pool() as pool:
-        for stimulus in stimuli:
-            waiting.append(_start(pool, stimulus, source, means, on_frame))
+        for recording in recordings:
+            waiting.append(_start(pool, Annotations(recording), source, means))
             while waiting and waiting[0].done():
                 yield waiting.popleft().outcome()
         while waiting:
@@ -110,48 +109,46 @@ def evaluate(
 
 def _start(
     pool: _Pool,
-    stimulus: Stimulus,
+    annotations: Annotations,
     source: MapSource | None,
     means: MeanMaps,
-    on_frame: Callable[[Stimulus], None],
 ) -> _Started:
-    started = _Started(stimulus, [])
+    started = _Started(annotations.recording, [])
     try:
-        for moment, saliency in _maps(stimulus, source):
-            future = pool.submit(score_frame, stimulus, moment, saliency, means)
-            started.frames.append(future)
-            on_frame(stimulus)
+        for tag, saliency in _maps(annotations.recording, source):
+            started.frames.append(pool.submit(score_frame, annotations, tag, saliency, means))
     except AvsalError as error:
         started.error = error
     return started
 
 
 def _maps(
-    stimulus: Stimulus, source: MapSource | None
-) -> Iterator[tuple[Moment, np.ndarray | None]]:
+    recording: Recording, source: MapSource | None
+) -> Iterator[tuple[FrameTag, np.ndarray | None]]:
     if source is None:
-        return ((moment, None) for moment in stimulus.moments())
-    return iter(source.maps(stimulus))
+        return ((tag, None) for tag in recording.tags())
+    return iter(source.maps(recording))
 
 
 def score_frame(
-    stimulus: Stimulus, moment: Moment, saliency: np.ndarray | None, means: MeanMaps
+    annotations: Annotations, tag: FrameTag, saliency: np.ndarray | None, means: MeanMaps
 ) -> FrameScores | None:
     """Scores of one frame by method; None where nobody looked."""
-    truth = stimulus.truth(moment)
+    truth = annotations.truth(tag)
     if truth is None:
         return None
     rows = {}
     if saliency is not None:
         rows[MODEL] = score(saliency, truth, centre_map(truth.size))
-    return {**rows, **score_baselines(truth, means.without(stimulus.name, truth.size))}
+    mean = means.without(annotations.recording.name, truth.size)
+    return {**rows, **score_baselines(truth, mean)}
 
 
-def mean_map(stimulus: Stimulus) -> np.ndarray:
-    """Mean ground-truth map of a stimulus on the grid of `baselines`; raises DataError."""
+def mean_map(recording: Recording) -> np.ndarray:
+    """Mean ground-truth map of a recording on the grid of `baselines`; raises DataError."""
     total = np.zeros(MEAN_GRID)
-    for moment in stimulus.moments():
-        truth = stimulus.truth(moment)
-        if truth is not None:
-            total += on_grid(truth.density)
+    for tag in recording.tags():
+        gaze = recording.gaze(tag)
+        if gaze is not None and gaze.density is not None:
+            total += on_grid(gaze.density)
     return total / max(total.sum(), np.finfo(np.float64).tiny)

@@ -1,4 +1,4 @@
-"""Results of many stimuli as tables: means by database and fold, CSV, JSON and text."""
+"""Results of many recordings as tables: means by database and fold, CSV, JSON and text."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def mean_by_method(each: Iterable[ByMethod]) -> ByMethod:
 
 
 def group_means(results: Iterable[Result]) -> dict[str, dict[str, ByMethod]]:
-    """Means over a group's stimuli, by group and fold."""
+    """Means over a group's recordings, by group and fold."""
     gathered: dict[str, dict[str, list[ByMethod]]] = {}
     for result in results:
         gathered.setdefault(result.group, {}).setdefault(result.fold, []).append(result.scores)
@@ -44,7 +44,7 @@ def group_means(results: Iterable[Result]) -> dict[str, dict[str, ByMethod]]:
 
 
 def as_csv(results: Iterable[Result], label: str) -> str:
-    """One line a stimulus and method."""
+    """One line a recording and method."""
     text = io.StringIO()
     keys = [metric.key for metric in METRICS]
     writer = csv.writer(text, lineterminator="\n")
@@ -64,7 +64,7 @@ def summary(results: list[Result], label: str, made_with: dict[str, Any]) -> dic
     for group, folds in group_means(results).items():
         mine = [result for result in results if result.group == group]
         groups[group] = {
-            "stimuli": len({result.name for result in mine}),
+            "recordings": len({result.name for result in mine}),
             "frames": sum({result.name: result.frames for result in mine}.values()),
             "mean": _labelled(mean_by_method(folds.values()), label),
             "folds": {fold: _labelled(rows, label) for fold, rows in folds.items() if fold},
@@ -82,14 +82,15 @@ def _labelled(rows: ByMethod, label: str) -> ByMethod:
 
 def tables(summed: dict[str, Any]) -> Iterable[Table]:
     """One table a group, for a terminal, from what `summary` gives."""
+    from rich import box
     from rich.table import Table
 
     for group, content in summed["groups"].items():
         folds = ", ".join(content["folds"])
-        counts = f"{content['stimuli']} stimuli, {content['frames']} frames"
+        counts = f"{content['recordings']} recordings, {content['frames']} frames"
         title = f"{group}: {counts}" + (f", folds {folds}" if folds else "")
-        table = Table(title=title, title_justify="left", min_width=len(title))
-        table.add_column("", no_wrap=True)
+        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        table.add_column("")
         for metric in METRICS:
             table.add_column(metric.heading, justify="right", no_wrap=True)
         for method, scores in content["mean"].items():

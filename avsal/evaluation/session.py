@@ -10,18 +10,18 @@ from typing import Any
 
 import numpy as np
 
+from avsal.datasets import Recording
 from avsal.errors import AvsalError
 from avsal.evaluation.baselines import MeanMaps
-from avsal.evaluation.protocol import Outcome, evaluate, mean_map
+from avsal.evaluation.fingerprint import fingerprint
+from avsal.evaluation.groups import Group
+from avsal.evaluation.protocol import MODEL, Outcome, evaluate, mean_map
 from avsal.evaluation.report import as_csv, summary
 from avsal.evaluation.sources import MapSource
-from avsal.evaluation.stimulus import Group, Stimulus
 from avsal.evaluation.store import Result, ResultStore
 from avsal.outputs import write_file
 
-# Part of every record: change it when scores of the same maps change.
-PROTOCOL = 1
-BASELINES_LABEL = "model"  # heads no row: without a source there are baselines alone
+PROTOCOL = 1  # part of every record: raise it when scores of the same maps change
 
 
 @dataclass(frozen=True)
@@ -29,14 +29,12 @@ class Watch:
     """What a person wants to see on the way.
 
     Attributes:
-        stage: called with what is done next and the number of stimuli.
-        finished: called after a stimulus: scored, kept from before, or failed.
-        frame: called after each frame.
+        stage: called with what is done next and the number of recordings.
+        finished: called after each recording of the stage.
     """
 
     stage: Callable[[str, int], None] = lambda _text, _total: None
-    finished: Callable[[Outcome, bool], None] = lambda _outcome, _kept: None
-    frame: Callable[[Stimulus], None] = lambda _stimulus: None
+    finished: Callable[[Outcome], None] = lambda _outcome: None
 
 
 @dataclass
@@ -52,7 +50,7 @@ class Session:
     watch: Watch = field(default_factory=Watch)
     results: list[Result] = field(default_factory=list)
     failed: list[Outcome] = field(default_factory=list)
-    _label: str = BASELINES_LABEL
+    _label: str = MODEL  # heads no row: without a source there are baselines alone
     _made_with: dict[str, Any] = field(default_factory=dict)
     _known: dict[str, Result] = field(default_factory=dict)  # by record: folds may repeat one
 
@@ -69,105 +67,101 @@ class Session:
             self._group(group)
         summed = summary(self.results, self._label, self._made_with)
         if self.results:
-            write_file(self.store.folder / "scores.csv", self._csv().encode())
+            scores = as_csv(self.results, self._label)
+            write_file(self.store.folder / "scores.csv", scores.encode())
             text = json.dumps(summed, indent=1, ensure_ascii=False)
             write_file(self.store.folder / "summary.json", text.encode())
         return summed
-
-    def _csv(self) -> str:
-        return as_csv(self.results, self._label)
 
     def _group(self, group: Group) -> None:
         source = self.source_for(group.fold)
         made_with = {"protocol": PROTOCOL, "source": source.record() if source else None}
         if source is not None:
             self._label = source.label
-        self._made_with = made_with
-        identities = {stimulus.name: stimulus.identity() for stimulus in group.stimuli}
-        together = {**made_with, "group": group.name, "stimuli": _digest(identities)}
+        self._made_with[group.fold] = made_with
+        prints = [fingerprint(recording) for recording in group.recordings]
+        together = {**made_with, "group": group.name, "recordings": _digest(prints)}
         waiting = []
-        for stimulus in group.stimuli:
-            kept = self._finished(group, stimulus, together)
+        for recording in group.recordings:
+            kept = self._finished(group, recording, together)
             if kept is None:
-                waiting.append(stimulus)
+                waiting.append(recording)
             else:
-                self._keep(kept, Outcome(stimulus, kept.frames, kept.scores), True)
+                self.results.append(kept)
+                self._known[_key(together, recording)] = kept
         if waiting:
             self._score(group, waiting, source, together)
 
     def _finished(
-        self, group: Group, stimulus: Stimulus, together: dict[str, Any]
+        self, group: Group, recording: Recording, together: dict[str, Any]
     ) -> Result | None:
         """The result of an earlier call, or of an earlier fold with the same weights and videos."""
-        found = self.store.load(group.name, group.fold, stimulus.name, together)
+        found = self.store.load(group.name, group.fold, recording.name, together)
         if found is not None:
             return found
-        known = self._known.get(_key(together, stimulus))
+        known = self._known.get(_key(together, recording))
         if known is None:
             return None
-        result = Result(group.name, group.fold, stimulus.name, known.frames, known.scores)
+        result = Result(group.name, group.fold, recording.name, known.frames, known.scores)
         self.store.save(result, together)
         return result
 
     def _score(
         self,
         group: Group,
-        waiting: list[Stimulus],
+        waiting: list[Recording],
         source: MapSource | None,
         together: dict[str, Any],
     ) -> None:
         means, broken = self._means(group)
-        whole = [stimulus for stimulus in waiting if stimulus.name not in broken]
-        for stimulus in waiting:
-            if stimulus.name in broken:
-                self._fail(Outcome(stimulus, error=broken[stimulus.name]))
+        whole = [recording for recording in waiting if recording.name not in broken]
+        for recording in waiting:
+            if recording.name in broken:
+                self._fail(Outcome(recording, error=broken[recording.name]))
         self.watch.stage(" ".join(filter(None, (group.name, group.fold))), len(whole))
-        for outcome in evaluate(whole, source, means, self.watch.frame):
+        for outcome in evaluate(whole, source, means):
             if outcome.error is not None:
                 self._fail(outcome)
                 continue
-            name = outcome.stimulus.name
+            name = outcome.recording.name
             result = Result(group.name, group.fold, name, outcome.frames, outcome.scores)
             self.store.save(result, together)
-            self._known[_key(together, outcome.stimulus)] = result
-            self._keep(result, outcome, False)
+            self._known[_key(together, outcome.recording)] = result
+            self.results.append(result)
+            self.watch.finished(outcome)
 
     def _means(self, group: Group) -> tuple[MeanMaps, dict[str, AvsalError]]:
-        """Mean maps of the group's stimuli, and the stimuli whose annotations cannot be read."""
+        """Mean maps of a group's recordings, and those whose annotations cannot be read."""
         maps: dict[str, np.ndarray] = {}
         broken: dict[str, AvsalError] = {}
-        if len(group.stimuli) > 1:
-            self.watch.stage(f"{group.name}: mean maps", len(group.stimuli))
-            for stimulus, found in _mean_maps(group.stimuli):
+        if len(group.recordings) > 1:
+            self.watch.stage(f"{group.name}: mean maps", len(group.recordings))
+            for recording, found in _mean_maps(group.recordings):
                 if isinstance(found, AvsalError):
-                    broken[stimulus.name] = found
+                    broken[recording.name] = found
                 else:
-                    maps[stimulus.name] = found
-                self.watch.frame(stimulus)
+                    maps[recording.name] = found
+                self.watch.finished(Outcome(recording))
         return MeanMaps(maps), broken
-
-    def _keep(self, result: Result, outcome: Outcome, kept: bool) -> None:
-        self.results.append(result)
-        self.watch.finished(outcome, kept)
 
     def _fail(self, outcome: Outcome) -> None:
         self.failed.append(outcome)
-        self.watch.finished(outcome, False)
+        self.watch.finished(outcome)
 
 
-def _mean_maps(stimuli: tuple[Stimulus, ...]) -> Iterator[tuple[Stimulus, np.ndarray | AvsalError]]:
-    for stimulus in stimuli:
+def _mean_maps(
+    recordings: tuple[Recording, ...],
+) -> Iterator[tuple[Recording, np.ndarray | AvsalError]]:
+    for recording in recordings:
         try:
-            yield stimulus, mean_map(stimulus)
+            yield recording, mean_map(recording)
         except AvsalError as error:
-            yield stimulus, error
+            yield recording, error
 
 
-def _digest(values: dict[str, Any]) -> str:
+def _digest(values: Any) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
-def _key(together: dict[str, Any], stimulus: Stimulus) -> str:
-    return _digest({**together, "name": stimulus.name})
-
-
+def _key(together: dict[str, Any], recording: Recording) -> str:
+    return _digest({**together, "name": recording.name})

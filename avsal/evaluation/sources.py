@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
+import itertools
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from avsal.datasets.arrays import read_map
+import numpy as np
+
+from avsal.datasets import Recording
+from avsal.datasets.files import read_gray
 from avsal.errors import DataError
-from avsal.evaluation.stimulus import Prediction, Stimulus
+from avsal.saliency import FrameTag
+from avsal.settings import MapSize
 
 if TYPE_CHECKING:
     from avsal.pipeline import Predictor
@@ -20,9 +25,11 @@ if TYPE_CHECKING:
 DESCRIPTION = "saliency.json"  # in folders that `avsal predict` wrote, which count frames from 0
 SUFFIXES = (".npy", ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
+Prediction = tuple[FrameTag, np.ndarray]  # a frame and its saliency map (h, w) of any scale
+
 
 class MapSource(Protocol):
-    """Gives a stimulus's maps.
+    """Gives a recording's maps.
 
     Attributes:
         label: what a person calls it.
@@ -34,38 +41,41 @@ class MapSource(Protocol):
         """What decides the maps, for resuming; JSON values."""
         ...
 
-    def maps(self, stimulus: Stimulus) -> Iterator[Prediction]:
+    def maps(self, recording: Recording) -> Iterator[Prediction]:
         """The maps in order; raises DataError or MediaError."""
         ...
 
 
 class NetworkSource:
-    """Maps from the network, in one pass over each video."""
+    """Maps from the network, in one pass over each video, at the network's own size."""
 
     def __init__(self, predictor: Predictor, settings: PredictSettings) -> None:
         self._predictor = predictor
-        self._settings = settings
+        self._settings = replace(settings, size=MapSize("model"))
         self.label = predictor.variant.name
 
     def record(self) -> dict[str, Any]:
         made_by = self._predictor.description
-        settings = dataclasses.asdict(self._settings)
         return {
             "model": made_by.model,
             "weights": made_by.weights_sha256,
             "precision": made_by.precision,
-            "stride": settings["stride"],
-            "audio_context": settings["audio_context"],
+            "stride": self._settings.stride,
+            "audio_context": self._settings.audio_context,
         }
 
-    def maps(self, stimulus: Stimulus) -> Iterator[Prediction]:
-        return stimulus.predict(self._predictor, self._settings)
+    def maps(self, recording: Recording) -> Iterator[Prediction]:
+        with recording.sound() as sound:
+            audio = sound if self._predictor.uses_audio else None
+            for frame in self._predictor.predict_frames(recording.frames(), audio, self._settings):
+                yield frame.tag, frame.density
 
 
 class SavedSource:
-    """Maps in files: `<stimulus>/<frame>.png|npy`, also under the group's name, or `<image>.png`.
+    """Maps in files: `<recording>/<frame>.png|npy`, or `<picture>.png|npy`.
 
-    Frames are numbered from 1, or from 0 in folders of `avsal predict` and where a number 0 exists.
+    The folders may lie in one that is called like the database. Frames are numbered from 1, or
+    from 0 in folders of `avsal predict` and where a number 0 exists.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -79,43 +89,48 @@ class SavedSource:
         latest = max((status.st_mtime_ns for status in files), default=0)
         return {"predictions": str(self._folder.resolve()), "files": len(files), "latest": latest}
 
-    def maps(self, stimulus: Stimulus) -> Iterator[Prediction]:
-        moments = stimulus.moments()
-        single = self._single(stimulus)
+    def maps(self, recording: Recording) -> Iterator[Prediction]:
+        single = self._single(recording) if recording.still else None
         if single is not None:
-            for moment in moments:
-                yield moment, read_map(single)
+            for tag in recording.tags():
+                yield tag, read_gray(single)
             return
-        folder = self._folder_of(stimulus)
+        folder = self._folder_of(recording)
         numbers = _numbered(folder)
         shift = 0 if (folder / DESCRIPTION).is_file() or 0 in numbers else 1
-        for moment in moments:
-            path = numbers.get(moment.index + shift)
-            if path is None:
-                if stimulus.truth(moment) is None:
-                    continue  # nobody looked: no map is needed
+        for tag in recording.tags():
+            path = numbers.get(tag.index + shift)
+            if path is not None:
+                yield tag, read_gray(path)
+            elif recording.gaze(tag) is not None:  # where nobody looked no map is needed
                 raise DataError(
-                    f"{folder / f'{moment.index + shift:06d}.png'}: missing; every frame with "
+                    f"{folder / f'{tag.index + shift:06d}.png'}: missing; every frame with "
                     "fixations needs a map"
                 )
-            yield moment, read_map(path)
 
-    def _single(self, stimulus: Stimulus) -> Path | None:
-        """The file of an image's map."""
-        places = (self._folder / stimulus.group, self._folder)
-        files = (place / f"{stimulus.name}{suffix}" for place in places for suffix in SUFFIXES)
+    def _places(self, recording: Recording) -> Iterator[Path]:
+        """Where a recording's maps may be, without suffix or as a folder."""
+        name = Path(recording.name)
+        names = dict.fromkeys([name, name.with_suffix(""), Path(name.with_suffix("").name)])
+        for folder, each in itertools.product(
+            (self._folder / recording.database, self._folder), names
+        ):
+            yield folder / each
+
+    def _single(self, recording: Recording) -> Path | None:
+        """The file of a picture's map."""
+        places = self._places(recording)
+        files = (place.with_name(place.name + end) for place in places for end in SUFFIXES)
         return next(filter(Path.is_file, files), None)
 
-    def _folder_of(self, stimulus: Stimulus) -> Path:
-        inside = (f"{stimulus.group}/{stimulus.name}", stimulus.name, Path(stimulus.name).name)
-        for name in inside:
-            if (self._folder / name).is_dir():
-                return self._folder / name
-        if _numbered(self._folder):
+    def _folder_of(self, recording: Recording) -> Path:
+        for place in self._places(recording):
+            if place.is_dir():
+                return place
+        if _numbered(self._folder) and not recording.still:
             return self._folder
-        raise DataError(
-            f"{self._folder / stimulus.name}: missing; it should hold the maps of {stimulus.name}"
-        )
+        wanted = self._folder / recording.name
+        raise DataError(f"{wanted}: missing; the maps of {recording.name} should be there")
 
 
 def _numbered(folder: Path) -> dict[int, Path]:

@@ -1,4 +1,4 @@
-"""Results of single stimuli on disk, so that an evaluation goes on where it stopped."""
+"""Results of single recordings on disk, so that an evaluation goes on where it stopped."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class Result:
 
 
 class ResultStore:
-    """A folder of results, one JSON file a stimulus."""
+    """A folder of results, one JSON file a recording."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def load(self, group: str, fold: str, name: str, record: dict[str, Any]) -> Result | None:
-        """The finished result of a stimulus, None if there is none made with the same record."""
+        """The finished result of a recording, None if there is none made with the same record."""
         try:
             found = json.loads(self._path(group, fold, name).read_text(encoding="utf-8"))
             if found["made_with"] == json.loads(json.dumps(record)):

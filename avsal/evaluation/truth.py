@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from avsal.datasets import Gaze, Points, Recording, tag_of
-from avsal.datasets.stavis import StavisVideo
-from avsal.datasets.stills import Still
+from avsal.datasets import Gaze, Recording
 from avsal.saliency import FrameTag
 
 
@@ -45,23 +43,8 @@ class Annotations:
     def __init__(self, recording: Recording) -> None:
         self.recording = recording
         self._seed = zlib.crc32(recording.name.encode())  # of the name alone: no order matters
+        self._reading = threading.Lock()
         self._union: tuple[tuple[int, int], np.ndarray | None] | None = None
-
-    def tags(self) -> Iterator[FrameTag]:
-        """All frames in order, annotated or not, decoded only where their times are unknown."""
-        recording = self.recording
-        if isinstance(recording, StavisVideo | Still):  # gaze goes by the frame's number
-            for index in range(recording.count):
-                time, step = index / recording.rate, 1 / recording.rate
-                yield FrameTag(index, time, time, step, width=0, height=0)
-            return
-        for frame in recording.frames():
-            yield tag_of(frame, recording.origin)
-
-    def density(self, tag: FrameTag) -> np.ndarray | None:
-        """Ground-truth map of a frame, None where there is none; raises DataError."""
-        gaze = self.recording.gaze(tag)
-        return None if gaze is None else gaze.density
 
     def truth(self, tag: FrameTag) -> Truth | None:
         """Annotation of a frame; None where nobody looked.
@@ -83,26 +66,26 @@ class Annotations:
 
     def _others(self, size: tuple[int, int]) -> np.ndarray | None:
         """Where people looked at other times; asked for once, as it takes reading everything."""
-        if self._union is None or self._union[0] != size:
-            self._union = size, self.recording.others(size)
-        return self._union[1]
+        with self._reading:
+            if self._union is None or self._union[0] != size:
+                self._union = size, self.recording.others(size)
+            return self._union[1]
 
     def _halves(self, gaze: Gaze, others: np.ndarray | None, seed: int) -> tuple[Truth, ...]:
         if gaze.points is None or gaze.points.observers is None:
             return ()
-        first = self._first_half(gaze.points.observers)
+        first = self._half(gaze.points.observers)
         truths = []
-        for mine in (first, ~first):
-            points: Points = gaze.points.where(mine)
+        for mine in (first, ~first & (gaze.points.observers >= 0)):
+            points = gaze.points.where(mine)
             if not len(points):
                 return ()
             density = points.density(gaze.size, gaze.sigma)
             truths.append(Truth(density, points.mask(gaze.size), others, seed))
         return tuple(truths)
 
-    def _first_half(self, observers: np.ndarray) -> np.ndarray:
-        """Mark the points of a random half of the observers, the same half in every frame."""
-        known = np.unique(observers)
-        mixed = np.random.default_rng(self._seed).permutation(int(known.max()) + 1)
-        order = mixed[known].argsort() if known.min() >= 0 else np.arange(known.size)
-        return np.isin(observers, known[order[: (known.size + 1) // 2]])
+    def _half(self, observers: np.ndarray) -> np.ndarray:
+        """Mark the points of half of the observers; each has the same rank in every frame."""
+        known = np.unique(observers[observers >= 0])
+        ranks = [np.random.default_rng([self._seed, int(who)]).random() for who in known]
+        return np.isin(observers, known[np.argsort(ranks)[: (known.size + 1) // 2]])

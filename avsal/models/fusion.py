@@ -1,13 +1,15 @@
 """Fusion of motion and audio features, and the heads that align them in training.
 
 A fusion is a module `forward(v4, audio) -> Fused`, made by a row of FUSIONS from the channels of
-its two inputs and of its output; the rest of the network asks nothing else of it.
+its two inputs and of its output; the rest of the network asks nothing else of it. The published
+one is here; those that the paper compares it with (Table 5) have files of their own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
+from importlib import import_module
 from typing import NamedTuple
 
 import torch
@@ -56,26 +58,41 @@ class FusionBlock(nn.Module):
         return tokens + self.mlp(self.norm2(tokens))
 
 
-class AudioVisualFusion(nn.Module):
-    """AVFB: transformer layers over motion tokens followed by audio tokens (section 3.4, eq. 5).
+class TokenFusion(nn.Module):
+    """What all fusions begin with: both modalities as tokens of `dim` channels.
 
-    v4 (B, C4, T, h, w) and audio features (B, Ca, h', w') of any size; positions count the tokens
-    of each modality separately. Audio channels other than `dim` are projected first.
+    v4 (B, C4, T, h, w) and audio features (B, Ca, h', w') of any size. Audio channels other than
+    `dim` are projected first.
     """
 
-    def __init__(
-        self, motion: int, audio: int, dim: int = 512, heads: int = 4, depth: int = 3
-    ) -> None:
+    def __init__(self, motion: int, audio: int, dim: int) -> None:
         super().__init__()
         self.vis_proj = nn.Linear(motion, dim)
         self.vis_norm = nn.LayerNorm(dim)
         self.aud_proj = nn.Identity() if audio == dim else nn.Linear(audio, dim)
         self.aud_norm = nn.LayerNorm(dim)
+
+    def embed(self, v4: torch.Tensor, audio: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Tokens of motion (B, T * h * w, dim) and of sound (B, h' * w', dim)."""
+        visual_tokens = self.vis_norm(self.vis_proj(v4.flatten(2).mT))
+        audio_tokens = self.aud_norm(self.aud_proj(audio.flatten(2).mT))
+        return visual_tokens, audio_tokens
+
+
+class AudioVisualFusion(TokenFusion):
+    """AVFB: transformer layers over motion tokens followed by audio tokens (section 3.4, eq. 5).
+
+    Positions count the tokens of each modality separately.
+    """
+
+    def __init__(
+        self, motion: int, audio: int, dim: int = 512, heads: int = 4, depth: int = 3
+    ) -> None:
+        super().__init__(motion, audio, dim)
         self.blocks = nn.Sequential(*(FusionBlock(dim, heads) for _ in range(depth)))
 
     def forward(self, v4: torch.Tensor, audio: torch.Tensor) -> Fused:
-        visual_tokens = self.vis_norm(self.vis_proj(v4.flatten(2).mT))
-        audio_tokens = self.aud_norm(self.aud_proj(audio.flatten(2).mT))
+        visual_tokens, audio_tokens = self.embed(v4, audio)
         tokens = torch.cat((_placed(visual_tokens), _placed(audio_tokens)), dim=1)
         tokens = self.blocks(tokens)
         visual, heard = tokens.split((visual_tokens.shape[1], audio_tokens.shape[1]), dim=1)
@@ -88,7 +105,19 @@ def _placed(tokens: torch.Tensor) -> torch.Tensor:
     return tokens + sinusoid(*tokens.shape[1:], tokens.device).to(tokens.dtype)
 
 
-FUSIONS: dict[str, Callable[[int, int, int], nn.Module]] = {"avfb": AudioVisualFusion}
+def _imported(module: str, maker: str, *channels: int) -> nn.Module:
+    """Import `avsal.models.<module>`, which imports this one, and call its `maker`."""
+    fusion: nn.Module = getattr(import_module(f"avsal.models.{module}"), maker)(*channels)
+    return fusion
+
+
+FUSIONS: dict[str, Callable[[int, int, int], nn.Module]] = {
+    "avfb": AudioVisualFusion,
+    "bilinear_channel": partial(_imported, "bilinear", "ChannelBilinear"),
+    "bilinear_space": partial(_imported, "bilinear", "SpatialBilinear"),
+    "avim": partial(_imported, "avim", "Interaction"),
+    "avim_cpc": partial(_imported, "avim", "ConsistentInteraction"),
+}
 
 
 def _norm(kind: str, features: int) -> nn.Module:

@@ -30,7 +30,7 @@ class ImageEncoder(nn.Module):
         self.smooth_0 = _smoothing(stride32, STRIDE32_CHANNELS)
         self.smooth_1 = _smoothing(stride16, STRIDE16_CHANNELS)
 
-    def forward(self, frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, frames: torch.Tensor) -> tuple[torch.Tensor, ...]:
         stride16, stride32 = self.encoder(frames)
         return self.smooth_1(stride16), self.smooth_0(stride32)
 
@@ -48,14 +48,14 @@ class Adapter(nn.Module):
         widths = (12 * unit, 6 * unit, 13 * unit, unit, 3 * unit, 4 * unit)
         self.conv = SepInception(STRIDE16_CHANNELS + STRIDE32_CHANNELS, widths)
 
-    def forward(self, features: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-        stride16, stride32 = (_strongest(feature) for feature in features)
+    def forward(self, features: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        stride16, stride32 = (strongest(feature) for feature in features)
         stride32 = upsample(stride32, 2)
         masks: torch.Tensor = self.conv(torch.cat((stride16, stride32), dim=1))
         return masks
 
 
-def _strongest(features: torch.Tensor) -> torch.Tensor:
+def strongest(features: torch.Tensor) -> torch.Tensor:
     """Maximum over groups of neighbouring frames, (B, 16, C, h, w) -> (B, C, 4, h, w)."""
     return features.unflatten(1, (DECODER_FRAMES, -1)).amax(dim=2).transpose(1, 2)
 

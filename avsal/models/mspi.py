@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import torch
 from torch import nn
 
@@ -10,12 +13,30 @@ from avsal.models.decoder import Lateral, Readout, top_down
 from avsal.models.encoders import AUDIO, MOTION, WINDOW_FRAMES
 from avsal.models.fusion import FUSIONS, Fused, alignment_loss, predictor, projector
 from avsal.models.image import Adapter, ImageEncoder, SpatialAttention
+from avsal.models.maps import MapAdapter, MapAttention, MapEncoder
 from avsal.models.variants import Variant
 
 STRIDE = 32  # of the coarsest features: heights and widths are multiples of it
 SCALES = 4
 
 Features = tuple[torch.Tensor, ...]
+
+
+class ImageBranch(NamedTuple):
+    """Makers of the image branch: encoder by name, adapter by the channels of its masks, and
+    attention by these and by the ratio of the sizes of motion features and stride-16 features."""
+
+    encoder: Callable[[str], nn.Module]
+    adapter: Callable[[int], nn.Module]
+    attention: Callable[[int, int], nn.Module]
+
+
+IMAGE_BRANCHES: dict[str, ImageBranch] = {
+    "features": ImageBranch(ImageEncoder, Adapter, SpatialAttention),
+    "map": ImageBranch(
+        MapEncoder, lambda _channels: MapAdapter(), lambda _channels, factor: MapAttention(factor)
+    ),
+}
 
 
 class MSPI(nn.Module):
@@ -34,7 +55,7 @@ class MSPI(nn.Module):
         if variant.audio:
             self.audnet = AUDIO[variant.audio].build(variant.audio_width)
         if variant.image:
-            self.image_encoder = ImageEncoder(variant.image)
+            self.image_encoder = IMAGE_BRANCHES[variant.image_output].encoder(variant.image)
         self.visnet = motion.build()
         if variant.audio:
             fusion, dim = FUSIONS[variant.fusion], variant.fusion_dim
@@ -58,9 +79,10 @@ class MSPI(nn.Module):
             self.add_module(f"latlayer_{scale}", Lateral(depth, width, stride))
         self.readout = Readout(width, variant.readout_channels, SCALES)
         if variant.image:
-            self.adapter = Adapter(variant.mask_channels)
+            branch, masks = IMAGE_BRANCHES[variant.image_output], variant.mask_channels
+            self.adapter = branch.adapter(masks)
             for scale in range(SCALES - 1):
-                attention = SpatialAttention(variant.mask_channels, 2 ** (SCALES - 2 - scale))
+                attention = branch.attention(masks, 2 ** (SCALES - 2 - scale))
                 self.add_module(f"sa_{scale}", attention)
 
     @property
@@ -83,7 +105,8 @@ class MSPI(nn.Module):
     def image_features(self, frames: torch.Tensor) -> Features:
         """Features of single frames (N, 3, H, W), to be shared by the windows that hold them.
 
-        o1 (N, 96, H/16, W/16) and o0 (N, 320, H/32, W/32); empty without an image branch.
+        o1 (N, 96, H/16, W/16) and o0 (N, 320, H/32, W/32), or one map (N, 1, H/4, W/4) where the
+        variant fuses maps; empty without an image branch.
         """
         if not self.uses_images:
             return ()

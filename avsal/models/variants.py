@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -11,7 +12,8 @@ class Variant:
 
     The defaults are those of the published networks (sections 3.2-3.5). `image=None` leaves out
     the image saliency branch, `audio=None` the audio encoder and the fusion block (Table 2);
-    neither changes the names of the remaining parameters.
+    neither changes the names of the remaining parameters. `note` tells what the paper has different
+    besides the network; two variants that differ in their notes only are equal.
     """
 
     name: str
@@ -19,6 +21,7 @@ class Variant:
     height: int
     width: int
     image: str | None = "convnext_t"
+    image_output: str = "features"  # what motion is fused with: "features", or a saliency "map"
     audio: str | None = "resnet18"
     audio_width: int = 64  # channels of the audio ResNet's first stage; the last has 8 times more
     fusion: str = "avfb"
@@ -27,6 +30,7 @@ class Variant:
     mask_channels: int = 512  # of the temporally enhanced image saliency features
     readout_channels: tuple[int, int] = (64, 32)  # after the readout's second and third stage
     head_norm: str = "layer"  # of the training heads: "layer", or "batch" for batches of 4 and more
+    note: str = field(default="", compare=False)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -38,17 +42,43 @@ def _published(motion: str, height: int, width: int) -> Variant:
     return Variant(f"{motion}-{height}x{width}", motion, height, width)
 
 
+def _ablation(label: str, **changes: Any) -> Variant:
+    """A variant of the ablation studies, which are S3D at 224x224 throughout (section 4.5)."""
+    return Variant(f"{label}-s3d-224x224", "s3d", 224, 224, **changes)
+
+
+_PUBLISHED = (
+    _published("mvitv2s", 224, 384),
+    _published("mvitv2s", 224, 224),
+    _published("s3d", 224, 384),
+    _published("s3d", 224, 224),
+    _published("x3dl", 224, 224),
+    _published("slowfast4x16", 224, 224),
+    _published("morphmlps", 224, 224),
+    _published("uniformerb", 224, 224),
+    _published("videoswins", 224, 224),
+)
+
+_IMAGE_AND_SOUND = (  # Table 2
+    _ablation("base", image=None, audio=None),
+    _ablation("v1", image=None),
+    _ablation("v2", image="mobilenet_v2", audio=None),
+    _ablation(
+        "v3", image="mobilenet_v2", note="v4's network, trained without the alignment loss (λ = 0)"
+    ),
+    _ablation("v4", image="mobilenet_v2", note="the network of AVFB in Table 5"),
+    _ablation("v5", note="the published s3d-224x224"),
+    _ablation("v6", note="v5's network, image encoder from ImageNet, not trained on saliency"),
+    _ablation("v7", image_output="map"),
+)
+
+_FUSIONS = (  # Table 5, in its order; AVFB is v4
+    _ablation("bilinear-channel", image="mobilenet_v2", fusion="bilinear_channel"),
+    _ablation("bilinear-space", image="mobilenet_v2", fusion="bilinear_space"),
+    _ablation("avim", image="mobilenet_v2", fusion="avim"),
+    _ablation("avim-cpc", image="mobilenet_v2", fusion="avim_cpc"),
+)
+
 VARIANTS: dict[str, Variant] = {
-    variant.name: variant
-    for variant in (
-        _published("mvitv2s", 224, 384),
-        _published("mvitv2s", 224, 224),
-        _published("s3d", 224, 384),
-        _published("s3d", 224, 224),
-        _published("x3dl", 224, 224),
-        _published("slowfast4x16", 224, 224),
-        _published("morphmlps", 224, 224),
-        _published("uniformerb", 224, 224),
-        _published("videoswins", 224, 224),
-    )
+    variant.name: variant for variant in (*_PUBLISHED, *_IMAGE_AND_SOUND, *_FUSIONS)
 }

@@ -18,7 +18,7 @@ from avsal.weights.keys import TRAINING_HEADS, without_heads
 
 logger = logging.getLogger("avsal")
 
-DECODER = "decoder."  # of an image run; the whole network has no place for it
+DECODER = "image_encoder.decoder."  # of an image run; few networks have a place for it
 
 
 def load_initial(task: Task, settings: NetworkSettings) -> None:
@@ -62,7 +62,7 @@ def _lay_over(task: Task, path: Path) -> set[str]:
 def _may_be_foreign(task: Task, name: str) -> bool:
     """Whether a name may be in a file without being in the network."""
     if not isinstance(task, AudioVisual):
-        return not name.startswith(("image_encoder.", DECODER))
+        return not name.startswith("image_encoder.")
     return name.startswith((DECODER, *TRAINING_HEADS))
 
 

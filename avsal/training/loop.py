@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +34,7 @@ from avsal.training.losses import TERMS
 from avsal.training.samples import Sample
 from avsal.training.schedule import rate_factor
 from avsal.training.sets import expand
+from avsal.training.stopping import stop_signal
 from avsal.training.tasks import Task, make_task
 from avsal.training.validation import SCORES, validate
 
@@ -143,7 +143,7 @@ class Trainer:
         if self.engine.is_main:
             self._open_logs()
         with ExitStack() as stack:
-            stopped = stack.enter_context(_stop_signal(self.engine.world == 1))
+            stopped = stack.enter_context(stop_signal(self.engine.world == 1))
             stack.callback(self._close_logs)
             while self.position.epoch < epochs:
                 self._epoch(stopped)
@@ -250,6 +250,8 @@ class Trainer:
     def _open_logs(self) -> None:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            if not self.resumed:  # stopped early, a run that starts over must not go on as the old
+                (self.folder / LAST).unlink(missing_ok=True)
             step = self.position.step
             self._steps = CsvLog(self.folder / STEPS, STEP_COLUMNS, step)
             self._epochs = CsvLog(self.folder / EPOCHS, EPOCH_COLUMNS, step)
@@ -317,29 +319,6 @@ class Trainer:
         meters = [meter.to(self.engine.device) * share for meter in state["meters"]]
         self._of_log, self._of_epoch = meters
         restore_random_state(state["random"][self.engine.rank])
-
-
-@contextmanager
-def _stop_signal(wanted: bool) -> Iterator[Callable[[], bool]]:
-    """Let Ctrl-C and a scheduler's SIGTERM stop a run between two steps; a second one at once."""
-    asked: list[int] = []
-    before: dict[int, Any] = {}
-
-    def ask(number: int, _frame: object) -> None:
-        if asked:
-            raise KeyboardInterrupt
-        asked.append(number)
-
-    if wanted:
-        try:
-            before = {each: signal.signal(each, ask) for each in (signal.SIGINT, signal.SIGTERM)}
-        except ValueError:  # only the main thread may; elsewhere signals do what they did
-            before = {}
-    try:
-        yield lambda: bool(asked)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def train(config: Config, watch: Watch | None = None, fresh: bool = False) -> Path:

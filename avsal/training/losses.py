@@ -12,7 +12,7 @@ import torch
 from avsal.training.config import LossSettings
 
 EPSILON = 2.0**-52  # the MIT benchmark's; keeps the logarithm's argument positive
-SPREAD_FLOOR = 1e-12  # of the product of two standard deviations: a flat map has CC 0
+FLAT = 1e-4  # standard deviation over mean below which a map counts as flat; bounds the gradient
 
 
 def to_density(maps: torch.Tensor) -> torch.Tensor:
@@ -44,10 +44,12 @@ def correlation(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 
 
 def _standardised(maps: torch.Tensor) -> torch.Tensor:
-    """Mean 0 and norm 1 over the pixels."""
-    centred = maps - maps.mean(dim=(1, 2), keepdim=True)
-    norm = centred.square().sum(dim=(1, 2), keepdim=True).clamp_min(SPREAD_FLOOR**2).sqrt()
-    return centred / norm
+    """Mean 0 and norm 1 over the pixels; close to 0 for flat maps."""
+    mean = maps.mean(dim=(1, 2), keepdim=True)
+    centred = maps - mean
+    pixels = maps.shape[1] * maps.shape[2]
+    floor = (FLAT * mean).square() * pixels + torch.finfo(maps.dtype).tiny
+    return centred / centred.square().sum(dim=(1, 2), keepdim=True).maximum(floor).sqrt()
 
 
 class Loss(NamedTuple):

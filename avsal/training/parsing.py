@@ -34,21 +34,32 @@ def read_toml(path: Path) -> Table:
 def override(table: Table, change: str) -> None:
     """Put "a.b=value" into nested tables; the value is TOML, or else plain text.
 
+    A number in the key counts the tables of a list from 0: "data.train.0.fold=2".
+
     Raises:
-        UsageError: the text has another form.
+        UsageError: the text has another form, or a list is shorter.
     """
     key, equals, text = change.partition("=")
     *parents, last = key.strip().split(".")
     if not equals or not last:
         raise UsageError(f"--set {change}: give TABLE.KEY=VALUE")
+    place: Any = table
     for parent in parents:
-        table = table.setdefault(parent, {})
-        if not isinstance(table, dict):
-            raise UsageError(f"--set {change}: {parent} is no table; edit the file instead")
+        place = _inner(place, parent, change)
+    if not isinstance(place, dict):
+        raise UsageError(f"--set {change}: {parents[-1]} is no table")
     try:
-        table[last] = tomllib.loads(f"value = {text}")["value"]
+        place[last] = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
-        table[last] = text.strip()
+        place[last] = text.strip()
+
+
+def _inner(place: Any, key: str, change: str) -> Any:
+    if isinstance(place, dict):
+        return place.setdefault(key, {})
+    if isinstance(place, list) and key.isdecimal() and int(key) < len(place):
+        return place[int(key)]
+    raise UsageError(f"--set {change}: the file has no {key} there")
 
 
 def from_table(cls: type[T], table: Table, where: str = "") -> T:

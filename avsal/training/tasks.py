@@ -8,20 +8,18 @@ from __future__ import annotations
 from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from avsal import models
 from avsal.inputs import normalise
 from avsal.models.fusion import Fused, alignment_loss
-from avsal.models.image import STRIDE16_CHANNELS, STRIDE32_CHANNELS, ImageEncoder
+from avsal.models.maps import MAP_STRIDE, MapEncoder, grow
 from avsal.models.variants import Variant
 from avsal.training.config import Config, LossSettings
 from avsal.training.losses import Loss, total_loss
 from avsal.training.samples import Inputs, Sample
 
 FROZEN = {"image": "image_encoder", "audio": "audnet", "motion": "visnet"}
-DECODER_CHANNELS = (128, 64, 32)  # of the image saliency decoder at strides 16, 8 and 4
 
 
 def _clips(batch: Sample) -> torch.Tensor:
@@ -108,47 +106,18 @@ class AudioVisual(Task):
         return alignment_loss(*(each[heard].float() for each in outputs))
 
 
-def _stage(channels: int, out: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(channels, out, 3, padding=1, bias=False), nn.BatchNorm2d(out), nn.ReLU(True)
-    )
-
-
-class ImageDecoder(nn.Module):
-    """o1 (N, 96, H/16, W/16) and o0 (N, 320, H/32, W/32) -> logits (N, H, W).
-
-    A simple decoder in the sense of section 3.3: convolution, BatchNorm and ReLU at every scale,
-    bilinear upsampling between. It is thrown away after pre-training.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        widths = (STRIDE16_CHANNELS + STRIDE32_CHANNELS, *DECODER_CHANNELS)
-        self.stages = nn.ModuleList(map(_stage, widths, DECODER_CHANNELS))
-        self.score = nn.Conv2d(DECODER_CHANNELS[-1], 1, 1)
-
-    def forward(self, features: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-        stride16, stride32 = features
-        x = torch.cat((stride16, _grown(stride32, 2)), dim=1)
-        for number, stage in enumerate(self.stages):
-            x = stage(_grown(x, 2) if number else x)
-        return _grown(self.score(x), 4).squeeze(1)
-
-
-def _grown(x: torch.Tensor, factor: int) -> torch.Tensor:
-    return F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)
-
-
 class ImageSaliency(Task):
-    """The image saliency encoder with a decoder, on single frames (section 3.3, fig. 3)."""
+    """The image saliency encoder with its decoder, on single frames (section 3.3, fig. 3).
+
+    Only a network that fuses maps keeps the decoder.
+    """
 
     def __init__(self, variant: Variant, weights: LossSettings) -> None:
         super().__init__()
         self.variant = variant
         self.inputs = Inputs(variant.size, clip=False, audio=False)
         self._weights = weights
-        self.image_encoder = ImageEncoder(cast(str, variant.image))
-        self.decoder = ImageDecoder()
+        self.image_encoder = MapEncoder(cast(str, variant.image))
 
     def forward(self, batch: Sample) -> Loss:
         log_density = self.predict(batch)
@@ -156,7 +125,7 @@ class ImageSaliency(Task):
 
     def predict(self, batch: Sample) -> torch.Tensor:
         frames = _clips(batch).squeeze(2)
-        logits = self.decoder(self.image_encoder(frames)).float()
+        logits = grow(self.image_encoder.logits(frames), MAP_STRIDE).squeeze(1).float()
         return logits - logits.logsumexp(dim=(1, 2), keepdim=True)
 
     @property
