@@ -26,13 +26,13 @@ class FeatureCache:
         self._pixels: dict[int, torch.Tensor] = {}
         self._features: dict[int, tuple[torch.Tensor, ...]] = {}
 
-    def log_densities(
+    def batches(
         self, windows: Iterable[WindowInput]
-    ) -> Iterator[tuple[WindowInput, torch.Tensor]]:
-        """Yield each window with its (h, w) log-density on the device."""
+    ) -> Iterator[list[tuple[WindowInput, torch.Tensor]]]:
+        """Yield batches of windows, each with its (h, w) log-density on the device."""
         waiting = iter(windows)
         while group := list(itertools.islice(waiting, self._batch)):
-            yield from zip(group, self._forward(group), strict=True)
+            yield list(zip(group, self._forward(group), strict=True))
 
     def _forward(self, group: list[WindowInput]) -> list[torch.Tensor]:
         """Run a batch; halve it as long as the device's memory does not suffice."""

@@ -20,8 +20,8 @@ SAUC_STEP = 0.1  # distance of sAUC's thresholds on a map scaled to 0..1
 def cc(saliency: np.ndarray, target: np.ndarray) -> float:
     """Pearson's correlation of two maps, -1..1 (eq. 8)."""
     a, b = _centred(saliency), _centred(target)
-    spread = np.sqrt(np.dot(a, a) * np.dot(b, b))
-    return float(np.dot(a, b) / spread) if spread > 0 else 0.0
+    spread = np.sqrt(_dot(a, a) * _dot(b, b))
+    return float(_dot(a, b) / spread) if spread > 0 else 0.0
 
 
 def sim(saliency: np.ndarray, target: np.ndarray) -> float:
@@ -33,7 +33,7 @@ def sim(saliency: np.ndarray, target: np.ndarray) -> float:
 def kl(saliency: np.ndarray, target: np.ndarray) -> float:
     """Kullback-Leibler divergence of the saliency map from the target, in nats (eq. 9)."""
     p, q = _distribution(_flat(saliency)), _distribution(_flat(target))
-    return float(np.dot(q, np.log(EPSILON + q / (p + EPSILON))))
+    return float(_dot(q, np.log(EPSILON + q / (p + EPSILON))))
 
 
 def nss(saliency: np.ndarray, fixations: np.ndarray) -> float:
@@ -43,7 +43,7 @@ def nss(saliency: np.ndarray, fixations: np.ndarray) -> float:
         ValueError: no fixations.
     """
     values = _centred(saliency)
-    deviation = np.sqrt(np.dot(values, values) / (values.size - 1))
+    deviation = np.sqrt(_dot(values, values) / (values.size - 1))
     hits = values[_where(fixations, values.size)]
     return float(hits.mean() / deviation) if deviation > 0 else 0.0
 
@@ -120,6 +120,11 @@ def information_gain(saliency: np.ndarray, fixations: np.ndarray, baseline: np.n
     where = _where(fixations, saliency.size)
     p, q = (_distribution(_flat(values))[where] for values in (saliency, baseline))
     return float(np.mean(np.log2(EPSILON + p) - np.log2(EPSILON + q)))
+
+
+def _dot(a: np.ndarray, b: np.ndarray) -> float:
+    """Inner product without BLAS, whose threads would spin against others that score or predict."""
+    return float(np.einsum("i,i->", a, b))
 
 
 def _flat(values: np.ndarray) -> np.ndarray:

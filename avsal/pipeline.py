@@ -34,6 +34,8 @@ from avsal.windows import PAST_FRAMES
 
 logger = logging.getLogger("avsal")
 
+TaggedMap = tuple[FrameTag, torch.Tensor]  # a frame and its (h, w) log-density
+
 POSTPROCESS = 8  # maps that are brought to display size together
 WINDOWS_AHEAD = 4  # windows that the decoding thread may be in front of the network
 
@@ -166,27 +168,26 @@ class Predictor:
     ) -> Iterator[SaliencyFrame]:
         height, width = self.size
         batch = settings.batch or automatic_batch(self.device, height * width, self.precision)
-        run = FeatureCache(self.network, self.device, self.precision, batch)
-        before: tuple[FrameTag, torch.Tensor] | None = None
+        cache = FeatureCache(self.network, self.device, self.precision, batch)
+        before: TaggedMap | None = None
         with closing(run_ahead(windows, max(WINDOWS_AHEAD, batch))) as ahead:
-            for inputs, log_density in run.log_densities(ahead):
-                tags, maps = _between(before, inputs.skipped, inputs.tag, log_density)
-                yield from self.postprocess([*tags, inputs.tag], [*maps, log_density], settings)
+            for results in cache.batches(ahead):
+                yield from self.postprocess(_filled(before, results), settings)
+                inputs, log_density = results[-1]
                 before = (inputs.tag, log_density)
 
     def postprocess(
-        self, tags: list[FrameTag], maps: list[torch.Tensor], settings: PredictSettings
+        self, maps: Iterable[TaggedMap], settings: PredictSettings
     ) -> Iterator[SaliencyFrame]:
-        """Post-process log-densities on the device, frames of one output size together."""
+        """Post-process log-densities on the device, a few frames of one output size together."""
         for (_part, size), group in itertools.groupby(
-            zip(itertools.count(), tags, maps, strict=False),
-            key=lambda entry: (entry[0] // POSTPROCESS, self._output_size(entry[1], settings)),
+            enumerate(maps),
+            key=lambda entry: (entry[0] // POSTPROCESS, self._output_size(entry[1][0], settings)),
         ):
-            _places, group_tags, group_maps = zip(*group, strict=True)
-            stacked = torch.stack(group_maps)
+            tags, log_densities = zip(*(tagged for _place, tagged in group), strict=True)
+            stacked = torch.stack(log_densities)
             densities = to_density(stacked, size).cpu().numpy()
-            log_densities = stacked.cpu().numpy()
-            yield from map(SaliencyFrame, group_tags, log_densities, densities)
+            yield from map(SaliencyFrame, tags, stacked.cpu().numpy(), densities)
 
     def _output_size(self, tag: FrameTag, settings: PredictSettings) -> tuple[int, int]:
         if settings.size.kind == "video":
@@ -196,19 +197,18 @@ class Predictor:
         return settings.size.height, settings.size.width
 
 
-def _between(
-    before: tuple[FrameTag, torch.Tensor] | None,
-    skipped: tuple[FrameTag, ...],
-    tag: FrameTag,
-    log_density: torch.Tensor,
-) -> tuple[list[FrameTag], list[torch.Tensor]]:
-    """Interpolate the log-densities of skipped frames by the frames' times."""
-    if before is None or not skipped:
-        return [], []
-    start, earlier = before
-    span = tag.time - start.time
-    shares = [float((each.time - start.time) / span) if span else 1.0 for each in skipped]
-    return list(skipped), [interpolate(earlier, log_density, share) for share in shares]
+def _filled(
+    before: TaggedMap | None, results: list[tuple[WindowInput, torch.Tensor]]
+) -> Iterator[TaggedMap]:
+    """The predicted maps, and between them those of skipped frames, interpolated by time."""
+    for inputs, later in results:
+        first, earlier = before or (inputs.tag, later)
+        span = inputs.tag.time - first.time
+        for tag in inputs.skipped:
+            share = float((tag.time - first.time) / span) if span else 1.0
+            yield tag, interpolate(earlier, later, share)
+        before = (inputs.tag, later)
+        yield before
 
 
 def load_model(

@@ -52,12 +52,13 @@ def main() -> None:
         seconds, windows = clock(feed.windows(video), count)
         print(f"decode, resize, spectrogram  {seconds:.4f} s a frame")
     cache = FeatureCache(predictor.network, predictor.device, predictor.precision, batch=1)
-    seconds, maps = clock(cache.log_densities(windows), count)
+    seconds, results = clock(cache.batches(windows), count)
+    maps = [pair for batch in results for pair in batch]
     print(f"network                      {seconds:.4f} s a frame")
     size = (windows[0].tag.height, windows[0].tag.width)
     seconds, _ = clock((to_density(each[None], size) for _, each in maps), count)
     print(f"post-processing              {seconds:.4f} s a frame")
-    frames = list(predictor.postprocess([w.tag for w, _ in maps], [m for _, m in maps], settings))
+    frames = list(predictor.postprocess([(w.tag, each) for w, each in maps], settings))
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
         with ResultWriter(Path(folder) / "maps", {"settings": {}}, OutputSettings()) as result:

@@ -51,8 +51,8 @@ def no_gradients() -> Iterator[None]:
         yield
 
 
-def test_every_parity_variant_can_be_built() -> None:
-    assert set(VARIANT_NAMES) == set(VARIANTS)
+def test_every_parity_variant_is_in_the_table_before_all_others() -> None:
+    assert sorted(list(VARIANTS)[: len(VARIANT_NAMES)]) == VARIANT_NAMES
 
 
 @pytest.mark.parametrize("variant", VARIANT_NAMES)

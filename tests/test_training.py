@@ -481,6 +481,17 @@ def test_train_command(avsal_command, make_config, tmp_path):
     assert "unknown key run.sed" in err
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_broken_file_stops_a_run_with_one_line(make_config, tmp_path, workers):
+    write_tree(tmp_path / "tree", ("SumMe",))
+    for path in (tmp_path / "tree/video_frames").rglob("img_00016.jpg"):
+        path.write_bytes(b"no picture")  # frame 15 is in every window
+    with pytest.raises(DataError, match=r"img_00016\.jpg") as caught:
+        train(make_config(f"run.workers={workers}", data=tmp_path / "tree"))
+    assert "\n" not in str(caught.value)
+    assert "Traceback" not in str(caught.value)
+
+
 def test_a_missing_data_set_is_named(make_config, tmp_path):
     with pytest.raises(DataError, match="nowhere"):
         train(make_config(data=tmp_path / "nowhere"))
@@ -568,9 +579,10 @@ def test_a_signal_stops_a_run_between_two_steps(make_config, script, tmp_path):
     expected, curve = _last(folder), _rows(folder)
     stopped = tmp_path / "stopped"
     command = [sys.executable, *script, "schedule.epochs=4", f"run.output={stopped}"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    command.append("run.workers=1")
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
     process.stdout.readline()  # the first epoch is done
-    process.send_signal(signal.SIGTERM)
+    os.killpg(process.pid, signal.SIGTERM)  # workers too, as a scheduler or Ctrl-C does
     process.communicate(timeout=120)
     assert process.returncode != 0
     assert 0 < int(_last(stopped)["position"]["step"]) < len(curve)

@@ -25,7 +25,7 @@ def build(name: str | Variant, heads: bool = False, **changes: Any) -> MSPI:
 
     `name` is a key of VARIANTS or a Variant; `changes` replace its fields, as in
     `build("s3d-224x224", audio=None)`. `heads` adds the training heads.
-    Raises UsageError for a variant that does not exist.
+    Raises UsageError for a variant, or a part of one, that does not exist.
     """
     from avsal.models.mspi import MSPI
 

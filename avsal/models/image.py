@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from avsal.models.blocks import BasicConv3d, FrameConv3d, SepInception
-from avsal.models.encoders import DECODER_FRAMES, IMAGE
+from avsal.models.encoders import DECODER_FRAMES, IMAGE, find
 
 STRIDE16_CHANNELS, STRIDE32_CHANNELS = 96, 320  # after the smoothing convolutions
 ATTENTION_CHANNELS = 32
@@ -24,7 +24,7 @@ class ImageEncoder(nn.Module):
 
     def __init__(self, name: str) -> None:
         super().__init__()
-        spec = IMAGE[name]
+        spec = find(IMAGE, "image encoder", name)
         stride16, stride32 = spec.channels
         self.encoder = spec.build()
         self.smooth_0 = _smoothing(stride32, STRIDE32_CHANNELS)

@@ -10,7 +10,7 @@ from torch import nn
 
 from avsal.errors import UsageError
 from avsal.models.decoder import Lateral, Readout, top_down
-from avsal.models.encoders import AUDIO, MOTION, WINDOW_FRAMES
+from avsal.models.encoders import AUDIO, MOTION, WINDOW_FRAMES, find
 from avsal.models.fusion import FUSIONS, Fused, alignment_loss, predictor, projector
 from avsal.models.image import Adapter, ImageEncoder, SpatialAttention
 from avsal.models.maps import MapAdapter, MapAttention, MapEncoder
@@ -50,16 +50,18 @@ class MSPI(nn.Module):
     def __init__(self, variant: Variant, heads: bool = False) -> None:
         super().__init__()
         self.variant = variant
-        motion = MOTION[variant.motion]
+        motion = find(MOTION, "motion encoder", variant.motion)
         deepest = motion.channels[-1]
         if variant.audio:
-            self.audnet = AUDIO[variant.audio].build(variant.audio_width)
+            sound = find(AUDIO, "audio encoder", variant.audio)
+            self.audnet = sound.build(variant.audio_width)
         if variant.image:
-            self.image_encoder = IMAGE_BRANCHES[variant.image_output].encoder(variant.image)
+            branch = find(IMAGE_BRANCHES, "image output", variant.image_output)
+            self.image_encoder = branch.encoder(variant.image)
         self.visnet = motion.build()
         if variant.audio:
-            fusion, dim = FUSIONS[variant.fusion], variant.fusion_dim
-            heard = AUDIO[variant.audio].expansion * variant.audio_width
+            fusion, dim = find(FUSIONS, "fusion", variant.fusion), variant.fusion_dim
+            heard = sound.expansion * variant.audio_width
             self.aud_vis_sync_block = fusion(deepest, heard, dim)
             deepest += dim
             if heads:

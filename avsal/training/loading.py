@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Subset
 
+from avsal.errors import AvsalError
 from avsal.training.config import Config
 from avsal.training.engine import Engine
 from avsal.training.order import Batches
@@ -40,6 +41,7 @@ class Loading:
         self.has_validation = len(scored) > 0
         share = Subset(scored, range(engine.rank, len(scored), engine.world))
         self._validation: DataLoader[Sample] = DataLoader(share, batch_size=batch, **shared)
+        self._iterators: dict[int, Iterator[Sample]] = {}
 
     @property
     def batches_per_epoch(self) -> int:
@@ -49,11 +51,33 @@ class Loading:
     def training(self, epoch: int, start: int) -> Iterator[Sample]:
         """Batches of an epoch, from the one numbered `start` on."""
         self._batches.epoch, self._batches.start = epoch, start
-        return iter(self._training)
+        return self._opened(self._training)
 
     def validation(self) -> Iterator[Sample]:
         """This process's share of the validation samples."""
-        return iter(self._validation)
+        return self._opened(self._validation)
+
+    def close(self) -> None:
+        """End the workers; at the interpreter's exit it would be too late, they ignore signals."""
+        for iterator in self._iterators.values():
+            shut_down = getattr(iterator, "_shutdown_workers", None)
+            if shut_down is not None:
+                shut_down()
+        self._iterators.clear()
+
+    def _opened(self, loader: DataLoader[Sample]) -> Iterator[Sample]:
+        iterator = self._iterators[id(loader)] = iter(loader)
+        return _with_short_errors(iterator)
+
+
+def _with_short_errors(batches: Iterator[Sample]) -> Iterator[Sample]:
+    """Take the worker's traceback, which loaders add, off avsal's own errors again."""
+    try:
+        yield from batches
+    except AvsalError as error:
+        kind = type(error)
+        *_, text = str(error).rpartition(f"{kind.__module__}.{kind.__name__}: ")
+        raise kind(text.strip()) from None
 
 
 def _settings(workers: int, engine: Engine) -> dict[str, Any]:
@@ -68,8 +92,9 @@ def _settings(workers: int, engine: Engine) -> dict[str, Any]:
 
 
 def _start_worker(_number: int) -> None:
-    """Leave Ctrl-C to the main process, and one core to each worker."""
+    """Leave signals to the main process, which still has to save, and take one core each."""
     import cv2
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     cv2.setNumThreads(0)

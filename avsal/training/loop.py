@@ -145,6 +145,7 @@ class Trainer:
         with ExitStack() as stack:
             stopped = stack.enter_context(stop_signal(self.engine.world == 1))
             stack.callback(self._close_logs)
+            stack.callback(self.loading.close)
             while self.position.epoch < epochs:
                 self._epoch(stopped)
 

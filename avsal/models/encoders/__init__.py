@@ -6,14 +6,18 @@ encoder is built, so a network costs only its own imports.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
+
+from avsal.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import nn
+
+Row = TypeVar("Row")
 
 WINDOW_FRAMES = 16
 DECODER_FRAMES = 4  # temporal size at which the decoder works
@@ -88,3 +92,13 @@ IMAGE: dict[str, ImageSpec] = {
 }
 
 AUDIO: dict[str, AudioSpec] = {"resnet18": AudioSpec(partial(_build, "resnet", "ResNet18"), 8)}
+
+
+def find(table: Mapping[str, Row], kind: str, name: str) -> Row:
+    """Look up a row of one of these tables; `kind` tells people what it is.
+
+    Raises UsageError, which names the rows that there are.
+    """
+    if name not in table:
+        raise UsageError(f"no {kind} called {name!r}; there are {', '.join(table)}")
+    return table[name]

@@ -1,0 +1,186 @@
+"""The ablation variants: their table, their networks, image maps, small networks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from parity_check import VARIANT_NAMES, golden_keys
+
+from avsal.errors import UsageError
+from avsal.models import MSPI, VARIANTS, Variant, build
+from avsal.models.encoders import MOTION
+from avsal.models.maps import MapAdapter, MapAttention
+
+ABLATIONS = [name for name in VARIANTS if name not in VARIANT_NAMES]
+SIZE = (32, 32)  # the smallest that every encoder takes
+
+
+def network_of(variant: Variant) -> Variant:
+    """A variant without its name: equal for variants that are one network."""
+    return replace(variant, name="")
+
+
+DISTINCT = list({network_of(VARIANTS[name]): name for name in reversed(ABLATIONS)}.values())
+
+
+def names(variant: str) -> list[str]:
+    with torch.device("meta"):
+        return list(build(variant).state_dict())
+
+
+@pytest.fixture(scope="module")
+def clip() -> torch.Tensor:
+    return torch.randn(1, 3, 16, *SIZE, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(scope="module")
+def spectrogram() -> torch.Tensor:
+    return torch.randn(1, 1, 257, 111, generator=torch.Generator().manual_seed(2))
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_rows_say_what_they_are(name: str) -> None:
+    variant = VARIANTS[name]
+    assert variant.name == name
+    assert name.endswith(f"{variant.motion}-{variant.height}x{variant.width}")
+    assert MOTION[variant.motion].fixed_size in {None, variant.size}
+    assert variant.height % 32 == variant.width % 32 == 0
+
+
+def test_table_2_and_5_are_complete() -> None:
+    expected = "base v1 v2 v3 v4 v5 v6 v7 bilinear-channel bilinear-space avim avim-cpc"
+    assert [name.removesuffix("-s3d-224x224") for name in ABLATIONS] == expected.split()
+
+
+def test_variants_that_differ_by_training_only_are_one_network_with_notes() -> None:
+    v3, v4, v5, v6 = (VARIANTS[f"v{number}-s3d-224x224"] for number in (3, 4, 5, 6))
+    assert network_of(v3) == network_of(v4) != network_of(v5)
+    assert network_of(v5) == network_of(v6) == network_of(VARIANTS["s3d-224x224"])
+    assert len({v3.note, v4.note, v5.note, v6.note}) == 4
+
+
+def test_parts_left_out_take_only_their_own_names() -> None:
+    published = [key for key, *_ in golden_keys("s3d-224x224")]
+    image, audio = ("image_encoder.", "adapter.", "sa_"), ("audnet.", "aud_vis_sync_block.")
+    heads = ("vis_projector.", "aud_projector.", "mlp_vis.", "mlp_aud.")
+    for name, gone in (("base", image + audio), ("v1", image), ("v5", ())):
+        remaining = [key for key in published if not key.startswith((*gone, *heads))]
+        assert names(f"{name}-s3d-224x224") == remaining
+
+
+def test_encoders_and_fusions_change_their_own_names_only() -> None:
+    published = set(names("s3d-224x224"))
+    for name in ABLATIONS:
+        new = {key for key in names(name) if key not in published}
+        assert all(key.startswith(("image_encoder.", "aud_vis_sync_block.")) for key in new)
+
+
+@pytest.mark.parametrize("name", DISTINCT)
+def test_forward_and_backward(name: str, clip: torch.Tensor, spectrogram: torch.Tensor) -> None:
+    torch.manual_seed(0)
+    model = build(name).eval()
+    density = model(clip, spectrogram)
+    assert density.shape == (1, *SIZE)
+    torch.testing.assert_close(density.logsumexp((1, 2)), torch.zeros(1), atol=1e-4, rtol=0)
+    density.square().mean().backward()
+    silent = [key for key, parameter in model.named_parameters() if not _has_gradient(parameter)]
+    assert silent == []
+
+
+def _has_gradient(parameter: torch.nn.Parameter) -> bool:
+    return parameter.grad is not None and bool(parameter.grad.isfinite().all())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", VARIANTS)
+def test_forward_and_backward_at_full_size_with_the_alignment_loss(name: str) -> None:
+    variant = VARIANTS[name]
+    model = build(name, heads=True)
+    clip = torch.randn(2, 3, 16, *variant.size)
+    spectrogram = torch.randn(2, 1, 257, 111)
+    if model.uses_audio:
+        density, alignment = model.forward_with_alignment(clip, spectrogram)
+    else:
+        density, alignment = model(clip), torch.zeros(())
+    (density.square().mean() + alignment).backward()
+    assert density.shape == (2, *variant.size)
+    assert all(_has_gradient(parameter) for parameter in model.readout.parameters())
+
+
+@pytest.fixture(scope="module")
+def v7() -> MSPI:
+    torch.manual_seed(4)
+    return build("v7-s3d-224x224", image="mobilenet_v2", audio=None, decoder_width=48).eval()
+
+
+@torch.inference_mode()
+def test_image_maps_have_a_peak_of_one_and_are_shared_by_windows(
+    v7: MSPI, clip: torch.Tensor
+) -> None:
+    frames = [v7.image_features(clip[:, :, index]) for index in range(16)]
+    (first,) = frames[0]
+    assert first.shape == (1, 1, 8, 8)
+    assert first.max() == 1
+    assert first.min() > 0
+    stacked = tuple(torch.stack(parts, dim=1) for parts in zip(*frames, strict=True))
+    shared = v7.forward_with_features(clip, stacked)
+    torch.testing.assert_close(shared, v7(clip), atol=1e-4, rtol=0)
+
+
+@torch.inference_mode()
+def test_image_maps_decide_with_the_motion(v7: MSPI, clip: torch.Tensor) -> None:
+    maps = torch.zeros(1, 16, 1, 8, 8)
+    unlit = v7.forward_with_features(clip, (maps,))
+    maps[..., 4:] = 1
+    lit = v7.forward_with_features(clip, (maps,))
+    assert (lit - unlit).abs().max() > 1e-3
+
+
+def test_maps_are_masks_without_weights() -> None:
+    maps = torch.zeros(1, 16, 1, 16, 16)
+    maps[:, 5] = 1  # in the second group of four frames
+    masks = MapAdapter()((maps,))
+    assert masks.shape == (1, 1, 4, 16, 16)
+    for factor, size in ((4, 16), (2, 8), (1, 4)):
+        attention = MapAttention(factor)
+        x = torch.randn(1, 3, 4, size, size)
+        weighted = attention(x, masks)
+        torch.testing.assert_close(weighted[:, :, 1], 2 * x[:, :, 1])
+        torch.testing.assert_close(weighted[:, :, [0, 2, 3]], x[:, :, [0, 2, 3]])
+        assert not list(attention.parameters())
+
+
+def test_a_network_of_at_most_8_million_parameters() -> None:
+    small = Variant(
+        "small",
+        "x3ds",
+        *SIZE,
+        image="mobilenet_v2",
+        audio_width=16,
+        fusion_dim=128,
+        decoder_width=64,
+        mask_channels=128,
+        readout_channels=(32, 16),
+    )
+    model = build(small).eval()
+    assert sum(parameter.numel() for parameter in model.parameters()) <= 8_000_000
+    density = model(torch.randn(1, 3, 16, *SIZE), torch.randn(1, 1, 257, 111))
+    density.square().mean().backward()
+    assert all(_has_gradient(parameter) for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"motion": "c3d"}, "no motion encoder called 'c3d'; there are mvitv2s, s3d"),
+        ({"image": "vgg"}, "no image encoder called 'vgg'; there are convnext_t, mobilenet_v2"),
+        ({"image_output": "maps"}, "no image output called 'maps'; there are features, map"),
+        ({"audio": "soundnet"}, "no audio encoder called 'soundnet'; there are resnet18"),
+        ({"fusion": "sum"}, "no fusion called 'sum'; there are avfb, bilinear_channel"),
+    ],
+)
+def test_unknown_parts_are_named(changes: dict[str, str], message: str) -> None:
+    with torch.device("meta"), pytest.raises(UsageError, match=message):
+        build("s3d-224x224", **changes)
