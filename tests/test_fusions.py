@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -13,6 +15,15 @@ from avsal.models.fusion import FUSIONS, Fused
 
 MOTION, AUDIO, DIM = 24, 16, 32
 OTHERS = [name for name in FUSIONS if name != "avfb"]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """At these sizes threads spend their time waiting for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def make(name: str) -> nn.Module:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -15,6 +16,15 @@ from avsal.models.maps import MapAdapter, MapAttention
 
 ABLATIONS = [name for name in VARIANTS if name not in VARIANT_NAMES]
 SIZE = (32, 32)  # the smallest that every encoder takes
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """At these sizes threads spend their time waiting for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def network_of(variant: Variant) -> Variant:
