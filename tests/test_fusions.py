@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 import torch
@@ -172,7 +173,7 @@ def test_coding_makes_the_modalities_more_consistent(coding: ConsistentInteracti
     for _ in range(3):
         seen, sound = coding.step(seen, sound)
         course.append(energy(coding, seen, sound))
-    for before, after in zip(course, course[1:], strict=False):
+    for before, after in pairwise(course):
         assert (after < before).all()
 
 
