@@ -10,6 +10,9 @@ import pytest
 
 # Tests must not reach the Hub, whatever the machine's settings are.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# OpenMP's threads spin while they wait by default, which on a shared machine makes the small
+# networks of these tests several times slower. Read when torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 TESTS = Path(__file__).parent
 
