@@ -129,6 +129,9 @@ class WindowFeed:
         if self._target is None and time >= exact_seconds(self.settings.start or 0):
             self._target = frame.index
             self._done = frame.index - 1
+        if self._target is not None:
+            # The next window may still become that of the video's last frame, or the one before.
+            self._drop_pixels(min(self._target, frame.index - 1) - PAST_FRAMES)
         end = self.settings.end
         if end is not None and time >= exact_seconds(end) and self._final is None:
             self._final = frame.index - 1
@@ -176,6 +179,9 @@ class WindowFeed:
     def _forget(self, before: int) -> None:
         """Drop the frames that lie too early for every window to come."""
         self._tags = {i: tag for i, tag in self._tags.items() if i >= before}
-        self._pixels = {i: pixels for i, pixels in self._pixels.items() if i >= before}
+        self._drop_pixels(before)
         if self.audio is not None and before in self._tags:
             self.audio.release(round(self._tags[before].time * SAMPLE_RATE))
+
+    def _drop_pixels(self, before: int) -> None:
+        self._pixels = {i: pixels for i, pixels in self._pixels.items() if i >= before}

@@ -59,10 +59,14 @@ def test_every_frame_gets_a_map_once_and_in_order(count, stride, with_sound):
     assert targets == sorted({*range(0, count, stride), count - 1})
 
 
-@pytest.mark.parametrize("count", [1, 5, 20, 40])
-def test_each_window_s_frames_came_with_it_or_before(count):
+@pytest.mark.parametrize("stride", [1, 7, 25, 100])
+@pytest.mark.parametrize("count", [1, 5, 20, 40, 90])
+@pytest.mark.parametrize("end", [None, 1.3])
+@pytest.mark.parametrize("with_sound", [False, True])
+def test_each_window_s_frames_came_with_it_or_before(count, stride, end, with_sound):
     seen = {}
-    for each in feed(video(count)):
+    sound = FakeSound() if with_sound else None
+    for each in feed(video(count), sound, stride=stride, end=end):
         assert not seen.keys() & each.new_frames.keys()
         seen.update(each.new_frames)
         for index in each.window.frames:
@@ -111,12 +115,14 @@ def test_training_s_sound_is_shorter():
     assert sound.spans[20] == (round(5 / 25 * 16000), round(22 / 25 * 16000))
 
 
-def test_memory_does_not_grow_with_the_video():
-    feeder = WindowFeed(PredictSettings(), SIZE, FakeSound(), Fraction(0))
+@pytest.mark.parametrize("stride", [1, 300])
+def test_memory_does_not_grow_with_the_video(stride):
+    feeder = WindowFeed(PredictSettings(stride=stride), SIZE, FakeSound(), Fraction(0))
     most = 0
     for _ in feeder.windows(video(400)):
-        most = max(most, len(feeder._tags), len(feeder._pixels))
+        most = max(most, len(feeder._pixels))
     assert most <= 64
+    assert len(feeder._tags) <= 64 + stride
 
 
 def test_resizing_and_normalising_agree_with_the_published_transform(parity):
