@@ -83,14 +83,15 @@ def device_label(device: torch.device) -> str:
     return f"{torch.get_num_threads()} threads"
 
 
-def automatic_batch(device: torch.device, pixels: int, dtype: torch.dtype) -> int:
-    """Windows that fit into the device's free memory at once; 1 on a CPU, where more gain nothing.
+def automatic_batch(device: torch.device, pixels: int, dtype: torch.dtype, on_cpu: int) -> int:
+    """Windows that fit into the device's free memory at once.
 
     Args:
         pixels: height times width of the network's input.
+        on_cpu: the answer for a CPU, where large networks gain nothing from more than 1.
     """
     if device.type != "cuda":
-        return 1
+        return on_cpu
     free, _total = torch.cuda.mem_get_info(device)
     per_window = WINDOW_BYTES * pixels / (224 * 384) * torch.finfo(dtype).bits / 32
     return max(1, min(MAX_BATCH, int(0.7 * free / per_window)))

@@ -10,7 +10,7 @@ import torch
 from avsal import models
 from avsal.errors import UsageError
 from avsal.inputs import WindowInput, normalise
-from avsal.windows import CLIP_FRAMES, PAST_FRAMES
+from avsal.windows import CLIP_FRAMES, PAST_FRAMES, seen_frames
 
 
 class FeatureCache:
@@ -25,6 +25,7 @@ class FeatureCache:
         self._batch = batch
         self._pixels: dict[int, torch.Tensor] = {}
         self._features: dict[int, tuple[torch.Tensor, ...]] = {}
+        self._waiting: dict[int, torch.Tensor] = {}  # frames that no window has looked at yet
 
     def batches(
         self, windows: Iterable[WindowInput]
@@ -38,8 +39,7 @@ class FeatureCache:
         """Run a batch; halve it as long as the device's memory does not suffice."""
         try:
             with torch.inference_mode(), self._autocast():
-                for inputs in group:
-                    self._add_frames(inputs.new_frames)
+                self._add_frames(group)
                 maps = list(self._log_densities(group).float())
         except torch.OutOfMemoryError:
             if len(group) == 1:
@@ -59,9 +59,14 @@ class FeatureCache:
         dtype = self._precision if half else None
         return torch.autocast(self._device.type, dtype=dtype, enabled=half)
 
-    def _add_frames(self, frames: dict[int, torch.Tensor]) -> None:
+    def _add_frames(self, group: list[WindowInput]) -> None:
         """Normalise frames and compute what the image encoder says of each, once."""
-        missing = [index for index in frames if index not in self._pixels]
+        for inputs in group:
+            self._waiting |= inputs.new_frames
+        seen = {index for inputs in group for index in self._seen(inputs)}
+        wanted = sorted((seen - self._features.keys()) & self._waiting.keys())
+        frames = {index: self._waiting.pop(index) for index in wanted}
+        missing = list(frames)
         for start in range(0, len(missing), CLIP_FRAMES):
             indices = missing[start : start + CLIP_FRAMES]
             stacked = torch.stack([frames[index] for index in indices])
@@ -69,27 +74,39 @@ class FeatureCache:
             features = self._network.image_features(pixels) if self._network.uses_images else ()
             for place, index in enumerate(indices):
                 self._features[index] = tuple(part[place] for part in features)
-                self._pixels[index] = pixels[place]
+                if self._network.uses_pixels:
+                    self._pixels[index] = pixels[place]
 
     def _log_densities(self, group: list[WindowInput]) -> torch.Tensor:
-        clips = [
-            torch.stack([self._pixels[index] for index in inputs.window.frames], dim=1)
-            for inputs in group
-        ]
-        features = [
-            [torch.stack(part) for part in zip(*self._window_features(inputs), strict=True)]
-            for inputs in group
-        ]
+        clips = None
+        if self._network.uses_pixels:
+            clips = torch.stack([self._clip(inputs) for inputs in group])
         spectrograms = torch.stack([inputs.spectrogram for inputs in group]).to(self._device)
         return self._network.forward_with_features(
-            torch.stack(clips),
-            tuple(torch.stack(parts) for parts in zip(*features, strict=True)),
+            clips,
+            self._stacked_features(group),
             spectrograms,
         )
 
-    def _window_features(self, inputs: WindowInput) -> list[tuple[torch.Tensor, ...]]:
-        return [self._features[index] for index in inputs.window.frames]
+    def _seen(self, inputs: WindowInput) -> tuple[int, ...]:
+        return seen_frames(inputs.window, self._network.frames)
+
+    def _clip(self, inputs: WindowInput) -> torch.Tensor:
+        return torch.stack([self._pixels[index] for index in self._seen(inputs)], dim=1)
+
+    def _stacked_features(self, group: list[WindowInput]) -> tuple[torch.Tensor, ...]:
+        """The frames' features, (B, T, C, h, w) each."""
+        frames = [self._features[index] for inputs in group for index in self._seen(inputs)]
+        return tuple(
+            _stack(maps).unflatten(0, (len(group), -1)) for maps in zip(*frames, strict=True)
+        )
 
     def _forget(self, before: int) -> None:
+        self._waiting = {i: frame for i, frame in self._waiting.items() if i >= before}
         self._pixels = {i: pixels for i, pixels in self._pixels.items() if i >= before}
         self._features = {i: parts for i, parts in self._features.items() if i >= before}
+
+
+def _stack(maps: Iterable[torch.Tensor]) -> torch.Tensor:
+    """Maps (C, h, w) as (N, C, h, w), in channels-last memory as the encoder left them."""
+    return torch.stack([each.movedim(0, -1) for each in maps]).movedim(-1, 1)

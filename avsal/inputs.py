@@ -145,7 +145,7 @@ class WindowFeed:
             if self._last is None and self._latest < self._wanted(self._target):
                 return
             yield self._give(self._target)
-            self._target += self.settings.stride
+            self._target += self.settings.stride or 1
 
     def _wanted(self, target: int) -> int:
         """The latest frame that must be known before the window of `target` can be made."""

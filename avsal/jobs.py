@@ -53,7 +53,7 @@ def describe(
         "source": source_identity(source),
         "model": made_by.model,
         "weights": {"name": made_by.weights, "sha256": made_by.weights_sha256},
-        "settings": settings_record(settings, output),
+        "settings": settings_record(predictor.complete(settings), output),
         "device": made_by.device,
         "precision": made_by.precision,
         "versions": {
@@ -114,7 +114,7 @@ def is_current(
         "model": made_by.model,
         "precision": made_by.precision,
         "weights": made_by.weights_sha256,
-        "settings": settings_record(settings, output),
+        "settings": settings_record(predictor.complete(settings), output),
     }
     try:
         weights = found["weights"]["sha256"]

@@ -92,6 +92,10 @@ class Predictor:
         device, precision = str(self.device), precision_name(self.precision)
         return Description(self.variant.name, name, sha256, device, precision)
 
+    def complete(self, settings: PredictSettings) -> PredictSettings:
+        """Settings with what they leave to the network."""
+        return dataclasses.replace(settings, stride=settings.stride or self.variant.stride)
+
     def predict(
         self,
         source: str | os.PathLike[str],
@@ -111,7 +115,7 @@ class Predictor:
             MediaError: the file cannot be read, or holds no frame in the wanted stretch.
             UsageError: a setting is out of its range.
         """
-        settings = dataclasses.replace(settings or PredictSettings(), **changes)
+        settings = self.complete(dataclasses.replace(settings or PredictSettings(), **changes))
 
         def windows() -> Generator[WindowInput, None, None]:
             with ExitStack() as files:
@@ -144,7 +148,7 @@ class Predictor:
             frames: in order; sample 0 of the sound is at the first one's time.
             audio: gives 16 kHz mono samples.
         """
-        settings = settings or PredictSettings()
+        settings = self.complete(settings or PredictSettings())
         rest = iter(frames)
         first = next(rest, None)
         if first is None:
@@ -167,7 +171,9 @@ class Predictor:
         self, windows: Callable[[], Generator[WindowInput, None, None]], settings: PredictSettings
     ) -> Iterator[SaliencyFrame]:
         height, width = self.size
-        batch = settings.batch or automatic_batch(self.device, height * width, self.precision)
+        batch = settings.batch or automatic_batch(
+            self.device, height * width, self.precision, self.variant.cpu_batch
+        )
         cache = FeatureCache(self.network, self.device, self.precision, batch)
         before: TaggedMap | None = None
         with closing(run_ahead(windows, max(WINDOWS_AHEAD, batch))) as ahead:

@@ -6,6 +6,8 @@ and belongs to `avsal.outputs`.
 
 from __future__ import annotations
 
+import cv2
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -38,11 +40,21 @@ def to_density(log_density: torch.Tensor, size: tuple[int, int]) -> torch.Tensor
     Returns:
         float32 (B, height, width).
     """
+    if log_density.device.type == "cpu":
+        return torch.from_numpy(np.stack([_density(each, size) for each in log_density.numpy()]))
     density = blur(log_density.float()).exp().unsqueeze(1)
     if density.shape[-2:] != size:
         density = F.interpolate(density, size=size, mode="bilinear", align_corners=False)
     density = density.squeeze(1)
     return density / density.sum(dim=(1, 2), keepdim=True)
+
+
+def _density(log_density: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """One map by OpenCV, which on a CPU is several times faster and differs in rounding only."""
+    blurred = cv2.GaussianBlur(np.asarray(log_density, np.float32), (BLUR_SIZE, BLUR_SIZE), 0)
+    density = cv2.resize(cv2.exp(blurred), size[::-1], interpolation=cv2.INTER_LINEAR)
+    with np.errstate(invalid="ignore"):  # a network that gives NaN has NaN densities
+        return np.asarray(density / density.sum(dtype=np.float64), np.float32)
 
 
 def interpolate(before: torch.Tensor, after: torch.Tensor, share: float) -> torch.Tensor:

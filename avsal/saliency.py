@@ -75,5 +75,5 @@ class SaliencyFrame:
     @property
     def entropy(self) -> float:
         """Bits; log2 of the pixel count at the network's size where everything is equal."""
-        log_density = self.log_density.astype(np.float64)
-        return float(-(np.exp(log_density) * log_density).sum() / np.log(2))
+        share = np.exp(self.log_density) * self.log_density
+        return float(-share.sum(dtype=np.float64) / np.log(2))

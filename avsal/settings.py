@@ -52,6 +52,7 @@ class PredictSettings:
         audio_context: frames of sound that belong to a window, 32 (published inference) or 16
             (training).
         stride: every how many frames the network runs; between them log-densities are interpolated.
+            None takes the network's own, 1 for the published ones and 2 for the small one.
         batch: windows in one forward pass; None lets the device's memory decide.
         start: first second to predict, None for the beginning.
         end: second before which to stop, None for the end.
@@ -59,7 +60,7 @@ class PredictSettings:
     """
 
     audio_context: int = 32
-    stride: int = 1
+    stride: int | None = None
     batch: int | None = None
     start: float | None = None
     end: float | None = None
@@ -68,7 +69,7 @@ class PredictSettings:
     def __post_init__(self) -> None:
         if self.audio_context not in (16, 32):
             raise UsageError(f"audio-context {self.audio_context}: give 32 or 16")
-        if self.stride < 1:
+        if self.stride is not None and self.stride < 1:
             raise UsageError(f"stride {self.stride}: give 1 or more")
         if self.batch is not None and self.batch < 1:
             raise UsageError(f"batch {self.batch}: give 1 or more")

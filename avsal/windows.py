@@ -60,6 +60,13 @@ def window_for(target: int, last: int | None = None) -> Window:
     return Window(target, frames, target, reverse=True)
 
 
+def seen_frames(window: Window, count: int) -> tuple[int, ...]:
+    """Those of a window's 16 frames that a network of `count` frames sees: evenly spaced, the
+    window's last among them."""
+    step = CLIP_FRAMES // count
+    return window.frames[step - 1 :: step]
+
+
 def latest_frame(target: int) -> int:
     """Index of the latest frame that the window of `target` wants."""
     return target if target >= PAST_FRAMES else target + PAST_FRAMES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from functools import partial
 from pathlib import Path
@@ -94,3 +95,49 @@ def avsal_command(capsys, monkeypatch):
         return int(stopped.value.code or 0), out, err
 
     return run
+
+
+@pytest.fixture(scope="session")
+def tree(tmp_path_factory) -> Path:
+    """A tiny data set in the STAViS layout, for reading only."""
+    import stavis_tree
+
+    root = tmp_path_factory.mktemp("stavis")
+    stavis_tree.write_tree(root)
+    return root
+
+
+@pytest.fixture
+def evaluate(avsal_command, tmp_path):
+    """Run `avsal evaluate ... -o tmp_path/out`; returns code, stderr, and the summary's groups."""
+
+    def run(*arguments, out="out"):
+        code, _out, err = avsal_command("evaluate", *arguments, "-o", tmp_path / out)
+        summary = tmp_path / out / "summary.json"
+        return code, err, json.loads(summary.read_text())["groups"] if summary.is_file() else {}
+
+    return run
+
+
+@pytest.fixture
+def image_set(tmp_path) -> Path:
+    """Four pictures with a table of three observers' fixations."""
+    import cv2
+    import numpy as np
+
+    root = tmp_path / "photographs"
+    (root / "images").mkdir(parents=True)
+    random = np.random.default_rng(3)
+    rows = []
+    for index in range(4):
+        picture = random.integers(0, 255, (60, 80, 3), np.uint8)
+        cv2.imwrite(str(root / "images" / f"p{index}.jpg"), picture)
+        places = np.clip(random.normal(0.5, 0.15, (12, 2)), 0, 0.99)
+        rows += [(index, number % 3, x, y, 200) for number, (x, y) in enumerate(places)]
+    np.savez(
+        root / "fixations.npz",
+        names=[f"p{index}.jpg" for index in range(4)],
+        orig_size=[[80, 60]] * 4,
+        fix=np.array(rows, np.float32),
+    )
+    return root

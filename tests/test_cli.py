@@ -410,7 +410,8 @@ def test_info_tells_what_is_here(avsal_command):
 def test_an_interruption_is_clean(film, tmp_path):
     """The full network takes seconds a frame, so the interruption comes in the middle."""
     out = tmp_path / "out"
-    arguments = ["predict", str(film), "-o", str(out), "--weights", "untrained"]
+    network = ["--model", "mvitv2s-224x384", "--weights", "untrained"]
+    arguments = ["predict", str(film), "-o", str(out), *network]
     process = subprocess.Popen(
         [sys.executable, "-m", "avsal", *arguments], stderr=subprocess.PIPE, text=True
     )

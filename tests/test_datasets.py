@@ -19,13 +19,6 @@ from avsal.windows import window_for
 SIZE = (stavis_tree.HEIGHT, stavis_tree.WIDTH)
 
 
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("stavis")
-    stavis_tree.write_tree(root)
-    return root
-
-
 @pytest.fixture
 def own_tree(tmp_path) -> Path:
     stavis_tree.write_tree(tmp_path, ("SumMe",))

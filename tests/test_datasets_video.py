@@ -18,13 +18,6 @@ from avsal.windows import window_for
 SIZE = (stavis_tree.HEIGHT, stavis_tree.WIDTH)
 
 
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("stavis")
-    stavis_tree.write_tree(root)
-    return root
-
-
 def write_gaze(path: Path, rows: list[str], header: str = "time,x,y,observer") -> Path:
     path.write_text("\n".join([header, *rows]) + "\n")
     return path

@@ -2,6 +2,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from avsal.postprocess import blur, interpolate, to_density
 
@@ -20,6 +21,15 @@ def test_blur_is_opencv_s():
     maps = np.random.default_rng(0).normal(size=(2, 40, 60)).astype(np.float32)
     expected = [cv2.GaussianBlur(each, (11, 11), 0) for each in maps]
     assert np.abs(blur(torch.from_numpy(maps)).numpy() - expected).max() < 1e-5
+
+
+@pytest.mark.parametrize("size", [(64, 96), (20, 30), (333, 517)])
+def test_both_ways_to_densities_agree(size):
+    log_density = torch.randn(2, 64, 96, generator=torch.Generator().manual_seed(2))
+    expected = blur(log_density).exp().unsqueeze(1)
+    expected = F.interpolate(expected, size=size, mode="bilinear").squeeze(1)
+    expected /= expected.sum(dim=(1, 2), keepdim=True)
+    torch.testing.assert_close(to_density(log_density, size), expected, rtol=1e-4, atol=0)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 50), (20, 30), (64, 96), (333, 517)])

@@ -12,11 +12,13 @@ from parity_check import VARIANT_NAMES, filled, golden_keys
 
 from avsal.errors import UsageError
 from avsal.models import MSPI, VARIANTS, Variant, build, prepare_for_inference
+from avsal.models.blocks import MaxPool3d
 from avsal.models.encoders import MOTION
 from avsal.models.maps import MapAdapter, MapAttention
 from avsal.weights.keys import detect
 
-ABLATIONS = [name for name in VARIANTS if name not in VARIANT_NAMES]
+SMALL = "small-224x384"
+ABLATIONS = [name for name in VARIANTS if name not in (*VARIANT_NAMES, SMALL)]
 NEW_PARTS = ("v7", "bilinear", "avim")  # rows whose parts no other row has
 SIZE = (32, 32)  # the smallest; one encoder has a size of its own
 # In the published weights without influence; the last is SlowFast's fast path past all fusions.
@@ -63,7 +65,8 @@ def spectrogram() -> torch.Tensor:
 def test_rows_say_what_they_are(name: str) -> None:
     variant = VARIANTS[name]
     assert variant.name == name
-    assert name.endswith(f"{variant.motion}-{variant.height}x{variant.width}")
+    motion = "small" if name == SMALL else variant.motion
+    assert name.endswith(f"{motion}-{variant.height}x{variant.width}")
     assert MOTION[variant.motion].fixed_size in {None, variant.size}
     assert variant.height % 32 == variant.width % 32 == 0
 
@@ -109,7 +112,7 @@ def test_forward_and_backward(name: str, clip: torch.Tensor, spectrogram: torch.
         clip = F.interpolate(clip, (16, *size))
     torch.manual_seed(0)
     model = build(name).eval()
-    density = model(clip, spectrogram)
+    density = model(clip[:, :, -model.frames :], spectrogram)
     assert density.shape == (1, *clip.shape[-2:])
     torch.testing.assert_close(density.logsumexp((1, 2)), torch.zeros(1), atol=1e-4, rtol=0)
     density.square().mean().backward()
@@ -184,23 +187,35 @@ def test_maps_are_masks_without_weights() -> None:
         assert not list(attention.parameters())
 
 
-def test_a_network_of_at_most_8_million_parameters() -> None:
-    small = Variant(
-        "small",
-        "x3ds",
-        *SIZE,
-        image="mobilenet_v2",
-        audio_width=16,
-        fusion_dim=128,
-        decoder_width=64,
-        mask_channels=128,
-        readout_channels=(32, 16),
-    )
-    model = build(small).eval()
+@pytest.mark.parametrize("motion", ["mixing", "x3ds"])
+def test_a_network_of_at_most_8_million_parameters(motion: str) -> None:
+    output = "pyramid" if motion == "mixing" else "features"
+    model = build(SMALL, motion=motion, image_output=output).eval()
     assert sum(parameter.numel() for parameter in model.parameters()) <= 8_000_000
-    density = model(torch.randn(1, 3, 16, *SIZE), torch.randn(1, 1, 257, 111))
+    density = model(torch.randn(1, 3, model.frames, *SIZE), torch.randn(1, 1, 257, 111))
     density.square().mean().backward()
     assert all(_has_gradient(parameter) for parameter in model.parameters())
+
+
+@torch.inference_mode()
+def test_the_small_network_needs_features_only() -> None:
+    torch.manual_seed(6)
+    model = filled(SMALL)
+    clip, spectrogram = torch.randn(1, 3, 4, *SIZE), torch.randn(1, 1, 257, 111)
+    each = [model.image_features(clip[:, :, index]) for index in range(4)]
+    features = tuple(torch.stack(parts, dim=1) for parts in zip(*each, strict=True))
+    assert [part.shape[-1] for part in features] == [4, 2, 1]
+    shared = model.forward_with_features(None, features, spectrogram)
+    torch.testing.assert_close(shared, model(clip, spectrogram), atol=1e-4, rtol=0)
+    backwards = tuple(part.flip(1) for part in features)
+    other = model.forward_with_features(None, backwards, spectrogram)
+    assert (other - shared).abs().max() > 1e-3  # the order of the frames matters
+
+
+def test_maxima_of_space_and_then_time_are_those_of_both() -> None:
+    for frames in (1, 2, 4):
+        x = torch.randn(2, 3, frames, 6, 5)
+        torch.testing.assert_close(MaxPool3d()(x), F.max_pool3d(x, 3, stride=1, padding=1))
 
 
 @pytest.mark.parametrize(
@@ -208,11 +223,29 @@ def test_a_network_of_at_most_8_million_parameters() -> None:
     [
         ({"motion": "c3d"}, "no motion encoder called 'c3d'; there are mvitv2s, s3d"),
         ({"image": "vgg"}, "no image encoder called 'vgg'; there are convnext_t, mobilenet_v2"),
-        ({"image_output": "maps"}, "no image output called 'maps'; there are features, map"),
+        ({"image_output": "maps"}, "no image output called 'maps'; there are features, pyramid"),
         ({"audio": "soundnet"}, "no audio encoder called 'soundnet'; there are resnet18"),
+        ({"motion": "mixing"}, 'mixing mixes image features: image_output = "pyramid"'),
+        ({"image_output": "pyramid"}, "convnext_t gives no features at stride 8"),
         ({"fusion": "sum"}, "no fusion called 'sum'; there are avfb, bilinear_channel"),
     ],
 )
 def test_unknown_parts_are_named(changes: dict[str, str], message: str) -> None:
     with torch.device("meta"), pytest.raises(UsageError, match=message):
         build("s3d-224x224", **changes)
+
+
+def test_a_frozen_image_encoder_sees_equal_frames_once() -> None:
+    model = filled(SMALL).train()
+    model.image_encoder.eval().requires_grad_(False)
+    clip = torch.randn(2, 3, 4, *SIZE)
+    clip[0] = clip[0, :, :1]  # a still
+    clip[1, :, 3] = clip[1, :, 2]
+    counted: list[int] = []
+    model.image_encoder.register_forward_pre_hook(lambda _, inputs: counted.append(len(inputs[0])))
+    found = model._window_features(clip)
+    model.eval()
+    expected = model._window_features(clip)
+    assert counted == [1 + 3, 8]
+    for each, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(each, other, atol=1e-4, rtol=1e-4)

@@ -28,7 +28,7 @@ def batch(
     size: options.Size = "video",
     start: options.Start = None,
     end: options.End = None,
-    stride: options.Stride = 1,
+    stride: options.Stride = None,
     audio_context: options.AudioContext = 32,
     model: options.Model = None,
     weights: options.Weights = None,

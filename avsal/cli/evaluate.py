@@ -56,6 +56,14 @@ Split = Annotated[
     Path | None,
     typer.Option("--split", help="With --images: file of names to take.", rich_help_panel=GAZE),
 ]
+FitPrior = Annotated[
+    bool,
+    typer.Option(
+        "--fit-prior",
+        help="Add a centre prior fitted to the rest of the set: to what --split leaves out, or "
+        "with --data to the fold's training videos.",
+    ),
+]
 Fixations = Annotated[
     Path | None,
     typer.Option(
@@ -103,6 +111,7 @@ def evaluate(
     annotations: Annotations = None,
     predictions: Predictions = None,
     baselines_only: BaselinesOnly = False,
+    fit_prior: FitPrior = False,
     pixels_per_degree: PixelsPerDegree = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Summary as JSON on stdout, not tables.")
@@ -123,7 +132,7 @@ def evaluate(
     """
     from avsal.settings import PredictSettings
 
-    gaze = _Gaze(data, images, fixations, annotations, video, split, pixels_per_degree)
+    gaze = _Gaze(data, images, fixations, annotations, video, split, pixels_per_degree, fit_prior)
     gaze.check(predictions, baselines_only)
     settings = PredictSettings(audio_context, stride, batch)
     network = options.Network(model, weights, device, precision, offline, revision)
@@ -142,6 +151,7 @@ class _Gaze:
     video: Path | None
     split: Path | None
     pixels_per_degree: float | None
+    fit_prior: bool
 
     def check(self, predictions: Path | None, baselines_only: bool) -> None:
         """Refuse what does not go together."""
@@ -158,6 +168,8 @@ class _Gaze:
             raise UsageError("evaluate: --baselines-only scores no --predictions; leave one out")
         if self.split is not None and self.images is None:
             raise UsageError("evaluate: --split belongs to --images")
+        if self.fit_prior and self.split is None and self.data is None:
+            raise UsageError("evaluate: --fit-prior needs --split FILE or --data DIR")
         if self.pixels_per_degree is not None and self.pixels_per_degree <= 0:
             raise UsageError(f"pixels-per-degree {self.pixels_per_degree:g}: give more than 0")
 
@@ -168,7 +180,9 @@ class _Gaze:
 
         if self.data is not None:
             folds = parse_folds(fold)
-            return open_folds(DatasetSpec(self.data, parse_databases(database)), folds)
+            return open_folds(
+                DatasetSpec(self.data, parse_databases(database)), folds, self.fit_prior
+            )
         root = self.images or self.annotations or self.video
         assert root is not None, "checked"
         return open_groups(
@@ -178,7 +192,8 @@ class _Gaze:
                 fixations=self.fixations,
                 degree=self.pixels_per_degree,
                 pictures=self.annotations is None,
-            )
+            ),
+            self.fit_prior,
         )
 
 

@@ -60,11 +60,11 @@ AudioContext = Annotated[
     ),
 ]
 Stride = Annotated[
-    int,
+    int | None,
     typer.Option(
         "--stride",
         min=1,
-        help="Run the network on every Nth frame and interpolate between.",
+        help="Run the network on every Nth frame and interpolate between; 1, or 2 for avsal-small.",
         rich_help_panel=MAPS,
     ),
 ]

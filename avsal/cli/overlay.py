@@ -55,7 +55,7 @@ def overlay(
     crf: Crf = 20,
     start: options.Start = None,
     end: options.End = None,
-    stride: options.Stride = 1,
+    stride: options.Stride = None,
     audio_context: options.AudioContext = 32,
     model: options.Model = None,
     weights: options.Weights = None,

@@ -1,6 +1,7 @@
 """The protocol: every frame scored on its annotation, means by recording, one pass over each.
 
-Frames on which nobody looked are left out. Scoring runs in threads beside the network.
+Frames on which nobody looked are left out. Scoring runs in threads beside the network. Pictures are
+read a second time for the baseline that is made of them, so that maps may come from anywhere.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import numpy as np
 
 from avsal.datasets import Recording
 from avsal.errors import AvsalError, DataError
-from avsal.evaluation.baselines import MEAN_GRID, MeanMaps, centre_map, on_grid, score_baselines
+from avsal.evaluation.baselines import MEAN_GRID, Known, centre_map, on_grid, score_baselines
+from avsal.evaluation.residual import SmallPictures
 from avsal.evaluation.scores import Scores, mean_scores, score
 from avsal.evaluation.sources import MapSource
 from avsal.evaluation.truth import Annotations
@@ -89,18 +91,18 @@ class _Pool:
 def evaluate(
     recordings: Iterable[Recording],
     source: MapSource | None,
-    means: MeanMaps,
+    known: Known,
 ) -> Iterator[Outcome]:
     """Score recordings one after the other; one that fails does not stop the rest.
 
     Args:
         source: gives the maps; None scores the baselines alone.
-        means: the mean maps of all recordings of the group.
+        known: what the baselines know of the group.
     """
     waiting: deque[_Started] = deque()
     with _Pool() as pool:
         for recording in recordings:
-            waiting.append(_start(pool, Annotations(recording), source, means))
+            waiting.append(_start(pool, Annotations(recording), source, known))
             while waiting and waiting[0].done():
                 yield waiting.popleft().outcome()
         while waiting:
@@ -111,12 +113,17 @@ def _start(
     pool: _Pool,
     annotations: Annotations,
     source: MapSource | None,
-    means: MeanMaps,
+    known: Known,
 ) -> _Started:
-    started = _Started(annotations.recording, [])
+    recording = annotations.recording
+    started = _Started(recording, [])
     try:
-        for tag, saliency in _maps(annotations.recording, source):
-            started.frames.append(pool.submit(score_frame, annotations, tag, saliency, means))
+        pictures = SmallPictures(recording) if known.pictures else None
+        for tag, saliency in _maps(recording, source):
+            picture = pictures.at(tag.index) if pictures else None
+            started.frames.append(
+                pool.submit(score_frame, annotations, tag, saliency, known, picture)
+            )
     except AvsalError as error:
         started.error = error
     return started
@@ -131,7 +138,11 @@ def _maps(
 
 
 def score_frame(
-    annotations: Annotations, tag: FrameTag, saliency: np.ndarray | None, means: MeanMaps
+    annotations: Annotations,
+    tag: FrameTag,
+    saliency: np.ndarray | None,
+    known: Known,
+    picture: np.ndarray | None,
 ) -> FrameScores | None:
     """Scores of one frame by method; None where nobody looked."""
     truth = annotations.truth(tag)
@@ -140,8 +151,8 @@ def score_frame(
     rows = {}
     if saliency is not None:
         rows[MODEL] = score(saliency, truth, centre_map(truth.size))
-    mean = means.without(annotations.recording.name, truth.size)
-    return {**rows, **score_baselines(truth, mean)}
+    maps = known.maps(annotations.recording.name, truth.size, picture)
+    return {**rows, **score_baselines(truth, maps)}
 
 
 def mean_map(recording: Recording) -> np.ndarray:

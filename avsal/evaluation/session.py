@@ -12,7 +12,7 @@ import numpy as np
 
 from avsal.datasets import Recording
 from avsal.errors import AvsalError
-from avsal.evaluation.baselines import MeanMaps
+from avsal.evaluation.baselines import MEAN_GRID, Known, MeanMaps
 from avsal.evaluation.fingerprint import fingerprint
 from avsal.evaluation.groups import Group
 from avsal.evaluation.protocol import MODEL, Outcome, evaluate, mean_map
@@ -21,7 +21,7 @@ from avsal.evaluation.sources import MapSource
 from avsal.evaluation.store import Result, ResultStore
 from avsal.outputs import write_file
 
-PROTOCOL = 1  # part of every record: raise it when scores of the same maps change
+PROTOCOL = 2  # part of every record: raise it when scores of the same maps or baselines change
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,9 @@ class Session:
         if source is not None:
             self._label = source.label
         self._made_with[group.fold] = made_with
-        prints = [fingerprint(recording) for recording in group.recordings]
-        together = {**made_with, "group": group.name, "recordings": _digest(prints)}
+        together = {**made_with, "group": group.name, "recordings": _prints(group.recordings)}
+        if group.rest:
+            together["fitted_to"] = _prints(group.rest)
         waiting = []
         for recording in group.recordings:
             kept = self._finished(group, recording, together)
@@ -118,8 +119,9 @@ class Session:
         for recording in waiting:
             if recording.name in broken:
                 self._fail(Outcome(recording, error=broken[recording.name]))
+        known = Known(means, self._fitted(group), group.pictures)
         self.watch.stage(" ".join(filter(None, (group.name, group.fold))), len(whole))
-        for outcome in evaluate(whole, source, means):
+        for outcome in evaluate(whole, source, known):
             if outcome.error is not None:
                 self._fail(outcome)
                 continue
@@ -144,6 +146,17 @@ class Session:
                 self.watch.finished(Outcome(recording))
         return MeanMaps(maps), broken
 
+    def _fitted(self, group: Group) -> np.ndarray | None:
+        """Prior on the grid: the mean of the mean maps of the recordings that are not scored."""
+        if not group.rest:
+            return None
+        self.watch.stage(f"{group.name}: fitted prior", len(group.rest))
+        total = np.zeros(MEAN_GRID)
+        for recording in group.rest:
+            total += mean_map(recording)
+            self.watch.finished(Outcome(recording))
+        return total / len(group.rest)
+
     def _fail(self, outcome: Outcome) -> None:
         self.failed.append(outcome)
         self.watch.finished(outcome)
@@ -157,6 +170,10 @@ def _mean_maps(
             yield recording, mean_map(recording)
         except AvsalError as error:
             yield recording, error
+
+
+def _prints(recordings: tuple[Recording, ...]) -> str:
+    return _digest([fingerprint(recording) for recording in recordings])
 
 
 def _digest(values: Any) -> str:

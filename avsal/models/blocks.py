@@ -155,6 +155,29 @@ class TimeConv3d(nn.Conv3d):
         return out.unflatten(-1, x.shape[-2:])
 
 
+class MaxPool3d(nn.Module):
+    """Maximum over 3x3x3 neighbours of (B, C, T, H, W), taken along one axis after the other.
+
+    The same numbers as `nn.MaxPool3d(3, stride=1, padding=1)`, which has no fast CPU kernel.
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for axis in (2, 3, 4):
+            x = _max_of_neighbours(x, axis)
+        return x
+
+
+def _max_of_neighbours(x: torch.Tensor, axis: int) -> torch.Tensor:
+    """Maximum of every element and the two beside it along an axis."""
+    size = x.shape[axis]
+    if size == 1:
+        return x
+    pairs = torch.maximum(x.narrow(axis, 1, size - 1), x.narrow(axis, 0, size - 1))
+    inner = torch.maximum(pairs.narrow(axis, 1, size - 2), pairs.narrow(axis, 0, size - 2))
+    ends = pairs.narrow(axis, 0, 1), pairs.narrow(axis, size - 2, 1)
+    return torch.cat((ends[0], inner, ends[1]), dim=axis)
+
+
 class BasicConv3d(nn.Module):
     """3D convolution without bias, BatchNorm (eps 1e-3), ReLU."""
 
@@ -207,9 +230,7 @@ class SepInception(nn.Module):
         self.branch2 = nn.Sequential(
             BasicConv3d(channels, reduce2, 1), SepConv3d(reduce2, narrow, 3)
         )
-        self.branch3 = nn.Sequential(
-            nn.MaxPool3d(3, stride=1, padding=1), BasicConv3d(channels, pooled, 1)
-        )
+        self.branch3 = nn.Sequential(MaxPool3d(), BasicConv3d(channels, pooled, 1))
         self.out_channels = direct + wide + narrow + pooled
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

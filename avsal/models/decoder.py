@@ -69,14 +69,16 @@ def add_all(terms: list[torch.Tensor]) -> torch.Tensor:
 
 
 class Readout(nn.Sequential):
-    """Four scales (B, width, 4, h / 2^i, w / 2^i), finest first -> (B, 1, 1, 4h, 4w).
+    """Scales (B, width, 4, h / 2^i, w / 2^i), finest first -> (B, 1, 1, stride * h, stride * w).
 
     The first convolution is meant for the concatenation of all scales at the finest size. It acts
     on channels and the upsampling on space, so that each scale is convolved at its own size. The
     temporal convolution goes before the last upsampling for the same reason.
     """
 
-    def __init__(self, width: int, channels: tuple[int, int] = (64, 32), scales: int = 4) -> None:
+    def __init__(
+        self, width: int, channels: tuple[int, int] = (64, 32), scales: int = 4, stride: int = 4
+    ) -> None:
         middle, last = channels
         super().__init__(
             nn.Conv3d(scales * width, width, 1),
@@ -86,18 +88,19 @@ class Readout(nn.Sequential):
             FrameConv3d(width, middle, 3),
             nn.BatchNorm3d(middle),
             nn.ReLU(inplace=True),
-            nn.Upsample(scale_factor=(1, 4, 4), mode="trilinear"),
+            nn.Upsample(scale_factor=(1, stride, stride), mode="trilinear"),
             nn.Conv3d(middle, last, (DECODER_FRAMES, 1, 1), (DECODER_FRAMES, 1, 1)),
             nn.ReLU(inplace=True),
             FrameConv3d(last, last, 3),
             nn.ReLU(inplace=True),
             FrameConv3d(last, 1, 3),
         )
+        self._stride = stride
 
     def forward(self, scales: list[torch.Tensor]) -> torch.Tensor:
         layers = list(self)
         x = run(layers[4:7], run(layers[1:4], self._mixed(scales)))
-        x = upsample(self[8](x), 4)
+        x = upsample(self[8](x), self._stride)
         return run(layers[9:], x)
 
     def _mixed(self, scales: list[torch.Tensor]) -> torch.Tensor:

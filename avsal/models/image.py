@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Protocol, cast
+
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from avsal.errors import UsageError
 from avsal.models.blocks import BasicConv3d, FrameConv3d, SepInception
 from avsal.models.encoders import DECODER_FRAMES, IMAGE, find
 
@@ -35,11 +38,34 @@ class ImageEncoder(nn.Module):
         return self.smooth_1(stride16), self.smooth_0(stride32)
 
 
+class Pyramid(Protocol):
+    """An image encoder that gives its features at stride 8 too."""
+
+    def pyramid(self, frames: torch.Tensor) -> tuple[torch.Tensor, ...]: ...
+
+
+class PyramidEncoder(ImageEncoder):
+    """As its base, with the encoder's own features at stride 8, (N, 32, H/8, W/8), before o1.
+
+    Raises UsageError for an encoder that does not give them.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        if not hasattr(self.encoder, "pyramid"):
+            raise UsageError(f"{name} gives no features at stride 8; mobilenet_v2 does")
+
+    def forward(self, frames: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        stride8, stride16, stride32 = cast(Pyramid, self.encoder).pyramid(frames)
+        return stride8, self.smooth_1(stride16), self.smooth_0(stride32)
+
+
 class Adapter(nn.Module):
     """Features of a window's frames -> temporally enhanced features (B, out, 4, H/16, W/16).
 
-    Input o1 (B, 16, 96, H/16, W/16) and o0 (B, 16, 320, H/32, W/32). Widths follow the published
-    block (192, 208, 48 and 64 of 512 channels).
+    Input o1 (B, T, 96, H/16, W/16) and o0 (B, T, 320, H/32, W/32), T a multiple of 4; features
+    before them are left alone. Widths follow the published block (192, 208, 48 and 64 of 512
+    channels).
     """
 
     def __init__(self, out: int = 512) -> None:
@@ -49,14 +75,14 @@ class Adapter(nn.Module):
         self.conv = SepInception(STRIDE16_CHANNELS + STRIDE32_CHANNELS, widths)
 
     def forward(self, features: tuple[torch.Tensor, ...]) -> torch.Tensor:
-        stride16, stride32 = (strongest(feature) for feature in features)
+        stride16, stride32 = (strongest(feature) for feature in features[-2:])
         stride32 = upsample(stride32, 2)
         masks: torch.Tensor = self.conv(torch.cat((stride16, stride32), dim=1))
         return masks
 
 
 def strongest(features: torch.Tensor) -> torch.Tensor:
-    """Maximum over groups of neighbouring frames, (B, 16, C, h, w) -> (B, C, 4, h, w)."""
+    """Maximum over groups of neighbouring frames, (B, T, C, h, w) -> (B, C, 4, h, w)."""
     return features.unflatten(1, (DECODER_FRAMES, -1)).amax(dim=2).transpose(1, 2)
 
 

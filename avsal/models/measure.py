@@ -23,7 +23,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from avsal.models import build
 from avsal.models.variants import Variant
 from avsal.spectrogram import BINS, COLUMNS
-from avsal.windows import CLIP_FRAMES
 
 # Table 6: parameters with training heads in millions, multiply-accumulates in billions.
 PAPER_TABLE_6: dict[str, tuple[int, int]] = {
@@ -65,7 +64,7 @@ def measure(variant: Variant) -> Measure:
 def _measure(variant: Variant) -> Measure:
     with torch.device("meta"), torch.no_grad():
         network = build(variant).eval()
-        clip = torch.empty(1, 3, CLIP_FRAMES, variant.height, variant.width)
+        clip = torch.empty(1, 3, network.frames, variant.height, variant.width)
         with FlopCounterMode(display=False) as counter:
             network(clip, torch.empty(1, 1, BINS, COLUMNS))
         with_heads = _parameters(build(variant, heads=True))

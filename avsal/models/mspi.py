@@ -10,14 +10,13 @@ from torch import nn
 
 from avsal.errors import UsageError
 from avsal.models.decoder import Lateral, Readout, top_down
-from avsal.models.encoders import AUDIO, MOTION, WINDOW_FRAMES, find
+from avsal.models.encoders import AUDIO, MOTION, find
 from avsal.models.fusion import FUSIONS, Fused, alignment_loss, predictor, projector
-from avsal.models.image import Adapter, ImageEncoder, SpatialAttention
+from avsal.models.image import Adapter, ImageEncoder, PyramidEncoder, SpatialAttention
 from avsal.models.maps import MapAdapter, MapAttention, MapEncoder
 from avsal.models.variants import Variant
 
 STRIDE = 32  # of the coarsest features: heights and widths are multiples of it
-SCALES = 4
 
 Features = tuple[torch.Tensor, ...]
 
@@ -33,6 +32,7 @@ class ImageBranch(NamedTuple):
 
 IMAGE_BRANCHES: dict[str, ImageBranch] = {
     "features": ImageBranch(ImageEncoder, Adapter, SpatialAttention),
+    "pyramid": ImageBranch(PyramidEncoder, Adapter, SpatialAttention),
     "map": ImageBranch(
         MapEncoder, lambda _channels: MapAdapter(), lambda _channels, factor: MapAttention(factor)
     ),
@@ -40,17 +40,19 @@ IMAGE_BRANCHES: dict[str, ImageBranch] = {
 
 
 class MSPI(nn.Module):
-    """Clip (B, 3, 16, H, W) and spectrogram (B, 1, 257, 111) -> log-density (B, H, W).
+    """Clip (B, 3, T, H, W) and spectrogram (B, 1, 257, 111) -> log-density (B, H, W).
 
-    Frames are RGB with ImageNet's mean and deviation taken out; H and W are multiples of 32 unless
-    the motion encoder fixes them. Attribute names are those of the published weights. `heads` adds
-    the training heads, without influence on the map.
+    Frames are RGB with ImageNet's mean and deviation taken out; T is `frames`, H and W are
+    multiples of 32 unless the motion encoder fixes them. Attribute names are those of the published
+    weights. `heads` adds the training heads, without influence on the map.
     """
 
     def __init__(self, variant: Variant, heads: bool = False) -> None:
         super().__init__()
         self.variant = variant
         motion = find(MOTION, "motion encoder", variant.motion)
+        if motion.mixes and variant.image_output != "pyramid":
+            raise UsageError(f'{variant.motion} mixes image features: image_output = "pyramid"')
         deepest = motion.channels[-1]
         if variant.audio:
             sound = find(AUDIO, "audio encoder", variant.audio)
@@ -79,13 +81,24 @@ class MSPI(nn.Module):
         width = variant.decoder_width
         for scale, (depth, stride) in enumerate(zip(channels, strides, strict=True)):
             self.add_module(f"latlayer_{scale}", Lateral(depth, width, stride))
-        self.readout = Readout(width, variant.readout_channels, SCALES)
+        stride = STRIDE >> (len(channels) - 1)  # of the finest scale
+        self.readout = Readout(width, variant.readout_channels, len(channels), stride)
         if variant.image:
             branch, masks = IMAGE_BRANCHES[variant.image_output], variant.mask_channels
             self.adapter = branch.adapter(masks)
-            for scale in range(SCALES - 1):
-                attention = branch.attention(masks, 2 ** (SCALES - 2 - scale))
+            for scale in range(len(channels) - 1):
+                attention = branch.attention(masks, 2 ** (len(channels) - 2 - scale))
                 self.add_module(f"sa_{scale}", attention)
+
+    @property
+    def frames(self) -> int:
+        """Length of the clip: a window's 16 frames, or every fourth of them."""
+        return MOTION[self.variant.motion].frames
+
+    @property
+    def uses_pixels(self) -> bool:
+        """Whether the clip has an influence besides its image features."""
+        return not MOTION[self.variant.motion].mixes
 
     @property
     def uses_audio(self) -> bool:
@@ -108,7 +121,7 @@ class MSPI(nn.Module):
         """Features of single frames (N, 3, H, W), to be shared by the windows that hold them.
 
         o1 (N, 96, H/16, W/16) and o0 (N, 320, H/32, W/32), or one map (N, 1, H/4, W/4) where the
-        variant fuses maps; empty without an image branch.
+        variant fuses maps; empty without an image branch. A "pyramid" has stride 8 before o1.
         """
         if not self.uses_images:
             return ()
@@ -116,11 +129,16 @@ class MSPI(nn.Module):
         return features
 
     def forward_with_features(
-        self, clip: torch.Tensor, features: Features, spectrogram: torch.Tensor | None = None
+        self,
+        clip: torch.Tensor | None,
+        features: Features,
+        spectrogram: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """As `forward`, from the clip's image features, each stacked to (B, 16, C, h, w)."""
-        self._check(clip)
-        volumes = self._motion(clip)
+        """As `forward`, from the clip's image features, each stacked to (B, T, C, h, w).
+
+        A network that does not use pixels needs no clip.
+        """
+        volumes = self._motion(clip, features)
         return self._decode(volumes, features, self._fuse(volumes[-1], spectrogram))
 
     def forward_with_alignment(
@@ -130,13 +148,19 @@ class MSPI(nn.Module):
         if not hasattr(self, "vis_projector"):
             raise UsageError("this network has no training heads; build it with heads=True")
         features = self._window_features(clip)
-        volumes = self._motion(clip)
+        volumes = self._motion(clip, features)
         fused = self._fuse(volumes[-1], spectrogram)
         assert fused is not None
         return self._decode(volumes, features, fused), self._alignment(fused)
 
-    def _motion(self, clip: torch.Tensor) -> Features:
+    def _motion(self, clip: torch.Tensor | None, features: Features) -> Features:
         """v1..v4; channels-last memory suits CPU convolutions, and lasts into the decoder."""
+        if not self.uses_pixels:
+            mixed: Features = self.visnet(features)
+            return mixed
+        if clip is None:
+            raise UsageError(f"{self.variant.motion} needs the clip's pixels")
+        self._check(clip)
         if clip.device.type == "cpu":
             clip = clip.contiguous(memory_format=torch.channels_last_3d)
         volumes: Features = self.visnet(clip)
@@ -144,11 +168,21 @@ class MSPI(nn.Module):
 
     def _window_features(self, clip: torch.Tensor) -> Features:
         self._check(clip)
-        frames = clip.transpose(1, 2).flatten(0, 1)
+        frames = clip.transpose(1, 2)
+        if self.uses_images and self.training and not self.image_encoder.training:
+            return self._distinct_features(frames)
         return tuple(
-            feature.unflatten(0, (clip.shape[0], clip.shape[2]))
-            for feature in self.image_features(frames)
+            feature.unflatten(0, frames.shape[:2])
+            for feature in self.image_features(frames.flatten(0, 1))
         )
+
+    def _distinct_features(self, frames: torch.Tensor) -> Features:
+        """Features of frames (B, T, 3, H, W), computed once for equal neighbours: half of a
+        training run's samples may be still images, and a frozen encoder sees no difference."""
+        new = torch.ones(frames.shape[:2], dtype=torch.bool, device=frames.device)
+        new[:, 1:] = (frames[:, 1:] != frames[:, :-1]).flatten(2).any(dim=2)
+        place = new.flatten().cumsum(0).unflatten(0, new.shape) - 1
+        return tuple(feature[place] for feature in self.image_features(frames[new]))
 
     def _fuse(self, v4: torch.Tensor, spectrogram: torch.Tensor | None) -> Fused | None:
         if not self.uses_audio:
@@ -169,7 +203,7 @@ class MSPI(nn.Module):
         scales = [self.get_submodule(f"latlayer_{i}")(x) for i, x in enumerate(inputs)]
         if self.uses_images:
             masks = self.adapter(features)
-            for i in range(SCALES - 1):
+            for i in range(len(scales) - 1):
                 scales[i] = self.get_submodule(f"sa_{i}")(scales[i], masks)
         logits = self.readout(top_down(scales)).flatten(1, 3).float()
         return logits - logits.logsumexp(dim=(1, 2), keepdim=True)
@@ -177,9 +211,9 @@ class MSPI(nn.Module):
     def _check(self, clip: torch.Tensor) -> None:
         fixed = MOTION[self.variant.motion].fixed_size
         height, width = clip.shape[-2:]
-        if clip.dim() != 5 or clip.shape[1:3] != (3, WINDOW_FRAMES):
+        if clip.dim() != 5 or clip.shape[1:3] != (3, self.frames):
             shape = tuple(clip.shape)
-            raise UsageError(f"clip of shape {shape}: (B, 3, {WINDOW_FRAMES}, H, W) is needed")
+            raise UsageError(f"clip of shape {shape}: (B, 3, {self.frames}, H, W) is needed")
         if fixed and (height, width) != fixed:
             raise UsageError(
                 f"{self.variant.motion} takes {fixed[0]}x{fixed[1]} frames only, "

@@ -1,4 +1,4 @@
-"""The networks that can be built, as data: the variants that the paper evaluates."""
+"""The networks that can be built, as data: those that the paper evaluates, and a small one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ class Variant:
     height: int
     width: int
     image: str | None = "convnext_t"
-    image_output: str = "features"  # what motion is fused with: "features", or a saliency "map"
+    # What motion is fused with: "features", "pyramid" (the same, and stride 8 for a motion encoder
+    # that mixes them), or a saliency "map".
+    image_output: str = "features"
     audio: str | None = "resnet18"
     audio_width: int = 64  # channels of the audio ResNet's first stage; the last has 8 times more
     fusion: str = "avfb"
@@ -30,6 +32,8 @@ class Variant:
     mask_channels: int = 512  # of the temporally enhanced image saliency features
     readout_channels: tuple[int, int] = (64, 32)  # after the readout's second and third stage
     head_norm: str = "layer"  # of the training heads: "layer", or "batch" for batches of 4 and more
+    stride: int = 1  # predict every how many frames, unless told otherwise
+    cpu_batch: int = 1  # windows at once on a CPU; more pays only where layers are small
     note: str = field(default="", compare=False)
 
     @property
@@ -79,6 +83,23 @@ _FUSIONS = (  # Table 5, in its order; AVFB is v4
     _ablation("avim-cpc", image="mobilenet_v2", fusion="avim_cpc"),
 )
 
+# The default: the paper's three streams and fusion at a size for two CPU cores.
+_SMALL = Variant(
+    "small-224x384",
+    "mixing",
+    224,
+    384,
+    image="mobilenet_v2",
+    image_output="pyramid",
+    audio_width=16,
+    fusion_dim=128,
+    decoder_width=48,
+    mask_channels=128,
+    readout_channels=(32, 8),
+    stride=2,
+    cpu_batch=4,
+)
+
 VARIANTS: dict[str, Variant] = {
-    variant.name: variant for variant in (*_PUBLISHED, *_IMAGE_AND_SOUND, *_FUSIONS)
+    variant.name: variant for variant in (*_PUBLISHED, *_IMAGE_AND_SOUND, *_FUSIONS, _SMALL)
 }

@@ -161,15 +161,23 @@ class AugmentSettings:
         colour: largest relative change of brightness, contrast and saturation, 0..1.
         pan: largest share of each side over which the view of a still image may wander and zoom
             while its 16 frames last; the map moves along. Videos are not panned.
+        still: share of the still images that are not panned.
     """
 
     flip: float = 0.0
     crop: float = 0.0
     colour: float = 0.0
     pan: float = 0.0
+    still: float = 0.0
 
     def __post_init__(self) -> None:
-        for key, most in (("flip", 1.0), ("crop", 0.9), ("colour", 1.0), ("pan", 0.9)):
+        for key, most in (
+            ("flip", 1.0),
+            ("crop", 0.9),
+            ("colour", 1.0),
+            ("pan", 0.9),
+            ("still", 1.0),
+        ):
             value = getattr(self, key)
             _require(0 <= value <= most, f"augment.{key} = {value}: give 0 to {most}")
 

@@ -11,8 +11,9 @@ from functools import partial
 from avsal.datasets import Recording
 from avsal.errors import AvsalError
 from avsal.training.config import Config
-from avsal.training.samples import Inputs, Sample, TrainingSamples
+from avsal.training.samples import Sample, TrainingSamples
 from avsal.training.sets import open_sets
+from avsal.training.tasks import inputs_of
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,7 @@ def inspect(
 def _read_all(
     config: Config, split: str, recordings: list[Recording], progress: Callable[[int, int], None]
 ) -> Report:
-    avsp = config.run.task == "avsp"
-    inputs = Inputs(config.variant.size, avsp, avsp and config.variant.audio is not None)
+    inputs = inputs_of(config)
     samples = TrainingSamples(recordings, inputs, config.augment, config.run.seed)
     problems: list[str] = []
     shapes: Counter[str] = Counter()

@@ -19,7 +19,7 @@ from avsal.errors import DataError
 from avsal.spectrogram import MIN_SAMPLES, log_spectrogram
 from avsal.training.config import AugmentSettings
 from avsal.training.view import View, draw_view, plain_view
-from avsal.windows import CLIP_FRAMES, PAST_FRAMES, audio_span, window_for
+from avsal.windows import CLIP_FRAMES, PAST_FRAMES, audio_span, seen_frames, window_for
 
 AUDIO_CONTEXT = 16  # frames of sound that belong to a window in training
 DRAWS = 100  # frames that are tried before a recording counts as one without gaze
@@ -34,18 +34,15 @@ class Inputs:
 
     Attributes:
         size: (height, width) of frames and maps.
-        clip: 16 frames and sound; otherwise the target frame alone.
+        frames: of a window's 16 those that the network sees, evenly spaced, the target the last.
+        clip: frames and sound; otherwise the target frame alone.
         audio: the network hears.
     """
 
     size: tuple[int, int]
+    frames: int = CLIP_FRAMES
     clip: bool = True
     audio: bool = True
-
-    @property
-    def frames(self) -> int:
-        """Frames of a sample."""
-        return CLIP_FRAMES if self.clip else 1
 
     def sample(self, recording: Recording, clip: Clip, density: np.ndarray, view: View) -> Sample:
         """Make the tensors of one sample.
@@ -54,17 +51,14 @@ class Inputs:
             density: ground-truth map (h, w) of the clip's target.
 
         Returns:
-            clip (3, 16, H, W) uint8, or (3, 1, H, W); map (H, W) float32 with sum 1; with sound
+            clip (3, T, H, W) uint8, or (3, 1, H, W); map (H, W) float32 with sum 1; with sound
             spectrogram (1, 257, 111) and heard, a bool scalar.
         """
         window = clip.window
-        indices = window.frames if self.clip else (window.target,)
-        frames = [
-            view.frame(clip.frames[index].image, place, self.size)
-            for place, index in enumerate(indices)
-        ]
+        indices = seen_frames(window, self.frames) if self.clip else (window.target,)
+        frames = clip.frames
         sample = {
-            "clip": torch.from_numpy(np.stack(frames, axis=1)),
+            "clip": view.clip([frames[index].image for index in indices], self.size),
             "map": torch.from_numpy(to_density(view.map(density, self.size))),
         }
         return {**sample, **_sound(recording, clip)} if self.clip and self.audio else sample

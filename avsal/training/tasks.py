@@ -12,6 +12,7 @@ from torch import nn
 
 from avsal import models
 from avsal.inputs import normalise
+from avsal.models.encoders import MOTION
 from avsal.models.fusion import Fused, alignment_loss
 from avsal.models.maps import MAP_STRIDE, MapEncoder, grow
 from avsal.models.variants import Variant
@@ -61,10 +62,10 @@ class AudioVisual(Task):
     def __init__(self, variant: Variant, freeze: tuple[str, ...], weights: LossSettings) -> None:
         super().__init__()
         self.variant = variant
-        self.inputs = Inputs(variant.size, audio=variant.audio is not None)
         self._weights = weights
         self.aligns = variant.audio is not None and weights.alignment != 0
         self.network = models.build(variant, heads=self.aligns)
+        self.inputs = _clip_inputs(variant)
         self.frozen = [FROZEN[part] for part in freeze if hasattr(self.network, FROZEN[part])]
         for name in self.frozen:
             self.network.get_submodule(name).requires_grad_(False)
@@ -115,7 +116,7 @@ class ImageSaliency(Task):
     def __init__(self, variant: Variant, weights: LossSettings) -> None:
         super().__init__()
         self.variant = variant
-        self.inputs = Inputs(variant.size, clip=False, audio=False)
+        self.inputs = _frame_inputs(variant)
         self._weights = weights
         self.image_encoder = MapEncoder(cast(str, variant.image))
 
@@ -131,6 +132,20 @@ class ImageSaliency(Task):
     @property
     def core(self) -> nn.Module:
         return self
+
+
+def _clip_inputs(variant: Variant) -> Inputs:
+    return Inputs(variant.size, MOTION[variant.motion].frames, audio=variant.audio is not None)
+
+
+def _frame_inputs(variant: Variant) -> Inputs:
+    return Inputs(variant.size, frames=1, clip=False, audio=False)
+
+
+def inputs_of(config: Config) -> Inputs:
+    """What a run's network is given."""
+    image = config.run.task == "image"
+    return _frame_inputs(config.variant) if image else _clip_inputs(config.variant)
 
 
 def make_task(config: Config) -> Task:

@@ -35,9 +35,10 @@ def validate(task: Task, batches: Iterable[Sample], engine: Engine) -> Scores:
     """
     task.eval()
     found: list[tuple[int, Scores]] = []
-    with torch.inference_mode(), engine.autocast():
+    with torch.inference_mode():
         for batch in batches:
-            log_density = task.predict(engine.put(batch))
+            with engine.autocast():
+                log_density = task.predict(engine.put(batch))
             densities = to_density(log_density, task.inputs.size).cpu().numpy()
             numbers = batch["source"].tolist()
             truth, marks = batch["map"].numpy(), batch["fixations"].numpy()

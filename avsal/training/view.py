@@ -6,9 +6,12 @@ goes on after a kill sees the same views whatever the number of workers.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
+import torch
 from PIL import Image
 
 from avsal.training.config import AugmentSettings
@@ -35,6 +38,15 @@ class View:
     brightness: float = 1.0
     contrast: float = 1.0
     saturation: float = 1.0
+
+    def clip(self, images: Sequence[np.ndarray], size: tuple[int, int]) -> torch.Tensor:
+        """The frames of a window, each seen by its box; uint8 (3, T, height, width)."""
+        seen: dict[tuple[int, Box], np.ndarray] = {}  # a still's frames are often all the same
+        for place, (image, box) in enumerate(zip(images, self.boxes, strict=True)):
+            if (id(image), box) not in seen:
+                seen[id(image), box] = self.frame(image, place, size)
+        keys = zip(map(id, images), self.boxes, strict=True)
+        return torch.from_numpy(np.stack([seen[key] for key in keys], axis=1))
 
     def frame(self, image: np.ndarray, place: int, size: tuple[int, int]) -> np.ndarray:
         """Cut out and resize the frame at a place in the window, as `inputs.resize_frame` does.
@@ -69,12 +81,12 @@ class View:
     def _coloured(self, image: np.ndarray) -> np.ndarray:
         if self.brightness == self.contrast == self.saturation == 1.0:
             return image
-        pixels = image.astype(np.float32) * self.brightness
-        mean = (pixels @ LUMA).mean()
-        pixels = mean + (pixels - mean) * self.contrast
-        grey = (pixels @ LUMA)[..., None]
-        pixels = grey + (pixels - grey) * self.saturation
-        return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
+        # Brightness scales, contrast scales around the mean grey, saturation around each pixel's.
+        mean = self.brightness * float(LUMA @ cv2.mean(image)[:3])
+        mixing = self.saturation * np.eye(3) + (1 - self.saturation) * LUMA
+        scaled = self.brightness * self.contrast * mixing
+        offset = np.full((3, 1), (1 - self.contrast) * mean)
+        return np.asarray(cv2.transform(image, np.hstack((scaled, offset))))
 
 
 def plain_view(frames: int) -> View:
@@ -92,7 +104,8 @@ def draw_view(
     """
     box = _crop(settings.crop, random)
     boxes = (box,) * frames
-    if still and frames > 1 and settings.pan:
+    pans = still and frames > 1 and settings.pan > 0
+    if pans and not (settings.still and random.random() < settings.still):
         boxes = _pan(_crop(settings.pan, random), _crop(settings.pan, random), frames)
     mirrored = bool(random.random() < settings.flip)
     low, high = 1 - settings.colour, 1 + settings.colour

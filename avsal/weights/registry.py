@@ -9,6 +9,7 @@ from avsal.errors import UsageError
 HUB_REPO = "avsal/avsal"  # where the project publishes; AVSAL_HUB_REPO names another repository
 MSPI_PAGE = "https://github.com/oraclefina/MSPI"
 UNSTATED = "unstated"
+MODEL_CARD = "weights/README.md"
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class WeightsRow:
         revision: branch, tag or commit of the repository.
         sha256: of the published file; None while nothing is published.
         licence: SPDX identifier, or "unstated".
-        source: where the weights come from.
+        source: where the weights come from, or what tells it.
     """
 
     name: str
@@ -43,6 +44,14 @@ def _mspi(name: str, variant: str) -> WeightsRow:
 REGISTRY: dict[str, WeightsRow] = {
     row.name: row
     for row in (
+        WeightsRow(
+            "avsal-small",
+            "small-224x384",
+            "avsal-small.safetensors",
+            sha256="365317bc045be49479d40c77c61faf7ef70ddea0fe98a10e7b53619b2526502e",
+            licence="Apache-2.0",
+            source=MODEL_CARD,
+        ),
         _mspi("mspi-mvitv2s", "mvitv2s-224x384"),
         _mspi("mspi-mvitv2s-224", "mvitv2s-224x224"),
         _mspi("mspi-s3d", "s3d-224x384"),
@@ -54,14 +63,16 @@ REGISTRY: dict[str, WeightsRow] = {
         _mspi("mspi-videoswins", "videoswins-224x224"),
     )
 }
-DEFAULT = "mspi-mvitv2s"
+DEFAULT = "avsal-small"
+PREFIXES = ("", "mspi-", "avsal-")
 
 
 def find_row(name: str) -> WeightsRow | None:
-    """Find the row that `name` means: its name, the part after "mspi-", or its variant."""
-    if row := REGISTRY.get(name) or REGISTRY.get(f"mspi-{name}"):
-        return row
-    return next((row for row in REGISTRY.values() if row.variant == name), None)
+    """Find the row that `name` means: its name with or without prefix, or its variant."""
+    names = [prefix + name for prefix in PREFIXES]
+    return next(
+        (row for row in REGISTRY.values() if row.name in names or row.variant == name), None
+    )
 
 
 def get_row(name: str) -> WeightsRow:

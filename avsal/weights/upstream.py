@@ -129,6 +129,19 @@ MOBILENET_TORCHVISION: Rules = (
         for theirs, layer in (MOBILENET_FIRST if index == 1 else MOBILENET_OTHER)
     ),
 )
+# UNISAL's encoder has one flat sequence a block, in which the activations have numbers too.
+UNISAL_FIRST = ("conv_dw", "bn1", None, "conv_pw", "bn2")
+UNISAL_OTHER = ("conv_pw", "bn1", None, "conv_dw", "bn2", None, "conv_pwl", "bn3")
+MOBILENET_UNISAL: Rules = (
+    (r"cnn\.features\.0\.0\.(.+)", r"conv_stem.\1"),
+    (r"cnn\.features\.0\.1\.(.+)", r"bn1.\1"),
+    *(
+        (rf"cnn\.features\.{index}\.conv\.{number}\.(.+)", rf"{ours}.{layer}.\1")
+        for index, ours in enumerate(MOBILENET_BLOCKS, start=1)
+        for number, layer in enumerate(UNISAL_FIRST if index == 1 else UNISAL_OTHER)
+        if layer
+    ),
+)
 
 LAYOUTS: dict[str, tuple[Layout, ...]] = {
     "mvitv2s": (PYSLOWFAST,),
@@ -178,6 +191,8 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
             MOBILENET_TORCHVISION,
             (r"features\.18\..+", r"classifier\..+"),
         ),
+        # All other names are those of its decoder and its recurrent network.
+        Layout("rdroste/unisal", MOBILENET_UNISAL, (r"cnn\.features\.18\..+", r"(?!cnn\.).+")),
     ),
     "resnet18": (
         Layout("hche11/VGGSound", ((r"audnet\.(.+)", r"\1"),), (r"(audnet\.)?fc\w*\..+",)),

@@ -31,16 +31,20 @@ def _build(module: str, maker: str, *settings: int) -> nn.Module:
 
 @dataclass(frozen=True)
 class MotionSpec:
-    """A motion encoder: clip (B, 3, 16, H, W) -> (v1, v2, v3, v4), spatial strides 4, 8, 16, 32.
+    """A motion encoder: clip (B, 3, T, H, W) -> (v1, v2, v3, v4), spatial strides 4, 8, 16, 32.
 
-    channels and temporal_sizes describe v1..v4 for 16 frames. fixed_size is the only (H, W) that
-    the encoder accepts, or None where every multiple of 32 works.
+    channels and temporal_sizes describe v1..v4, for T = 16 unless `frames` says otherwise; an
+    encoder that gives less than four leaves out the finest. fixed_size is the only (H, W) that
+    the encoder accepts, or None where every multiple of 32 works. One that `mixes` is given the
+    image branch's features of the frames, each (B, T, C, h, w), in place of the clip.
     """
 
     build: Callable[[], nn.Module]
-    channels: tuple[int, int, int, int]
-    temporal_sizes: tuple[int, int, int, int]
+    channels: tuple[int, ...]
+    temporal_sizes: tuple[int, ...]
     fixed_size: tuple[int, int] | None = None
+    frames: int = WINDOW_FRAMES
+    mixes: bool = False
 
     @property
     def lateral_strides(self) -> tuple[int, ...]:
@@ -83,6 +87,9 @@ MOTION: dict[str, MotionSpec] = {
     ),
     "videoswins": MotionSpec(
         partial(_build, "videoswin", "videoswin_s"), (96, 192, 384, 768), (8, 8, 8, 8)
+    ),
+    "mixing": MotionSpec(
+        partial(_build, "mixing", "mixing"), (48, 96, 128), (4, 4, 4), frames=4, mixes=True
     ),
 }
 

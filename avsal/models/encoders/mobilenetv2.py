@@ -40,7 +40,7 @@ STAGES = (
     StageSpec(6, 160, 3, 2),
     StageSpec(6, 320, 1, 1),
 )
-STRIDE16_STAGES = 5  # stages up to and with the last one at stride 16
+STRIDE8_STAGES, STRIDE16_STAGES = 3, 5  # stages up to and with the last one at that stride
 
 
 class DepthwiseSeparable(nn.Module):
@@ -122,9 +122,15 @@ class MobileNetV2(nn.Module):
         self.blocks = nn.Sequential(*stages)
 
     def forward(self, frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        _stride8, stride16, stride32 = self.pyramid(frames)
+        return stride16, stride32
+
+    def pyramid(self, frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """As `forward`, with the features (N, 32, H/8, W/8) before."""
         x = self.conv_stem(frames.contiguous(memory_format=torch.channels_last))
-        stride16 = self.blocks[:STRIDE16_STAGES](self.act(self.bn1(x)))
-        return stride16, self.blocks[STRIDE16_STAGES:](stride16)
+        stride8 = self.blocks[:STRIDE8_STAGES](self.act(self.bn1(x)))
+        stride16 = self.blocks[STRIDE8_STAGES:STRIDE16_STAGES](stride8)
+        return stride8, stride16, self.blocks[STRIDE16_STAGES:](stride16)
 
 
 def mobilenet_v2() -> MobileNetV2:

@@ -1,0 +1,34 @@
+"""What pyproject.toml cannot say: the shipped weights of weights/ travel inside the package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from setuptools import setup
+from setuptools.command.build_py import build_py
+
+WEIGHTS = Path("weights")
+
+
+class BuildWithWeights(build_py):
+    """Copies weights/*.safetensors beside avsal/weights/*.py, where `avsal.weights.store` looks.
+
+    An editable install finds them in the checkout.
+    """
+
+    def run(self) -> None:
+        super().run()
+        if not self.editable_mode:
+            for source, target in self._shipped():
+                self.mkpath(str(target.parent))
+                self.copy_file(str(source), str(target))
+
+    def get_outputs(self, include_bytecode: bool = True) -> list[str]:
+        return [*super().get_outputs(include_bytecode), *(str(to) for _, to in self._shipped())]
+
+    def _shipped(self) -> list[tuple[Path, Path]]:
+        folder = Path(self.build_lib, "avsal", "weights")
+        return [(source, folder / source.name) for source in sorted(WEIGHTS.glob("*.safetensors"))]
+
+
+setup(cmdclass={"build_py": BuildWithWeights})

@@ -1,0 +1,182 @@
+"""Evaluation of maps made elsewhere, on tables of gaze and on image sets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import samples
+from evaluation_oracle import BASELINES, KEYS, centre, independent_scores, one_line, per_recording
+
+# ---- maps made elsewhere
+
+
+def write_maps(folder: Path, first: int, suffix: str, frames: int = 18) -> None:
+    """Maps of the centre at twice the annotations' size, numbered from `first`."""
+    folder.mkdir(parents=True)
+    for index in range(frames):
+        values = centre(96, 128)
+        path = folder / f"pred_{index + first:05d}{suffix}"
+        if suffix == ".npy":
+            np.save(path, values)
+        else:
+            cv2.imwrite(str(path), np.rint(values * 65535).astype(np.uint16))
+
+
+@pytest.mark.parametrize(("first", "suffix"), [(1, ".npy"), (0, ".png")])
+def test_predictions_made_elsewhere(evaluate, tree, tmp_path, first, suffix):
+    predictions = tmp_path / "made"
+    for name in ("clip_0", "clip_1", "clip_2", "clip_3"):
+        write_maps(predictions / name, first, suffix)
+    annotations = tree / "annotations" / "SumMe"
+    code, err, _groups = evaluate("--predictions", predictions, "--annotations", annotations)
+    assert (code, err) == (0, "")
+    found = per_recording(tmp_path / "out", "made")
+    assert set(found) == {"clip_0", "clip_1", "clip_2", "clip_3"}
+    expected = independent_scores(tree, "SumMe", "clip_1", lambda _index: centre(96, 128))
+    for key in KEYS:
+        assert found["clip_1"][key] == pytest.approx(expected[key], rel=1e-3), key
+
+
+def test_every_frame_with_fixations_needs_a_map(evaluate, tree, tmp_path):
+    predictions = tmp_path / "made"
+    write_maps(predictions, 1, ".npy")
+    (predictions / "pred_00003.npy").unlink()  # nobody looked at this frame
+    annotations = tree / "annotations" / "SumMe" / "clip_0"
+    code, err, _groups = evaluate("--predictions", predictions, "--annotations", annotations)
+    assert (code, err) == (0, "")
+    (predictions / "pred_00007.npy").unlink()
+    code, err, _groups = evaluate("--predictions", predictions, "--annotations", annotations)
+    assert code == 1
+    assert "000007.png" in one_line(err)
+
+
+def test_results_of_predict_are_scored(evaluate, avsal_command, tree, tiny, tiny_weights, tmp_path):
+    """The command's own output folder counts frames from 0, the annotations' files from 1."""
+    stills = sorted((tree / "video_frames" / "SumMe" / "clip_0").iterdir())
+    video = samples.lossless(
+        tmp_path / "clip_0.mov", [cv2.imread(str(path))[..., ::-1] for path in stills]
+    )
+    network = ("--model", tiny, "--weights", tiny_weights, "--device", "cpu")
+    options = ("--format", "npy", "--size", "64x48")
+    avsal_command("predict", video, "-o", tmp_path / "maps", *options, *network)
+    maps = {i: np.load(tmp_path / "maps" / "clip_0" / f"{i:06d}.npy") for i in range(18)}
+    annotations = tree / "annotations" / "SumMe" / "clip_0"
+    code, err, _groups = evaluate("--predictions", tmp_path / "maps", "--annotations", annotations)
+    assert (code, err) == (0, "")
+    expected = independent_scores(tree, "SumMe", "clip_0", maps.get)
+    found = per_recording(tmp_path / "out", "maps")["clip_0"]
+    for key in KEYS:
+        assert found[key] == pytest.approx(expected[key], abs=1e-6), key
+
+
+# ---- a table of gaze on any video
+
+
+@pytest.fixture
+def watched(tmp_path) -> tuple[Path, Path]:
+    """A video of 10 frames in a second, and gaze of two observers on its first half."""
+    video = samples.constant_rate(tmp_path / "walk.mp4", frames=10, rate=10)
+    table = tmp_path / "gaze.csv"
+    rows = ["time,x,y,observer"]
+    rows += [f"{0.1 * i + 0.03:.2f},{20 + 3 * i},{10 + 2 * i},anna" for i in range(5)]
+    rows += [f"{0.1 * i + 0.05:.2f},{24 + 3 * i},{11 + 2 * i},bert" for i in range(5)]
+    table.write_text("\n".join(rows) + "\n")
+    return video, table
+
+
+def test_gaze_on_any_video(evaluate, watched, tmp_path):
+    video, table = watched
+    code, err, groups = evaluate(
+        video, "--fixations", table, "--pixels-per-degree", 4, "--baselines-only"
+    )
+    assert (code, err) == (0, "")
+    rows = groups["gaze"]["mean"]
+    assert groups["gaze"]["frames"] == 5
+    assert set(rows) == {"centre Gaussian", "uniform", "spectral residual", "inter-observer"}
+    saliency = centre()
+    standard = (saliency - saliency.mean()) / saliency.std(ddof=1)
+    hits = [[standard[10 + 2 * i, 20 + 3 * i], standard[11 + 2 * i, 24 + 3 * i]] for i in range(5)]
+    assert rows["centre Gaussian"]["nss"] == pytest.approx(np.mean(hits), abs=1e-6)
+    y, x = np.mgrid[:48, :64] + 0.5
+    spots = [(20, 10), (24, 11)]
+    correlations = []
+    for i in range(5):
+        one, two = (
+            np.exp(-((x - a - 3 * i) ** 2 + (y - b - 2 * i) ** 2) / (2 * 4**2)) for a, b in spots
+        )
+        correlations.append(np.corrcoef(one.ravel(), two.ravel())[0, 1])
+    assert rows["inter-observer"]["cc"] == pytest.approx(np.mean(correlations), abs=1e-3)
+
+
+def test_gaze_in_fractions_is_the_same(evaluate, watched, tmp_path):
+    video, table = watched
+    header, *lines = table.read_text().split()
+    parts = [line.split(",") for line in lines]
+    fractions = tmp_path / "gaze" / "gaze.csv"
+    fractions.parent.mkdir()
+    text = [f"{t},{(float(x) + 0.5) / 64},{(float(y) + 0.5) / 48},{who}" for t, x, y, who in parts]
+    fractions.write_text("\n".join([header, *text]))
+    arguments = (video, "--baselines-only", "--fixations")
+    in_pixels = evaluate(*arguments, table)[2]["gaze"]["mean"]["centre Gaussian"]
+    in_fractions = evaluate(*arguments, fractions, out="two")[2]["gaze"]["mean"]["centre Gaussian"]
+    assert in_fractions["nss"] == pytest.approx(in_pixels["nss"])
+    assert in_fractions["auc_judd"] == pytest.approx(in_pixels["auc_judd"])
+
+
+def test_a_network_on_gaze(evaluate, watched, tiny, tiny_weights):
+    video, table = watched
+    network = ("--model", tiny, "--weights", tiny_weights, "--device", "cpu")
+    code, err, groups = evaluate(video, "--fixations", table, *network)
+    assert (code, err) == (0, "")
+    assert groups["gaze"]["mean"]["tiny"]["cc"] != 0
+
+
+def test_a_malformed_table(evaluate, watched, tmp_path):
+    table = tmp_path / "bad.csv"
+    table.write_text("time,x\n0.1,3\n")
+    code, err, _groups = evaluate(watched[0], "--fixations", table)
+    assert code == 1
+    assert "bad.csv" in one_line(err)
+    assert "y" in one_line(err)
+
+
+# ---- image sets
+
+
+def test_image_sets(evaluate, image_set, tiny, tiny_weights, tmp_path):
+    network = ("--model", tiny, "--weights", tiny_weights, "--device", "cpu")
+    code, err, groups = evaluate("--images", image_set, *network)
+    assert (code, err) == (0, "")
+    rows = groups["photographs"]["mean"]
+    assert groups["photographs"]["recordings"] == 4
+    assert set(rows) == {"tiny", "inter-observer", *BASELINES}
+    fixations = np.load(image_set / "fixations.npz")["fix"]
+    saliency = centre(60, 80)
+    standard = (saliency - saliency.mean()) / saliency.std(ddof=1)
+    nss = []
+    for index in range(4):
+        mine = fixations[fixations[:, 0] == index].astype(np.float64)
+        pixels = {(int(y * 60 + 1e-3), int(x * 80 + 1e-3)) for x, y in mine[:, 2:4]}
+        nss.append(np.mean([standard[pixel] for pixel in pixels]))
+    assert rows["centre Gaussian"]["nss"] == pytest.approx(np.mean(nss))
+    split = tmp_path / "names.txt"
+    split.write_text("p1.jpg\np3.jpg\n")
+    _code, _err, groups = evaluate("--images", image_set, "--split", split, "--baselines-only")
+    assert groups["photographs"]["recordings"] == 2
+
+
+def test_saved_maps_of_images(evaluate, image_set, tmp_path):
+    (tmp_path / "maps").mkdir()
+    for index in range(4):
+        np.save(tmp_path / "maps" / f"p{index}.npy", centre(30, 40))
+    code, err, groups = evaluate("--images", image_set, "--predictions", tmp_path / "maps")
+    assert (code, err) == (0, "")
+    rows = groups["photographs"]["mean"]
+    assert rows["maps"]["nss"] == pytest.approx(rows["centre Gaussian"]["nss"], rel=0.01)
+    (tmp_path / "maps" / "p2.npy").unlink()
+    code, err, _groups = evaluate("--images", image_set, "--predictions", tmp_path / "maps")
+    assert code == 1
+    assert "p2" in one_line(err)
