@@ -65,6 +65,10 @@ def test_predict_needs_no_options_and_no_network(avsal_command, tmp_path):
     assert described["settings"]["stride"] == 2
 
 
+def test_what_came_with_avsal_is_not_pulled(avsal_command):
+    assert avsal_command("weights", "pull") == (0, f"{FILE}\n", "")
+
+
 def test_skipped_frames_are_close_to_predicted_ones(default, every_frame):
     default_stride = [frame.log_density for frame in default.predict(EXAMPLE, end=1.6)]
     assert len(default_stride) == len(every_frame) == 40

@@ -50,12 +50,16 @@ def pull(
         bool, typer.Option("--offline", help="Only look into the Hub's cache.")
     ] = False,
 ) -> None:
-    """Download weights from the Hub and print where they are."""
+    """Download weights from the Hub, unless they came with avsal, and print where they are."""
     from avsal import weights
     from avsal.weights import hub
 
     row = weights.get_row(name or weights.DEFAULT)
-    typer.echo(hub.pull(row, offline=offline, revision=revision))
+    found = weights.locate(row, revision)
+    if found and found.where == "shipped":
+        typer.echo(found.path)
+    else:
+        typer.echo(hub.pull(row, offline=offline, revision=revision))
 
 
 @app.command("import")
