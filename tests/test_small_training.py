@@ -1,0 +1,107 @@
+"""What the training of the default network needs besides the paper's recipe."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from avsal.models import VARIANTS
+from avsal.settings import PredictSettings
+from avsal.training.config import AugmentSettings, LossSettings, read_config
+from avsal.training.engine import Engine
+from avsal.training.samples import Inputs
+from avsal.training.tasks import AudioVisual
+from avsal.training.validation import validate
+from avsal.training.view import View, draw_view
+from avsal.windows import seen_frames, window_for
+
+SMALL = Path(__file__).parents[1] / "configs" / "small"
+
+
+def names(file: str) -> set[str]:
+    return set((SMALL / file).read_text().split())
+
+
+@pytest.mark.parametrize("path", sorted(SMALL.glob("*.toml")), ids=lambda path: path.stem)
+def test_stages_belong_to_the_default_network(path):
+    config = read_config(path)
+    assert config.variant.name == "small-224x384"
+    for each in (*config.data.train, *config.data.validation):
+        assert not each.names or names(Path(each.names).name)
+        assert not each.without or names(Path(each.without).name)
+
+
+def test_a_fifth_is_held_out():
+    assert len(names("osie-validation.txt")) == 140
+    assert len(names("eyecrowd-validation.txt")) == 100
+    assert not names("clips-validation.txt") & names("clips-sound.txt")
+
+
+def test_the_validation_lists_name_real_pictures():
+    data = Path(__file__).parents[2] / "shared" / "data"
+    if not data.is_dir():
+        pytest.skip("the data sets are not on this machine")
+    for name in ("osie", "eyecrowd"):
+        there = {path.name for path in (data / name / "images").iterdir()}
+        assert names(f"{name}-validation.txt") <= there
+
+
+def test_every_fourth_frame_is_seen_and_the_target_last():
+    window = window_for(40)
+    assert seen_frames(window, 4) == (28, 32, 36, 40)
+    assert seen_frames(window, 16) == window.frames
+    early = window_for(3)
+    assert seen_frames(early, 4) == (15, 11, 7, 3)
+
+
+def test_a_share_of_the_stills_stays_still():
+    settings = AugmentSettings(pan=0.3, still=0.5)
+    random = np.random.default_rng(0)
+    views = [draw_view(settings, random, 4, still=True) for _ in range(200)]
+    panned = sum(len(set(view.boxes)) > 1 for view in views)
+    assert 70 <= panned <= 130
+
+
+def test_equal_views_of_one_picture_are_made_once(monkeypatch):
+    made: list[int] = []
+    plain = View.frame
+    monkeypatch.setattr(
+        View, "frame", lambda self, *given: (made.append(given[1]), plain(self, *given))[1]
+    )
+    image = np.random.default_rng(1).integers(0, 255, (30, 40, 3), np.uint8)
+    box, other = (0.0, 0.0, 1.0, 1.0), (0.1, 0.1, 0.9, 0.9)
+    clip = View((box, box, other, box)).clip([image] * 4, (32, 32))
+    assert made == [0, 2]
+    assert clip.shape == (3, 4, 32, 32)
+    assert torch.equal(clip[:, 0], clip[:, 3])
+    assert not torch.equal(clip[:, 0], clip[:, 2])
+
+
+def test_validation_in_half_precision_gives_scores():
+    """bfloat16 networks are scored in float32; the products are emulated where they have to be."""
+    torch.manual_seed(0)
+    variant = replace(VARIANTS["small-224x384"], height=32, width=32, audio=None)
+    task = AudioVisual(variant, ("image",), LossSettings(alignment=0))
+    assert task.inputs == Inputs((32, 32), frames=4, audio=False)
+    batch = {
+        "clip": torch.randint(0, 255, (2, 3, 4, 32, 32), dtype=torch.uint8),
+        "map": torch.rand(2, 32, 32),
+        "fixations": torch.rand(2, 32, 32) > 0.9,
+        "source": torch.tensor([0, 1]),
+    }
+    with Engine("cpu", "bf16") as engine:
+        scores = validate(task, [batch], engine)
+    assert all(np.isfinite(value) for value in scores.values())
+
+
+def test_the_network_s_own_stride_is_left_to_it(tmp_path):
+    from avsal.pipeline import load_model
+
+    small = load_model("small-224x384", "untrained", "cpu", "fp32")
+    assert small.complete(PredictSettings()).stride == 2
+    assert small.complete(PredictSettings(stride=3)).stride == 3
+    assert VARIANTS["mvitv2s-224x384"].stride == 1
