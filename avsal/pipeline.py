@@ -206,12 +206,15 @@ class Predictor:
 def _filled(
     before: TaggedMap | None, results: list[tuple[WindowInput, torch.Tensor]]
 ) -> Iterator[TaggedMap]:
-    """The predicted maps, and between them those of skipped frames, interpolated by time."""
+    """The predicted maps, and between them those of skipped frames: interpolated by time, or where
+    there is a cut between, the map of their own scene."""
     for inputs, later in results:
         first, earlier = before or (inputs.tag, later)
         span = inputs.tag.time - first.time
         for tag in inputs.skipped:
             share = float((tag.time - first.time) / span) if span else 1.0
+            if inputs.cut is not None:
+                share = float(tag.index >= inputs.cut)
             yield tag, interpolate(earlier, later, share)
         before = (inputs.tag, later)
         yield before

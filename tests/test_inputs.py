@@ -125,6 +125,26 @@ def test_memory_does_not_grow_with_the_video(stride):
     assert len(feeder._tags) <= 64 + stride
 
 
+def scenes(*levels, fps=25):
+    for index, level in enumerate(levels):
+        image = np.full((10, 20, 3), level, np.uint8)
+        yield FakeFrame(index, Fraction(index, fps), Fraction(1, fps), image)
+
+
+@pytest.mark.parametrize("stride", [2, 4, 30])
+@pytest.mark.parametrize("first", [1, 18, 21, 40])
+def test_a_cut_is_found_by_the_window_after_it(stride, first):
+    inputs = feed(scenes(*[50] * first, *[90] * (41 - first)), stride=stride)
+    after = next(each for each in inputs if each.window.target >= first)
+    assert after.cut == first
+    assert [each.cut for each in inputs if each is not after] == [None] * (len(inputs) - 1)
+
+
+def test_a_change_that_is_slow_or_between_no_frames_is_no_cut():
+    assert not any(each.cut for each in feed(scenes(*range(0, 160, 4)), stride=4))
+    assert not any(each.cut for each in feed(scenes(*[50] * 20, *[90] * 20), stride=1))
+
+
 def test_resizing_and_normalising_agree_with_the_published_transform(parity):
     with np.load(parity / "golden" / "image_transform.npz") as golden:
         for index in (0, 40):

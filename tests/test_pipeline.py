@@ -16,7 +16,7 @@ import torch
 from avsal import models
 from avsal.errors import MediaError, UsageError
 from avsal.inputs import normalise, resize_frame
-from avsal.media import AudioReader, VideoReader
+from avsal.media import AudioReader, VideoFrame, VideoReader
 from avsal.pipeline import load_model
 from avsal.settings import MapSize, PredictSettings
 from avsal.spectrogram import log_spectrogram
@@ -108,6 +108,20 @@ def test_stride_predicts_its_frames_and_interpolates_the_others(predictor, examp
     middle = (strided[4].log_density + strided[8].log_density) / 2
     middle -= np.log(np.exp(middle.astype(np.float64)).sum())
     assert np.abs(strided[6].log_density - middle).max() < 1e-4
+
+
+def test_no_map_is_mixed_across_a_cut(predictor):
+    def frames():
+        for index in range(12):
+            image = np.full((48, 64, 3), 40 if index < 6 else 200, np.uint8)
+            image[10:20, 5:15] = 255 - image[0, 0]
+            yield VideoFrame(index, Fraction(index, 25), Fraction(1, 25), image)
+
+    found = list(predictor.predict_frames(frames(), None, PredictSettings(stride=4)))
+    maps = [frame.log_density for frame in found]
+    assert np.abs(maps[5] - maps[4]).max() < 1e-5
+    assert np.abs(maps[6] - maps[8]).max() < 1e-5
+    assert np.abs(maps[7] - maps[8]).max() < 1e-5
 
 
 def test_sizes(predictor, example_clip):
