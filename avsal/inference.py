@@ -64,29 +64,25 @@ class FeatureCache:
         for inputs in group:
             self._waiting |= inputs.new_frames
         seen = {index for inputs in group for index in self._seen(inputs)}
-        wanted = sorted((seen - self._features.keys()) & self._waiting.keys())
-        frames = {index: self._waiting.pop(index) for index in wanted}
-        missing = list(frames)
+        missing = sorted(seen - self._features.keys())
         for start in range(0, len(missing), CLIP_FRAMES):
             indices = missing[start : start + CLIP_FRAMES]
-            stacked = torch.stack([frames[index] for index in indices])
+            stacked = torch.stack([self._waiting[index] for index in indices])
             pixels = normalise(stacked.to(self._device, non_blocking=True))
             features = self._network.image_features(pixels) if self._network.uses_images else ()
             for place, index in enumerate(indices):
                 self._features[index] = tuple(part[place] for part in features)
                 if self._network.uses_pixels:
                     self._pixels[index] = pixels[place]
+                del self._waiting[index]
 
     def _log_densities(self, group: list[WindowInput]) -> torch.Tensor:
         clips = None
         if self._network.uses_pixels:
             clips = torch.stack([self._clip(inputs) for inputs in group])
         spectrograms = torch.stack([inputs.spectrogram for inputs in group]).to(self._device)
-        return self._network.forward_with_features(
-            clips,
-            self._stacked_features(group),
-            spectrograms,
-        )
+        features = self._stacked_features(group)
+        return self._network.forward_with_features(clips, features, spectrograms)
 
     def _seen(self, inputs: WindowInput) -> tuple[int, ...]:
         return seen_frames(inputs.window, self._network.frames)

@@ -155,7 +155,12 @@ class WindowFeed:
             if self._last is None and self._latest < self._wanted(self._target):
                 return
             yield self._give(self._target)
-            self._target += self.settings.stride or 1
+            self._target += self._stride
+
+    @property
+    def _stride(self) -> int:
+        """A feed knows no network whose own stride it could take."""
+        return self.settings.stride or 1
 
     def _wanted(self, target: int) -> int:
         """The latest frame that must be known before the window of `target` can be made."""
@@ -175,7 +180,7 @@ class WindowFeed:
 
     def _look_at(self, index: int) -> None:
         """Remember a frame coarsely, where frames are skipped and a cut may lie between."""
-        if (self.settings.stride or 1) > 1:
+        if self._stride > 1:
             pixels = self._pixels[index].float()
             self._looks[index] = F.adaptive_avg_pool2d(pixels, CUT_GRID)
 

@@ -17,6 +17,27 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 TESTS = Path(__file__).parent
 
+# A training run; `make_config` fills in the places.
+TRAINING_RUN = """
+[run]
+output = "{output}"
+workers = 0
+[network]
+variant = "tiny"
+[[data.train]]
+root = "{data}"
+[[data.validation]]
+root = "{data}"
+[data]
+windows = 1
+[optimiser]
+batch = 2
+learning_rate = 1e-3
+[schedule]
+epochs = 2
+validate_every = 1
+"""
+
 
 @pytest.fixture(scope="session")
 def parity() -> Path:
@@ -28,6 +49,17 @@ def parity() -> Path:
 def example_clip() -> Path:
     """The clip that the README's first command runs on."""
     return TESTS.parent / "examples" / "talk_and_bounce.mp4"
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """At the sizes of tiny networks threads wait for each other; and sums keep their order."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")
@@ -141,3 +173,28 @@ def image_set(tmp_path) -> Path:
         fix=np.array(rows, np.float32),
     )
     return root
+
+
+@pytest.fixture(scope="session")
+def packed(tree, tmp_path_factory) -> Path:
+    """The training part of its database DIEM twice in one file: four recordings."""
+    from avsal.datasets.packing import pack
+    from avsal.datasets.stavis import open_stavis
+
+    path = tmp_path_factory.mktemp("packed") / "packed.npz"
+    recordings = [*open_stavis(tree, ("DIEM",), "train"), *open_stavis(tree, ("DIEM",), "test")]
+    pack(recordings, path, (48, 64), (48, 64))
+    return path
+
+
+@pytest.fixture
+def make_config(tiny, packed, tmp_path):
+    """`make_config("table.key=value", ...)` reads a run on the packed file."""
+    from avsal.training.config import read_config
+
+    def make(*changes: str, data: Path = packed):
+        path = tmp_path / "config.toml"
+        path.write_text(TRAINING_RUN.format(output=tmp_path / "run", data=data))
+        return read_config(path, changes)
+
+    return make

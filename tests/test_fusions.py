@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import pairwise
 
 import pytest
@@ -14,17 +13,10 @@ from avsal.models.avim import STEP, ConsistentInteraction, Interaction
 from avsal.models.bilinear import ChannelBilinear, SpatialBilinear
 from avsal.models.fusion import FUSIONS, Fused
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 MOTION, AUDIO, DIM = 24, 16, 32
 OTHERS = [name for name in FUSIONS if name != "avfb"]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """At these sizes threads spend their time waiting for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def make(name: str) -> nn.Module:

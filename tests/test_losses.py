@@ -13,16 +13,9 @@ from avsal.models.fusion import alignment_loss
 from avsal.training.config import LossSettings
 from avsal.training.losses import correlation, kl_divergence, total_loss
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 HEIGHT, WIDTH = 24, 40
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    """Tiny tensors are slower with more."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def _maps(seed: int) -> tuple[torch.Tensor, torch.Tensor]:

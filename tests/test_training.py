@@ -16,80 +16,16 @@ import pytest
 import torch
 from safetensors import safe_open
 from stavis_tree import write_tree
+from training_state import same
 
-from avsal import models
-from avsal.datasets import tag_of
-from avsal.datasets.packing import pack
 from avsal.datasets.stavis import open_stavis
 from avsal.errors import DataError, UsageError, WeightsError
-from avsal.training.config import AugmentSettings, Config, ScheduleSettings, read_config
+from avsal.training.config import AugmentSettings
 from avsal.training.engine import Engine
 from avsal.training.loop import Trainer, Watch, train
-from avsal.training.order import Batches
-from avsal.training.samples import Inputs, TrainingSamples
-from avsal.training.schedule import rate_factor
-from avsal.training.sets import open_sets
-from avsal.training.view import draw_view, plain_view
+from avsal.training.samples import TrainingSamples
 
-CONFIGS = Path(__file__).parent.parent / "configs"
-
-BASE = """
-[run]
-output = "{output}"
-workers = 0
-[network]
-variant = "tiny"
-[[data.train]]
-root = "{data}"
-[[data.validation]]
-root = "{data}"
-[data]
-windows = 1
-[optimiser]
-batch = 2
-learning_rate = 1e-3
-[schedule]
-epochs = 2
-validate_every = 1
-"""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    """Tiny tensors are slower with more, and sums keep their order."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory) -> Path:
-    """A tiny data set in the STAViS layout."""
-    root = tmp_path_factory.mktemp("stavis")
-    write_tree(root)
-    return root
-
-
-@pytest.fixture(scope="module")
-def packed(tree) -> Path:
-    """The training part of its database DIEM twice in one file: four recordings."""
-    path = tree / "packed.npz"
-    recordings = [*open_stavis(tree, ("DIEM",), "train"), *open_stavis(tree, ("DIEM",), "test")]
-    pack(recordings, path, (48, 64), (48, 64))
-    return path
-
-
-@pytest.fixture
-def make_config(tiny, packed, tmp_path):
-    """`make_config("table.key=value", ...)` reads a run on the packed file."""
-
-    def make(*changes: str, data: Path = packed) -> Config:
-        path = tmp_path / "config.toml"
-        path.write_text(BASE.format(output=tmp_path / "run", data=data))
-        return read_config(path, changes)
-
-    return make
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def _rows(folder: Path, name: str = "steps.csv") -> list[dict[str, str]]:
@@ -104,17 +40,6 @@ def _weights(folder: Path) -> dict[str, torch.Tensor]:
 
 def _last(folder: Path) -> dict:
     return torch.load(folder / "last.pt", weights_only=True)
-
-
-def _same(first: object, second: object) -> bool:
-    """Whether two nested states hold the same values, bit for bit."""
-    if isinstance(first, torch.Tensor):
-        return torch.equal(first, second)
-    if isinstance(first, dict):
-        return first.keys() == second.keys() and all(_same(first[k], second[k]) for k in first)
-    if isinstance(first, list | tuple):
-        return len(first) == len(second) and all(map(_same, first, second))
-    return first == second
 
 
 class KilledError(Exception):
@@ -172,8 +97,8 @@ def test_resume_is_exact(make_config, tmp_path, changes, killed_at):
     assert _rows(folder) == curve
     state = _last(folder)
     for key in ("task", "optimiser", "average", "position", "meters", "random"):
-        assert _same(state[key], expected[key]), key
-    assert _same(_weights(folder), best)
+        assert same(state[key], expected[key]), key
+    assert same(_weights(folder), best)
 
 
 def test_a_finished_run_stays_as_it_is(make_config):
@@ -321,153 +246,6 @@ def test_initial_weights_that_do_not_fit(make_config, tmp_path):
         start({"readout.12.bias": torch.zeros(1), "something": torch.zeros(1)})
 
 
-@pytest.mark.parametrize(
-    ("change", "text"),
-    [
-        ("optimiser.learning_rat=1", "unknown key optimiser.learning_rat; known: learning_rate"),
-        ("optimiser.batch=2.5", "optimiser.batch = 2.5 must be int, not float"),
-        ("optimiser.batch=true", "optimiser.batch = True must be int, not bool"),
-        ("network.variant=s4d", "network.variant = 's4d': give one of"),
-        ("network.changes.width=true", "network.changes.width = True must be int"),
-        ("network.changes.depth=1", "unknown key network.changes.depth"),
-        ("schedule.milestones=60", "schedule.milestones = 60 must be a list, not int"),
-        ("schedule.milestones=['a']", r"schedule.milestones\[0\] = 'a' must be int, not str"),
-        ("data.train=[]", "data.train: give at least one"),
-        ("data.train=[{}]", r"data.train\[0\].root is missing"),
-        ("run.task=both", "run.task = 'both': give one of avsp, image"),
-        ("augment.flip=2.0", "augment.flip = 2.0: give 0 to 1.0"),
-        ("optimiser", "give TABLE.KEY=VALUE"),
-    ],
-)
-def test_config_errors_are_one_line_that_says_what_to_do(make_config, change, text):
-    with pytest.raises(UsageError, match=text) as caught:
-        make_config(change)
-    assert "\n" not in str(caught.value)
-
-
-def test_config_files_that_cannot_be_read(tmp_path):
-    with pytest.raises(UsageError, match="cannot be read"):
-        read_config(tmp_path / "none.toml")
-    (tmp_path / "bad.toml").write_text("[run\noutput=1")
-    with pytest.raises(UsageError, match="no valid TOML"):
-        read_config(tmp_path / "bad.toml")
-
-
-def test_variant_changes_and_head_norm(make_config):
-    changed = make_config("network.changes.audio=none", "network.changes.decoder_width=24").variant
-    assert (changed.audio, changed.decoder_width, changed.head_norm) == (None, 24, "layer")
-    assert make_config("optimiser.batch=3").variant.head_norm == "batch"
-    assert make_config("optimiser.batch=3", "network.head_norm=layer").variant.head_norm == "layer"
-
-
-def test_paper_schedule():
-    paper = ScheduleSettings()
-    assert [rate_factor(paper, e) for e in (0, 59.99, 60, 119)] == pytest.approx([1, 1, 0.1, 0.1])
-    cosine = ScheduleSettings(epochs=10, kind="cosine", factor=0.2, warmup=1.0)
-    assert rate_factor(cosine, 0.5) == pytest.approx(0.5)
-    assert rate_factor(cosine, 5) == pytest.approx(0.6)
-    assert rate_factor(cosine, 10) == pytest.approx(0.2)
-
-
-def test_order_of_an_epoch():
-    """Every epoch shuffles anew; processes share it without overlap; a start leaves out."""
-    ranks = [Batches(11, 2, 7, rank, world=2) for rank in range(2)]
-    seen = {key for batches in ranks for batch in batches for key in batch}
-    assert len(seen) == 8
-    assert {epoch for epoch, _ in seen} == {0}
-    one = Batches(11, 2, 7)
-    first = list(one)
-    one.epoch = 1
-    second = list(one)
-    assert [[i for _, i in batch] for batch in first] != [[i for _, i in batch] for batch in second]
-    one.start = 3
-    assert list(one) == second[3:]
-    with pytest.raises(DataError, match="3 training samples do not fill a batch of 2"):
-        Batches(3, 2, 7, world=2)
-
-
-def test_samples_depend_on_their_key_alone(tree):
-    recordings = open_stavis(tree, ("DIEM",), "train")
-    augment = AugmentSettings(flip=0.5, crop=0.4, colour=0.3)
-    samples = TrainingSamples(recordings, Inputs((64, 96)), augment, seed=3)
-    again = TrainingSamples(recordings, Inputs((64, 96)), augment, seed=3)
-    later = again[4, 1]
-    assert _same(samples[2, 1], again[2, 1])
-    assert not torch.equal(later["clip"], samples[2, 1]["clip"])
-    assert float(later["map"].sum()) == pytest.approx(1, abs=1e-5)
-
-
-def test_windows_are_those_of_the_paper(tree):
-    """16 frames that end with the target, whose map is the truth; sound of 17 frames' time."""
-    recording = open_stavis(tree, ("DIEM",), "train")[0]
-    samples = TrainingSamples([recording], Inputs((48, 64)), AugmentSettings(), seed=0)
-    targets = set()
-    for epoch in range(12):
-        sample = samples[epoch, 0]
-        last = sample["clip"][:, -1].permute(1, 2, 0).numpy()
-        target = next(i for i in range(18) if np.array_equal(recording.image(i), last))
-        first = sample["clip"][:, 0].permute(1, 2, 0).numpy()
-        assert np.array_equal(first, recording.image(target - 15))
-        truth = recording.gaze(tag_of(recording.frame(target), recording.origin)).density
-        np.testing.assert_allclose(sample["map"].numpy(), truth / truth.sum(), atol=1e-6)
-        targets.add(target)
-    assert targets == {15, 16, 17}
-    assert bool(sample["heard"])
-
-
-@pytest.mark.parametrize("still", [False, True])
-def test_views_move_the_map_with_the_picture(still):
-    """A bright square in the picture and in the map stays one square in every view."""
-    image = np.zeros((60, 90, 3), np.uint8)
-    image[20:32, 30:48] = 255
-    settings = AugmentSettings(flip=0.5, crop=0.3, pan=0.3)
-    moved = 0
-    for seed in range(20):
-        view = draw_view(settings, np.random.default_rng(seed), 16, still)
-        frames = [view.frame(image, place, (60, 90)) for place in range(16)]
-        saliency = view.map(image[..., 0], (60, 90))
-        np.testing.assert_allclose(frames[-1][0], saliency, atol=1.0)
-        moved += not np.array_equal(frames[0], frames[-1])
-    assert (moved > 15) == still
-
-
-def test_no_augmentation_is_the_prediction_input():
-    from avsal.inputs import resize_frame
-
-    image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8)
-    view = draw_view(AugmentSettings(), np.random.default_rng(1), 16, still=True)
-    assert view == plain_view(16)
-    assert np.array_equal(view.frame(image, 3, (64, 96)), resize_frame(image, (64, 96)).numpy())
-
-
-def test_colour_changes_stay_within_their_range():
-    image = np.full((4, 4, 3), (100, 120, 140), np.uint8)
-    view = draw_view(AugmentSettings(colour=0.2), np.random.default_rng(5), 1, still=True)
-    changed = view.frame(image, 0, (4, 4)).astype(float)
-    assert not np.array_equal(changed, image.transpose(2, 0, 1))
-    assert abs(changed.mean() - 120) <= 0.2 * 120 + 1
-
-
-def test_dry_run_reports_broken_files(avsal_command, make_config, tmp_path, tiny):
-    write_tree(tmp_path / "tree", ("SumMe",))
-    make_config(data=tmp_path / "tree")
-    config = tmp_path / "config.toml"
-    code, out, _ = avsal_command("train", config, "--dry-run")
-    assert code == 0
-    assert "train: 2 recordings, 0 of them pictures, 2 with sound, 0 problems" in out
-    assert "clip (3, 16, 64, 96) uint8" in out
-
-    frames = tmp_path / "tree/video_frames/SumMe/clip_0"
-    (frames / "img_00007.jpg").write_bytes(b"no picture")
-    maps = tmp_path / "tree/annotations/SumMe/clip_1"
-    (maps / "fixMap_00009.mat").unlink()
-    code, out, _ = avsal_command("train", config, "--dry-run")
-    assert code == 1
-    assert "img_00007.jpg" in out
-    assert "fixMap_00009.mat" in out
-    assert not (tmp_path / "run").exists()
-
-
 def test_train_command(avsal_command, make_config, tmp_path):
     make_config()
     code, out, _ = avsal_command(
@@ -490,58 +268,6 @@ def test_a_broken_file_stops_a_run_with_one_line(make_config, tmp_path, workers)
         train(make_config(f"run.workers={workers}", data=tmp_path / "tree"))
     assert "\n" not in str(caught.value)
     assert "Traceback" not in str(caught.value)
-
-
-def test_a_missing_data_set_is_named(make_config, tmp_path):
-    with pytest.raises(DataError, match="nowhere"):
-        train(make_config(data=tmp_path / "nowhere"))
-
-
-def test_videos_with_a_teachers_maps(make_config, example_clip, tmp_path):
-    """A folder of videos and of maps as `avsal predict` writes them; frames may lack one."""
-    videos, maps = tmp_path / "videos", tmp_path / "maps" / example_clip.stem
-    videos.mkdir()
-    maps.mkdir(parents=True)
-    (videos / example_clip.name).symlink_to(example_clip)
-    for index in range(15, 40):
-        np.save(maps / f"{index:06d}.npy", np.full((6, 8), index, np.float32) / 40)
-    config = make_config(f"data.train=[{{root='{videos}', maps='{tmp_path / 'maps'}'}}]")
-    (recording,) = open_sets(config.data.train, "train")
-    samples = TrainingSamples([recording], Inputs((64, 96)), AugmentSettings(), seed=0)
-    sample = samples[0, 0]
-    assert sample["clip"].shape == (3, 16, 64, 96)
-    assert float(sample["map"].std()) == pytest.approx(0, abs=1e-8)
-    assert bool(sample["heard"])
-    with pytest.raises(DataError, match="maps of"):
-        open_sets(make_config(f"data.train=[{{root='{videos}', maps='{videos}'}}]").data.train, "")
-
-
-@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.toml")), ids=lambda path: path.stem)
-def test_configs_in_the_repository(avsal_command, tree, tmp_path, path):
-    """Each reads the data it is meant for, in tiny, and belongs to a network that exists."""
-    from PIL import Image
-
-    config = read_config(path)
-    assert config.variant.name in models.VARIANTS
-    pictures = tmp_path / "pictures"
-    for folder in ("images", "maps"):
-        (pictures / folder).mkdir(parents=True)
-        for number in range(4):
-            values = np.full((30, 40), 60 * number + 5, np.uint8)
-            Image.fromarray(values).convert("RGB" if folder == "images" else "L").save(
-                pictures / folder / f"{number}.png"
-            )
-    root = tree if config.run.task == "avsp" else pictures
-    roots = [
-        argument
-        for part in ("train", "validation")
-        for place in range(len(getattr(config.data, part)))
-        for argument in ("--set", f"data.{part}.{place}.root={root}")
-    ]
-    code, out, err = avsal_command("train", path, "--dry-run", *roots)
-    assert (code, err) == (0, "")
-    assert out.count("0 problems") == 2
-    assert f"({', '.join(map(str, config.variant.size))}) float32" in out
 
 
 # Trains the tiny network in a process of its own: CONFIG VARIANT_JSON [CHANGES].
@@ -588,7 +314,7 @@ def test_a_signal_stops_a_run_between_two_steps(make_config, script, tmp_path):
     assert 0 < int(_last(stopped)["position"]["step"]) < len(curve)
     subprocess.run(command, check=True, capture_output=True, timeout=120)
     assert _rows(stopped) == curve
-    assert _same(_last(stopped)["task"], expected["task"])
+    assert same(_last(stopped)["task"], expected["task"])
 
 
 @pytest.mark.slow
@@ -613,4 +339,4 @@ def test_two_processes_train_together(script, tmp_path):
     assert len(state["random"]) == 2
     assert [row["step"] for row in _rows(whole)] == ["1", "2", "3", "4"]
     assert _rows(parts) == _rows(whole)
-    assert _same(_last(parts)["task"], state["task"])
+    assert same(_last(parts)["task"], state["task"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -17,21 +16,14 @@ from avsal.models.encoders import MOTION
 from avsal.models.maps import MapAdapter, MapAttention
 from avsal.weights.keys import detect
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SMALL = "small-224x384"
 ABLATIONS = [name for name in VARIANTS if name not in (*VARIANT_NAMES, SMALL)]
 NEW_PARTS = ("v7", "bilinear", "avim")  # rows whose parts no other row has
 SIZE = (32, 32)  # the smallest; one encoder has a size of its own
 # In the published weights without influence; the last is SlowFast's fast path past all fusions.
 UNUSED = ("visnet.norm.", "visnet.head.", "visnet.s5.pathway1_")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """At these sizes threads spend their time waiting for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def network_of(variant: Variant) -> Variant:

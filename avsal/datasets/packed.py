@@ -99,7 +99,7 @@ def _load(path: Path, _changed: int) -> Pack:
     return Pack(path, arrays)
 
 
-class _Samples:
+class Samples:
     """Sound that is in memory, read as a file's."""
 
     def __init__(self, samples: np.ndarray) -> None:
@@ -155,7 +155,7 @@ class PackedRecording(Frames):
 
     def sound(self) -> Sound:
         samples = self.pack.samples(self.row)
-        return nullcontext(_Samples(samples) if samples.size else None)
+        return nullcontext(Samples(samples) if samples.size else None)
 
 
 def open_packed(path: Path) -> list[Recording]:

@@ -41,11 +41,11 @@ class View:
 
     def clip(self, images: Sequence[np.ndarray], size: tuple[int, int]) -> torch.Tensor:
         """The frames of a window, each seen by its box; uint8 (3, T, height, width)."""
+        keys = list(zip(map(id, images), self.boxes, strict=True))
         seen: dict[tuple[int, Box], np.ndarray] = {}  # a still's frames are often all the same
-        for place, (image, box) in enumerate(zip(images, self.boxes, strict=True)):
-            if (id(image), box) not in seen:
-                seen[id(image), box] = self.frame(image, place, size)
-        keys = zip(map(id, images), self.boxes, strict=True)
+        for place, (image, key) in enumerate(zip(images, keys, strict=True)):
+            if key not in seen:
+                seen[key] = self.frame(image, place, size)
         return torch.from_numpy(np.stack([seen[key] for key in keys], axis=1))
 
     def frame(self, image: np.ndarray, place: int, size: tuple[int, int]) -> np.ndarray:

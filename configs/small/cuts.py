@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from made import Made, read_still
+from made import Made, pairs, read_still
 
 from avsal.datasets import Recording
 from avsal.training.config import AugmentSettings
@@ -27,14 +27,11 @@ def cut_clips(stills: Sequence[Recording], count: int, size: Size, seed: int) ->
     Args:
         size: (height, width) of the frames and densities.
     """
-    for number in range(count):
-        random = np.random.default_rng((seed, number))
-        before, after = random.choice(len(stills), 2, replace=False)
+    for name, before, after, random in pairs(stills, count, seed):
         cut = int(random.integers(FIRST_CUT, CLIP_FRAMES))
-        first = _scene(stills[before], size, random)
-        second = _scene(stills[after], size, random)
+        first, second = (_scene(still, size, random) for still in (before, after))
         images, densities = zip(*first[:cut], *second[cut:], strict=True)
-        yield Made(f"{number:04d}", "cuts", list(images), list(densities))
+        yield Made(name, "cuts", list(images), list(densities))
 
 
 def _scene(

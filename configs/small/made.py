@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -39,6 +40,16 @@ class Made(Frames):
 
     def others(self, size: tuple[int, int]) -> np.ndarray | None:
         return None
+
+
+def pairs(
+    stills: Sequence[Recording], count: int, seed: int
+) -> Iterator[tuple[str, Recording, Recording, np.random.Generator]]:
+    """Names of clips, two different stills for each, and the generator for what else is random."""
+    for number in range(count):
+        random = np.random.default_rng((seed, number))
+        first, second = random.choice(len(stills), 2, replace=False)
+        yield f"{number:04d}", stills[first], stills[second], random
 
 
 def read_still(still: Recording) -> tuple[np.ndarray, np.ndarray]:

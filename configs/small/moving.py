@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
-from made import Made, normalised, read_still
+from made import Made, normalised, pairs, read_still
 
 from avsal.datasets import Recording
 from avsal.inputs import resize_frame
@@ -71,11 +71,8 @@ def moving_clips(stills: Sequence[Recording], count: int, size: Size, seed: int)
     Args:
         size: (height, width) of the frames and densities.
     """
-    for number in range(count):
-        random = np.random.default_rng((seed, number))
-        behind, before = random.choice(len(stills), 2, replace=False)
-        cut = cut_out(stills[before], size, random)
-        yield _clip(f"{number:04d}", stills[behind], cut, random)
+    for name, behind, before, random in pairs(stills, count, seed):
+        yield _clip(name, behind, cut_out(before, size, random), random)
 
 
 def cut_out(still: Recording, size: Size, random: np.random.Generator) -> CutOut:

@@ -27,7 +27,7 @@ from sheet import CLIPS, find_videos, write_sheet
 
 from avsal import load_model
 from avsal.datasets import Recording
-from avsal.datasets.packed import PackedRecording, open_packed
+from avsal.datasets.packed import PackedRecording, Samples, open_packed
 from avsal.errors import AvsalError
 from avsal.evaluation.baselines import centre_map
 from avsal.media import AudioReader, VideoReader
@@ -157,19 +157,6 @@ def _maps(
     with recording.sound() as sound:
         audio = sound if predictor.uses_audio else None
         yield from predictor.predict_frames(recording.frames(), audio, settings)
-
-
-class Samples:
-    """Sound in memory, read as a file's."""
-
-    def __init__(self, samples: np.ndarray) -> None:
-        self._samples = samples
-
-    def read(self, start: int, end: int) -> np.ndarray:
-        return self._samples[start:end]
-
-    def release(self, before: int) -> None:
-        """Nothing to forget."""
 
 
 def sound(predictor: Predictor, videos: Sequence[Path], given: argparse.Namespace) -> list[Row]:

@@ -1,0 +1,144 @@
+"""From recordings to batches: order, windows, views, and the sets that runs name."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from stavis_tree import write_tree
+from training_state import same
+
+from avsal.datasets import tag_of
+from avsal.datasets.stavis import open_stavis
+from avsal.errors import DataError
+from avsal.training.config import AugmentSettings
+from avsal.training.loop import train
+from avsal.training.order import Batches
+from avsal.training.samples import Inputs, TrainingSamples
+from avsal.training.sets import open_sets
+from avsal.training.view import draw_view, plain_view
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def test_order_of_an_epoch():
+    """Every epoch shuffles anew; processes share it without overlap; a start leaves out."""
+    ranks = [Batches(11, 2, 7, rank, world=2) for rank in range(2)]
+    seen = {key for batches in ranks for batch in batches for key in batch}
+    assert len(seen) == 8
+    assert {epoch for epoch, _ in seen} == {0}
+    one = Batches(11, 2, 7)
+    first = list(one)
+    one.epoch = 1
+    second = list(one)
+    assert [[i for _, i in batch] for batch in first] != [[i for _, i in batch] for batch in second]
+    one.start = 3
+    assert list(one) == second[3:]
+    with pytest.raises(DataError, match="3 training samples do not fill a batch of 2"):
+        Batches(3, 2, 7, world=2)
+
+
+def test_samples_depend_on_their_key_alone(tree):
+    recordings = open_stavis(tree, ("DIEM",), "train")
+    augment = AugmentSettings(flip=0.5, crop=0.4, colour=0.3)
+    samples = TrainingSamples(recordings, Inputs((64, 96)), augment, seed=3)
+    again = TrainingSamples(recordings, Inputs((64, 96)), augment, seed=3)
+    later = again[4, 1]
+    assert same(samples[2, 1], again[2, 1])
+    assert not torch.equal(later["clip"], samples[2, 1]["clip"])
+    assert float(later["map"].sum()) == pytest.approx(1, abs=1e-5)
+
+
+def test_windows_are_those_of_the_paper(tree):
+    """16 frames that end with the target, whose map is the truth; sound of 17 frames' time."""
+    recording = open_stavis(tree, ("DIEM",), "train")[0]
+    samples = TrainingSamples([recording], Inputs((48, 64)), AugmentSettings(), seed=0)
+    targets = set()
+    for epoch in range(12):
+        sample = samples[epoch, 0]
+        last = sample["clip"][:, -1].permute(1, 2, 0).numpy()
+        target = next(i for i in range(18) if np.array_equal(recording.image(i), last))
+        first = sample["clip"][:, 0].permute(1, 2, 0).numpy()
+        assert np.array_equal(first, recording.image(target - 15))
+        truth = recording.gaze(tag_of(recording.frame(target), recording.origin)).density
+        np.testing.assert_allclose(sample["map"].numpy(), truth / truth.sum(), atol=1e-6)
+        targets.add(target)
+    assert targets == {15, 16, 17}
+    assert bool(sample["heard"])
+
+
+@pytest.mark.parametrize("still", [False, True])
+def test_views_move_the_map_with_the_picture(still):
+    """A bright square in the picture and in the map stays one square in every view."""
+    image = np.zeros((60, 90, 3), np.uint8)
+    image[20:32, 30:48] = 255
+    settings = AugmentSettings(flip=0.5, crop=0.3, pan=0.3)
+    moved = 0
+    for seed in range(20):
+        view = draw_view(settings, np.random.default_rng(seed), 16, still)
+        frames = [view.frame(image, place, (60, 90)) for place in range(16)]
+        saliency = view.map(image[..., 0], (60, 90))
+        np.testing.assert_allclose(frames[-1][0], saliency, atol=1.0)
+        moved += not np.array_equal(frames[0], frames[-1])
+    assert (moved > 15) == still
+
+
+def test_no_augmentation_is_the_prediction_input():
+    from avsal.inputs import resize_frame
+
+    image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8)
+    view = draw_view(AugmentSettings(), np.random.default_rng(1), 16, still=True)
+    assert view == plain_view(16)
+    assert np.array_equal(view.frame(image, 3, (64, 96)), resize_frame(image, (64, 96)).numpy())
+
+
+def test_colour_changes_stay_within_their_range():
+    image = np.full((4, 4, 3), (100, 120, 140), np.uint8)
+    view = draw_view(AugmentSettings(colour=0.2), np.random.default_rng(5), 1, still=True)
+    changed = view.frame(image, 0, (4, 4)).astype(float)
+    assert not np.array_equal(changed, image.transpose(2, 0, 1))
+    assert abs(changed.mean() - 120) <= 0.2 * 120 + 1
+
+
+def test_dry_run_reports_broken_files(avsal_command, make_config, tmp_path, tiny):
+    write_tree(tmp_path / "tree", ("SumMe",))
+    make_config(data=tmp_path / "tree")
+    config = tmp_path / "config.toml"
+    code, out, _ = avsal_command("train", config, "--dry-run")
+    assert code == 0
+    assert "train: 2 recordings, 0 of them pictures, 2 with sound, 0 problems" in out
+    assert "clip (3, 16, 64, 96) uint8" in out
+
+    frames = tmp_path / "tree/video_frames/SumMe/clip_0"
+    (frames / "img_00007.jpg").write_bytes(b"no picture")
+    maps = tmp_path / "tree/annotations/SumMe/clip_1"
+    (maps / "fixMap_00009.mat").unlink()
+    code, out, _ = avsal_command("train", config, "--dry-run")
+    assert code == 1
+    assert "img_00007.jpg" in out
+    assert "fixMap_00009.mat" in out
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_missing_data_set_is_named(make_config, tmp_path):
+    with pytest.raises(DataError, match="nowhere"):
+        train(make_config(data=tmp_path / "nowhere"))
+
+
+def test_videos_with_a_teachers_maps(make_config, example_clip, tmp_path):
+    """A folder of videos and of maps as `avsal predict` writes them; frames may lack one."""
+    videos, maps = tmp_path / "videos", tmp_path / "maps" / example_clip.stem
+    videos.mkdir()
+    maps.mkdir(parents=True)
+    (videos / example_clip.name).symlink_to(example_clip)
+    for index in range(15, 40):
+        np.save(maps / f"{index:06d}.npy", np.full((6, 8), index, np.float32) / 40)
+    config = make_config(f"data.train=[{{root='{videos}', maps='{tmp_path / 'maps'}'}}]")
+    (recording,) = open_sets(config.data.train, "train")
+    samples = TrainingSamples([recording], Inputs((64, 96)), AugmentSettings(), seed=0)
+    sample = samples[0, 0]
+    assert sample["clip"].shape == (3, 16, 64, 96)
+    assert float(sample["map"].std()) == pytest.approx(0, abs=1e-8)
+    assert bool(sample["heard"])
+    with pytest.raises(DataError, match="maps of"):
+        open_sets(make_config(f"data.train=[{{root='{videos}', maps='{videos}'}}]").data.train, "")
