@@ -9,10 +9,11 @@ import torch
 from torch import nn
 
 from avsal.errors import UsageError
+from avsal.models.compact import CompactDecoder, SkipEncoder, presence
 from avsal.models.decoder import Lateral, Readout, top_down
 from avsal.models.encoders import AUDIO, MOTION, find
 from avsal.models.fusion import FUSIONS, Fused, alignment_loss, predictor, projector
-from avsal.models.image import Adapter, ImageEncoder, PyramidEncoder, SpatialAttention
+from avsal.models.image import Adapter, ImageEncoder, SpatialAttention
 from avsal.models.maps import MapAdapter, MapAttention, MapEncoder
 from avsal.models.variants import Variant
 
@@ -32,7 +33,7 @@ class ImageBranch(NamedTuple):
 
 IMAGE_BRANCHES: dict[str, ImageBranch] = {
     "features": ImageBranch(ImageEncoder, Adapter, SpatialAttention),
-    "pyramid": ImageBranch(PyramidEncoder, Adapter, SpatialAttention),
+    "skips": ImageBranch(lambda _name: SkipEncoder(), Adapter, SpatialAttention),
     "map": ImageBranch(
         MapEncoder, lambda _channels: MapAdapter(), lambda _channels, factor: MapAttention(factor)
     ),
@@ -51,8 +52,8 @@ class MSPI(nn.Module):
         super().__init__()
         self.variant = variant
         motion = find(MOTION, "motion encoder", variant.motion)
-        if motion.mixes and variant.image_output != "pyramid":
-            raise UsageError(f'{variant.motion} mixes image features: image_output = "pyramid"')
+        if motion.mixes and variant.image_output != "skips":
+            raise UsageError(f'{variant.motion} mixes image features: image_output = "skips"')
         deepest = motion.channels[-1]
         if variant.audio:
             sound = find(AUDIO, "audio encoder", variant.audio)
@@ -68,7 +69,10 @@ class MSPI(nn.Module):
             deepest += dim
             if heads:
                 self._add_heads(dim, variant.head_norm)
-        self._add_decoder((*motion.channels[:-1], deepest), motion.lateral_strides)
+        if variant.decoder == "compact":
+            self.decoder = CompactDecoder(variant.fusion_dim if variant.audio else None)
+        else:
+            self._add_decoder((*motion.channels[:-1], deepest), motion.lateral_strides)
 
     def _add_heads(self, dim: int, norm: str) -> None:
         self.vis_projector = projector(dim, norm)
@@ -139,7 +143,13 @@ class MSPI(nn.Module):
         A network that does not use pixels needs no clip.
         """
         volumes = self._motion(clip, features)
-        return self._decode(volumes, features, self._fuse(volumes[-1], spectrogram))
+        fused = self._fuse(volumes[-1], spectrogram)
+        return self._decode(volumes, features, fused, spectrogram)
+
+    def silent(self, features: Features) -> torch.Tensor:
+        """As `forward_with_features` without any sound, for networks that use no pixels and whose
+        map then does not depend on how they hear."""
+        return self._decode(self._motion(None, features), features, None, None)
 
     def forward_with_alignment(
         self, clip: torch.Tensor, spectrogram: torch.Tensor
@@ -151,7 +161,8 @@ class MSPI(nn.Module):
         volumes = self._motion(clip, features)
         fused = self._fuse(volumes[-1], spectrogram)
         assert fused is not None
-        return self._decode(volumes, features, fused), self._alignment(fused)
+        log_density = self._decode(volumes, features, fused, spectrogram)
+        return log_density, self._alignment(fused)
 
     def _motion(self, clip: torch.Tensor | None, features: Features) -> Features:
         """v1..v4; channels-last memory suits CPU convolutions, and lasts into the decoder."""
@@ -196,7 +207,22 @@ class MSPI(nn.Module):
         visual, audio = self.vis_projector(fused.visual), self.aud_projector(fused.audio)
         return alignment_loss(self.mlp_vis(visual), self.mlp_aud(audio), visual, audio)
 
-    def _decode(self, volumes: Features, features: Features, fused: Fused | None) -> torch.Tensor:
+    def _decode(
+        self,
+        volumes: Features,
+        features: Features,
+        fused: Fused | None,
+        spectrogram: torch.Tensor | None,
+    ) -> torch.Tensor:
+        if self.variant.decoder == "compact":
+            heard = None if fused is None or spectrogram is None else presence(spectrogram)
+            logits = self.decoder(features, volumes, fused, heard).float()
+        else:
+            logits = self._top_down(volumes, features, fused).float()
+        return logits - logits.logsumexp(dim=(1, 2), keepdim=True)
+
+    def _top_down(self, volumes: Features, features: Features, fused: Fused | None) -> torch.Tensor:
+        """The paper's decoder: logits (B, H, W)."""
         inputs = list(volumes)
         if fused is not None:
             inputs[-1] = torch.cat((inputs[-1], fused.volume), dim=1)
@@ -205,8 +231,8 @@ class MSPI(nn.Module):
             masks = self.adapter(features)
             for i in range(len(scales) - 1):
                 scales[i] = self.get_submodule(f"sa_{i}")(scales[i], masks)
-        logits = self.readout(top_down(scales)).flatten(1, 3).float()
-        return logits - logits.logsumexp(dim=(1, 2), keepdim=True)
+        logits: torch.Tensor = self.readout(top_down(scales)).flatten(1, 3)
+        return logits
 
     def _check(self, clip: torch.Tensor) -> None:
         fixed = MOTION[self.variant.motion].fixed_size

@@ -30,6 +30,7 @@ class Variant:
     fusion_dim: int = 512
     decoder_width: int = 192
     mask_channels: int = 512  # of the temporally enhanced image saliency features
+    decoder: str = "top_down"  # the paper's, or "compact"
     readout_channels: tuple[int, int] = (64, 32)  # after the readout's second and third stage
     head_norm: str = "layer"  # of the training heads: "layer", or "batch" for batches of 4 and more
     stride: int = 1  # predict every how many frames, unless told otherwise
@@ -86,16 +87,14 @@ _FUSIONS = (  # Table 5, in its order; AVFB is v4
 # The default: the paper's three streams and fusion at a size for two CPU cores.
 _SMALL = Variant(
     "small-224x384",
-    "mixing",
+    "recurrent",
     224,
     384,
     image="mobilenet_v2",
-    image_output="pyramid",
+    image_output="skips",
     audio_width=16,
     fusion_dim=128,
-    decoder_width=48,
-    mask_channels=128,
-    readout_channels=(32, 8),
+    decoder="compact",
     stride=2,
     cpu_batch=4,
 )

@@ -88,8 +88,8 @@ MOTION: dict[str, MotionSpec] = {
     "videoswins": MotionSpec(
         partial(_build, "videoswin", "videoswin_s"), (96, 192, 384, 768), (8, 8, 8, 8)
     ),
-    "mixing": MotionSpec(
-        partial(_build, "mixing", "mixing"), (48, 96, 128), (4, 4, 4), frames=4, mixes=True
+    "recurrent": MotionSpec(
+        partial(_build, "recurrent", "Recurrence"), (32, 256, 288), (1, 1, 1), frames=4, mixes=True
     ),
 }
 

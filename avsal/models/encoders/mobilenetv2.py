@@ -11,7 +11,7 @@ published smoothing convolutions are just as wide, 96 and 320. The 1280-channel 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from torch import nn
@@ -40,6 +40,7 @@ STAGES = (
     StageSpec(6, 160, 3, 2),
     StageSpec(6, 320, 1, 1),
 )
+DENSE_STAGES = (3, 5)  # whose first block UNISAL reads before it is thinned out
 STRIDE8_STAGES, STRIDE16_STAGES = 3, 5  # stages up to and with the last one at that stride
 
 
@@ -131,6 +132,40 @@ class MobileNetV2(nn.Module):
         stride8 = self.blocks[:STRIDE8_STAGES](self.act(self.bn1(x)))
         stride16 = self.blocks[STRIDE8_STAGES:STRIDE16_STAGES](stride8)
         return stride8, stride16, self.blocks[STRIDE16_STAGES:](stride16)
+
+
+class SkippedMobileNetV2(MobileNetV2):
+    """Frames (N, 3, H, W) -> (N, 64, H/8, W/8), (N, 160, H/16, W/16) and (N, 320, H/32, W/32).
+
+    As UNISAL reads it (Droste et al. 2020): the first block of the stages that reach strides 16 and
+    32 works on the finer grid, is read there, and is thinned out afterwards. Its weights and its
+    output at the coarser grid are MobileNet-V2's.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        for stage in DENSE_STAGES:
+            self._first(stage).conv_dw.stride = (1, 1)
+
+    def _first(self, stage: int) -> InvertedResidual:
+        return cast(InvertedResidual, cast(nn.Sequential, self.blocks[stage])[0])
+
+    def forward(self, frames: torch.Tensor) -> tuple[torch.Tensor, ...]:  # type: ignore[override]
+        x = self.conv_stem(frames.contiguous(memory_format=torch.channels_last))
+        x = self.act(self.bn1(x))
+        outputs = []
+        for number, stage in enumerate(self.blocks):
+            blocks = cast(nn.Sequential, stage)
+            if number in DENSE_STAGES:
+                outputs.append(blocks[0](x))
+                x, blocks = outputs[-1][..., ::2, ::2], blocks[1:]
+            x = blocks(x)
+        return (*outputs, x)
+
+
+def skipped_mobilenet_v2() -> SkippedMobileNetV2:
+    """MobileNet-V2 at width 1 with its features at strides 8, 16 and 32."""
+    return SkippedMobileNetV2()
 
 
 def mobilenet_v2() -> MobileNetV2:
