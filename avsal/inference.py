@@ -10,7 +10,7 @@ import torch
 from avsal import models
 from avsal.errors import UsageError
 from avsal.inputs import WindowInput, normalise
-from avsal.windows import CLIP_FRAMES, PAST_FRAMES, seen_frames
+from avsal.windows import CLIP_FRAMES, seen_frames
 
 
 class FeatureCache:
@@ -51,7 +51,7 @@ class FeatureCache:
             self._batch = len(group) // 2
             halves = group[: self._batch], group[self._batch :]
             return [log_density for half in halves for log_density in self._forward(half)]
-        self._forget(group[-1].window.target + 1 - PAST_FRAMES)
+        self._forget(group[-1].window.needed)
         return maps
 
     def _autocast(self) -> torch.autocast:

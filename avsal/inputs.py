@@ -15,7 +15,7 @@ from PIL import Image
 from avsal.saliency import FrameTag
 from avsal.settings import PredictSettings, exact_seconds
 from avsal.spectrogram import SAMPLE_RATE, log_spectrogram
-from avsal.windows import PAST_FRAMES, Window, audio_span, latest_frame, latest_time, window_for
+from avsal.windows import FrameRule, Rule, Window
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # RGB, of pixels scaled to 0..1
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -101,12 +101,14 @@ class WindowFeed:
         size: (height, width) of the network's input.
         audio: the sound, None for a video without.
         origin: container time of the video's first frame, seconds.
+        rule: how windows are laid.
     """
 
     settings: PredictSettings
     size: tuple[int, int]
     audio: AudioSource | None
     origin: Fraction
+    rule: Rule = field(default_factory=FrameRule)
     _tags: dict[int, FrameTag] = field(default_factory=dict)
     _pixels: dict[int, torch.Tensor] = field(default_factory=dict)
     _target: int | None = None  # the next frame to predict
@@ -141,7 +143,7 @@ class WindowFeed:
         if self._target is not None:
             self._look_at(frame.index)
             # The next window may still become that of the video's last frame, or the one before.
-            self._drop_pixels(min(self._target, frame.index - 1) - PAST_FRAMES)
+            self._drop_pixels(self._past(min(self._target, frame.index - 1)))
         end = self.settings.end
         if end is not None and time >= exact_seconds(end) and self._final is None:
             self._final = frame.index - 1
@@ -164,14 +166,19 @@ class WindowFeed:
 
     def _wanted(self, target: int) -> int:
         """The latest frame that must be known before the window of `target` can be made."""
-        wanted = latest_frame(target)
-        if self.audio is not None:
-            wanted = max(wanted, latest_time(target, self.settings.audio_context))
-        return wanted
+        context = None if self.audio is None else self.settings.audio_context
+        return self.rule.latest(target, context)
+
+    def _past(self, target: int) -> int:
+        """The earliest frame that the window of `target`, or one after it, may want."""
+        return self.rule.past(target, self._times()) if target in self._tags else 0
+
+    def _times(self) -> dict[int, Fraction]:
+        return {index: tag.time for index, tag in self._tags.items()}
 
     def _give(self, target: int) -> WindowInput:
-        self._forget(min(target - PAST_FRAMES, self._done + 1))
-        window = window_for(target, self._last)
+        self._forget(min(self._past(target), self._done + 1))
+        window = self.rule.window(target, self._last, self._times())
         skipped = tuple(self._tags[i] for i in range(self._done + 1, target))
         new = {i: self._pixels.pop(i) for i in sorted(set(window.frames)) if i in self._pixels}
         sound, cut = self._spectrogram(window), self._cut(target)
@@ -198,7 +205,7 @@ class WindowFeed:
     def _spectrogram(self, window: Window) -> torch.Tensor:
         if self.audio is None:
             return log_spectrogram(np.zeros(0, np.float32))
-        start, end = audio_span(window, self.settings.audio_context, self._time)
+        start, end = self.rule.sound(window, self.settings.audio_context, self._time)
         return log_spectrogram(self.audio.read(start, end), window.reverse)
 
     def _time(self, index: int) -> Fraction:

@@ -30,7 +30,7 @@ from avsal.saliency import FrameTag, SaliencyFrame
 from avsal.settings import PredictSettings
 from avsal.threads import run_ahead
 from avsal.weights import load_weights
-from avsal.windows import PAST_FRAMES
+from avsal.windows import FrameRule, Rule, TimeRule
 
 logger = logging.getLogger("avsal")
 
@@ -119,9 +119,11 @@ class Predictor:
 
         def windows() -> Generator[WindowInput, None, None]:
             with ExitStack() as files:
-                video = files.enter_context(
-                    media.VideoReader(source, start=settings.start, lead=PAST_FRAMES)
+                seconds, lead = self._rule(settings).lead
+                start = (
+                    None if settings.start is None else max(0.0, settings.start - float(seconds))
                 )
+                video = files.enter_context(media.VideoReader(source, start=start, lead=lead))
                 audio = None
                 if video.info.has_audio and self.uses_audio:
                     audio = files.enter_context(media.AudioReader(source, video.origin))
@@ -165,7 +167,14 @@ class Predictor:
         origin: Fraction,
         settings: PredictSettings,
     ) -> Generator[WindowInput, None, None]:
-        return WindowFeed(settings, self.size, audio, origin).windows(frames)
+        return WindowFeed(settings, self.size, audio, origin, self._rule(settings)).windows(frames)
+
+    def _rule(self, settings: PredictSettings) -> Rule:
+        """How the network's windows are laid."""
+        if self.variant.spacing is None:
+            return FrameRule()
+        spacing = Fraction(self.variant.spacing)
+        return TimeRule(self.network.frames, spacing, settings.stride or self.variant.stride)
 
     def _predict(
         self, windows: Callable[[], Generator[WindowInput, None, None]], settings: PredictSettings

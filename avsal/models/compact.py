@@ -135,14 +135,20 @@ class CompactDecoder(nn.Module):
         presence: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Features (B, T, C, h, w), volumes as `Recurrence` gives them, presence (B,)."""
+        scores = self.scores(features, volumes)
+        if fused is not None and presence is not None:
+            scores = scores + doubled(self.listen(fused, features[1][:, -1], presence))
+        return self.smoothed(scores)
+
+    def scores(
+        self, features: tuple[torch.Tensor, ...], volumes: tuple[torch.Tensor, ...]
+    ) -> torch.Tensor:
+        """What is seen alone: scores (B, 1, H/8, W/8) of cells."""
         change, seen = (volume.squeeze(2) for volume in volumes[:2])
         stride8, stride16 = (feature[:, -1] for feature in features[:2])
         middle = self.middle(torch.cat((doubled(seen), stride16, change), dim=1))
-        fine = self.fine(torch.cat((doubled(middle), stride8), dim=1))
-        scores = self.score(fine)
-        if fused is not None and presence is not None:
-            scores = scores + doubled(self.listen(fused, stride16, presence))
-        return self.smoothed(scores)
+        scores: torch.Tensor = self.score(self.fine(torch.cat((doubled(middle), stride8), dim=1)))
+        return scores
 
     def smoothed(self, scores: torch.Tensor) -> torch.Tensor:
         """Scores (B, 1, h, w) of cells -> logits (B, 8 h, 8 w) of pixels, each a weighted sum of

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol, cast
-
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from avsal.errors import UsageError
 from avsal.models.blocks import BasicConv3d, FrameConv3d, SepInception
 from avsal.models.encoders import DECODER_FRAMES, IMAGE, find
 
@@ -36,28 +33,6 @@ class ImageEncoder(nn.Module):
     def forward(self, frames: torch.Tensor) -> tuple[torch.Tensor, ...]:
         stride16, stride32 = self.encoder(frames)
         return self.smooth_1(stride16), self.smooth_0(stride32)
-
-
-class Pyramid(Protocol):
-    """An image encoder that gives its features at stride 8 too."""
-
-    def pyramid(self, frames: torch.Tensor) -> tuple[torch.Tensor, ...]: ...
-
-
-class PyramidEncoder(ImageEncoder):
-    """As its base, with the encoder's own features at stride 8, (N, 32, H/8, W/8), before o1.
-
-    Raises UsageError for an encoder that does not give them.
-    """
-
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
-        if not hasattr(self.encoder, "pyramid"):
-            raise UsageError(f"{name} gives no features at stride 8; mobilenet_v2 does")
-
-    def forward(self, frames: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        stride8, stride16, stride32 = cast(Pyramid, self.encoder).pyramid(frames)
-        return stride8, self.smooth_1(stride16), self.smooth_0(stride32)
 
 
 class Adapter(nn.Module):

@@ -113,7 +113,7 @@ class Data:
             for each in targets
         ]
         density = [
-            density_of(mark, clip.sigma) if real else np.exp(clip.teacher[max(0, each)])
+            density_of(mark, clip.sigma) if real else np.exp(np.float32(clip.teacher[max(0, each)]))
             for mark, each in zip(marks, targets, strict=True)
         ]
         return Batch(
@@ -206,18 +206,23 @@ class Sampler:
 
 
 @torch.inference_mode()
-def add_teacher(data: Data, network: MSPI, still: MSPI) -> None:
-    """Give sequences without gaze the maps of the networks as they start."""
-    for clips in data.clips.values():
+def add_teacher(data: Data, cache: Path, initial: Path, still: Path) -> None:
+    """Give sequences without gaze the maps of the networks as they start; made once a set."""
+    for kind, clips in data.clips.items():
+        if clips[0].wide is not None:
+            continue
+        file = cache / kind / "teacher.npy"
+        if not file.exists():
+            networks = load(initial), load(still)
+            maps = [
+                teach(data, networks[len(clip.rows) == 1], clip, start)
+                for clip in clips
+                for start in range(0, len(clip.rows), 12)
+            ]
+            np.save(file, np.concatenate(maps).astype(np.float16))
+        maps_of_set = np.load(file, mmap_mode="r")
         for clip in clips:
-            if clip.wide is not None:
-                continue
-            clip.teacher = np.concatenate(
-                [
-                    teach(data, still if len(clip.rows) == 1 else network, clip, start)
-                    for start in range(0, len(clip.rows), 12)
-                ]
-            )
+            clip.teacher = maps_of_set[clip.rows.start : clip.rows.stop]
 
 
 def teach(data: Data, network: MSPI, clip: Clip, start: int, history: int = 10) -> np.ndarray:
@@ -241,7 +246,7 @@ def teach(data: Data, network: MSPI, clip: Clip, start: int, history: int = 10) 
     change = network.visnet.change(torch.zeros_like(stride16[keep]))
     volumes = (change[:, :, None], seen[keep, :, None])
     logits = network.decoder((stride8[keep, None], stride16[keep, None]), volumes)
-    return pooled(logits - logits.logsumexp(dim=(1, 2), keepdim=True)).half().float().numpy()
+    return pooled(logits - logits.logsumexp(dim=(1, 2), keepdim=True)).numpy()
 
 
 @torch.inference_mode()
@@ -303,9 +308,9 @@ def run(given: argparse.Namespace) -> None:
     torch.manual_seed(given.seed)
     kinds = [kind for kind in KINDS if kind not in given.without]
     data = Data(given.cache, given.data, kinds, given.all)
-    network, still = load(given.initial), load(given.still)
+    network = load(given.initial)
     frames = network.frames
-    add_teacher(data, network, still)
+    add_teacher(data, given.cache, given.initial, given.still)
     print("teacher done", flush=True)
     average = copy.deepcopy(network)
     parts = trained_parts(network)

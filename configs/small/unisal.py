@@ -82,7 +82,9 @@ def fill_network(network: MSPI, upstream: Upstream) -> None:
     prior = upstream.state[f"coarse_gaussians_{upstream.domain.lower()}"]
     image.prior.gaussians.data.copy_(prior)
     post = "post_cnn.inv_res.conv"
-    upstream.fill(convolutions(image.reduce), [(f"{post}.0", f"{post}.1"), (f"{post}.3", f"{post}.4")])
+    upstream.fill(
+        convolutions(image.reduce), [(f"{post}.0", f"{post}.1"), (f"{post}.3", f"{post}.4")]
+    )
     _fill_recurrence(motion, upstream)
     _fill_decoder(decoder, upstream)
 

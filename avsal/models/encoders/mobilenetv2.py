@@ -41,7 +41,7 @@ STAGES = (
     StageSpec(6, 320, 1, 1),
 )
 DENSE_STAGES = (3, 5)  # whose first block UNISAL reads before it is thinned out
-STRIDE8_STAGES, STRIDE16_STAGES = 3, 5  # stages up to and with the last one at that stride
+STRIDE16_STAGES = 5  # stages up to and with the last one at that stride
 
 
 class DepthwiseSeparable(nn.Module):
@@ -122,16 +122,10 @@ class MobileNetV2(nn.Module):
             channels = out
         self.blocks = nn.Sequential(*stages)
 
-    def forward(self, frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        _stride8, stride16, stride32 = self.pyramid(frames)
-        return stride16, stride32
-
-    def pyramid(self, frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """As `forward`, with the features (N, 32, H/8, W/8) before."""
+    def forward(self, frames: torch.Tensor) -> tuple[torch.Tensor, ...]:
         x = self.conv_stem(frames.contiguous(memory_format=torch.channels_last))
-        stride8 = self.blocks[:STRIDE8_STAGES](self.act(self.bn1(x)))
-        stride16 = self.blocks[STRIDE8_STAGES:STRIDE16_STAGES](stride8)
-        return stride8, stride16, self.blocks[STRIDE16_STAGES:](stride16)
+        stride16 = self.blocks[:STRIDE16_STAGES](self.act(self.bn1(x)))
+        return stride16, self.blocks[STRIDE16_STAGES:](stride16)
 
 
 class SkippedMobileNetV2(MobileNetV2):
@@ -150,7 +144,7 @@ class SkippedMobileNetV2(MobileNetV2):
     def _first(self, stage: int) -> InvertedResidual:
         return cast(InvertedResidual, cast(nn.Sequential, self.blocks[stage])[0])
 
-    def forward(self, frames: torch.Tensor) -> tuple[torch.Tensor, ...]:  # type: ignore[override]
+    def forward(self, frames: torch.Tensor) -> tuple[torch.Tensor, ...]:
         x = self.conv_stem(frames.contiguous(memory_format=torch.channels_last))
         x = self.act(self.bn1(x))
         outputs = []
