@@ -23,6 +23,7 @@ WIDEST = 1280  # channels of MobileNet-V2's last convolution
 PRIORS = 16  # Gaussians
 PRIOR_SCALE = 6.0  # their height
 SMOOTHING = 7  # cells of stride 8 that a pixel of the map is smoothed over
+HABIT = -2.5  # logit of the share that the middle has in an untrained network's maps
 LISTENING = 64  # channels of the head that turns fused features into a change of the map
 
 
@@ -116,7 +117,7 @@ class SkipEncoder(nn.Module):
 
 
 class CompactDecoder(nn.Module):
-    """Features and the past of the last frame, and what is heard -> logits (B, H, W)."""
+    """Features and the past of the last frame, and what is heard -> log-density (B, H, W)."""
 
     def __init__(self, fusion_dim: int | None) -> None:
         super().__init__()
@@ -124,6 +125,7 @@ class CompactDecoder(nn.Module):
         self.fine = bottleneck(SKIP16 + SKIP8, 2 * (SKIP16 + SKIP8), SKIP8)
         self.score = nn.Conv2d(SKIP8, 1, 1)
         self.smooth = nn.Conv2d(1, 8 * 8, SMOOTHING, bias=False)
+        self.habit = Habit()
         if fusion_dim is not None:
             self.listen = Listening(fusion_dim)
 
@@ -138,7 +140,12 @@ class CompactDecoder(nn.Module):
         scores = self.scores(features, volumes)
         if fused is not None and presence is not None:
             scores = scores + doubled(self.listen(fused, features[1][:, -1], presence))
-        return self.smoothed(scores)
+        return self.mapped(scores, volumes[1])
+
+    def mapped(self, scores: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+        """Log-densities (B, H, W) of scores (B, 1, H/8, W/8) and seen (B, 256, 1, H/32, W/32)."""
+        logits = self.smoothed(scores).float()
+        return self.habit(logits - logits.logsumexp(dim=(1, 2), keepdim=True), seen.squeeze(2))
 
     def scores(
         self, features: tuple[torch.Tensor, ...], volumes: tuple[torch.Tensor, ...]
@@ -156,6 +163,39 @@ class CompactDecoder(nn.Module):
         margin = SMOOTHING // 2
         padded = F.pad(scores, (margin, margin, margin, margin), mode="replicate")
         return F.pixel_shuffle(self.smooth(padded), 8).squeeze(1)
+
+
+class Habit(nn.Module):
+    """A share of every map that does not depend on what is where: a Gaussian about the middle.
+
+    The less a picture holds, the larger the share: it is judged from the mean of what was seen.
+    `middle` and `spread` are (y, x) in shares of height and width, the latter as logarithms.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.middle = nn.Parameter(torch.tensor([0.5, 0.5]))
+        self.spread = nn.Parameter(torch.tensor([-1.5, -1.5]))
+        self.share = nn.Linear(DEEP, 1)
+        nn.init.zeros_(self.share.weight)
+        nn.init.constant_(self.share.bias, HABIT)
+
+    def forward(self, log_density: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+        """Log-density (B, H, W) and features (B, 256, h, w) -> log-density (B, H, W)."""
+        share = self.share(seen.mean(dim=(2, 3)).float())[:, :, None]
+        everywhere = self.prior(log_density) + F.logsigmoid(share)
+        return torch.logaddexp(log_density + F.logsigmoid(-share), everywhere)
+
+    def prior(self, like: torch.Tensor) -> torch.Tensor:
+        """The Gaussian as a log-density (H, W)."""
+        height, width = like.shape[-2:]
+        rows, columns = (
+            -0.5 * ((_places(count, like) - middle) / spread.exp()) ** 2
+            for count, middle, spread in zip(
+                (height, width), self.middle, self.spread, strict=True
+            )
+        )
+        return rows.log_softmax(dim=0)[:, None] + columns.log_softmax(dim=0)
 
 
 class Listening(nn.Module):

@@ -216,9 +216,9 @@ class MSPI(nn.Module):
     ) -> torch.Tensor:
         if self.variant.decoder == "compact":
             heard = None if fused is None or spectrogram is None else presence(spectrogram)
-            logits = self.decoder(features, volumes, fused, heard).float()
-        else:
-            logits = self._top_down(volumes, features, fused).float()
+            log_density: torch.Tensor = self.decoder(features, volumes, fused, heard)
+            return log_density
+        logits = self._top_down(volumes, features, fused).float()
         return logits - logits.logsumexp(dim=(1, 2), keepdim=True)
 
     def _top_down(self, volumes: Features, features: Features, fused: Fused | None) -> torch.Tensor:

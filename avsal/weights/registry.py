@@ -48,7 +48,7 @@ REGISTRY: dict[str, WeightsRow] = {
             "avsal-small",
             "small-224x384",
             "avsal-small.safetensors",
-            sha256="365317bc045be49479d40c77c61faf7ef70ddea0fe98a10e7b53619b2526502e",
+            sha256="48cd0324d548673f8f7f6542a34975e58cc745d2b7a1bf72ec54020f5aeb1177",
             licence="Apache-2.0",
             source=MODEL_CARD,
         ),

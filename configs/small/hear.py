@@ -28,7 +28,7 @@ from torch import nn
 from train import TINY, load, pooled, save
 
 from avsal.media import AudioReader, VideoReader
-from avsal.models.compact import presence
+from avsal.models.compact import DEEP, presence
 from avsal.models.mspi import MSPI
 from avsal.spectrogram import COLUMNS, HOP, PADDING, SAMPLE_RATE, log_spectrogram
 
@@ -181,7 +181,7 @@ class Composites:
             ]
             volumes = network.visnet(tuple(refined))
             scores = decoder.scores(tuple(refined), volumes)
-            maps = pooled(normalised(decoder.smoothed(scores))).exp()
+            maps = pooled(decoder.mapped(scores, volumes[1])).exp()
             made = (volumes[2][:, :, 0], refined[1][:, -1], scores, maps)
             for part, each in zip(parts, made, strict=True):
                 part.append(each.half())
@@ -205,11 +205,6 @@ class Composites:
         return (1 - strength) * before + strength * towards / towards.sum()
 
 
-def normalised(logits: torch.Tensor) -> torch.Tensor:
-    """Log-densities of logits (N, H, W)."""
-    return logits - logits.logsumexp(dim=(1, 2), keepdim=True)
-
-
 def heard_maps(
     network: MSPI, data: Composites, numbers: list[int], sounds: torch.Tensor
 ) -> torch.Tensor:
@@ -221,7 +216,7 @@ def heard_maps(
     scores = data.scores[numbers].float() + F.interpolate(
         moved, scale_factor=2, mode="bilinear", align_corners=False
     )
-    return pooled(normalised(network.decoder.smoothed(scores)))
+    return pooled(network.decoder.mapped(scores, tokens[:, :DEEP]))
 
 
 Samples = tuple[list[int], torch.Tensor, torch.Tensor, torch.Tensor]

@@ -20,8 +20,8 @@ OUTPUT = Path(__file__).parents[2] / "weights" / "avsal-small.safetensors"
 NOTES = {
     "name": "avsal-small",
     "licence": "Apache-2.0",
-    "trained_on": "OSIE, EyeCrowd (recorded gaze); maps of UNISAL on crops and video clips",
-    "initialised_from": "UNISAL's MobileNet-V2 (Droste et al. 2020, Apache-2.0)",
+    "trained_on": "recorded gaze on OSIE, EyeCrowd, 29 videos; maps of UNISAL on clips and photographs",
+    "initialised_from": "UNISAL (Droste et al. 2020, Apache-2.0)",
     "card": "weights/README.md",
 }
 
