@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from avsal.pipeline import Predictor as Predictor
-    from avsal.pipeline import load_model as load_model
+from avsal.version import __version__
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from avsal.prediction import Predictor as Predictor
+    from avsal.prediction import load_model as load_model
+
 __all__ = ["Predictor", "__version__", "load_model"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import the pipeline on first use: `avsal --help` must not wait for torch."""
+    """Import the network's side on first use: `avsal --help` must not wait for torch."""
     if name in {"Predictor", "load_model"}:
-        from avsal import pipeline
+        from avsal import prediction
 
-        return getattr(pipeline, name)
+        return getattr(prediction, name)
     raise AttributeError(f"module 'avsal' has no attribute {name!r}")

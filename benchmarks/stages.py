@@ -14,13 +14,13 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from avsal.inputs import WindowFeed
-from avsal.jobs import predict_to_folder
 from avsal.media import AudioReader, VideoReader
-from avsal.outputs import ResultWriter
-from avsal.pipeline import FeatureCache, load_model
-from avsal.postprocess import to_density
-from avsal.settings import OutputSettings, PredictSettings
+from avsal.prediction.feed import WindowFeed
+from avsal.prediction.postprocess import to_density
+from avsal.prediction.predictor import FeatureCache, load_model
+from avsal.prediction.settings import OutputSettings, PredictSettings
+from avsal.results.jobs import predict_to_folder
+from avsal.results.writer import ResultWriter
 
 
 def clock(work: Iterable[object], frames: int) -> tuple[float, list]:

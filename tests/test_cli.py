@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import samples
 
-from avsal.outputs import DESCRIPTION
+from avsal.results.writer import DESCRIPTION
 
 
 @pytest.fixture

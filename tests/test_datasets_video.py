@@ -13,7 +13,7 @@ import stavis_tree
 from avsal.datasets import DatasetSpec, Points, open_dataset, tag_of
 from avsal.datasets.packing import Packing, pack
 from avsal.errors import DataError
-from avsal.windows import window_for
+from avsal.preprocess.windows import window_for
 
 SIZE = (stavis_tree.HEIGHT, stavis_tree.WIDTH)
 

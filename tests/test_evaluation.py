@@ -138,7 +138,7 @@ def test_a_second_call_goes_on_where_the_first_stopped(
 
 
 def test_a_stop_in_the_middle_keeps_what_is_finished(evaluate, tree, tmp_path, monkeypatch):
-    from avsal.evaluation.store import ResultStore
+    from avsal.evaluation.saved_scores import ResultStore
 
     saved = []
     save = ResultStore.save

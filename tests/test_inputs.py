@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from avsal.inputs import WindowFeed, normalise, resize_frame
-from avsal.settings import PredictSettings
+from avsal.prediction.feed import WindowFeed
+from avsal.prediction.settings import PredictSettings
+from avsal.preprocess.frames import normalise, resize_frame
 
 SIZE = (32, 64)
 

@@ -15,7 +15,8 @@ import samples
 from media_checks import copy, frames_of, numbers, times_of
 
 from avsal.errors import MediaError, UsageError
-from avsal.media import VideoReader, VideoWriter, container_format, encoders, probe
+from avsal.media import VideoReader, VideoWriter, container_format, probe
+from avsal.media import codecs as encoders
 
 TICK = Fraction(1, 12800)
 IRREGULAR = [k * TICK for k in (0, 512, 600, 2000, 9000, 9512, 9513, 20000)]

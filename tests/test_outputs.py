@@ -5,11 +5,12 @@ import cv2
 import numpy as np
 import pytest
 
-from avsal import formats
 from avsal.errors import MediaError
-from avsal.outputs import DESCRIPTION, ResultWriter, write_file
-from avsal.saliency import FrameTag, SaliencyFrame
-from avsal.settings import OutputSettings
+from avsal.media.frames import FrameTag
+from avsal.prediction.saliency import SaliencyFrame
+from avsal.prediction.settings import OutputSettings
+from avsal.results import formats
+from avsal.results.writer import DESCRIPTION, ResultWriter, write_file
 
 HEADER = {"model": "test", "settings": {"format": "png"}}
 
@@ -18,7 +19,7 @@ def saliency_frame(index, peak=1.0, size=(24, 40)):
     """A map whose density at the network's size (32 x 48) has one broad hill."""
     import torch
 
-    from avsal.postprocess import to_density
+    from avsal.prediction.postprocess import to_density
 
     y, x = np.mgrid[:32, :48]
     hill = peak * np.exp(-((x - 10 - index) ** 2 + (y - 16) ** 2) / 60)

@@ -12,9 +12,9 @@ from safetensors.torch import save_file
 
 from avsal import models
 from avsal.media import AudioReader, VideoReader
-from avsal.outputs import DESCRIPTION
-from avsal.pipeline import load_model
-from avsal.spectrogram import resample
+from avsal.media.resample import resample
+from avsal.prediction.predictor import load_model
+from avsal.results.writer import DESCRIPTION
 
 VARIANT = "mvitv2s-224x384"
 MAX_LEVELS, MEAN_LEVELS = 2, 0.05  # of 255; where the decoded frames are identical
@@ -83,7 +83,7 @@ def test_predict_gives_the_golden_maps(parity, weights, tmp_path, avsal_command)
 @pytest.mark.slow
 def test_half_precision_keeps_the_maps(parity, weights):
     """CC >= 0.999 on the clip; bfloat16 where this processor has it, emulated it takes minutes."""
-    from avsal.device import cpu_has_bfloat16
+    from avsal.prediction.device import cpu_has_bfloat16
 
     if not cpu_has_bfloat16():
         pytest.skip("this processor has no bfloat16 instructions and no CUDA device is here")

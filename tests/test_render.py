@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from avsal.errors import UsageError
-from avsal.render import COLORMAPS, OverlayStyle, mass_level, overlay
+from avsal.results.render import COLORMAPS, OverlayStyle, mass_level, overlay
 
 
 @pytest.fixture

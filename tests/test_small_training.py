@@ -10,16 +10,16 @@ import pytest
 import torch
 
 from avsal.models import VARIANTS
-from avsal.settings import PredictSettings
+from avsal.prediction.settings import PredictSettings
+from avsal.preprocess.windows import seen_frames, window_for
+from avsal.training.augment import View, draw_view
 from avsal.training.config import AugmentSettings, LossSettings, read_config
 from avsal.training.engine import Engine
+from avsal.training.objectives import AudioVisual
 from avsal.training.samples import Inputs
-from avsal.training.tasks import AudioVisual
 from avsal.training.validation import validate
-from avsal.training.view import View, draw_view
-from avsal.windows import seen_frames, window_for
 
-SMALL = Path(__file__).parents[1] / "configs" / "small"
+SMALL = Path(__file__).parents[1] / "weights" / "recipe"
 
 
 def names(file: str) -> set[str]:
@@ -99,7 +99,7 @@ def test_validation_in_half_precision_gives_scores():
 
 
 def test_the_network_s_own_stride_is_left_to_it(tmp_path):
-    from avsal.pipeline import load_model
+    from avsal.prediction.predictor import load_model
 
     small = load_model("small-224x384", "untrained", "cpu", "fp32")
     assert small.complete(PredictSettings()).stride == 2

@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from avsal.threads import run_ahead
+from avsal.prediction.threads import run_ahead
 
 
 def test_items_arrive_in_order():

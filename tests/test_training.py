@@ -55,7 +55,7 @@ def _kill_at(step: int) -> Watch:
 
 
 def test_the_loss_goes_down_and_the_result_predicts(make_config, example_clip):
-    from avsal.pipeline import load_model
+    from avsal.prediction.predictor import load_model
 
     config = make_config("schedule.epochs=10", "schedule.validate_every=10", "loss.alignment=0")
     folder = train(config)

@@ -1,4 +1,4 @@
-"""Settings of training runs: what is refused, what the defaults are, the files in configs/."""
+"""Settings of training runs: what is refused, what the defaults are, the example files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from avsal.training.schedule import rate_factor
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-CONFIGS = Path(__file__).parent.parent / "configs"
+CONFIGS = Path(__file__).parent.parent / "examples" / "training"
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,12 @@ from training_state import same
 from avsal.datasets import tag_of
 from avsal.datasets.stavis import open_stavis
 from avsal.errors import DataError
+from avsal.training.augment import draw_view, plain_view
 from avsal.training.config import AugmentSettings
 from avsal.training.loop import train
 from avsal.training.order import Batches
 from avsal.training.samples import Inputs, TrainingSamples
 from avsal.training.sets import open_sets
-from avsal.training.view import draw_view, plain_view
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -84,7 +84,7 @@ def test_views_move_the_map_with_the_picture(still):
 
 
 def test_no_augmentation_is_the_prediction_input():
-    from avsal.inputs import resize_frame
+    from avsal.preprocess.frames import resize_frame
 
     image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8)
     view = draw_view(AugmentSettings(), np.random.default_rng(1), 16, still=True)

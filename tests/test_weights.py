@@ -95,7 +95,7 @@ def test_failed_write_leaves_the_old_file(checkpoint, trained, tmp_path, monkeyp
         Path(path).write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("avsal.weights.checkpoint.save_file", full)
+    monkeypatch.setattr("avsal.weights.state.save_file", full)
     with pytest.raises(WeightsError, match="No space left on device"):
         weights.import_checkpoint(checkpoint, output=output)
     assert output.read_bytes() == before
@@ -196,7 +196,7 @@ def test_order_of_places(tmp_path, monkeypatch, home):
     row = weights.get_row("mspi-s3d")
     monkeypatch.chdir(tmp_path)
     shipped = tmp_path / "shipped"
-    monkeypatch.setattr("avsal.weights.store.CHECKOUT", shipped)
+    monkeypatch.setattr("avsal.weights.places.CHECKOUT", shipped)
     made = {}
     for folder in (Path(), shipped, home / "weights"):
         folder.mkdir(parents=True, exist_ok=True)

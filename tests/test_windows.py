@@ -2,7 +2,7 @@ from fractions import Fraction
 
 import pytest
 
-from avsal.windows import audio_span, latest_frame, latest_time, window_for
+from avsal.preprocess.windows import audio_span, latest_frame, latest_time, window_for
 
 
 def test_a_frame_with_full_past_is_the_last_of_its_window():

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from avsal import __version__
 from avsal.cli import batch, console, evaluate, info, models, overlay, predict, train, weights
+from avsal.version import __version__
 
 app = typer.Typer(
     name="avsal",

@@ -41,8 +41,8 @@ def batch(
     """Predict every video and image of a folder; OUT mirrors its tree."""
     from avsal.cli.console import note
     from avsal.cli.run import Run, exit_code, print_summary
-    from avsal.jobs import plan_folder
-    from avsal.settings import MapSize, OutputSettings, PredictSettings
+    from avsal.prediction.settings import MapSize, OutputSettings, PredictSettings
+    from avsal.results.jobs import plan_folder
 
     settings = PredictSettings(audio_context, stride, batch, start, end, MapSize.parse(size))
     network = options.Network(model, weights, device, precision, offline, revision)

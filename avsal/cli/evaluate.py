@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from avsal.evaluation.protocol import Outcome
     from avsal.evaluation.session import Watch
     from avsal.evaluation.sources import MapSource
-    from avsal.settings import PredictSettings
+    from avsal.prediction.settings import PredictSettings
 
 GAZE = "Gaze: one of these"
 FOLD = "{fold}"  # stands for the fold's number in --weights
@@ -130,7 +130,7 @@ def evaluate(
 
     --weights may hold {fold}, which becomes the fold's number.
     """
-    from avsal.settings import PredictSettings
+    from avsal.prediction.settings import PredictSettings
 
     gaze = _Gaze(data, images, fixations, annotations, video, split, pixels_per_degree, fit_prior)
     gaze.check(predictions, baselines_only)
@@ -226,8 +226,8 @@ def _run(groups: list[Group], sources: _Sources, output: Path, as_json: bool) ->
     from rich.console import Console
 
     from avsal.evaluation.report import tables
+    from avsal.evaluation.saved_scores import ResultStore
     from avsal.evaluation.session import Session
-    from avsal.evaluation.store import ResultStore
 
     with console.progress_bars() as bars:
         session = Session(ResultStore(output), sources, _watch(bars))

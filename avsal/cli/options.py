@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from avsal.pipeline import Predictor
+    from avsal.prediction.predictor import Predictor
 
 NETWORK = "Network"  # headings in --help
 MAPS = "Maps"
@@ -104,7 +104,7 @@ class Network:
 
     def load(self) -> Predictor:
         """Load the network."""
-        from avsal.pipeline import load_model
+        from avsal.prediction.predictor import load_model
 
         return load_model(
             self.model,

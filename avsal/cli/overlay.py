@@ -12,8 +12,8 @@ from avsal.cli import options
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from avsal.overlay import Map
-    from avsal.settings import PredictSettings
+    from avsal.prediction.settings import PredictSettings
+    from avsal.results.overlay import Map
 
 LOOKS = "Looks"
 
@@ -67,11 +67,11 @@ def overlay(
 ) -> None:
     """Draw the predicted gaze over a video and keep its sound, times and duration."""
     from avsal.cli.console import progress_bars
-    from avsal.jobs import check_source
     from avsal.media import probe
-    from avsal.overlay import check_output, saved_maps, saved_stretch, write_overlay
-    from avsal.render import OverlayStyle
-    from avsal.settings import PredictSettings
+    from avsal.prediction.settings import PredictSettings
+    from avsal.results.jobs import check_source
+    from avsal.results.overlay import check_output, saved_maps, saved_stretch, write_overlay
+    from avsal.results.render import OverlayStyle
 
     style = OverlayStyle(colormap, alpha, contours, side_by_side)
     settings = PredictSettings(audio_context, stride, batch, start, end)
@@ -99,6 +99,6 @@ def overlay(
 
 
 def _predicted(network: options.Network, video: Path, settings: PredictSettings) -> Iterator[Map]:
-    from avsal.overlay import predicted_maps
+    from avsal.results.overlay import predicted_maps
 
     return predicted_maps(network.load().predict(video, settings))

@@ -30,8 +30,8 @@ def predict(
 ) -> None:
     """Write a saliency map for every frame: OUT/<stem>/<frame>.png and saliency.json."""
     from avsal.cli.run import Run, exit_code
-    from avsal.jobs import plan_files, refuse_folders
-    from avsal.settings import MapSize, OutputSettings, PredictSettings
+    from avsal.prediction.settings import MapSize, OutputSettings, PredictSettings
+    from avsal.results.jobs import plan_files, refuse_folders
 
     refuse_folders(videos)
     settings = PredictSettings(audio_context, stride, batch, start, end, MapSize.parse(size))

@@ -17,9 +17,9 @@ from avsal.errors import AvsalError
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from avsal.jobs import Job
-    from avsal.pipeline import Predictor
-    from avsal.settings import OutputSettings, PredictSettings
+    from avsal.prediction.predictor import Predictor
+    from avsal.prediction.settings import OutputSettings, PredictSettings
+    from avsal.results.jobs import Job
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Run:
 
     def files(self, plan: list[Job]) -> list[Outcome]:
         """Predict every file; one that fails is reported and the rest goes on."""
-        from avsal import jobs
+        from avsal.results import jobs
 
         readable = []
         outcomes = []
@@ -73,7 +73,8 @@ class Run:
         return outcomes
 
     def _file(self, predictor: Predictor, job: Job, progress: Progress) -> Outcome:
-        from avsal import jobs, media
+        from avsal import media
+        from avsal.results import jobs
 
         began = time.monotonic()
         task = progress.add_task(job.source.name, total=None)

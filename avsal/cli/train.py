@@ -17,7 +17,7 @@ MAX_LINES = 50  # of broken files that are listed
 
 
 def train(
-    config: Annotated[Path, typer.Argument(help="TOML file; configs/ has the paper's.")],
+    config: Annotated[Path, typer.Argument(help="TOML file; examples/training/ has the paper's.")],
     change: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Replace a value of the file."),

@@ -29,7 +29,7 @@ Revision = Annotated[
 def list_weights() -> None:
     """Show all known weights and where they are."""
     from avsal import weights
-    from avsal.weights.store import other_imports
+    from avsal.weights.places import other_imports
 
     table = _table("name", "network", "here", "licence", "source")
     for row in weights.REGISTRY.values():
@@ -92,7 +92,7 @@ def import_weights(
         )
         return
     from avsal.errors import UsageError
-    from avsal.weights.component import import_component
+    from avsal.weights.convert.component import import_component
 
     if variant is None or output is None:
         raise UsageError("--component needs --variant NAME and -o OUT.safetensors")

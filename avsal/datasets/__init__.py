@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
-from avsal.datasets.files import PICTURES
 from avsal.datasets.gaze import DEFAULT_SIGMA, Blur, Gaze, Points
 from avsal.datasets.packed import SUFFIX, open_packed
+from avsal.datasets.pictures import PICTURES
 from avsal.datasets.recording import Clip, Recording, tag_of
 from avsal.datasets.stavis import has_annotations, is_stavis, open_annotations, open_stavis
 from avsal.datasets.stills import is_stills, open_stills, with_others

@@ -25,12 +25,12 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from avsal.datasets.files import read_picture
 from avsal.datasets.gaze import DEFAULT_SIGMA, Gaze, Points
+from avsal.datasets.pictures import read_picture
 from avsal.datasets.recording import Frames, Recording, Sound
 from avsal.datasets.stills import OTHER_PICTURES
 from avsal.errors import DataError
-from avsal.saliency import FrameTag
+from avsal.media.frames import FrameTag
 
 SUFFIX = ".npz"
 FULL_SCALE = 2**15  # of 16-bit sound

@@ -16,9 +16,9 @@ from avsal.datasets.gaze import Gaze, Points
 from avsal.datasets.packed import ARRAYS, FULL_SCALE, UNKNOWN
 from avsal.datasets.recording import Recording, tag_of
 from avsal.errors import DataError
-from avsal.inputs import resize_frame
-from avsal.saliency import FrameTag
-from avsal.spectrogram import SAMPLE_RATE
+from avsal.media.frames import FrameTag
+from avsal.media.resample import SAMPLE_RATE
+from avsal.preprocess.frames import resize_frame
 
 JPEG_QUALITY = 92
 _LEVELS = 255

@@ -18,9 +18,9 @@ import numpy as np
 from avsal.datasets.gaze import Gaze
 from avsal.errors import AvsalError
 from avsal.media import VideoFrame
-from avsal.saliency import FrameTag
-from avsal.spectrogram import SAMPLE_RATE
-from avsal.windows import PAST_FRAMES, Window, window_for
+from avsal.media.frames import FrameTag
+from avsal.media.resample import SAMPLE_RATE
+from avsal.preprocess.windows import PAST_FRAMES, Window, window_for
 
 # Sound as `avsal.media.AudioReader` gives it, or None: `with recording.sound() as sound`.
 Sound = AbstractContextManager[Any]

@@ -21,12 +21,12 @@ from typing import Any
 
 import numpy as np
 
-from avsal.datasets.files import read_gray, read_mask, read_picture
 from avsal.datasets.gaze import Gaze
+from avsal.datasets.pictures import read_gray, read_mask, read_picture
 from avsal.datasets.recording import Frames, Recording, Sound
 from avsal.errors import DataError, UsageError
 from avsal.media import AudioReader
-from avsal.saliency import FrameTag
+from avsal.media.frames import FrameTag
 
 logger = logging.getLogger("avsal")
 

@@ -18,11 +18,18 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from avsal.datasets.files import MATLAB, PICTURES, read_gray, read_mask, read_picture, read_salicon
 from avsal.datasets.gaze import Blur, Gaze, Points
+from avsal.datasets.pictures import (
+    MATLAB,
+    PICTURES,
+    read_gray,
+    read_mask,
+    read_picture,
+    read_salicon,
+)
 from avsal.datasets.recording import Frames, Recording
 from avsal.errors import DataError
-from avsal.saliency import FrameTag
+from avsal.media.frames import FrameTag
 
 TABLE = "fixations.npz"
 TABLE_COLUMNS = 4  # image, observer, x, y; a duration may follow

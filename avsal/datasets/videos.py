@@ -21,8 +21,8 @@ from avsal.datasets.gaze import DEFAULT_SIGMA, Blur, Gaze, Points
 from avsal.datasets.recording import Clip, Recording, Sound
 from avsal.errors import DataError
 from avsal.media import AudioReader, VideoFrame, VideoInfo, VideoReader
-from avsal.saliency import FrameTag
-from avsal.windows import CLIP_FRAMES, PAST_FRAMES, window_for
+from avsal.media.frames import FrameTag
+from avsal.preprocess.windows import CLIP_FRAMES, PAST_FRAMES, window_for
 
 UNITS = ("auto", "pixels", "fractions")
 COLUMNS = {  # names that a column may have in the table

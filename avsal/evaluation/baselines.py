@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from avsal.evaluation.residual import spectral_residual
 from avsal.evaluation.scores import Scores, mean_scores, score
+from avsal.evaluation.spectral_residual import spectral_residual
 from avsal.evaluation.truth import Truth
 
 CENTRE = "centre Gaussian"

@@ -18,11 +18,11 @@ import numpy as np
 from avsal.datasets import Recording
 from avsal.errors import AvsalError, DataError
 from avsal.evaluation.baselines import MEAN_GRID, Known, centre_map, on_grid, score_baselines
-from avsal.evaluation.residual import SmallPictures
 from avsal.evaluation.scores import Scores, mean_scores, score
 from avsal.evaluation.sources import MapSource
+from avsal.evaluation.spectral_residual import SmallPictures
 from avsal.evaluation.truth import Annotations
-from avsal.saliency import FrameTag
+from avsal.media.frames import FrameTag
 
 MODEL = "model"  # the method whose maps are scored, beside the baselines
 _MOST_WORKERS = 8

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from avsal.evaluation.baselines import BASELINES
 from avsal.evaluation.paper import published
 from avsal.evaluation.protocol import MODEL
+from avsal.evaluation.saved_scores import Result
 from avsal.evaluation.scores import METRICS, Scores, mean_scores
-from avsal.evaluation.store import Result
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -17,9 +17,9 @@ from avsal.evaluation.fingerprint import fingerprint
 from avsal.evaluation.groups import Group
 from avsal.evaluation.protocol import MODEL, Outcome, evaluate, mean_map
 from avsal.evaluation.report import as_csv, summary
+from avsal.evaluation.saved_scores import Result, ResultStore
 from avsal.evaluation.sources import MapSource
-from avsal.evaluation.store import Result, ResultStore
-from avsal.outputs import write_file
+from avsal.results.writer import write_file
 
 PROTOCOL = 2  # part of every record: raise it when scores of the same maps or baselines change
 

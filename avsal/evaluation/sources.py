@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from avsal.datasets import Recording
-from avsal.datasets.files import read_gray
+from avsal.datasets.pictures import read_gray
 from avsal.errors import DataError
-from avsal.saliency import FrameTag
-from avsal.settings import MapSize
+from avsal.media.frames import FrameTag
+from avsal.prediction.settings import MapSize
 
 if TYPE_CHECKING:
-    from avsal.pipeline import Predictor
-    from avsal.settings import PredictSettings
+    from avsal.prediction.predictor import Predictor
+    from avsal.prediction.settings import PredictSettings
 
 DESCRIPTION = "saliency.json"  # in folders that `avsal predict` wrote, which count frames from 0
 SUFFIXES = (".npy", ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from avsal.datasets import Gaze, Recording
-from avsal.saliency import FrameTag
+from avsal.media.frames import FrameTag
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from avsal.media.audio import AudioReader
+from avsal.media.frames import VideoFrame
 from avsal.media.info import VideoInfo, library_version
-from avsal.media.video import VideoFrame, VideoReader, probe
+from avsal.media.video import VideoReader, probe
 from avsal.media.writer import VideoWriter, container_format
 
 __all__ = [

@@ -18,7 +18,7 @@ from avsal.errors import MediaError
 from avsal.media.clock import restarts
 from avsal.media.container import SEEKABLE_FORMATS, choose_audio, open_input
 from avsal.media.decoding import Decoder
-from avsal.spectrogram import HOP, SAMPLE_RATE, StreamingResampler
+from avsal.media.resample import SAMPLE_RATE, StreamingResampler
 
 if TYPE_CHECKING:
     import os
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 # Stored times may be off by rounding (Matroska counts milliseconds) without any sound missing.
 # A gap shorter than a column of the spectrogram is closed rather than filled with a click.
-_JITTER = Fraction(HOP, SAMPLE_RATE)
+_JITTER = Fraction(1, 100)
 _SILENCE_BLOCK = 1  # seconds of silence at a time, so that a gap of hours takes no memory
 _SEEK_FROM = 30 * SAMPLE_RATE  # samples; decoding a shorter way costs less than a seek
 _SEEK_MARGIN = 2  # seconds before the first sample: decoder warm-up, whole seconds

@@ -11,7 +11,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from av.error import FFmpegError
 
 from avsal.errors import MediaError
@@ -20,6 +19,7 @@ from avsal.media.clock import COUNTING_FORMATS, FrameClock
 from avsal.media.container import SEEKABLE_FORMATS, choose_audio, choose_video, open_input
 from avsal.media.decoding import Decoder, count_frames
 from avsal.media.deinterlace import Deinterlacer
+from avsal.media.frames import VideoFrame
 from avsal.media.info import VideoInfo
 from avsal.media.pixels import (
     Matrix,
@@ -40,23 +40,6 @@ _COUNTABLE_CODECS = frozenset({"h264", "hevc", "vp9", "av1", "mjpeg", "prores", 
 _SEEK_FROM = Fraction(5)  # seconds; decoding a shorter way costs less than a seek
 _SEEK_MARGIN = Fraction(1)  # seconds before the first wanted frame, for B-frames
 _END_TOLERANCE = Fraction(1, 2)  # seconds that a video may lack against its header
-
-
-@dataclass(frozen=True)
-class VideoFrame:
-    """One frame as displayed.
-
-    Attributes:
-        index: place in the whole video, from 0, in order of presentation.
-        pts: presentation time on the container's clock, seconds, exact.
-        duration: seconds until the next frame.
-        image: uint8 (H, W, 3) RGB, upright; the size may change from frame to frame.
-    """
-
-    index: int
-    pts: Fraction
-    duration: Fraction
-    image: np.ndarray
 
 
 @dataclass(frozen=True)

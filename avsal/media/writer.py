@@ -18,8 +18,8 @@ from av.error import FFmpegError
 from av.video.reformatter import Colorspace, VideoReformatter
 
 from avsal.errors import AvsalError, MediaError, UsageError
-from avsal.media.encoders import MAX_CLOCK, Encoder, choose_encoder
-from avsal.media.sound import Sound
+from avsal.media.codecs import MAX_CLOCK, Encoder, choose_encoder
+from avsal.media.remux import Sound
 
 if TYPE_CHECKING:
     from av.container import OutputContainer

@@ -11,11 +11,14 @@ from torch import nn
 from avsal.errors import UsageError
 from avsal.models.decoder import Lateral, Readout, top_down
 from avsal.models.encoders import AUDIO, MOTION, find
-from avsal.models.fusion import FUSIONS, Fused, alignment_loss, predictor, projector
+from avsal.models.fusion import FUSIONS
+from avsal.models.fusion.alignment import alignment_loss, predictor, projector
+from avsal.models.fusion.tokens import Fused
 from avsal.models.image import Adapter, ImageEncoder, PyramidEncoder, SpatialAttention
 from avsal.models.maps import MapAdapter, MapAttention, MapEncoder
 from avsal.models.variants import Variant
 
+SPECTROGRAM = (257, 111)  # frequencies and columns that the audio encoder was trained on
 STRIDE = 32  # of the coarsest features: heights and widths are multiples of it
 
 Features = tuple[torch.Tensor, ...]

@@ -15,7 +15,7 @@ import torch
 
 from avsal.errors import UsageError
 from avsal.training.config import Config
-from avsal.weights.checkpoint import load_plain
+from avsal.weights.state import load_plain
 
 LAST = "last.pt"
 BEST = "best.safetensors"

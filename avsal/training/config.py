@@ -12,7 +12,7 @@ from typing import Any
 
 from avsal.errors import UsageError
 from avsal.models.variants import VARIANTS, Variant
-from avsal.settings import PRECISIONS
+from avsal.prediction.settings import PRECISIONS
 from avsal.training.parsing import from_table, override, read_toml
 
 TASKS = ("avsp", "image")

@@ -15,7 +15,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from avsal.device import choose_device, choose_precision
+from avsal.prediction.device import choose_device, choose_precision
 from avsal.training.samples import Sample
 
 

@@ -11,8 +11,8 @@ from torch import nn
 
 from avsal.errors import WeightsError
 from avsal.training.config import NetworkSettings
+from avsal.training.objectives import AudioVisual, Task
 from avsal.training.sets import expand
-from avsal.training.tasks import AudioVisual, Task
 from avsal.weights import describe, read_state, resolve, write_state
 from avsal.weights.keys import TRAINING_HEADS, without_heads
 

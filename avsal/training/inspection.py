@@ -11,9 +11,9 @@ from functools import partial
 from avsal.datasets import Recording
 from avsal.errors import AvsalError
 from avsal.training.config import Config
+from avsal.training.objectives import inputs_of
 from avsal.training.samples import Sample, TrainingSamples
 from avsal.training.sets import open_sets
-from avsal.training.tasks import inputs_of
 
 
 @dataclass(frozen=True)

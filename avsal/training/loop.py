@@ -15,6 +15,7 @@ import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from avsal.errors import AvsalError, UsageError
+from avsal.training.batches import Loading
 from avsal.training.checkpoint import (
     BEST,
     LAST,
@@ -28,14 +29,13 @@ from avsal.training.checkpoint import (
 from avsal.training.config import Config
 from avsal.training.engine import Engine
 from avsal.training.initial import export, load_initial
-from avsal.training.loading import Loading
 from avsal.training.log import EPOCHS, STEPS, CsvLog, Events, Row, draw_curves
 from avsal.training.losses import TERMS
+from avsal.training.objectives import Task, make_task
 from avsal.training.samples import Sample
 from avsal.training.schedule import rate_factor
 from avsal.training.sets import expand
 from avsal.training.stopping import stop_signal
-from avsal.training.tasks import Task, make_task
 from avsal.training.validation import SCORES, validate
 
 STEP_COLUMNS = ("step", "epoch", "learning_rate", *TERMS)

@@ -16,10 +16,10 @@ from torch.utils.data import Dataset
 from avsal.datasets import Clip, Gaze, Points, Recording, tag_of
 from avsal.datasets.recording import Frames
 from avsal.errors import DataError
-from avsal.spectrogram import MIN_SAMPLES, log_spectrogram
+from avsal.preprocess.sound import MIN_SAMPLES, log_spectrogram
+from avsal.preprocess.windows import CLIP_FRAMES, PAST_FRAMES, audio_span, seen_frames, window_for
+from avsal.training.augment import View, draw_view, plain_view
 from avsal.training.config import AugmentSettings
-from avsal.training.view import View, draw_view, plain_view
-from avsal.windows import CLIP_FRAMES, PAST_FRAMES, audio_span, seen_frames, window_for
 
 AUDIO_CONTEXT = 16  # frames of sound that belong to a window in training
 DRAWS = 100  # frames that are tried before a recording counts as one without gaze

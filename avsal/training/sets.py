@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from avsal.datasets import DatasetSpec, Gaze, Recording, open_dataset
-from avsal.datasets.files import read_gray
+from avsal.datasets.pictures import read_gray
 from avsal.datasets.videos import GazeRows, VideoRecording
 from avsal.errors import DataError
 from avsal.media import VideoReader
-from avsal.saliency import FrameTag
+from avsal.media.frames import FrameTag
 from avsal.training.config import SetSettings
 
 VIDEOS = frozenset({".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts"})

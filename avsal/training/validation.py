@@ -14,10 +14,10 @@ import numpy as np
 import torch
 
 from avsal import metrics
-from avsal.postprocess import to_density
+from avsal.prediction.postprocess import to_density
 from avsal.training.engine import Engine
+from avsal.training.objectives import Task
 from avsal.training.samples import Sample
-from avsal.training.tasks import Task
 
 SCORES = ("cc", "kl", "sim", "nss", "auc_judd")
 Scores = dict[str, float]

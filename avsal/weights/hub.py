@@ -10,8 +10,8 @@ import os
 import re
 from pathlib import Path
 
-from avsal import __version__
 from avsal.errors import AvsalError, UsageError, WeightsError
+from avsal.version import __version__
 from avsal.weights.files import read_metadata, sha256_of
 from avsal.weights.registry import MSPI_PAGE, WeightsRow
 

@@ -12,7 +12,7 @@ import torch
 from avsal import models
 from avsal.errors import WeightsError
 from avsal.models.variants import VARIANTS, Variant
-from avsal.weights.checkpoint import State
+from avsal.weights.state import State
 
 Shapes = dict[str, tuple[int, ...]]
 # Heads that only the training loss needs (section 3.4); predictions do without them.
