@@ -10,6 +10,7 @@ from av.error import FFmpegError
 from av.stream import Disposition
 
 from avsal.errors import MediaError
+from avsal.media.boxes import boxes
 
 if TYPE_CHECKING:
     from av.audio.stream import AudioStream
@@ -115,20 +116,11 @@ def _reason(path: Path, error: Exception) -> str:
 def _lacks_index(path: Path) -> bool:
     """Tell whether an MP4 or QuickTime file ends before the end of its `moov` box."""
     with path.open("rb") as file:
-        end = file.seek(0, 2)
-        position, known = 0, False
-        while position + 8 <= end:
-            file.seek(position)
-            header = file.read(16)
-            size, kind = int.from_bytes(header[:4], "big"), header[4:8]
-            if size == 1:  # the real size follows the type
-                size = int.from_bytes(header[8:16], "big")
-            elif size == 0:  # up to the end of the file
-                size = end - position
+        length, known = file.seek(0, 2), False
+        for kind, _, end in boxes(file, 0, length):
             if kind == _INDEX_BOX:
-                return position + size > end
-            if kind not in _TOP_BOXES or size < 8:
+                return end > length
+            if kind not in _TOP_BOXES:
                 return False
             known = True
-            position += size
     return known

@@ -14,21 +14,22 @@ from typing import TYPE_CHECKING, Any
 from av.error import FFmpegError
 
 from avsal.errors import MediaError
-from avsal.media import exif, info
+from avsal.media import info
 from avsal.media.clock import COUNTING_FORMATS, FrameClock
 from avsal.media.container import SEEKABLE_FORMATS, choose_audio, choose_video, open_input
 from avsal.media.decoding import Decoder, count_frames
 from avsal.media.deinterlace import Deinterlacer
 from avsal.media.frames import VideoFrame
 from avsal.media.info import VideoInfo
-from avsal.media.pixels import (
+from avsal.media.orientation import (
     Matrix,
-    RgbConverter,
-    display_matrix,
-    is_hdr,
     rotation_of,
+    still_orientation,
     swaps_sides,
+    track_mirroring,
+    turned,
 )
+from avsal.media.pixels import RgbConverter, is_hdr
 
 if TYPE_CHECKING:
     import os
@@ -88,7 +89,6 @@ class VideoReader:
         self._convert = RgbConverter()
         self._frames: Generator[VideoFrame, None, None] | None = None
         self._stream: Any = None
-        self._turn: tuple[int, Matrix] | None = None  # the rotation seen last, and what it means
         self._open()
 
     @property
@@ -145,6 +145,7 @@ class VideoReader:
             self._stream.thread_type = "AUTO"
             self._codec = self._stream.codec_context.codec.canonical_name
             self._time_base = Fraction(self._stream.time_base or 1)
+            self._matrix = self._file_orientation()
             self._decoder = Decoder(self.path, self._container, self._stream)
             self._slots = self._decode()
             first = next(self._slots, None)
@@ -160,6 +161,14 @@ class VideoReader:
         except BaseException:
             self._container.close()
             raise
+
+    def _file_orientation(self) -> Matrix | None:
+        """What the file says of every frame; None where the frames tell it themselves."""
+        if info.is_image(self._container):
+            return still_orientation(self.path)
+        if self._container.format.name.startswith("mov"):
+            return track_mirroring(self.path, self._stream.id)
+        return None
 
     def _describe(self, first: _Slot) -> VideoInfo:
         still = info.is_image(self._container)
@@ -190,35 +199,26 @@ class VideoReader:
         still = info.is_image(self._container)
         counting = self._container.format.name in COUNTING_FORMATS
         self._clock = FrameClock(self._time_base, info.frame_step(self._stream), counting)
-        index, orientation = 0, None
+        index = 0
         for packet in self._decoder.packets():
             skipped = self._decoder.skipped
             if packet.size:
                 self._clock.sent(packet.dts)
-                if still and self._codec == "mjpeg":
-                    orientation = exif.MATRICES[exif.orientation(bytes(packet))]
             for frame in self._decoder.decode(packet):
-                yield self._slot(index, frame, orientation)
+                yield self._slot(index, frame)
                 index += 1
                 if still:  # further pictures in the file are previews or other views
                     return
             if self._decoder.skipped > skipped:
                 self._clock.lost()
         for frame in self._decoder.decode(None) if self._decoder.broken_off else ():
-            yield self._slot(index, frame, orientation)
+            yield self._slot(index, frame)
             index += 1
 
-    def _slot(self, index: int, frame: Decoded, orientation: Matrix | None) -> _Slot:
+    def _slot(self, index: int, frame: Decoded) -> _Slot:
         nominal = frame.duration * self._time_base if frame.duration else self._clock.step
-        matrix = orientation or self._matrix(frame)
+        matrix = self._matrix or turned(frame)
         return _Slot(index, self._clock.time(frame.pts), nominal, matrix, frame)
-
-    def _matrix(self, frame: Decoded) -> Matrix:
-        # Looking at a frame's side data ties it into a reference cycle, so that it lives until the
-        # next garbage collection: hundreds of frames of any size. The rotation can be had without.
-        if self._turn is None or self._turn[0] != frame.rotation:
-            self._turn = frame.rotation, display_matrix(frame)
-        return self._turn[1]
 
     def _read(self) -> Generator[VideoFrame, None, None]:
         end = None if self._end is None else self.origin + self._end
