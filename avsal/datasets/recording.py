@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -111,6 +112,10 @@ class Recording(ABC):
     def has_sound(self) -> bool:
         """Whether `sound` gives any."""
         return False
+
+    def source_files(self) -> Iterator[Path]:
+        """Files that it is read from, beside those that its fields name."""
+        return iter(())
 
     def problems(self) -> Iterator[str]:
         """Read everything once; one line for each thing that cannot be read."""

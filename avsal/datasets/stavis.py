@@ -13,6 +13,7 @@ Files count from 1, frames from 0.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -118,6 +119,11 @@ class AnnotatedVideo(Frames):
     def others(self, size: tuple[int, int]) -> np.ndarray | None:
         return self.annotations.union(self.count, size)
 
+    def source_files(self) -> Iterator[Path]:
+        for index in range(self.count):
+            yield self.annotations.fixation_file(index)
+            yield self.annotations.map_file(index)
+
 
 @dataclass(frozen=True)
 class StavisVideo(AnnotatedVideo):
@@ -156,6 +162,11 @@ class StavisVideo(AnnotatedVideo):
     @property
     def has_sound(self) -> bool:
         return self.sound_file.is_file()
+
+    def source_files(self) -> Iterator[Path]:
+        for index in range(self.count):
+            yield from self.files(index)
+        yield self.sound_file
 
     def sound(self) -> Sound:
         return AudioReader(self.sound_file) if self.has_sound else nullcontext(None)
