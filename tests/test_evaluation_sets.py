@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import cv2
@@ -38,6 +39,23 @@ def test_predictions_made_elsewhere(evaluate, tree, tmp_path, first, suffix):
     expected = independent_scores(tree, "SumMe", "clip_1", lambda _index: centre(96, 128))
     for key in KEYS:
         assert found["clip_1"][key] == pytest.approx(expected[key], rel=1e-3), key
+
+
+@pytest.mark.parametrize("suffix", [".png", ".PNG"])
+def test_changed_maps_are_scored_again(evaluate, tree, tmp_path, suffix):
+    predictions = tmp_path / "made"
+    write_maps(predictions, 1, ".png")
+    for path in predictions.iterdir():
+        path.rename(path.with_suffix(suffix))
+    annotations = tree / "annotations" / "SumMe" / "clip_0"
+    arguments = ("--predictions", predictions, "--annotations", annotations)
+    first = evaluate(*arguments)[2]["clip_0"]["mean"]["made"]
+    changed = predictions / f"pred_00007{suffix}"
+    picture = cv2.imread(str(changed), cv2.IMREAD_UNCHANGED)
+    changed.write_bytes(cv2.imencode(".png", picture[::-1, ::-1] // 2 + 7)[1].tobytes())
+    os.utime(changed, (1, 1))  # copied with its time, so it is not the latest
+    second = evaluate(*arguments)[2]["clip_0"]["mean"]["made"]
+    assert second["kl"] != first["kl"]
 
 
 def test_every_frame_with_fixations_needs_a_map(evaluate, tree, tmp_path):
@@ -134,6 +152,25 @@ def test_a_network_on_gaze(evaluate, watched, tiny, tiny_weights):
     assert groups["gaze"]["mean"]["tiny"]["cc"] != 0
 
 
+@pytest.mark.parametrize("network", [True, False])
+def test_a_video_is_decoded_once(evaluate, watched, tiny, tiny_weights, monkeypatch, network):
+    """For the network and the spectral residual together."""
+    from avsal.datasets.videos import VideoRecording
+
+    passes = []
+    frames = VideoRecording.frames
+
+    def counted(recording):
+        passes.append(recording.name)
+        return frames(recording)
+
+    monkeypatch.setattr(VideoRecording, "frames", counted)
+    video, table = watched
+    options = ("--model", tiny, "--weights", tiny_weights, "--device", "cpu")
+    evaluate(video, "--fixations", table, *(options if network else ("--baselines-only",)))
+    assert passes == ["walk.mp4"]
+
+
 def test_a_malformed_table(evaluate, watched, tmp_path):
     table = tmp_path / "bad.csv"
     table.write_text("time,x\n0.1,3\n")
@@ -176,7 +213,12 @@ def test_saved_maps_of_images(evaluate, image_set, tmp_path):
     assert (code, err) == (0, "")
     rows = groups["photographs"]["mean"]
     assert rows["maps"]["nss"] == pytest.approx(rows["centre Gaussian"]["nss"], rel=0.01)
+    cv2.imwrite(str(tmp_path / "maps" / "p2.png"), np.uint8(200 * centre(30, 40)))
+    (tmp_path / "maps" / "p2.png").rename(tmp_path / "maps" / "p2.PNG")
     (tmp_path / "maps" / "p2.npy").unlink()
+    code, err, _groups = evaluate("--images", image_set, "--predictions", tmp_path / "maps")
+    assert (code, err) == (0, "")
+    (tmp_path / "maps" / "p2.PNG").unlink()
     code, err, _groups = evaluate("--images", image_set, "--predictions", tmp_path / "maps")
     assert code == 1
     assert "p2" in one_line(err)

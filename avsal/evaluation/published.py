@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class PublishedRow:
-    """One network's scores.
+    """One network's published scores.
 
     Attributes:
         name: what a person calls it.

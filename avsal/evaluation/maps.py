@@ -5,16 +5,18 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from avsal.datasets import Recording
+from avsal.datasets import Recording, tag_of
 from avsal.datasets.pictures import read_gray
 from avsal.errors import DataError
+from avsal.evaluation.saved_scores import file_identities
+from avsal.media import VideoFrame
 from avsal.media.frames import FrameTag
 from avsal.prediction.settings import MapSize
 
@@ -41,12 +43,25 @@ class MapSource(Protocol):
         """What decides the maps, for resuming; JSON values."""
         ...
 
-    def maps(self, recording: Recording) -> Iterator[Prediction]:
-        """The maps in order; raises DataError or MediaError."""
+    def maps(
+        self, recording: Recording, frames: Iterable[VideoFrame] | None
+    ) -> Iterator[Prediction]:
+        """The maps in order; raises DataError or MediaError.
+
+        Args:
+            frames: the recording's, read once for all; None where the gaze alone is at hand.
+        """
         ...
 
 
-class NetworkSource:
+def tags_of(recording: Recording, frames: Iterable[VideoFrame] | None) -> Iterator[FrameTag]:
+    """The frames without their pixels."""
+    if frames is None:
+        return recording.tags()
+    return (tag_of(frame, recording.origin) for frame in frames)
+
+
+class NetworkMaps:
     """Maps from the network, in one pass over each video, at the network's own size."""
 
     def __init__(self, predictor: Predictor, settings: PredictSettings) -> None:
@@ -64,14 +79,17 @@ class NetworkSource:
             "audio_context": self._settings.audio_context,
         }
 
-    def maps(self, recording: Recording) -> Iterator[Prediction]:
+    def maps(
+        self, recording: Recording, frames: Iterable[VideoFrame] | None
+    ) -> Iterator[Prediction]:
+        assert frames is not None, "only maps made elsewhere are scored without pictures"
         with recording.sound() as sound:
             audio = sound if self._predictor.uses_audio else None
-            for frame in self._predictor.predict_frames(recording.frames(), audio, self._settings):
+            for frame in self._predictor.predict_frames(frames, audio, self._settings):
                 yield frame.tag, frame.density
 
 
-class SavedSource:
+class SavedMaps:
     """Maps in files: `<recording>/<frame>.png|npy`, or `<picture>.png|npy`.
 
     The folders may lie in one that is called like the database. Frames are numbered from 1, or
@@ -83,22 +101,28 @@ class SavedSource:
             raise DataError(f"{folder}: no such folder; give the folder of predictions")
         self._folder = folder
         self.label = folder.resolve().name
+        everything = sorted(folder.rglob("*"))
+        self._descriptions = [path for path in everything if path.name == DESCRIPTION]
+        self._files = [path for path in everything if path.suffix.lower() in SUFFIXES]
+        self._by_stem = {path.with_suffix(""): path for path in reversed(self._files)}
 
     def record(self) -> dict[str, Any]:
-        files = [path.stat() for path in self._folder.rglob("*") if path.suffix in SUFFIXES]
-        latest = max((status.st_mtime_ns for status in files), default=0)
-        return {"predictions": str(self._folder.resolve()), "files": len(files), "latest": latest}
+        identities = file_identities([*self._files, *self._descriptions])
+        return {"predictions": str(self._folder.resolve()), "files": identities}
 
-    def maps(self, recording: Recording) -> Iterator[Prediction]:
+    def maps(
+        self, recording: Recording, frames: Iterable[VideoFrame] | None
+    ) -> Iterator[Prediction]:
+        tags = tags_of(recording, frames)
         single = self._single(recording) if recording.still else None
         if single is not None:
-            for tag in recording.tags():
+            for tag in tags:
                 yield tag, read_gray(single)
             return
         folder = self._folder_of(recording)
         numbers = _numbered(folder)
         shift = 0 if (folder / DESCRIPTION).is_file() or 0 in numbers else 1
-        for tag in recording.tags():
+        for tag in tags:
             path = numbers.get(tag.index + shift)
             if path is not None:
                 yield tag, read_gray(path)
@@ -112,16 +136,15 @@ class SavedSource:
         """Where a recording's maps may be, without suffix or as a folder."""
         name = Path(recording.name)
         names = dict.fromkeys([name, name.with_suffix(""), Path(name.with_suffix("").name)])
-        for folder, each in itertools.product(
+        for folder, place in itertools.product(
             (self._folder / recording.database, self._folder), names
         ):
-            yield folder / each
+            yield folder / place
 
     def _single(self, recording: Recording) -> Path | None:
         """The file of a picture's map."""
         places = self._places(recording)
-        files = (place.with_name(place.name + end) for place in places for end in SUFFIXES)
-        return next(filter(Path.is_file, files), None)
+        return next((self._by_stem[place] for place in places if place in self._by_stem), None)
 
     def _folder_of(self, recording: Recording) -> Path:
         for place in self._places(recording):
