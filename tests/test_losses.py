@@ -103,3 +103,16 @@ def test_alignment_is_the_symmetrised_cosine_without_gradient_into_targets():
     loss.backward()
     assert visual.grad is not None and audio.grad is not None
     assert visual_target.grad is None and audio_target.grad is None
+
+
+def test_alignment_leaves_silent_samples_out():
+    random = torch.Generator().manual_seed(1)
+    outputs = [torch.randn(4, 8, generator=random, requires_grad=True) for _ in range(4)]
+    heard = torch.tensor([True, False, True, False])
+    loss = alignment_loss(*outputs, heard)
+    expected = alignment_loss(*(each[heard] for each in outputs))
+    assert float(loss.detach()) == pytest.approx(float(expected.detach()), abs=1e-6)
+    silent = alignment_loss(*outputs, torch.zeros(4, dtype=torch.bool))
+    assert float(silent.detach()) == 0
+    silent.backward()
+    assert not outputs[0].grad.any()

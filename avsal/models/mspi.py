@@ -145,16 +145,20 @@ class MSPI(nn.Module):
         return self._decode(volumes, features, self._fuse(volumes[-1], spectrogram))
 
     def forward_with_alignment(
-        self, clip: torch.Tensor, spectrogram: torch.Tensor
+        self, clip: torch.Tensor, spectrogram: torch.Tensor, heard: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Log-density (B, H, W) and the audio-visual loss (eq. 7), a scalar; needs the heads."""
+        """Log-density (B, H, W) and the audio-visual loss (eq. 7), a scalar; needs the heads.
+
+        `heard`, bool (B,), marks the samples that have sound; None is for all. Silent ones have no
+        part in the loss. Raises UsageError without heads.
+        """
         if not hasattr(self, "vis_projector"):
             raise UsageError("this network has no training heads; build it with heads=True")
         features = self._window_features(clip)
         volumes = self._motion(clip, features)
         fused = self._fuse(volumes[-1], spectrogram)
         assert fused is not None
-        return self._decode(volumes, features, fused), self._alignment(fused)
+        return self._decode(volumes, features, fused), self._alignment(fused, heard)
 
     def _motion(self, clip: torch.Tensor | None, features: Features) -> Features:
         """v1..v4; channels-last memory suits CPU convolutions, and lasts into the decoder."""
@@ -195,9 +199,9 @@ class MSPI(nn.Module):
         fused: Fused = self.aud_vis_sync_block(v4, self.audnet(spectrogram))
         return fused
 
-    def _alignment(self, fused: Fused) -> torch.Tensor:
+    def _alignment(self, fused: Fused, heard: torch.Tensor | None) -> torch.Tensor:
         visual, audio = self.vis_projector(fused.visual), self.aud_projector(fused.audio)
-        return alignment_loss(self.mlp_vis(visual), self.mlp_aud(audio), visual, audio)
+        return alignment_loss(self.mlp_vis(visual), self.mlp_aud(audio), visual, audio, heard)
 
     def _decode(self, volumes: Features, features: Features, fused: Fused | None) -> torch.Tensor:
         inputs = list(volumes)

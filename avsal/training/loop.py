@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from avsal.errors import AvsalError, UsageError
@@ -106,13 +107,7 @@ class Trainer:
             self._parameters, optimiser.learning_rate, weight_decay=optimiser.weight_decay
         )
         self._scaler = engine.scaler()
-        self._average = (
-            AveragedModel(
-                self.task, multi_avg_fn=get_ema_multi_avg_fn(optimiser.ema), use_buffers=True
-            )
-            if optimiser.ema
-            else None
-        )
+        self._average = moving_average(self.task, optimiser.ema) if optimiser.ema else None
         self._of_log, self._of_epoch = self._meter(), self._meter()
         self.resumed = resumed is not None
         if resumed is not None:
@@ -320,6 +315,23 @@ class Trainer:
         meters = [meter.to(self.engine.device) * share for meter in state["meters"]]
         self._of_log, self._of_epoch = meters
         restore_random_state(state["random"][self.engine.rank])
+
+
+def moving_average(module: nn.Module, decay: float) -> AveragedModel:
+    """A copy of a module that `update_parameters` moves towards it, buffers included.
+
+    Whole numbers are copied: the mean of a window attention's indices would be cut off to others.
+    """
+    blend = get_ema_multi_avg_fn(decay)
+
+    def renew(averages: list[torch.Tensor], now: list[torch.Tensor], count: torch.Tensor) -> None:
+        if averages[0].is_floating_point():
+            blend(averages, now, count)
+        else:
+            for average, value in zip(averages, now, strict=True):
+                average.copy_(value)
+
+    return AveragedModel(module, multi_avg_fn=renew, use_buffers=True)
 
 
 def train(config: Config, watch: Watch | None = None, fresh: bool = False) -> Path:

@@ -12,8 +12,6 @@ from torch import nn
 
 from avsal import models
 from avsal.models.encoders import MOTION
-from avsal.models.fusion.alignment import alignment_loss
-from avsal.models.fusion.tokens import Fused
 from avsal.models.maps import MAP_STRIDE, MapEncoder, grow
 from avsal.models.variants import Variant
 from avsal.preprocess.frames import normalise
@@ -79,15 +77,13 @@ class AudioVisual(Task):
         return self
 
     def forward(self, batch: Sample) -> Loss:
-        seen: list[Fused] = []
-        hook = None
         if self.aligns:
-            block = self.network.aud_vis_sync_block
-            hook = block.register_forward_hook(lambda *call: seen.append(call[-1]))
-        log_density = self.predict(batch)
-        if hook is not None:
-            hook.remove()
-        alignment = self._alignment(seen[0], batch["heard"]) if seen else log_density.new_zeros(())
+            log_density, alignment = self.network.forward_with_alignment(
+                _clips(batch), batch["spectrogram"], batch["heard"]
+            )
+        else:
+            log_density = self.predict(batch)
+            alignment = log_density.new_zeros(())
         return total_loss(log_density, batch["map"], alignment, self._weights)
 
     def predict(self, batch: Sample) -> torch.Tensor:
@@ -97,15 +93,6 @@ class AudioVisual(Task):
     @property
     def core(self) -> nn.Module:
         return self.network
-
-    def _alignment(self, fused: Fused, heard: torch.Tensor) -> torch.Tensor:
-        """Loss of eq. 7 over the samples that have sound; silence has nothing to align with."""
-        network = self.network
-        visual, audio = network.vis_projector(fused.visual), network.aud_projector(fused.audio)
-        outputs = network.mlp_vis(visual), network.mlp_aud(audio), visual, audio
-        if not heard.any():
-            return 0.0 * torch.stack([each.float().mean() for each in outputs]).sum()
-        return alignment_loss(*(each[heard].float() for each in outputs))
 
 
 class ImageSaliency(Task):

@@ -43,12 +43,25 @@ def alignment_loss(
     audio_prediction: torch.Tensor,
     visual_embedding: torch.Tensor,
     audio_embedding: torch.Tensor,
+    heard: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Symmetrised negative cosine of predictions and the other modality's embeddings (eq. 6-7).
 
-    All (B, C); a scalar in -1..1, the mean over the batch. No gradient flows into the embeddings
-    that serve as targets.
+    Computed in float32. No gradient flows into the embeddings that serve as targets.
+
+    Args:
+        visual_prediction, audio_prediction, visual_embedding, audio_embedding: (B, C).
+        heard: bool (B,), the samples that have sound, as silence has nothing to align with; None
+            for all.
+
+    Returns:
+        Scalar in -1..1, the mean over the samples that have sound; 0 where none has.
     """
-    heard = F.cosine_similarity(audio_prediction, visual_embedding.detach(), dim=1)
-    seen = F.cosine_similarity(visual_prediction, audio_embedding.detach(), dim=1)
-    return -0.5 * (heard.mean() + seen.mean())
+    to_visual = F.cosine_similarity(
+        audio_prediction.float(), visual_embedding.detach().float(), dim=1
+    )
+    to_audio = F.cosine_similarity(
+        visual_prediction.float(), audio_embedding.detach().float(), dim=1
+    )
+    weights = torch.ones_like(to_visual) if heard is None else heard.to(to_visual)
+    return -0.5 * ((to_visual + to_audio) * weights).sum() / weights.sum().clamp(min=1)
