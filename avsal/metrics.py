@@ -19,6 +19,28 @@ SAUC_DRAWS = 100
 SAUC_STEP = 0.1  # distance of sAUC's thresholds on a map scaled to 0..1
 
 
+def score(
+    saliency: np.ndarray, density: np.ndarray | None = None, fixations: np.ndarray | None = None
+) -> dict[str, float]:
+    """All metrics of a map that need nothing but the gaze on the same frame, by name.
+
+    Args:
+        saliency: (H, W).
+        density: ground-truth map (H, W), for cc, and where it is not empty sim and kl; None where
+            it is not known.
+        fixations: mask (H, W) with at least one fixation, for nss and auc_judd; None where they are
+            not known.
+    """
+    scores: dict[str, float] = {}
+    if density is not None:
+        scores["cc"] = cc(saliency, density)
+        if density.any():
+            scores |= {"sim": sim(saliency, density), "kl": kl(saliency, density)}
+    if fixations is not None:
+        scores |= {"nss": nss(saliency, fixations), "auc_judd": auc_judd(saliency, fixations)}
+    return scores
+
+
 def cc(saliency: np.ndarray, target: np.ndarray) -> float:
     """Correlation coefficient (Pearson's) of two maps (Xie et al. 2024, eq. 8).
 

@@ -16,7 +16,7 @@ HEAVY = set("torch av cv2 numpy PIL huggingface_hub safetensors scipy scenedetec
 # it names what `prediction` has, on first use, and no part may import it.
 LAYERS = (
     ("version", "errors"),
-    ("atomic", "metrics"),
+    ("atomic", "metrics", "pool"),
     ("media", "models"),
     ("preprocess", "shots"),
     ("weights",),

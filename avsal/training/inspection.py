@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
 from avsal.datasets import Recording
 from avsal.errors import AvsalError
+from avsal.pool import BoundedPool
 from avsal.training.config import Config
 from avsal.training.objectives import inputs_of
 from avsal.training.samples import Sample, TrainingSamples
@@ -66,7 +66,8 @@ def _read_all(
     samples = TrainingSamples(recordings, inputs, config.augment, config.run.seed)
     problems: list[str] = []
     shapes: Counter[str] = Counter()
-    with ThreadPoolExecutor(max(1, config.run.workers)) as pool:
+    workers = max(1, config.run.workers)
+    with BoundedPool(workers, 2 * workers, "avsal-inspect") as pool:
         read = partial(_read, samples)
         for done, (found, shape) in enumerate(pool.map(read, range(len(recordings))), start=1):
             problems += [each for each in found if each not in problems]

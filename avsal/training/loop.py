@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -324,9 +324,9 @@ def moving_average(module: nn.Module, decay: float) -> AveragedModel:
     """
     blend = get_ema_multi_avg_fn(decay)
 
-    def renew(averages: list[torch.Tensor], now: list[torch.Tensor], count: torch.Tensor) -> None:
+    def renew(averages: Sequence[torch.Tensor], now: Sequence[torch.Tensor], count: Any) -> None:
         if averages[0].is_floating_point():
-            blend(averages, now, count)
+            blend(list(averages), list(now), count)
         else:
             for average, value in zip(averages, now, strict=True):
                 average.copy_(value)

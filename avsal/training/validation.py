@@ -10,7 +10,6 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable
 
-import numpy as np
 import torch
 
 from avsal import metrics
@@ -41,25 +40,11 @@ def validate(task: Task, batches: Iterable[Sample], engine: Engine) -> Scores:
                 log_density = task.predict(engine.put(batch))
             densities = to_density(log_density, task.inputs.size).cpu().numpy()
             numbers = batch["source"].tolist()
-            truth, marks = batch["map"].numpy(), batch["fixations"].numpy()
-            found += [
-                (number, score(*each))
-                for number, *each in zip(numbers, densities, truth, marks, strict=True)
-            ]
+            truths, marks = batch["map"].numpy(), batch["fixations"].numpy()
+            for number, density, truth, mark in zip(numbers, densities, truths, marks, strict=True):
+                known = (values if values.any() else None for values in (truth, mark))
+                found.append((number, metrics.score(density, *known)))
     return _mean([each for part in engine.gather(found) for each in part])
-
-
-def score(density: np.ndarray, truth: np.ndarray, fixations: np.ndarray) -> Scores:
-    """Score one map against a ground-truth map and a mask of fixations, all (H, W)."""
-    scores: Scores = {}
-    if truth.any():
-        scores["cc"] = metrics.cc(density, truth)
-        scores["kl"] = metrics.kl(density, truth)
-        scores["sim"] = metrics.sim(density, truth)
-    if fixations.any():
-        scores["nss"] = metrics.nss(density, fixations)
-        scores["auc_judd"] = metrics.auc_judd(density, fixations)
-    return scores
 
 
 def _mean(found: list[tuple[int, Scores]]) -> Scores:
