@@ -19,8 +19,8 @@ from avsal.prediction.feed import WindowFeed
 from avsal.prediction.postprocess import to_density
 from avsal.prediction.predictor import FeatureCache, load_model
 from avsal.prediction.settings import OutputSettings, PredictSettings
+from avsal.results.folder import new_result
 from avsal.results.jobs import predict_to_folder
-from avsal.results.writer import ResultWriter
 
 
 def clock(work: Iterable[object], frames: int) -> tuple[float, list]:
@@ -61,7 +61,7 @@ def main() -> None:
     frames = list(predictor.postprocess([(w.tag, each) for w, each in maps], settings))
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
-        with ResultWriter(Path(folder) / "maps", {"settings": {}}, OutputSettings()) as result:
+        with new_result(Path(folder) / "maps", {"settings": {}}, OutputSettings()) as result:
             for frame in frames:
                 result.write(frame)
         print(f"writing PNG                  {(time.perf_counter() - began) / count:.4f} s a frame")

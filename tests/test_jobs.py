@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from avsal.errors import MediaError, UsageError
+from avsal.results.description import DESCRIPTION
 from avsal.results.jobs import check_source, plan_files, plan_folder, refuse_folders
-from avsal.results.writer import DESCRIPTION
 
 
 def tree(root, *names):

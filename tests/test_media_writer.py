@@ -15,8 +15,9 @@ import samples
 from media_checks import copy, frames_of, numbers, times_of
 
 from avsal.errors import MediaError, UsageError
-from avsal.media import VideoReader, VideoWriter, container_format, probe
+from avsal.media import VideoReader, VideoWriter, probe
 from avsal.media import codecs as encoders
+from avsal.media.suffixes import muxer_of
 
 TICK = Fraction(1, 12800)
 IRREGULAR = [k * TICK for k in (0, 512, 600, 2000, 9000, 9512, 9513, 20000)]
@@ -191,9 +192,9 @@ def test_other_suffixes_are_a_usage_error(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match=r"use one of \.mp4"):
         VideoWriter(tmp_path / name, 64, 48)
     with pytest.raises(UsageError):
-        container_format(tmp_path / name)
+        muxer_of(tmp_path / name)
     assert list(tmp_path.iterdir()) == []
-    assert container_format(Path("A.MP4")) == "mp4"
+    assert muxer_of(Path("A.MP4")) == "mp4"
 
 
 @pytest.mark.parametrize("name", ["-dash first.mp4", "späße 視頻.mkv", "a:b.mov", "%d.mp4"])

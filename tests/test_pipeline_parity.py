@@ -14,7 +14,7 @@ from avsal import models
 from avsal.media import AudioReader, VideoReader
 from avsal.media.resample import resample
 from avsal.prediction.predictor import load_model
-from avsal.results.writer import DESCRIPTION
+from avsal.results.description import DESCRIPTION
 
 VARIANT = "mvitv2s-224x384"
 MAX_LEVELS, MEAN_LEVELS = 2, 0.05  # of 255; where the decoded frames are identical

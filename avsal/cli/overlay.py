@@ -69,8 +69,9 @@ def overlay(
     from avsal.cli.console import progress_bars
     from avsal.media import probe
     from avsal.prediction.settings import PredictSettings
+    from avsal.results.folder import read_result
     from avsal.results.jobs import check_source
-    from avsal.results.overlay import check_output, saved_maps, saved_stretch, write_overlay
+    from avsal.results.overlay import check_output, saved_maps, write_overlay
     from avsal.results.render import OverlayStyle
 
     style = OverlayStyle(colormap, alpha, contours, side_by_side)
@@ -80,9 +81,13 @@ def overlay(
     check_output(video, output)
     frames = probe(video).frames
     if saliency:
-        start, end = saved_stretch(saliency)
-    part = start is not None or end is not None
-    maps = saved_maps(saliency) if saliency else _predicted(network, video, settings)
+        result = read_result(saliency)
+        maps = saved_maps(result, start, end)
+        start = max(start or 0, result.start or 0)
+        part = any(bound is not None for bound in (start or None, end, result.end))
+    else:
+        maps = _predicted(network, video, settings)
+        part = start is not None or end is not None
     with progress_bars() as progress:
         task = progress.add_task(video.name, total=frames)
         write_overlay(

@@ -6,7 +6,7 @@ from avsal.media.audio import AudioReader
 from avsal.media.frames import VideoFrame
 from avsal.media.info import VideoInfo, library_version
 from avsal.media.video import VideoReader, probe
-from avsal.media.writer import VideoWriter, container_format
+from avsal.media.writer import VideoWriter
 
 __all__ = [
     "AudioReader",
@@ -14,7 +14,6 @@ __all__ = [
     "VideoInfo",
     "VideoReader",
     "VideoWriter",
-    "container_format",
     "library_version",
     "probe",
 ]

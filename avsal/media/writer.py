@@ -17,35 +17,18 @@ import numpy as np
 from av.error import FFmpegError
 from av.video.reformatter import Colorspace, VideoReformatter
 
-from avsal.errors import AvsalError, MediaError, UsageError
+from avsal.errors import AvsalError, MediaError
 from avsal.media.codecs import MAX_CLOCK, Encoder, choose_encoder
 from avsal.media.remux import Sound
+from avsal.media.suffixes import muxer_of
 
 if TYPE_CHECKING:
     from av.container import OutputContainer
-
-# FFmpeg's muxer by file suffix: those that keep arbitrary frame times and hold H.264.
-CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 
 _CLOCK = 90_000  # ticks a second where the caller names no time base, as in MPEG systems
 _LATE_START = 10  # seconds; a later start is a broadcast clock, not silence before the picture
 _BT709 = 1  # ITU-T H.273 code of matrix, primaries and transfer
 _LIMITED_RANGE = 1  # AVCOL_RANGE_MPEG
-
-
-def container_format(path: Path) -> str:
-    """Return the name of FFmpeg's muxer for an output file.
-
-    Raises:
-        UsageError: videos cannot be written with this suffix.
-    """
-    try:
-        return CONTAINERS[path.suffix.lower()]
-    except KeyError:
-        known = ", ".join(CONTAINERS)
-        raise UsageError(
-            f"{path}: a video cannot be written with this suffix; use one of {known}"
-        ) from None
 
 
 class VideoWriter:
@@ -94,7 +77,7 @@ class VideoWriter:
         self._notes: list[str] = []
         if self.padded:
             self._notes.append(f"{self.path}: padded to an even size, which H.264 needs")
-        self._kind = container_format(self.path)
+        self._kind = muxer_of(self.path)
         self._crf, self._trim, self._aspect = crf, trim, sample_aspect
         self._wanted_time_base = time_base
         self._reformatter = VideoReformatter()

@@ -1,7 +1,7 @@
 """From the network's log-densities to densities over the picture's pixels.
 
 The published order: blur the log-density, exponentiate, resize; scaling to gray levels comes last
-and belongs to `avsal.results.writer`.
+and belongs to `avsal.results.formats`.
 """
 
 from __future__ import annotations

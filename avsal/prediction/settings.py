@@ -85,7 +85,7 @@ class OutputSettings:
 
     Attributes:
         format: "png" (8 bit), "png16", "npy" (float32 densities) or "video" (8-bit gray MP4).
-        scale: what 0 and the highest level stand for, see `avsal.results.writer`.
+        scale: what 0 and the highest level stand for, see `avsal.results.formats`.
     """
 
     format: str = "png"

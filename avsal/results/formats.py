@@ -1,4 +1,4 @@
-"""The kinds of files that maps are written to, one class each.
+"""The kinds of files that maps are written to and read from, one class each.
 
 Scales (what the gray levels of png, png16 and video stand for):
 
@@ -14,13 +14,17 @@ from __future__ import annotations
 
 import abc
 import threading
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
 from avsal import media
+from avsal.datasets.pictures import read_gray
+from avsal.errors import MediaError
 from avsal.prediction.saliency import SaliencyFrame
 
 VIDEO_NAME = "saliency.mp4"
@@ -43,8 +47,24 @@ def levels(density: np.ndarray, low: float, high: float, top: int) -> np.ndarray
     return np.rint(share * top).astype(dtype)
 
 
+def restore(stored: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Turn a stored map back into densities: what `levels` made of them, up to its rounding.
+
+    Args:
+        stored: uint8 or uint16 gray levels, or float densities, which stay as they are.
+        low, high: densities that the lowest and the highest level stand for.
+
+    Returns:
+        float32 of the same shape.
+    """
+    if stored.dtype.kind == "f":
+        return np.asarray(stored, np.float32)
+    step = (high - low) / np.iinfo(stored.dtype).max
+    return (low + stored * step).astype(np.float32)
+
+
 class MapFormat(abc.ABC):
-    """One kind of file, or of files, that a result's maps are written to."""
+    """One kind of file, or of files, that a result's maps are written to and read from."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -61,11 +81,24 @@ class MapFormat(abc.ABC):
     def abandon(self) -> None:
         """Let go of open files without finishing them; harmless after `close`."""
 
+    @classmethod
+    @abc.abstractmethod
+    def read(cls, folder: Path, indices: Iterable[int]) -> Iterator[np.ndarray]:
+        """The maps (h, w) of the frames of a result, in their order, as they were stored.
+
+        Args:
+            indices: numbers of all frames that the result has.
+
+        Raises:
+            MediaError, DataError: a map is missing, damaged or of another kind.
+        """
+
 
 class PngMaps(MapFormat):
     """`<frame index, 6 digits>.png`, gray, 8 bit."""
 
-    top = 255
+    suffix = ".png"
+    dtype: np.dtype[Any] = np.dtype(np.uint8)
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -81,12 +114,12 @@ class PngMaps(MapFormat):
         self._futures.append(future)
 
     def _write_one(self, frame: SaliencyFrame, low: float, high: float) -> None:
-        gray = levels(frame.density, low, high, self.top)
+        gray = levels(frame.density, low, high, np.iinfo(self.dtype).max)
         _encoded, data = cv2.imencode(".png", gray)
-        (self.folder / f"{frame.index:06d}.png").write_bytes(data.tobytes())
+        map_path(self.folder, frame.index, self.suffix).write_bytes(data.tobytes())
 
     def _raise_failures(self) -> None:
-        for future in [each for each in self._futures if each.done()]:
+        for future in [future for future in self._futures if future.done()]:
             self._futures.remove(future)
             future.result()
 
@@ -97,18 +130,35 @@ class PngMaps(MapFormat):
     def abandon(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
+    @classmethod
+    def read(cls, folder: Path, indices: Iterable[int]) -> Iterator[np.ndarray]:
+        for index in indices:
+            path = map_path(folder, index, cls.suffix)
+            if not path.is_file():  # a pipe or a device would never end
+                raise MediaError(f"{path}: missing; run avsal predict again")
+            stored = read_gray(path)
+            if stored.dtype != cls.dtype:
+                raise MediaError(
+                    f"{path}: holds {stored.dtype} values, not {cls.dtype} as avsal "
+                    "predict writes them; run it again"
+                )
+            yield stored
+
 
 class Png16Maps(PngMaps):
     """`<frame index, 6 digits>.png`, gray, 16 bit."""
 
-    top = 65535
+    dtype = np.dtype(np.uint16)
 
 
 class NpyMaps(PngMaps):
     """`<frame index, 6 digits>.npy`: float32 densities that sum to 1."""
 
+    suffix = ".npy"
+    dtype = np.dtype(np.float32)
+
     def _write_one(self, frame: SaliencyFrame, low: float, high: float) -> None:
-        np.save(self.folder / f"{frame.index:06d}.npy", frame.density.astype(np.float32))
+        np.save(map_path(self.folder, frame.index, self.suffix), frame.density.astype(np.float32))
 
 
 class VideoMaps(MapFormat):
@@ -138,6 +188,27 @@ class VideoMaps(MapFormat):
     def abandon(self) -> None:
         if self._writer is not None:
             self._writer.abandon()
+
+    @classmethod
+    def read(cls, folder: Path, indices: Iterable[int]) -> Iterator[np.ndarray]:
+        """See `MapFormat.read`; an odd side is one pixel longer than it was, see `VideoWriter`."""
+        path = folder / VIDEO_NAME
+        if not path.is_file():
+            raise MediaError(f"{path}: missing; run avsal predict again")
+        with media.VideoReader(path) as video:
+            frames = iter(video)
+            for index in indices:
+                frame = next(frames, None)
+                if frame is None:
+                    raise MediaError(f"{path}: ends before frame {index}; run avsal predict again")
+                yield np.ascontiguousarray(frame.image[..., 0])
+            if next(frames, None) is not None:
+                raise MediaError(f"{path}: has more frames than records; run avsal predict again")
+
+
+def map_path(folder: Path, index: int, suffix: str) -> Path:
+    """Where the map of a frame lies in a result whose maps are single files."""
+    return folder / f"{index:06d}{suffix}"
 
 
 FORMAT_CLASSES: dict[str, type[MapFormat]] = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -16,18 +15,15 @@ import torch
 
 from avsal import media
 from avsal.errors import MediaError, UsageError
+from avsal.media.suffixes import STILLS, VIDEOS
 from avsal.prediction.predictor import Predictor
 from avsal.prediction.settings import OutputSettings, PredictSettings
-from avsal.results.writer import DESCRIPTION, ResultWriter
+from avsal.results.description import is_result, read_header
+from avsal.results.folder import new_result
 from avsal.version import __version__
 
 # Called after every frame with the number of frames done.
 OnFrame = Callable[[int], None]
-
-MEDIA_SUFFIXES = frozenset(
-    ".3gp .avi .flv .gif .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .ts .webm .wmv "
-    ".bmp .jpeg .jpg .png .tif .tiff .webp".split()
-)
 
 
 def source_identity(source: Path) -> dict[str, Any]:
@@ -89,7 +85,7 @@ def predict_to_folder(
     """
     header = describe(predictor, source, settings, output)
     count = 0
-    with ResultWriter(folder, header, output) as result:
+    with new_result(folder, header, output) as result:
         for frame in predictor.predict(source, settings):
             result.write(frame)
             count += 1
@@ -105,9 +101,12 @@ def is_current(
     output: OutputSettings,
 ) -> bool:
     """Whether `folder` holds the complete result of this video, model, weights and settings."""
+    if not is_result(folder):
+        return False
     try:
-        found = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = read_header(folder)
+        weights = found["weights"]["sha256"]
+    except (MediaError, KeyError, TypeError):
         return False
     made_by = predictor.description
     wanted = {
@@ -117,10 +116,6 @@ def is_current(
         "weights": made_by.weights_sha256,
         "settings": settings_record(predictor.complete(settings), output),
     }
-    try:
-        weights = found["weights"]["sha256"]
-    except (KeyError, TypeError):
-        return False
     return wanted == {**{key: found.get(key) for key in wanted}, "weights": weights}
 
 
@@ -180,9 +175,9 @@ def _media_files(folder: Path, output: Path, pattern: str | None) -> Iterator[Pa
         relative = path.relative_to(folder)
         if any(part.startswith(".") for part in relative.parts) or not path.is_file():
             continue
-        if pattern is None and path.suffix.lower() not in MEDIA_SUFFIXES:
+        if pattern is None and path.suffix.lower() not in VIDEOS | STILLS:
             continue
-        if (path.parent / DESCRIPTION).is_file():
+        if is_result(path.parent):
             continue  # a map of an earlier run, wherever that was written
         if inside != folder.resolve() and inside in path.resolve().parents:
             continue

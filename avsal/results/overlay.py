@@ -2,80 +2,54 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 
-from avsal import media
+from avsal import atomic, media
 from avsal.errors import MediaError, UsageError
+from avsal.media.suffixes import WRITABLE_STILLS, muxer_of
 from avsal.prediction.saliency import SaliencyFrame
+from avsal.results.folder import Result
 from avsal.results.render import OverlayStyle, overlay
-from avsal.results.writer import DESCRIPTION, make_folder, write_file
 
 logger = logging.getLogger("avsal")
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
-
-Map = tuple[int, np.ndarray]  # frame index, saliency (h, w) in 0..1
+Span = tuple[float, float]  # densities that are drawn as nothing and as full heat
+Map = tuple[int, np.ndarray, Span]  # frame index, density (h, w)
 
 
 def predicted_maps(frames: Iterable[SaliencyFrame]) -> Iterator[Map]:
     """Maps straight from the network."""
     for frame in frames:
-        yield frame.index, frame.saliency
+        density = frame.density
+        yield frame.index, density, (float(density.min()), float(density.max()))
 
 
-def saved_maps(folder: Path) -> Iterator[Map]:
-    """Maps that `avsal predict` wrote as png, png16 or npy.
+def saved_maps(
+    result: Result, start: float | None = None, end: float | None = None
+) -> Iterator[Map]:
+    """Maps that `avsal predict` wrote.
+
+    Args:
+        start, end: seconds; what lies outside is left out. None takes what there is.
 
     Raises:
-        MediaError: the folder holds no finished result, or a map is missing or damaged.
+        MediaError, DataError: a map is missing or damaged, or there is none from start to end.
     """
-    description = _read_description(folder)
-    kind = description["settings"]["format"]
-    if kind == "video":
-        raise MediaError(
-            f"{folder}: maps in a video cannot be read back; predict with --format png"
-        )
-    suffix = ".npy" if kind == "npy" else ".png"
-    for record in description["frames"]:
-        index = record["index"]
-        yield index, _read_map(folder / f"{index:06d}{suffix}")
-
-
-def saved_stretch(folder: Path) -> tuple[float | None, float | None]:
-    """First and last second that the maps in `folder` were asked for; None is the video's own."""
-    settings = _read_description(folder)["settings"]
-    return settings["start"], settings["end"]
-
-
-def _read_description(folder: Path) -> dict[str, Any]:
-    try:
-        description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
-        if description["frames"] is not None and description["settings"]["format"]:
-            return dict(description)
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    raise MediaError(f"{folder}: no readable {DESCRIPTION}; give a folder that avsal predict wrote")
-
-
-def _read_map(path: Path) -> np.ndarray:
-    try:
-        if path.suffix == ".npy":
-            density = np.load(path)
-            return (density / max(density.max(), np.finfo(np.float32).tiny)).astype(np.float32)
-        gray = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
-        if gray is None:
-            raise ValueError("not an image")
-        top = 255 if gray.dtype == np.uint8 else 65535
-        return (gray / top).astype(np.float32)
-    except (OSError, ValueError, cv2.error):
-        raise MediaError(f"{path}: missing or damaged map; run avsal predict again") from None
+    empty = True
+    for record, density in result.densities():
+        if start is not None and record.time < start:
+            continue
+        if end is not None and record.time >= end:
+            break
+        empty = False
+        yield record.index, density, (record.min, record.max)
+    if empty:
+        raise MediaError(f"{result.folder}: no map from {start or 0} s to {end or 'the end'}")
 
 
 def write_overlay(
@@ -107,7 +81,7 @@ def write_overlay(
     info = media.probe(source)
     with media.VideoReader(source, start=start) as video:
         pairs = _pair(video, iter(maps))
-        if out.suffix.lower() in IMAGE_SUFFIXES:
+        if out.suffix.lower() in WRITABLE_STILLS:
             _write_image(info, out, pairs, style)
             return
         width = info.width * (2 if style.side_by_side else 1)
@@ -121,8 +95,8 @@ def write_overlay(
             time_base=info.time_base,
             sample_aspect=info.sample_aspect,
         ) as writer:
-            for count, (frame, saliency) in enumerate(pairs, 1):
-                drawn = overlay(frame.image, saliency, style)
+            for count, (frame, density, span) in enumerate(pairs, 1):
+                drawn = overlay(frame.image, density, style, span)
                 writer.write(_fit(drawn, writer), frame.pts, frame.duration)
                 on_frame(count)
         for note in (*video.warnings, *writer.warnings):
@@ -140,11 +114,11 @@ def check_output(source: Path, out: Path) -> None:
         raise UsageError(f"{out}: this is the input itself; choose another --output")
     if out.is_dir():
         raise UsageError(f"{out}: this is a folder; give a file such as {out / 'overlay.mp4'}")
-    if out.suffix.lower() not in IMAGE_SUFFIXES:
-        media.container_format(out)
+    if out.suffix.lower() not in WRITABLE_STILLS:
+        muxer_of(out)
     elif not media.probe(source).is_image:
         raise UsageError(f"{out}: an overlay of a video needs a video suffix such as .mp4")
-    make_folder(out.parent)
+    atomic.prepare_folder(out.parent)
 
 
 def _fit(image: np.ndarray, writer: media.VideoWriter) -> np.ndarray:
@@ -157,15 +131,15 @@ def _fit(image: np.ndarray, writer: media.VideoWriter) -> np.ndarray:
 
 def _pair(
     video: media.VideoReader, maps: Iterator[Map]
-) -> Iterator[tuple[media.VideoFrame, np.ndarray]]:
+) -> Iterator[tuple[media.VideoFrame, np.ndarray, Span]]:
     """Bring frames and maps of the same index together, from the first map to the last."""
     current = next(maps, None)
     for frame in video:
         if current is None:
             return
-        index, saliency = current
+        index, density, span = current
         if frame.index == index:
-            yield frame, saliency
+            yield frame, density, span
             current = next(maps, None)
     if current is not None:
         raise MediaError(
@@ -176,12 +150,12 @@ def _pair(
 def _write_image(
     info: media.VideoInfo,
     out: Path,
-    pairs: Iterator[tuple[media.VideoFrame, np.ndarray]],
+    pairs: Iterator[tuple[media.VideoFrame, np.ndarray, Span]],
     style: OverlayStyle,
 ) -> None:
-    for frame, saliency in pairs:
-        drawn = cv2.cvtColor(overlay(frame.image, saliency, style), cv2.COLOR_RGB2BGR)
+    for frame, density, span in pairs:
+        drawn = cv2.cvtColor(overlay(frame.image, density, style, span), cv2.COLOR_RGB2BGR)
         encoded, data = cv2.imencode(out.suffix, drawn)
         if not encoded:
             raise MediaError(f"{out}: {info.width}x{info.height} does not fit this image format")
-        write_file(out, data.tobytes())
+        atomic.write_bytes(out, data.tobytes())

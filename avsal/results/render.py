@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from avsal.errors import UsageError
+from avsal.results.formats import levels
 
 COLORMAPS = ("inferno", "jet", "turbo", "viridis", "magma", "plasma", "hot", "cividis", "bone")
 CONTOUR_SHARES = (0.25, 0.5, 0.75)  # of all gaze, inside each line
@@ -39,38 +40,45 @@ class OverlayStyle:
             raise UsageError(f"alpha {self.alpha}: give a number from 0 to 1")
 
 
-def overlay(image: np.ndarray, saliency: np.ndarray, style: OverlayStyle) -> np.ndarray:
-    """Draw a saliency map over a frame.
+def overlay(
+    image: np.ndarray,
+    density: np.ndarray,
+    style: OverlayStyle,
+    span: tuple[float, float] = (0.0, 1.0),
+) -> np.ndarray:
+    """Draw a map over a frame.
 
     Args:
         image: uint8 (H, W, 3) RGB.
-        saliency: float (h, w) in 0..1, brought to the frame's size if it has another one.
+        density: float (h, w), brought to the frame's size if it has another one.
+        span: the densities that are drawn as nothing and as full heat. Contours do not need it:
+            they enclose shares of the density itself.
 
     Returns:
         uint8 RGB, (H, W, 3), or (H, 2 W, 3) side by side.
     """
     height, width = image.shape[:2]
-    if saliency.shape != (height, width):
-        saliency = cv2.resize(saliency, (width, height), interpolation=cv2.INTER_LINEAR)
-    drawn = (
-        _draw_contours(image, saliency) if style.contours else _blend_heat(image, saliency, style)
-    )
+    if density.shape != (height, width):
+        density = cv2.resize(density, (width, height), interpolation=cv2.INTER_LINEAR)
+    if style.contours:
+        drawn = _draw_contours(image, density)
+    else:
+        drawn = _blend_heat(image, levels(density, *span, 255), style)
     return np.hstack([image, drawn]) if style.side_by_side else drawn
 
 
-def _blend_heat(image: np.ndarray, saliency: np.ndarray, style: OverlayStyle) -> np.ndarray:
-    levels = np.rint(np.clip(saliency, 0, 1) * 255).astype(np.uint8)
+def _blend_heat(image: np.ndarray, gray: np.ndarray, style: OverlayStyle) -> np.ndarray:
     code = getattr(cv2, f"COLORMAP_{style.colormap.upper()}")
-    heat = cv2.cvtColor(cv2.applyColorMap(levels, code), cv2.COLOR_BGR2RGB)
-    opacity = (levels * (style.alpha / 255)).astype(np.float32)
+    heat = cv2.cvtColor(cv2.applyColorMap(gray, code), cv2.COLOR_BGR2RGB)
+    opacity = (gray * (style.alpha / 255)).astype(np.float32)
     return cv2.blendLinear(heat, image, opacity, 1 - opacity)
 
 
-def _draw_contours(image: np.ndarray, saliency: np.ndarray) -> np.ndarray:
+def _draw_contours(image: np.ndarray, density: np.ndarray) -> np.ndarray:
     drawn = image.copy()
     thickness = max(1, round(image.shape[0] / 360))
     for share, colour in zip(CONTOUR_SHARES, _CONTOUR_COLOURS, strict=True):
-        inside = (saliency >= mass_level(saliency, share)).astype(np.uint8)
+        inside = (density >= mass_level(density, share)).astype(np.uint8)
         lines, _ = cv2.findContours(inside, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(drawn, lines, -1, colour, thickness, cv2.LINE_AA)
     return drawn
