@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 import avsal
 from avsal import models, weights
-from avsal.errors import UsageError, WeightsError
+from avsal.errors import OutputError, UsageError, WeightsError
 from avsal.models.variants import VARIANTS
 from avsal.weights.keys import KeyDiff, compare, detect, expected_shapes
 
@@ -96,7 +96,7 @@ def test_failed_write_leaves_the_old_file(checkpoint, trained, tmp_path, monkeyp
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("avsal.weights.state.save_file", full)
-    with pytest.raises(WeightsError, match="No space left on device"):
+    with pytest.raises(OutputError, match="no space left on device"):
         weights.import_checkpoint(checkpoint, output=output)
     assert output.read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["authors.pt", "out.safetensors"]

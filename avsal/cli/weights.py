@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +19,15 @@ app = typer.Typer(
 )
 
 PIPE_WIDTH = 1000  # columns
+
+
+class Component(StrEnum):
+    """Encoders that training can start from."""
+
+    MOTION = "motion"
+    IMAGE = "image"
+    AUDIO = "audio"
+
 
 Name = Annotated[str | None, typer.Argument(help="Name of weights; the default's when left out.")]
 Revision = Annotated[
@@ -73,11 +83,11 @@ def import_weights(
         typer.Option("--output", "-o", help="Write here, not into avsal's folder."),
     ] = None,
     component: Annotated[
-        str | None,
+        Component | None,
         typer.Option(
             "--component",
-            help="The file is another project's encoder: motion, image or audio. Needs --variant "
-            "and -o; training can start from the result.",
+            help="The file is this encoder of another project. Needs --variant and -o; training "
+            "can start from the result.",
         ),
     ] = None,
 ) -> None:

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from avsal.weights.files import sha256_of
 from avsal.weights.places import Found, hub_cache, locate, present, resolve, user_folder
-from avsal.weights.registry import DEFAULT, REGISTRY, WeightsRow, find_row, get_row
+from avsal.weights.reading import sha256_of
+from avsal.weights.registry import DEFAULT, REGISTRY, WeightsRow, find_row, get_row, resolve_variant
 
 if TYPE_CHECKING:
     from avsal.weights.convert.component import import_component as import_component
-    from avsal.weights.convert.whole import Imported as Imported
-    from avsal.weights.convert.whole import describe as describe
-    from avsal.weights.convert.whole import import_checkpoint as import_checkpoint
-    from avsal.weights.convert.whole import resolve_variant as resolve_variant
+    from avsal.weights.convert.network import Imported as Imported
+    from avsal.weights.convert.network import describe as describe
+    from avsal.weights.convert.network import import_checkpoint as import_checkpoint
     from avsal.weights.loading import LoadedWeights as LoadedWeights
     from avsal.weights.loading import load_state as load_state
     from avsal.weights.loading import load_weights as load_weights
@@ -25,15 +24,14 @@ if TYPE_CHECKING:
     from avsal.weights.state import write_state as write_state
 
 _LAZY = {
-    "Imported": "convert.whole",
+    "Imported": "convert.network",
     "LoadedWeights": "loading",
-    "describe": "convert.whole",
-    "import_checkpoint": "convert.whole",
+    "describe": "convert.network",
+    "import_checkpoint": "convert.network",
     "import_component": "convert.component",
     "load_state": "loading",
     "load_weights": "loading",
     "read_state": "state",
-    "resolve_variant": "convert.whole",
     "untrained_state": "loading",
     "write_state": "state",
 }

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from avsal.errors import AvsalError, UsageError, WeightsError
 from avsal.version import __version__
-from avsal.weights.files import read_metadata, sha256_of
+from avsal.weights.reading import read_metadata, sha256_of
 from avsal.weights.registry import MSPI_PAGE, WeightsRow
 
 SHA256 = re.compile(r"[0-9a-f]{64}")

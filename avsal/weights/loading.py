@@ -11,11 +11,10 @@ import torch
 from avsal import models
 from avsal.errors import WeightsError
 from avsal.models.variants import VARIANTS
-from avsal.weights.convert.whole import resolve_variant
-from avsal.weights.files import sha256_of
 from avsal.weights.keys import check, detect, without_heads
 from avsal.weights.places import SUFFIX, UNTRAINED, resolve, user_folder
-from avsal.weights.registry import DEFAULT, find_row
+from avsal.weights.reading import sha256_of
+from avsal.weights.registry import DEFAULT, find_row, resolve_variant
 from avsal.weights.state import State, read_state, sha256_of_state
 
 UNTRAINED_NOTE = "untrained weights: the maps show that everything runs, not where people look"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from avsal.errors import UsageError
+from avsal.models.variants import VARIANTS
 
 HUB_REPO = "avsal/avsal"  # where the project publishes; AVSAL_HUB_REPO names another repository
 MSPI_PAGE = "https://github.com/oraclefina/MSPI"
@@ -85,3 +86,16 @@ def get_row(name: str) -> WeightsRow:
     if row is None:
         raise UsageError(f"weights {name}: neither a file nor one of {', '.join(REGISTRY)}")
     return row
+
+
+def resolve_variant(name: str) -> str:
+    """Find the variant that a variant's or a registry row's name means.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name in VARIANTS:
+        return name
+    if row := find_row(name):
+        return row.variant
+    raise UsageError(f"model {name}: none of {', '.join(VARIANTS)}")

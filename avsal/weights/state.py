@@ -5,17 +5,17 @@ from __future__ import annotations
 import hashlib
 import pickle
 import re
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save, save_file
 
-from avsal.errors import WeightsError
-from avsal.weights.files import reading, writing
+from avsal import atomic
+from avsal.errors import OutputError, WeightsError
+from avsal.weights.reading import read_errors
 
 State = dict[str, torch.Tensor]
 # Where training programs keep the network inside a checkpoint.
@@ -39,7 +39,7 @@ def read_state(path: Path) -> tuple[State, dict[str, str]]:
     Raises:
         WeightsError: the file is missing, damaged, or holds something else.
     """
-    with reading(path):
+    with read_errors(path):
         with path.open("rb") as file:
             start = file.read(9)
         if start[8:] == b"{" or path.suffix == ".safetensors":
@@ -114,17 +114,17 @@ def write_state(path: Path, state: State, metadata: Mapping[str, str] | None = N
     """Write a safetensors file; it appears only when whole.
 
     Raises:
-        WeightsError: it cannot be written.
+        OutputError: it cannot be written.
     """
     # Views into one storage are legal in a state dict, but not in the file format.
     separate = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".partial-", dir=path.parent) as aside:
-            new = Path(aside) / path.name
-            save_file(separate, new, {"format": "pt", **(metadata or {})})
-            # safetensors makes files that only their owner can read; give what others get.
-            usual = Path(aside) / "usual"
-            usual.touch()
-            new.chmod(usual.stat().st_mode)
-            new.replace(path)
+    with atomic.new_file(path) as aside:
+        aside.touch()
+        mode = aside.stat().st_mode  # safetensors makes files that only their owner can read
+        try:
+            save_file(separate, aside, {"format": "pt", **(metadata or {})})
+        except SafetensorError as error:
+            raise OutputError(
+                f"{path}: cannot be written ({error}); free space or choose another place"
+            ) from None
+        aside.chmod(mode)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from avsal.errors import WeightsError
-from avsal.weights.files import reading
+from avsal.weights.reading import read_errors
 from avsal.weights.state import State
 
 
@@ -48,7 +48,7 @@ def read_blobs(path: Path) -> State:
     Raises:
         WeightsError: the file cannot be read, is something else, or names other objects.
     """
-    with reading(path), path.open("rb") as file:
+    with read_errors(path), path.open("rb") as file:
         try:
             content = _ArrayUnpickler(file, encoding="latin1").load()
         except pickle.UnpicklingError as error:

@@ -13,9 +13,10 @@ from avsal.errors import UsageError, WeightsError
 from avsal.models.variants import VARIANTS, Variant
 from avsal.weights.convert.caffe2 import read_blobs
 from avsal.weights.convert.fitting import fit
+from avsal.weights.convert.network import Imported, describe, describe_source
 from avsal.weights.convert.upstream import LAYOUTS, Layout
-from avsal.weights.convert.whole import Imported, describe, describe_source, resolve_variant
 from avsal.weights.keys import Shapes, compare, expected_shapes, shapes_of
+from avsal.weights.registry import resolve_variant
 from avsal.weights.state import State, read_state, write_state
 
 # A buffer that follows from the window's size, which upstream may have had differently.

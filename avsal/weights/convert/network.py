@@ -1,17 +1,17 @@
-"""Import of checkpoints: a published .pt becomes safetensors that say what they are."""
+"""Import of a whole network: a published .pt becomes safetensors that say what they are."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from avsal.errors import UsageError, WeightsError
+from avsal.errors import WeightsError
 from avsal.models.variants import VARIANTS
 from avsal.version import __version__
-from avsal.weights.files import sha256_of
 from avsal.weights.keys import check, detect, expected_shapes, without_heads
 from avsal.weights.places import user_folder
-from avsal.weights.registry import find_row
+from avsal.weights.reading import sha256_of
+from avsal.weights.registry import find_row, resolve_variant
 from avsal.weights.state import State, read_state, write_state
 
 
@@ -61,19 +61,6 @@ def import_checkpoint(
     return Imported(
         path, str(path) if output else name, chosen, len(state), len(everything) - len(state)
     )
-
-
-def resolve_variant(name: str) -> str:
-    """Find the variant that a variant's or a registry row's name means.
-
-    Raises:
-        UsageError: there is none.
-    """
-    if name in VARIANTS:
-        return name
-    if row := find_row(name):
-        return row.variant
-    raise UsageError(f"model {name}: none of {', '.join(VARIANTS)}")
 
 
 def describe(variant: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Files of weights without their tensors: checksums, metadata, what went wrong.
+"""Files of weights without their tensors: checksum, metadata, what is wrong with them.
 
 Importing this does not import torch, so that looking for weights stays quick.
 """
@@ -20,7 +20,7 @@ HASH_CHUNK = 1 << 20  # bytes
 def sha256_of(path: Path) -> str:
     """Compute the sha256 of a file, as `sha256sum` prints it."""
     digest = hashlib.sha256()
-    with reading(path), path.open("rb") as file:
+    with read_errors(path), path.open("rb") as file:
         while chunk := file.read(HASH_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
@@ -32,13 +32,17 @@ def read_metadata(path: Path) -> dict[str, str]:
     Raises:
         WeightsError: the file is missing or damaged.
     """
-    with reading(path), safe_open(path, "pt") as file:
+    with read_errors(path), safe_open(path, "pt") as file:
         return dict(file.metadata() or {})
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Tell what is wrong with a file that cannot be read."""
+def read_errors(path: Path) -> Iterator[None]:
+    """Tell in one line what is wrong with a file that cannot be read.
+
+    Raises:
+        WeightsError: the block raised OSError, or found no whole safetensors file.
+    """
     try:
         yield
     except SafetensorError as error:
@@ -47,13 +51,3 @@ def reading(path: Path) -> Iterator[None]:
         ) from None
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read: {error.strerror or error}") from None
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Tell why a file cannot be written."""
-    try:
-        yield
-    except (OSError, SafetensorError) as error:
-        cause = getattr(error, "strerror", None) or error
-        raise WeightsError(f"{path}: cannot be written: {cause}; choose another place") from None
