@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -126,8 +127,8 @@ class AudioReader:
         self._stream: Any = None
         self._open()
         self._blocks = self._resampled(base=0)
-        self._held = np.zeros(0, np.float32)
-        self._start = 0  # output sample of the first one held
+        self._held: deque[np.ndarray] = deque()
+        self._start = self._end = 0  # output samples that are held
         self._released = 0  # output sample before which nothing is wanted any more
         self._fresh = True
 
@@ -179,13 +180,16 @@ class AudioReader:
         self._fresh = False
         if start < self._released:
             raise ValueError(f"sample {start} is gone; sound is held from {self._released} on")
-        while self._start + self._held.size < end:
+        while self._end < end:
             block = next(self._blocks, None)
             if block is None:
                 break
-            self._held = np.concatenate([self._held, block])
+            self._held.append(block)
+            self._end += block.size
             self._drop()
-        return self._held[start - self._start : max(0, end - self._start)].copy()
+        held = np.concatenate([np.zeros(0, np.float32), *self._held])
+        self._held = deque([held])
+        return held[start - self._start : max(0, end - self._start)].copy()
 
     def release(self, before: int) -> None:
         """Forget the samples before a place; nothing before it will be read again.
@@ -197,9 +201,12 @@ class AudioReader:
         self._drop()
 
     def _drop(self) -> None:
-        done = min(max(0, self._released - self._start), self._held.size)
-        if done:
-            self._held = self._held[done:].copy()
+        while self._held and self._start < self._released:
+            done = min(self._released - self._start, self._held[0].size)
+            if done == self._held[0].size:
+                self._held.popleft()
+            else:
+                self._held[0] = self._held[0][done:].copy()
             self._start += done
 
     def _open(self) -> None:
@@ -227,7 +234,7 @@ class AudioReader:
             self._container.close()
             self._open()
             return
-        self._start = second * SAMPLE_RATE
+        self._start = self._end = second * SAMPLE_RATE
         self._blocks = self._resampled(self._start, [first])
 
     def _frames(self, first: list[AudioFrame]) -> Iterator[AudioFrame]:
