@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import tracemalloc
 from fractions import Fraction
 from pathlib import Path
 
@@ -111,6 +112,26 @@ def test_packed_holds_everything(tree, tmp_path):
         np.testing.assert_array_equal(after.others(SIZE), before.others(SIZE))
         with before.sound() as sound, after.sound() as small:
             np.testing.assert_allclose(small.read(0, 9000), sound.read(0, 9000), atol=2**-15)
+
+
+def test_packed_sound_is_converted_where_it_is_read(tree, tmp_path):
+    """A sample of training wants a second of it, whatever the recording's length."""
+    path = tmp_path / "long.npz"
+    pack(open_dataset(DatasetSpec(tree, ("SumMe",)))[:1], path, SIZE, SIZE)
+    with np.load(path) as file:
+        arrays = dict(file)
+    arrays["samples"] = np.arange(5_000_000).astype(np.int16)
+    arrays["sample_ends"] = np.array([5_000_000])
+    np.savez(path, **arrays)
+    (recording,) = open_dataset(DatasetSpec(path))
+    tracemalloc.start()
+    with recording.sound() as sound:
+        read = sound.read(4_000_000, 4_016_000)
+    assert recording.has_sound
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 1_000_000
+    np.testing.assert_array_equal(read, arrays["samples"][4_000_000:4_016_000] / 2**15)
 
 
 def test_packed_teacher_and_travel(tree, tmp_path):

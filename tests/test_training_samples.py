@@ -11,6 +11,7 @@ from training_state import same
 from avsal.datasets import tag_of
 from avsal.datasets.stavis import open_stavis
 from avsal.errors import DataError
+from avsal.media import AudioReader
 from avsal.training.augment import draw_view, plain_view
 from avsal.training.config import AugmentSettings
 from avsal.training.loop import train
@@ -142,3 +143,28 @@ def test_videos_with_a_teachers_maps(make_config, example_clip, tmp_path):
     assert bool(sample["heard"])
     with pytest.raises(DataError, match="maps of"):
         open_sets(make_config(f"data.train=[{{root='{videos}', maps='{videos}'}}]").data.train, "")
+
+
+def test_a_window_s_sound_is_read_without_keeping_what_comes_before(tree, monkeypatch):
+    recording = open_stavis(tree, ("DIEM",), "train")[0]
+    calls: list[tuple[str, int]] = []
+    release, read = AudioReader.release, AudioReader.read
+    monkeypatch.setattr(
+        AudioReader,
+        "release",
+        lambda self, before: (calls.append(("release", before)), release(self, before))[1],
+    )
+    monkeypatch.setattr(
+        AudioReader,
+        "read",
+        lambda self, start, end: (calls.append(("read", start)), read(self, start, end))[1],
+    )
+    samples = TrainingSamples([recording], Inputs((48, 64)), AugmentSettings(), seed=0)
+    starts = set()
+    for epoch in range(8):
+        calls.clear()
+        assert samples[epoch, 0]["heard"]
+        (released, before), (asked, start) = calls
+        assert (released, asked, before) == ("release", "read", start)
+        starts.add(start)
+    assert len(starts) > 1

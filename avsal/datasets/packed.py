@@ -69,8 +69,8 @@ class Pack:
         return Points(rows[low:high, 2:4], known)
 
     def samples(self, recording: int) -> np.ndarray:
-        """Sound of a recording, float32 (n,)."""
-        return self._slice("samples", "sample_ends", recording).astype(np.float32) / FULL_SCALE
+        """Sound of a recording, int16 (n,)."""
+        return self._slice("samples", "sample_ends", recording)
 
     def _slice(self, name: str, ends: str, row: int) -> np.ndarray:
         bounds = self.arrays[ends]
@@ -100,13 +100,13 @@ def _load(path: Path, _changed: int) -> Pack:
 
 
 class Samples:
-    """Sound that is in memory, read as a file's."""
+    """Sound that is in memory, int16 (n,), read as a file's: float32 in -1..1."""
 
     def __init__(self, samples: np.ndarray) -> None:
         self._samples = samples
 
     def read(self, start: int, end: int) -> np.ndarray:
-        return self._samples[start:end]
+        return self._samples[start:end].astype(np.float32) / FULL_SCALE
 
     def release(self, before: int) -> None:
         """Nothing to forget."""

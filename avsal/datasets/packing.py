@@ -17,7 +17,6 @@ from avsal.datasets.packed import ARRAYS, FULL_SCALE, UNKNOWN
 from avsal.datasets.recording import Recording, tag_of
 from avsal.errors import DataError
 from avsal.media.frames import FrameTag
-from avsal.media.resample import SAMPLE_RATE
 from avsal.preprocess.frames import resize_frame
 
 JPEG_QUALITY = 92
@@ -148,11 +147,6 @@ def _gray(density: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def _sound(recording: Recording) -> np.ndarray:
     """All sound of a recording, int16."""
-    blocks = [np.zeros(0, np.float32)]
-    with recording.sound() as sound:
-        start = 0
-        while sound is not None and (block := sound.read(start, start + SAMPLE_RATE)).size:
-            blocks.append(block)
-            start += block.size
+    blocks = [np.zeros(0, np.float32), *recording.seconds_of_sound()]
     limit = FULL_SCALE - 1
     return np.clip(np.round(np.concatenate(blocks) * FULL_SCALE), -limit, limit).astype(np.int16)

@@ -113,6 +113,15 @@ class Recording(ABC):
         """Whether `sound` gives any."""
         return False
 
+    def seconds_of_sound(self) -> Iterator[np.ndarray]:
+        """All sound, float32 of up to 16000 samples at a time, in constant memory."""
+        with self.sound() as sound:
+            start = 0
+            while sound is not None and (block := sound.read(start, start + SAMPLE_RATE)).size:
+                yield block
+                start += block.size
+                sound.release(start)
+
     def source_files(self) -> Iterator[Path]:
         """Files that it is read from, beside those that its fields name."""
         return iter(())
@@ -137,10 +146,8 @@ class Recording(ABC):
         if not annotated:
             yield f"{self.database}/{self.name}: no frame has any gaze"
         try:
-            with self.sound() as sound:
-                second = 0
-                while sound is not None and sound.read(second, second + SAMPLE_RATE).size:
-                    second += SAMPLE_RATE
+            for _second in self.seconds_of_sound():
+                pass
         except AvsalError as error:
             yield str(error)
 

@@ -69,6 +69,7 @@ def _sound(recording: Recording, clip: Clip) -> Sample:
     if recording.has_sound:
         start, end = audio_span(clip.window, AUDIO_CONTEXT, clip.time)
         with recording.sound() as sound:
+            sound.release(start)  # a window may lie far inside: what comes before is not kept
             samples = sound.read(start, end)
     heard = samples.size >= MIN_SAMPLES and bool(samples.any())
     spectrogram = log_spectrogram(samples, clip.window.reverse)
