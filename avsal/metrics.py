@@ -30,6 +30,9 @@ def score(
             it is not known.
         fixations: mask (H, W) with at least one fixation, for nss and auc_judd; None where they are
             not known.
+
+    Raises:
+        ValueError: arrays with different numbers of pixels, or a mask without fixations.
     """
     scores: dict[str, float] = {}
     if density is not None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,12 +18,14 @@ from avsal.evaluation.saved_scores import file_identities
 from avsal.media import VideoFrame
 from avsal.media.frames import FrameTag
 from avsal.prediction.settings import MapSize
+from avsal.results.description import DESCRIPTION, is_result
+from avsal.results.folder import read_result
+from avsal.results.formats import VIDEO_NAME
 
 if TYPE_CHECKING:
     from avsal.prediction.predictor import Predictor
     from avsal.prediction.settings import PredictSettings
 
-DESCRIPTION = "saliency.json"  # in folders that `avsal predict` wrote, which count frames from 0
 SUFFIXES = (".npy", ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
 Prediction = tuple[FrameTag, np.ndarray]  # a frame and its saliency map (h, w) of any scale
@@ -90,10 +91,10 @@ class NetworkMaps:
 
 
 class SavedMaps:
-    """Maps in files: `<recording>/<frame>.png|npy`, or `<picture>.png|npy`.
+    """Maps in files: `<recording>/<frame>.png|npy`, `<picture>.png|npy`, results of avsal.
 
     The folders may lie in one that is called like the database. Frames are numbered from 1, or
-    from 0 in folders of `avsal predict` and where a number 0 exists.
+    from 0 where a number 0 exists. Of avsal's own results of any format the densities are scored.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -102,12 +103,12 @@ class SavedMaps:
         self._folder = folder
         self.label = folder.resolve().name
         everything = sorted(folder.rglob("*"))
-        self._descriptions = [path for path in everything if path.name == DESCRIPTION]
-        self._files = [path for path in everything if path.suffix.lower() in SUFFIXES]
-        self._by_stem = {path.with_suffix(""): path for path in reversed(self._files)}
+        self._maps = [path for path in everything if path.suffix.lower() in SUFFIXES]
+        self._results = [path for path in everything if path.name in (DESCRIPTION, VIDEO_NAME)]
+        self._by_stem = {path.with_suffix(""): path for path in reversed(self._maps)}
 
     def record(self) -> dict[str, Any]:
-        identities = file_identities([*self._files, *self._descriptions])
+        identities = file_identities([*self._maps, *self._results])
         return {"predictions": str(self._folder.resolve()), "files": identities}
 
     def maps(
@@ -120,16 +121,15 @@ class SavedMaps:
                 yield tag, read_gray(single)
             return
         folder = self._folder_of(recording)
-        numbers = _numbered(folder)
-        shift = 0 if (folder / DESCRIPTION).is_file() or 0 in numbers else 1
+        map_of = _result_maps(folder) if is_result(folder) else _numbered_maps(folder)
         for tag in tags:
-            path = numbers.get(tag.index + shift)
-            if path is not None:
-                yield tag, read_gray(path)
+            saliency = map_of(tag.index)
+            if saliency is not None:
+                yield tag, saliency
             elif recording.gaze(tag) is not None:  # where nobody looked no map is needed
                 raise DataError(
-                    f"{folder / f'{tag.index + shift:06d}.png'}: missing; every frame with "
-                    "fixations needs a map"
+                    f"{folder}: no map of frame {tag.index} (from 0); every frame with fixations "
+                    "needs one"
                 )
 
     def _places(self, recording: Recording) -> Iterator[Path]:
@@ -150,27 +150,45 @@ class SavedMaps:
         for place in self._places(recording):
             if place.is_dir():
                 return place
-        if _numbered(self._folder) and not recording.still:
+        if not recording.still and (is_result(self._folder) or _numbered(self._folder)):
             return self._folder
         wanted = self._folder / recording.name
         raise DataError(f"{wanted}: missing; the maps of {recording.name} should be there")
 
 
+def _result_maps(folder: Path) -> Callable[[int], np.ndarray | None]:
+    """Gives the densities of a folder that avsal wrote, by frame; indices must go up."""
+    maps = ((record.index, density) for record, density in read_result(folder).densities())
+    latest: tuple[int, np.ndarray] | None = None
+
+    def map_of(index: int) -> np.ndarray | None:
+        nonlocal latest
+        while latest is None or latest[0] < index:
+            latest = next(maps, None)
+            if latest is None:
+                return None
+        return latest[1] if latest[0] == index else None
+
+    return map_of
+
+
+def _numbered_maps(folder: Path) -> Callable[[int], np.ndarray | None]:
+    """Gives the maps of a folder by frame; files count from 1 unless there is a number 0."""
+    paths = _numbered(folder)
+    first = 0 if 0 in paths else 1
+
+    def map_of(index: int) -> np.ndarray | None:
+        path = paths.get(index + first)
+        return None if path is None else read_gray(path)
+
+    return map_of
+
+
 def _numbered(folder: Path) -> dict[int, Path]:
     """A folder's maps by the last number in their names."""
-    if _as_video(folder):
-        raise DataError(f"{folder}: maps in a video cannot be scored; predict with --format png")
     found = {}
     for path in sorted(folder.iterdir()):
         number = re.search(r"(\d+)$", path.stem)
         if number and path.suffix.lower() in SUFFIXES:
             found[int(number[1])] = path
     return found
-
-
-def _as_video(folder: Path) -> bool:
-    try:
-        description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
-        return bool(description["settings"]["format"] == "video")
-    except (OSError, ValueError, KeyError, TypeError):
-        return False

@@ -6,10 +6,9 @@ Frames on which nobody looked are left out. Scoring runs in threads beside the n
 from __future__ import annotations
 
 import os
-import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +26,7 @@ from avsal.evaluation.baselines import (
 from avsal.evaluation.maps import MapSource, tags_of
 from avsal.evaluation.scoring import Annotations, MethodScores, score_map
 from avsal.media.frames import FrameTag
+from avsal.pool import BoundedPool
 
 MODEL = "model"  # the method whose maps are scored, beside the baselines
 _MOST_WORKERS = 8
@@ -56,27 +56,6 @@ class _Pending:
         return rows
 
 
-class _Pool:
-    """Threads with a bounded queue: maps that wait to be scored must not fill the memory."""
-
-    def __init__(self) -> None:
-        workers = min(_MOST_WORKERS, os.cpu_count() or 1)
-        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="avsal-scores")
-        self._slots = threading.Semaphore(2 * workers)
-
-    def submit(self, function: Callable[..., MethodScores | None], *args: object) -> Future:
-        self._slots.acquire()
-        future = self._threads.submit(function, *args)
-        future.add_done_callback(lambda _done: self._slots.release())
-        return future
-
-    def __enter__(self) -> _Pool:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self._threads.shutdown(wait=True, cancel_futures=True)
-
-
 def score_recordings(
     recordings: Iterable[Recording],
     source: MapSource | None,
@@ -93,7 +72,9 @@ def score_recordings(
         Each recording with the scores of its frames, or with the error that stopped it.
     """
     pending: deque[_Pending] = deque()
-    with _Pool() as pool:
+    workers = min(_MOST_WORKERS, os.cpu_count() or 1)
+    # Maps that wait to be scored must not fill the memory.
+    with BoundedPool(workers, 2 * workers, "avsal-scores") as pool:
         for recording in recordings:
             pending.append(_start(pool, Annotations(recording), source, baselines, pictures))
             while pending and pending[0].done():
@@ -105,7 +86,7 @@ def score_recordings(
 
 
 def _start(
-    pool: _Pool,
+    pool: BoundedPool,
     annotations: Annotations,
     source: MapSource | None,
     baselines: BaselineMaps,

@@ -63,13 +63,8 @@ def score_map(saliency: np.ndarray, truth: GroundTruth, prior: np.ndarray) -> Me
         prior: (H, W) map over which information gain counts.
     """
     values = _resized(saliency, truth.size).astype(np.float64)
-    scores: MetricValues = {"cc": metrics.cc(values, truth.density)}
-    if truth.density.any():
-        scores["sim"] = metrics.sim(values, truth.density)
-        scores["kl"] = metrics.kl(values, truth.density)
+    scores = metrics.score(values, truth.density, truth.fixations)
     if truth.fixations is not None:
-        scores["nss"] = metrics.nss(values, truth.fixations)
-        scores["auc_judd"] = metrics.auc_judd(values, truth.fixations)
         scores["ig"] = metrics.information_gain(values, truth.fixations, prior)
         if truth.others is not None:
             random = np.random.default_rng(truth.seed)
