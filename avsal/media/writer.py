@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +16,7 @@ import numpy as np
 from av.error import FFmpegError
 from av.video.reformatter import Colorspace, VideoReformatter
 
+from avsal.atomic import new_file, write_errors
 from avsal.errors import AvsalError, MediaError
 from avsal.media.codecs import MAX_CLOCK, Encoder, choose_encoder
 from avsal.media.remux import Sound
@@ -31,11 +31,15 @@ _BT709 = 1  # ITU-T H.273 code of matrix, primaries and transfer
 _LIMITED_RANGE = 1  # AVCOL_RANGE_MPEG
 
 
+class _AbandonedError(Exception):
+    """Ends the writing of a file that is not wanted any more."""
+
+
 class VideoWriter:
     """Writes RGB or gray pictures as H.264 with explicit times.
 
-    The file appears under its name only when `close` succeeds; until then it lies beside it as
-    `.<name>.partial-<random>.<suffix>`. Leaving a `with` block by an exception removes it.
+    The file appears under its name only when `close` succeeds, see `avsal.atomic`. Leaving a
+    `with` block by an exception removes what there is of it.
 
     Args:
         path: the file; its suffix (.mp4, .m4v, .mov, .mkv) chooses the container.
@@ -55,7 +59,8 @@ class VideoWriter:
 
     Raises:
         UsageError: unknown suffix.
-        MediaError: the folder cannot be written to, or the sound's file cannot be read.
+        OutputError: the folder cannot be written to.
+        MediaError: the sound's file cannot be read.
     """
 
     def __init__(
@@ -86,11 +91,8 @@ class VideoWriter:
         self._last: int | None = None
         self._end = Fraction(0)
         self._sound = Sound(Path(audio_from)) if audio_from is not None else None
-        self._aside = self.path.with_name(
-            f".{self.path.name}.partial-{secrets.token_hex(4)}{self.path.suffix}"
-        )
-        with self._writing():
-            self._aside.open("xb").close()  # finds out now whether the folder can be written to
+        self._file = ExitStack()
+        self._aside = self._file.enter_context(new_file(self.path))
 
     @property
     def warnings(self) -> list[str]:
@@ -121,7 +123,7 @@ class VideoWriter:
 
         Raises:
             ValueError: the picture has another size.
-            MediaError: the disk is full, or the encoder fails.
+            OutputError: the disk is full, or the encoder fails.
         """
         if image.shape[:2] != (self.height, self.width):
             raise ValueError(f"a picture of {image.shape} in a {self.width}x{self.height} video")
@@ -142,7 +144,8 @@ class VideoWriter:
         """Finish the file and give it its name; may be called again.
 
         Raises:
-            MediaError: no frame was written, or the disk is full.
+            OutputError: the disk is full.
+            MediaError: no frame was written.
         """
         if not self._aside.exists():
             return
@@ -154,7 +157,7 @@ class VideoWriter:
                 self._sound.mux_until(self._end if self._trim else None)
                 self._sound.close()
             self._container.close()
-            self._aside.replace(self.path)
+            self._file.close()
 
     def abandon(self) -> None:
         """Throw the unfinished file away; harmless after `close`."""
@@ -163,8 +166,8 @@ class VideoWriter:
         if self._container is not None:
             with suppress(FFmpegError, OSError, ValueError):
                 self._container.close()
-        with suppress(OSError):
-            self._aside.unlink(missing_ok=True)
+        with suppress(_AbandonedError), self._file:
+            raise _AbandonedError
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -173,10 +176,8 @@ class VideoWriter:
             yield
         except (FFmpegError, OSError) as error:
             self.abandon()
-            raise MediaError(
-                f"{self.path}: cannot be written ({error.strerror}); free some space there or "
-                "choose another place"
-            ) from error
+            with write_errors(self.path):
+                raise OSError(error.errno, error.strerror) from error
         except AvsalError:
             self.abandon()
             raise
