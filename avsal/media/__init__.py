@@ -5,6 +5,7 @@ from __future__ import annotations
 from avsal.media.audio import AudioReader
 from avsal.media.frames import VideoFrame
 from avsal.media.info import VideoInfo, library_version
+from avsal.media.source import is_address
 from avsal.media.video import VideoReader, probe
 from avsal.media.writer import VideoWriter
 
@@ -14,6 +15,7 @@ __all__ = [
     "VideoInfo",
     "VideoReader",
     "VideoWriter",
+    "is_address",
     "library_version",
     "probe",
 ]

@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from avsal.media.clock import restarts
 from avsal.media.container import SEEKABLE_FORMATS, choose_audio, open_input
 from avsal.media.decoding import Decoder
 from avsal.media.resample import SAMPLE_RATE, StreamingResampler
+from avsal.media.source import as_source
 
 if TYPE_CHECKING:
     import os
@@ -113,7 +113,7 @@ class AudioReader:
     Use it in a `with` statement, or call `close`.
 
     Args:
-        path: any file with sound.
+        path: any file with sound, or an http(s) address.
         origin: container time of sample 0 in seconds; a video's first frame time.
 
     Raises:
@@ -121,7 +121,7 @@ class AudioReader:
     """
 
     def __init__(self, path: str | os.PathLike[str], origin: Fraction | int = 0) -> None:
-        self.path = Path(path)
+        self.path = as_source(path)
         self.origin = Fraction(origin)
         self._notes: list[str] = []
         self._stream: Any = None

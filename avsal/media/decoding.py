@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fractions import Fraction
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from av.error import FFmpegError
 
 from avsal.errors import MediaError
 from avsal.media.container import open_input
+from avsal.media.source import Source
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -30,7 +30,7 @@ class Decoder:
         broken_off: reading stopped at damage before the end of the file.
     """
 
-    def __init__(self, path: Path, container: InputContainer, stream: Any) -> None:
+    def __init__(self, path: Source, container: InputContainer, stream: Any) -> None:
         self.path = path
         self.skipped = 0
         self.decoded = 0
@@ -94,7 +94,7 @@ class Decoder:
             )
 
 
-def count_frames(path: Path, stream_index: int, first: Fraction, until: Fraction) -> int:
+def count_frames(path: Source, stream_index: int, first: Fraction, until: Fraction) -> int:
     """Count the frames with first <= time < until (container clock, seconds) without decoding.
 
     Exact where one packet is one frame and the container stores presentation times.

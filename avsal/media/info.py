@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import av
+
+from avsal.media.source import Source
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -23,7 +24,7 @@ class VideoInfo:
     """A video's properties; sizes are those of the first decoded frame, not of the header.
 
     Attributes:
-        path: the file.
+        path: the file, or the text of an http(s) address.
         width, height: display size in pixels after rotation; a sample aspect ratio is not applied.
         rate: nominal frames a second; None where the file tells none, and for a still image.
         duration: seconds, None where unknown, and for a still image.
@@ -36,7 +37,7 @@ class VideoInfo:
         sample_aspect: width to height of a displayed pixel.
     """
 
-    path: Path
+    path: Source
     width: int
     height: int
     rate: Fraction | None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from fractions import Fraction
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from av.error import FFmpegError
@@ -13,6 +12,7 @@ from av.filter import Graph
 from avsal.errors import MediaError
 from avsal.media.container import choose_audio, open_input
 from avsal.media.decoding import Decoder
+from avsal.media.source import Source
 
 if TYPE_CHECKING:
     from av.audio.frame import AudioFrame
@@ -50,7 +50,7 @@ class Sound:
         copied: the packets are copied; known after `attach`.
     """
 
-    def __init__(self, source: Path) -> None:
+    def __init__(self, source: Source) -> None:
         self.source = source
         self.copied = False
         self.warnings: list[str] = []

@@ -30,6 +30,7 @@ from avsal.media.orientation import (
     turned,
 )
 from avsal.media.pixels import RgbConverter, is_hdr
+from avsal.media.source import as_source
 
 if TYPE_CHECKING:
     import os
@@ -60,7 +61,8 @@ class VideoReader:
     Use it in a `with` statement, or call `close`; leaving early is fine.
 
     Args:
-        path: anything FFmpeg decodes: a video, an animation or a still image.
+        path: anything FFmpeg decodes: a video, an animation or a still image; a file, or an
+            http(s) address.
         start: skip frames before this time, seconds since the first frame.
         end: stop at the first frame at or after this time, seconds since the first frame.
         lead: how many frames before `start` to give nevertheless (a window's past).
@@ -80,7 +82,7 @@ class VideoReader:
         end: float | None = None,
         lead: int = 0,
     ) -> None:
-        self.path = Path(path)
+        self.path = as_source(path)
         # As written: 0.2 means 1/5 and not the nearest binary number, which is above it.
         self._start = Fraction(str(start or 0))
         self._end = None if end is None else Fraction(str(end))
@@ -164,6 +166,8 @@ class VideoReader:
 
     def _file_orientation(self) -> Matrix | None:
         """What the file says of every frame; None where the frames tell it themselves."""
+        if not isinstance(self.path, Path):
+            return None
         if info.is_image(self._container):
             return still_orientation(self.path)
         if self._container.format.name.startswith("mov"):
