@@ -19,7 +19,7 @@ import numpy as np
 from avsal.datasets.gaze import Gaze
 from avsal.errors import AvsalError
 from avsal.media import VideoFrame
-from avsal.media.frames import FrameTag
+from avsal.media.frames import FrameTag, tag_of
 from avsal.media.resample import SAMPLE_RATE
 from avsal.preprocess.windows import PAST_FRAMES, Window, window_for
 
@@ -50,12 +50,6 @@ class Clip:
         """Seconds from the recording's first frame; beyond the clip, time goes on at its pace."""
         nearest = self.frames.get(index) or self.frames[max(self.frames)]
         return nearest.pts - self.origin + (index - nearest.index) * nearest.duration
-
-
-def tag_of(frame: VideoFrame, origin: Fraction) -> FrameTag:
-    """Return what stays of a frame once its pixels are gone."""
-    height, width = frame.image.shape[:2]
-    return FrameTag(frame.index, frame.pts, frame.pts - origin, frame.duration, width, height)
 
 
 class Recording(ABC):

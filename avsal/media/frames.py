@@ -43,3 +43,9 @@ class FrameTag:
     duration: Fraction
     width: int
     height: int
+
+
+def tag_of(frame: VideoFrame, origin: Fraction) -> FrameTag:
+    """Return what stays of a frame; `origin` is the container time of the first one, seconds."""
+    height, width = frame.image.shape[:2]
+    return FrameTag(frame.index, frame.pts, frame.pts - origin, frame.duration, width, height)

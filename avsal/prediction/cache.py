@@ -1,109 +1,200 @@
-"""The network over one video, window after window, sharing what windows have in common."""
+"""Frames of one video from their arrival to the last window that sees them."""
 
 from __future__ import annotations
 
-import itertools
+from collections import deque
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
-from avsal import models
-from avsal.errors import UsageError
-from avsal.prediction.feed import WindowInput
-from avsal.preprocess.frames import normalise
-from avsal.preprocess.windows import CLIP_FRAMES, PAST_FRAMES, seen_frames
+from avsal.media.frames import FrameTag
+from avsal.media.resample import SAMPLE_RATE
+from avsal.prediction.reader import SmallFrame
+from avsal.prediction.settings import PredictSettings, exact_seconds
+from avsal.preprocess import cuts
+from avsal.preprocess.sound import log_spectrogram
+from avsal.preprocess.windows import (
+    Window,
+    audio_span,
+    oldest_seen,
+    seen_window,
+    target_from,
+    target_until,
+)
+
+if TYPE_CHECKING:
+    from avsal.media import AudioReader
 
 
-class FeatureCache:
-    """The network over one video: keeps each frame's features for the windows that contain it."""
+@dataclass(eq=False)
+class CachedFrame:
+    """A frame, and what the network has made of it so far.
+
+    Attributes:
+        pixels: uint8 (3, h, w) as read. Where the network needs pixels besides the features, they
+            become float32 of the same shape, normalised and on its device, once it looks at them.
+        features: the image encoder's, (C, h, w) each; None until the network looked at the frame.
+    """
+
+    tag: FrameTag
+    pixels: torch.Tensor
+    features: tuple[torch.Tensor, ...] | None = None
+
+
+@dataclass(frozen=True)
+class WindowInput:
+    """One forward pass, and the frames whose maps follow from it.
+
+    Attributes:
+        window: which frames, in which order; the last one is predicted.
+        frames: those frames.
+        spectrogram: (1, 257, 111) float32.
+        skipped: wanted frames since the previous window, to be interpolated (stride over 1).
+        cut: first frame of a new scene since the previous window, None where there is no cut.
+        wanted: the predicted frame lies in the stretch that was asked for.
+    """
+
+    window: Window
+    frames: tuple[CachedFrame, ...]
+    spectrogram: torch.Tensor
+    skipped: tuple[FrameTag, ...] = ()
+    cut: int | None = None
+    wanted: bool = True
+
+    @property
+    def tag(self) -> FrameTag:
+        """The frame that is predicted."""
+        return self.frames[-1].tag
+
+
+class FrameCache:
+    """Collects frames until a window is complete, and forgets them when no window wants them.
+
+    A frame is forgotten when it is older than `oldest_seen` says; windows that wait for the
+    network hold their frames themselves.
+    """
 
     def __init__(
-        self, network: models.MSPI, device: torch.device, precision: torch.dtype, batch: int
+        self, settings: PredictSettings, seen: int, audio: AudioReader | None = None
     ) -> None:
-        self._network = network
-        self._device = device
-        self._precision = precision
-        self._batch = batch
-        self._pixels: dict[int, torch.Tensor] = {}
-        self._features: dict[int, tuple[torch.Tensor, ...]] = {}
-        self._waiting: dict[int, torch.Tensor] = {}  # frames that no window has looked at yet
+        """Take the stretch that is asked for.
 
-    def batches(
-        self, windows: Iterable[WindowInput]
-    ) -> Iterator[list[tuple[WindowInput, torch.Tensor]]]:
-        """Yield batches of windows, each with its (h, w) log-density on the device."""
-        waiting = iter(windows)
-        while group := list(itertools.islice(waiting, self._batch)):
-            yield list(zip(group, self._forward(group), strict=True))
+        Args:
+            settings: start, end and audio context; stride, None for 1.
+            seen: how many of a window's 16 frames the network sees.
+            audio: 16 kHz mono sound, sample 0 at the video's first frame; None without sound.
+        """
+        self._settings, self._seen, self._audio = settings, seen, audio
+        self._stride = settings.stride or 1
+        self._frames: dict[int, CachedFrame] = {}
+        # Frames read since the last window, each with its difference from the one before.
+        self._passed: deque[tuple[FrameTag, float]] = deque()
+        self._thumbnail: torch.Tensor | None = None  # of the frame read last
+        self._first: int | None = None  # first and last frame that get a map, once known
+        self._final: int | None = None
+        self._target: int | None = None  # the next frame to predict
+        self._given = -1  # the last one that was given out
 
-    def _forward(self, group: list[WindowInput]) -> list[torch.Tensor]:
-        """Run a batch; halve it as long as the device's memory does not suffice."""
-        try:
-            with torch.inference_mode(), self._autocast():
-                self._add_frames(group)
-                maps = list(self._log_densities(group).float())
-        except torch.OutOfMemoryError:
-            if len(group) == 1:
-                raise UsageError(
-                    f"{self._device} has too little free memory for one window; use --device cpu "
-                    "or --precision fp16"
-                ) from None
-            torch.cuda.empty_cache()
-            self._batch = len(group) // 2
-            halves = group[: self._batch], group[self._batch :]
-            return [log_density for half in halves for log_density in self._forward(half)]
-        self._forget(group[-1].window.target + 1 - PAST_FRAMES)
-        return maps
+    def windows(self, frames: Iterable[SmallFrame]) -> Iterator[WindowInput]:
+        """Yield the windows that give every wanted frame its map, each as soon as it is complete.
 
-    def _autocast(self) -> torch.autocast:
-        half = self._precision != torch.float32
-        dtype = self._precision if half else None
-        return torch.autocast(self._device.type, dtype=dtype, enabled=half)
+        They are those of the whole video: what is asked for decides only which of them are made.
+        """
+        for tag, pixels in frames:
+            self._add(tag, pixels)
+            yield from self._complete(ended=False)
+            if self._done:
+                return
+            self._forget()
+        yield from self._complete(ended=True)
 
-    def _add_frames(self, group: list[WindowInput]) -> None:
-        """Normalise frames and compute what the image encoder says of each, once."""
-        for inputs in group:
-            self._waiting |= inputs.new_frames
-        seen = {index for inputs in group for index in self._seen(inputs)}
-        missing = sorted(seen - self._features.keys())
-        for start in range(0, len(missing), CLIP_FRAMES):
-            indices = missing[start : start + CLIP_FRAMES]
-            stacked = torch.stack([self._waiting[index] for index in indices])
-            pixels = normalise(stacked.to(self._device, non_blocking=True))
-            features = self._network.image_features(pixels) if self._network.uses_images else ()
-            for place, index in enumerate(indices):
-                self._features[index] = tuple(part[place] for part in features)
-                if self._network.uses_pixels:
-                    self._pixels[index] = pixels[place]
-                del self._waiting[index]
+    @property
+    def _latest(self) -> int:
+        return next(reversed(self._frames))
 
-    def _log_densities(self, group: list[WindowInput]) -> torch.Tensor:
-        clips = None
-        if self._network.uses_pixels:
-            clips = torch.stack([self._clip(inputs) for inputs in group])
-        spectrograms = torch.stack([inputs.spectrogram for inputs in group]).to(self._device)
-        features = self._stacked_features(group)
-        return self._network.forward_with_features(clips, features, spectrograms)
+    @property
+    def _times(self) -> dict[int, Fraction]:
+        return {index: frame.tag.time for index, frame in self._frames.items()}
 
-    def _seen(self, inputs: WindowInput) -> tuple[int, ...]:
-        return seen_frames(inputs.window, self._network.frames)
+    @property
+    def _done(self) -> bool:
+        if self._first is None or self._final is None:
+            return False
+        return self._given >= self._final or self._first > self._final
 
-    def _clip(self, inputs: WindowInput) -> torch.Tensor:
-        return torch.stack([self._pixels[index] for index in self._seen(inputs)], dim=1)
+    def _add(self, tag: FrameTag, pixels: torch.Tensor) -> None:
+        self._frames[tag.index] = CachedFrame(tag, pixels)
+        self._passed.append((tag, self._difference(pixels)))
+        if self._first is None and tag.time >= exact_seconds(self._settings.start or 0):
+            self._first = tag.index
+            self._target = target_until(tag.index, self._stride)
+        end = self._settings.end
+        if self._final is None and end is not None and tag.time >= exact_seconds(end):
+            self._final = tag.index - 1
 
-    def _stacked_features(self, group: list[WindowInput]) -> tuple[torch.Tensor, ...]:
-        """The frames' features, (B, T, C, h, w) each."""
-        frames = [self._features[index] for inputs in group for index in self._seen(inputs)]
-        return tuple(
-            _stack(maps).unflatten(0, (len(group), -1)) for maps in zip(*frames, strict=True)
+    def _difference(self, pixels: torch.Tensor) -> float:
+        """Difference from the frame before, where cuts matter: where frames are skipped."""
+        if self._stride == 1:
+            return 0.0
+        before, self._thumbnail = self._thumbnail, cuts.thumbnail(pixels)
+        return 0.0 if before is None else cuts.difference(before, self._thumbnail)
+
+    def _complete(self, ended: bool) -> Iterator[WindowInput]:
+        """The windows that can be made of the frames read so far."""
+        if ended and self._frames and self._final is None:
+            self._final = self._latest
+        while self._target is not None and not self._done:
+            target = target_from(self._target, self._stride, self._latest if ended else None)
+            context = self._settings.audio_context if self._audio is not None else None
+            window = seen_window(target, self._times, self._seen, context, ended)
+            if window is None:
+                return
+            yield self._give(window)
+            self._given = target
+            self._target = target + 1
+
+    def _give(self, window: Window) -> WindowInput:
+        passed = []
+        while self._passed and self._passed[0][0].index <= window.target:
+            passed.append(self._passed.popleft())
+        return WindowInput(
+            window,
+            tuple(self._frames[index] for index in window.frames),
+            self._spectrogram(window),
+            tuple(tag for tag, _ in passed if tag.index < window.target and self._wants(tag.index)),
+            cuts.find_cut({tag.index: difference for tag, difference in passed}),
+            self._wants(window.target),
         )
 
-    def _forget(self, before: int) -> None:
-        self._waiting = {i: frame for i, frame in self._waiting.items() if i >= before}
-        self._pixels = {i: pixels for i, pixels in self._pixels.items() if i >= before}
-        self._features = {i: parts for i, parts in self._features.items() if i >= before}
+    def _wants(self, index: int) -> bool:
+        """Whether a frame whose time is known lies between start and end."""
+        after_start = self._first is not None and index >= self._first
+        return after_start and (self._final is None or index <= self._final)
 
+    def _spectrogram(self, window: Window) -> torch.Tensor:
+        if self._audio is None:
+            return log_spectrogram(np.zeros(0, np.float32))
+        start, end = audio_span(window, self._settings.audio_context, self._time)
+        return log_spectrogram(self._audio.read(start, end), window.reverse)
 
-def _stack(maps: Iterable[torch.Tensor]) -> torch.Tensor:
-    """Maps (C, h, w) as (N, C, h, w), in channels-last memory as the encoder left them."""
-    return torch.stack([each.movedim(0, -1) for each in maps]).movedim(-1, 1)
+    def _time(self, index: int) -> Fraction:
+        """Time of a frame; behind the last one, time continues at its pace."""
+        tag = self._frames[min(index, self._latest)].tag
+        return tag.time + (index - tag.index) * tag.duration
+
+    def _forget(self) -> None:
+        """Drop what no window to come can see or hear."""
+        target = self._target
+        if target is None:  # the first one is not known yet, but it lies no further back than this
+            target = target_until(self._latest, self._stride)
+            while self._passed[0][0].index < target:
+                self._passed.popleft()
+        before = oldest_seen(target_from(target, self._stride), self._times)
+        for index in [index for index in self._frames if index < before]:
+            del self._frames[index]
+        if self._audio is not None and before in self._frames:
+            self._audio.release(round(self._frames[before].tag.time * SAMPLE_RATE))

@@ -37,10 +37,10 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """Turn "auto", "fp32", "fp16" or "bf16" into the number type of the network's products.
+    """Turn "auto", "fp32", "fp16" or "bf16" into the compute dtype.
 
-    auto takes fp16 on CUDA (bf16 where only that has fast units), and fp32 on a CPU unless it has
-    bfloat16 instructions: emulating them is hundreds of times slower.
+    auto takes fp16 on CUDA from compute capability 7.0 on, else fp32. On a CPU it takes bf16 where
+    the processor has bfloat16 instructions, else fp32: emulating them is hundreds of times slower.
 
     Raises:
         UsageError: unknown precision.
@@ -72,7 +72,7 @@ def cpu_has_bfloat16() -> bool:
 
 
 def precision_name(dtype: torch.dtype) -> str:
-    """The command-line word for a number type."""
+    """The command-line word for a dtype."""
     return next(name for name, known in _DTYPES.items() if known == dtype)
 
 

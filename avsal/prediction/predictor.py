@@ -6,18 +6,18 @@ import dataclasses
 import itertools
 import logging
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from avsal import media, models
+from avsal import models
 from avsal.errors import MediaError
 from avsal.media.frames import FrameTag
-from avsal.prediction.cache import FeatureCache
+from avsal.prediction.cache import FrameCache, WindowInput
 from avsal.prediction.device import (
     automatic_batch,
     choose_device,
@@ -25,20 +25,23 @@ from avsal.prediction.device import (
     precision_name,
     slow_precision,
 )
-from avsal.prediction.feed import AudioSource, Frame, WindowFeed, WindowInput
+from avsal.prediction.forward import Forward
 from avsal.prediction.postprocess import interpolate, to_density
+from avsal.prediction.reader import read_ahead
 from avsal.prediction.saliency import SaliencyFrame
-from avsal.prediction.settings import PredictSettings
-from avsal.prediction.threads import run_ahead
-from avsal.preprocess.windows import PAST_FRAMES
+from avsal.prediction.settings import PredictSettings, expected_maps
+from avsal.preprocess.windows import frames_before
 from avsal.weights import load_weights
+
+if TYPE_CHECKING:
+    from avsal.media import AudioReader, VideoFrame, VideoInfo, VideoReader
 
 logger = logging.getLogger("avsal")
 
 TaggedMap = tuple[FrameTag, torch.Tensor]  # a frame and its (h, w) log-density
 
 POSTPROCESS = 8  # maps that are brought to display size together
-WINDOWS_AHEAD = 4  # windows that the decoding thread may be in front of the network
+WINDOWS_AHEAD = 4  # windows whose new frames may wait for the network
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,43 @@ class Description:
     weights_sha256: str
     device: str
     precision: str
+
+
+class Prediction(Iterator[SaliencyFrame]):
+    """The maps of one file, one after the other, and what is known of it before the first.
+
+    Iterate to the end, or use it in a `with` statement, or call `close`; leaving early is fine.
+
+    Attributes:
+        info: the video's properties, see `avsal.media.VideoInfo`.
+        total: number of maps that start, end and the video's headers let expect, None if untold.
+    """
+
+    def __init__(
+        self,
+        info: VideoInfo,
+        total: int | None,
+        maps: Generator[SaliencyFrame, None, None],
+        files: ExitStack,
+    ) -> None:
+        self.info = info
+        self.total = total
+        self._maps = maps
+        self._files = files
+
+    def __next__(self) -> SaliencyFrame:
+        return next(self._maps)
+
+    def __enter__(self) -> Prediction:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop the reading thread and close the file; may be called again."""
+        self._maps.close()
+        self._files.close()
 
 
 class Predictor:
@@ -67,7 +107,7 @@ class Predictor:
 
         Args:
             network: in the state in which `load_state_dict` leaves it; put into inference form.
-            precision: number type of the network's products; the rest stays float32.
+            precision: compute dtype; below float32 by autocast, weights stay float32.
             origin: name and sha256 of the weights.
         """
         self.variant = variant
@@ -102,83 +142,97 @@ class Predictor:
         source: str | os.PathLike[str],
         settings: PredictSettings | None = None,
         **changes: Any,
-    ) -> Iterator[SaliencyFrame]:
+    ) -> Prediction:
         """Predict a video file or a still image, frame by frame and in constant memory.
 
         Args:
-            source: path of anything FFmpeg decodes.
+            source: path of anything FFmpeg decodes. It is opened now, once for its pictures and
+                once for its sound where the network hears, and closed after the last map.
             settings: see `PredictSettings`; keyword arguments replace single fields.
 
-        Yields:
-            One `SaliencyFrame` for every frame from start to end.
+        Returns:
+            An iterator of one `SaliencyFrame` for every frame from start to end, which also tells
+            what is known of the video before the first one.
 
         Raises:
-            MediaError: the file cannot be read, or holds no frame in the wanted stretch.
+            MediaError: the file cannot be read; while iterating, too, and where it has no frame
+                in the wanted stretch.
             UsageError: a setting is out of its range.
         """
+        from avsal.media import AudioReader, VideoReader
+
         settings = self.complete(dataclasses.replace(settings or PredictSettings(), **changes))
-
-        def windows() -> Generator[WindowInput, None, None]:
-            with ExitStack() as files:
-                video = files.enter_context(
-                    media.VideoReader(source, start=settings.start, lead=PAST_FRAMES)
-                )
-                audio = None
-                if video.info.has_audio and self.uses_audio:
-                    audio = files.enter_context(media.AudioReader(source, video.origin))
-                yield from self._feed(video, audio, video.origin, settings)
-                for note in (*video.warnings, *(audio.warnings if audio else ())):
-                    logger.warning(note)
-
-        empty = True
-        for frame in self._predict(windows, settings):
-            empty = False
-            yield frame
-        if empty:
-            raise MediaError(f"{source}: no frame at or after {settings.start or 0} s")
+        lead = frames_before(settings.stride or 1)
+        with ExitStack() as opening:
+            video = opening.enter_context(VideoReader(source, start=settings.start, lead=lead))
+            audio = None
+            if video.info.has_audio and self.uses_audio:
+                audio = opening.enter_context(AudioReader(source, video.origin))
+            files = opening.pop_all()
+        info = video.info
+        total = expected_maps(info.frames, info.rate, settings.start, settings.end)
+        return Prediction(info, total, self._file_maps(video, audio, settings, files), files)
 
     def predict_frames(
         self,
-        frames: Iterable[Frame],
-        audio: AudioSource | None = None,
+        frames: Iterable[VideoFrame],
+        audio: AudioReader | None = None,
         settings: PredictSettings | None = None,
     ) -> Iterator[SaliencyFrame]:
         """Predict frames that are already decoded; see `predict`.
 
+        Needs neither PyAV nor OpenCV.
+
         Args:
-            frames: in order; sample 0 of the sound is at the first one's time.
-            audio: gives 16 kHz mono samples.
+            frames: in order, numbered from 0, RGB uint8 (H, W, 3); they are taken in a thread.
+            audio: gives 16 kHz mono samples like `avsal.media.AudioReader`, sample 0 at the time
+                of the first frame; None for no sound.
+            settings: see `PredictSettings`.
+
+        Yields:
+            One `SaliencyFrame` for every frame from start to end.
         """
-        settings = self.complete(settings or PredictSettings())
         rest = iter(frames)
         first = next(rest, None)
-        if first is None:
-            return
-        everything = itertools.chain([first], rest)
-        yield from self._predict(
-            lambda: self._feed(everything, audio, first.pts, settings), settings
-        )
+        if first is not None:
+            everything = itertools.chain([first], rest)
+            settings = self.complete(settings or PredictSettings())
+            yield from self._maps(everything, audio, first.pts, settings)
 
-    def _feed(
+    def _file_maps(
         self,
-        frames: Iterable[Frame],
-        audio: AudioSource | None,
+        video: VideoReader,
+        audio: AudioReader | None,
+        settings: PredictSettings,
+        files: ExitStack,
+    ) -> Generator[SaliencyFrame, None, None]:
+        with files:
+            empty = True
+            for frame in self._maps(video, audio, video.origin, settings):
+                empty = False
+                yield frame
+            if empty:
+                raise MediaError(f"{video.path}: no frame at or after {settings.start or 0} s")
+            for note in (*video.warnings, *(audio.warnings if audio else ())):
+                logger.warning(note)
+
+    def _maps(
+        self,
+        frames: Iterable[VideoFrame],
+        audio: AudioReader | None,
         origin: Fraction,
         settings: PredictSettings,
-    ) -> Generator[WindowInput, None, None]:
-        return WindowFeed(settings, self.size, audio, origin).windows(frames)
-
-    def _predict(
-        self, windows: Callable[[], Generator[WindowInput, None, None]], settings: PredictSettings
     ) -> Iterator[SaliencyFrame]:
         height, width = self.size
         batch = settings.batch or automatic_batch(
             self.device, height * width, self.precision, self.variant.cpu_batch
         )
-        cache = FeatureCache(self.network, self.device, self.precision, batch)
+        cache = FrameCache(settings, self.network.frames, audio)
+        forward = Forward(self.network, self.device, self.precision, batch)
+        depth = max(WINDOWS_AHEAD, batch) * (settings.stride or 1)
         before: TaggedMap | None = None
-        with closing(run_ahead(windows, max(WINDOWS_AHEAD, batch))) as ahead:
-            for results in cache.batches(ahead):
+        with closing(read_ahead(frames, origin, self.size, depth)) as small_frames:
+            for results in forward.batches(cache.windows(small_frames)):
                 yield from self.postprocess(_filled(before, results), settings)
                 inputs, log_density = results[-1]
                 before = (inputs.tag, log_density)
@@ -218,7 +272,8 @@ def _filled(
                 share = float(tag.index >= inputs.cut)
             yield tag, interpolate(earlier, later, share)
         before = (inputs.tag, later)
-        yield before
+        if inputs.wanted:
+            yield before
 
 
 def load_model(

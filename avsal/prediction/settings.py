@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from fractions import Fraction
@@ -11,6 +12,10 @@ from avsal.errors import UsageError
 FORMATS = ("png", "png16", "npy", "video")
 SCALES = ("frame", "clip", "probability")
 PRECISIONS = ("auto", "fp32", "fp16", "bf16")
+
+MAX_SECONDS = 1e9  # 32 years; in a container's unit of time it still fits into 64 bits
+MAX_SIDE = 16_384  # pixels of a map's width or height
+MAX_PIXELS = 2**26  # of a map, 8192 x 8192; in float32 256 MB
 
 
 def exact_seconds(seconds: float) -> Fraction:
@@ -31,14 +36,19 @@ class MapSize:
         """Read "video", "model" or "WIDTHxHEIGHT".
 
         Raises:
-            UsageError: the text is none of these.
+            UsageError: the text is none of these, or the size is out of reason.
         """
         if text in ("video", "model"):
             return cls(text)
         match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text)
         if match is None:
             raise UsageError(f"size {text}: give video, model or WIDTHxHEIGHT such as 640x480")
-        return cls("fixed", int(match[1]), int(match[2]))
+        width, height = int(match[1]), int(match[2])
+        if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
+            raise UsageError(
+                f"size {text}: at most {MAX_SIDE} pixels a side and {MAX_PIXELS} in all"
+            )
+        return cls("fixed", width, height)
 
     def __str__(self) -> str:
         return f"{self.width}x{self.height}" if self.kind == "fixed" else self.kind
@@ -51,12 +61,16 @@ class PredictSettings:
     Attributes:
         audio_context: frames of sound that belong to a window, 32 (published inference) or 16
             (training).
-        stride: every how many frames the network runs; between them log-densities are interpolated.
-            None takes the network's own, 1 for the published ones and 2 for the small one.
+        stride: every how many frames the network runs, counted from the video's first; it also
+            runs on the last one. Between them log-densities are interpolated. None takes the
+            network's own, 1 for the published ones and 2 for the small one.
         batch: windows in one forward pass; None lets the device's memory decide.
         start: first second to predict, None for the beginning.
         end: second before which to stop, None for the end.
         size: size of the maps.
+
+    Raises:
+        UsageError: a setting is out of its range.
     """
 
     audio_context: int = 32
@@ -73,10 +87,38 @@ class PredictSettings:
             raise UsageError(f"stride {self.stride}: give 1 or more")
         if self.batch is not None and self.batch < 1:
             raise UsageError(f"batch {self.batch}: give 1 or more")
-        if self.start is not None and self.start < 0:
-            raise UsageError(f"start {self.start}: give 0 or more seconds")
+        _check_seconds("start", self.start)
+        _check_seconds("end", self.end)
         if self.end is not None and self.end <= (self.start or 0):
             raise UsageError(f"end {self.end}: give a second after start")
+
+
+def _check_seconds(name: str, seconds: float | None) -> None:
+    if seconds is not None and not 0 <= seconds <= MAX_SECONDS:  # False for NaN too
+        raise UsageError(f"{name} {seconds}: give 0 or more seconds, at most {MAX_SECONDS:.0f}")
+
+
+def expected_maps(
+    frames: int | None, rate: Fraction | None, start: float | None, end: float | None
+) -> int | None:
+    """Return how many maps a video gives, as far as its headers tell.
+
+    Args:
+        frames: of the whole video, None where unknown.
+        rate: nominal frames per second, None where unknown, and for a still image.
+        start, end: seconds, see `PredictSettings`.
+
+    Returns:
+        None where it cannot be told. Where the frame rate varies it is an estimate.
+    """
+    if start is None and end is None:
+        return frames
+    if rate is None:
+        return None if frames != 1 else int(not start)
+    first = math.ceil(exact_seconds(start or 0) * rate)
+    behind = None if end is None else math.ceil(exact_seconds(end) * rate)
+    known = [count for count in (frames, behind) if count is not None]
+    return max(0, min(known) - first) if known else None
 
 
 @dataclass(frozen=True)

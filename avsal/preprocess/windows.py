@@ -7,7 +7,7 @@ frame of the video.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from avsal.media.resample import SAMPLE_RATE
@@ -67,14 +67,73 @@ def seen_frames(window: Window, count: int) -> tuple[int, ...]:
     return window.frames[step - 1 :: step]
 
 
-def latest_frame(target: int) -> int:
-    """Index of the latest frame that the window of `target` wants."""
-    return target if target >= PAST_FRAMES else target + PAST_FRAMES
+def seen_window(
+    target: int,
+    times: dict[int, Fraction],
+    count: int = CLIP_FRAMES,
+    audio_context: int | None = None,
+    ended: bool = False,
+) -> Window | None:
+    """Return the window that predicts `target`, with the frames that one network sees.
+
+    This function and `oldest_seen` alone decide which frames a network sees in prediction.
+
+    Args:
+        times: seconds since the video's first frame of the frames read so far, in order, from
+            `oldest_seen` on at the latest.
+        count: how many of the window's 16 frames the network sees.
+        audio_context: frames of sound in a window; None where there is no sound.
+        ended: the video has no more frames than these.
+
+    Returns:
+        None where later frames must be read first.
+    """
+    latest = next(reversed(times))
+    if not ended and latest < _latest_needed(target, audio_context):
+        return None
+    window = window_for(target, latest if ended else None)
+    return replace(window, frames=seen_frames(window, count))
 
 
-def latest_time(target: int, audio_context: int) -> int:
-    """Index of the frame at whose time the sound of the window of `target` ends."""
-    return max(0, target - PAST_FRAMES if target >= PAST_FRAMES else target) + audio_context + 1
+def oldest_seen(target: int, times: dict[int, Fraction]) -> int:
+    """Return the index before which no window to come sees any frame.
+
+    Args:
+        target: the next frame to predict; after it the windows of later frames follow, and that of
+            the frame read last may be among them, as the last of the video.
+        times: see `seen_window`.
+    """
+    latest = next(reversed(times))
+    return min(target, latest) - PAST_FRAMES
+
+
+def _latest_needed(target: int, audio_context: int | None) -> int:
+    """Index of the frame that must be known before the window of `target` can be made: its latest
+    frame, or the one at whose time its sound ends."""
+    first = target - PAST_FRAMES if target >= PAST_FRAMES else target
+    latest = first + PAST_FRAMES
+    return latest if audio_context is None else max(latest, first + audio_context + 1)
+
+
+def target_until(index: int, stride: int) -> int:
+    """Return the last frame up to `index` on which the network runs: a multiple of the stride."""
+    return index // stride * stride
+
+
+def target_from(index: int, stride: int, last: int | None = None) -> int:
+    """Return the first frame from `index` on on which the network runs.
+
+    It is a multiple of the stride, whatever part of the video is asked for, or the last frame of
+    the video, where that is known and comes first.
+    """
+    target = -(-index // stride) * stride
+    return target if last is None else min(target, last)
+
+
+def frames_before(stride: int) -> int:
+    """Return how many frames before the first wanted one are needed for its map: the network may
+    run up to `stride` - 1 frames earlier, and sees the past of that frame."""
+    return PAST_FRAMES + stride - 1
 
 
 def audio_span(
