@@ -1,6 +1,7 @@
 import json
 import os
 import tracemalloc
+from dataclasses import asdict
 from fractions import Fraction
 
 import cv2
@@ -287,7 +288,7 @@ def test_maps_of_another_kind_are_one_line(tmp_path):
 
 def test_reading_needs_no_memory_for_the_whole(tmp_path):
     """A description of 60,000 frames, 8 MB, is read within 2 MB."""
-    record = json.loads(FrameRecord.of(saliency_frame(0), 0, 1).text())
+    record = json.loads(json.dumps(asdict(FrameRecord.of(saliency_frame(0), 0, 1)), default=str))
     frames = [{**record, "index": index} for index in range(60_000)]
     tmp_path.joinpath(DESCRIPTION).write_text(json.dumps({**HEADER, "frames": frames}))
     del frames

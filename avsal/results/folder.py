@@ -12,7 +12,7 @@ import math
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +27,14 @@ from avsal.prediction.saliency import SaliencyFrame
 from avsal.prediction.settings import OutputSettings
 from avsal.results.description import (
     DESCRIPTION,
-    DescriptionWriter,
     FrameRecord,
     damaged,
     is_result,
-    number,
     read_header,
     read_records,
 )
 from avsal.results.formats import FORMAT_CLASSES, PROBABILITY_TOP, MapFormat, restore
+from avsal.results.records import RecordsWriter, number
 
 
 class Spool:
@@ -72,7 +71,7 @@ class ResultWriter:
     """Takes the maps of one video, frame by frame; see `new_result`."""
 
     def __init__(
-        self, maps: MapFormat, description: DescriptionWriter, scale: str, spool: Spool | None
+        self, maps: MapFormat, description: RecordsWriter, scale: str, spool: Spool | None
     ) -> None:
         """Take the open files of a result.
 
@@ -106,7 +105,7 @@ class ResultWriter:
 
     def _put(self, frame: SaliencyFrame, low: float, high: float) -> None:
         self._maps.write(frame, low, high)
-        self._description.add(FrameRecord.of(frame, low, high))
+        self._description.add(asdict(FrameRecord.of(frame, low, high)))
 
     def finish(self) -> None:
         """Write what was held back and finish the files."""
@@ -132,7 +131,7 @@ def new_result(
     """
     check_replaceable(folder)
     with atomic.new_folder(folder) as aside, ExitStack() as files:
-        description = DescriptionWriter(aside, header)
+        description = RecordsWriter(aside / DESCRIPTION, header)
         files.callback(description.abandon)
         maps = FORMAT_CLASSES[output.format](aside)
         files.callback(maps.abandon)
