@@ -10,7 +10,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "avsal"
 FILES = sorted(PACKAGE.rglob("*.py"))
-HEAVY = set("torch av cv2 numpy PIL huggingface_hub safetensors scipy scenedetect".split())
+HEAVY = set("torch av cv2 numpy PIL huggingface_hub safetensors scipy scenedetect pydantic".split())
 
 # From the ground up: a part imports parts of earlier rows only. `avsal/__init__.py` stands outside:
 # it names what `prediction` has, on first use, and no part may import it.

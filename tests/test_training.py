@@ -21,7 +21,7 @@ from training_state import same
 from avsal.datasets.stavis import open_stavis
 from avsal.errors import DataError, UsageError, WeightsError
 from avsal.models.encoders.videoswin import WindowAttention
-from avsal.training.config import AugmentSettings
+from avsal.training.config import AugmentSettings, Config
 from avsal.training.engine import Engine
 from avsal.training.loop import Trainer, Watch, moving_average, train
 from avsal.training.samples import TrainingSamples
@@ -42,6 +42,10 @@ def _weights(folder: Path) -> dict[str, torch.Tensor]:
 
 def _last(folder: Path) -> dict:
     return torch.load(folder / "last.pt", weights_only=True)
+
+
+def _with_run(config: Config, **changes: object) -> Config:
+    return config.model_copy(update={"run": config.run.model_copy(update=changes)})
 
 
 class KilledError(Exception):
@@ -93,12 +97,11 @@ def test_resume_is_exact(make_config, tmp_path, changes, killed_at):
     expected, curve = _last(whole), _rows(whole)
     best = _weights(whole)
 
-    other = dataclasses.replace(config, run=dataclasses.replace(config.run, output=str(tmp_path)))
+    other = _with_run(config, output=str(tmp_path))
     with pytest.raises(KilledError):
         train(other, _kill_at(killed_at))
     assert int(_rows(tmp_path)[-1]["step"]) >= killed_at - 1
-    workers = dataclasses.replace(other.run, workers=1)
-    folder = train(dataclasses.replace(other, run=workers))
+    folder = train(_with_run(other, workers=1))
 
     assert _rows(folder) == curve
     state = _last(folder)
@@ -276,7 +279,7 @@ def test_train_command(avsal_command, make_config, tmp_path):
     assert "val_cc" in out
     code, _, err = avsal_command("train", tmp_path / "config.toml", "--set", "run.sed=2")
     assert code == 2
-    assert "unknown key run.sed" in err
+    assert "run.sed: unknown key; did you mean seed?" in err
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -290,9 +293,10 @@ def test_a_broken_file_stops_a_run_with_one_line(make_config, tmp_path, workers)
     assert "Traceback" not in str(caught.value)
 
 
-# Trains the tiny network in a process of its own: CONFIG VARIANT_JSON [CHANGES].
+# Trains the tiny network in a process of its own: CONFIG VARIANT [CHANGES].
 SCRIPT = """
-import json, sys
+import sys
+from ast import literal_eval
 from functools import partial
 from pathlib import Path
 import torch
@@ -301,11 +305,10 @@ from avsal.models.encoders.x3d import X3D
 from avsal.models.variants import VARIANTS
 from avsal.training.config import read_config
 from avsal.training.loop import Watch, train
-from avsal.training.parsing import from_table
 from avsal.models import Variant
 torch.set_num_threads(1)
 MOTION["tiny"] = MotionSpec(partial(X3D, 0.5, 0.4), (16, 24, 48, 96), (16, 16, 16, 16))
-VARIANTS["tiny"] = from_table(Variant, json.loads(sys.argv[2]))
+VARIANTS["tiny"] = Variant(**literal_eval(sys.argv[2]))
 train(read_config(Path(sys.argv[1]), sys.argv[3:]), Watch(epoch=lambda row: print(row, flush=True)))
 """
 
@@ -316,7 +319,7 @@ def script(make_config, tiny_variant, tmp_path) -> list[str]:
     make_config()
     path = tmp_path / "run.py"
     path.write_text(SCRIPT)
-    return [str(path), str(tmp_path / "config.toml"), json.dumps(dataclasses.asdict(tiny_variant))]
+    return [str(path), str(tmp_path / "config.toml"), repr(dataclasses.asdict(tiny_variant))]
 
 
 @pytest.mark.slow

@@ -6,7 +6,6 @@ import json
 import os
 import random
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +59,7 @@ def read_checkpoint(path: Path, config: Config) -> dict[str, Any]:
 
 def plain(config: Config) -> dict[str, Any]:
     """Settings as JSON has them."""
-    result: dict[str, Any] = json.loads(json.dumps(asdict(config)))
-    return result
+    return config.model_dump(mode="json")
 
 
 def _flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:

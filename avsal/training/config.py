@@ -1,40 +1,53 @@
 """What a training run is: everything that a TOML file can say, with the paper's values as defaults.
 
-The tables of the file are the fields of `Config`; `avsal.training.parsing` reads them.
+The tables of the file are the fields of `Config`.
 """
 
 from __future__ import annotations
 
+import difflib
+import json
+import math
+import reprlib
+import tomllib
+import typing
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    create_model,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from avsal.errors import UsageError
 from avsal.models.variants import VARIANTS, Variant
 from avsal.prediction.settings import PRECISIONS
-from avsal.training.parsing import from_table, override, read_toml
 
-TASKS = ("avsp", "image")
-PARTS = ("image", "audio", "motion")
 BATCH_NORM_FROM = 3  # samples; below that the heads' BatchNorm would explode (section 4.3)
+NONE = "none"  # TOML has no null
+
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
+NotNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+SidePart = Annotated[float, Field(ge=0, le=0.9)]  # of a side that may be cut off
 
 
-def _require(true: bool, text: str) -> None:
-    if not true:
-        raise UsageError(text)
+class Table(BaseModel):
+    """A table of the file: unknown keys and values of another type are refused."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
 
-def _one_of(key: str, value: str, allowed: Iterable[str]) -> None:
-    _require(value in allowed, f"{key} = {value!r}: give one of {', '.join(allowed)}")
-
-
-def _at_least(key: str, value: float, least: float) -> None:
-    _require(value >= least, f"{key} = {value}: give {least} or more")
-
-
-@dataclass(frozen=True)
-class RunSettings:
+class RunSettings(Table):
     """Where and how a run goes.
 
     Attributes:
@@ -49,25 +62,30 @@ class RunSettings:
     """
 
     output: str
-    task: str = "avsp"
-    seed: int = 1
+    task: Literal["avsp", "image"] = "avsp"
+    seed: Count = 1
     device: str = "auto"
     precision: str = "auto"
-    workers: int = 2
-    checkpoint_steps: int = 0
-    log_steps: int = 1
+    workers: Count = 2
+    checkpoint_steps: Count = 0
+    log_steps: Positive = 1
     tensorboard: bool = False
 
-    def __post_init__(self) -> None:
-        _one_of("run.task", self.task, TASKS)
-        _one_of("run.precision", self.precision, PRECISIONS)
-        _at_least("run.workers", self.workers, 0)
-        _at_least("run.checkpoint_steps", self.checkpoint_steps, 0)
-        _at_least("run.log_steps", self.log_steps, 1)
+    @field_validator("precision")
+    @classmethod
+    def _precision(cls, value: str) -> str:
+        return _one_of(value, PRECISIONS)
 
 
-@dataclass(frozen=True)
-class NetworkSettings:
+# The fields of a variant that a file may replace, all of them optional.
+VariantChanges: type[Table] = create_model(
+    "VariantChanges",
+    __base__=Table,
+    **{name: (hint, None) for name, hint in typing.get_type_hints(Variant).items()},  # type: ignore[call-overload]
+)
+
+
+class NetworkSettings(Table):
     """Which network, and what it starts from.
 
     Attributes:
@@ -81,28 +99,32 @@ class NetworkSettings:
     """
 
     variant: str
-    changes: dict[str, Any] = field(default_factory=dict)
+    changes: dict[str, Any] = {}
     initial: tuple[str, ...] = ()
-    freeze: tuple[str, ...] = ("image", "audio")
-    head_norm: str = "auto"
+    freeze: tuple[Literal["image", "audio", "motion"], ...] = ("image", "audio")
+    head_norm: Literal["auto", "batch", "layer"] = "auto"
 
-    def __post_init__(self) -> None:
-        _one_of("network.variant", self.variant, VARIANTS)
-        _one_of("network.head_norm", self.head_norm, ("auto", "batch", "layer"))
-        for part in self.freeze:
-            _one_of("network.freeze", part, PARTS)
+    @field_validator("variant")
+    @classmethod
+    def _variant(cls, value: str) -> str:
+        return _one_of(value, VARIANTS)
+
+    @field_validator("changes")
+    @classmethod
+    def _changes(cls, values: dict[str, Any]) -> dict[str, Any]:
+        given = {key: None if value == NONE else value for key, value in values.items()}
+        checked = VariantChanges.model_validate_json(json.dumps(given))
+        return checked.model_dump(exclude_unset=True)
 
     def resolved(self, batch: int) -> Variant:
         """The variant with its changes, for `batch` samples at once."""
         norm = self.head_norm
         if norm == "auto":
             norm = "batch" if batch >= BATCH_NORM_FROM else "layer"
-        base = {**vars(VARIANTS[self.variant]), **self.changes, "head_norm": norm}
-        return from_table(Variant, base, "network.changes")
+        return replace(VARIANTS[self.variant], **{**self.changes, "head_norm": norm})
 
 
-@dataclass(frozen=True)
-class SetSettings:
+class SetSettings(Table):
     """One set of recordings; `avsal.datasets` tells by what is on disk which form it has.
 
     Attributes:
@@ -118,23 +140,18 @@ class SetSettings:
 
     root: str
     databases: tuple[str, ...] = ()
-    fold: int = 1
-    split: str = ""
+    fold: Literal[1, 2, 3] = 1
+    split: Literal["", "train", "test"] = ""
     names: str = ""
     without: str = ""
     fixations: str = ""
-    units: str = "auto"
-    degree: float = 0.0
+    units: Literal["auto", "pixels", "fractions"] = "auto"
+    degree: NotNegative = 0.0
     maps: str = ""
-    repeat: int = 1
-
-    def __post_init__(self) -> None:
-        _one_of("data split", self.split, ("", "train", "test"))
-        _at_least("data repeat", self.repeat, 1)
+    repeat: Positive = 1
 
 
-@dataclass(frozen=True)
-class DataSettings:
+class DataSettings(Table):
     """Training and validation sets.
 
     Attributes:
@@ -144,15 +161,17 @@ class DataSettings:
 
     train: tuple[SetSettings, ...]
     validation: tuple[SetSettings, ...] = ()
-    windows: int = 4
+    windows: Positive = 4
 
-    def __post_init__(self) -> None:
-        _require(bool(self.train), "data.train: give at least one [[data.train]] table")
-        _at_least("data.windows", self.windows, 1)
+    @field_validator("train")
+    @classmethod
+    def _train(cls, sets: tuple[SetSettings, ...]) -> tuple[SetSettings, ...]:
+        if not sets:
+            raise PydanticCustomError("no_sets", "give at least one [[data.train]] table")
+        return sets
 
 
-@dataclass(frozen=True)
-class AugmentSettings:
+class AugmentSettings(Table):
     """Changes to training samples, all off as in the paper.
 
     Attributes:
@@ -164,26 +183,14 @@ class AugmentSettings:
         still: share of the still images that are not panned.
     """
 
-    flip: float = 0.0
-    crop: float = 0.0
-    colour: float = 0.0
-    pan: float = 0.0
-    still: float = 0.0
-
-    def __post_init__(self) -> None:
-        for key, most in (
-            ("flip", 1.0),
-            ("crop", 0.9),
-            ("colour", 1.0),
-            ("pan", 0.9),
-            ("still", 1.0),
-        ):
-            value = getattr(self, key)
-            _require(0 <= value <= most, f"augment.{key} = {value}: give 0 to {most}")
+    flip: Share = 0.0
+    crop: SidePart = 0.0
+    colour: Share = 0.0
+    pan: SidePart = 0.0
+    still: Share = 0.0
 
 
-@dataclass(frozen=True)
-class LossSettings:
+class LossSettings(Table):
     """Weights of the loss's terms (eq. 10 and 11).
 
     Attributes:
@@ -196,8 +203,7 @@ class LossSettings:
     alignment: float = 1.0
 
 
-@dataclass(frozen=True)
-class OptimiserSettings:
+class OptimiserSettings(Table):
     """AdamW, batches and averaging.
 
     Attributes:
@@ -208,23 +214,15 @@ class OptimiserSettings:
         ema: decay of the weights' moving average, which is then validated and exported; 0 has none.
     """
 
-    learning_rate: float = 1e-4
-    weight_decay: float = 0.0
-    batch: int = 4
-    accumulate: int = 1
-    clip: float = 0.0
-    ema: float = 0.0
-
-    def __post_init__(self) -> None:
-        _at_least("optimiser.batch", self.batch, 1)
-        _at_least("optimiser.accumulate", self.accumulate, 1)
-        _at_least("optimiser.clip", self.clip, 0)
-        _require(self.learning_rate > 0, "optimiser.learning_rate: give more than 0")
-        _require(0 <= self.ema < 1, f"optimiser.ema = {self.ema}: give 0 to below 1")
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-4
+    weight_decay: NotNegative = 0.0
+    batch: Positive = 4
+    accumulate: Positive = 1
+    clip: NotNegative = 0.0
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
-@dataclass(frozen=True)
-class ScheduleSettings:
+class ScheduleSettings(Table):
     """How long, and how the learning rate falls.
 
     Attributes:
@@ -235,22 +233,24 @@ class ScheduleSettings:
         validate_every: epochs between validations; the last epoch is always validated.
     """
 
-    epochs: int = 120
-    kind: str = "step"
+    epochs: Positive = 120
+    kind: Literal["step", "cosine"] = "step"
     milestones: tuple[int, ...] = (60,)
-    factor: float = 0.1
-    warmup: float = 0.0
-    validate_every: int = 10
+    factor: NotNegative = 0.1
+    warmup: NotNegative = 0.0
+    validate_every: Positive = 10
 
-    def __post_init__(self) -> None:
-        _one_of("schedule.kind", self.kind, ("step", "cosine"))
-        _at_least("schedule.epochs", self.epochs, 1)
-        _at_least("schedule.warmup", self.warmup, 0)
-        _at_least("schedule.validate_every", self.validate_every, 1)
+    def rate_factor(self, epoch: float) -> float:
+        """Factor of the learning rate after `epoch` epochs, fractions included."""
+        if epoch < self.warmup:
+            return epoch / self.warmup
+        if self.kind == "step":
+            return float(self.factor ** sum(epoch >= milestone for milestone in self.milestones))
+        left = 0.5 * (1 + math.cos(math.pi * min(1.0, epoch / self.epochs)))
+        return self.factor + (1 - self.factor) * left
 
 
-@dataclass(frozen=True)
-class Config:
+class Config(Table):
     """A whole training run; see the classes of its fields."""
 
     run: RunSettings
@@ -261,10 +261,15 @@ class Config:
     optimiser: OptimiserSettings = OptimiserSettings()
     schedule: ScheduleSettings = ScheduleSettings()
 
-    def __post_init__(self) -> None:
-        variant = self.variant
-        if self.run.task == "image":
-            _require(variant.image is not None, f"{variant.name} has no image encoder to train")
+    @model_validator(mode="after")
+    def _image_encoder(self) -> Config:
+        if self.run.task == "image" and self.variant.image is None:
+            raise PydanticCustomError(
+                "no_image_encoder",
+                "network.variant: {name} has no image encoder to train",
+                {"name": self.variant.name},
+            )
+        return self
 
     @property
     def variant(self) -> Variant:
@@ -282,10 +287,96 @@ def read_config(path: Path, changes: Iterable[str] = ()) -> Config:
     Raises:
         UsageError: the file cannot be read, or a key, a type or a value is wrong.
     """
-    table = read_toml(path)
-    for change in changes:
-        override(table, change)
     try:
-        return from_table(Config, table)
-    except UsageError as error:
-        raise UsageError(f"{path}: {error}") from None
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        for change in changes:
+            _override(table, change)
+        return Config.model_validate_json(json.dumps(table))
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except ValidationError as error:
+        raise UsageError(f"{path}: {_first_line(error)}") from None
+    except RecursionError:
+        raise UsageError(f"{path}: tables or arrays are nested too deep") from None
+    except TypeError:  # JSON has none
+        raise UsageError(f"{path}: dates and times have no place here; use quotes") from None
+    except ValueError as error:  # no TOML, no UTF-8, or a number of thousands of digits
+        raise UsageError(f"{path}: no valid TOML: {error}") from None
+
+
+def _first_line(error: ValidationError) -> str:
+    """The first thing that is wrong: "optimiser.batch: must be a valid integer, not 2.5"."""
+    first, *others = error.errors(include_url=False)
+    key, kind = _key(first["loc"]), first["type"]
+    text = first["msg"].replace("Input should be", "must be").replace("an object", "a table")
+    if kind == "extra_forbidden":
+        text = f"unknown key; {_suggestion(str(first['loc'][-1]), _keys_of(first['loc'][:-1]))}"
+    elif kind == "missing":
+        text = "missing"
+    elif text.startswith("must be"):
+        text += f", not {reprlib.repr(first['input'])}"
+    more = f" ({len(others)} more)" if others else ""
+    return f"{key}: {text}{more}" if key else text + more
+
+
+def _key(location: tuple[int | str, ...]) -> str:
+    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+    return "".join(parts).removeprefix(".")
+
+
+def _keys_of(location: tuple[int | str, ...]) -> Iterable[str]:
+    """The keys that a table of the file may have."""
+    table: Any = Config
+    for part in location:
+        if table is VariantChanges or isinstance(part, int):
+            continue
+        hint = table.model_fields[part].annotation
+        table = VariantChanges if part == "changes" else (typing.get_args(hint) or (hint,))[0]
+    keys: Iterable[str] = table.model_fields
+    return keys
+
+
+def _one_of(value: str, allowed: Iterable[str]) -> str:
+    if value not in allowed:
+        raise PydanticCustomError(
+            "one_of",
+            "{value} is unknown; {suggestion}",
+            {"value": reprlib.repr(value), "suggestion": _suggestion(value, allowed)},
+        )
+    return value
+
+
+def _suggestion(wrong: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(wrong, known, n=1)
+    return f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
+
+
+def _override(table: dict[str, Any], change: str) -> None:
+    """Put "a.b=value" into nested tables; the value is TOML, or else plain text.
+
+    A number in the key counts the tables of an array from 0: "data.train.0.fold=2".
+
+    Raises:
+        UsageError: the text has another form, or an array is shorter.
+    """
+    key, equals, text = change.partition("=")
+    *parents, last = key.strip().split(".")
+    if not equals or not last:
+        raise UsageError(f"--set {change}: give TABLE.KEY=VALUE")
+    place: Any = table
+    for parent in parents:
+        place = _inner(place, parent, change)
+    if not isinstance(place, dict):
+        raise UsageError(f"--set {change}: {parents[-1]} is no table")
+    try:
+        place[last] = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        place[last] = text.strip()
+
+
+def _inner(place: Any, key: str, change: str) -> Any:
+    if isinstance(place, dict):
+        return place.setdefault(key, {})
+    if isinstance(place, list) and key.isdecimal() and int(key) < len(place):
+        return place[int(key)]
+    raise UsageError(f"--set {change}: the file has no {key} there")

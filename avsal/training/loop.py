@@ -34,7 +34,6 @@ from avsal.training.log import EPOCHS, STEPS, CsvLog, Events, Row, draw_curves
 from avsal.training.losses import TERMS
 from avsal.training.objectives import Task, make_task
 from avsal.training.samples import Sample
-from avsal.training.schedule import rate_factor
 from avsal.training.sets import expand
 from avsal.training.stopping import stop_signal
 from avsal.training.validation import SCORES, validate
@@ -209,7 +208,7 @@ class Trainer:
         done = self.position.step / self.steps_per_epoch
         if self.config.schedule.warmup:
             done = (self.position.step + 1) / self.steps_per_epoch
-        return rate_factor(self.config.schedule, done)
+        return self.config.schedule.rate_factor(done)
 
     def _meter(self) -> torch.Tensor:
         """Sums of the loss's terms and the number of batches, float64 (5,)."""
