@@ -6,13 +6,25 @@ and belongs to `avsal.results.formats`.
 
 from __future__ import annotations
 
-import cv2
+from functools import lru_cache
+from types import ModuleType
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 
 BLUR_SIZE = 11  # pixels of the network's grid
 BLUR_SIGMA = 0.3 * ((BLUR_SIZE - 1) * 0.5 - 1) + 0.8  # 2.0 pixels: OpenCV's default for the size
+
+
+@lru_cache(maxsize=1)
+def opencv() -> ModuleType | None:
+    """Return OpenCV, or None where it is not installed: torch takes its place."""
+    try:
+        import cv2
+    except ImportError:
+        return None
+    return cv2
 
 
 def _gaussian() -> torch.Tensor:
@@ -38,10 +50,12 @@ def to_density(log_density: torch.Tensor, size: tuple[int, int]) -> torch.Tensor
         size: (height, width) of the result.
 
     Returns:
-        float32 (B, height, width).
+        float32 (B, height, width) on the same device.
     """
-    if log_density.device.type == "cpu":
-        return torch.from_numpy(np.stack([_density(each, size) for each in log_density.numpy()]))
+    cv2 = opencv() if log_density.device.type == "cpu" else None
+    if cv2 is not None:
+        densities = [_density(cv2, one, size) for one in log_density.numpy()]
+        return torch.from_numpy(np.stack(densities))
     density = blur(log_density.float()).exp().unsqueeze(1)
     if density.shape[-2:] != size:
         density = F.interpolate(density, size=size, mode="bilinear", align_corners=False)
@@ -49,7 +63,7 @@ def to_density(log_density: torch.Tensor, size: tuple[int, int]) -> torch.Tensor
     return density / density.sum(dim=(1, 2), keepdim=True)
 
 
-def _density(log_density: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def _density(cv2: ModuleType, log_density: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """One map by OpenCV, which on a CPU is several times faster and differs in rounding only."""
     blurred = cv2.GaussianBlur(np.asarray(log_density, np.float32), (BLUR_SIZE, BLUR_SIZE), 0)
     density = cv2.resize(cv2.exp(blurred), size[::-1], interpolation=cv2.INTER_LINEAR)
