@@ -86,7 +86,7 @@ def test_clip_is_a_window_with_a_full_past(tree, place):
     clip = open_dataset(DatasetSpec(tree, ("SumMe",)))[0].clip(place)
     target = min(15 + int(3 * place), 17)  # 18 frames: three of them have a full past
     assert clip.window == window_for(target)
-    assert sorted(clip.frames) == list(range(target - 15, target + 1))
+    assert sorted(set(clip.window.frames)) == list(range(target - 15, target + 1))
     assert clip.target.index == target
     assert clip.target.time == Fraction(target, 10)
     assert clip.time(target + 17) == Fraction(target + 17, 10)
@@ -98,7 +98,7 @@ def test_short_video_is_played_backwards(tmp_path):
     stavis_tree.write_list(tmp_path, "SumMe", "test", 1, [video])
     clip = open_dataset(DatasetSpec(tmp_path))[0].clip(0.5)
     assert clip.window == window_for(4, last=8)
-    assert sorted(clip.frames) == [4, 5, 6, 7, 8]
+    assert sorted(set(clip.window.frames)) == [4, 5, 6, 7, 8]
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def test_clip_of_a_video_file(example_clip, tmp_path):
         clip = video.clip(place)
         target = clip.window.target
         assert clip.window == window_for(target)
-        assert sorted(clip.frames) == list(range(target - 15, target + 1))
+        assert sorted(set(clip.window.frames)) == list(range(target - 15, target + 1))
         assert abs(target - (15 + place * (count - 16))) <= 1
     with video.sound() as sound:
         assert sound.read(0, 1600).size == 1600

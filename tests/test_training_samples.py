@@ -9,7 +9,7 @@ from stavis_tree import write_tree
 from training_state import same
 
 from avsal.datasets import tag_of
-from avsal.datasets.stavis import open_stavis
+from avsal.datasets.stavis import StavisVideo, open_stavis
 from avsal.errors import DataError
 from avsal.media import AudioReader
 from avsal.training.augment import draw_view, plain_view
@@ -168,3 +168,20 @@ def test_a_window_s_sound_is_read_without_keeping_what_comes_before(tree, monkey
         assert (released, asked, before) == ("release", "read", start)
         starts.add(start)
     assert len(starts) > 1
+
+
+def test_only_the_frames_that_the_network_sees_are_decoded(tree, monkeypatch):
+    recording = open_stavis(tree, ("DIEM",), "train")[0]
+    decoded: list[int] = []
+    image = StavisVideo.image
+    monkeypatch.setattr(
+        StavisVideo, "image", lambda self, index: (decoded.append(index), image(self, index))[1]
+    )
+    samples = TrainingSamples([recording], Inputs((48, 64), frames=4), AugmentSettings(), seed=0)
+    assert samples[0, 0]["clip"].shape == (3, 4, 48, 64)
+    target = max(decoded)
+    assert sorted(decoded) == [target - 12, target - 8, target - 4, target]
+    decoded.clear()
+    alone = Inputs((48, 64), frames=1, clip=False, audio=False)
+    assert TrainingSamples([recording], alone, AugmentSettings(), seed=0)[0, 0]["clip"].shape[1] == 1
+    assert len(decoded) == 1

@@ -4,7 +4,7 @@ Made for training: it loads in a moment and fits where the originals do not. The
 recorded gaze or a teacher's densities; `avsal.datasets.packing` writes both. An uncompressed .npz
 with
 
-    names, databases, rates (R,)      rates as text, frames a second
+    names, databases, rates (R,)      rates as text, frames per second
     counts (R,)                       frames of each recording
     pictures (bytes,), picture_ends (F,)   JPEG files of all frames, one after the other
     maps (M, h, w) uint8, map_of (F,)      255 * sqrt(density / maximum); row of each frame or -1
@@ -27,7 +27,7 @@ import numpy as np
 
 from avsal.datasets.gaze import DEFAULT_SIGMA, Gaze, Points
 from avsal.datasets.pictures import read_picture
-from avsal.datasets.recording import Frames, Recording, Sound
+from avsal.datasets.recording import IndexedRecording, OpenSound, Recording
 from avsal.datasets.stills import OTHER_PICTURES
 from avsal.errors import DataError
 from avsal.media.frames import FrameTag
@@ -113,7 +113,7 @@ class Samples:
 
 
 @dataclass(frozen=True)
-class PackedRecording(Frames):
+class PackedRecording(IndexedRecording):
     """One recording of a packed file."""
 
     pack: Pack
@@ -153,7 +153,7 @@ class PackedRecording(Frames):
     def has_sound(self) -> bool:
         return bool(self.pack.samples(self.row).size)
 
-    def sound(self) -> Sound:
+    def sound(self) -> OpenSound:
         samples = self.pack.samples(self.row)
         return nullcontext(Samples(samples) if samples.size else None)
 

@@ -24,7 +24,7 @@ import numpy as np
 
 from avsal.datasets.gaze import Gaze
 from avsal.datasets.pictures import read_gray, read_mask, read_picture
-from avsal.datasets.recording import Frames, Recording, Sound
+from avsal.datasets.recording import IndexedRecording, OpenSound, Recording
 from avsal.errors import DataError, UsageError
 from avsal.media import AudioReader
 from avsal.media.frames import FrameTag
@@ -94,7 +94,7 @@ class AnnotationFolder:
 
 
 @dataclass(frozen=True)
-class AnnotatedVideo(Frames):
+class AnnotatedVideo(IndexedRecording):
     """A video of which only the annotations are at hand, for scoring maps made elsewhere."""
 
     annotations: AnnotationFolder
@@ -131,7 +131,7 @@ class StavisVideo(AnnotatedVideo):
 
     Attributes:
         root: folder of the layout.
-        rate: frames a second, by the list.
+        rate: frames per second, by the list.
     """
 
     root: Path
@@ -168,7 +168,7 @@ class StavisVideo(AnnotatedVideo):
             yield from self.files(index)
         yield self.sound_file
 
-    def sound(self) -> Sound:
+    def sound(self) -> OpenSound:
         return AudioReader(self.sound_file) if self.has_sound else nullcontext(None)
 
 

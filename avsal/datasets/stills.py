@@ -27,7 +27,7 @@ from avsal.datasets.pictures import (
     read_picture,
     read_salicon,
 )
-from avsal.datasets.recording import Frames, Recording
+from avsal.datasets.recording import IndexedRecording, Recording
 from avsal.errors import DataError
 from avsal.media.frames import FrameTag
 
@@ -101,7 +101,7 @@ GazeSource = TableGaze | FileGaze
 
 
 @dataclass(frozen=True)
-class Still(Frames):
+class Still(IndexedRecording):
     """A picture as a video of one frame.
 
     Attributes:

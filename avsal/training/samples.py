@@ -13,11 +13,10 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from avsal.datasets import Clip, Gaze, Points, Recording, tag_of
-from avsal.datasets.recording import Frames
+from avsal.datasets import Clip, Recording
 from avsal.errors import DataError
 from avsal.preprocess.sound import MIN_SAMPLES, log_spectrogram
-from avsal.preprocess.windows import CLIP_FRAMES, PAST_FRAMES, audio_span, seen_frames, window_for
+from avsal.preprocess.windows import CLIP_FRAMES, audio_span, seen_frames
 from avsal.training.augment import View, draw_view, plain_view
 from avsal.training.config import AugmentSettings
 
@@ -56,9 +55,8 @@ class Inputs:
         """
         window = clip.window
         indices = seen_frames(window, self.frames) if self.clip else (window.target,)
-        frames = clip.frames
         sample = {
-            "clip": view.clip([frames[index].image for index in indices], self.size),
+            "clip": view.clip([clip.frame(index).image for index in indices], self.size),
             "map": torch.from_numpy(to_density(view.map(density, self.size))),
         }
         return {**sample, **_sound(recording, clip)} if self.clip and self.audio else sample
@@ -107,52 +105,15 @@ class TrainingSamples(Dataset[Sample]):
 
     def _draw(self, recording: Recording, random: np.random.Generator) -> tuple[Clip, np.ndarray]:
         for _ in range(1 if recording.still else DRAWS):
-            clip = _draw_clip(recording, float(random.random()), self.inputs.clip)
-            density = None if clip is None else density_of(recording.gaze(clip.target))
-            if clip is not None and density is not None:
+            clip = recording.clip(float(random.random()), full_past=self.inputs.clip)
+            gaze = recording.gaze(clip.target)
+            density = None if gaze is None else gaze.ground_truth()
+            if density is not None:
                 return clip, density
         raise DataError(
             f"{recording.database}/{recording.name}: no frame that was tried has a map; leave the "
             "recording out with a list under data.train without"
         )
-
-
-def _draw_clip(recording: Recording, place: float, whole: bool) -> Clip | None:
-    """The window at a place from 0 to 1, or its target alone; None where nobody looked.
-
-    Numbered frames are asked for gaze before the rest of their window is decoded.
-    """
-    if not isinstance(recording, Frames):
-        return recording.clip(place)
-    first = PAST_FRAMES if whole and recording.count > PAST_FRAMES else 0
-    target = min(first + int(place * (recording.count - first)), recording.count - 1)
-    frame = recording.frame(target)
-    if recording.gaze(tag_of(frame, recording.origin)) is None:
-        return None
-    window = window_for(target, recording.count - 1)
-    frames = {target: frame}
-    if whole:
-        frames |= {i: recording.frame(i) for i in set(window.frames) if i != target}
-    return Clip(window, frames, recording.origin)
-
-
-def density_of(gaze: Gaze | None) -> np.ndarray | None:
-    """The map of recorded gaze where it is not empty; fixations alone are blurred."""
-    if gaze is None:
-        return None
-    density = gaze.density
-    if density is None and gaze.fixations is not None:
-        density = points_of(gaze).density(gaze.size, gaze.sigma)
-    return density if density is not None and density.any() else None
-
-
-def points_of(gaze: Gaze) -> Points:
-    """The fixations of recorded gaze; centres of fixated pixels where no others are known."""
-    if gaze.points is not None or gaze.fixations is None:
-        return gaze.points or Points.inside(np.zeros((0, 2)))
-    rows, columns = np.nonzero(gaze.fixations)
-    height, width = gaze.fixations.shape
-    return Points.inside(np.stack([(columns + 0.5) / width, (rows + 0.5) / height], axis=1))
 
 
 class ValidationSamples(Dataset[Sample]):
@@ -179,9 +140,9 @@ class ValidationSamples(Dataset[Sample]):
         recording, size = self._recordings[number], self._inputs.size
         clip = recording.clip(place)
         gaze = recording.gaze(clip.target)
-        density = density_of(gaze)
+        density = None if gaze is None else gaze.ground_truth()
         if density is None:
             density = np.zeros(size, np.float32)
-        marks = np.zeros(size, bool) if gaze is None else points_of(gaze).mask(size)
+        marks = np.zeros(size, bool) if gaze is None else gaze.fixation_points.mask(size)
         sample = self._inputs.sample(recording, clip, density, plain_view(self._inputs.frames))
         return {**sample, "fixations": torch.from_numpy(marks), "source": torch.tensor(number)}

@@ -9,12 +9,12 @@ from fractions import Fraction
 import numpy as np
 
 from avsal.datasets import Gaze, Recording, tag_of
-from avsal.datasets.recording import Frames
+from avsal.datasets.recording import IndexedRecording
 from avsal.media.frames import FrameTag
 
 
 @dataclass(frozen=True)
-class Made(Frames):
+class Made(IndexedRecording):
     """A clip, or a still where there is one frame, with a density of every frame.
 
     Attributes:

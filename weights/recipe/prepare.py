@@ -35,11 +35,11 @@ from teacher import Size, Teacher, weights_file
 
 from avsal.datasets import DatasetSpec, Recording, open_dataset, tag_of
 from avsal.datasets.packing import Packing
-from avsal.datasets.videos import VideoRecording
+from avsal.datasets.videos import NO_ROWS, VideoRecording
 from avsal.media import VideoReader
 from avsal.media.frames import FrameTag
+from avsal.media.suffixes import VIDEOS
 from avsal.results.formats import levels
-from avsal.training.sets import NO_ROWS, VIDEOS
 from avsal.weights import import_component
 
 T = TypeVar("T")

@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 
 from avsal.media import VideoReader, probe
+from avsal.media.suffixes import VIDEOS
 from avsal.prediction.predictor import Predictor
 from avsal.results.render import OverlayStyle, overlay
-from avsal.training.sets import VIDEOS
 
 CLIPS = (  # faces, faces, things that move, text, animation
     "people_music_whitehouse",
