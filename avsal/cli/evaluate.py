@@ -12,6 +12,7 @@ import typer
 
 from avsal.cli import console, options
 from avsal.errors import AvsalError, UsageError
+from avsal.prediction.settings import Precision
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -133,11 +134,11 @@ def evaluate(
         bool, typer.Option("--json", help="Summary as JSON on stdout, not tables.")
     ] = False,
     stride: options.Stride = 1,
-    audio_context: options.AudioContext = 32,
+    audio_context: options.AudioContext = options.SoundFrames.INFERENCE,
     model: options.Model = None,
     weights: options.Weights = None,
     device: options.Device = "auto",
-    precision: options.Precision = "auto",
+    precision: options.Precision = Precision.AUTO,
     batch: options.Batch = None,
     offline: options.Offline = False,
     revision: options.Revision = None,
@@ -150,7 +151,7 @@ def evaluate(
 
     gaze = _Gaze(data, images, fixations, annotations, video, split, pixels_per_degree, fit_prior)
     gaze.check(predictions, baselines_only)
-    settings = PredictSettings(audio_context, stride, batch)
+    settings = PredictSettings(int(audio_context), stride, batch)
     network = options.Network(model, weights, device, precision, offline, revision)
     sources = _Sources(network, settings, predictions, baselines_only)
     raise typer.Exit(_run(gaze.open(database, fold), sources, output, as_json))

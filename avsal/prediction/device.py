@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from avsal.errors import UsageError
-from avsal.prediction.settings import PRECISIONS
+from avsal.prediction.settings import Precision, check_word
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -45,8 +45,7 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
     Raises:
         UsageError: unknown precision.
     """
-    if name not in PRECISIONS:
-        raise UsageError(f"--precision {name}: give one of {', '.join(PRECISIONS)}")
+    check_word("--precision", name, Precision)
     if name != "auto":
         return _DTYPES[name]
     if device.type == "cuda":

@@ -5,13 +5,47 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from enum import StrEnum
 from fractions import Fraction
 
 from avsal.errors import UsageError
 
-FORMATS = ("png", "png16", "npy", "video")
-SCALES = ("frame", "clip", "probability")
-PRECISIONS = ("auto", "fp32", "fp16", "bf16")
+
+class Format(StrEnum):
+    """Kinds of files that maps are written to."""
+
+    PNG = "png"
+    PNG16 = "png16"
+    NPY = "npy"
+    VIDEO = "video"
+
+
+class Scale(StrEnum):
+    """What the highest gray level stands for."""
+
+    FRAME = "frame"
+    CLIP = "clip"
+    PROBABILITY = "probability"
+
+
+class Precision(StrEnum):
+    """Compute dtypes that can be asked for."""
+
+    AUTO = "auto"
+    FP32 = "fp32"
+    FP16 = "fp16"
+    BF16 = "bf16"
+
+
+def check_word(name: str, word: str, known: type[StrEnum]) -> None:
+    """Refuse a word that is none of the known ones.
+
+    Raises:
+        UsageError: it is none of them.
+    """
+    if word not in list(known):
+        raise UsageError(f"{name} {word}: give one of {', '.join(known)}")
+
 
 MAX_SECONDS = 1e9  # 32 years; in a container's unit of time it still fits into 64 bits
 MAX_SIDE = 16_384  # pixels of a map's width or height
@@ -134,7 +168,5 @@ class OutputSettings:
     scale: str = "frame"
 
     def __post_init__(self) -> None:
-        if self.format not in FORMATS:
-            raise UsageError(f"format {self.format}: give one of {', '.join(FORMATS)}")
-        if self.scale not in SCALES:
-            raise UsageError(f"scale {self.scale}: give one of {', '.join(SCALES)}")
+        check_word("format", self.format, Format)
+        check_word("scale", self.scale, Scale)

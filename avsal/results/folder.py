@@ -29,11 +29,16 @@ from avsal.results.description import (
     DESCRIPTION,
     FrameRecord,
     damaged,
-    is_result,
     read_header,
     read_records,
 )
-from avsal.results.formats import FORMAT_CLASSES, PROBABILITY_TOP, MapFormat, restore
+from avsal.results.formats import (
+    FORMAT_CLASSES,
+    PROBABILITY_TOP,
+    MapFormat,
+    is_map_name,
+    restore,
+)
 from avsal.results.records import RecordsWriter, number
 
 
@@ -71,14 +76,21 @@ class ResultWriter:
     """Takes the maps of one video, frame by frame; see `new_result`."""
 
     def __init__(
-        self, maps: MapFormat, description: RecordsWriter, scale: str, spool: Spool | None
+        self,
+        folder: Path,
+        maps: MapFormat,
+        description: RecordsWriter,
+        scale: str,
+        spool: Spool | None,
     ) -> None:
         """Take the open files of a result.
 
         Args:
+            folder: the result, for errors.
             scale: see `avsal.results.formats`.
             spool: holds the maps back until the scale of the whole clip is known.
         """
+        self._folder = folder
         self._maps, self._description = maps, description
         self._scale, self._spool = scale, spool
         self._range = (math.inf, -math.inf)
@@ -92,8 +104,8 @@ class ResultWriter:
         low, high = float(frame.density.min()), float(frame.density.max())
         if not math.isfinite(high - low):
             raise OutputError(
-                f"frame {frame.index}: its map has values that are no numbers; use other weights "
-                "or --precision fp32"
+                f"{self._folder}: the map of frame {frame.index} has values that are no numbers; "
+                "use other weights or --precision fp32"
             )
         if self._spool is not None:
             self._range = (min(low, self._range[0]), max(high, self._range[1]))
@@ -129,7 +141,8 @@ def new_result(
     Raises:
         OutputError: the folder cannot be written, or holds something that is no result.
     """
-    check_replaceable(folder)
+    with atomic.write_errors(folder):
+        check_replaceable(folder)
     with atomic.new_folder(folder) as aside, ExitStack() as files:
         description = RecordsWriter(aside / DESCRIPTION, header)
         files.callback(description.abandon)
@@ -139,7 +152,7 @@ def new_result(
         if output.scale == "clip" and output.format != "npy":
             spool = Spool(aside)
             files.callback(spool.close)
-        writer = ResultWriter(maps, description, output.scale, spool)
+        writer = ResultWriter(folder, maps, description, output.scale, spool)
         yield writer
         writer.finish()
 
@@ -154,10 +167,13 @@ def check_replaceable(folder: Path) -> None:
         return
     if not folder.is_dir():
         raise OutputError(f"{folder}: a file is in the way; remove it or choose another output")
-    if not is_result(folder) and any(folder.iterdir()):
+    names = {path.name for path in folder.iterdir()}
+    own = {name for name in names if name == DESCRIPTION or is_map_name(name)}
+    foreign = sorted(names - own if DESCRIPTION in own else names)
+    if foreign:
         raise OutputError(
-            f"{folder}: the folder is not empty and holds no {DESCRIPTION}, so it is not an "
-            "earlier result; remove it or choose another output"
+            f"{folder}: holds {foreign[0]}, so it is not an earlier result that may be replaced; "
+            "remove it or choose another output"
         )
 
 
@@ -181,6 +197,12 @@ class Result:
     height: int
     start: float | None
     end: float | None
+
+    def stretch(self, start: float | None, end: float | None) -> tuple[float | None, float | None]:
+        """The seconds from `start` to `end` as far as there are maps; None is the video's own."""
+        starts = [second for second in (start, self.start) if second is not None]
+        ends = [second for second in (end, self.end) if second is not None]
+        return max(starts, default=None), min(ends, default=None)
 
     def records(self) -> Iterator[FrameRecord]:
         """What is known of each frame, in order.

@@ -13,6 +13,7 @@ npy holds the densities themselves: they sum to 1 and no scale applies.
 from __future__ import annotations
 
 import abc
+import re
 import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -209,6 +210,11 @@ class VideoMaps(MapFormat):
 def map_path(folder: Path, index: int, suffix: str) -> Path:
     """Where the map of a frame lies in a result whose maps are single files."""
     return folder / f"{index:06d}{suffix}"
+
+
+def is_map_name(name: str) -> bool:
+    """Whether a file in a result folder is called like maps are."""
+    return name == VIDEO_NAME or re.fullmatch(r"\d{6,}\.(png|npy)", name) is not None
 
 
 FORMAT_CLASSES: dict[str, type[MapFormat]] = {

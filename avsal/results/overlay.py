@@ -14,7 +14,8 @@ from avsal.errors import MediaError, UsageError
 from avsal.media.suffixes import WRITABLE_STILLS, muxer_of
 from avsal.prediction.saliency import SaliencyFrame
 from avsal.results.folder import Result
-from avsal.results.render import OverlayStyle, overlay
+from avsal.results.render import overlay
+from avsal.results.style import OverlayStyle
 
 logger = logging.getLogger("avsal")
 
@@ -53,72 +54,86 @@ def saved_maps(
 
 
 def write_overlay(
-    source: Path,
+    video: media.VideoReader,
     out: Path,
     maps: Iterable[Map],
     style: OverlayStyle,
     crf: int = 20,
-    start: float | None = None,
     part: bool = False,
     on_frame: Callable[[int], None] = lambda _count: None,
 ) -> None:
     """Draw the maps over the video's frames and keep its sound, times and duration.
 
-    The video is decoded a second time beside the maps: holding full frames for the network's
-    look-ahead would need memory in proportion to their size.
+    The video is decoded apart from the network's frames: holding full frames for its look-ahead
+    would need memory in proportion to their size.
 
     Args:
-        out: .mp4, .mkv, .mov, ... or, for a still image, an image file.
+        video: gives the frames, from the first one that has a map or earlier.
+        out: see `choose_output`.
         maps: in order of frames; the overlay covers the frames that have one.
         crf: quality of H.264, 0 (lossless) to 51.
-        start: second of the first map, so that what lies before need not be decoded.
         part: the maps cover a part of the video, so its sound is cut to them.
 
     Raises:
-        UsageError: `out` has a suffix that cannot be written.
-        MediaError: something cannot be read or written, or a map has no frame.
+        MediaError: something cannot be read, or a map has no frame.
+        OutputError: `out` cannot be written.
     """
-    info = media.probe(source)
-    with media.VideoReader(source, start=start) as video:
-        pairs = _pair(video, iter(maps))
-        if out.suffix.lower() in WRITABLE_STILLS:
-            _write_image(info, out, pairs, style)
-            return
-        width = info.width * (2 if style.side_by_side else 1)
-        with media.VideoWriter(
-            out,
-            width,
-            info.height,
-            crf=crf,
-            audio_from=source if info.has_audio else None,
-            trim=part,
-            time_base=info.time_base,
-            sample_aspect=info.sample_aspect,
-        ) as writer:
-            for count, (frame, density, span) in enumerate(pairs, 1):
-                drawn = overlay(frame.image, density, style, span)
-                writer.write(_fit(drawn, writer), frame.pts, frame.duration)
-                on_frame(count)
-        for note in (*video.warnings, *writer.warnings):
-            logger.warning(note)
+    info = video.info
+    pairs = _pair(video, iter(maps))
+    if out.suffix.lower() in WRITABLE_STILLS:
+        _write_image(info, out, pairs, style)
+        return
+    width = info.width * (2 if style.side_by_side else 1)
+    with media.VideoWriter(
+        out,
+        width,
+        info.height,
+        crf=crf,
+        audio_from=video.path if info.has_audio else None,
+        trim=part,
+        time_base=info.time_base,
+        sample_aspect=info.sample_aspect,
+    ) as writer:
+        for count, (frame, density, span) in enumerate(pairs, 1):
+            drawn = overlay(frame.image, density, style, span)
+            writer.write(_fit(drawn, writer), frame.pts, frame.duration)
+            on_frame(count)
+    for note in (*video.warnings, *writer.warnings):
+        logger.warning(note)
 
 
-def check_output(source: Path, out: Path) -> None:
-    """Refuse impossible outputs before the network runs.
+def choose_output(source: Path, is_image: bool, out: Path | None, force: bool) -> Path:
+    """Where an overlay goes; impossible places are refused before the network runs.
+
+    Args:
+        out: None takes a place beside the video: talk.saliency.mp4, or .png for a still image.
+        force: the place beside the video may hold an earlier overlay.
 
     Raises:
-        UsageError: `out` is the input, a folder, or has a suffix that cannot be written.
-        MediaError: the folder of `out` cannot be made.
+        UsageError: the place is the input, a folder, taken, or has a suffix that cannot be written.
+        OutputError: its folder cannot be made.
     """
-    if out.exists() and out.samefile(source):
-        raise UsageError(f"{out}: this is the input itself; choose another --output")
-    if out.is_dir():
-        raise UsageError(f"{out}: this is a folder; give a file such as {out / 'overlay.mp4'}")
+    if out is None:
+        out = _beside(source, is_image)
+        if out.exists() and not force:
+            raise UsageError(f"{out}: exists; give --force to replace it, or another --output")
+    with atomic.write_errors(out):
+        if out.exists() and not media.is_address(source) and out.samefile(source):
+            raise UsageError(f"{out}: this is the input itself; choose another --output")
+        if out.is_dir():
+            raise UsageError(f"{out}: this is a folder; give a file such as {out / 'overlay.mp4'}")
     if out.suffix.lower() not in WRITABLE_STILLS:
         muxer_of(out)
-    elif not media.probe(source).is_image:
+    elif not is_image:
         raise UsageError(f"{out}: an overlay of a video needs a video suffix such as .mp4")
     atomic.prepare_folder(out.parent)
+    return out
+
+
+def _beside(source: Path, is_image: bool) -> Path:
+    if media.is_address(source):
+        raise UsageError(f"{source}: is an address; give --output")
+    return source.with_name(source.stem + (".saliency.png" if is_image else ".saliency.mp4"))
 
 
 def _fit(image: np.ndarray, writer: media.VideoWriter) -> np.ndarray:

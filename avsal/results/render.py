@@ -2,42 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import cv2
 import numpy as np
 
-from avsal.errors import UsageError
 from avsal.results.formats import levels
+from avsal.results.style import OverlayStyle
 
-COLORMAPS = ("inferno", "jet", "turbo", "viridis", "magma", "plasma", "hot", "cividis", "bone")
 CONTOUR_SHARES = (0.25, 0.5, 0.75)  # of all gaze, inside each line
 _CONTOUR_COLOURS = ((255, 255, 255), (255, 220, 0), (0, 200, 255))  # RGB, innermost line first
-
-
-@dataclass(frozen=True)
-class OverlayStyle:
-    """How an overlay looks.
-
-    Attributes:
-        colormap: one of `COLORMAPS`.
-        alpha: opacity of the heatmap where the map is 1; it fades to 0 with the map, so that the
-            picture stays visible where no one looks.
-        contours: draw the lines that enclose 25, 50 and 75 % of the predicted gaze instead of
-            colouring the picture.
-        side_by_side: the untouched frame to the left of the overlay.
-    """
-
-    colormap: str = "inferno"
-    alpha: float = 0.7
-    contours: bool = False
-    side_by_side: bool = False
-
-    def __post_init__(self) -> None:
-        if self.colormap not in COLORMAPS:
-            raise UsageError(f"colormap {self.colormap}: give one of {', '.join(COLORMAPS)}")
-        if not 0 <= self.alpha <= 1:
-            raise UsageError(f"alpha {self.alpha}: give a number from 0 to 1")
 
 
 def overlay(

@@ -29,7 +29,7 @@ from pydantic_core import PydanticCustomError
 
 from avsal.errors import UsageError
 from avsal.models.variants import VARIANTS, Variant
-from avsal.prediction.settings import PRECISIONS
+from avsal.prediction.settings import Precision
 
 BATCH_NORM_FROM = 3  # samples; below that the heads' BatchNorm would explode (section 4.3)
 NONE = "none"  # TOML has no null
@@ -74,7 +74,7 @@ class RunSettings(Table):
     @field_validator("precision")
     @classmethod
     def _precision(cls, value: str) -> str:
-        return _one_of(value, PRECISIONS)
+        return _one_of(value, tuple(Precision))
 
 
 # The fields of a variant that a file may replace, all of them optional.
