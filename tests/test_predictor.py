@@ -140,15 +140,15 @@ def test_what_is_known_before_the_first_map(predictor, example_clip):
         assert len(list(prediction)) == prediction.total
 
 
-@pytest.mark.parametrize("start", [None, 1.0])
+@pytest.mark.parametrize(("start", "end"), [(None, 0.4), (5.2, 5.6)])
 def test_a_file_is_opened_once_for_its_pictures_and_once_for_its_sound(
-    predictor, example_clip, monkeypatch, start
+    predictor, example_clip, monkeypatch, start, end
 ):
     import av
 
     opened, open_file = [], av.open
     monkeypatch.setattr(av, "open", lambda *a, **k: opened.append(a) or open_file(*a, **k))
-    maps(predictor, example_clip, start=start, end=1.2)
+    maps(predictor, example_clip, start=start, end=end)
     assert len(opened) == 2
 
 

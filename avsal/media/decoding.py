@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from av.error import FFmpegError
 
 from avsal.errors import MediaError
-from avsal.media.container import open_input
 from avsal.media.source import Source
 
 if TYPE_CHECKING:
@@ -94,18 +93,17 @@ class Decoder:
             )
 
 
-def count_frames(path: Source, stream_index: int, first: Fraction, until: Fraction) -> int:
+def count_frames(decoder: Decoder, first: Fraction, until: Fraction) -> int:
     """Count the frames with first <= time < until (container clock, seconds) without decoding.
 
-    Exact where one packet is one frame and the container stores presentation times.
+    The container stands before the first of them. Exact where one packet is one frame and the
+    container stores presentation times.
     """
     count = 0
-    with open_input(path) as container:
-        stream = container.streams[stream_index]
-        for packet in Decoder(path, container, stream).packets():
-            if packet.pts is None or packet.is_discard:  # the flush; cut away by an edit list
-                continue
-            if packet.dts is not None and packet.dts * packet.time_base >= until:
-                break  # later packets are shown later still
-            count += first <= packet.pts * packet.time_base < until
+    for packet in decoder.packets():
+        if packet.pts is None or packet.is_discard:  # the flush; cut away by an edit list
+            continue
+        if packet.dts is not None and packet.dts * packet.time_base >= until:
+            break  # later packets are shown later still
+        count += first <= packet.pts * packet.time_base < until
     return count

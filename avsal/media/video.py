@@ -276,7 +276,10 @@ class VideoReader:
         way = _SEEK_MARGIN + self._lead * self._clock.step
         self._slots.close()
         try:
-            self._container.seek(int((target - way) / self._time_base), stream=self._stream)
+            self._seek(self.origin)
+            counter = Decoder(self.path, self._container, self._stream)
+            index = count_frames(counter, self.origin, target)
+            self._seek(target - way)
         except FFmpegError:
             return None
         self._slots = self._decode()
@@ -284,13 +287,15 @@ class VideoReader:
         if not reached or reached[-1].time < target:
             return None
         first = reached[-1]
-        index = count_frames(self.path, self._stream.index, self.origin, first.time)
         if len(reached) - 1 < min(self._lead, index):
             return None
         return (
             replace(slot, index=slot.index + index - first.index)
             for slot in chain(reached, self._slots)
         )
+
+    def _seek(self, time: Fraction) -> None:
+        self._container.seek(int(time / self._time_base), stream=self._stream)
 
     def _remarks(self, first: _Slot) -> list[str]:
         notes = []
