@@ -30,6 +30,14 @@ _STILLS = Disposition.attached_pic | Disposition.timed_thumbnails
 # Demuxers whose index makes seeking exact, so that a reader may start in the middle.
 SEEKABLE_FORMATS = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"})
 
+# Images that many builds know but cannot decode.
+_UNDECODED = {
+    "svg_pipe": "an SVG drawing",
+    "jpegxl_pipe": "a JPEG XL image",
+    "jpegxl_anim": "a JPEG XL animation",
+    ".jxl": "a JPEG XL image",  # FFmpeg goes by the suffix where it knows it
+}
+
 _INCOMPLETE = (
     "incomplete file: its index (moov) is missing or cut off, as after an interrupted recording or "
     "download; get the whole file"
@@ -72,13 +80,18 @@ def choose_video(container: InputContainer, path: Source) -> VideoStream:
     """
     videos = [s for s in container.streams.video if not s.disposition & _STILLS]
     decodable = [s for s in videos if s.codec_context is not None]
-    if decodable and all(s.disposition & Disposition.dependent for s in decodable):
-        raise MediaError(f"{path}: a photograph in tiles (HEIC), which cannot be read; use JPEG")
+    tiles = any(s.disposition & Disposition.dependent for s in decodable)
+    if tiles and not isinstance(path, Path):
+        raise MediaError(f"{path}: a photograph in tiles; download the file and name that")
     if decodable:
         return max(decodable, key=_video_rank)
     if videos:
+        kind = _UNDECODED.get(container.format.name) or _UNDECODED.get(Path(path).suffix.lower())
         raise MediaError(
-            f"{path}: its video codec is unknown to this FFmpeg build; convert the file to H.264"
+            f"{path}: is {kind}, which this FFmpeg build cannot decode; convert it to PNG"
+            if kind
+            else f"{path}: its video codec is unknown to this FFmpeg build; convert the file to "
+            "H.264"
         )
     if not container.streams.audio:
         raise MediaError(f"{path}: holds no video; it may be damaged, get it again")
@@ -96,8 +109,10 @@ def _is_default(stream: AudioStream | VideoStream) -> bool:
     return bool(stream.disposition & Disposition.default)
 
 
-def _video_rank(stream: VideoStream) -> tuple[bool, int]:
-    return _is_default(stream), stream.codec_context.width * stream.codec_context.height
+def _video_rank(stream: VideoStream) -> tuple[bool, bool, int]:
+    timed = stream.duration is not None  # unlike the still image beside an AVIF sequence
+    size = stream.codec_context.width * stream.codec_context.height
+    return _is_default(stream), timed, size
 
 
 def _open(source: Source) -> InputContainer:

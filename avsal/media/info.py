@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 _FALLBACK_RATE = Fraction(25)  # frames a second, FFmpeg's own where a file tells nothing
 _MAX_RATE = 1000  # above this a rate is a broken header, not a frame rate
-_IMAGE_BRANDS = frozenset({"avif", "heic", "heix", "mif1"})  # of MP4-like image files
 
 
 @dataclass(frozen=True)
@@ -54,13 +53,6 @@ class VideoInfo:
 def library_version() -> str:
     """Return the version of PyAV."""
     return av.__version__
-
-
-def is_image(container: InputContainer) -> bool:
-    """Tell whether a container is a still image."""
-    name = container.format.name  # FFmpeg's image demuxers are png_pipe, jpeg_pipe, ...
-    brand = container.metadata.get("major_brand", "").strip()
-    return name.endswith("_pipe") or name == "image2" or brand in _IMAGE_BRANDS
 
 
 def nominal_rate(stream: VideoStream) -> Fraction | None:

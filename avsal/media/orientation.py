@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import math
 import struct
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import cv2
-from PIL import Image
-from PIL.ExifTags import Base
 
 from avsal.media.boxes import boxes
 
@@ -28,7 +25,7 @@ if TYPE_CHECKING:
 Matrix = tuple[int, int, int, int]
 UPRIGHT: Matrix = (1, 0, 0, 1)
 
-_EXIF: dict[int, Matrix] = {  # Exif 2.32 section 4.6.4
+EXIF: dict[int, Matrix] = {  # by the value of the tag, Exif 2.32 section 4.6.4
     1: UPRIGHT,
     2: (-1, 0, 0, 1),
     3: (-1, 0, 0, -1),
@@ -48,15 +45,6 @@ def turned(frame: VideoFrame) -> Matrix:
     angle = math.radians(-frame.rotation)
     cosine, sine = round(_ONE * math.cos(angle)), round(_ONE * math.sin(angle))
     return cosine, sine, -sine, cosine
-
-
-def still_orientation(path: Path) -> Matrix | None:
-    """Return what the Exif tag of a still image asks for, None where Pillow cannot read it."""
-    try:
-        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
-            return _EXIF.get(image.getexif().get(Base.Orientation, 1), UPRIGHT)
-    except Exception:  # damaged files make Pillow raise almost anything
-        return None
 
 
 def track_mirroring(path: Path, track: int) -> Matrix | None:

@@ -12,6 +12,7 @@ from av.video.reformatter import VideoReformatter
 from avsal.media.orientation import UPRIGHT, Matrix, turn
 
 if TYPE_CHECKING:
+    from av.video.codeccontext import VideoCodecContext
     from av.video.frame import VideoFrame
 
 _HDR_TRANSFERS = frozenset({16, 18})  # ITU-T H.273: PQ (SMPTE ST 2084) and HLG (ARIB STD-B67)
@@ -74,6 +75,6 @@ def over_black(rgba: np.ndarray) -> np.ndarray:
     return ((colour.astype(np.uint16) * alpha + 127) // 255).astype(np.uint8)
 
 
-def is_hdr(frame: VideoFrame) -> bool:
-    """Tell whether a frame has a high-dynamic-range transfer curve (PQ or HLG)."""
+def is_hdr(frame: VideoFrame | VideoCodecContext) -> bool:
+    """Tell whether a frame or a stream has a high-dynamic-range transfer curve (PQ or HLG)."""
     return frame.color_trc in _HDR_TRANSFERS

@@ -36,7 +36,7 @@ _AAC_FALLBACK_RATE = 48000
 _AAC_BITS_PER_CHANNEL = 96_000  # bits a second: transparent for almost all material
 
 
-class Sound:
+class SourceSound:
     """Feeds the sound of `source` into an output, in step with its video.
 
     The packets are copied where players of the container expect their codec, else the sound is
@@ -47,6 +47,7 @@ class Sound:
 
     Attributes:
         start: container time of the first packet, seconds; 0 without sound.
+        rate: samples per second; 1 without sound.
         copied: the packets are copied; known after `attach`.
     """
 
@@ -54,22 +55,41 @@ class Sound:
         self.source = source
         self.copied = False
         self.warnings: list[str] = []
-        self._container = open_input(source)
-        self._stream = choose_audio(self._container)
-        self.start = Fraction(0)
-        if self._stream is not None and self._stream.start_time is not None:
-            self.start = self._stream.start_time * Fraction(self._stream.time_base or 0)
+        self._open()
+        self.start, self.rate = Fraction(0), 1
+        if self._stream is not None:
+            self.rate = self._stream.codec_context.sample_rate
+            if self._stream.start_time is not None:
+                self.start = self._stream.start_time * Fraction(self._stream.time_base or 0)
+        self._late = self.rate == 0
+        if self._late:
+            self._find_beginning()
         self._packets: Generator[tuple[Fraction, Packet], None, None] | None = None
         self._next: tuple[Fraction, Packet] | None = None
+
+    def _open(self) -> None:
+        self._container = open_input(self.source)
+        self._stream = choose_audio(self._container)
+
+    def _find_beginning(self) -> None:
+        """Learn from the first frame what FFmpeg did not: it looks only at a file's beginning."""
+        try:
+            first = next(Decoder(self.source, self._container, self._stream).frames(), None)
+        except MediaError:
+            first = None
+        self._container.close()
+        self._open()
+        if first is None:
+            self.warnings.append(f"{self.source}: its sound cannot be decoded and is left out")
+            self._stream, self.rate = None, 1
+            return
+        self.rate = first.sample_rate
+        if first.pts is not None:
+            self.start = first.pts * first.time_base
 
     @property
     def exists(self) -> bool:
         return self._stream is not None
-
-    @property
-    def rate(self) -> int:
-        """Samples a second; 1 without sound."""
-        return self._stream.codec_context.sample_rate if self._stream is not None else 1
 
     def attach(self, output: OutputContainer, kind: str, origin: Fraction) -> None:
         """Add the sound's stream to an output whose time 0 is `origin` on the source's clock."""
@@ -78,7 +98,10 @@ class Sound:
         self._output, self._origin = output, origin
         decoder = Decoder(self.source, self._container, self._stream)
         allowed = _COPIED.get(kind)
-        if allowed is None or self._stream.codec_context.codec.canonical_name in allowed:
+        players_expect = allowed is None or (
+            self._stream.codec_context.codec.canonical_name in allowed
+        )
+        if players_expect and not self._late:
             try:
                 target: Any = output.add_stream_from_template(self._stream)
             except (ValueError, FFmpegError):  # the container cannot hold this codec
@@ -121,7 +144,7 @@ class Sound:
         # Matroska stores Opus' preroll in a field of its own.
         keeps_preroll = codec in _WITH_PREROLL and (edit_lists or codec == "opus")
         earliest = -_PREROLL if keeps_preroll else Fraction(0)
-        tick = Fraction(1, self._stream.codec_context.sample_rate)  # AVI counts whole packets
+        tick = Fraction(1, self.rate)  # AVI counts whole packets
         last: int | None = None
         for packet in decoder.packets():
             if packet.pts is None or packet.dts is None:
@@ -138,8 +161,8 @@ class Sound:
 
     def _encode(self, decoder: Decoder) -> Generator[tuple[Fraction, Packet], None, None]:
         assert self._stream is not None
-        rate, channels = self._stream.codec_context.sample_rate, min(2, self._stream.channels)
-        rate = rate if rate in _AAC_RATES else _AAC_FALLBACK_RATE
+        channels = 2 if self._late else min(2, self._stream.channels)
+        rate = self.rate if self.rate in _AAC_RATES else _AAC_FALLBACK_RATE
         target: Any = self._output.add_stream("aac", rate=rate)
         target.layout = layout = "mono" if channels == 1 else "stereo"
         target.bit_rate = _AAC_BITS_PER_CHANNEL * channels

@@ -24,13 +24,13 @@ from avsal.media.info import VideoInfo
 from avsal.media.orientation import (
     Matrix,
     rotation_of,
-    still_orientation,
     swaps_sides,
     track_mirroring,
     turned,
 )
 from avsal.media.pixels import RgbConverter, is_hdr
 from avsal.media.source import as_source
+from avsal.media.stills import heif_picture, is_heif, is_image, still_orientation
 
 if TYPE_CHECKING:
     import os
@@ -91,6 +91,7 @@ class VideoReader:
         self._convert = RgbConverter()
         self._frames: Generator[VideoFrame, None, None] | None = None
         self._stream: Any = None
+        self._read_to = Fraction(0)  # end of the packets so far, where they are counted
         self._open()
 
     @property
@@ -152,9 +153,14 @@ class VideoReader:
             self._slots = self._decode()
             first = next(self._slots, None)
             if first is None:
+                kind = (
+                    "animated, which FFmpeg cannot decode"
+                    if self._codec == "webp"
+                    else ("of an unsupported kind")
+                )
                 raise MediaError(
                     f"{self.path}: no frame of its {self._codec} video can be decoded; it is "
-                    "damaged or of an unsupported kind, get it again or convert it"
+                    f"damaged or {kind}, get it again or convert it"
                 )
             self._first = first
             self.origin = first.time
@@ -168,14 +174,14 @@ class VideoReader:
         """What the file says of every frame; None where the frames tell it themselves."""
         if not isinstance(self.path, Path):
             return None
-        if info.is_image(self._container):
+        if is_image(self._container):
             return still_orientation(self.path)
         if self._container.format.name.startswith("mov"):
             return track_mirroring(self.path, self._stream.id)
         return None
 
     def _describe(self, first: _Slot) -> VideoInfo:
-        still = info.is_image(self._container)
+        still = is_image(self._container)
         stream, frame = self._stream, first.frame
         width, height = frame.width, frame.height
         aspect = Fraction(stream.sample_aspect_ratio or 1)
@@ -200,12 +206,19 @@ class VideoReader:
 
     def _decode(self) -> Generator[_Slot, None, None]:
         """Frames from where the container stands, numbered from 0."""
-        still = info.is_image(self._container)
-        counting = self._container.format.name in COUNTING_FORMATS
+        still = is_image(self._container)
+        counts = self._container.format.name in COUNTING_FORMATS
+        counting = counts and self._stream.codec_context.codec.reorder
         self._clock = FrameClock(self._time_base, info.frame_step(self._stream), counting)
+        if isinstance(self.path, Path) and is_heif(self._container):
+            yield self._slot(0, heif_picture(self.path))
+            return
         index = 0
         for packet in self._decoder.packets():
             skipped = self._decoder.skipped
+            if counts and packet.dts is not None:
+                # A packet may hold no frame: the one before stays, as in recordings of a screen.
+                self._read_to = (packet.dts + (packet.duration or 0)) * self._time_base
             if packet.size:
                 self._clock.sent(packet.dts)
             for frame in self._decoder.decode(packet):
@@ -235,16 +248,18 @@ class VideoReader:
                 return
             held = slot
         if held is not None:
-            yield self._finished(held, held.nominal)
-            self._check_end(held.time + held.nominal)
+            last = max(held.nominal, self._read_to - held.time)
+            yield self._finished(held, last)
+            self._check_end(held.time + last)
 
     def _finished(self, slot: _Slot, duration: Fraction) -> VideoFrame:
         try:
             image = self._convert(slot.frame, slot.matrix)
         except (FFmpegError, ValueError) as error:
             raise MediaError(
-                f"{self.path}: its pixel format {slot.frame.format.name} cannot be turned into "
-                "RGB; convert the file to H.264"
+                f"{self.path}: its pixel format {slot.frame.format.name} with colour matrix "
+                f"{slot.frame.colorspace} (ITU-T H.273) cannot be turned into RGB; "
+                f"convert it to {'PNG' if self.info.is_image else 'H.264'}"
             ) from error
         return VideoFrame(slot.index, slot.time, duration, image)
 
@@ -299,7 +314,7 @@ class VideoReader:
 
     def _remarks(self, first: _Slot) -> list[str]:
         notes = []
-        if is_hdr(first.frame):
+        if is_hdr(first.frame) or is_hdr(self._stream.codec_context):
             notes.append(f"{self.path}: HDR colours are used as they are, without tone mapping")
         if rotation_of(first.matrix) % 90:
             notes.append(f"{self.path}: turned by the nearest quarter turn, not by its odd angle")

@@ -19,7 +19,7 @@ from av.video.reformatter import Colorspace, VideoReformatter
 from avsal.atomic import new_file, write_errors
 from avsal.errors import AvsalError, MediaError
 from avsal.media.codecs import MAX_CLOCK, Encoder, choose_encoder
-from avsal.media.remux import Sound
+from avsal.media.remux import SourceSound
 from avsal.media.source import as_source
 from avsal.media.suffixes import muxer_of
 
@@ -91,7 +91,7 @@ class VideoWriter:
         self._durations: dict[int, int] = {}  # ticks, by time, of frames inside the encoder
         self._last: int | None = None
         self._end = Fraction(0)
-        self._sound = Sound(as_source(audio_from)) if audio_from is not None else None
+        self._sound = SourceSound(as_source(audio_from)) if audio_from is not None else None
         self._file = ExitStack()
         self._aside = self._file.enter_context(new_file(self.path))
 
