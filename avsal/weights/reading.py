@@ -19,11 +19,23 @@ HASH_CHUNK = 1 << 20  # bytes
 
 def sha256_of(path: Path) -> str:
     """Compute the sha256 of a file, as `sha256sum` prints it."""
+    require_file(path)
     digest = hashlib.sha256()
     with read_errors(path), path.open("rb") as file:
         while chunk := file.read(HASH_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def require_file(path: Path) -> None:
+    """Make sure that a path is a file; opening a pipe or a device could wait for ever.
+
+    Raises:
+        WeightsError: it is not.
+    """
+    if not path.is_file():
+        kind = "is a folder" if path.is_dir() else "is no regular file"
+        raise WeightsError(f"{path}: {kind if path.exists() else 'no such file'}")
 
 
 def read_metadata(path: Path) -> dict[str, str]:
@@ -32,6 +44,7 @@ def read_metadata(path: Path) -> dict[str, str]:
     Raises:
         WeightsError: the file is missing or damaged.
     """
+    require_file(path)
     with read_errors(path), safe_open(path, "pt") as file:
         return dict(file.metadata() or {})
 

@@ -15,7 +15,7 @@ from avsal.weights.convert.caffe2 import read_blobs
 from avsal.weights.convert.fitting import fit
 from avsal.weights.convert.network import Imported, describe, describe_source
 from avsal.weights.convert.upstream import LAYOUTS, Layout
-from avsal.weights.keys import Shapes, compare, expected_shapes, shapes_of
+from avsal.weights.keys import Shapes, check_values, compare, expected_shapes, shapes_of
 from avsal.weights.registry import resolve_variant
 from avsal.weights.state import State, read_state, write_state
 
@@ -59,6 +59,7 @@ def import_component(source: Path, component: str, variant: str, output: Path) -
     upstream = read_blobs(source) if source.suffix == ".pkl" else read_state(source)[0]
     try:
         layout, state = translate(upstream, component, name)
+        check_values(state, name, encoder)
     except WeightsError as error:
         raise WeightsError(f"{source}: {error}") from None
     metadata = {"component": component, "encoder": encoder, "layout": layout.project}

@@ -8,7 +8,7 @@ from pathlib import Path
 from avsal.errors import WeightsError
 from avsal.models.variants import VARIANTS
 from avsal.version import __version__
-from avsal.weights.keys import check, detect, expected_shapes, without_heads
+from avsal.weights.keys import check, check_values, detect, expected_shapes, without_heads
 from avsal.weights.places import user_folder
 from avsal.weights.reading import sha256_of
 from avsal.weights.registry import find_row, resolve_variant
@@ -55,6 +55,7 @@ def import_checkpoint(
     if chosen not in VARIANTS:
         chosen = _detect_or_explain(state, source)
     check(state, chosen, source)
+    check_values(state, chosen, source)
     name = _local_name(chosen)
     path = output or user_folder() / f"{name}.safetensors"
     write_state(path, state, {**describe(chosen), **describe_source(source)})
