@@ -23,6 +23,7 @@ LAYERS = (
     ("prediction",),
     ("datasets",),
     ("results",),
+    ("reframe",),
     ("training",),
     ("evaluation",),
     ("cli",),

@@ -11,7 +11,18 @@ from typing import Annotated, Any
 
 import typer
 
-from avsal.cli import batch, console, evaluate, info, models, overlay, predict, train, weights
+from avsal.cli import (
+    batch,
+    console,
+    evaluate,
+    info,
+    models,
+    overlay,
+    predict,
+    reframe,
+    train,
+    weights,
+)
 from avsal.errors import OutputError
 from avsal.version import __version__
 
@@ -24,6 +35,7 @@ app = typer.Typer(
 )
 app.command("predict")(predict.predict)
 app.command("overlay")(overlay.overlay)
+app.command("reframe")(reframe.reframe)
 app.command("batch")(batch.batch)
 app.command("evaluate")(evaluate.evaluate)
 app.command("info")(info.info)
