@@ -21,7 +21,8 @@ import numpy as np
 
 from avsal import media
 from avsal.reframe.geometry import Picture, parse_aspect
-from avsal.reframe.planning import Framing, plan_crops, small_grid
+from avsal.reframe.planning import plan_crops, small_grid
+from avsal.reframe.settings import Framing, Motion
 from avsal.results.folder import read_result
 from avsal.results.gaze import shots_of
 
@@ -107,7 +108,7 @@ def main() -> None:
     report("centre", centre, centre)
     report("best still crop per shot, by the gaze itself", best, centre)
     report("free every half second, by the gaze itself", [free(clip) for clip in clips], centre)
-    for motion in ("still", "steady", "follow"):
+    for motion in (Motion.STILL, Motion.STEADY, Motion.FOLLOW):
         shares, rests, jerks, took = [], [], [], []
         for clip in clips:
             began = time.perf_counter()

@@ -12,7 +12,7 @@ from avsal.media.frames import FrameTag
 from avsal.prediction.saliency import SaliencyFrame
 from avsal.prediction.settings import OutputSettings
 from avsal.results.folder import new_result
-from avsal.results.jobs import source_identity
+from avsal.results.jobs import file_identity
 
 
 def spot(x: float, y: float = 0.5, size: tuple[int, int] = (36, 64), width: float = 0.04):
@@ -28,7 +28,7 @@ def save_maps(
     """Write a result whose map of every frame has its gaze at `place(index)`."""
     with media.VideoReader(video) as reader:
         header = {
-            "source": source_identity(video),
+            "source": file_identity(video),
             "model": "test",
             "weights": {"name": "none", "sha256": "0" * 64},
             "settings": {"format": "png", "scale": "frame", "start": None, "end": None, **output},

@@ -13,7 +13,7 @@ from avsal.errors import MediaError, UsageError
 from avsal.reframe import plan
 from avsal.reframe.file import PathFile, read_crops, read_head, write_path
 from avsal.reframe.geometry import Picture, parse_aspect, parse_size
-from avsal.reframe.motion import KNOT, MOTIONS, at_times, choose_places, smooth
+from avsal.reframe.motion import COSTS, KNOT, at_times, choose_places, smooth
 
 SIZE = (640, 360)
 
@@ -61,7 +61,7 @@ def test_motion_is_smooth_and_within_its_bounds(motion):
     )
     x = offsets(crops) / 640
     speed, acceleration = np.diff(x) * rate, np.diff(x, 2) * rate**2
-    limits = MOTIONS[motion]
+    limits = COSTS[motion]
     assert np.abs(speed).max() < limits.speed * 1.001
     assert np.abs(acceleration).max() < limits.acceleration * 1.001
     assert np.ptp(x) > 0.5
@@ -80,14 +80,14 @@ def test_the_way_of_two_faces_depends_on_the_motion():
     maps = [spot((0.15, 0.85)[i // 25 % 2]) for i in range(200)]
     ways = {
         motion: np.abs(np.diff(offsets(plan(maps, "9:16", SIZE, motion=motion)))).sum()
-        for motion in MOTIONS
+        for motion in COSTS
     }
     assert ways["follow"] > ways["steady"] >= ways["still"] == 0
 
 
 def test_a_long_shot_is_planned_in_pieces_without_a_seam():
     places = np.repeat([0.1, 0.5, 0.3, 0.6], 300)  # 150 s of control points
-    limits = MOTIONS["steady"]
+    limits = COSTS["steady"]
     points = smooth(places, 0.7, limits)
     assert len(points) == len(places)
     assert np.abs(np.diff(points) / KNOT).max() < limits.speed + 1e-6
@@ -101,8 +101,8 @@ def test_the_dynamic_programme_is_the_best_of_all_paths():
     random = np.random.default_rng(0)
     gain = random.random((4, 65))
     gain[:, 3:] = -10  # leaves three places, so that all paths can be tried
-    best = choose_places(gain, 0.3, MOTIONS["steady"])
-    step = MOTIONS["steady"].way / KNOT * 0.7 / 64 / 0.3
+    best = choose_places(gain, 0.3, COSTS["steady"])
+    step = COSTS["steady"].way / KNOT * 0.7 / 64 / 0.3
 
     def worth(path):
         return gain[range(4), path].sum() - step * np.abs(np.diff(path)).sum()

@@ -256,9 +256,9 @@ def test_a_path_that_does_not_fit_is_refused(reframe, video, tmp_path, change):
     ("arguments", "message"),
     [
         (("--aspect", "9"), "aspect 9"),
-        (("--motion", "wild"), "motion wild"),
+        (("--motion", "wild"), "'wild' is not one of"),
         (("--zoom", "0.5"), "zoom 0.5"),
-        (("--pad", "pink"), "pad pink"),
+        (("--pad", "pink"), "'pink' is not one of"),
         (("--size", "1x1"), "size 1x1"),
     ],
 )

@@ -183,5 +183,7 @@ def test_only_the_frames_that_the_network_sees_are_decoded(tree, monkeypatch):
     assert sorted(decoded) == [target - 12, target - 8, target - 4, target]
     decoded.clear()
     alone = Inputs((48, 64), frames=1, clip=False, audio=False)
-    assert TrainingSamples([recording], alone, AugmentSettings(), seed=0)[0, 0]["clip"].shape[1] == 1
+    assert (
+        TrainingSamples([recording], alone, AugmentSettings(), seed=0)[0, 0]["clip"].shape[1] == 1
+    )
     assert len(decoded) == 1

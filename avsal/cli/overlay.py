@@ -85,8 +85,8 @@ def overlay(
     from avsal.media import VideoReader
     from avsal.prediction.settings import PredictSettings
     from avsal.results.folder import read_result
-    from avsal.results.overlay import choose_output, predicted_maps, saved_maps
-    from avsal.results.plan import check_source
+    from avsal.results.overlay import predicted_maps, saved_maps
+    from avsal.results.plan import check_source, choose_output
     from avsal.results.style import OverlayStyle
 
     style = OverlayStyle(colormap, alpha, contours, side_by_side)

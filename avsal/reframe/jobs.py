@@ -5,77 +5,25 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from fractions import Fraction
+from contextlib import contextmanager
 from pathlib import Path
 
 from avsal import atomic, media
-from avsal.errors import MediaError, UsageError
-from avsal.media.suffixes import WRITABLE_STILLS, muxer_of
+from avsal.errors import MediaError
 from avsal.prediction.predictor import Predictor
 from avsal.prediction.settings import MapSize, PredictSettings
 from avsal.reframe.file import PathFile, path_beside, read_crops, read_head, write_path
-from avsal.reframe.geometry import Picture, Size, parse_aspect
-from avsal.reframe.planning import Framing, plan_crops
-from avsal.reframe.render import FILLS, render
+from avsal.reframe.geometry import Picture, Size
+from avsal.reframe.planning import plan_crops
+from avsal.reframe.render import render
+from avsal.reframe.settings import ReframeSettings
 from avsal.results.folder import Result
 from avsal.results.gaze import GazeMap, check_same_video, predicted_gaze, saved_gaze, shots_of
-from avsal.results.jobs import source_identity
+from avsal.results.jobs import file_identity
 
 logger = logging.getLogger("avsal")
 
 OnFrame = Callable[[int], None]
-_SIZE_TOLERANCE = 0.02  # by which the shape of a wanted size may miss the aspect
-
-
-@dataclass(frozen=True)
-class ReframeSettings:
-    """How a video is reframed; see `Framing`.
-
-    Attributes:
-        aspect: of the result, as "9:16".
-        fill: "blur" or "black" bars where the gaze does not fit; None never shows bars.
-        size: of the result; None takes the largest crop's own.
-        crf: quality of H.264, 0 (lossless) to 51.
-    """
-
-    aspect: str = "9:16"
-    motion: str = "steady"
-    zoom: float = 1.0
-    fill: str | None = None
-    size: Size | None = None
-    crf: int = 20
-
-    def __post_init__(self) -> None:
-        if self.fill is not None and self.fill not in FILLS:
-            raise UsageError(f"pad {self.fill}: give one of {', '.join(FILLS)}")
-        aspect = self.framing.aspect
-        if self.size and abs(Fraction(*self.size) / aspect - 1) > _SIZE_TOLERANCE:
-            wanted = "x".join(map(str, self.size))
-            raise UsageError(f"size {wanted}: is not {self.aspect}; give --aspect too")
-
-    @property
-    def framing(self) -> Framing:
-        """What planning needs to know."""
-        return Framing(parse_aspect(self.aspect), self.motion, self.zoom, self.fill is not None)
-
-
-def check_output(source: Path, out: Path) -> None:
-    """Refuse impossible outputs before the network runs.
-
-    Raises:
-        UsageError: `out` is the input, a folder, or has a suffix that cannot be written.
-        OutputError: the folder of `out` cannot be made.
-    """
-    if out.exists() and out.samefile(source):
-        raise UsageError(f"{out}: this is the input itself; choose another --output")
-    if out.is_dir():
-        raise UsageError(f"{out}: this is a folder; give a file such as {out / 'cropped.mp4'}")
-    if out.suffix.lower() not in WRITABLE_STILLS:
-        muxer_of(out)
-    elif not media.probe(source).is_image:
-        raise UsageError(f"{out}: a video needs a video suffix such as .mp4")
-    atomic.prepare_folder(out.parent)
 
 
 def reframe(
@@ -103,18 +51,20 @@ def reframe(
     if result:
         check_same_video(info, result)
     cuts = [shot.first for shot in shots_of(source, result)[1:]]
-    crops = plan_crops(_counted(_gaze(source, maps), on_map), cuts, picture, settings.framing)
     head = PathFile(
         picture,
         settings.aspect,
         settings.size or picture.output_size(settings.framing.aspect),
         result.start if result else None,
         result.end if result else None,
-        source_identity(source),
+        file_identity(source),
         {"motion": settings.motion, "zoom": settings.zoom, "pad": settings.fill},
     )
     with atomic.new_file(path_beside(out)) as aside:
-        write_path(aside, head, crops)
+        with _gaze(source, maps) as gaze:
+            write_path(
+                aside, head, plan_crops(_counted(gaze, on_map), cuts, picture, settings.framing)
+            )
         crops = read_crops(aside, picture)
         fill = settings.fill or "black"
         render(source, out, head, crops, fill=fill, crf=settings.crf, on_frame=on_frame)
@@ -149,12 +99,16 @@ def rerender(
         render(source, out, head, crops, fill=fill, crf=crf, on_frame=on_frame)
 
 
-def _gaze(source: Path, maps: Result | tuple[Predictor, PredictSettings]) -> Iterator[GazeMap]:
+@contextmanager
+def _gaze(
+    source: Path, maps: Result | tuple[Predictor, PredictSettings]
+) -> Iterator[Iterator[GazeMap]]:
     if isinstance(maps, Result):
-        return saved_gaze(maps)
+        yield saved_gaze(maps)
+        return
     predictor, settings = maps
-    frames = predictor.predict(source, settings, size=MapSize.parse("model"))
-    return predicted_gaze(frames)
+    with predictor.predict(source, settings, size=MapSize.parse("model")) as frames:
+        yield predicted_gaze(frames)
 
 
 def _counted(maps: Iterator[GazeMap], on_map: OnFrame) -> Iterator[GazeMap]:

@@ -20,6 +20,8 @@ import scipy.sparse as sp
 from scipy.ndimage import map_coordinates
 from scipy.optimize import linprog
 
+from avsal.reframe.settings import Motion
+
 KNOT = 0.125  # seconds between control points
 PLACES = 65  # of a crop along an axis that the dynamic programme chooses from
 _WINDOW = 480  # control points of one linear programme; a longer shot is done piece by piece
@@ -28,7 +30,7 @@ _PAST = 3  # control points that a piece takes over, so that its three derivativ
 
 
 @dataclass(frozen=True)
-class Motion:
+class Cost:
     """What moving costs.
 
     Attributes:
@@ -46,14 +48,14 @@ class Motion:
     acceleration: float = 1.0
 
 
-MOTIONS = {
-    "steady": Motion(way=0.1),
-    "follow": Motion(way=0.03, weights=(0.05, 0.05, 0.02), speed=1.0, acceleration=2.0),
-    "still": Motion(way=np.inf),
+COSTS: dict[str, Cost] = {
+    Motion.STEADY: Cost(way=0.1),
+    Motion.FOLLOW: Cost(way=0.03, weights=(0.05, 0.05, 0.02), speed=1.0, acceleration=2.0),
+    Motion.STILL: Cost(way=np.inf),
 }
 
 
-def choose_places(gain: np.ndarray, length: float, motion: Motion) -> np.ndarray:
+def choose_places(gain: np.ndarray, length: float, cost: Cost) -> np.ndarray:
     """The path along one axis that keeps most gaze for its way.
 
     Args:
@@ -65,13 +67,13 @@ def choose_places(gain: np.ndarray, length: float, motion: Motion) -> np.ndarray
         (n,) offset of the crop, 0..1 - length.
     """
     room = 1 - length
-    if np.isinf(motion.way) or room <= 0:
+    if np.isinf(cost.way) or room <= 0:
         return np.full(len(gain), gain.sum(axis=0).argmax() * room / (PLACES - 1))
     steps = np.abs(np.subtract.outer(np.arange(PLACES), np.arange(PLACES)))
-    cost = motion.way / KNOT * room / (PLACES - 1) / length * steps
+    price = cost.way / KNOT * room / (PLACES - 1) / length * steps
     best, came_from = gain[0], np.zeros(gain.shape, np.uint8)
     for knot in range(1, len(gain)):
-        reached = best - cost  # row: place now, column: place before
+        reached = best - price  # row: place now, column: place before
         came_from[knot] = reached.argmax(axis=1)
         best = reached.max(axis=1) + gain[knot]
     path = [int(best.argmax())]
@@ -80,7 +82,7 @@ def choose_places(gain: np.ndarray, length: float, motion: Motion) -> np.ndarray
     return np.array(path[::-1]) * room / (PLACES - 1)
 
 
-def smooth(places: np.ndarray, room: float, motion: Motion) -> np.ndarray:
+def smooth(places: np.ndarray, room: float, cost: Cost) -> np.ndarray:
     """Control points of the smooth path nearest to `places`.
 
     Args:
@@ -93,13 +95,13 @@ def smooth(places: np.ndarray, room: float, motion: Motion) -> np.ndarray:
     while len(done) < len(places):
         past = done[-_PAST:]
         wanted = places[len(done) : len(done) + _WINDOW]
-        solved = _nearest(np.concatenate([past, wanted]), len(past), room, motion)[len(past) :]
+        solved = _nearest(np.concatenate([past, wanted]), len(past), room, cost)[len(past) :]
         last = len(done) + len(solved) == len(places)
         done = np.concatenate([done, solved if last else solved[:_KEPT]])
     return done
 
 
-def _nearest(wanted: np.ndarray, fixed: int, room: float, motion: Motion) -> np.ndarray:
+def _nearest(wanted: np.ndarray, fixed: int, room: float, cost: Cost) -> np.ndarray:
     """Solve the linear programme; the first `fixed` points are given.
 
     The unknowns are the points and, for distance and derivatives, bounds on their magnitude.
@@ -116,16 +118,16 @@ def _nearest(wanted: np.ndarray, fixed: int, room: float, motion: Motion) -> np.
     both = sp.vstack(operators)
     matrix = sp.block_array([[both, -magnitudes], [-both, -magnitudes]], format="csr")
     target = np.concatenate(targets)
-    cost = np.concatenate(
+    price = np.concatenate(
         [np.zeros(count)]
-        + [np.full(len(t), w) for t, w in zip(targets, (1.0, *motion.weights), strict=True)]
+        + [np.full(len(t), w) for t, w in zip(targets, (1.0, *cost.weights), strict=True)]
     )
     bounds: list[tuple[float, float | None]] = [(point, point) for point in wanted[:fixed]]
     bounds += [(0, room)] * (count - fixed)
-    limits = (None, motion.speed, motion.acceleration, None)
+    limits = (None, cost.speed, cost.acceleration, None)
     for values, limit in zip(targets, limits, strict=True):
         bounds += [(0, limit)] * len(values)
-    solved = linprog(cost, matrix, np.concatenate([target, -target]), bounds=bounds)
+    solved = linprog(price, matrix, np.concatenate([target, -target]), bounds=bounds)
     return np.clip(solved.x[:count], 0, room)
 
 

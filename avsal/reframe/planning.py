@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from avsal.errors import UsageError
 from avsal.reframe.geometry import Picture, Share, parse_aspect, scaled
-from avsal.reframe.motion import KNOT, MOTIONS, PLACES, Motion, at_times, choose_places, smooth
+from avsal.reframe.motion import COSTS, KNOT, PLACES, Cost, at_times, choose_places, smooth
+from avsal.reframe.settings import Framing
 
 if TYPE_CHECKING:
     from avsal.results.gaze import GazeMap
@@ -64,30 +64,6 @@ class Crop:
     height: float
     shot: int
     kept: float | None
-
-
-@dataclass(frozen=True)
-class Framing:
-    """How to crop.
-
-    Attributes:
-        aspect: width to height of the result.
-        motion: "steady" holds still unless moving pays, "follow" moves sooner, "still" has one
-            place in every shot.
-        zoom: the crop may be so many times smaller than the largest one; one scale in every shot.
-        pad: where the largest crop misses too much gaze, show more and leave bars to fill.
-    """
-
-    aspect: Fraction
-    motion: str = "steady"
-    zoom: float = 1.0
-    pad: bool = False
-
-    def __post_init__(self) -> None:
-        if self.motion not in MOTIONS:
-            raise UsageError(f"motion {self.motion}: give one of {', '.join(MOTIONS)}")
-        if not 1 <= self.zoom <= 4:
-            raise UsageError(f"zoom {self.zoom:g}: give 1 (none) to 4")
 
 
 def plan(
@@ -143,12 +119,12 @@ def _plan_shot(
         tags = _collect(maps, frames, knots)
         seconds = np.array([float(pts - tags[0][1]) for _index, pts in tags])
         share = _choose_share(knots.array(), picture.largest_crop(framing.aspect), framing)
-        motion = MOTIONS[framing.motion]
+        cost = COSTS[framing.motion]
         pixels = picture.width, picture.height
         offsets = [
-            at_times(smooth(np.rint(way * side) / side, 1 - length, motion), seconds)
+            at_times(smooth(np.rint(way * side) / side, 1 - length, cost), seconds)
             for way, side, length in zip(
-                _places(knots.array(), share, motion), pixels, share, strict=True
+                _places(knots.array(), share, cost), pixels, share, strict=True
             )
         ]
         kept = _kept(frames.array(), offsets, share)
@@ -215,7 +191,7 @@ def _coverage(offsets: np.ndarray, length: float, cells: int) -> np.ndarray:
     return np.clip(np.minimum(cell + 1, start + length * cells) - np.maximum(cell, start), 0, 1)
 
 
-def _places(knots: np.ndarray, share: Share, motion: Motion) -> tuple[np.ndarray, np.ndarray]:
+def _places(knots: np.ndarray, share: Share, cost: Cost) -> tuple[np.ndarray, np.ndarray]:
     """Offsets (n,) in x and y that keep most of the expected gaze.
 
     Where both axes have room, each is chosen with the other given, x first and last.
@@ -231,7 +207,7 @@ def _places(knots: np.ndarray, share: Share, motion: Motion) -> tuple[np.ndarray
         cells = profile.shape[1]
         candidates = np.linspace(0, 1 - share[axis], PLACES)
         gain = profile @ _coverage(candidates, share[axis], cells).T
-        offsets[axis] = choose_places(gain, share[axis], motion)
+        offsets[axis] = choose_places(gain, share[axis], cost)
         covers[axis] = _coverage(offsets[axis], share[axis], cells)
     return offsets[0], offsets[1]
 
@@ -247,7 +223,7 @@ def _choose_share(knots: np.ndarray, largest: Share, framing: Framing) -> Share:
     """The crop's size in a shot: the largest, a closer one, or one that needs bars."""
 
     def keeps(share: Share) -> float:
-        return float(_kept(knots, _places(knots, share, MOTIONS[framing.motion]), share).mean())
+        return float(_kept(knots, _places(knots, share, COSTS[framing.motion]), share).mean())
 
     kept = keeps(largest)
     if framing.pad and kept < _PAD_KEEPS:

@@ -15,10 +15,10 @@ from avsal.media.suffixes import WRITABLE_STILLS
 from avsal.reframe.file import PathFile
 from avsal.reframe.geometry import Size
 from avsal.reframe.planning import Crop
+from avsal.reframe.settings import Fill
 
 logger = logging.getLogger("avsal")
 
-FILLS = ("blur", "black")
 _SHRINK = 1.02  # from this scale on averaging pixels is better than reading between them
 _SHAPE_TOLERANCE = 1.5  # pixels of the result by which a crop may miss its shape
 _BLURRED = 24  # pixels of the shorter side of what fills the bars, before it is enlarged
@@ -31,7 +31,7 @@ def render(
     head: PathFile,
     crops: Iterator[Crop],
     *,
-    fill: str = "black",
+    fill: str = Fill.BLACK,
     crf: int = 20,
     on_frame: Callable[[int], None] = lambda _count: None,
 ) -> None:
@@ -41,7 +41,7 @@ def render(
         out: .mp4, .mkv, .mov, ... or, for a still image, an image file.
         head: says the result's size, and which part of the video the crops cover.
         crops: one for every frame.
-        fill: what lies beside a crop of another shape, see `FILLS`.
+        fill: what lies beside a crop of another shape, see `avsal.reframe.settings.Fill`.
         crf: quality of H.264, 0 (lossless) to 51.
 
     Raises:
@@ -100,7 +100,7 @@ def _pair(
 _OTHER = "the maps or the path are of another video"
 
 
-def cut_out(image: np.ndarray, crop: Crop, head: PathFile, fill: str = "black") -> np.ndarray:
+def cut_out(image: np.ndarray, crop: Crop, head: PathFile, fill: str = Fill.BLACK) -> np.ndarray:
     """The part of a frame that a crop shows, uint8 RGB of the result's size.
 
     Args:
@@ -151,7 +151,7 @@ def _sample(image: np.ndarray, box: tuple[float, ...], size: Size) -> np.ndarray
 def _backdrop(image: np.ndarray, size: Size, fill: str) -> np.ndarray:
     """What lies behind a picture that does not fill the result."""
     width, height = size
-    if fill == "black":
+    if fill == Fill.BLACK:
         return np.zeros((height, width, 3), np.uint8)
     scale = _BLURRED / min(size)
     small = max(1, round(width * scale)), max(1, round(height * scale))

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 
 from avsal import atomic, media
-from avsal.errors import MediaError, UsageError
-from avsal.media.suffixes import WRITABLE_STILLS, muxer_of
+from avsal.errors import MediaError
+from avsal.media.suffixes import WRITABLE_STILLS
 from avsal.prediction.saliency import SaliencyFrame
 from avsal.results.folder import Result
 from avsal.results.render import overlay
@@ -69,7 +69,7 @@ def write_overlay(
 
     Args:
         video: gives the frames, from the first one that has a map or earlier.
-        out: see `choose_output`.
+        out: see `avsal.results.plan.choose_output`.
         maps: in order of frames; the overlay covers the frames that have one.
         crf: quality of H.264, 0 (lossless) to 51.
         part: the maps cover a part of the video, so its sound is cut to them.
@@ -100,40 +100,6 @@ def write_overlay(
             on_frame(count)
     for note in (*video.warnings, *writer.warnings):
         logger.warning(note)
-
-
-def choose_output(source: Path, is_image: bool, out: Path | None, force: bool) -> Path:
-    """Where an overlay goes; impossible places are refused before the network runs.
-
-    Args:
-        out: None takes a place beside the video: talk.saliency.mp4, or .png for a still image.
-        force: the place beside the video may hold an earlier overlay.
-
-    Raises:
-        UsageError: the place is the input, a folder, taken, or has a suffix that cannot be written.
-        OutputError: its folder cannot be made.
-    """
-    if out is None:
-        out = _beside(source, is_image)
-        if out.exists() and not force:
-            raise UsageError(f"{out}: exists; give --force to replace it, or another --output")
-    with atomic.write_errors(out):
-        if out.exists() and not media.is_address(source) and out.samefile(source):
-            raise UsageError(f"{out}: this is the input itself; choose another --output")
-        if out.is_dir():
-            raise UsageError(f"{out}: this is a folder; give a file such as {out / 'overlay.mp4'}")
-    if out.suffix.lower() not in WRITABLE_STILLS:
-        muxer_of(out)
-    elif not is_image:
-        raise UsageError(f"{out}: an overlay of a video needs a video suffix such as .mp4")
-    atomic.prepare_folder(out.parent)
-    return out
-
-
-def _beside(source: Path, is_image: bool) -> Path:
-    if media.is_address(source):
-        raise UsageError(f"{source}: is an address; give --output")
-    return source.with_name(source.stem + (".saliency.png" if is_image else ".saliency.mp4"))
 
 
 def _fit(image: np.ndarray, writer: media.VideoWriter) -> np.ndarray:

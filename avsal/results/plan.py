@@ -8,10 +8,10 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path, PurePath
 
-from avsal import media
+from avsal import atomic, media
 from avsal.errors import MediaError, UsageError
 from avsal.media.source import check_file
-from avsal.media.suffixes import STILLS, VIDEOS
+from avsal.media.suffixes import STILLS, VIDEOS, WRITABLE_STILLS, muxer_of
 from avsal.results.description import is_result
 
 Job = tuple[Path, Path]  # an input and the folder that its result belongs in
@@ -140,3 +140,40 @@ def check_source(source: Path) -> None:
         raise MediaError(f"{source}: no such file") from None
     except OSError as error:
         raise MediaError(f"{source}: cannot be read ({(error.strerror or '').lower()})") from error
+
+
+def choose_output(
+    source: Path, is_image: bool, out: Path | None, force: bool, word: str = "saliency"
+) -> Path:
+    """Where a video made of another goes; impossible places are refused before the network runs.
+
+    Args:
+        out: None takes a place beside the video: talk.saliency.mp4, or .png for a still image.
+        force: the place beside the video may hold an earlier result.
+        word: what stands in the name beside the video.
+
+    Raises:
+        UsageError: the place is the input, a folder, taken, or has a suffix that cannot be written.
+        OutputError: its folder cannot be made.
+    """
+    if out is None:
+        out = _beside(source, is_image, word)
+        if out.exists() and not force:
+            raise UsageError(f"{out}: exists; give --force to replace it, or another --output")
+    with atomic.write_errors(out):
+        if out.exists() and not media.is_address(source) and out.samefile(source):
+            raise UsageError(f"{out}: this is the input itself; choose another --output")
+        if out.is_dir():
+            raise UsageError(f"{out}: this is a folder; give a file such as {out / 'out.mp4'}")
+    if out.suffix.lower() not in WRITABLE_STILLS:
+        muxer_of(out)
+    elif not is_image:
+        raise UsageError(f"{out}: a video needs a video suffix such as .mp4")
+    atomic.prepare_folder(out.parent)
+    return out
+
+
+def _beside(source: Path, is_image: bool, word: str) -> Path:
+    if media.is_address(source):
+        raise UsageError(f"{source}: is an address; give --output")
+    return source.with_name(f"{source.stem}.{word}{'.png' if is_image else '.mp4'}")
