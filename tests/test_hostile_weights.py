@@ -219,7 +219,7 @@ def test_pipes_are_not_waited_for(tmp_path):
 )
 def test_tensors_without_values_of_their_own_are_refused(tensor, tmp_path):
     torch.save({"x": tensor}, tmp_path / "x.pt")
-    with pytest.raises(WeightsError, match=r"x\.pt: x is"):
+    with pytest.raises(WeightsError, match=r"x\.pt: (x is a sparse|holds a torch)"):
         weights.read_state(tmp_path / "x.pt")
 
 
