@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import zlib
 from pathlib import Path
 
 import cv2
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 import samples
 from evaluation_oracle import BASELINES, KEYS, centre, independent_scores, one_line, per_recording
+from PIL import Image
 
 # ---- maps made elsewhere
 
@@ -94,6 +97,104 @@ def test_results_of_predict_are_scored(
     found = per_recording(tmp_path / "out", "maps")["clip_0"]
     for key in KEYS:
         assert found[key] == pytest.approx(expected[key], abs=tolerance), key
+
+
+def promising(shape: str, data: bytes = b"") -> bytes:
+    """A .npy file whose header tells a shape."""
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + data
+
+
+def saved(save, *arrays: np.ndarray) -> bytes:
+    content = io.BytesIO()
+    save(content, *arrays)
+    return content.getvalue()
+
+
+def huge_png() -> bytes:
+    """The first bytes of a PNG of 30000x30000 pixels."""
+    small = cv2.imencode(".png", np.zeros((2, 2), np.uint8))[1].tobytes()
+    head = b"IHDR" + (30_000).to_bytes(4, "big") * 2 + small[24:29]
+    return small[:12] + head + zlib.crc32(head).to_bytes(4, "big") + small[33:]
+
+
+BAD_MAPS = {
+    "several.npy": saved(np.savez, np.eye(4)),
+    "text.npy": saved(np.save, np.array([["a", "b"], ["c", "d"]])),
+    "objects.npy": saved(np.save, np.array([[None]])),
+    "volume.npy": saved(np.save, np.zeros((4, 4, 3))),
+    "complex.npy": saved(np.save, np.eye(4) * 1j),
+    "nan.npy": saved(np.save, np.full((4, 4), np.nan)),
+    "nothing.npy": saved(np.save, np.zeros((0, 4))),
+    "huge.npy": promising("(1000000, 1000000)"),
+    "negative.npy": promising("(-4, 4)", bytes(64)),
+    "deep.npy": promising("(" * 4000),
+    "empty.npy": b"",
+    "empty.png": b"",
+    "cut.png": cv2.imencode(".png", np.eye(64, dtype=np.uint8))[1].tobytes()[:60],
+    "page.png": b"<html>not found",
+    "huge.png": huge_png(),
+    "heatmap.png": cv2.imencode(".png", np.eye(8, dtype=np.uint8)[..., None] * [9, 99, 199])[
+        1
+    ].tobytes(),
+}
+
+
+def test_bad_maps_are_named_and_the_others_scored(evaluate, tmp_path):
+    """One picture a bad map; a pipe and a good one besides."""
+    images, maps = tmp_path / "set" / "images", tmp_path / "made"
+    for folder in (images, tmp_path / "set" / "maps", maps):
+        folder.mkdir(parents=True)
+    wanted = {**BAD_MAPS, "good.npy": saved(np.save, centre(30, 40)), "pipe.png": None}
+    for name, content in wanted.items():
+        stem = name.replace(".", "_")
+        cv2.imwrite(str(images / f"{stem}.png"), np.zeros((48, 64, 3), np.uint8))
+        gaze = np.rint(255 * centre()).astype(np.uint8)
+        cv2.imwrite(str(tmp_path / "set" / "maps" / f"{stem}.png"), gaze)
+        path = maps / f"{stem}{Path(name).suffix}"
+        if content is None:
+            os.mkfifo(path)
+        else:
+            path.write_bytes(content)
+    code, err, groups = evaluate("--images", tmp_path / "set", "--predictions", maps)
+    assert code == 1
+    assert groups["set"]["recordings"] == 1
+    assert groups["set"]["mean"]["made"]["cc"] > 0.9
+    lines = [line for line in err.splitlines() if line.startswith("error:")]
+    assert len(lines) == len(wanted) - 1
+    for name in wanted:
+        told = [line for line in lines if str(maps / name.replace(".", "_")) in line]
+        assert len(told) == (name != "good.npy"), name
+    assert "unexpected" not in err
+    assert err.splitlines()[-1].startswith(f"note: {len(wanted) - 1} of {len(wanted)} failed")
+    assert len(err.splitlines()) == len(wanted)
+
+
+def test_an_unexpected_error_stops_one_recording_only(evaluate, image_set, monkeypatch):
+    from avsal.evaluation import protocol
+
+    original = protocol.score_frame
+
+    def failing(annotations, *rest):
+        if annotations.recording.name == "p1.jpg":
+            raise RuntimeError("a bug")
+        return original(annotations, *rest)
+
+    monkeypatch.setattr(protocol, "score_frame", failing)
+    code, err, groups = evaluate("--images", image_set, "--baselines-only")
+    assert code == 1
+    assert "a bug" in one_line(err)
+    assert groups["photographs"]["recordings"] == 3
+
+
+@pytest.mark.parametrize("kind", ["<u2", ">u2", "<f4"])
+def test_levels_of_16_bit_and_float_pictures_are_kept(kind, tmp_path):
+    from avsal.datasets.pictures import read_gray
+
+    values = (np.arange(12).reshape(3, 4) * 5000).astype(kind)
+    mode = {"<u2": "I;16", ">u2": "I;16B", "<f4": "F"}[kind]
+    Image.frombytes(mode, (4, 3), values.tobytes()).save(tmp_path / "map.tif")
+    assert read_gray(tmp_path / "map.tif").tolist() == values.tolist()
 
 
 # ---- a table of gaze on any video

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from avsal.cli import console, options
-from avsal.errors import AvsalError, UsageError
+from avsal.errors import UsageError
 from avsal.prediction.settings import Precision
 
 if TYPE_CHECKING:
@@ -266,7 +266,7 @@ def _with_progress(bars: Progress, output: Path, sources: _Sources) -> Evaluatio
     def on_stage(text: str, total: int) -> None:
         bars.reset(task, description=text, total=total)
 
-    def on_recording(error: AvsalError | None) -> None:
+    def on_recording(error: Exception | None) -> None:
         bars.advance(task)
         if error is not None:
             console.report_error(error)

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import io
-import zlib
+import warnings
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from avsal.datasets.gaze import Points
 from avsal.errors import DataError
+from avsal.prediction.settings import MAX_PIXELS
+
+# Pillow warns at some size and refuses at another; one limit of our own stands in for both.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 PICTURES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 MATLAB = ".mat"
 # Names that data sets give the fixations inside a .mat file.
 MASK_VARIABLES = ("eyeMap", "fixLocs", "fixation", "fixations", "I")
+GRAY = ("L", "I", "I;16", "F")  # modes of Pillow that hold levels as they were written
+COLOURFUL = 32  # of 255 levels by which the channels of a gray JPEG do not differ
 HELD_MASKS = 50_000  # masks kept as pixel indices: the frames of a video are asked for twice
 
 
@@ -40,29 +46,66 @@ def read_gray(source: Path | bytes, name: str = "") -> np.ndarray:
     Raises:
         DataError: see `read_picture`.
     """
-    if isinstance(source, Path) and source.suffix == ".npy":
+    if isinstance(source, Path) and source.suffix.lower() == ".npy":
         return _read_npy(source)
     return _decode(source, name, None)
 
 
 def _read_npy(path: Path) -> np.ndarray:
+    _require_file(path)
     try:
-        values = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        # Mapped, so that a header may promise what it likes: what the file lacks is an error.
+        values = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # whatever a damaged header leads to
         raise _unreadable(path, error) from None
-    if values.ndim != 2:
-        raise DataError(f"{path}: an array of shape {values.shape}; a map is (height, width)")
-    return np.asarray(values, np.float32)
+    if not isinstance(values, np.ndarray):
+        raise DataError(f"{path}: holds several arrays (npz); a map is one of (height, width)")
+    if values.ndim != 2 or not values.size or values.dtype.kind not in "buif":
+        raise DataError(
+            f"{path}: an array of shape {values.shape} and type {values.dtype}; a map is (height, "
+            "width) numbers"
+        )
+    _require_size(path, values.shape)
+    numbers = np.array(values, np.float32)
+    if not np.isfinite(numbers).all():
+        raise DataError(f"{path}: has values that are not finite (NaN or infinity); make it again")
+    return numbers
 
 
 def _decode(source: Path | bytes, name: str, mode: str | None) -> np.ndarray:
+    place = source if isinstance(source, Path) else name
+    if isinstance(source, Path):
+        _require_file(source)
     try:
         with Image.open(source if isinstance(source, Path) else io.BytesIO(source)) as image:
-            if mode is None:
-                mode = image.mode if image.mode in ("L", "I", "I;16") else "L"
-            return np.array(image.convert(mode))
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
-        raise _unreadable(source if isinstance(source, Path) else name, error) from None
+            _require_size(place, image.size)
+            return _gray(image, place) if mode is None else np.array(image.convert(mode))
+    except DataError:
+        raise
+    except Exception as error:  # whatever a damaged file leads to
+        raise _unreadable(place, error) from None
+
+
+def _gray(image: Image.Image, place: Path | str) -> np.ndarray:
+    if image.mode in GRAY:
+        return np.array(image)
+    if image.mode.startswith("I;16"):  # other orders of bytes
+        return np.array(image.convert("I"))
+    channels = np.array(image.convert("RGB")).astype(np.int16)
+    if np.ptp(channels, axis=2).max() > COLOURFUL:
+        raise DataError(f"{place}: a picture in colours; a map is gray (its levels, not a heatmap)")
+    return np.array(image.convert("L"))
+
+
+def _require_file(path: Path) -> None:
+    """Opening a pipe or a device could wait for ever."""
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path}: is no regular file; put the map or picture itself there")
+
+
+def _require_size(place: Path | str, size: tuple[int, ...]) -> None:
+    if size[0] * size[1] > MAX_PIXELS:
+        raise DataError(f"{place}: {size[0]}x{size[1]} values; at most {MAX_PIXELS} can be used")
 
 
 def _unreadable(place: Path | str, error: Exception) -> DataError:
@@ -129,20 +172,13 @@ def read_salicon(path: Path) -> tuple[Points, tuple[int, int]] | None:
 def _load_mat(path: Path) -> dict[str, Any]:
     try:
         from scipy.io import loadmat
-        from scipy.io.matlab import MatReadError
     except ImportError:
         raise DataError(f'{path}: reading it needs scipy; pip install "avsal[train]"') from None
+    _require_file(path)
     try:
         variables: dict[str, Any] = loadmat(path)
     except NotImplementedError:
         raise DataError(f"{path}: MATLAB 7.3 files are not read; save it with -v7") from None
-    except (
-        MatReadError,
-        OSError,
-        ValueError,
-        TypeError,
-        IndexError,
-        zlib.error,
-    ) as error:
+    except Exception as error:  # whatever a damaged file leads to
         raise _unreadable(path, error) from None
     return variables

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from avsal.datasets import Recording
-from avsal.errors import AvsalError, DataError
+from avsal.errors import DataError
 from avsal.evaluation.baselines import (
     MEAN_GRID,
     BaselineMaps,
@@ -38,12 +38,12 @@ class _Pending:
 
     recording: Recording
     frames: list[Future[MethodScores | None]]
-    error: AvsalError | None = None
+    error: Exception | None = None
 
     def done(self) -> bool:
         return all(frame.done() for frame in self.frames)
 
-    def scored_frames(self) -> list[MethodScores] | AvsalError:
+    def scored_frames(self) -> list[MethodScores] | Exception:
         """Scores of the frames on which somebody looked, or why there are none."""
         try:
             if self.error is not None:
@@ -51,7 +51,7 @@ class _Pending:
             rows = [row for row in (frame.result() for frame in self.frames) if row is not None]
             if not rows:
                 raise DataError(f"{self.recording.name}: no frame has fixations; nothing to score")
-        except AvsalError as error:
+        except Exception as error:
             return error
         return rows
 
@@ -61,7 +61,7 @@ def score_recordings(
     source: MapSource | None,
     baselines: BaselineMaps,
     pictures: bool = True,
-) -> Iterator[tuple[Recording, list[MethodScores] | AvsalError]]:
+) -> Iterator[tuple[Recording, list[MethodScores] | Exception]]:
     """Score recordings one after the other; one that fails does not stop the rest.
 
     Args:
@@ -101,7 +101,7 @@ def _start(
             pending.frames.append(
                 pool.submit(score_frame, annotations, tag, saliency, baselines, picture)
             )
-    except AvsalError as error:
+    except Exception as error:  # one recording never stops the others
         pending.error = error
     return pending
 
@@ -127,6 +127,11 @@ def score_frame(
         return None
     rows = {}
     if saliency is not None:
+        if not np.isfinite(saliency).all():
+            raise DataError(
+                f"{annotations.recording.name}: the map of frame {tag.index} (from 0) has values "
+                "that are not finite; make it again, or use other weights or --precision fp32"
+            )
         rows[MODEL] = score_map(saliency, truth, centre_map(truth.size))
     maps = baselines.maps(annotations.recording.name, truth.size, picture)
     return {**rows, **score_baselines(truth, maps)}

@@ -12,7 +12,6 @@ import numpy as np
 
 from avsal import atomic
 from avsal.datasets import Recording
-from avsal.errors import AvsalError
 from avsal.evaluation.baselines import MEAN_GRID, BaselineMaps
 from avsal.evaluation.databases import EvaluationSet
 from avsal.evaluation.maps import MapSource
@@ -46,7 +45,7 @@ class Evaluation:
     folder: Path
     source_for: Callable[[str], MapSource | None]
     on_stage: Callable[[str, int], None] = lambda _text, _total: None
-    on_recording: Callable[[AvsalError | None], None] = lambda _error: None
+    on_recording: Callable[[Exception | None], None] = lambda _error: None
     results: list[RecordingScores] = field(default_factory=list)
     failed: int = 0
     _label: str = MODEL  # heads no row: without a source there are baselines alone
@@ -124,7 +123,7 @@ class Evaluation:
         whole = [recording for recording in recordings if recording.name not in broken]
         self.on_stage(" ".join(filter(None, (wanted.database, wanted.fold))), len(whole))
         for recording, frames in score_recordings(whole, source, baselines, wanted.pictures):
-            if isinstance(frames, AvsalError):
+            if isinstance(frames, Exception):
                 self._fail(frames)
                 continue
             place = wanted.database, wanted.fold, recording.name
@@ -136,17 +135,17 @@ class Evaluation:
 
     def _mean_maps(
         self, wanted: EvaluationSet
-    ) -> tuple[dict[str, np.ndarray], dict[str, AvsalError]]:
+    ) -> tuple[dict[str, np.ndarray], dict[str, Exception]]:
         """Mean maps of a set's recordings, and the errors of those that cannot be read."""
         maps: dict[str, np.ndarray] = {}
-        broken: dict[str, AvsalError] = {}
+        broken: dict[str, Exception] = {}
         if len(wanted.recordings) == 1:
             return maps, broken  # there are no others to predict it from
         self.on_stage(f"{wanted.database}: mean maps", len(wanted.recordings))
         for recording in wanted.recordings:
             try:
                 maps[recording.name] = mean_map(recording)
-            except AvsalError as error:
+            except Exception as error:  # one recording never stops the others
                 broken[recording.name] = error
             self.on_recording(None)
         return maps, broken
@@ -162,7 +161,7 @@ class Evaluation:
             self.on_recording(None)
         return total / len(wanted.prior_from)
 
-    def _fail(self, error: AvsalError) -> None:
+    def _fail(self, error: Exception) -> None:
         self.failed += 1
         self.on_recording(error)
 
