@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from pathlib import Path
 
 from avsal.errors import AvsalError, UsageError, WeightsError
@@ -47,11 +48,18 @@ def pull(row: WeightsRow, *, offline: bool = False, revision: str | None = None)
         WeightsError: not there, no permission, no connection, or not the right content.
     """
     from huggingface_hub import hf_hub_download
+    from huggingface_hub.utils import logging as hub_logging
 
     repo = repo_of(row)
     if row.sha256 is None and repo == row.repo:
         # Nobody has published under that name, so whatever may appear there is not to be trusted.
         raise _unpublished(row)
+    hub_logging.set_verbosity_error()  # what it would warn of is in the error, in one line
+    if not offline and cached(row, revision) is None and (cause := unreachable(_endpoint())):
+        raise WeightsError(
+            f"{row.name}: {_endpoint()} cannot be reached ({cause}), and the weights are not in "
+            "the cache; try again"
+        )
     try:
         path = hf_hub_download(
             repo,
@@ -64,6 +72,39 @@ def pull(row: WeightsRow, *, offline: bool = False, revision: str | None = None)
     except Exception as error:
         raise _explain(error, row, repo, revision or row.revision) from error
     return _verified(Path(path), row.sha256 if revision is None else None, row.name)
+
+
+def _endpoint() -> str:
+    from huggingface_hub import constants
+
+    return str(constants.ENDPOINT)
+
+
+def unreachable(address: str, seconds: float = 6) -> str | None:
+    """Why a server gives no answer at all within some seconds, in a few words; None if it does.
+
+    The Hub's client itself tries again for half a minute. Where offline mode forbids to ask, this
+    gives None, as the client says so better.
+    """
+    from huggingface_hub import get_session
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    found: list[str | None] = []
+
+    def ask() -> None:
+        try:
+            get_session().head(address, timeout=seconds, follow_redirects=False)
+            found.append(None)
+        except OfflineModeIsEnabled:
+            found.append(None)
+        except Exception as error:
+            found.append(one_line(error))
+
+    # In a thread, as looking up a server's name has no time limit of its own.
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(seconds + 1)
+    return found[0] if found else f"no answer in {seconds:g} s"
 
 
 def _verified(path: Path, wanted: str | None, name: str) -> Path:
@@ -118,7 +159,7 @@ def _explain(error: Exception, row: WeightsRow, repo: str, revision: str) -> Avs
     if meaning is None and _status(error) in (401, 403):
         meaning = permission
     if meaning is None:
-        meaning = f"cannot be downloaded ({_one_line(error)}), and is not in the cache; try again"
+        meaning = f"cannot be downloaded ({one_line(error)}), and is not in the cache; try again"
     return WeightsError(f"{row.name}: {repo} {meaning}")
 
 
@@ -126,7 +167,7 @@ def _status(error: Exception) -> int | None:
     return getattr(getattr(error, "response", None), "status_code", None)
 
 
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     """The first sentence of the client's message, which may be a page long."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text.partition(". ")[0][:200]
@@ -170,7 +211,7 @@ def push(
         raise UsageError(f"Hub repository {repo}: give it as owner/name") from None
     except Exception as error:
         raise WeightsError(
-            f"{repo}: upload failed ({_one_line(error)}); check the name and that hf auth login "
+            f"{repo}: upload failed ({one_line(error)}); check the name and that hf auth login "
             "was with a token that may write"
         ) from error
     return str(commit.commit_url)
