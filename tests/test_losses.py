@@ -11,7 +11,7 @@ import torch
 from avsal import metrics
 from avsal.models.fusion.alignment import alignment_loss
 from avsal.training.config import LossSettings
-from avsal.training.losses import correlation, kl_divergence, total_loss
+from avsal.training.objectives import correlation, kl_divergence, total_loss
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -1,7 +1,7 @@
 """What part of the picture a sample shows, and in which colours: augmentation (off by default).
 
-A view is drawn from a random generator that the sample's place in the run decides, so a run that
-goes on after a kill sees the same views whatever the number of workers.
+It is drawn from a random generator that the sample's place in the run decides, so a run that
+resumes after a kill sees the same samples whatever the number of workers.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True)
-class View:
-    """How the frames of one window are seen.
+class Augmentation:
+    """How the frames of one window are shown.
 
     Attributes:
         boxes: part of the picture that each frame shows; the last frame's goes for the map too.
@@ -40,7 +40,7 @@ class View:
     saturation: float = 1.0
 
     def clip(self, images: Sequence[np.ndarray], size: tuple[int, int]) -> torch.Tensor:
-        """The frames of a window, each seen by its box; uint8 (3, T, height, width)."""
+        """The frames of a window, each cut to its box; uint8 (3, T, height, width)."""
         keys = list(zip(map(id, images), self.boxes, strict=True))
         seen: dict[tuple[int, Box], np.ndarray] = {}  # a still's frames are often all the same
         for place, (image, key) in enumerate(zip(images, keys, strict=True)):
@@ -49,7 +49,7 @@ class View:
         return torch.from_numpy(np.stack([seen[key] for key in keys], axis=1))
 
     def frame(self, image: np.ndarray, place: int, size: tuple[int, int]) -> np.ndarray:
-        """Cut out and resize the frame at a place in the window, as `inputs.resize_frame` does.
+        """Cut out and resize the frame at a place in the window, as `resize_frame` does.
 
         Args:
             image: uint8 (H, W, 3).
@@ -89,15 +89,15 @@ class View:
         return np.asarray(cv2.transform(image, np.hstack((scaled, offset))))
 
 
-def plain_view(frames: int) -> View:
+def no_augmentation(frames: int) -> Augmentation:
     """The whole picture, unchanged."""
-    return View((WHOLE,) * frames)
+    return Augmentation((WHOLE,) * frames)
 
 
-def draw_view(
+def draw_augmentation(
     settings: AugmentSettings, random: np.random.Generator, frames: int, still: bool
-) -> View:
-    """Draw the view of a training window.
+) -> Augmentation:
+    """Draw the augmentation of a training window.
 
     Args:
         still: all frames are one picture, which may be panned.
@@ -109,7 +109,7 @@ def draw_view(
         boxes = _pan(_crop(settings.pan, random), _crop(settings.pan, random), frames)
     mirrored = bool(random.random() < settings.flip)
     low, high = 1 - settings.colour, 1 + settings.colour
-    return View(boxes, mirrored, *(float(f) for f in random.uniform(low, high, 3)))
+    return Augmentation(boxes, mirrored, *(float(f) for f in random.uniform(low, high, 3)))
 
 
 def _crop(most: float, random: np.random.Generator) -> Box:

@@ -1,23 +1,95 @@
-"""The processes that make samples, and the batches that come out of them."""
+"""From the tables of the settings to batches: sets of recordings, their order, worker processes."""
 
 from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Subset
 
-from avsal.errors import AvsalError
-from avsal.training.config import Config
+from avsal.datasets import DatasetSpec, Recording, open_dataset
+from avsal.errors import AvsalError, DataError
+from avsal.training.config import Config, SetSettings, expand
 from avsal.training.engine import Engine
-from avsal.training.order import Batches
-from avsal.training.samples import Inputs, Sample, TrainingSamples, ValidationSamples
-from avsal.training.sets import open_sets
+from avsal.training.samples import Inputs, Key, Sample, TrainingSamples, ValidationSamples
 
 
-class Loading:
+def open_sets(sets: tuple[SetSettings, ...], split: str) -> list[Recording]:
+    """List the recordings of sets, those of repeated sets several times.
+
+    Args:
+        split: the STAViS list of sets that name none, "train" or "test".
+
+    Raises:
+        DataError: a folder, a list or a file is missing or malformed.
+    """
+    return [item for one in sets for item in open_set(one, split) * one.repeat]
+
+
+def open_set(settings: SetSettings, split: str) -> list[Recording]:
+    """List the recordings of one set once; see `open_sets`."""
+    root = expand(settings.root)
+    recordings = open_dataset(
+        DatasetSpec(
+            root,
+            settings.databases,
+            settings.split or split,
+            settings.fold,
+            _path(settings.names),
+            _path(settings.without),
+            _path(settings.maps),
+            _path(settings.fixations),
+            settings.units,
+            settings.degree or None,
+        )
+    )
+    if not recordings:
+        raise DataError(f"{root}: the lists leave nothing of this set; check names and without")
+    return recordings
+
+
+def _path(text: str) -> Path | None:
+    return expand(text) if text else None
+
+
+class BatchOrder:
+    """Keys of the batches of one process; every epoch has its own order, the same in all processes.
+
+    A `batch_sampler` for a DataLoader. Set `epoch` and `start`, the number of batches to leave out,
+    before going through it. What does not fill a batch of every process waits for another epoch.
+    """
+
+    def __init__(self, count: int, batch: int, seed: int, rank: int = 0, world: int = 1) -> None:
+        """Take the number of samples.
+
+        Raises:
+            DataError: there are fewer samples than a batch needs.
+        """
+        self._count, self._batch, self._seed = count, batch, seed
+        self._rank, self._world = rank, world
+        self.epoch = 0
+        self.start = 0
+        if len(self) == 0:
+            raise DataError(
+                f"{count} training samples do not fill a batch of {batch} in "
+                f"{world} processes; lower optimiser.batch or set data.train repeat"
+            )
+
+    def __len__(self) -> int:
+        return self._count // (self._batch * self._world)
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        order = np.random.default_rng((self._seed, self.epoch)).permutation(self._count)
+        whole = order[: len(self) * self._world * self._batch]
+        for batch in whole.reshape(-1, self._world, self._batch)[self.start :, self._rank]:
+            yield [(self.epoch, int(place)) for place in batch]
+
+
+class Batches:
     """Training and validation batches of one process of a run.
 
     Attributes:
@@ -25,15 +97,15 @@ class Loading:
     """
 
     def __init__(self, config: Config, inputs: Inputs, engine: Engine) -> None:
-        """Open all sets; see `open_sets` and `Batches` for errors."""
+        """Open all sets; see `open_sets` and `BatchOrder` for errors."""
         recordings = open_sets(config.data.train, "train")
         self.count = len(recordings)
         samples = TrainingSamples(recordings, inputs, config.augment, config.run.seed)
         batch = config.optimiser.batch
-        self._batches = Batches(self.count, batch, config.run.seed, engine.rank, engine.world)
+        self._order = BatchOrder(self.count, batch, config.run.seed, engine.rank, engine.world)
         shared = _settings(config.run.workers, engine)
         self._training: DataLoader[Sample] = DataLoader(
-            samples, batch_sampler=self._batches, **shared
+            samples, batch_sampler=self._order, **shared
         )
         scored = ValidationSamples(
             open_sets(config.data.validation, "test"), inputs, config.data.windows
@@ -46,11 +118,11 @@ class Loading:
     @property
     def batches_per_epoch(self) -> int:
         """Batches of this process in an epoch."""
-        return len(self._batches)
+        return len(self._order)
 
     def training(self, epoch: int, start: int) -> Iterator[Sample]:
         """Batches of an epoch, from the one numbered `start` on."""
-        self._batches.epoch, self._batches.start = epoch, start
+        self._order.epoch, self._order.start = epoch, start
         return self._opened(self._training)
 
     def validation(self) -> Iterator[Sample]:

@@ -5,31 +5,21 @@ The tables of the file are the fields of `Config`.
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
-import reprlib
-import tomllib
+import os
 import typing
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    create_model,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, create_model, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from avsal.errors import UsageError
 from avsal.models.variants import VARIANTS, Variant
 from avsal.prediction.settings import Precision
+from avsal.training.toml import Table, one_of, read_toml
 
 BATCH_NORM_FROM = 3  # samples; below that the heads' BatchNorm would explode (section 4.3)
 NONE = "none"  # TOML has no null
@@ -39,12 +29,6 @@ Positive = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 SidePart = Annotated[float, Field(ge=0, le=0.9)]  # of a side that may be cut off
-
-
-class Table(BaseModel):
-    """A table of the file: unknown keys and values of another type are refused."""
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
 
 class RunSettings(Table):
@@ -65,16 +49,11 @@ class RunSettings(Table):
     task: Literal["avsp", "image"] = "avsp"
     seed: Count = 1
     device: str = "auto"
-    precision: str = "auto"
+    precision: Precision = Precision.AUTO
     workers: Count = 2
     checkpoint_steps: Count = 0
     log_steps: Positive = 1
     tensorboard: bool = False
-
-    @field_validator("precision")
-    @classmethod
-    def _precision(cls, value: str) -> str:
-        return _one_of(value, tuple(Precision))
 
 
 # The fields of a variant that a file may replace, all of them optional.
@@ -99,7 +78,7 @@ class NetworkSettings(Table):
     """
 
     variant: str
-    changes: dict[str, Any] = {}
+    changes: dict[str, Any] = Field(default_factory=dict)
     initial: tuple[str, ...] = ()
     freeze: tuple[Literal["image", "audio", "motion"], ...] = ("image", "audio")
     head_norm: Literal["auto", "batch", "layer"] = "auto"
@@ -107,11 +86,13 @@ class NetworkSettings(Table):
     @field_validator("variant")
     @classmethod
     def _variant(cls, value: str) -> str:
-        return _one_of(value, VARIANTS)
+        return one_of(value, VARIANTS)
 
     @field_validator("changes")
     @classmethod
     def _changes(cls, values: dict[str, Any]) -> dict[str, Any]:
+        for key in values:
+            one_of(key, VariantChanges.model_fields)
         given = {key: None if value == NONE else value for key, value in values.items()}
         checked = VariantChanges.model_validate_json(json.dumps(given))
         return checked.model_dump(exclude_unset=True)
@@ -287,96 +268,9 @@ def read_config(path: Path, changes: Iterable[str] = ()) -> Config:
     Raises:
         UsageError: the file cannot be read, or a key, a type or a value is wrong.
     """
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-        for change in changes:
-            _override(table, change)
-        return Config.model_validate_json(json.dumps(table))
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except ValidationError as error:
-        raise UsageError(f"{path}: {_first_line(error)}") from None
-    except RecursionError:
-        raise UsageError(f"{path}: tables or arrays are nested too deep") from None
-    except TypeError:  # JSON has none
-        raise UsageError(f"{path}: dates and times have no place here; use quotes") from None
-    except ValueError as error:  # no TOML, no UTF-8, or a number of thousands of digits
-        raise UsageError(f"{path}: no valid TOML: {error}") from None
+    return read_toml(path, Config, changes)
 
 
-def _first_line(error: ValidationError) -> str:
-    """The first thing that is wrong: "optimiser.batch: must be a valid integer, not 2.5"."""
-    first, *others = error.errors(include_url=False)
-    key, kind = _key(first["loc"]), first["type"]
-    text = first["msg"].replace("Input should be", "must be").replace("an object", "a table")
-    if kind == "extra_forbidden":
-        text = f"unknown key; {_suggestion(str(first['loc'][-1]), _keys_of(first['loc'][:-1]))}"
-    elif kind == "missing":
-        text = "missing"
-    elif text.startswith("must be"):
-        text += f", not {reprlib.repr(first['input'])}"
-    more = f" ({len(others)} more)" if others else ""
-    return f"{key}: {text}{more}" if key else text + more
-
-
-def _key(location: tuple[int | str, ...]) -> str:
-    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
-    return "".join(parts).removeprefix(".")
-
-
-def _keys_of(location: tuple[int | str, ...]) -> Iterable[str]:
-    """The keys that a table of the file may have."""
-    table: Any = Config
-    for part in location:
-        if table is VariantChanges or isinstance(part, int):
-            continue
-        hint = table.model_fields[part].annotation
-        table = VariantChanges if part == "changes" else (typing.get_args(hint) or (hint,))[0]
-    keys: Iterable[str] = table.model_fields
-    return keys
-
-
-def _one_of(value: str, allowed: Iterable[str]) -> str:
-    if value not in allowed:
-        raise PydanticCustomError(
-            "one_of",
-            "{value} is unknown; {suggestion}",
-            {"value": reprlib.repr(value), "suggestion": _suggestion(value, allowed)},
-        )
-    return value
-
-
-def _suggestion(wrong: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(wrong, known, n=1)
-    return f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
-
-
-def _override(table: dict[str, Any], change: str) -> None:
-    """Put "a.b=value" into nested tables; the value is TOML, or else plain text.
-
-    A number in the key counts the tables of an array from 0: "data.train.0.fold=2".
-
-    Raises:
-        UsageError: the text has another form, or an array is shorter.
-    """
-    key, equals, text = change.partition("=")
-    *parents, last = key.strip().split(".")
-    if not equals or not last:
-        raise UsageError(f"--set {change}: give TABLE.KEY=VALUE")
-    place: Any = table
-    for parent in parents:
-        place = _inner(place, parent, change)
-    if not isinstance(place, dict):
-        raise UsageError(f"--set {change}: {parents[-1]} is no table")
-    try:
-        place[last] = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        place[last] = text.strip()
-
-
-def _inner(place: Any, key: str, change: str) -> Any:
-    if isinstance(place, dict):
-        return place.setdefault(key, {})
-    if isinstance(place, list) and key.isdecimal() and int(key) < len(place):
-        return place[int(key)]
-    raise UsageError(f"--set {change}: the file has no {key} there")
+def expand(text: str) -> Path:
+    """A path as a person writes it, with ~ and environment variables."""
+    return Path(os.path.expandvars(text)).expanduser()

@@ -1,4 +1,4 @@
-"""From recordings to the tensors of a batch: windows, views, targets.
+"""From recordings to the tensors of a batch: windows, augmentation, targets.
 
 An item's key is (epoch, index): with the run's seed it decides everything that is random in it, so
 that a resumed run sees the same samples in whatever process they are made.
@@ -17,7 +17,7 @@ from avsal.datasets import Clip, Recording
 from avsal.errors import DataError
 from avsal.preprocess.sound import MIN_SAMPLES, log_spectrogram
 from avsal.preprocess.windows import CLIP_FRAMES, audio_span, seen_frames
-from avsal.training.augment import View, draw_view, plain_view
+from avsal.training.augment import Augmentation, draw_augmentation, no_augmentation
 from avsal.training.config import AugmentSettings
 
 AUDIO_CONTEXT = 16  # frames of sound that belong to a window in training
@@ -43,7 +43,9 @@ class Inputs:
     clip: bool = True
     audio: bool = True
 
-    def sample(self, recording: Recording, clip: Clip, density: np.ndarray, view: View) -> Sample:
+    def sample(
+        self, recording: Recording, clip: Clip, density: np.ndarray, augmentation: Augmentation
+    ) -> Sample:
         """Make the tensors of one sample.
 
         Args:
@@ -56,8 +58,8 @@ class Inputs:
         window = clip.window
         indices = seen_frames(window, self.frames) if self.clip else (window.target,)
         sample = {
-            "clip": view.clip([clip.frame(index).image for index in indices], self.size),
-            "map": torch.from_numpy(to_density(view.map(density, self.size))),
+            "clip": augmentation.clip([clip.frame(index).image for index in indices], self.size),
+            "map": torch.from_numpy(normalised(augmentation.map(density, self.size))),
         }
         return {**sample, **_sound(recording, clip)} if self.clip and self.audio else sample
 
@@ -74,7 +76,7 @@ def _sound(recording: Recording, clip: Clip) -> Sample:
     return {"spectrogram": spectrogram, "heard": torch.tensor(heard)}
 
 
-def to_density(values: np.ndarray) -> np.ndarray:
+def normalised(values: np.ndarray) -> np.ndarray:
     """Scale a map to sum 1, float32; an empty one stays empty."""
     values = np.maximum(values, 0)
     total = float(values.sum(dtype=np.float64))
@@ -98,10 +100,12 @@ class TrainingSamples(Dataset[Sample]):
         recording = self.recordings[index]
         random = np.random.default_rng((self._seed, epoch, index))
         clip, density = self._draw(recording, random)
-        view = draw_view(self._augment, random, self.inputs.frames, recording.still)
-        if not view.map(density, self.inputs.size).any():
-            view = plain_view(self.inputs.frames)  # the crop lost all that people looked at
-        return self.inputs.sample(recording, clip, density, view)
+        augmentation = draw_augmentation(self._augment, random, self.inputs.frames, recording.still)
+        if not augmentation.map(density, self.inputs.size).any():
+            augmentation = no_augmentation(
+                self.inputs.frames
+            )  # the crop lost all that people looked at
+        return self.inputs.sample(recording, clip, density, augmentation)
 
     def _draw(self, recording: Recording, random: np.random.Generator) -> tuple[Clip, np.ndarray]:
         for _ in range(1 if recording.still else DRAWS):
@@ -126,10 +130,10 @@ class ValidationSamples(Dataset[Sample]):
     def __init__(self, recordings: Sequence[Recording], inputs: Inputs, windows: int) -> None:
         self._recordings, self._inputs = recordings, inputs
         self.places = [
-            (number, (each + 0.5) / count)
+            (number, (window + 0.5) / count)
             for number, recording in enumerate(recordings)
             for count in (1 if recording.still else windows,)
-            for each in range(count)
+            for window in range(count)
         ]
 
     def __len__(self) -> int:
@@ -144,5 +148,5 @@ class ValidationSamples(Dataset[Sample]):
         if density is None:
             density = np.zeros(size, np.float32)
         marks = np.zeros(size, bool) if gaze is None else gaze.fixation_points.mask(size)
-        sample = self._inputs.sample(recording, clip, density, plain_view(self._inputs.frames))
+        sample = self._inputs.sample(recording, clip, density, no_augmentation(self._inputs.frames))
         return {**sample, "fixations": torch.from_numpy(marks), "source": torch.tensor(number)}

@@ -12,7 +12,7 @@ from made import Made, pairs, read_still
 
 from avsal.datasets import Recording
 from avsal.preprocess.windows import CLIP_FRAMES
-from avsal.training.augment import draw_view
+from avsal.training.augment import draw_augmentation
 from avsal.training.config import AugmentSettings
 
 Size = tuple[int, int]  # (height, width)
@@ -39,7 +39,7 @@ def _scene(
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Frames (H, W, 3) and densities (H, W) of a still, panned or not, for a whole window."""
     image, density = read_still(still)
-    view = draw_view(PAN, random, CLIP_FRAMES, still=True)
+    view = draw_augmentation(PAN, random, CLIP_FRAMES, still=True)
     frames = view.clip([image] * CLIP_FRAMES, size).numpy().transpose(1, 2, 3, 0)
     gaze = view.map(density, size)  # of the last frame, which is the one that is predicted
     return [(np.ascontiguousarray(frame), gaze) for frame in frames]

@@ -16,7 +16,7 @@ from made import Made, normalised, pairs, read_still
 from avsal.datasets import Recording
 from avsal.preprocess.frames import resize_frame
 from avsal.preprocess.windows import CLIP_FRAMES
-from avsal.training.augment import View, draw_view
+from avsal.training.augment import Augmentation, draw_augmentation
 from avsal.training.config import AugmentSettings
 
 Size = tuple[int, int]  # (height, width)
@@ -96,7 +96,7 @@ def _clip(name: str, still: Recording, cut: CutOut, random: np.random.Generator)
     size: Size = (cut.mask.shape[0], cut.mask.shape[1])
     image, density = read_still(still)
     pan = PAN if random.random() < 0.5 else 0.0
-    view = draw_view(AugmentSettings(flip=0.5, pan=pan), random, CLIP_FRAMES, still=True)
+    view = draw_augmentation(AugmentSettings(flip=0.5, pan=pan), random, CLIP_FRAMES, still=True)
     mass = random.uniform(*MASS)
     images, densities = [], []
     for box, place in zip(view.boxes, _path(cut, random), strict=True):
@@ -108,7 +108,7 @@ def _clip(name: str, still: Recording, cut: CutOut, random: np.random.Generator)
 
 
 def _background(
-    image: np.ndarray, density: np.ndarray, view: View, size: Size
+    image: np.ndarray, density: np.ndarray, view: Augmentation, size: Size
 ) -> tuple[np.ndarray, np.ndarray]:
     frame = view.frame(image, 0, size).transpose(1, 2, 0).astype(np.float32)
     return frame, view.map(density, size)
