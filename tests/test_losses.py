@@ -97,7 +97,7 @@ def test_alignment_is_the_symmetrised_cosine_without_gradient_into_targets():
     outputs = [torch.randn(3, 8, generator=random, requires_grad=True) for _ in range(4)]
     visual, audio, visual_target, audio_target = outputs
     loss = alignment_loss(*outputs)
-    units = [(each / each.norm(dim=1, keepdim=True)).detach() for each in outputs]
+    units = [(output / output.norm(dim=1, keepdim=True)).detach() for output in outputs]
     expected = -0.5 * ((units[1] * units[2]).sum() + (units[0] * units[3]).sum()) / 3
     assert float(loss.detach()) == pytest.approx(float(expected), abs=1e-6)
     loss.backward()
@@ -110,7 +110,7 @@ def test_alignment_leaves_silent_samples_out():
     outputs = [torch.randn(4, 8, generator=random, requires_grad=True) for _ in range(4)]
     heard = torch.tensor([True, False, True, False])
     loss = alignment_loss(*outputs, heard)
-    expected = alignment_loss(*(each[heard] for each in outputs))
+    expected = alignment_loss(*(output[heard] for output in outputs))
     assert float(loss.detach()) == pytest.approx(float(expected.detach()), abs=1e-6)
     silent = alignment_loss(*outputs, torch.zeros(4, dtype=torch.bool))
     assert float(silent.detach()) == 0

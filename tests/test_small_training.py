@@ -30,9 +30,9 @@ def names(file: str) -> set[str]:
 def test_stages_belong_to_the_default_network(path):
     config = read_config(path)
     assert config.variant.name == "small-224x384"
-    for each in (*config.data.train, *config.data.validation):
-        assert not each.names or names(Path(each.names).name)
-        assert not each.without or names(Path(each.without).name)
+    for part in (*config.data.train, *config.data.validation):
+        assert not part.names or names(Path(part.names).name)
+        assert not part.without or names(Path(part.without).name)
 
 
 def test_a_fifth_is_held_out():

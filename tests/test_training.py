@@ -1,4 +1,4 @@
-"""Training: it learns, goes on exactly, keeps frozen parts, and says clearly what is wrong."""
+"""Training: it learns, resumes exactly, keeps frozen parts, and says clearly what is wrong."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -20,8 +21,9 @@ from stavis_tree import write_tree
 from training_state import same
 
 from avsal.datasets.stavis import open_stavis
-from avsal.errors import DataError, UsageError, WeightsError
+from avsal.errors import DataError, OutputError, UsageError, WeightsError
 from avsal.models.encoders.videoswin import WindowAttention
+from avsal.training.checkpoint import write_checkpoint
 from avsal.training.config import AugmentSettings, Config
 from avsal.training.engine import Engine
 from avsal.training.loop import Trainer, moving_average, train
@@ -137,10 +139,24 @@ def test_a_damaged_checkpoint_is_named(make_config):
         train(make_config())
 
 
+def test_a_checkpoint_that_does_not_fit_the_disk_leaves_the_old_one(tmp_path):
+    path = tmp_path / "last.pt"
+    write_checkpoint(path, {"step": 1})
+    before, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(OutputError, match=r"last\.pt: cannot be written"):
+            write_checkpoint(path, {"weights": torch.zeros(1_000_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_frozen_encoders_do_not_change(make_config):
     with Engine("cpu") as engine:
         trainer = Trainer(make_config("schedule.epochs=1", "schedule.validate_every=5"), engine)
-        before = {name: each.clone() for name, each in trainer.objective.state_dict().items()}
+        before = {name: tensor.clone() for name, tensor in trainer.objective.state_dict().items()}
         trainer.run()
         after = trainer.objective.state_dict()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
@@ -192,7 +208,7 @@ def test_accumulating_equals_a_larger_batch(make_config):
     whole = gradients("optimiser.batch=2")
     parts = gradients("optimiser.batch=1", "optimiser.accumulate=2")
     assert whole.keys() == parts.keys()
-    scale = max(float(each.abs().max()) for each in whole.values())
+    scale = max(float(gradient.abs().max()) for gradient in whole.values())
     for name, gradient in whole.items():
         torch.testing.assert_close(gradient, parts[name], rtol=2e-3, atol=2e-5 * scale)
 

@@ -91,14 +91,14 @@ def _chosen(recordings: Sequence[R], spec: DatasetSpec) -> list[R]:
     kept = list(recordings)
     if spec.without is not None:
         unwanted = _read_names(spec.without)
-        kept = [each for each in kept if not _names(each) & unwanted]
+        kept = [item for item in kept if not _names(item) & unwanted]
     if spec.names is None:
         return kept
     wanted = _read_names(spec.names)
-    unknown = wanted - {name for each in kept for name in _names(each)}
+    unknown = wanted - {name for item in kept for name in _names(item)}
     if unknown:
         raise DataError(f"{spec.names}: {min(unknown)} is not in {spec.root}")
-    return [each for each in kept if _names(each) & wanted]
+    return [item for item in kept if _names(item) & wanted]
 
 
 def _names(recording: Recording) -> set[str]:

@@ -106,6 +106,7 @@ class Samples:
         self._samples = samples
 
     def read(self, start: int, end: int) -> np.ndarray:
+        """Samples from `start` to `end`, float32; fewer where the sound ends before."""
         return self._samples[start:end].astype(np.float32) / FULL_SCALE
 
     def release(self, before: int) -> None:

@@ -158,8 +158,8 @@ def read_salicon(path: Path) -> tuple[Points, tuple[int, int]] | None:
         return None
     height, width = (int(n) for n in variables["resolution"].ravel())
     places, observers = [], []
-    for observer, each in enumerate(variables["gaze"].ravel()):
-        found = np.asarray(each["fixations"], np.float64).reshape(-1, 2)
+    for observer, record in enumerate(variables["gaze"].ravel()):
+        found = np.asarray(record["fixations"], np.float64).reshape(-1, 2)
         places.append((found - 0.5) / (width, height))  # counted from 1, at pixel centres
         observers.append(np.full(len(found), observer))
     everything = np.concatenate([np.zeros((0, 2)), *places])
@@ -170,10 +170,8 @@ def read_salicon(path: Path) -> tuple[Points, tuple[int, int]] | None:
 
 
 def _load_mat(path: Path) -> dict[str, Any]:
-    try:
-        from scipy.io import loadmat
-    except ImportError:
-        raise DataError(f'{path}: reading it needs scipy; pip install "avsal[train]"') from None
+    from scipy.io import loadmat
+
     _require_file(path)
     try:
         variables: dict[str, Any] = loadmat(path)

@@ -50,10 +50,12 @@ class TableGaze:
     blur: Blur
 
     def read(self) -> Gaze | None:
+        """The gaze, its map made of the fixations; None without any."""
         sigma = self.blur.sigma(self.size)
         return Gaze.of_points(self.points, self.size, sigma)
 
     def fixations(self) -> Points | None:
+        """The fixations alone, for the scores of other pictures."""
         return self.points
 
 
@@ -66,7 +68,7 @@ class FileGaze:
     blur: Blur
 
     def read(self) -> Gaze | None:
-        """Raises DataError where a file cannot be read."""
+        """The gaze; None where nobody looked. Raises DataError where a file cannot be read."""
         density = read_gray(self.map_file).astype(np.float32) if self.map_file else None
         if self.fixation_file is None:
             return Gaze(density, None) if density is not None and density.any() else None
@@ -85,6 +87,7 @@ class FileGaze:
         return Gaze(density, mask, points, sigma)
 
     def fixations(self) -> Points | None:
+        """The fixations alone; None where there is only a map. Raises DataError as `read`."""
         return _mask_and_points(self.fixation_file)[1] if self.fixation_file else None
 
 
@@ -194,7 +197,7 @@ def _open_table(root: Path, blur: Blur, pictures: bool) -> list[Still]:
 
 
 def _open_folders(root: Path, blur: Blur, pictures: bool) -> list[Still]:
-    layout = next((each for each in _LAYOUTS if any((root / n).is_dir() for n in each[:3])), None)
+    layout = next((row for row in _LAYOUTS if any((root / n).is_dir() for n in row[:3])), None)
     if layout is None or (pictures and not (root / layout[0]).is_dir()):
         folder = root / (layout or _LAYOUTS[0])[0]
         raise DataError(f"{folder}: missing; a folder of pictures is needed")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -41,7 +42,10 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
         OutputError: it cannot be written.
     """
     with new_file(path) as aside, aside.open("wb") as file:
-        torch.save(state, file)
+        try:
+            torch.save(state, file)
+        except RuntimeError as error:  # what torch makes of a full disk
+            raise OSError(errno.EIO, "torch could not complete it") from error
         file.flush()
         os.fsync(file.fileno())
 
