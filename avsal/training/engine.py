@@ -96,6 +96,8 @@ class Engine:
 
     def any(self, flag: bool) -> bool:
         """Whether the flag is set in any process; all processes get the same answer."""
+        if self.world == 1:
+            return flag
         return bool(self.total(torch.tensor(float(flag), device=self.device)))
 
     @contextlib.contextmanager
