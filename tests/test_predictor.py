@@ -14,7 +14,7 @@ import samples
 import torch
 
 from avsal import models
-from avsal.errors import MediaError, UsageError
+from avsal.errors import MediaError, UsageError, WeightsError
 from avsal.media import AudioReader, VideoFrame, VideoReader
 from avsal.prediction.predictor import load_model
 from avsal.prediction.settings import MapSize, PredictSettings
@@ -260,6 +260,13 @@ def test_the_retry_begins_when_the_failed_attempt_is_freed(predictor, example_cl
     finally:
         gc.enable()
     assert alive
+
+
+def test_maps_that_are_no_numbers_are_one_line(predictor, example_clip):
+    with torch.no_grad():
+        next(predictor.network.readout.parameters()).fill_(float("nan"))
+    with pytest.raises(WeightsError, match=r"tiny.*not finite"):
+        maps(predictor, example_clip, end=0.2)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

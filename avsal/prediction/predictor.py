@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from avsal import models
-from avsal.errors import MediaError
+from avsal.errors import MediaError, WeightsError
 from avsal.media.frames import FrameTag
 from avsal.prediction.cache import FrameCache, WindowInput
 from avsal.prediction.device import (
@@ -40,7 +41,7 @@ logger = logging.getLogger("avsal")
 
 TaggedMap = tuple[FrameTag, torch.Tensor]  # a frame and its (h, w) log-density
 
-POSTPROCESS = 8  # maps that are brought to display size together
+POSTPROCESS = 8  # maps that a GPU brings to display size together
 WINDOWS_AHEAD = 4  # windows whose new frames may wait for the network
 
 
@@ -137,17 +138,32 @@ class Predictor:
         """Settings with what they leave to the network."""
         return dataclasses.replace(settings, stride=settings.stride or self.variant.stride)
 
+    def open(
+        self, source: str | os.PathLike[str], settings: PredictSettings | None = None
+    ) -> VideoReader:
+        """Open a file's pictures for `predict`, from the first frame on that it needs.
+
+        Raises:
+            MediaError: the file cannot be read.
+        """
+        from avsal.media import VideoReader
+
+        settings = self.complete(settings or PredictSettings())
+        lead = frames_before(settings.stride or 1)
+        return VideoReader(source, start=settings.start, lead=lead)
+
     def predict(
         self,
-        source: str | os.PathLike[str],
+        source: str | os.PathLike[str] | VideoReader,
         settings: PredictSettings | None = None,
         **changes: Any,
     ) -> Prediction:
         """Predict a video file or a still image, frame by frame and in constant memory.
 
         Args:
-            source: path of anything FFmpeg decodes. It is opened now, once for its pictures and
-                once for its sound where the network hears, and closed after the last map.
+            source: path of anything FFmpeg decodes, or what `open` gave for the same settings. It
+                is opened now, once for its pictures and once for its sound where the network
+                hears, and closed after the last map.
             settings: see `PredictSettings`; keyword arguments replace single fields.
 
         Returns:
@@ -162,16 +178,23 @@ class Predictor:
         from avsal.media import AudioReader, VideoReader
 
         settings = self.complete(dataclasses.replace(settings or PredictSettings(), **changes))
-        lead = frames_before(settings.stride or 1)
         with ExitStack() as opening:
-            video = opening.enter_context(VideoReader(source, start=settings.start, lead=lead))
+            opened = source if isinstance(source, VideoReader) else self.open(source, settings)
+            video = opening.enter_context(opened)
             audio = None
             if video.info.has_audio and self.uses_audio:
-                audio = opening.enter_context(AudioReader(source, video.origin))
+                audio = opening.enter_context(AudioReader(video.path, video.origin))
             files = opening.pop_all()
         info = video.info
         total = expected_maps(info.frames, info.rate, settings.start, settings.end)
         return Prediction(info, total, self._file_maps(video, audio, settings, files), files)
+
+    def batch(self, settings: PredictSettings) -> int:
+        """Windows in one forward pass."""
+        height, width = self.size
+        return settings.batch or automatic_batch(
+            self.device, height * width, self.precision, self.variant.cpu_batch
+        )
 
     def predict_frames(
         self,
@@ -223,10 +246,7 @@ class Predictor:
         origin: Fraction,
         settings: PredictSettings,
     ) -> Iterator[SaliencyFrame]:
-        height, width = self.size
-        batch = settings.batch or automatic_batch(
-            self.device, height * width, self.precision, self.variant.cpu_batch
-        )
+        batch = self.batch(settings)
         cache = FrameCache(settings, self.network.frames, audio)
         forward = Forward(self.network, self.device, self.precision, batch)
         depth = max(WINDOWS_AHEAD, batch) * (settings.stride or 1)
@@ -240,15 +260,31 @@ class Predictor:
     def postprocess(
         self, maps: Iterable[TaggedMap], settings: PredictSettings
     ) -> Iterator[SaliencyFrame]:
-        """Post-process log-densities on the device, a few frames of one output size together."""
+        """Post-process log-densities on the device, a few frames of one output size together.
+
+        Raises:
+            WeightsError: a map is not finite.
+        """
+        together = 1 if self.device.type == "cpu" else POSTPROCESS
         for (_part, size), group in itertools.groupby(
             enumerate(maps),
-            key=lambda entry: (entry[0] // POSTPROCESS, self._output_size(entry[1][0], settings)),
+            key=lambda entry: (entry[0] // together, self._output_size(entry[1][0], settings)),
         ):
             tags, log_densities = zip(*(tagged for _place, tagged in group), strict=True)
             stacked = torch.stack(log_densities)
             densities = to_density(stacked, size).cpu().numpy()
-            yield from map(SaliencyFrame, tags, stacked.cpu().numpy(), densities)
+            maps = stacked.cpu().numpy()
+            self._check_finite(maps)
+            yield from map(SaliencyFrame, tags, maps, densities)
+
+    def _check_finite(self, maps: np.ndarray) -> None:
+        if not np.isfinite(maps).all():
+            name, precision = self.description.weights, self.description.precision
+            cure = "" if precision == "fp32" else ", or --precision fp32"
+            raise WeightsError(
+                f"{name}: the network's maps are not finite numbers; the weights are damaged or "
+                f"too large for {precision}; use other weights{cure}"
+            )
 
     def _output_size(self, tag: FrameTag, settings: PredictSettings) -> tuple[int, int]:
         if settings.size.kind == "video":
