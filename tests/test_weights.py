@@ -212,7 +212,7 @@ def test_order_of_places(tmp_path, monkeypatch, home):
     assert weights.present() == ["mspi-s3d"]
     made[home / "weights"].unlink()
     assert weights.locate(row) is None
-    with pytest.raises(WeightsError, match="avsal weights import"):
+    with pytest.raises(WeightsError, match="run once: avsal weights pull mspi-s3d"):
         weights.resolve(row.name)
 
 
@@ -330,7 +330,7 @@ def test_commands(avsal_command, checkpoint, tiny, home):
 def test_command_errors(avsal_command, checkpoint):
     code, out, err = avsal_command("weights", "path", "mspi-s3d")
     assert (code, out) == (1, "")
-    assert "avsal weights import FILE.pt" in err
+    assert "run once: avsal weights pull mspi-s3d" in err
     assert len(err.splitlines()) == 1
     assert avsal_command("weights", "pull", "nonsense")[0] == 2
     assert avsal_command("weights", "import", checkpoint, "--variant", "nonsense")[0] == 2

@@ -192,8 +192,10 @@ def test_content_that_is_not_the_published_is_refused(machine):
 
 def test_nobody_published_under_the_default_name(machine):
     del machine.environment["AVSAL_HUB_REPO"]
-    result = machine.run("weights", "pull", NAME)
-    fails(result, "https://github.com/oraclefina/MSPI", "avsal weights import FILE.pt", "licence")
+    result = machine.run("weights", "pull", NAME, AVSAL_GITHUB_API="http://127.0.0.1:9")
+    fails(
+        result, NAME, "http://127.0.0.1:9", "https://github.com/oraclefina/MSPI", "import FILE.pt"
+    )
     assert machine.hub.requests == []
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from avsal.errors import AvsalError, UsageError, WeightsError
 from avsal.version import __version__
 from avsal.weights.reading import read_metadata, sha256_of
-from avsal.weights.registry import MSPI_PAGE, WeightsRow
+from avsal.weights.registry import WeightsRow
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 REPO_VARIABLE = "AVSAL_HUB_REPO"
@@ -23,6 +23,14 @@ REPO_VARIABLE = "AVSAL_HUB_REPO"
 def repo_of(row: WeightsRow) -> str:
     """The repository to ask: AVSAL_HUB_REPO where it is set, else the registry's."""
     return os.environ.get(REPO_VARIABLE) or row.repo
+
+
+def published(row: WeightsRow) -> bool:
+    """Whether the Hub is to be asked for weights.
+
+    Where nobody has published under a name, whatever may appear there is not to be trusted.
+    """
+    return row.sha256 is not None or repo_of(row) != row.repo
 
 
 def cached(row: WeightsRow, revision: str | None = None) -> Path | None:
@@ -51,9 +59,10 @@ def pull(row: WeightsRow, *, offline: bool = False, revision: str | None = None)
     from huggingface_hub.utils import logging as hub_logging
 
     repo = repo_of(row)
-    if row.sha256 is None and repo == row.repo:
-        # Nobody has published under that name, so whatever may appear there is not to be trusted.
-        raise _unpublished(row)
+    if not published(row):
+        raise WeightsError(
+            f"{row.name}: not on this machine; run once: avsal weights pull {row.name}"
+        )
     hub_logging.set_verbosity_error()  # what it would warn of is in the error, in one line
     if not offline and cached(row, revision) is None and (cause := unreachable(_endpoint())):
         raise WeightsError(
@@ -120,14 +129,6 @@ def _verified(path: Path, wanted: str | None, name: str) -> Path:
             f"removed, run avsal weights pull {name} to try again"
         )
     return path
-
-
-def _unpublished(row: WeightsRow) -> WeightsError:
-    return WeightsError(
-        f"{row.name}: not on this machine, and no published copy is known on the Hub (the authors "
-        f"state no licence); download their checkpoint from {MSPI_PAGE}, then run: avsal weights "
-        "import FILE.pt"
-    )
 
 
 def _explain(error: Exception, row: WeightsRow, repo: str, revision: str) -> AvsalError:

@@ -9,6 +9,7 @@ from avsal.models.variants import VARIANTS
 
 HUB_REPO = "avsal/avsal"  # where the project publishes; AVSAL_HUB_REPO names another repository
 MSPI_PAGE = "https://github.com/oraclefina/MSPI"
+MSPI_RELEASE = ("oraclefina/MSPI", "v1.0.0")  # repository on GitHub and tag
 UNSTATED = "unstated"
 MODEL_CARD = "weights/README.md"
 
@@ -26,6 +27,7 @@ class WeightsRow:
         sha256: of the published file; None while nothing is published.
         licence: SPDX identifier, or "unstated".
         source: where the weights come from, or what tells it.
+        released: whether the authors' release on GitHub may have them; see `avsal.weights.release`.
     """
 
     name: str
@@ -36,10 +38,11 @@ class WeightsRow:
     sha256: str | None = None
     licence: str = UNSTATED
     source: str = MSPI_PAGE
+    released: bool = False
 
 
 def _mspi(name: str, variant: str) -> WeightsRow:
-    return WeightsRow(name, variant, f"{name}.safetensors")
+    return WeightsRow(name, variant, f"{name}.safetensors", released=True)
 
 
 REGISTRY: dict[str, WeightsRow] = {

@@ -39,7 +39,9 @@ COMPONENTS = {
 }
 
 
-def import_component(source: Path, component: str, variant: str, output: Path) -> Imported:
+def import_component(
+    source: Path, component: str, variant: str, output: Path, *, url: str | None = None
+) -> Imported:
     """Turn another project's checkpoint into weights of one encoder, under the network's names.
 
     `network.load_state_dict(state, strict=False)` puts them into a network; the rest of it stays.
@@ -49,6 +51,7 @@ def import_component(source: Path, component: str, variant: str, output: Path) -
         component: "motion", "image" or "audio".
         variant: network variant or registry name whose encoder it is for.
         output: the safetensors file to write.
+        url: address that the file was downloaded from; its end tells a Caffe2 pickle.
 
     Raises:
         WeightsError: the file is damaged, could run code, or does not fit the encoder.
@@ -56,14 +59,16 @@ def import_component(source: Path, component: str, variant: str, output: Path) -
     """
     name = resolve_variant(variant)
     encoder = encoder_of(component, name)
-    upstream = read_blobs(source) if source.suffix == ".pkl" else read_state(source)[0]
+    upstream = (
+        read_blobs(source) if (url or source.name).endswith(".pkl") else read_state(source)[0]
+    )
     try:
         layout, state = translate(upstream, component, name)
         check_values(state, name, encoder)
     except WeightsError as error:
         raise WeightsError(f"{source}: {error}") from None
     metadata = {"component": component, "encoder": encoder, "layout": layout.project}
-    write_state(output, state, {**describe(name), **metadata, **describe_source(source)})
+    write_state(output, state, {**describe(name), **metadata, **describe_source(source, url)})
     return Imported(output, str(output), name, len(state), len(upstream) - len(state))
 
 

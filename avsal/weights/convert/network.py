@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote, urlsplit
 
 from avsal.errors import WeightsError
 from avsal.models.variants import VARIANTS
@@ -35,7 +36,12 @@ class Imported:
 
 
 def import_checkpoint(
-    source: Path, variant: str | None = None, output: Path | None = None
+    source: Path,
+    variant: str | None = None,
+    output: Path | None = None,
+    *,
+    name: str | None = None,
+    url: str | None = None,
 ) -> Imported:
     """Turn a checkpoint of a whole network into safetensors.
 
@@ -44,6 +50,8 @@ def import_checkpoint(
         variant: network variant or registry name; None tells it from the names and shapes, the
             larger input where two variants differ in that only.
         output: where to write; None takes the user's folder, where the weights have a name.
+        name: that name; None takes the registry's for the network.
+        url: address that the file was downloaded from.
 
     Raises:
         WeightsError: the file is damaged, could run code, or does not fit the network.
@@ -56,9 +64,9 @@ def import_checkpoint(
         chosen = _detect_or_explain(state, source)
     check(state, chosen, source)
     check_values(state, chosen, source)
-    name = _local_name(chosen)
+    name = name or _local_name(chosen)
     path = output or user_folder() / f"{name}.safetensors"
-    write_state(path, state, {**describe(chosen), **describe_source(source)})
+    write_state(path, state, {**describe(chosen), **describe_source(source, url)})
     return Imported(
         path, str(path) if output else name, chosen, len(state), len(everything) - len(state)
     )
@@ -70,9 +78,12 @@ def describe(variant: str) -> dict[str, str]:
     return {"variant": variant, "size": f"{height}x{width}", "avsal": __version__}
 
 
-def describe_source(source: Path) -> dict[str, str]:
-    """Metadata that says which file the weights were taken from."""
-    return {"source": source.name, "source_sha256": sha256_of(source)}
+def describe_source(source: Path, url: str | None = None) -> dict[str, str]:
+    """Metadata that says which file the weights were taken from, and from which address."""
+    sha256 = {"source_sha256": sha256_of(source)}
+    if url is None:
+        return {"source": source.name, **sha256}
+    return {"source": PurePosixPath(unquote(urlsplit(url).path)).name, "source_url": url, **sha256}
 
 
 def _local_name(variant: str) -> str:
