@@ -183,6 +183,7 @@ def test_annotations_alone(tree):
     videos = open_dataset(DatasetSpec(tree / "annotations", pictures=False))
     assert len(videos) == 8
     assert (videos[5].database, videos[5].name) == ("SumMe", "clip_1")
+    assert not videos[5].has_pictures
     tags = list(videos[5].tags())
     assert len(tags) == 18
     looked = stavis_tree.fixations(stavis_tree.TreeVideo("clip_1", 1), 6).astype(bool)
@@ -199,7 +200,7 @@ def test_gaze_on_pictures_alone(tmp_path):
     """Maps made elsewhere are scored without the pictures."""
     write_gray(tmp_path / "maps" / "b" / "x.png", np.eye(*PICTURE, dtype=np.uint8))
     (still,) = open_dataset(DatasetSpec(tmp_path, pictures=False))
-    assert (still.name, still.size) == ("b/x", PICTURE)
+    assert (still.name, still.size, still.has_pictures) == ("b/x", PICTURE, False)
     with pytest.raises(DataError, match="images: missing"):
         open_dataset(DatasetSpec(tmp_path))
 

@@ -66,6 +66,11 @@ class Recording(ABC):
         """Whether it is a picture, shown as a video of one frame."""
         return False
 
+    @property
+    def has_pictures(self) -> bool:
+        """Whether what was shown is at hand, not the gaze alone."""
+        return True
+
     @abstractmethod
     def frames(self) -> Iterator[VideoFrame]:
         """All frames in order, in constant memory."""

@@ -107,6 +107,10 @@ class AnnotatedVideo(IndexedRecording):
         return False
 
     @property
+    def has_pictures(self) -> bool:
+        return False
+
+    @property
     def size(self) -> tuple[int, int]:
         return self.annotations.size()
 
@@ -155,6 +159,10 @@ class StavisVideo(AnnotatedVideo):
     def sound_file(self) -> Path:
         """The sound, which may be missing."""
         return self.root / "video_audio" / self.database / self.name / f"{self.name}.wav"
+
+    @property
+    def has_pictures(self) -> bool:
+        return True
 
     def image(self, index: int) -> np.ndarray:
         return read_picture(self.frame_file(index))

@@ -108,17 +108,21 @@ class Still(IndexedRecording):
     """A picture as a video of one frame.
 
     Attributes:
-        path: the picture.
+        path: the picture; None where only the gaze is at hand.
         source: its gaze.
         elsewhere: gaze on other pictures, for sAUC.
     """
 
     name: str
     database: str
-    path: Path
+    path: Path | None
     source: GazeSource
     elsewhere: tuple[GazeSource, ...] = ()
     count: int = 1
+
+    @property
+    def has_pictures(self) -> bool:
+        return self.path is not None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -128,6 +132,8 @@ class Still(IndexedRecording):
         return gaze.size if gaze else super().size
 
     def image(self, index: int) -> np.ndarray:
+        if self.path is None:
+            raise DataError(f"{self.database}/{self.name}: gaze alone, without the picture")
         return read_picture(self.path)
 
     def gaze(self, tag: FrameTag) -> Gaze | None:
@@ -188,8 +194,8 @@ def _open_table(root: Path, blur: Blur, pictures: bool) -> list[Still]:
         own = rows[bounds[number] : bounds[number + 1]]
         points = Points.inside(own[:, 2:4], own[:, 1].astype(int))
         width, height = (int(n) for n in sizes[number])
-        picture = root / "images" / str(name)
-        if pictures and not picture.is_file():
+        picture = root / "images" / str(name) if pictures else None
+        if picture is not None and not picture.is_file():
             raise DataError(f"{picture}: missing, though {path} names it; complete the folder")
         source = TableGaze(points, (height, width), blur)
         stills.append(Still(str(name), root.resolve().name, picture, source))
@@ -210,13 +216,13 @@ def _open_folders(root: Path, blur: Blur, pictures: bool) -> list[Still]:
         )
     files = _by_name(root / images, PICTURES, "") if pictures else densities | points
     stills = []
-    for name, picture in files.items():
+    for name, file in files.items():
         if densities and name not in densities:
-            raise DataError(f"{root / maps / (name + map_ending)}.*: no map for {picture}")
+            raise DataError(f"{root / maps / (name + map_ending)}.*: no map for {file}")
         if points and name not in points:
-            raise DataError(f"{root / fixations / (name + fixation_ending)}.*: none for {picture}")
+            raise DataError(f"{root / fixations / (name + fixation_ending)}.*: none for {file}")
         source = FileGaze(densities.get(name), points.get(name), blur)
-        label = name + picture.suffix if pictures else name
+        label, picture = (name + file.suffix, file) if pictures else (name, None)
         stills.append(Still(label, root.resolve().name, picture, source))
     return stills
 

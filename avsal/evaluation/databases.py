@@ -18,14 +18,12 @@ class EvaluationSet:
         fold: "1", "2" or "3"; empty where there are no folds.
         prior_from: recordings of the same database that are not scored, to fit a prior to; empty
             where none is wanted.
-        pictures: whether what was shown is at hand, not the gaze alone.
     """
 
     database: str
     recordings: tuple[Recording, ...]
     fold: str = ""
     prior_from: tuple[Recording, ...] = ()
-    pictures: bool = True
 
 
 def open_unfolded(spec: DatasetSpec, fit_prior: bool = False) -> list[EvaluationSet]:
@@ -37,7 +35,7 @@ def open_unfolded(spec: DatasetSpec, fit_prior: bool = False) -> list[Evaluation
     Raises:
         DataError: something is missing or malformed, or nothing is left to fit a prior to.
     """
-    sets = [replace(each, pictures=spec.pictures) for each in _by_database(spec, "")]
+    sets = _by_database(spec, "")
     if not fit_prior:
         return sets
     return _with_prior(sets, replace(spec, names=None, without=spec.names))

@@ -60,13 +60,11 @@ def score_recordings(
     recordings: Iterable[Recording],
     source: MapSource | None,
     baselines: BaselineMaps,
-    pictures: bool = True,
 ) -> Iterator[tuple[Recording, list[MethodScores] | Exception]]:
     """Score recordings one after the other; one that fails does not stop the rest.
 
     Args:
         source: gives the maps; None scores the baselines alone.
-        pictures: whether what was shown is at hand, for the network and the spectral residual.
 
     Yields:
         Each recording with the scores of its frames, or with the error that stopped it.
@@ -76,7 +74,7 @@ def score_recordings(
     # Maps that wait to be scored must not fill the memory.
     with BoundedPool(workers, 2 * workers, "avsal-scores") as pool:
         for recording in recordings:
-            pending.append(_start(pool, Annotations(recording), source, baselines, pictures))
+            pending.append(_start(pool, Annotations(recording), source, baselines))
             while pending and pending[0].done():
                 first = pending.popleft()
                 yield first.recording, first.scored_frames()
@@ -90,11 +88,10 @@ def _start(
     annotations: Annotations,
     source: MapSource | None,
     baselines: BaselineMaps,
-    pictures: bool,
 ) -> _Pending:
     recording = annotations.recording
     pending = _Pending(recording, [])
-    shown = SmallPictures(recording.frames()) if pictures else None
+    shown = SmallPictures(recording.frames()) if recording.has_pictures else None
     try:
         for tag, saliency in _maps(recording, source, shown):
             picture = shown.take(tag.index) if shown else None

@@ -122,7 +122,7 @@ class Evaluation:
         baselines = BaselineMaps(mean_maps, self._fitted_prior(wanted))
         whole = [recording for recording in recordings if recording.name not in broken]
         self.on_stage(" ".join(filter(None, (wanted.database, wanted.fold))), len(whole))
-        for recording, frames in score_recordings(whole, source, baselines, wanted.pictures):
+        for recording, frames in score_recordings(whole, source, baselines):
             if isinstance(frames, Exception):
                 self._fail(frames)
                 continue
