@@ -14,9 +14,8 @@ from __future__ import annotations
 
 import abc
 import re
-import threading
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ import numpy as np
 from avsal import media
 from avsal.datasets.pictures import read_gray
 from avsal.errors import MediaError
+from avsal.pool import BoundedPool
 from avsal.prediction.saliency import SaliencyFrame
 
 VIDEO_NAME = "saliency.mp4"
@@ -103,16 +103,12 @@ class PngMaps(MapFormat):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self._pool = ThreadPoolExecutor(_WRITERS, thread_name_prefix="avsal-writer")
-        self._slots = threading.Semaphore(_PENDING)
+        self._pool = BoundedPool(_WRITERS, _PENDING, "avsal-writer")
         self._futures: list[Future[None]] = []
 
     def write(self, frame: SaliencyFrame, low: float, high: float) -> None:
         self._raise_failures()
-        self._slots.acquire()
-        future = self._pool.submit(self._write_one, frame, low, high)
-        future.add_done_callback(lambda _done: self._slots.release())
-        self._futures.append(future)
+        self._futures.append(self._pool.submit(self._write_one, frame, low, high))
 
     def _write_one(self, frame: SaliencyFrame, low: float, high: float) -> None:
         gray = levels(frame.density, low, high, np.iinfo(self.dtype).max)
@@ -125,11 +121,11 @@ class PngMaps(MapFormat):
             future.result()
 
     def close(self) -> None:
-        self._pool.shutdown(wait=True)
+        self._pool.close()
         self._raise_failures()
 
     def abandon(self) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._pool.close(cancel=True)
 
     @classmethod
     def read(cls, folder: Path, indices: Iterable[int]) -> Iterator[np.ndarray]:
