@@ -11,7 +11,7 @@ WEIGHTS = Path("weights")
 
 
 class BuildWithWeights(build_py):
-    """Copies weights/*.safetensors beside avsal/weights/*.py, where `avsal.weights.store` looks.
+    """Copies weights/*.safetensors beside avsal/weights/*.py, where `avsal.weights.places` looks.
 
     An editable install finds them in the checkout.
     """

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from avsal.pipeline import Predictor as Predictor
-    from avsal.pipeline import load_model as load_model
+from avsal.version import __version__
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from avsal.prediction import Predictor as Predictor
+    from avsal.prediction import load_model as load_model
+
+# While they wait for each other, the threads of torch's layers spin by default. On cores that other
+# processes want too, that is most of the time: a picture took 20 times longer and more. Passive
+# threads sleep. OpenMP reads this once, when torch is loaded, so it must be set before; child
+# processes inherit it. Whoever has chosen a policy keeps it.
+if "torch" not in sys.modules and not os.environ.keys() & {"GOMP_SPINCOUNT", "KMP_BLOCKTIME"}:
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 __all__ = ["Predictor", "__version__", "load_model"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import the pipeline on first use: `avsal --help` must not wait for torch."""
+    """Import the network's side on first use: `avsal --help` must not wait for torch."""
     if name in {"Predictor", "load_model"}:
-        from avsal import pipeline
+        from avsal import prediction
 
-        return getattr(pipeline, name)
+        return getattr(prediction, name)
     raise AttributeError(f"module 'avsal' has no attribute {name!r}")

@@ -19,6 +19,10 @@ class MediaError(AvsalError):
     """A media file cannot be read or written."""
 
 
+class OutputError(AvsalError):
+    """A result cannot be written where it was asked for."""
+
+
 class WeightsError(AvsalError):
     """Weights are missing, damaged or of another network."""
 

@@ -1,10 +1,12 @@
 """Scores of saliency maps against recorded gaze, as the MIT saliency benchmark defines them.
 
-A saliency map is any (H, W) array of non-negative values. Gaze comes as a ground-truth map (blurred
-fixations, (H, W)) or as fixations, an (H, W) array that is true where somebody looked. A constant
-map knows nothing: its CC and NSS are 0 and both AUCs are 0.5.
+A saliency map is any (H, W) array of finite non-negative values, in any number type and scale. Gaze
+comes as a ground-truth map (blurred fixations, (H, W)) or as fixations, an (H, W) array that is
+true, or above 0, where somebody looked. A constant map holds no information: its CC and NSS are 0
+and both AUCs are 0.5.
 
 Bylinskii et al., "What do different evaluation metrics tell us about saliency models?", TPAMI 2019.
+The details (scaling, ties, epsilon) are those of the benchmark's public code, to 1e-6.
 """
 
 from __future__ import annotations
@@ -17,21 +19,83 @@ SAUC_DRAWS = 100
 SAUC_STEP = 0.1  # distance of sAUC's thresholds on a map scaled to 0..1
 
 
+def score(
+    saliency: np.ndarray, density: np.ndarray | None = None, fixations: np.ndarray | None = None
+) -> dict[str, float]:
+    """All metrics of a map that need nothing but the gaze on the same frame, by name.
+
+    Args:
+        saliency: (H, W).
+        density: ground-truth map (H, W), for cc, and where it is not empty sim and kl; None where
+            it is not known.
+        fixations: mask (H, W) with at least one fixation, for nss and auc_judd; None where they are
+            not known.
+
+    Raises:
+        ValueError: arrays with different numbers of pixels, or a mask without fixations.
+    """
+    scores: dict[str, float] = {}
+    if density is not None:
+        scores["cc"] = cc(saliency, density)
+        if density.any():
+            scores |= {"sim": sim(saliency, density), "kl": kl(saliency, density)}
+    if fixations is not None:
+        scores |= {"nss": nss(saliency, fixations), "auc_judd": auc_judd(saliency, fixations)}
+    return scores
+
+
 def cc(saliency: np.ndarray, target: np.ndarray) -> float:
-    """Pearson's correlation of two maps, -1..1 (eq. 8)."""
+    """Correlation coefficient (Pearson's) of two maps (Xie et al. 2024, eq. 8).
+
+    Args:
+        saliency: (H, W) map.
+        target: (H, W) ground-truth map.
+
+    Returns:
+        -1 to 1; higher is better; 0 where one of the maps is constant.
+
+    Raises:
+        ValueError: the maps differ in their number of pixels.
+    """
     a, b = _centred(saliency), _centred(target)
     spread = np.sqrt(_dot(a, a) * _dot(b, b))
     return float(_dot(a, b) / spread) if spread > 0 else 0.0
 
 
 def sim(saliency: np.ndarray, target: np.ndarray) -> float:
-    """Similarity: the overlap of two maps, each scaled to 0..1 and then to sum 1; 0..1."""
+    """Similarity, or histogram intersection: the overlap of two maps.
+
+    Each map is scaled to 0..1, as the benchmark does, and then divided by its sum.
+
+    Args:
+        saliency: (H, W) map.
+        target: (H, W) ground-truth map.
+
+    Returns:
+        0 to 1; higher is better.
+
+    Raises:
+        ValueError: the maps differ in their number of pixels.
+    """
     a, b = _distribution(_unit(saliency)), _distribution(_unit(target))
     return float(np.minimum(a, b).sum())
 
 
 def kl(saliency: np.ndarray, target: np.ndarray) -> float:
-    """Kullback-Leibler divergence of the saliency map from the target, in nats (eq. 9)."""
+    """Kullback-Leibler divergence of the saliency map from the target (Xie et al. 2024, eq. 9).
+
+    Both maps count as distributions after division by their sum.
+
+    Args:
+        saliency: (H, W) map.
+        target: (H, W) ground-truth map.
+
+    Returns:
+        Nats, 0 or more; lower is better.
+
+    Raises:
+        ValueError: the maps differ in their number of pixels.
+    """
     p, q = _distribution(_flat(saliency)), _distribution(_flat(target))
     return float(_dot(q, np.log(EPSILON + q / (p + EPSILON))))
 
@@ -39,8 +103,15 @@ def kl(saliency: np.ndarray, target: np.ndarray) -> float:
 def nss(saliency: np.ndarray, fixations: np.ndarray) -> float:
     """Normalised scanpath saliency: mean standard score of the map at the fixations.
 
+    Args:
+        saliency: (H, W) map.
+        fixations: (H, W), true at fixated pixels.
+
+    Returns:
+        Standard deviations above the map's mean; higher is better, 0 is chance.
+
     Raises:
-        ValueError: no fixations.
+        ValueError: no fixations, or another number of pixels than the map's.
     """
     values = _centred(saliency)
     deviation = np.sqrt(_dot(values, values) / (values.size - 1))
@@ -51,10 +122,18 @@ def nss(saliency: np.ndarray, fixations: np.ndarray) -> float:
 def auc_judd(saliency: np.ndarray, fixations: np.ndarray) -> float:
     """Area under the ROC curve whose thresholds are the map's values at the fixations.
 
-    Fixated pixels are positive, all others negative; ties of the map's values are not broken.
+    Fixated pixels are positive, all others negative; ties of the map's values are not broken
+    (Judd, Durand and Torralba 2012).
+
+    Args:
+        saliency: (H, W) map.
+        fixations: (H, W), true at fixated pixels.
+
+    Returns:
+        0 to 1; higher is better, 0.5 is chance.
 
     Raises:
-        ValueError: no fixations.
+        ValueError: no fixations, or another number of pixels than the map's.
     """
     values = _flat(saliency)
     hits = np.sort(values[_where(fixations, values.size)])[::-1]
@@ -77,14 +156,20 @@ def sauc(
     """Shuffled AUC: the negatives are places where people looked at other times.
 
     Each draw takes as many other places as there are fixations, or all if there are fewer, without
-    repetition; thresholds are steps of 0.1 on the map scaled to 0..1. Returns the mean over draws.
+    repetition; thresholds are steps of 0.1 on the map scaled to 0..1.
 
     Args:
+        saliency: (H, W) map.
+        fixations: (H, W), true at fixated pixels.
         others: (H, W), true at the fixations of other frames or images.
-        rng: what draws; None makes one with seed 0.
+        rng: random generator of the draws; None makes one with seed 0.
+        draws: how many.
+
+    Returns:
+        Mean over the draws, 0 to 1; higher is better, 0.5 is chance.
 
     Raises:
-        ValueError: no fixations, or no others.
+        ValueError: no fixations, no others, or another number of pixels than the map's.
     """
     values = _flat(saliency)
     places = [_where(mask, values.size) for mask in (fixations, others)]
@@ -101,7 +186,7 @@ def sauc(
         for where in places
     )
     taken = min(int(hits.sum()), int(available.sum()))
-    # All that matters of a draw is how many places of each kind it holds; that has this law.
+    # All that matters of a draw is how many places of each kind it holds: this distribution.
     rng = rng or np.random.default_rng(0)
     drawn = rng.multivariate_hypergeometric(available, taken, size=draws)
     true_rate = hits[:0:-1].cumsum() / hits.sum()
@@ -110,14 +195,25 @@ def sauc(
 
 
 def information_gain(saliency: np.ndarray, fixations: np.ndarray, baseline: np.ndarray) -> float:
-    """Bits per fixation by which a map predicts the fixations better than a baseline does.
+    """Bits per fixation by which a map predicts the fixations better than a baseline.
 
-    Both maps count as densities after division by their sum (Kümmerer et al., PNAS 2015).
+    Both maps count as densities after division by their sum (Kümmerer, Wallis and Bethge, PNAS
+    2015).
+
+    Args:
+        saliency: (H, W) map.
+        fixations: (H, W), true at fixated pixels.
+        baseline: (H, W) map, as a rule a centre prior.
+
+    Returns:
+        Bits per fixation; higher is better, 0 is as good as the baseline.
 
     Raises:
-        ValueError: no fixations.
+        ValueError: no fixations, or maps with different numbers of pixels.
     """
     where = _where(fixations, saliency.size)
+    if np.size(baseline) != np.size(saliency):
+        raise ValueError(f"baseline of {np.size(baseline)} pixels for a map of {np.size(saliency)}")
     p, q = (_distribution(_flat(values))[where] for values in (saliency, baseline))
     return float(np.mean(np.log2(EPSILON + p) - np.log2(EPSILON + q)))
 

@@ -19,8 +19,8 @@ import torch
 
 from avsal import models
 from avsal.models.variants import VARIANTS
-from avsal.spectrogram import BINS, COLUMNS
-from avsal.windows import CLIP_FRAMES
+from avsal.preprocess.sound import BINS, COLUMNS
+from avsal.preprocess.windows import CLIP_FRAMES
 
 
 def seconds(work: Callable[[], object]) -> float:

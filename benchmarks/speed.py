@@ -16,9 +16,9 @@ from pathlib import Path
 
 import torch
 
-from avsal.jobs import predict_to_folder
-from avsal.pipeline import Predictor, load_model
-from avsal.settings import OutputSettings, PredictSettings
+from avsal.prediction.predictor import Predictor, load_model
+from avsal.prediction.settings import OutputSettings, PredictSettings
+from avsal.results.jobs import predict_to_folder
 
 
 def frames_a_second(predictor: Predictor, video: Path, stride: int) -> float:

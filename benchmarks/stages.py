@@ -14,13 +14,15 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from avsal.inputs import WindowFeed
-from avsal.jobs import predict_to_folder
 from avsal.media import AudioReader, VideoReader
-from avsal.outputs import ResultWriter
-from avsal.pipeline import FeatureCache, load_model
-from avsal.postprocess import to_density
-from avsal.settings import OutputSettings, PredictSettings
+from avsal.prediction.cache import FrameCache
+from avsal.prediction.forward import Forward
+from avsal.prediction.postprocess import to_density
+from avsal.prediction.predictor import load_model
+from avsal.prediction.reader import read_ahead
+from avsal.prediction.settings import OutputSettings, PredictSettings
+from avsal.results.folder import new_result
+from avsal.results.jobs import predict_to_folder
 
 
 def clock(work: Iterable[object], frames: int) -> tuple[float, list]:
@@ -48,11 +50,12 @@ def main() -> None:
     settings = PredictSettings(end=count / rate)
     with VideoReader(arguments.video) as video:
         sound = AudioReader(arguments.video, video.origin) if video.info.has_audio else None
-        feed = WindowFeed(settings, predictor.size, sound, video.origin)
-        seconds, windows = clock(feed.windows(video), count)
+        cache = FrameCache(settings, predictor.network.frames, sound)
+        frames = read_ahead(video, video.origin, predictor.size, depth=4)
+        seconds, windows = clock(cache.windows(frames), count)
         print(f"decode, resize, spectrogram  {seconds:.4f} s a frame")
-    cache = FeatureCache(predictor.network, predictor.device, predictor.precision, batch=1)
-    seconds, results = clock(cache.batches(windows), count)
+    forward = Forward(predictor.network, predictor.device, predictor.precision, batch=1)
+    seconds, results = clock(forward.batches(windows), count)
     maps = [pair for batch in results for pair in batch]
     print(f"network                      {seconds:.4f} s a frame")
     size = (windows[0].tag.height, windows[0].tag.width)
@@ -61,7 +64,7 @@ def main() -> None:
     frames = list(predictor.postprocess([(w.tag, each) for w, each in maps], settings))
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
-        with ResultWriter(Path(folder) / "maps", {"settings": {}}, OutputSettings()) as result:
+        with new_result(Path(folder) / "maps", {"settings": {}}, OutputSettings()) as result:
             for frame in frames:
                 result.write(frame)
         print(f"writing PNG                  {(time.perf_counter() - began) / count:.4f} s a frame")

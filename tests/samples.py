@@ -7,6 +7,7 @@ after any codec. Sounds are given as float arrays (channels, samples).
 from __future__ import annotations
 
 import random
+import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -17,9 +18,11 @@ from typing import Any
 import av
 import cv2
 import numpy as np
+from PIL import Image
 
 PARITY_CLIP = Path(__file__).parent / "parity" / "clip.mp4"
 SHARED_CLIPS = Path(__file__).parents[2] / "shared" / "clips"
+SHARED_REPRODUCERS = Path(__file__).parents[2] / "shared" / "repro"
 
 _BITS = 8  # of a picture's number, one light or dark column each
 _BOX_HEADER = 8  # bytes: size and type
@@ -281,6 +284,27 @@ def raw_h264(path: Path, frames: int = 12) -> Path:
     return write(path, Pictures([numbered(i) for i in range(frames)]), container="h264")
 
 
+def hidden_frames(path: Path, frames: int, hidden: Sequence[int]) -> Path:
+    """VP8 in AVI at 10 frames a second; the packets `hidden` (not 0) say "show nothing new"."""
+    pictures = Pictures(
+        [numbered(i) for i in range(frames)],
+        rate=10,
+        codec="libvpx",
+        options={"lag-in-frames": "0", "auto-alt-ref": "0", "crf": "10", "b": "1M"},
+    )
+    with av.open(str(path), "w", format="avi") as output:
+        stream = _video_stream(output, pictures)
+        for index, packet in enumerate(_encoded_pictures(stream, pictures)):
+            shown = bytearray(bytes(packet))
+            if index in hidden:
+                shown[0] &= ~0x10  # show_frame, RFC 6386 section 9.1
+            copy = av.Packet(bytes(shown))
+            copy.pts, copy.dts, copy.time_base = packet.pts, packet.dts, packet.time_base
+            copy.stream, copy.is_keyframe = stream, packet.is_keyframe
+            output.mux(copy)
+    return path
+
+
 # ---- still images
 
 
@@ -296,6 +320,70 @@ def still(path: Path, image: np.ndarray | None = None, orientation: int | None =
         content = content[:2] + _exif(orientation) + content[2:]
     path.write_bytes(content)
     return path
+
+
+def tiled_avif(path: Path, image: np.ndarray, rows: int, columns: int) -> Path:
+    """An AVIF whose picture (RGB) is made of tiles, as large ones and those of phones are."""
+    height, width = image.shape[0] // rows, image.shape[1] // columns
+    tiles = []
+    for row, column in np.ndindex(rows, columns):
+        tile = image[row * height :, column * width :][:height, :width]
+        Image.fromarray(tile).save(path, quality=95, subsampling="4:4:4")
+        tiles.append(path.read_bytes())
+    path.write_bytes(_grid(tiles, rows, columns, width, height))
+    return path
+
+
+def _grid(tiles: list[bytes], rows: int, columns: int, width: int, height: int) -> bytes:
+    """ISO/IEC 23008-12 section 6.6.2.3.2: item 1 is the grid, the others are its tiles."""
+    count = len(tiles)
+    items = range(1, count + 2)
+    whole = struct.pack(">HH", columns * width, rows * height)
+    data = [struct.pack(">BBBB", 0, 0, rows - 1, columns - 1) + whole]
+    data += [tile[tile.index(b"mdat") + 4 :] for tile in tiles]
+    codec = tiles[0].index(b"av1C") - 4
+    av1c = tiles[0][codec : codec + int.from_bytes(tiles[0][codec : codec + 4], "big")]
+    sizes = [(columns * width, rows * height), (width, height)]
+    shapes = [_box(b"ispe", struct.pack(">III", 0, *size)) for size in sizes]
+    properties = _box(b"ipco", b"".join([*shapes, av1c, _box(b"pixi", b"\0\0\0\0\3\x08\x08\x08")]))
+    uses = b"".join(
+        struct.pack(">HBBB", item, 2, 1, 4)
+        if item == 1
+        else struct.pack(">HBBBB", item, 3, 2, 0x83, 4)
+        for item in items
+    )
+    properties += _box(b"ipma", struct.pack(">II", 0, count + 1) + uses)
+    kinds = b"".join(
+        _box(
+            b"infe",
+            struct.pack(">IHH", 2 << 24, item, 0) + (b"grid" if item == 1 else b"av01") + b"\0",
+        )
+        for item in items
+    )
+    parts = struct.pack(f">HH{count}H", 1, count, *items[1:])
+
+    def meta(start: int) -> bytes:
+        places = b""
+        for item, content in zip(items, data, strict=True):
+            places += struct.pack(">HHHII", item, 0, 1, start, len(content))
+            start += len(content)
+        boxes = [
+            _box(b"hdlr", bytes(8) + b"pict" + bytes(13)),
+            _box(b"pitm", struct.pack(">IH", 0, 1)),
+            _box(b"iloc", struct.pack(">IHH", 0, 0x4400, count + 1) + places),
+            _box(b"iinf", struct.pack(">IH", 0, count + 1) + kinds),
+            _box(b"iref", bytes(4) + _box(b"dimg", parts)),
+            _box(b"iprp", properties),
+        ]
+        return _box(b"meta", bytes(4) + b"".join(boxes))
+
+    kind = _box(b"ftyp", b"avif\0\0\0\0avifmif1miaf")
+    start = len(kind) + len(meta(0)) + _BOX_HEADER
+    return kind + meta(start) + _box(b"mdat", b"".join(data))
+
+
+def _box(kind: bytes, content: bytes) -> bytes:
+    return (len(content) + _BOX_HEADER).to_bytes(4, "big") + kind + content
 
 
 def _exif(orientation: int) -> bytes:

@@ -11,7 +11,7 @@ from evaluation_oracle import KEYS, annotated_frames, independent_scores, one_li
 from PIL import Image
 from scipy import fft, ndimage
 
-from avsal.evaluation.residual import SmallPictures, shrink, spectral_residual
+from avsal.evaluation.baselines import SmallPictures, shrink, spectral_residual
 from avsal.media import VideoFrame
 
 METRICS = {"cc", "sim", "nss", "auc_judd", "sauc", "kl", "ig"}
@@ -71,15 +71,15 @@ def test_pictures_of_any_shape(size):
 
 
 def test_frames_are_found_by_their_number():
-    class Film:
-        def frames(self):
-            for index in range(6):
-                yield VideoFrame(index, index, 1, np.full((48, 64, 3), index, np.uint8))
-
-    pictures = SmallPictures(Film())
+    frames = [
+        VideoFrame(index, index, 1, np.full((48, 64, 3), index, np.uint8)) for index in range(6)
+    ]
+    pictures = SmallPictures(frames)
+    assert list(pictures) == frames  # they pass unchanged
     for index in (0, 1, 4):
-        assert pictures.at(index) == pytest.approx(np.full((48, 64), index / 255))
-    assert pictures.at(6) is None
+        assert pictures.take(index) == pytest.approx(np.full((48, 64), index / 255))
+    assert pictures.take(4) is None  # and are held until they are taken
+    assert pictures.take(6) is None
 
 
 def test_spectral_residual_of_a_video(evaluate, tree, tmp_path):
@@ -162,16 +162,16 @@ def test_the_prior_of_a_fold_is_that_of_its_training_videos(evaluate, tree, tmp_
 
 
 def test_results_with_another_prior_are_not_kept(evaluate, image_set, split, monkeypatch):
-    from avsal.evaluation import session
+    from avsal.evaluation import run
 
     scored = []
-    original = session.evaluate
+    original = run.score_recordings
 
     def watched(recordings, *rest):
         scored.append(len(recordings))
         return original(recordings, *rest)
 
-    monkeypatch.setattr(session, "evaluate", watched)
+    monkeypatch.setattr(run, "score_recordings", watched)
     plain = ("--images", image_set, "--split", split, "--baselines-only")
     assert FITTED not in evaluate(*plain)[2]["photographs"]["mean"]
     _code, _err, first = evaluate(*plain, "--fit-prior")

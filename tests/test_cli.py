@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import samples
 
-from avsal.outputs import DESCRIPTION
+from avsal.results.description import DESCRIPTION
 
 
 @pytest.fixture

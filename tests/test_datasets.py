@@ -14,7 +14,7 @@ from scipy.io import savemat
 
 from avsal.datasets import DatasetSpec, Points, open_dataset, tag_of
 from avsal.errors import DataError, UsageError
-from avsal.windows import window_for
+from avsal.preprocess.windows import window_for
 
 SIZE = (stavis_tree.HEIGHT, stavis_tree.WIDTH)
 
@@ -86,7 +86,7 @@ def test_clip_is_a_window_with_a_full_past(tree, place):
     clip = open_dataset(DatasetSpec(tree, ("SumMe",)))[0].clip(place)
     target = min(15 + int(3 * place), 17)  # 18 frames: three of them have a full past
     assert clip.window == window_for(target)
-    assert sorted(clip.frames) == list(range(target - 15, target + 1))
+    assert sorted(set(clip.window.frames)) == list(range(target - 15, target + 1))
     assert clip.target.index == target
     assert clip.target.time == Fraction(target, 10)
     assert clip.time(target + 17) == Fraction(target + 17, 10)
@@ -98,7 +98,7 @@ def test_short_video_is_played_backwards(tmp_path):
     stavis_tree.write_list(tmp_path, "SumMe", "test", 1, [video])
     clip = open_dataset(DatasetSpec(tmp_path))[0].clip(0.5)
     assert clip.window == window_for(4, last=8)
-    assert sorted(clip.frames) == [4, 5, 6, 7, 8]
+    assert sorted(set(clip.window.frames)) == [4, 5, 6, 7, 8]
 
 
 @pytest.mark.parametrize(
@@ -183,6 +183,7 @@ def test_annotations_alone(tree):
     videos = open_dataset(DatasetSpec(tree / "annotations", pictures=False))
     assert len(videos) == 8
     assert (videos[5].database, videos[5].name) == ("SumMe", "clip_1")
+    assert not videos[5].has_pictures
     tags = list(videos[5].tags())
     assert len(tags) == 18
     looked = stavis_tree.fixations(stavis_tree.TreeVideo("clip_1", 1), 6).astype(bool)
@@ -199,7 +200,7 @@ def test_gaze_on_pictures_alone(tmp_path):
     """Maps made elsewhere are scored without the pictures."""
     write_gray(tmp_path / "maps" / "b" / "x.png", np.eye(*PICTURE, dtype=np.uint8))
     (still,) = open_dataset(DatasetSpec(tmp_path, pictures=False))
-    assert (still.name, still.size) == ("b/x", PICTURE)
+    assert (still.name, still.size, still.has_pictures) == ("b/x", PICTURE, False)
     with pytest.raises(DataError, match="images: missing"):
         open_dataset(DatasetSpec(tmp_path))
 

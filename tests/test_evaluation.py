@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from fractions import Fraction
 
@@ -111,7 +112,7 @@ def test_weights_of_each_fold(evaluate, tree, tiny, tiny_weights, tmp_path):
 def test_a_second_call_goes_on_where_the_first_stopped(
     evaluate, tree, tiny, tiny_weights, tmp_path, monkeypatch
 ):
-    from avsal.evaluation import session
+    from avsal.evaluation import run
 
     scored = []
 
@@ -120,8 +121,8 @@ def test_a_second_call_goes_on_where_the_first_stopped(
         scored.extend(recording.name for recording in recordings)
         return original(recordings, *rest)
 
-    original = session.evaluate
-    monkeypatch.setattr(session, "evaluate", watched)
+    original = run.score_recordings
+    monkeypatch.setattr(run, "score_recordings", watched)
     arguments = ("--data", tree, "--database", "SumMe", "--fold", 1, "--stride", 9)
     network = ("--model", tiny, "--weights", tiny_weights, "--device", "cpu")
     _code, _err, first = evaluate(*arguments, *network)
@@ -137,25 +138,49 @@ def test_a_second_call_goes_on_where_the_first_stopped(
     assert scored[3:] == ["clip_2", "clip_3"]
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        "annotations/SumMe/clip_2/fixMap_00007.mat",
+        "annotations/SumMe/clip_2/maps/eyeMap_00007.jpg",
+        "video_frames/SumMe/clip_2/img_00007.jpg",
+        "video_audio/SumMe/clip_2/clip_2.wav",
+    ],
+)
+def test_repaired_files_are_scored_again(evaluate, tmp_path, changed):
+    root = tmp_path / "tree"
+    stavis_tree.write_tree(root, ("SumMe",))
+    arguments = ("--data", root, "--database", "SumMe", "--fold", 1, "--baselines-only")
+    evaluate(*arguments)
+    kept = tmp_path / "out" / "results" / "fold1" / "SumMe" / "clip_2.json"
+    before = kept.read_text()
+    os.utime(root / changed, (1, 1))
+    evaluate(*arguments)
+    assert kept.read_text() != before
+    before = kept.read_text()
+    evaluate(*arguments)
+    assert kept.read_text() == before
+
+
 def test_a_stop_in_the_middle_keeps_what_is_finished(evaluate, tree, tmp_path, monkeypatch):
-    from avsal.evaluation.store import ResultStore
+    from avsal.evaluation import run
 
     saved = []
-    save = ResultStore.save
+    save = run.save_scores
 
-    def stop_after_one(store, result, record):
+    def stop_after_one(folder, result, made_with):
         if saved:
             raise KeyboardInterrupt
         saved.append(result.name)
-        save(store, result, record)
+        save(folder, result, made_with)
 
     arguments = ("--data", tree, "--database", "SumMe", "--fold", 1, "--baselines-only")
-    monkeypatch.setattr(ResultStore, "save", stop_after_one)
+    monkeypatch.setattr(run, "save_scores", stop_after_one)
     code, _err, _groups = evaluate(*arguments)
     assert code == 130
     files = [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()]
     assert files == ["clip_2.json"]
-    monkeypatch.setattr(ResultStore, "save", save)
+    monkeypatch.setattr(run, "save_scores", save)
     assert evaluate(*arguments)[2] == evaluate(*arguments, out="fresh")[2]
 
 
@@ -202,8 +227,6 @@ def test_a_folder_without_lists_is_no_stavis_layout(evaluate, tmp_path):
     [
         ((), "--data"),
         (("--data", "x", "--images", "y"), "one of"),
-        (("--data", "x", "--database", "DHF1K"), "DHF1K"),
-        (("--data", "x", "--fold", "4"), "fold 4"),
         (("--fixations", "x.csv"), "VIDEO"),
         (("--annotations", "x"), "--predictions"),
         (("--data", "x", "--split", "y"), "--images"),
@@ -216,6 +239,16 @@ def test_wrong_usage(evaluate, arguments, says):
     code, err, _groups = evaluate(*arguments)
     assert code == 2
     assert says in one_line(err)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "known"), [("--database", "DHF1K", "SumMe"), ("--fold", "4", "3")]
+)
+def test_fixed_words(evaluate, option, value, known):
+    code, err, _groups = evaluate("--data", "x", option, value)
+    assert code == 2
+    assert f"'{value}' is not one of" in err
+    assert f"'{known}'" in err
 
 
 def test_json_on_stdout(avsal_command, tree, tmp_path):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import os
+import zlib
 from pathlib import Path
 
 import cv2
@@ -9,6 +12,7 @@ import numpy as np
 import pytest
 import samples
 from evaluation_oracle import BASELINES, KEYS, centre, independent_scores, one_line, per_recording
+from PIL import Image
 
 # ---- maps made elsewhere
 
@@ -40,6 +44,23 @@ def test_predictions_made_elsewhere(evaluate, tree, tmp_path, first, suffix):
         assert found["clip_1"][key] == pytest.approx(expected[key], rel=1e-3), key
 
 
+@pytest.mark.parametrize("suffix", [".png", ".PNG"])
+def test_changed_maps_are_scored_again(evaluate, tree, tmp_path, suffix):
+    predictions = tmp_path / "made"
+    write_maps(predictions, 1, ".png")
+    for path in predictions.iterdir():
+        path.rename(path.with_suffix(suffix))
+    annotations = tree / "annotations" / "SumMe" / "clip_0"
+    arguments = ("--predictions", predictions, "--annotations", annotations)
+    first = evaluate(*arguments)[2]["clip_0"]["mean"]["made"]
+    changed = predictions / f"pred_00007{suffix}"
+    picture = cv2.imread(str(changed), cv2.IMREAD_UNCHANGED)
+    changed.write_bytes(cv2.imencode(".png", picture[::-1, ::-1] // 2 + 7)[1].tobytes())
+    os.utime(changed, (1, 1))  # copied with its time, so it is not the latest
+    second = evaluate(*arguments)[2]["clip_0"]["mean"]["made"]
+    assert second["kl"] != first["kl"]
+
+
 def test_every_frame_with_fixations_needs_a_map(evaluate, tree, tmp_path):
     predictions = tmp_path / "made"
     write_maps(predictions, 1, ".npy")
@@ -50,26 +71,130 @@ def test_every_frame_with_fixations_needs_a_map(evaluate, tree, tmp_path):
     (predictions / "pred_00007.npy").unlink()
     code, err, _groups = evaluate("--predictions", predictions, "--annotations", annotations)
     assert code == 1
-    assert "000007.png" in one_line(err)
+    assert "no map of frame 6" in one_line(err)
 
 
-def test_results_of_predict_are_scored(evaluate, avsal_command, tree, tiny, tiny_weights, tmp_path):
+@pytest.mark.parametrize(
+    ("form", "tolerance"), [("npy", 1e-6), ("png16", 1e-3), ("png", 0.02), ("video", 0.1)]
+)
+def test_results_of_predict_are_scored(
+    evaluate, avsal_command, tree, tiny, tiny_weights, tmp_path, form, tolerance
+):
     """The command's own output folder counts frames from 0, the annotations' files from 1."""
     stills = sorted((tree / "video_frames" / "SumMe" / "clip_0").iterdir())
     video = samples.lossless(
         tmp_path / "clip_0.mov", [cv2.imread(str(path))[..., ::-1] for path in stills]
     )
     network = ("--model", tiny, "--weights", tiny_weights, "--device", "cpu")
-    options = ("--format", "npy", "--size", "64x48")
-    avsal_command("predict", video, "-o", tmp_path / "maps", *options, *network)
-    maps = {i: np.load(tmp_path / "maps" / "clip_0" / f"{i:06d}.npy") for i in range(18)}
+    for name, kind in (("exact", "npy"), ("maps", form)):
+        options = ("--format", kind, "--size", "64x48")
+        avsal_command("predict", video, "-o", tmp_path / name, *options, *network)
+    maps = {i: np.load(tmp_path / "exact" / "clip_0" / f"{i:06d}.npy") for i in range(18)}
     annotations = tree / "annotations" / "SumMe" / "clip_0"
     code, err, _groups = evaluate("--predictions", tmp_path / "maps", "--annotations", annotations)
     assert (code, err) == (0, "")
     expected = independent_scores(tree, "SumMe", "clip_0", maps.get)
     found = per_recording(tmp_path / "out", "maps")["clip_0"]
     for key in KEYS:
-        assert found[key] == pytest.approx(expected[key], abs=1e-6), key
+        assert found[key] == pytest.approx(expected[key], abs=tolerance), key
+
+
+def promising(shape: str, data: bytes = b"") -> bytes:
+    """A .npy file whose header tells a shape."""
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + data
+
+
+def saved(save, *arrays: np.ndarray) -> bytes:
+    content = io.BytesIO()
+    save(content, *arrays)
+    return content.getvalue()
+
+
+def huge_png() -> bytes:
+    """The first bytes of a PNG of 30000x30000 pixels."""
+    small = cv2.imencode(".png", np.zeros((2, 2), np.uint8))[1].tobytes()
+    head = b"IHDR" + (30_000).to_bytes(4, "big") * 2 + small[24:29]
+    return small[:12] + head + zlib.crc32(head).to_bytes(4, "big") + small[33:]
+
+
+BAD_MAPS = {
+    "several.npy": saved(np.savez, np.eye(4)),
+    "text.npy": saved(np.save, np.array([["a", "b"], ["c", "d"]])),
+    "objects.npy": saved(np.save, np.array([[None]])),
+    "volume.npy": saved(np.save, np.zeros((4, 4, 3))),
+    "complex.npy": saved(np.save, np.eye(4) * 1j),
+    "nan.npy": saved(np.save, np.full((4, 4), np.nan)),
+    "nothing.npy": saved(np.save, np.zeros((0, 4))),
+    "huge.npy": promising("(1000000, 1000000)"),
+    "negative.npy": promising("(-4, 4)", bytes(64)),
+    "deep.npy": promising("(" * 4000),
+    "empty.npy": b"",
+    "empty.png": b"",
+    "cut.png": cv2.imencode(".png", np.eye(64, dtype=np.uint8))[1].tobytes()[:60],
+    "page.png": b"<html>not found",
+    "huge.png": huge_png(),
+    "heatmap.png": cv2.imencode(".png", np.eye(8, dtype=np.uint8)[..., None] * [9, 99, 199])[
+        1
+    ].tobytes(),
+}
+
+
+def test_bad_maps_are_named_and_the_others_scored(evaluate, tmp_path):
+    """One picture a bad map; a pipe and a good one besides."""
+    images, maps = tmp_path / "set" / "images", tmp_path / "made"
+    for folder in (images, tmp_path / "set" / "maps", maps):
+        folder.mkdir(parents=True)
+    wanted = {**BAD_MAPS, "good.npy": saved(np.save, centre(30, 40)), "pipe.png": None}
+    for name, content in wanted.items():
+        stem = name.replace(".", "_")
+        cv2.imwrite(str(images / f"{stem}.png"), np.zeros((48, 64, 3), np.uint8))
+        gaze = np.rint(255 * centre()).astype(np.uint8)
+        cv2.imwrite(str(tmp_path / "set" / "maps" / f"{stem}.png"), gaze)
+        path = maps / f"{stem}{Path(name).suffix}"
+        if content is None:
+            os.mkfifo(path)
+        else:
+            path.write_bytes(content)
+    code, err, groups = evaluate("--images", tmp_path / "set", "--predictions", maps)
+    assert code == 1
+    assert groups["set"]["recordings"] == 1
+    assert groups["set"]["mean"]["made"]["cc"] > 0.9
+    lines = [line for line in err.splitlines() if line.startswith("error:")]
+    assert len(lines) == len(wanted) - 1
+    for name in wanted:
+        told = [line for line in lines if str(maps / name.replace(".", "_")) in line]
+        assert len(told) == (name != "good.npy"), name
+    assert "unexpected" not in err
+    assert err.splitlines()[-1].startswith(f"note: {len(wanted) - 1} of {len(wanted)} failed")
+    assert len(err.splitlines()) == len(wanted)
+
+
+def test_an_unexpected_error_stops_one_recording_only(evaluate, image_set, monkeypatch):
+    from avsal.evaluation import protocol
+
+    original = protocol.score_frame
+
+    def failing(annotations, *rest):
+        if annotations.recording.name == "p1.jpg":
+            raise RuntimeError("a bug")
+        return original(annotations, *rest)
+
+    monkeypatch.setattr(protocol, "score_frame", failing)
+    code, err, groups = evaluate("--images", image_set, "--baselines-only")
+    assert code == 1
+    assert "a bug" in one_line(err)
+    assert groups["photographs"]["recordings"] == 3
+
+
+@pytest.mark.parametrize("kind", ["<u2", ">u2", "<f4"])
+def test_levels_of_16_bit_and_float_pictures_are_kept(kind, tmp_path):
+    from avsal.datasets.pictures import read_gray
+
+    values = (np.arange(12).reshape(3, 4) * 5000).astype(kind)
+    mode = {"<u2": "I;16", ">u2": "I;16B", "<f4": "F"}[kind]
+    Image.frombytes(mode, (4, 3), values.tobytes()).save(tmp_path / "map.tif")
+    assert read_gray(tmp_path / "map.tif").tolist() == values.tolist()
 
 
 # ---- a table of gaze on any video
@@ -134,6 +259,25 @@ def test_a_network_on_gaze(evaluate, watched, tiny, tiny_weights):
     assert groups["gaze"]["mean"]["tiny"]["cc"] != 0
 
 
+@pytest.mark.parametrize("network", [True, False])
+def test_a_video_is_decoded_once(evaluate, watched, tiny, tiny_weights, monkeypatch, network):
+    """For the network and the spectral residual together."""
+    from avsal.datasets.videos import VideoRecording
+
+    passes = []
+    frames = VideoRecording.frames
+
+    def counted(recording):
+        passes.append(recording.name)
+        return frames(recording)
+
+    monkeypatch.setattr(VideoRecording, "frames", counted)
+    video, table = watched
+    options = ("--model", tiny, "--weights", tiny_weights, "--device", "cpu")
+    evaluate(video, "--fixations", table, *(options if network else ("--baselines-only",)))
+    assert passes == ["walk.mp4"]
+
+
 def test_a_malformed_table(evaluate, watched, tmp_path):
     table = tmp_path / "bad.csv"
     table.write_text("time,x\n0.1,3\n")
@@ -176,7 +320,12 @@ def test_saved_maps_of_images(evaluate, image_set, tmp_path):
     assert (code, err) == (0, "")
     rows = groups["photographs"]["mean"]
     assert rows["maps"]["nss"] == pytest.approx(rows["centre Gaussian"]["nss"], rel=0.01)
+    cv2.imwrite(str(tmp_path / "maps" / "p2.png"), np.uint8(200 * centre(30, 40)))
+    (tmp_path / "maps" / "p2.png").rename(tmp_path / "maps" / "p2.PNG")
     (tmp_path / "maps" / "p2.npy").unlink()
+    code, err, _groups = evaluate("--images", image_set, "--predictions", tmp_path / "maps")
+    assert (code, err) == (0, "")
+    (tmp_path / "maps" / "p2.PNG").unlink()
     code, err, _groups = evaluate("--images", image_set, "--predictions", tmp_path / "maps")
     assert code == 1
     assert "p2" in one_line(err)

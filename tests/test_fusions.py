@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from avsal.models.avim import STEP, ConsistentInteraction, Interaction
-from avsal.models.bilinear import ChannelBilinear, SpatialBilinear
-from avsal.models.fusion import FUSIONS, Fused
+from avsal.models.fusion import FUSIONS
+from avsal.models.fusion.avim import STEP, ConsistentInteraction, Interaction
+from avsal.models.fusion.bilinear import ChannelBilinear, SpatialBilinear
+from avsal.models.fusion.tokens import Fused
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

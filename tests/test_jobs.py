@@ -1,12 +1,13 @@
 """Which files belong to a job and where their results go."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from avsal.errors import MediaError, UsageError
-from avsal.jobs import check_source, plan_files, plan_folder, refuse_folders
-from avsal.outputs import DESCRIPTION
+from avsal.results.description import DESCRIPTION
+from avsal.results.plan import check_source, plan_files, plan_folder, refuse_folders
 
 
 def tree(root, *names):
@@ -18,17 +19,57 @@ def tree(root, *names):
 
 
 def folders(jobs, root):
-    return {str(job.source.relative_to(root)): str(job.folder) for job in jobs}
+    return {str(source.relative_to(root)): str(folder) for source, folder in jobs}
 
 
 def test_results_are_named_after_stems():
     jobs = plan_files([Path("a/x.mp4"), Path("b/y.mkv")], Path("out"))
-    assert [job.folder for job in jobs] == [Path("out/x"), Path("out/y")]
+    assert [folder for _source, folder in jobs] == [Path("out/x"), Path("out/y")]
 
 
 def test_colliding_stems_keep_their_suffix():
     jobs = plan_files([Path("x.mp4"), Path("x.mov"), Path("y.mp4")], Path("out"))
-    assert [job.folder.name for job in jobs] == ["x.mp4", "x.mov", "y"]
+    assert [folder.name for _source, folder in jobs] == ["x.mp4", "x.mov", "y"]
+
+
+def test_a_name_that_is_another_s_stem_is_no_collision():
+    names = ["a.mp4", "a.mkv", "a.mp4.mov", "b", "b.mp4", "C.mp4", "c.mov"]
+    jobs = plan_files([Path(name) for name in names], Path("out"))
+    assert [folder.name for _source, folder in jobs] == names
+
+
+def test_a_file_that_is_named_twice_is_done_once():
+    assert len(plan_files([Path("x.mp4"), Path("x.mp4")], Path("out"))) == 1
+
+
+def test_no_result_lies_inside_another_one(tmp_path):
+    root = tree(tmp_path / "in", "x.mp4", "x/y.mp4", "x/y/deep/z.mp4", "v.mp4", "V/w.mp4", "u.mp4")
+    tree(root, "u/notes.txt")
+    planned = folders(plan_folder(root, Path("out")), root)
+    assert planned == {
+        "x.mp4": "out/x.mp4",
+        "x/y.mp4": "out/x/y.mp4",
+        "x/y/deep/z.mp4": "out/x/y/deep/z",
+        "v.mp4": "out/v.mp4",
+        "V/w.mp4": "out/V/w",
+        "u.mp4": "out/u",
+    }
+    places = [Path(folder) for folder in planned.values()]
+    assert not any(place in other.parents for place in places for other in places)
+
+
+def test_results_in_the_input_folder_change_no_names(tmp_path):
+    root = tree(tmp_path / "in", "a.mp4")
+    before = folders(plan_folder(root, root), root)
+    tree(root, f"a/{DESCRIPTION}", "a/000000.png")
+    assert folders(plan_folder(root, root), root) == before == {"a.mp4": str(root / "a")}
+
+
+@pytest.mark.parametrize("pattern", ["/etc/*", "../*", "a/../../*"])
+def test_a_glob_that_is_none_or_leaves_the_folder_is_refused(tmp_path, pattern):
+    root = tree(tmp_path / "in", "a.mp4")
+    with pytest.raises(UsageError, match="--glob"):
+        plan_folder(root, Path("out"), pattern)
 
 
 def test_the_same_name_twice_is_refused_before_anything_runs():
@@ -70,3 +111,8 @@ def test_a_file_is_no_folder_and_a_folder_no_file(tmp_path):
         refuse_folders([tmp_path])
     with pytest.raises(MediaError, match="no such file"):
         check_source(tmp_path / "missing.mp4")
+    with pytest.raises(MediaError, match="name too long"):
+        check_source(tmp_path / ("n" * 300))
+    os.mkfifo(tmp_path / "pipe.mp4")
+    with pytest.raises(MediaError, match="pipe"):
+        check_source(tmp_path / "pipe.mp4")

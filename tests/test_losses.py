@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from avsal import metrics
-from avsal.models.fusion import alignment_loss
+from avsal.models.fusion.alignment import alignment_loss
 from avsal.training.config import LossSettings
-from avsal.training.losses import correlation, kl_divergence, total_loss
+from avsal.training.objectives import correlation, kl_divergence, total_loss
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -97,9 +97,22 @@ def test_alignment_is_the_symmetrised_cosine_without_gradient_into_targets():
     outputs = [torch.randn(3, 8, generator=random, requires_grad=True) for _ in range(4)]
     visual, audio, visual_target, audio_target = outputs
     loss = alignment_loss(*outputs)
-    units = [(each / each.norm(dim=1, keepdim=True)).detach() for each in outputs]
+    units = [(output / output.norm(dim=1, keepdim=True)).detach() for output in outputs]
     expected = -0.5 * ((units[1] * units[2]).sum() + (units[0] * units[3]).sum()) / 3
     assert float(loss.detach()) == pytest.approx(float(expected), abs=1e-6)
     loss.backward()
     assert visual.grad is not None and audio.grad is not None
     assert visual_target.grad is None and audio_target.grad is None
+
+
+def test_alignment_leaves_silent_samples_out():
+    random = torch.Generator().manual_seed(1)
+    outputs = [torch.randn(4, 8, generator=random, requires_grad=True) for _ in range(4)]
+    heard = torch.tensor([True, False, True, False])
+    loss = alignment_loss(*outputs, heard)
+    expected = alignment_loss(*(output[heard] for output in outputs))
+    assert float(loss.detach()) == pytest.approx(float(expected.detach()), abs=1e-6)
+    silent = alignment_loss(*outputs, torch.zeros(4, dtype=torch.bool))
+    assert float(silent.detach()) == 0
+    silent.backward()
+    assert not outputs[0].grad.any()

@@ -15,7 +15,7 @@ from samples import SoundTrack
 from avsal.errors import MediaError
 from avsal.media import AudioReader, VideoReader, audio
 from avsal.media.audio import to_mono
-from avsal.spectrogram import resample
+from avsal.media.resample import resample
 
 EVERYTHING = 10**7  # samples; more than any file here has
 
@@ -243,11 +243,29 @@ def test_what_is_not_released_can_be_read_again(tmp_path: Path) -> None:
             reader.read(20, 10)
 
 
+def test_reading_far_ahead_moves_every_sample_a_few_times_only(tmp_path, monkeypatch) -> None:
+    """Joining what is held with every new block would cost the square of the length."""
+    wave = samples.tone(60)
+    path = samples.write(tmp_path / "long.wav", sound=track(wave))
+    moved: list[int] = []
+    plain = np.concatenate
+
+    def concatenate(parts, *arguments, **options):
+        joined = plain(parts, *arguments, **options)
+        moved.append(joined.size)
+        return joined
+
+    monkeypatch.setattr(np, "concatenate", concatenate)
+    with AudioReader(path) as reader:
+        assert reader.read(58 * RATE, 59 * RATE).size == RATE
+    assert sum(moved) < 6 * wave.size
+
+
 def test_silence_of_hours_takes_no_memory_to_start(tmp_path: Path) -> None:
     path = samples.write(tmp_path / "a.mkv", sound=track(samples.tone(0.2), start=3 * 3600))
     with AudioReader(path) as reader:
         assert not reader.read(0, RATE).any()
-        assert reader._held.size < 4 * RATE
+        assert reader._end - reader._start < 4 * RATE
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])

@@ -12,7 +12,7 @@ import samples
 from media_checks import click_times, copy, frames_of, numbers, sound_of, times_of
 
 from avsal.errors import MediaError
-from avsal.media import probe
+from avsal.media import VideoWriter, probe
 
 
 def audio_codec(path: Path) -> str:
@@ -151,6 +151,38 @@ def test_damaged_sound_does_not_cost_the_pictures(tmp_path: Path) -> None:
         written += len(times_of(out)) > 30
     assert written >= 3
     assert not list(tmp_path.glob(".*partial*"))
+
+
+def test_sound_that_begins_late_is_kept(tmp_path: Path) -> None:
+    """FFmpeg looks at the beginning of a transport stream only and tells no sample rate."""
+    wave = samples.clicks(3, 44100, [1, 2], channels=2)
+    track = samples.SoundTrack([(Fraction(20), wave)], 44100, "stereo", "aac")
+    pictures = samples.Pictures([samples.numbered(i) for i in range(24)], rate=1)
+    source = samples.write(tmp_path / "a.ts", pictures, track)
+    with av.open(str(source)) as container:
+        assert container.streams.audio[0].codec_context.sample_rate == 0
+    out = copy(source, tmp_path / "b.mp4")
+    assert audio_codec(out) == "aac"
+    assert click_times(sound_of(out)) == pytest.approx([21, 22], abs=0.002)
+
+
+def test_sound_that_never_begins_is_left_out(tmp_path: Path) -> None:
+    path = samples.film(tmp_path / "a.ts", seconds=1)
+    data = bytearray(path.read_bytes())
+    for packet in range(0, len(data), 188):
+        if int.from_bytes(data[packet + 1 : packet + 3], "big") & 0x1FFF == 0x101:  # the sound's
+            data[packet + 30 : packet + 188] = bytes(158)
+    path.write_bytes(data)
+    with av.open(str(path)) as container:
+        assert container.streams.audio[0].codec_context.sample_rate == 0
+    out = tmp_path / "b.mp4"
+    frames = frames_of(path)
+    with VideoWriter(out, 64, 48, audio_from=path) as writer:
+        for frame in frames:
+            writer.write(frame.image, frame.pts, frame.duration)
+    assert writer.warnings == [f"{path}: its sound cannot be decoded and is left out"]
+    assert not probe(out).has_audio
+    assert len(times_of(out)) == 25
 
 
 # ---- other people's clips

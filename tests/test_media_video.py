@@ -141,6 +141,40 @@ def test_lead_never_reaches_before_the_first_frame(tmp_path: Path) -> None:
     assert frames_of(path, start=0, lead=15)[0].index == 0
 
 
+def test_packets_without_a_frame_prolong_the_one_before(tmp_path: Path) -> None:
+    path = samples.hidden_frames(
+        tmp_path / "a.avi", frames=20, hidden=[3, 4, 5, 12, *range(15, 20)]
+    )
+    with VideoReader(path) as reader:
+        frames = list(reader)
+    shown = [0, 1, 2, 6, 7, 8, 9, 10, 11, 13, 14]
+    assert [frame.pts for frame in frames] == [Fraction(index, 10) for index in shown]
+    assert [samples.number_of(frame.image) for frame in frames] == shown
+    ends = [*shown[1:], 20]
+    lasting = [Fraction(end - index, 10) for index, end in zip(shown, ends, strict=True)]
+    assert [frame.duration for frame in frames] == lasting
+    assert reader.warnings == []
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "last", "end", "note"),
+    [
+        ("0477_oneminute.avi", 348, 823, 849, None),
+        ("0476_2004-12-17-uebung9-partial.avi", 35, 158, 161, "cut off"),
+    ],
+)
+def test_recordings_of_a_screen(name: str, count: int, last: int, end: int, note: str) -> None:
+    path = samples.SHARED_REPRODUCERS / name
+    if not path.exists():
+        pytest.skip(f"{path} is not here")
+    with VideoReader(path) as reader:
+        for number, frame in enumerate(reader, 1):  # noqa: B007
+            pass
+    assert (number, frame.pts) == (count, Fraction(last, 15))
+    assert frame.pts + frame.duration == Fraction(end, 15)
+    assert any("cut off" in line for line in reader.warnings) == bool(note)
+
+
 # ---- orientation
 
 
@@ -308,11 +342,11 @@ def test_the_best_video_stream_is_chosen(tmp_path: Path) -> None:
     assert numbers(frames_of(path)) == [2]
 
 
-def test_a_photograph_in_tiles_is_refused() -> None:
+def test_a_photograph_in_tiles_is_refused_by_its_address() -> None:
     tile = SimpleNamespace(disposition=Disposition.dependent, codec_context=object())
     container = SimpleNamespace(streams=SimpleNamespace(video=[tile, tile], audio=[]))
     with pytest.raises(MediaError, match="in tiles"):
-        choose_video(container, Path("a.heic"))
+        choose_video(container, "https://a.example/a.heic")
 
 
 def test_cover_art_is_no_video(tmp_path: Path) -> None:

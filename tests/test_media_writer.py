@@ -14,8 +14,10 @@ import pytest
 import samples
 from media_checks import copy, frames_of, numbers, times_of
 
-from avsal.errors import MediaError, UsageError
-from avsal.media import VideoReader, VideoWriter, container_format, encoders, probe
+from avsal.errors import MediaError, OutputError, UsageError
+from avsal.media import VideoReader, VideoWriter, probe
+from avsal.media import codecs as encoders
+from avsal.media.suffixes import muxer_of
 
 TICK = Fraction(1, 12800)
 IRREGULAR = [k * TICK for k in (0, 512, 600, 2000, 9000, 9512, 9513, 20000)]
@@ -190,9 +192,9 @@ def test_other_suffixes_are_a_usage_error(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match=r"use one of \.mp4"):
         VideoWriter(tmp_path / name, 64, 48)
     with pytest.raises(UsageError):
-        container_format(tmp_path / name)
+        muxer_of(tmp_path / name)
     assert list(tmp_path.iterdir()) == []
-    assert container_format(Path("A.MP4")) == "mp4"
+    assert muxer_of(Path("A.MP4")) == "mp4"
 
 
 @pytest.mark.parametrize("name", ["-dash first.mp4", "späße 視頻.mkv", "a:b.mov", "%d.mp4"])
@@ -240,9 +242,10 @@ def test_no_frame_is_an_error_and_no_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_missing_folder_is_told_at_once(tmp_path: Path) -> None:
-    with pytest.raises(MediaError, match="cannot be written") as caught:
-        VideoWriter(tmp_path / "nowhere" / "a.mp4", 64, 48)
+def test_a_folder_that_cannot_be_made_is_told_at_once(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(OutputError, match="cannot be written") as caught:
+        VideoWriter(tmp_path / "file" / "a.mp4", 64, 48)
     assert "\n" not in str(caught.value)
 
 
@@ -250,7 +253,7 @@ def test_a_missing_folder_is_told_at_once(tmp_path: Path) -> None:
 def test_a_read_only_folder_is_told_at_once(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     try:
-        with pytest.raises(MediaError, match="cannot be written"):
+        with pytest.raises(OutputError, match="cannot be written"):
             VideoWriter(tmp_path / "a.mp4", 64, 48)
     finally:
         tmp_path.chmod(0o700)
@@ -268,7 +271,7 @@ from fractions import Fraction
 from pathlib import Path
 sys.path.insert(0, "tests")
 import samples
-from avsal.errors import MediaError
+from avsal.errors import OutputError
 from avsal.media import VideoWriter
 out = Path(sys.argv[1])
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -278,7 +281,7 @@ try:
         for index in range(40):
             image = samples.moving_noise(index, 320, 240)
             writer.write(image, Fraction(index, 25), Fraction(1, 25))
-except MediaError as error:
+except OutputError as error:
     print(error)
 """
 

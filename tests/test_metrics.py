@@ -121,3 +121,29 @@ def test_no_value_without_fixations(score):
         score(np.zeros((4, 4)))
     with pytest.raises(ValueError, match="6 pixels"):
         score(np.ones((2, 3)))
+
+
+@pytest.mark.parametrize("score", [metrics.cc, metrics.sim, metrics.kl])
+def test_maps_of_different_sizes_are_refused(score):
+    with pytest.raises(ValueError):
+        score(np.eye(4), np.eye(5))
+
+
+def test_a_baseline_of_another_size_is_refused():
+    with pytest.raises(ValueError, match="baseline of 25 pixels for a map of 16"):
+        metrics.information_gain(np.eye(4), np.eye(4), np.ones((5, 5)))
+
+
+def test_all_scores_that_the_known_gaze_allows():
+    random = np.random.default_rng(8)
+    saliency, density = random.random((2, 12, 16))
+    fixations = random.random((12, 16)) > 0.9
+    assert metrics.score(saliency, density, fixations) == {
+        "cc": metrics.cc(saliency, density),
+        "sim": metrics.sim(saliency, density),
+        "kl": metrics.kl(saliency, density),
+        "nss": metrics.nss(saliency, fixations),
+        "auc_judd": metrics.auc_judd(saliency, fixations),
+    }
+    assert metrics.score(saliency, np.zeros((12, 16))) == {"cc": 0.0}
+    assert metrics.score(saliency) == {}

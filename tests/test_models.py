@@ -25,7 +25,8 @@ from avsal.errors import UsageError
 from avsal.models import MSPI, VARIANTS, build, prepare_for_inference
 from avsal.models.blocks import DropPath
 from avsal.models.decoder import Lateral, Readout, top_down
-from avsal.models.fusion import alignment_loss, sinusoid
+from avsal.models.fusion.alignment import alignment_loss
+from avsal.models.fusion.avfb import sinusoid
 
 HEADS = ("vis_projector", "aud_projector", "mlp_vis", "mlp_aud")
 SMALL = (64, 96)

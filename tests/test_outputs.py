@@ -1,24 +1,27 @@
 import json
+import os
+import tracemalloc
+from dataclasses import asdict
 from fractions import Fraction
 
 import cv2
 import numpy as np
 import pytest
 
-from avsal import formats
-from avsal.errors import MediaError
-from avsal.outputs import DESCRIPTION, ResultWriter, write_file
-from avsal.saliency import FrameTag, SaliencyFrame
-from avsal.settings import OutputSettings
-
-HEADER = {"model": "test", "settings": {"format": "png"}}
+from avsal.errors import AvsalError, MediaError, OutputError
+from avsal.media.frames import FrameTag
+from avsal.prediction.saliency import SaliencyFrame
+from avsal.prediction.settings import OutputSettings
+from avsal.results import formats
+from avsal.results.description import DESCRIPTION, FrameRecord
+from avsal.results.folder import new_result, read_result
 
 
 def saliency_frame(index, peak=1.0, size=(24, 40)):
     """A map whose density at the network's size (32 x 48) has one broad hill."""
     import torch
 
-    from avsal.postprocess import to_density
+    from avsal.prediction.postprocess import to_density
 
     y, x = np.mgrid[:32, :48]
     hill = peak * np.exp(-((x - 10 - index) ** 2 + (y - 16) ** 2) / 60)
@@ -30,8 +33,16 @@ def saliency_frame(index, peak=1.0, size=(24, 40)):
     return SaliencyFrame(tag, log_density.numpy(), density)
 
 
+def header(**output):
+    settings = {"format": "png", "scale": "frame", "start": None, "end": None, **output}
+    return {"model": "test", "settings": settings, "width": 40, "height": 24}
+
+
+HEADER = header()
+
+
 def write(folder, frames, **output):
-    with ResultWriter(folder, HEADER, OutputSettings(**output)) as result:
+    with new_result(folder, header(**output), OutputSettings(**output)) as result:
         for frame in frames:
             result.write(frame)
     return json.loads((folder / DESCRIPTION).read_text())
@@ -104,7 +115,7 @@ def test_an_even_map_has_the_entropy_of_its_pixels():
 def test_nothing_stays_of_an_interrupted_result(tmp_path):
     with (
         pytest.raises(KeyboardInterrupt),
-        ResultWriter(tmp_path / "out", HEADER, OutputSettings(scale="clip")) as result,
+        new_result(tmp_path / "out", HEADER, OutputSettings(scale="clip")) as result,
     ):
         result.write(saliency_frame(0))
         raise KeyboardInterrupt
@@ -120,7 +131,7 @@ def test_a_result_replaces_an_earlier_one_whole(tmp_path):
 
 def test_an_interrupted_result_leaves_the_earlier_one(tmp_path):
     write(tmp_path / "out", [saliency_frame(i) for i in range(3)])
-    with pytest.raises(RuntimeError), ResultWriter(tmp_path / "out", HEADER, OutputSettings()):
+    with pytest.raises(RuntimeError), new_result(tmp_path / "out", HEADER, OutputSettings()):
         raise RuntimeError
     assert len(list((tmp_path / "out").iterdir())) == 4
 
@@ -128,14 +139,14 @@ def test_an_interrupted_result_leaves_the_earlier_one(tmp_path):
 def test_a_folder_that_is_no_result_is_left_alone(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").write_text("years of work")
-    with pytest.raises(MediaError, match="not an earlier result"):
+    with pytest.raises(OutputError, match="not an earlier result"):
         write(tmp_path / "out", [saliency_frame(0)])
     assert (tmp_path / "out" / "thesis.txt").read_text() == "years of work"
 
 
 def test_a_file_in_the_way_is_left_alone(tmp_path):
     (tmp_path / "out").write_text("mine")
-    with pytest.raises(MediaError, match="in the way"):
+    with pytest.raises(OutputError, match="in the way"):
         write(tmp_path / "out", [saliency_frame(0)])
 
 
@@ -144,7 +155,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("pathlib.Path.write_bytes", no_space)
-    with pytest.raises(MediaError, match="no space left on device"):
+    with pytest.raises(OutputError, match="no space left on device"):
         write(tmp_path / "out", [saliency_frame(i) for i in range(20)])
     assert list(tmp_path.iterdir()) == []
 
@@ -152,7 +163,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, monkeypatch):
 def test_a_read_only_place_is_one_line(tmp_path):
     # A path below a file cannot be made by anyone, root included.
     (tmp_path / "file").write_text("")
-    with pytest.raises(MediaError, match="cannot write"):
+    with pytest.raises(OutputError, match="cannot be written"):
         write(tmp_path / "file" / "out", [saliency_frame(0)])
 
 
@@ -160,7 +171,129 @@ def test_levels_of_an_even_map_are_black():
     assert formats.levels(np.full((3, 3), 0.1), 0.1, 0.1, 255).max() == 0
 
 
-def test_write_file_replaces_in_one_step(tmp_path):
-    write_file(tmp_path / "a.bin", b"new")
-    assert (tmp_path / "a.bin").read_bytes() == b"new"
-    assert [p.name for p in tmp_path.iterdir()] == ["a.bin"]
+def hills(count=4):
+    return [saliency_frame(index, peak=1 + index) for index in range(count)]
+
+
+@pytest.mark.parametrize("scale", ["frame", "clip", "probability"])
+@pytest.mark.parametrize(
+    ("format", "tolerance"), [("png", 1 / 500), ("png16", 1e-5), ("npy", 0), ("video", 1 / 20)]
+)
+def test_every_format_is_read_back_as_densities(tmp_path, format, scale, tolerance):
+    frames = hills()
+    write(tmp_path / "out", frames, format=format, scale=scale)
+    result = read_result(tmp_path / "out")
+    assert (result.format, result.width, result.height) == (format, 40, 24)
+    for frame, (record, density) in zip(frames, result.densities(), strict=True):
+        assert (record.index, record.pts, record.peak) == (frame.index, frame.pts, frame.peak)
+        assert density.dtype == np.float32
+        clipped = np.clip(frame.density, record.min, record.max)
+        assert np.abs(density - clipped).max() <= tolerance * (record.max - record.min)
+
+
+def test_maps_are_read_as_they_were_stored(tmp_path):
+    for format, dtype in (("png", np.uint8), ("png16", np.uint16), ("npy", np.float32)):
+        write(tmp_path / format, hills(1), format=format)
+        ((_record, stored),) = read_result(tmp_path / format).maps()
+        assert stored.dtype == dtype
+
+
+def rewritten(folder, change):
+    """A result whose saliency.json was changed by hand, its layout included."""
+    write(folder, hills(3))
+    described = json.loads((folder / DESCRIPTION).read_text())
+    text = change(described) or json.dumps(described)
+    (folder / DESCRIPTION).write_text(text)
+    return folder
+
+
+def test_a_description_may_have_another_layout(tmp_path):
+    folder = rewritten(tmp_path / "out", lambda _described: None)
+    assert [record.index for record, _map in read_result(folder).maps()] == [0, 1, 2]
+
+
+HOSTILE = {
+    "no JSON": lambda d: "{",
+    "a list": lambda d: "[1]",
+    "nothing": lambda d: " ",
+    "no frames": lambda d: json.dumps({**d, "frames": 5}),
+    "frames of numbers": lambda d: json.dumps({**d, "frames": [1, 2]}),
+    "frames of text": lambda d: json.dumps({**d, "frames": ["a"]}),
+    "empty frames": lambda d: json.dumps({**d, "frames": [{}]}),
+    "a name for a number": lambda d: d["frames"][1].update(index="../../etc/passwd"),
+    "a negative index": lambda d: d["frames"][0].update(index=-1),
+    "the same frame again": lambda d: d["frames"][1].update(index=0),
+    "NaN": lambda d: d["frames"][1].update(time=float("nan")),
+    "Infinity": lambda d: d["frames"][1].update(max=float("inf")),
+    "a huge exponent": lambda d: json.dumps(d).replace('"0"', '"1e999999999"'),
+    "a huge integer": lambda d: json.dumps(d).replace('"entropy": ', '"entropy": 1' + "0" * 400),
+    "a zero denominator": lambda d: d["frames"][1].update(pts="1/0"),
+    "depth": lambda d: json.dumps(d).replace('"frames": [', '"frames": [' + "[" * 10**5),
+    "depth in the header": lambda d: '{"a": ' + "[" * 10**5 + "]" * 10**5 + ', "frames": []}',
+    "settings of text": lambda d: d.update(settings="png"),
+    "an unknown format": lambda d: d["settings"].update(format="gif"),
+    "a list as format": lambda d: d["settings"].update(format=[]),
+    "cut off": lambda d: json.dumps(d)[:-20],
+    "not UTF-8": lambda d: json.dumps(d, ensure_ascii=False).replace("test", "\udcff"),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_hostile_description_is_one_line(tmp_path, kind):
+    def change(described):
+        return HOSTILE[kind](described)
+
+    write(tmp_path / "out", hills(3))
+    path = tmp_path / "out" / DESCRIPTION
+    described = json.loads(path.read_text())
+    text = change(described) or json.dumps(described)
+    path.write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(MediaError) as caught:
+        list(read_result(tmp_path / "out").densities())
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("format", ["png", "npy", "video"])
+def test_a_pipe_in_place_of_a_map_or_the_description_is_no_hang(tmp_path, format):
+    write(tmp_path / "out", hills(2), format=format)
+    victim = next(p for p in sorted((tmp_path / "out").iterdir()) if p.name != DESCRIPTION)
+    for path in (victim, tmp_path / "out" / DESCRIPTION):
+        path.unlink()
+        os.mkfifo(path)
+        with pytest.raises(MediaError, match=path.name):
+            list(read_result(tmp_path / "out").maps())
+
+
+def test_maps_of_another_kind_are_one_line(tmp_path):
+    write(tmp_path / "png", hills(2))
+    cv2.imwrite(str(tmp_path / "png" / "000001.png"), np.zeros((4, 4), np.uint16))
+    write(tmp_path / "npy", hills(2), format="npy")
+    np.save(tmp_path / "npy" / "000001.npy", np.zeros((4, 4, 3), np.float32))
+    write(tmp_path / "gone", hills(2))
+    (tmp_path / "gone" / "000001.png").unlink()
+    write(tmp_path / "short", hills(2), format="video")
+    write(tmp_path / "long", hills(3), format="video")
+    video = tmp_path / "long" / formats.VIDEO_NAME
+    (tmp_path / "short" / formats.VIDEO_NAME).replace(tmp_path / "long" / formats.VIDEO_NAME)
+    for name, file in {
+        "png": "000001",
+        "npy": "000001",
+        "gone": "000001",
+        "long": video.name,
+    }.items():
+        with pytest.raises(AvsalError, match=file):
+            list(read_result(tmp_path / name).densities())
+
+
+def test_reading_needs_no_memory_for_the_whole(tmp_path):
+    """A description of 60,000 frames, 8 MB, is read within 2 MB."""
+    record = json.loads(json.dumps(asdict(FrameRecord.of(saliency_frame(0), 0, 1)), default=str))
+    frames = [{**record, "index": index} for index in range(60_000)]
+    tmp_path.joinpath(DESCRIPTION).write_text(json.dumps({**HEADER, "frames": frames}))
+    del frames
+    tracemalloc.start()
+    assert sum(1 for _record in read_result(tmp_path).records()) == 60_000
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2e6

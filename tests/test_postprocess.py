@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from avsal.postprocess import blur, interpolate, to_density
+from avsal.prediction.postprocess import blur, interpolate, to_density
 
 
 @pytest.mark.parametrize("variant", ["mvitv2s-224x384", "s3d-224x224"])

@@ -1,8 +1,14 @@
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
 from avsal.errors import UsageError
-from avsal.render import COLORMAPS, OverlayStyle, mass_level, overlay
+from avsal.media.frames import FrameTag
+from avsal.prediction.saliency import SaliencyFrame
+from avsal.results.overlay import predicted_maps
+from avsal.results.render import mass_level, overlay
+from avsal.results.style import Colormap, OverlayStyle
 
 
 @pytest.fixture
@@ -32,7 +38,7 @@ def test_no_opacity_shows_the_picture_alone(image, spot):
     assert np.array_equal(overlay(image, spot, OverlayStyle(alpha=0.0)), image)
 
 
-@pytest.mark.parametrize("name", COLORMAPS)
+@pytest.mark.parametrize("name", Colormap)
 def test_every_colormap_draws(image, spot, name):
     assert overlay(image, spot, OverlayStyle(name)).shape == image.shape
 
@@ -61,6 +67,21 @@ def test_contours_enclose_their_share_of_the_gaze(image, spot):
     drawn = overlay(image, spot, OverlayStyle(contours=True))
     changed = np.any(drawn != image, axis=2)
     assert 0 < changed.mean() < 0.2
+
+
+def test_contours_enclose_shares_of_the_density_not_of_what_exceeds_its_minimum(spot):
+    """Half of all gaze is spread evenly: the line of 50 % lies far outside the hill's own."""
+    density = (spot / spot.sum() + 1 / spot.size) / 2
+    frame = SaliencyFrame(FrameTag(0, *[Fraction(0)] * 3, 160, 90), density, density)
+    ((_index, drawn_density, span),) = predicted_maps([frame])
+    black = np.zeros((90, 160, 3), np.uint8)
+    drawn = overlay(black, drawn_density, OverlayStyle(contours=True), span)
+    red, blue = drawn[..., 0], drawn[..., 2]
+    for share, line in ((0.25, (red > 128) & (blue > 128)), (0.5, (red > 128) & (blue < 64))):
+        inside = density >= mass_level(density, share)
+        assert share <= density[inside].sum() < share + 0.02
+        for drawn_places, wanted in zip(np.nonzero(line), np.nonzero(inside), strict=True):
+            assert abs(np.ptp(drawn_places) - np.ptp(wanted)) <= 2
 
 
 @pytest.mark.parametrize("style", [{"colormap": "grue"}, {"alpha": 1.5}, {"alpha": -0.1}])

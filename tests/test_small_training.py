@@ -10,16 +10,16 @@ import pytest
 import torch
 
 from avsal.models import VARIANTS
-from avsal.settings import PredictSettings
+from avsal.prediction.settings import PredictSettings
+from avsal.preprocess.windows import seen_frames, window_for
+from avsal.training.augment import Augmentation, draw_augmentation
 from avsal.training.config import AugmentSettings, LossSettings, read_config
 from avsal.training.engine import Engine
+from avsal.training.objectives import AudioVisual
 from avsal.training.samples import Inputs
-from avsal.training.tasks import AudioVisual
 from avsal.training.validation import validate
-from avsal.training.view import View, draw_view
-from avsal.windows import seen_frames, window_for
 
-SMALL = Path(__file__).parents[1] / "configs" / "small"
+SMALL = Path(__file__).parents[1] / "weights" / "recipe"
 
 
 def names(file: str) -> set[str]:
@@ -30,9 +30,9 @@ def names(file: str) -> set[str]:
 def test_stages_belong_to_the_default_network(path):
     config = read_config(path)
     assert config.variant.name == "small-224x384"
-    for each in (*config.data.train, *config.data.validation):
-        assert not each.names or names(Path(each.names).name)
-        assert not each.without or names(Path(each.without).name)
+    for part in (*config.data.train, *config.data.validation):
+        assert not part.names or names(Path(part.names).name)
+        assert not part.without or names(Path(part.without).name)
 
 
 def test_a_fifth_is_held_out():
@@ -61,20 +61,20 @@ def test_every_fourth_frame_is_seen_and_the_target_last():
 def test_a_share_of_the_stills_stays_still():
     settings = AugmentSettings(pan=0.3, still=0.5)
     random = np.random.default_rng(0)
-    views = [draw_view(settings, random, 4, still=True) for _ in range(200)]
+    views = [draw_augmentation(settings, random, 4, still=True) for _ in range(200)]
     panned = sum(len(set(view.boxes)) > 1 for view in views)
     assert 70 <= panned <= 130
 
 
 def test_equal_views_of_one_picture_are_made_once(monkeypatch):
     made: list[int] = []
-    plain = View.frame
+    plain = Augmentation.frame
     monkeypatch.setattr(
-        View, "frame", lambda self, *given: (made.append(given[1]), plain(self, *given))[1]
+        Augmentation, "frame", lambda self, *given: (made.append(given[1]), plain(self, *given))[1]
     )
     image = np.random.default_rng(1).integers(0, 255, (30, 40, 3), np.uint8)
     box, other = (0.0, 0.0, 1.0, 1.0), (0.1, 0.1, 0.9, 0.9)
-    clip = View((box, box, other, box)).clip([image] * 4, (32, 32))
+    clip = Augmentation((box, box, other, box)).clip([image] * 4, (32, 32))
     assert made == [0, 2]
     assert clip.shape == (3, 4, 32, 32)
     assert torch.equal(clip[:, 0], clip[:, 3])
@@ -99,7 +99,7 @@ def test_validation_in_half_precision_gives_scores():
 
 
 def test_the_network_s_own_stride_is_left_to_it(tmp_path):
-    from avsal.pipeline import load_model
+    from avsal.prediction.predictor import load_model
 
     small = load_model("small-224x384", "untrained", "cpu", "fp32")
     assert small.complete(PredictSettings()).stride == 2

@@ -8,16 +8,19 @@ import numpy as np
 import pytest
 from scipy import signal
 
-from avsal import spectrogram
-from avsal.spectrogram import StreamingResampler, log_spectrogram, resample
+from avsal.media import resample as resampling
+from avsal.media.resample import StreamingResampler, resample
+from avsal.preprocess import sound as spectrogram
+from avsal.preprocess.sound import log_spectrogram
 
 
 @pytest.fixture(params=["torchaudio", "own"])
 def backend(request, monkeypatch):
     """Both ways: through torchaudio where it can be imported, and through avsal's own code."""
     if request.param == "own":
-        monkeypatch.setattr(spectrogram, "torchaudio_module", lambda: None)
-    elif spectrogram.torchaudio_module() is None:
+        for module in (spectrogram, resampling):
+            monkeypatch.setattr(module, "torchaudio_module", lambda: None)
+    elif resampling.torchaudio_module() is None:
         pytest.skip("torchaudio cannot be imported next to this torch")
     return request.param
 
@@ -100,8 +103,8 @@ def test_own_resampler_equals_direct_evaluation_of_the_filter():
     times = np.arange(length)[:, None] / 16000 - np.arange(source.size)[None] / rate
     t = np.clip(times * cutoff, -6, 6)
     kernel = np.sinc(t) * np.cos(t * np.pi / 12) ** 2 * cutoff / rate
-    orig, new = spectrogram._reduced(rate)
-    assert np.abs(spectrogram._sinc_resample(source, orig, new) - kernel @ source).max() < 1e-5
+    orig, new = resampling._reduced(rate)
+    assert np.abs(resampling._sinc_resample(source, orig, new) - kernel @ source).max() < 1e-5
 
 
 def test_resampling_resembles_another_library():

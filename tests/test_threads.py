@@ -1,9 +1,12 @@
+import os
+import subprocess
+import sys
 import threading
 import time
 
 import pytest
 
-from avsal.threads import run_ahead
+from avsal.prediction.threads import run_ahead
 
 
 def test_items_arrive_in_order():
@@ -53,3 +56,22 @@ def test_closing_early_closes_the_producer_in_its_own_thread():
     next(ahead)
     ahead.close()
     assert closed == ["avsal-producer"]
+
+
+@pytest.mark.parametrize(
+    ("given", "first", "expected"),
+    [
+        ({}, "avsal", "passive"),
+        ({"OMP_WAIT_POLICY": "active"}, "avsal", "active"),
+        ({"GOMP_SPINCOUNT": "500"}, "avsal", "None"),
+        ({}, "torch, avsal", "None"),  # too late to have any effect
+    ],
+)
+def test_threads_sleep_while_they_wait_unless_told_otherwise(given, first, expected):
+    ours = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+    environment = {key: value for key, value in os.environ.items() if key not in ours} | given
+    script = f"import os, {first}; print(os.environ.get('OMP_WAIT_POLICY'))"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment
+    )
+    assert done.stdout.strip() == expected

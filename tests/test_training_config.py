@@ -1,7 +1,8 @@
-"""Settings of training runs: what is refused, what the defaults are, the files in configs/."""
+"""Settings of training runs: what is refused, what the defaults are, the example files."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,43 +11,74 @@ import pytest
 from avsal import models
 from avsal.errors import UsageError
 from avsal.training.config import ScheduleSettings, read_config
-from avsal.training.schedule import rate_factor
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-CONFIGS = Path(__file__).parent.parent / "configs"
+CONFIGS = Path(__file__).parent.parent / "examples" / "training"
 
 
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ("optimiser.learning_rat=1", "unknown key optimiser.learning_rat; known: learning_rate"),
-        ("optimiser.batch=2.5", "optimiser.batch = 2.5 must be int, not float"),
-        ("optimiser.batch=true", "optimiser.batch = True must be int, not bool"),
-        ("network.variant=s4d", "network.variant = 's4d': give one of"),
-        ("network.changes.width=true", "network.changes.width = True must be int"),
-        ("network.changes.depth=1", "unknown key network.changes.depth"),
-        ("schedule.milestones=60", "schedule.milestones = 60 must be a list, not int"),
-        ("schedule.milestones=['a']", r"schedule.milestones\[0\] = 'a' must be int, not str"),
+        ("optimiser.learning_rat=1", "optimiser.learning_rat: unknown key; did you mean learning_"),
+        ("optimizer.batch=1", "optimizer: unknown key; did you mean optimiser?"),
+        ("loss.zzz=1", "loss.zzz: unknown key; known: kl, cc, alignment"),
+        ("loss=1", "loss: must be a table, not 1"),
+        ("loss.kl=nan", "loss.kl: must be a finite number, not nan"),
+        ("optimiser.batch=2.5", "optimiser.batch: must be a valid integer, not 2.5"),
+        ("optimiser.batch=true", "optimiser.batch: must be a valid integer, not True"),
+        ("optimiser.batch=0", "optimiser.batch: must be greater than or equal to 1, not 0"),
+        ("optimiser.ema=1", "optimiser.ema: must be less than 1, not 1"),
+        ("network.variant=s4d", "network.variant: 's4d' is unknown; known: mvit"),
+        (
+            "network.variant=s3d-224x22",
+            "network.variant: 's3d-224x22' is unknown; did you mean",
+        ),
+        ("network.changes.width=true", "network.changes.width: must be a valid integer, not True"),
+        ("network.changes.widht=1", "network.changes: 'widht' is unknown; did you mean width?"),
+        ("network.changes.motion=none", "network.changes.motion: must be a valid string, not None"),
+        ("network.freeze=['eyes']", "network.freeze[0]: must be 'image', 'audio' or 'motion'"),
+        ("schedule.milestones=60", "schedule.milestones: must be a valid array, not 60"),
+        ("schedule.milestones=['a']", "schedule.milestones[0]: must be a valid integer, not 'a'"),
         ("data.train=[]", "data.train: give at least one"),
-        ("data.train=[{}]", r"data.train\[0\].root is missing"),
-        ("run.task=both", "run.task = 'both': give one of avsp, image"),
-        ("augment.flip=2.0", "augment.flip = 2.0: give 0 to 1.0"),
+        ("data.train=[{}]", "data.train[0].root: missing"),
+        ("data.train.0.root=1979-05-27", "dates and times"),
+        ("data.train.3.root=x", "the file has no 3 there"),
+        ("run.task=both", "run.task: must be 'avsp' or 'image', not 'both'"),
+        ("run.precision=fp8", "run.precision: must be 'auto', 'fp32', 'fp16' or 'bf16', not"),
+        ("augment.flip=2.0", "augment.flip: must be less than or equal to 1, not 2.0"),
+        ("loss.kl=" + "[" * 2000 + "]" * 2000, "nested too deep"),
+        ("loss." + "a." * 3000 + "b=1", "nested too deep"),
+        ("loss.kl=" + "9" * 5000, "no valid TOML"),
         ("optimiser", "give TABLE.KEY=VALUE"),
     ],
 )
 def test_config_errors_are_one_line_that_says_what_to_do(make_config, change, text):
-    with pytest.raises(UsageError, match=text) as caught:
+    with pytest.raises(UsageError, match=re.escape(text)) as caught:
         make_config(change)
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 600
 
 
 def test_config_files_that_cannot_be_read(tmp_path):
     with pytest.raises(UsageError, match="cannot be read"):
         read_config(tmp_path / "none.toml")
-    (tmp_path / "bad.toml").write_text("[run\noutput=1")
+    bad = tmp_path / "bad.toml"
+    bad.write_text("[run\noutput=1")
     with pytest.raises(UsageError, match="no valid TOML"):
-        read_config(tmp_path / "bad.toml")
+        read_config(bad)
+    bad.write_bytes(b"[run]\noutput = '\xe9'")
+    with pytest.raises(UsageError, match="no valid TOML"):
+        read_config(bad)
+    for deep in ("a = " + "[" * 1500 + "]" * 1500, "[" + ".".join("a" * 1500) + "]"):
+        bad.write_text(deep)
+        with pytest.raises(UsageError, match=r"bad\.toml: tables or arrays are nested too deep"):
+            read_config(bad)
+
+
+def test_an_image_run_needs_an_image_encoder(make_config):
+    with pytest.raises(UsageError, match="tiny has no image encoder"):
+        make_config("run.task=image", "network.changes.image=none")
 
 
 def test_variant_changes_and_head_norm(make_config):
@@ -58,11 +90,11 @@ def test_variant_changes_and_head_norm(make_config):
 
 def test_paper_schedule():
     paper = ScheduleSettings()
-    assert [rate_factor(paper, e) for e in (0, 59.99, 60, 119)] == pytest.approx([1, 1, 0.1, 0.1])
+    assert [paper.rate_factor(e) for e in (0, 59.99, 60, 119)] == pytest.approx([1, 1, 0.1, 0.1])
     cosine = ScheduleSettings(epochs=10, kind="cosine", factor=0.2, warmup=1.0)
-    assert rate_factor(cosine, 0.5) == pytest.approx(0.5)
-    assert rate_factor(cosine, 5) == pytest.approx(0.6)
-    assert rate_factor(cosine, 10) == pytest.approx(0.2)
+    assert cosine.rate_factor(0.5) == pytest.approx(0.5)
+    assert cosine.rate_factor(5) == pytest.approx(0.6)
+    assert cosine.rate_factor(10) == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.toml")), ids=lambda path: path.stem)

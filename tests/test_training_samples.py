@@ -9,25 +9,25 @@ from stavis_tree import write_tree
 from training_state import same
 
 from avsal.datasets import tag_of
-from avsal.datasets.stavis import open_stavis
+from avsal.datasets.stavis import StavisVideo, open_stavis
 from avsal.errors import DataError
+from avsal.media import AudioReader
+from avsal.training.augment import draw_augmentation, no_augmentation
+from avsal.training.batches import BatchOrder, open_sets
 from avsal.training.config import AugmentSettings
 from avsal.training.loop import train
-from avsal.training.order import Batches
 from avsal.training.samples import Inputs, TrainingSamples
-from avsal.training.sets import open_sets
-from avsal.training.view import draw_view, plain_view
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_order_of_an_epoch():
     """Every epoch shuffles anew; processes share it without overlap; a start leaves out."""
-    ranks = [Batches(11, 2, 7, rank, world=2) for rank in range(2)]
+    ranks = [BatchOrder(11, 2, 7, rank, world=2) for rank in range(2)]
     seen = {key for batches in ranks for batch in batches for key in batch}
     assert len(seen) == 8
     assert {epoch for epoch, _ in seen} == {0}
-    one = Batches(11, 2, 7)
+    one = BatchOrder(11, 2, 7)
     first = list(one)
     one.epoch = 1
     second = list(one)
@@ -35,7 +35,7 @@ def test_order_of_an_epoch():
     one.start = 3
     assert list(one) == second[3:]
     with pytest.raises(DataError, match="3 training samples do not fill a batch of 2"):
-        Batches(3, 2, 7, world=2)
+        BatchOrder(3, 2, 7, world=2)
 
 
 def test_samples_depend_on_their_key_alone(tree):
@@ -75,7 +75,7 @@ def test_views_move_the_map_with_the_picture(still):
     settings = AugmentSettings(flip=0.5, crop=0.3, pan=0.3)
     moved = 0
     for seed in range(20):
-        view = draw_view(settings, np.random.default_rng(seed), 16, still)
+        view = draw_augmentation(settings, np.random.default_rng(seed), 16, still)
         frames = [view.frame(image, place, (60, 90)) for place in range(16)]
         saliency = view.map(image[..., 0], (60, 90))
         np.testing.assert_allclose(frames[-1][0], saliency, atol=1.0)
@@ -84,17 +84,17 @@ def test_views_move_the_map_with_the_picture(still):
 
 
 def test_no_augmentation_is_the_prediction_input():
-    from avsal.inputs import resize_frame
+    from avsal.preprocess.frames import resize_frame
 
     image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8)
-    view = draw_view(AugmentSettings(), np.random.default_rng(1), 16, still=True)
-    assert view == plain_view(16)
+    view = draw_augmentation(AugmentSettings(), np.random.default_rng(1), 16, still=True)
+    assert view == no_augmentation(16)
     assert np.array_equal(view.frame(image, 3, (64, 96)), resize_frame(image, (64, 96)).numpy())
 
 
 def test_colour_changes_stay_within_their_range():
     image = np.full((4, 4, 3), (100, 120, 140), np.uint8)
-    view = draw_view(AugmentSettings(colour=0.2), np.random.default_rng(5), 1, still=True)
+    view = draw_augmentation(AugmentSettings(colour=0.2), np.random.default_rng(5), 1, still=True)
     changed = view.frame(image, 0, (4, 4)).astype(float)
     assert not np.array_equal(changed, image.transpose(2, 0, 1))
     assert abs(changed.mean() - 120) <= 0.2 * 120 + 1
@@ -142,3 +142,47 @@ def test_videos_with_a_teachers_maps(make_config, example_clip, tmp_path):
     assert bool(sample["heard"])
     with pytest.raises(DataError, match="maps of"):
         open_sets(make_config(f"data.train=[{{root='{videos}', maps='{videos}'}}]").data.train, "")
+
+
+def test_a_window_s_sound_is_read_without_keeping_what_comes_before(tree, monkeypatch):
+    recording = open_stavis(tree, ("DIEM",), "train")[0]
+    calls: list[tuple[str, int]] = []
+    release, read = AudioReader.release, AudioReader.read
+    monkeypatch.setattr(
+        AudioReader,
+        "release",
+        lambda self, before: (calls.append(("release", before)), release(self, before))[1],
+    )
+    monkeypatch.setattr(
+        AudioReader,
+        "read",
+        lambda self, start, end: (calls.append(("read", start)), read(self, start, end))[1],
+    )
+    samples = TrainingSamples([recording], Inputs((48, 64)), AugmentSettings(), seed=0)
+    starts = set()
+    for epoch in range(8):
+        calls.clear()
+        assert samples[epoch, 0]["heard"]
+        (released, before), (asked, start) = calls
+        assert (released, asked, before) == ("release", "read", start)
+        starts.add(start)
+    assert len(starts) > 1
+
+
+def test_only_the_frames_that_the_network_sees_are_decoded(tree, monkeypatch):
+    recording = open_stavis(tree, ("DIEM",), "train")[0]
+    decoded: list[int] = []
+    image = StavisVideo.image
+    monkeypatch.setattr(
+        StavisVideo, "image", lambda self, index: (decoded.append(index), image(self, index))[1]
+    )
+    samples = TrainingSamples([recording], Inputs((48, 64), frames=4), AugmentSettings(), seed=0)
+    assert samples[0, 0]["clip"].shape == (3, 4, 48, 64)
+    target = max(decoded)
+    assert sorted(decoded) == [target - 12, target - 8, target - 4, target]
+    decoded.clear()
+    alone = Inputs((48, 64), frames=1, clip=False, audio=False)
+    assert (
+        TrainingSamples([recording], alone, AugmentSettings(), seed=0)[0, 0]["clip"].shape[1] == 1
+    )
+    assert len(decoded) == 1

@@ -2,7 +2,15 @@ from fractions import Fraction
 
 import pytest
 
-from avsal.windows import audio_span, latest_frame, latest_time, window_for
+from avsal.preprocess.windows import (
+    audio_span,
+    frames_before,
+    oldest_seen,
+    seen_window,
+    target_from,
+    target_until,
+    window_for,
+)
 
 
 def test_a_frame_with_full_past_is_the_last_of_its_window():
@@ -67,6 +75,62 @@ def test_audio_span_follows_the_frames_own_times():
     )
 
 
-def test_what_must_be_known_before_a_window_can_be_made():
-    assert [latest_frame(target) for target in (0, 14, 15, 16)] == [15, 29, 15, 16]
-    assert [latest_time(target, 32) for target in (0, 14, 15, 16)] == [33, 47, 33, 34]
+def times(count, first=0):
+    return {index: Fraction(index, 25) for index in range(first, count)}
+
+
+@pytest.mark.parametrize(
+    ("target", "context", "latest"),
+    [
+        (0, None, 15),
+        (14, None, 29),
+        (15, None, 15),
+        (16, None, 16),
+        (0, 32, 33),
+        (14, 32, 47),
+        (15, 32, 33),
+        (16, 32, 34),
+        (16, 16, 18),
+    ],
+)
+def test_what_must_be_known_before_a_window_can_be_made(target, context, latest):
+    assert seen_window(target, times(latest), audio_context=context) is None
+    assert seen_window(target, times(latest + 1), audio_context=context) == window_for(target)
+
+
+def test_at_the_end_nothing_more_need_be_known():
+    for target in (0, 3, 19):
+        found = seen_window(target, times(20), audio_context=32, ended=True)
+        assert found == window_for(target, last=19)
+
+
+@pytest.mark.parametrize("target", [2, 15, 40])
+def test_a_network_sees_some_of_a_window_evenly_spaced_the_target_among_them(target):
+    window = seen_window(target, times(60), count=4)
+    assert window.frames == window_for(target).frames[3::4]
+    assert window.frames[-1] == target
+
+
+@pytest.mark.parametrize("last", [3, 20, 47, 61])
+@pytest.mark.parametrize("stride", [1, 2, 7, 30])
+def test_no_window_to_come_sees_what_may_be_forgotten(last, stride):
+    """Whatever frame is next to be predicted, and wherever the video ends."""
+    for read in range(last + 1):
+        for target in range(0, last + 1, stride):
+            oldest = oldest_seen(target, times(read + 1))
+            for coming in {*range(target, last + 1), last}:
+                if coming >= target or coming >= read:
+                    assert min(window_for(coming, last).frames) >= oldest
+
+
+def test_the_network_runs_on_multiples_of_the_stride_and_on_the_last_frame():
+    assert [target_from(index, 4) for index in (0, 1, 4, 5)] == [0, 4, 4, 8]
+    assert [target_until(index, 4) for index in (0, 3, 4, 5)] == [0, 0, 4, 4]
+    assert [target_from(index, 4, last=6) for index in (4, 5, 6)] == [4, 6, 6]
+
+
+@pytest.mark.parametrize("stride", [1, 2, 5])
+def test_frames_before_the_first_wanted_one_suffice_for_its_map(stride):
+    for first in range(60):
+        target = target_until(first, stride)
+        assert min(window_for(target).frames) >= first - frames_before(stride)

@@ -3,24 +3,39 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
-from typing import Annotated
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
 
 import typer
 
-from avsal import __version__
-from avsal.cli import batch, console, evaluate, info, models, overlay, predict, train, weights
+from avsal.cli import (
+    batch,
+    console,
+    evaluate,
+    info,
+    models,
+    overlay,
+    predict,
+    reframe,
+    train,
+    weights,
+)
+from avsal.errors import OutputError
+from avsal.version import __version__
 
 app = typer.Typer(
     name="avsal",
     help="Tell where people will look in a video, sound included.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("predict")(predict.predict)
 app.command("overlay")(overlay.overlay)
+app.command("reframe")(reframe.reframe)
 app.command("batch")(batch.batch)
 app.command("evaluate")(evaluate.evaluate)
 app.command("info")(info.info)
@@ -51,16 +66,60 @@ def _main(
 
 
 def main() -> None:
-    """Entry point: exit 0 all fine, 1 some input failed, 2 usage, 130 interrupted."""
+    """Entry point: exit 0 all fine, 1 some input failed, 2 usage, 128 + n stopped by signal n."""
     arguments = sys.argv[1:]
     options = arguments[: arguments.index("--")] if "--" in arguments else arguments
     if "--debug" in options:
         arguments.remove("--debug")
         console.debug = True
     logging.getLogger("avsal").handlers = [console.Notes()]
+    console.prepare_streams()
+    with _stopped_by() as signals:
+        code = _run(arguments)
+    sys.exit(128 + signals[0] if signals else code)
+
+
+def _run(arguments: list[str]) -> int:
+    """Run a command; whatever happens to it becomes one line and an exit code."""
     try:
-        app(args=arguments, prog_name="avsal", standalone_mode=True)
+        app(args=arguments, prog_name="avsal")
+    except SystemExit as stopped:
+        code = int(stopped.code or 0)
     except KeyboardInterrupt:
-        sys.exit(130)
+        code = 128 + signal.SIGINT
     except Exception as error:
-        sys.exit(console.report_error(error))
+        unwritable = console.stdout_error() if isinstance(error, OSError) else None
+        code = console.report_error(_no_stdout(unwritable) if unwritable else error)
+    if unwritable := console.stdout_error():
+        code = console.report_error(_no_stdout(unwritable))
+    return code
+
+
+def _no_stdout(error: OSError) -> OutputError:
+    return OutputError(f"standard output: cannot be written ({(error.strerror or '').lower()})")
+
+
+@contextmanager
+def _stopped_by() -> Iterator[list[int]]:
+    """Let SIGTERM and SIGHUP clean up as Ctrl-C does; gives the signals that arrived.
+
+    Those that the caller ignores, as nohup does, stay ignored.
+    """
+    arrived: list[int] = []
+
+    def stop(number: int, _frame: Any) -> None:
+        for other in handled:
+            signal.signal(other, signal.SIG_IGN)  # cleaning up is not to be interrupted
+        arrived.append(number)
+        raise KeyboardInterrupt
+
+    names = ("SIGTERM", "SIGHUP")  # Windows has no SIGHUP
+    handled = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    handled = [number for number in handled if signal.getsignal(number) == signal.SIG_DFL]
+    for number in handled:
+        signal.signal(number, stop)
+    try:
+        yield arrived
+    finally:
+        for number in handled:
+            signal.signal(number, signal.SIG_DFL)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from avsal.cli import options
+from avsal.prediction.settings import Format, Precision, Scale
 
 
 def batch(
@@ -23,28 +24,32 @@ def batch(
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON line a file on stdout.")
     ] = False,
-    format: options.Format = "png",
-    scale: options.Scale = "frame",
+    format: options.Format = Format.PNG,
+    scale: options.Scale = Scale.FRAME,
     size: options.Size = "video",
     start: options.Start = None,
     end: options.End = None,
     stride: options.Stride = None,
-    audio_context: options.AudioContext = 32,
+    audio_context: options.AudioContext = options.SoundFrames.INFERENCE,
     model: options.Model = None,
     weights: options.Weights = None,
     device: options.Device = "auto",
-    precision: options.Precision = "auto",
+    precision: options.Precision = Precision.AUTO,
     batch: options.Batch = None,
     offline: options.Offline = False,
     revision: options.Revision = None,
 ) -> None:
-    """Predict every video and image of a folder; OUT mirrors its tree."""
+    """Predict every video and image of a folder; OUT mirrors its tree.
+
+    The maps of sub/talk.mp4 lie in OUT/sub/talk/, or in OUT/sub/talk.mp4/ where sub/ also has
+    another file or a folder of videos called talk.
+    """
     from avsal.cli.console import note
     from avsal.cli.run import Run, exit_code, print_summary
-    from avsal.jobs import plan_folder
-    from avsal.settings import MapSize, OutputSettings, PredictSettings
+    from avsal.prediction.settings import MapSize, OutputSettings, PredictSettings
+    from avsal.results.plan import plan_folder
 
-    settings = PredictSettings(audio_context, stride, batch, start, end, MapSize.parse(size))
+    settings = PredictSettings(int(audio_context), stride, batch, start, end, MapSize.parse(size))
     network = options.Network(model, weights, device, precision, offline, revision)
     run = Run(network.load, settings, OutputSettings(format, scale), skip_existing, as_json)
     plan = plan_folder(folder, output, glob)

@@ -1,13 +1,18 @@
-"""What a person sees on stderr: errors in one line, progress, notes."""
+"""What a person sees: errors in one line, notes, progress, and the lines on stdout."""
 
 from __future__ import annotations
 
 import logging
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
+import typer
 from rich.console import Console
+from rich.markup import escape
 
 from avsal.errors import AvsalError
 
@@ -16,6 +21,22 @@ if TYPE_CHECKING:
 
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 debug = False  # set by --debug: errors come with their traceback
+
+
+def printable(text: str) -> str:
+    """Text in which line breaks, escape sequences and the like are written out as \\x1b.
+
+    File names may hold anything; on a terminal they could move the cursor and hide lines.
+    """
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text
+    )
+
+
+def say(text: str) -> None:
+    """Print a line of results on stdout."""
+    typer.echo(printable(text))
 
 
 def report_error(error: BaseException) -> int:
@@ -53,9 +74,26 @@ class Notes(logging.Handler):
 
 
 def _plain(text: str) -> str:
-    from rich.markup import escape
+    return escape(printable(text))
 
-    return escape(text)
+
+def prepare_streams() -> None:
+    """Write what the terminal's encoding lacks as escapes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def stdout_error() -> OSError | None:
+    """Why what was printed does not get out, None if all is well."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        # Python would try again at its end, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return error
+    return None
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,18 +12,40 @@ import typer
 
 from avsal.cli import console, options
 from avsal.errors import UsageError
+from avsal.prediction.settings import Precision
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from avsal.evaluation.groups import Group
-    from avsal.evaluation.protocol import Outcome
-    from avsal.evaluation.session import Watch
-    from avsal.evaluation.sources import MapSource
-    from avsal.settings import PredictSettings
+    from avsal.evaluation.databases import EvaluationSet
+    from avsal.evaluation.maps import MapSource
+    from avsal.evaluation.run import Evaluation
+    from avsal.prediction.settings import PredictSettings
 
 GAZE = "Gaze: one of these"
 FOLD = "{fold}"  # stands for the fold's number in --weights
+
+
+class Database(StrEnum):
+    """Databases of the STAViS layout."""
+
+    ALL = "all"
+    DIEM = "DIEM"
+    COUTROT_1 = "Coutrot_db1"
+    COUTROT_2 = "Coutrot_db2"
+    AVAD = "AVAD"
+    ETMD = "ETMD_av"
+    SUMME = "SumMe"
+
+
+class Fold(StrEnum):
+    """Folds of the STAViS layout."""
+
+    ALL = "all"
+    FIRST = "1"
+    SECOND = "2"
+    THIRD = "3"
+
 
 Data = Annotated[
     Path | None,
@@ -31,17 +54,6 @@ Data = Annotated[
         help="STAViS layout: video_frames, video_audio, annotations, fold_lists.",
         rich_help_panel=GAZE,
     ),
-]
-Database = Annotated[
-    str,
-    typer.Option(
-        "--database",
-        help="With --data: DIEM, Coutrot_db1, Coutrot_db2, AVAD, ETMD_av, SumMe or all.",
-        rich_help_panel=GAZE,
-    ),
-]
-Fold = Annotated[
-    str, typer.Option("--fold", help="With --data: 1, 2, 3 or all.", rich_help_panel=GAZE)
 ]
 Images = Annotated[
     Path | None,
@@ -103,8 +115,13 @@ def evaluate(
     video: Annotated[Path | None, typer.Argument(help="Video that --fixations is about.")] = None,
     output: options.Output = Path("evaluation"),
     data: Data = None,
-    database: Database = "all",
-    fold: Fold = "all",
+    database: Annotated[
+        Database,
+        typer.Option("--database", help="With --data: which one.", rich_help_panel=GAZE),
+    ] = Database.ALL,
+    fold: Annotated[
+        Fold, typer.Option("--fold", help="With --data: which test part.", rich_help_panel=GAZE)
+    ] = Fold.ALL,
     images: Images = None,
     split: Split = None,
     fixations: Fixations = None,
@@ -117,27 +134,27 @@ def evaluate(
         bool, typer.Option("--json", help="Summary as JSON on stdout, not tables.")
     ] = False,
     stride: options.Stride = 1,
-    audio_context: options.AudioContext = 32,
+    audio_context: options.AudioContext = options.SoundFrames.INFERENCE,
     model: options.Model = None,
     weights: options.Weights = None,
     device: options.Device = "auto",
-    precision: options.Precision = "auto",
+    precision: options.Precision = Precision.AUTO,
     batch: options.Batch = None,
     offline: options.Offline = False,
     revision: options.Revision = None,
 ) -> None:
-    """Score maps against recorded gaze, beside baselines; a second call goes on where it stopped.
+    """Score maps against recorded gaze, beside baselines; a second call resumes.
 
     --weights may hold {fold}, which becomes the fold's number.
     """
-    from avsal.settings import PredictSettings
+    from avsal.prediction.settings import PredictSettings
 
     gaze = _Gaze(data, images, fixations, annotations, video, split, pixels_per_degree, fit_prior)
     gaze.check(predictions, baselines_only)
-    settings = PredictSettings(audio_context, stride, batch)
+    settings = PredictSettings(int(audio_context), stride, batch)
     network = options.Network(model, weights, device, precision, offline, revision)
     sources = _Sources(network, settings, predictions, baselines_only)
-    raise typer.Exit(_run(gaze.groups(database, fold), sources, output, as_json))
+    raise typer.Exit(_run(gaze.open(database, fold), sources, output, as_json))
 
 
 @dataclass(frozen=True)
@@ -173,28 +190,26 @@ class _Gaze:
         if self.pixels_per_degree is not None and self.pixels_per_degree <= 0:
             raise UsageError(f"pixels-per-degree {self.pixels_per_degree:g}: give more than 0")
 
-    def groups(self, database: str, fold: str) -> list[Group]:
+    def open(self, database: Database, fold: Fold) -> list[EvaluationSet]:
         """Open the data set."""
         from avsal.datasets import DatasetSpec
-        from avsal.evaluation.groups import open_folds, open_groups, parse_databases, parse_folds
+        from avsal.datasets.stavis import FOLDS
+        from avsal.evaluation.databases import open_folds, open_unfolded
 
         if self.data is not None:
-            folds = parse_folds(fold)
-            return open_folds(
-                DatasetSpec(self.data, parse_databases(database)), folds, self.fit_prior
-            )
+            names = () if database == Database.ALL else (database.value,)
+            folds = FOLDS if fold == Fold.ALL else (int(fold),)
+            return open_folds(DatasetSpec(self.data, names), folds, self.fit_prior)
         root = self.images or self.annotations or self.video
         assert root is not None, "checked"
-        return open_groups(
-            DatasetSpec(
-                root,
-                names=self.split,
-                fixations=self.fixations,
-                degree=self.pixels_per_degree,
-                pictures=self.annotations is None,
-            ),
-            self.fit_prior,
+        spec = DatasetSpec(
+            root,
+            names=self.split,
+            fixations=self.fixations,
+            degree=self.pixels_per_degree,
+            pictures=self.annotations is None,
         )
+        return open_unfolded(spec, self.fit_prior)
 
 
 @dataclass
@@ -208,53 +223,52 @@ class _Sources:
     _opened: dict[str | None, MapSource] = field(default_factory=dict)
 
     def __call__(self, fold: str) -> MapSource | None:
-        from avsal.evaluation.sources import NetworkSource, SavedSource
+        from avsal.evaluation.maps import NetworkMaps, SavedMaps
 
-        if self.predictions is not None:
-            return SavedSource(self.predictions)
         if self.baselines_only:
             return None
         weights = self.network.weights and self.network.weights.replace(FOLD, fold)
         if weights not in self._opened:
             self._opened.clear()
-            predictor = replace(self.network, weights=weights).load()
-            self._opened[weights] = NetworkSource(predictor, self.settings)
+            if self.predictions is not None:
+                self._opened[weights] = SavedMaps(self.predictions)
+            else:
+                predictor = replace(self.network, weights=weights).load()
+                self._opened[weights] = NetworkMaps(predictor, self.settings)
         return self._opened[weights]
 
 
-def _run(groups: list[Group], sources: _Sources, output: Path, as_json: bool) -> int:
+def _run(sets: list[EvaluationSet], sources: _Sources, output: Path, as_json: bool) -> int:
     from rich.console import Console
 
     from avsal.evaluation.report import tables
-    from avsal.evaluation.session import Session
-    from avsal.evaluation.store import ResultStore
 
     with console.progress_bars() as bars:
-        session = Session(ResultStore(output), sources, _watch(bars))
-        summed = session.run(groups)
+        evaluation = _with_progress(bars, output, sources)
+        summed = evaluation.run(sets)
     if as_json:
         typer.echo(json.dumps(summed, indent=1, ensure_ascii=False))
     else:
         out = Console(soft_wrap=True, highlight=False)
         for table in tables(summed):
             out.print(table)
-    if session.failed:
-        total = len(session.failed) + len(session.results)
-        console.note(f"{len(session.failed)} of {total} failed; the means are of the others")
-    return int(bool(session.failed))
+    if evaluation.failed:
+        total = evaluation.failed + len(evaluation.results)
+        console.note(f"{evaluation.failed} of {total} failed; the means are of the others")
+    return int(bool(evaluation.failed))
 
 
-def _watch(bars: Progress) -> Watch:
-    from avsal.evaluation.session import Watch
+def _with_progress(bars: Progress, output: Path, sources: _Sources) -> Evaluation:
+    from avsal.evaluation.run import Evaluation
 
     task = bars.add_task("evaluate", total=None)
 
-    def finished(outcome: Outcome) -> None:
-        bars.advance(task)
-        if outcome.error is not None:
-            console.report_error(outcome.error)
-
-    def stage(text: str, total: int) -> None:
+    def on_stage(text: str, total: int) -> None:
         bars.reset(task, description=text, total=total)
 
-    return Watch(stage, finished)
+    def on_recording(error: Exception | None) -> None:
+        bars.advance(task)
+        if error is not None:
+            console.report_error(error)
+
+    return Evaluation(output, sources, on_stage, on_recording)

@@ -13,9 +13,15 @@ def info() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from avsal import __version__, media, weights
-    from avsal.device import choose_device, choose_precision, device_label, precision_name
-    from avsal.spectrogram import torchaudio_module
+    from avsal import media, weights
+    from avsal.media.resample import torchaudio_module
+    from avsal.prediction.device import (
+        choose_device,
+        choose_precision,
+        device_label,
+        precision_name,
+    )
+    from avsal.version import __version__
 
     device = choose_device("auto")
     audio = torchaudio_module()

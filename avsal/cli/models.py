@@ -24,9 +24,9 @@ def models() -> None:
     from avsal.cli.console import stderr
     from avsal.models.variants import VARIANTS
 
-    variants = list(VARIANTS.values())
-    rows = [_row(each) for each in track(variants, "counting", console=stderr, transient=True)]
-    _print(rows, [f"{each.name}: {each.note}" for each in variants if each.note])
+    progress = track(VARIANTS.values(), "counting", console=stderr, transient=True)
+    rows = [_row(variant) for variant in progress]
+    _print(rows, [f"{known.name}: {known.note}" for known in VARIANTS.values() if known.note])
 
 
 def _row(variant: Variant) -> list[str]:

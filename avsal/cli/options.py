@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from avsal.prediction import settings
+
 if TYPE_CHECKING:
-    from avsal.pipeline import Predictor
+    from avsal.prediction.predictor import Predictor
 
 NETWORK = "Network"  # headings in --help
 MAPS = "Maps"
+
+
+class SoundFrames(StrEnum):
+    """Frames of sound that belong to a window."""
+
+    INFERENCE = "32"
+    TRAINING = "16"
+
+
+def _words(*words: str) -> Callable[[], list[str]]:
+    """What a shell completes an option with that takes other words too."""
+    return lambda: list(words)
+
 
 Model = Annotated[
     str | None,
@@ -29,11 +46,17 @@ Weights = Annotated[
     ),
 ]
 Device = Annotated[
-    str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.", rich_help_panel=NETWORK)
+    str,
+    typer.Option(
+        "--device",
+        help="auto, cpu, cuda or cuda:N.",
+        autocompletion=_words("auto", "cpu", "cuda"),
+        rich_help_panel=NETWORK,
+    ),
 ]
 Precision = Annotated[
-    str,
-    typer.Option("--precision", help="auto, fp32, fp16 or bf16.", rich_help_panel=NETWORK),
+    settings.Precision,
+    typer.Option("--precision", help="Compute dtype.", rich_help_panel=NETWORK),
 ]
 Offline = Annotated[
     bool,
@@ -52,10 +75,10 @@ Batch = Annotated[
     ),
 ]
 AudioContext = Annotated[
-    int,
+    SoundFrames,
     typer.Option(
         "--audio-context",
-        help="Frames of sound in a window: 32 (published inference) or 16 (training).",
+        help="Frames of sound in a window; published: 32 in inference, 16 in training.",
         rich_help_panel=MAPS,
     ),
 ]
@@ -75,16 +98,27 @@ End = Annotated[
     float | None, typer.Option("--end", min=0, help="Second to stop before.", rich_help_panel=MAPS)
 ]
 Size = Annotated[
-    str, typer.Option("--size", help="video, model or WIDTHxHEIGHT.", rich_help_panel=MAPS)
-]
-Format = Annotated[
-    str, typer.Option("--format", help="png, png16, npy or video.", rich_help_panel=MAPS)
-]
-Scale = Annotated[
     str,
     typer.Option(
+        "--size",
+        help="video, model or WIDTHxHEIGHT.",
+        autocompletion=_words("video", "model"),
+        rich_help_panel=MAPS,
+    ),
+]
+Format = Annotated[
+    settings.Format,
+    typer.Option(
+        "--format",
+        help="8 or 16 bit gray, float32 densities, or a gray video.",
+        rich_help_panel=MAPS,
+    ),
+]
+Scale = Annotated[
+    settings.Scale,
+    typer.Option(
         "--scale",
-        help="What white means: the frame's peak, the clip's peak, or a fixed probability.",
+        help="What white means: the frame's peak, the clip's, or a fixed probability.",
         rich_help_panel=MAPS,
     ),
 ]
@@ -104,7 +138,7 @@ class Network:
 
     def load(self) -> Predictor:
         """Load the network."""
-        from avsal.pipeline import load_model
+        from avsal.prediction.predictor import load_model
 
         return load_model(
             self.model,

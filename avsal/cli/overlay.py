@@ -2,27 +2,44 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from avsal.cli import options
+from avsal.cli.console import printable, progress_bars, say
+from avsal.prediction.settings import Precision
+from avsal.results.style import Colormap
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable
 
-    from avsal.overlay import Map
-    from avsal.settings import PredictSettings
+    from avsal.media import VideoReader
+    from avsal.prediction.settings import PredictSettings
+    from avsal.results.overlay import Map
+    from avsal.results.style import OverlayStyle
 
 LOOKS = "Looks"
 
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        help="Video file, an image file for a still; else beside the video: NAME.saliency.mp4.",
+    ),
+]
+Force = Annotated[
+    bool, typer.Option("--force", help="Replace NAME.saliency.mp4 of an earlier call.")
+]
 Saliency = Annotated[
     Path | None,
     typer.Option("--saliency", help="Folder of maps from avsal predict; no network runs."),
 ]
-Colormap = Annotated[
-    str, typer.Option(help="inferno, jet, turbo, viridis, ...", rich_help_panel=LOOKS)
+Colors = Annotated[
+    Colormap, typer.Option("--colormap", help="Of the heatmap.", rich_help_panel=LOOKS)
 ]
 Alpha = Annotated[
     float, typer.Option(min=0, max=1, help="Opacity at the peak.", rich_help_panel=LOOKS)
@@ -44,11 +61,10 @@ Crf = Annotated[
 
 def overlay(
     video: Annotated[Path, typer.Argument(help="Video or still image.")],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Video file; an image file for a still.")
-    ],
+    output: Output = None,
+    force: Force = False,
     saliency: Saliency = None,
-    colormap: Colormap = "inferno",
+    colormap: Colors = Colormap.INFERNO,
     alpha: Alpha = 0.7,
     contours: Contours = False,
     side_by_side: SideBySide = False,
@@ -56,49 +72,58 @@ def overlay(
     start: options.Start = None,
     end: options.End = None,
     stride: options.Stride = None,
-    audio_context: options.AudioContext = 32,
+    audio_context: options.AudioContext = options.SoundFrames.INFERENCE,
     model: options.Model = None,
     weights: options.Weights = None,
     device: options.Device = "auto",
-    precision: options.Precision = "auto",
+    precision: options.Precision = Precision.AUTO,
     batch: options.Batch = None,
     offline: options.Offline = False,
     revision: options.Revision = None,
 ) -> None:
     """Draw the predicted gaze over a video and keep its sound, times and duration."""
-    from avsal.cli.console import progress_bars
-    from avsal.jobs import check_source
-    from avsal.media import probe
-    from avsal.overlay import check_output, saved_maps, saved_stretch, write_overlay
-    from avsal.render import OverlayStyle
-    from avsal.settings import PredictSettings
+    from avsal.media import VideoReader
+    from avsal.prediction.settings import PredictSettings
+    from avsal.results.folder import read_result
+    from avsal.results.overlay import predicted_maps, saved_maps
+    from avsal.results.plan import check_source, choose_output
+    from avsal.results.style import OverlayStyle
 
     style = OverlayStyle(colormap, alpha, contours, side_by_side)
-    settings = PredictSettings(audio_context, stride, batch, start, end)
+    settings = PredictSettings(int(audio_context), stride, batch, start, end)
     network = options.Network(model, weights, device, precision, offline, revision)
     check_source(video)
-    check_output(video, output)
-    frames = probe(video).frames
-    if saliency:
-        start, end = saved_stretch(saliency)
+    result = read_result(saliency) if saliency else None
+    if result is not None:
+        start, end = result.stretch(start, end)
+        settings = replace(settings, start=start, end=end)
+    with VideoReader(video, start=settings.start) as frames:
+        out = choose_output(video, frames.info.is_image, output, force)
+        if result is not None:
+            maps = saved_maps(result, start, end)
+            _draw(frames, out, maps, style, crf, settings)
+        else:
+            with network.load().predict(video, settings) as predicted:
+                _draw(frames, out, predicted_maps(predicted), style, crf, settings)
+    say(str(out))
+
+
+def _draw(
+    video: VideoReader,
+    out: Path,
+    maps: Iterable[Map],
+    style: OverlayStyle,
+    crf: int,
+    settings: PredictSettings,
+) -> None:
+    from avsal.prediction.settings import expected_maps
+    from avsal.results.overlay import write_overlay
+
+    info, start, end = video.info, settings.start, settings.end
+    total = expected_maps(info.frames, info.rate, start, end)
     part = start is not None or end is not None
-    maps = saved_maps(saliency) if saliency else _predicted(network, video, settings)
     with progress_bars() as progress:
-        task = progress.add_task(video.name, total=frames)
+        task = progress.add_task(printable(out.name), total=total)
         write_overlay(
-            video,
-            output,
-            maps,
-            style,
-            crf,
-            start,
-            part,
-            lambda done: progress.update(task, completed=done),
+            video, out, maps, style, crf, part, lambda done: progress.update(task, completed=done)
         )
-    typer.echo(output)
-
-
-def _predicted(network: options.Network, video: Path, settings: PredictSettings) -> Iterator[Map]:
-    from avsal.overlay import predicted_maps
-
-    return predicted_maps(network.load().predict(video, settings))

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from avsal.cli.console import progress_bars, report_error, stderr
+from avsal.cli.console import printable, progress_bars, report_error, say, stderr
 from avsal.errors import AvsalError
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from avsal.jobs import Job
-    from avsal.pipeline import Predictor
-    from avsal.settings import OutputSettings, PredictSettings
+    from avsal.prediction.predictor import Predictor
+    from avsal.prediction.settings import OutputSettings, PredictSettings
+    from avsal.results.plan import Job
 
 
 @dataclass(frozen=True)
@@ -51,66 +51,67 @@ class Run:
     as_json: bool = False
 
     def files(self, plan: list[Job]) -> list[Outcome]:
-        """Predict every file; one that fails is reported and the rest goes on."""
-        from avsal import jobs
+        """Predict every file; one that fails is reported and the rest is done."""
+        from avsal.results.plan import check_source
 
         readable = []
         outcomes = []
-        for job in plan:
+        for source, folder in plan:
             try:
-                jobs.check_source(job.source)
-                readable.append(job)
+                check_source(source)
+                readable.append((source, folder))
             except AvsalError as error:
-                outcomes.append(self._failed(job, error))
+                outcomes.append(self._report(_failed(source, folder, error)))
         if not readable:
             return outcomes
         predictor = self.load()
         with progress_bars() as progress:
             total = progress.add_task("all files", total=len(readable), visible=len(readable) > 1)
-            for job in readable:
-                outcomes.append(self._file(predictor, job, progress))
+            for source, folder in readable:
+                outcomes.append(self._report(self._file(predictor, source, folder, progress)))
                 progress.advance(total)
         return outcomes
 
-    def _file(self, predictor: Predictor, job: Job, progress: Progress) -> Outcome:
-        from avsal import jobs, media
+    def _file(
+        self, predictor: Predictor, source: Path, folder: Path, progress: Progress
+    ) -> Outcome:
+        from avsal.results import jobs
 
         began = time.monotonic()
-        task = progress.add_task(job.source.name, total=None)
+        task = progress.add_task(printable(source.name), total=None)
+
+        def on_map(done: int, total: int | None) -> None:
+            progress.update(task, completed=done, total=total)
+
         try:
             if self.skip_existing and jobs.is_current(
-                job.folder, predictor, job.source, self.settings, self.written
+                folder, predictor, source, self.settings, self.written
             ):
-                return self._report(Outcome(str(job.source), str(job.folder), "skipped"))
-            progress.update(task, total=media.probe(job.source).frames)
+                return Outcome(str(source), str(folder), "skipped")
             count = jobs.predict_to_folder(
-                predictor,
-                job.source,
-                job.folder,
-                self.settings,
-                self.written,
-                lambda done: progress.update(task, completed=done),
+                predictor, source, folder, self.settings, self.written, on_map
             )
         except Exception as error:  # whatever is wrong with one file, the next one may be fine
-            return self._failed(job, error)
+            return _failed(source, folder, error)
         finally:
             progress.remove_task(task)
         seconds = round(time.monotonic() - began, 3)
-        return self._report(Outcome(str(job.source), str(job.folder), "done", count, seconds))
-
-    def _failed(self, job: Job, error: Exception) -> Outcome:
-        report_error(error)
-        text = " ".join(str(error).split())
-        return self._report(Outcome(str(job.source), str(job.folder), "failed", error=text))
+        return Outcome(str(source), str(folder), "done", count, seconds)
 
     def _report(self, outcome: Outcome) -> Outcome:
         if self.as_json:
-            typer.echo(json.dumps(asdict(outcome), ensure_ascii=False))
+            typer.echo(json.dumps(asdict(outcome)))
         elif outcome.status == "done":
-            typer.echo(f"{outcome.output}: {outcome.frames} maps")
+            say(f"{outcome.output}: {outcome.frames} maps")
         elif outcome.status == "skipped":
-            typer.echo(f"{outcome.output}: kept")
+            say(f"{outcome.output}: kept")
         return outcome
+
+
+def _failed(source: Path, folder: Path, error: Exception) -> Outcome:
+    report_error(error)
+    text = " ".join(str(error).split())
+    return Outcome(str(source), str(folder), "failed", error=text)
 
 
 def exit_code(outcomes: list[Outcome]) -> int:
@@ -120,13 +121,14 @@ def exit_code(outcomes: list[Outcome]) -> int:
 
 def print_summary(outcomes: list[Outcome], folder: Path) -> None:
     """A table of what became of each file, to stderr."""
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=f"{folder}: {len(outcomes)} files", title_justify="left")
+    title = Text(f"{printable(str(folder))}: {len(outcomes)} files")
+    table = Table(title=title, title_justify="left")
     for heading in ("file", "result", "maps", "seconds"):
         table.add_column(heading, justify="right" if heading in ("maps", "seconds") else "left")
     for outcome in outcomes:
-        name = escape(outcome.source)
+        name = Text(printable(outcome.source))
         table.add_row(name, outcome.status, str(outcome.frames), f"{outcome.seconds:.1f}")
     stderr.print(table)

@@ -17,7 +17,7 @@ MAX_LINES = 50  # of broken files that are listed
 
 
 def train(
-    config: Annotated[Path, typer.Argument(help="TOML file; configs/ has the paper's.")],
+    config: Annotated[Path, typer.Argument(help="TOML file; examples/training/ has the paper's.")],
     change: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Replace a value of the file."),
@@ -29,7 +29,7 @@ def train(
         bool, typer.Option("--fresh", help="Start over although run.output holds a run.")
     ] = False,
 ) -> None:
-    """Train; the same command again goes on exactly where a stopped run was.
+    """Train; the same command again resumes a stopped run exactly where it was.
 
     Under torchrun it uses one process a GPU: torchrun --nproc-per-node 2 -m avsal train FILE.
     """
@@ -42,7 +42,7 @@ def train(
 
 
 def _train(settings: Config, fresh: bool) -> None:
-    from avsal.training.loop import Watch, train
+    from avsal.training.loop import train
 
     with console.progress_bars() as bars:
         bar = bars.add_task("training", total=None)
@@ -53,8 +53,8 @@ def _train(settings: Config, fresh: bool) -> None:
         def epoch(row: dict[str, float]) -> None:
             typer.echo(_line(row, settings.schedule.epochs))
 
-        folder = train(settings, Watch(step, epoch), fresh)
-    typer.echo(f"{folder}: best.safetensors, last.pt, steps.csv, epochs.csv, curves.png")
+        folder = train(settings, fresh, step, epoch)
+    typer.echo(f"{folder}: best.safetensors, last.pt, steps.csv, epochs.csv")
 
 
 def _line(row: dict[str, float], epochs: int) -> str:

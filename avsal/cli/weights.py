@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from avsal.cli import console
+
 if TYPE_CHECKING:
     from rich.table import Table
+
+    from avsal.weights import Imported, WeightsRow
+    from avsal.weights.download import WebFile
 
 app = typer.Typer(
     help="List, pull, import, verify and push weights.",
@@ -19,6 +26,24 @@ app = typer.Typer(
 
 PIPE_WIDTH = 1000  # columns
 
+
+class Component(StrEnum):
+    """Encoders that training can start from."""
+
+    MOTION = "motion"
+    IMAGE = "image"
+    AUDIO = "audio"
+
+
+class Fold(StrEnum):
+    """Folds of the six databases, on each of which the authors trained."""
+
+    FIRST = "1"
+    SECOND = "2"
+    THIRD = "3"
+
+
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask about the licence.")]
 Name = Annotated[str | None, typer.Argument(help="Name of weights; the default's when left out.")]
 Revision = Annotated[
     str | None, typer.Option("--revision", help="Branch, tag or commit of the Hub repository.")
@@ -29,7 +54,7 @@ Revision = Annotated[
 def list_weights() -> None:
     """Show all known weights and where they are."""
     from avsal import weights
-    from avsal.weights.store import other_imports
+    from avsal.weights.places import other_imports
 
     table = _table("name", "network", "here", "licence", "source")
     for row in weights.REGISTRY.values():
@@ -49,22 +74,126 @@ def pull(
     offline: Annotated[
         bool, typer.Option("--offline", help="Only look into the Hub's cache.")
     ] = False,
+    fold: Annotated[
+        Fold | None,
+        typer.Option(
+            "--fold",
+            help="Of the authors' release: which fold's weights, saved as NAME-foldN; 1 if left "
+            "out, saved as NAME.",
+        ),
+    ] = None,
+    asset: Annotated[
+        str | None, typer.Option("--asset", help="Of the authors' release: this file.")
+    ] = None,
+    yes: Yes = False,
 ) -> None:
-    """Download weights from the Hub, unless they came with avsal, and print where they are."""
+    """Download weights, unless they are here, and print where they are.
+
+    They come from the Hub, or where nobody published them there, from the authors' release.
+    """
     from avsal import weights
+    from avsal.errors import UsageError
     from avsal.weights import hub
 
     row = weights.get_row(name or weights.DEFAULT)
+    chosen = fold is not None or asset is not None
+    if chosen and not row.released:
+        raise UsageError(f"{row.name} is in no release; leave --fold and --asset out")
+    from_release = row.released and (chosen or not hub.published(row))
     found = weights.locate(row, revision)
-    if found and found.where == "shipped":
-        typer.echo(found.path)
+    if found and (found.where == "shipped" or (from_release and not chosen)):
+        console.say(str(found.path))
+    elif from_release and not offline:
+        console.say(str(_pull_release(row, fold, asset, yes)))
     else:
-        typer.echo(hub.pull(row, offline=offline, revision=revision))
+        console.say(str(hub.pull(row, offline=offline, revision=revision)))
+
+
+def _pull_release(row: WeightsRow, fold: Fold | None, asset: str | None, yes: bool) -> Path:
+    """Import the file of the authors' release that fits; where several do, list them."""
+    from avsal.errors import UsageError
+    from avsal.weights import release
+
+    files = release.release_files(row)
+    number = release.DEFAULT_FOLD if fold is None else int(fold)
+    fitting = [release.pick(files, asset)] if asset else release.fitting_files(files, row, number)
+    if len(fitting) != 1:
+        for file in fitting or files:
+            command = f"avsal weights pull {row.name} --asset {shlex.quote(file.name)}"
+            console.note(f"{_megabytes(file.size)}  {command}")
+        raise UsageError(
+            f"{row.name}: {len(fitting) or 'none'} of the release's files fit by name; choose one "
+            "with --asset NAME"
+        )
+    console.note(
+        f"{fitting[0].url} ({_megabytes(fitting[0].size)}): the authors state no licence, so ask "
+        "them before you publish or sell anything that you make with it"
+    )
+    _ask(yes)
+    name = row.name if fold is None else f"{row.name}-fold{fold}"
+    return _import_from_web(fitting[0], row.variant, None, None, name).path
+
+
+def _ask(yes: bool) -> None:
+    from avsal.errors import UsageError
+
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError("nobody is there to ask; give --yes to download it")
+    if not typer.confirm("Download it?", err=True):
+        raise typer.Exit(1)
+
+
+def _import_from_web(
+    file: WebFile,
+    variant: str | None,
+    output: Path | None,
+    component: Component | None,
+    name: str | None = None,
+) -> Imported:
+    """Download a file with a progress bar and import it."""
+    from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
+
+    from avsal.weights.download import use_download
+
+    columns = (*Progress.get_default_columns(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(
+        *columns, console=console.stderr, disable=not console.stderr.is_terminal
+    ) as progress:
+        task = progress.add_task("download", total=file.size)
+        return use_download(
+            file,
+            lambda part: _import_file(part, variant, output, component, name, file.url),
+            lambda here, total: progress.update(task, completed=here, total=total),
+        )
+
+
+def _import_file(
+    file: Path,
+    variant: str | None,
+    output: Path | None,
+    component: Component | None,
+    name: str | None = None,
+    url: str | None = None,
+) -> Imported:
+    from avsal import weights
+
+    if component is None:
+        return weights.import_checkpoint(file, variant, output, name=name, url=url)
+    assert variant is not None and output is not None, "checked"
+    return weights.import_component(file, component, variant, output, url=url)
+
+
+def _megabytes(size: int | None) -> str:
+    return "size unknown" if size is None else f"{size / 1e6:.1f} MB"
 
 
 @app.command("import")
 def import_weights(
-    file: Annotated[Path, typer.Argument(help="The authors' .pt file, or an encoder's.")],
+    file: Annotated[
+        str, typer.Argument(help="The authors' .pt file, or an encoder's; or its web address.")
+    ],
     variant: Annotated[
         str | None, typer.Option("--variant", help="Network; told from the file if left out.")
     ] = None,
@@ -73,34 +202,35 @@ def import_weights(
         typer.Option("--output", "-o", help="Write here, not into avsal's folder."),
     ] = None,
     component: Annotated[
-        str | None,
+        Component | None,
         typer.Option(
             "--component",
-            help="The file is another project's encoder: motion, image or audio. Needs --variant "
-            "and -o; training can start from the result.",
+            help="The file is this encoder of another project. Needs --variant and -o; training "
+            "can start from the result.",
         ),
     ] = None,
 ) -> None:
     """Turn a checkpoint into safetensors, checked against its network."""
-    from avsal import weights
+    from avsal.errors import UsageError
 
+    if component is not None and (variant is None or output is None):
+        raise UsageError("--component needs --variant NAME and -o OUT.safetensors")
+    if file.lower().startswith(("https://", "http://")):
+        from avsal.weights.download import WebFile
+
+        made = _import_from_web(WebFile(file, file), variant, output, component)
+    else:
+        made = _import_file(Path(file), variant, output, component)
     if component is None:
-        made = weights.import_checkpoint(file, variant, output)
-        typer.echo(
+        console.say(
             f"{made.path}: {made.variant}, {made.tensors} tensors ({made.dropped} of training "
             f"heads left out); use it with --weights {made.name}"
         )
-        return
-    from avsal.errors import UsageError
-    from avsal.weights.component import import_component
-
-    if variant is None or output is None:
-        raise UsageError("--component needs --variant NAME and -o OUT.safetensors")
-    made = import_component(file, component, variant, output)
-    typer.echo(
-        f"{made.path}: {component} encoder of {made.variant}, {made.tensors} tensors; upstream "
-        f"tensors left out: {made.dropped}"
-    )
+    else:
+        console.say(
+            f"{made.path}: {component} encoder of {made.variant}, {made.tensors} tensors; upstream "
+            f"tensors left out: {made.dropped}"
+        )
 
 
 @app.command()

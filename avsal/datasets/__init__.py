@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
-from avsal.datasets.files import PICTURES
 from avsal.datasets.gaze import DEFAULT_SIGMA, Blur, Gaze, Points
 from avsal.datasets.packed import SUFFIX, open_packed
+from avsal.datasets.pictures import PICTURES
 from avsal.datasets.recording import Clip, Recording, tag_of
 from avsal.datasets.stavis import has_annotations, is_stavis, open_annotations, open_stavis
 from avsal.datasets.stills import is_stills, open_stills, with_others
-from avsal.datasets.videos import open_videos
+from avsal.datasets.videos import open_mapped, open_videos
 from avsal.errors import DataError
 
 __all__ = ["Blur", "Clip", "DatasetSpec", "Gaze", "Points", "Recording", "open_dataset", "tag_of"]
@@ -32,6 +32,8 @@ class DatasetSpec:
         fold: 1, 2 or 3, of the STAViS layout.
         names: text file with the names of the recordings to take, one a line; None takes all.
         without: text file with the names of the recordings to leave out.
+        maps: folder with a folder of maps for each video in the folder `root`, as `avsal predict`
+            writes them.
         fixations: table of gaze points on the video or the folder of videos at `root`.
         units: of that table: "pixels", "fractions" or "auto".
         degree: pixels of one visual degree, the standard deviation of the Gaussian around a gaze
@@ -47,6 +49,7 @@ class DatasetSpec:
     fold: int = 1
     names: Path | None = None
     without: Path | None = None
+    maps: Path | None = None
     fixations: Path | None = None
     units: str = "auto"
     degree: float | None = None
@@ -63,6 +66,8 @@ def open_dataset(spec: DatasetSpec) -> list[Recording]:
         UsageError: a blur out of its range.
     """
     root, blur = spec.root, Blur(spec.blur, spec.degree)
+    if spec.maps is not None:
+        return _chosen(open_mapped(root, spec.maps), spec)
     if spec.fixations is not None:
         return _chosen(open_videos(root, spec.fixations, blur, spec.units), spec)
     if root.is_file() and root.suffix == SUFFIX:
@@ -86,14 +91,14 @@ def _chosen(recordings: Sequence[R], spec: DatasetSpec) -> list[R]:
     kept = list(recordings)
     if spec.without is not None:
         unwanted = _read_names(spec.without)
-        kept = [each for each in kept if not _names(each) & unwanted]
+        kept = [item for item in kept if not _names(item) & unwanted]
     if spec.names is None:
         return kept
     wanted = _read_names(spec.names)
-    unknown = wanted - {name for each in kept for name in _names(each)}
+    unknown = wanted - {name for item in kept for name in _names(item)}
     if unknown:
         raise DataError(f"{spec.names}: {min(unknown)} is not in {spec.root}")
-    return [each for each in kept if _names(each) & wanted]
+    return [item for item in kept if _names(item) & wanted]
 
 
 def _names(recording: Recording) -> set[str]:

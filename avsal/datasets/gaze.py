@@ -129,6 +129,21 @@ class Gaze:
         return cls(points.density(size, sigma), points.mask(size), points, sigma)
 
     @property
+    def fixation_points(self) -> Points:
+        """The fixations, or where they are not known as points the centres of fixated pixels."""
+        if self.points is not None and (len(self.points) or self.fixations is None):
+            return self.points
+        return Points.of_mask(np.zeros((1, 1)) if self.fixations is None else self.fixations)
+
+    def ground_truth(self) -> np.ndarray | None:
+        """The map (H, W) that a network learns, made of the fixations where only they are known;
+        None where it is empty."""
+        density = self.density
+        if density is None:
+            density = self.fixation_points.density(self.size, self.sigma)
+        return density if density.any() else None
+
+    @property
     def size(self) -> tuple[int, int]:
         """(H, W) of the arrays."""
         known = self.density if self.density is not None else self.fixations

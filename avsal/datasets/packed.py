@@ -4,7 +4,7 @@ Made for training: it loads in a moment and fits where the originals do not. The
 recorded gaze or a teacher's densities; `avsal.datasets.packing` writes both. An uncompressed .npz
 with
 
-    names, databases, rates (R,)      rates as text, frames a second
+    names, databases, rates (R,)      rates as text, frames per second
     counts (R,)                       frames of each recording
     pictures (bytes,), picture_ends (F,)   JPEG files of all frames, one after the other
     maps (M, h, w) uint8, map_of (F,)      255 * sqrt(density / maximum); row of each frame or -1
@@ -25,12 +25,12 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from avsal.datasets.files import read_picture
 from avsal.datasets.gaze import DEFAULT_SIGMA, Gaze, Points
-from avsal.datasets.recording import Frames, Recording, Sound
+from avsal.datasets.pictures import read_picture
+from avsal.datasets.recording import IndexedRecording, OpenSound, Recording
 from avsal.datasets.stills import OTHER_PICTURES
 from avsal.errors import DataError
-from avsal.saliency import FrameTag
+from avsal.media.frames import FrameTag
 
 SUFFIX = ".npz"
 FULL_SCALE = 2**15  # of 16-bit sound
@@ -69,8 +69,8 @@ class Pack:
         return Points(rows[low:high, 2:4], known)
 
     def samples(self, recording: int) -> np.ndarray:
-        """Sound of a recording, float32 (n,)."""
-        return self._slice("samples", "sample_ends", recording).astype(np.float32) / FULL_SCALE
+        """Sound of a recording, int16 (n,)."""
+        return self._slice("samples", "sample_ends", recording)
 
     def _slice(self, name: str, ends: str, row: int) -> np.ndarray:
         bounds = self.arrays[ends]
@@ -100,20 +100,21 @@ def _load(path: Path, _changed: int) -> Pack:
 
 
 class Samples:
-    """Sound that is in memory, read as a file's."""
+    """Sound that is in memory, int16 (n,), read as a file's: float32 in -1..1."""
 
     def __init__(self, samples: np.ndarray) -> None:
         self._samples = samples
 
     def read(self, start: int, end: int) -> np.ndarray:
-        return self._samples[start:end]
+        """Samples from `start` to `end`, float32; fewer where the sound ends before."""
+        return self._samples[start:end].astype(np.float32) / FULL_SCALE
 
     def release(self, before: int) -> None:
         """Nothing to forget."""
 
 
 @dataclass(frozen=True)
-class PackedRecording(Frames):
+class PackedRecording(IndexedRecording):
     """One recording of a packed file."""
 
     pack: Pack
@@ -153,7 +154,7 @@ class PackedRecording(Frames):
     def has_sound(self) -> bool:
         return bool(self.pack.samples(self.row).size)
 
-    def sound(self) -> Sound:
+    def sound(self) -> OpenSound:
         samples = self.pack.samples(self.row)
         return nullcontext(Samples(samples) if samples.size else None)
 

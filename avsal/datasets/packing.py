@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,13 +11,13 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from avsal.datasets.gaze import Gaze, Points
+from avsal.atomic import new_file
+from avsal.datasets.gaze import Gaze
 from avsal.datasets.packed import ARRAYS, FULL_SCALE, UNKNOWN
 from avsal.datasets.recording import Recording, tag_of
 from avsal.errors import DataError
-from avsal.inputs import resize_frame
-from avsal.saliency import FrameTag
-from avsal.spectrogram import SAMPLE_RATE
+from avsal.media.frames import FrameTag
+from avsal.preprocess.frames import resize_frame
 
 JPEG_QUALITY = 92
 _LEVELS = 255
@@ -54,7 +53,7 @@ class Packing:
         """
         first = len(self._lists["pictures"])
         given = {tag.index: density for tag, density in maps(recording)} if maps else None
-        rates = []
+        durations = []
         for frame in recording.frames():
             tag = tag_of(frame, recording.origin)
             gaze = recording.gaze(tag)
@@ -62,9 +61,9 @@ class Packing:
             if given is not None:
                 density = given.get(tag.index)
             self._add_frame(frame.image, density, gaze)
-            rates.append(frame.duration)
+            durations.append(frame.duration)
         count = len(self._lists["pictures"]) - first
-        rate = count / sum(rates) if rates else 0
+        rate = count / sum(durations) if durations else 0
         named = (("names", recording.name), ("databases", recording.database))
         for name, value in (*named, ("counts", count), ("rates", str(rate))):
             self._lists[name].append(value)
@@ -86,17 +85,13 @@ class Packing:
         """Write the file; it appears only when whole.
 
         Raises:
-            DataError: nothing to write, or the place cannot be written.
+            DataError: nothing to write.
+            OutputError: the place cannot be written.
         """
         if not self._lists["names"]:
             raise DataError(f"{path}: no recording to pack")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=".partial-", dir=path.parent) as aside:
-                np.savez(Path(aside) / path.name, **self._arrays())  # type: ignore[arg-type]
-                (Path(aside) / path.name).replace(path)
-        except OSError as error:
-            raise DataError(f"{path}: cannot be written ({error.strerror})") from None
+        with new_file(path) as aside, aside.open("wb") as file:
+            np.savez(file, **self._arrays())  # type: ignore[arg-type]
 
     def _arrays(self) -> dict[str, np.ndarray]:
         lists = self._lists
@@ -128,7 +123,7 @@ def _rows(gaze: Gaze | None) -> Iterator[tuple[int, float, float]]:
     """Observer, x and y of the fixations on a frame."""
     if gaze is None or gaze.fixations is None:
         return
-    points = gaze.points or Points.of_mask(gaze.fixations)
+    points = gaze.fixation_points
     observers = points.observers if points.observers is not None else [UNKNOWN] * len(points)
     for observer, (x, y) in zip(observers, points.places, strict=True):
         yield int(observer), float(x), float(y)
@@ -148,11 +143,6 @@ def _gray(density: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def _sound(recording: Recording) -> np.ndarray:
     """All sound of a recording, int16."""
-    blocks = [np.zeros(0, np.float32)]
-    with recording.sound() as sound:
-        start = 0
-        while sound is not None and (block := sound.read(start, start + SAMPLE_RATE)).size:
-            blocks.append(block)
-            start += block.size
+    blocks = [np.zeros(0, np.float32), *recording.seconds_of_sound()]
     limit = FULL_SCALE - 1
     return np.clip(np.round(np.concatenate(blocks) * FULL_SCALE), -limit, limit).astype(np.int16)

@@ -7,10 +7,12 @@ of data.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,43 +20,34 @@ import numpy as np
 from avsal.datasets.gaze import Gaze
 from avsal.errors import AvsalError
 from avsal.media import VideoFrame
-from avsal.saliency import FrameTag
-from avsal.spectrogram import SAMPLE_RATE
-from avsal.windows import PAST_FRAMES, Window, window_for
+from avsal.media.frames import FrameTag, tag_of
+from avsal.media.resample import SAMPLE_RATE
+from avsal.preprocess.windows import PAST_FRAMES, Window, window_for
 
-# Sound as `avsal.media.AudioReader` gives it, or None: `with recording.sound() as sound`.
-Sound = AbstractContextManager[Any]
+# What reads sound as `avsal.media.AudioReader` does, or None: `with recording.sound() as sound`.
+OpenSound = AbstractContextManager[Any]
 
 
 @dataclass(frozen=True)
 class Clip:
-    """The frames of one window.
+    """One window of a recording.
 
     Attributes:
         window: which frames the network sees to predict which one.
-        frames: the different frames among them, by index.
+        frame: gives a frame of the window by index; it may be decoded only now.
+        time: gives seconds from the recording's first frame by index, behind the window too.
         origin: container time of the recording's first frame, seconds.
     """
 
     window: Window
-    frames: dict[int, VideoFrame]
-    origin: Fraction
+    frame: Callable[[int], VideoFrame]
+    time: Callable[[int], Fraction]
+    origin: Fraction = Fraction(0)
 
     @property
     def target(self) -> FrameTag:
         """The frame that is predicted."""
-        return tag_of(self.frames[self.window.target], self.origin)
-
-    def time(self, index: int) -> Fraction:
-        """Seconds from the recording's first frame; beyond the clip, time goes on at its pace."""
-        nearest = self.frames.get(index) or self.frames[max(self.frames)]
-        return nearest.pts - self.origin + (index - nearest.index) * nearest.duration
-
-
-def tag_of(frame: VideoFrame, origin: Fraction) -> FrameTag:
-    """Return what stays of a frame once its pixels are gone."""
-    height, width = frame.image.shape[:2]
-    return FrameTag(frame.index, frame.pts, frame.pts - origin, frame.duration, width, height)
+        return tag_of(self.frame(self.window.target), self.origin)
 
 
 class Recording(ABC):
@@ -73,6 +66,11 @@ class Recording(ABC):
         """Whether it is a picture, shown as a video of one frame."""
         return False
 
+    @property
+    def has_pictures(self) -> bool:
+        """Whether what was shown is at hand, not the gaze alone."""
+        return True
+
     @abstractmethod
     def frames(self) -> Iterator[VideoFrame]:
         """All frames in order, in constant memory."""
@@ -83,12 +81,14 @@ class Recording(ABC):
             yield tag_of(frame, self.origin)
 
     @abstractmethod
-    def clip(self, place: float) -> Clip:
+    def clip(self, place: float, full_past: bool = True) -> Clip:
         """The window that predicts a frame with a full past.
 
         Args:
             place: which frame, from 0 (the first with 15 frames before it) to 1 (the end). Where
                 the recording is too short for that, a shorter clip as inference makes it.
+            full_past: False where the network sees the target alone: the first 15 frames may then
+                be targets too, if their pictures are at hand one by one.
         """
 
     @abstractmethod
@@ -103,7 +103,7 @@ class Recording(ABC):
         picture some other pictures. It is the same for every frame, and costs something: ask once.
         """
 
-    def sound(self) -> Sound:
+    def sound(self) -> OpenSound:
         """The sound while the `with` block lasts; None for a recording without."""
         return nullcontext(None)
 
@@ -111,6 +111,19 @@ class Recording(ABC):
     def has_sound(self) -> bool:
         """Whether `sound` gives any."""
         return False
+
+    def seconds_of_sound(self) -> Iterator[np.ndarray]:
+        """All sound, float32 of up to 16000 samples at a time, in constant memory."""
+        with self.sound() as sound:
+            start = 0
+            while sound is not None and (block := sound.read(start, start + SAMPLE_RATE)).size:
+                yield block
+                start += block.size
+                sound.release(start)
+
+    def source_files(self) -> Iterator[Path]:
+        """Files that it is read from, beside those that its fields name."""
+        return iter(())
 
     def problems(self) -> Iterator[str]:
         """Read everything once; one line for each thing that cannot be read."""
@@ -132,20 +145,18 @@ class Recording(ABC):
         if not annotated:
             yield f"{self.database}/{self.name}: no frame has any gaze"
         try:
-            with self.sound() as sound:
-                second = 0
-                while sound is not None and sound.read(second, second + SAMPLE_RATE).size:
-                    second += SAMPLE_RATE
+            for _second in self.seconds_of_sound():
+                pass
         except AvsalError as error:
             yield str(error)
 
 
-class Frames(Recording):
-    """A recording whose frames are numbered and can be read in any order.
+class IndexedRecording(Recording):
+    """A recording whose frames can be read in any order, each on its own.
 
     Attributes:
         count: number of frames.
-        rate: frames a second; a picture has 25, which matters to nobody.
+        rate: frames per second; a picture has 25, which matters to nobody.
     """
 
     count: int
@@ -178,14 +189,11 @@ class Frames(Recording):
     def frames(self) -> Iterator[VideoFrame]:
         return map(self.frame, range(self.count))
 
-    def clip(self, place: float) -> Clip:
-        window = window_for(self._target(place), self.count - 1)
-        frames = {index: self.frame(index) for index in sorted(set(window.frames))}
-        return Clip(window, frames, self.origin)
-
-    def _target(self, place: float) -> int:
-        first = PAST_FRAMES if self.count > PAST_FRAMES else 0
-        return min(first + int(place * (self.count - first)), self.count - 1)
+    def clip(self, place: float, full_past: bool = True) -> Clip:
+        first = PAST_FRAMES if full_past and self.count > PAST_FRAMES else 0
+        target = min(first + int(place * (self.count - first)), self.count - 1)
+        window = window_for(target, self.count - 1)
+        return Clip(window, cache(self.frame), lambda index: index / self.rate)
 
     def problems(self) -> Iterator[str]:
         annotated = False

@@ -13,6 +13,7 @@ Files count from 1, frames from 0.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -21,12 +22,12 @@ from typing import Any
 
 import numpy as np
 
-from avsal.datasets.files import read_gray, read_mask, read_picture
 from avsal.datasets.gaze import Gaze
-from avsal.datasets.recording import Frames, Recording, Sound
+from avsal.datasets.pictures import read_gray, read_mask, read_picture
+from avsal.datasets.recording import IndexedRecording, OpenSound, Recording
 from avsal.errors import DataError, UsageError
 from avsal.media import AudioReader
-from avsal.saliency import FrameTag
+from avsal.media.frames import FrameTag
 
 logger = logging.getLogger("avsal")
 
@@ -93,7 +94,7 @@ class AnnotationFolder:
 
 
 @dataclass(frozen=True)
-class AnnotatedVideo(Frames):
+class AnnotatedVideo(IndexedRecording):
     """A video of which only the annotations are at hand, for scoring maps made elsewhere."""
 
     annotations: AnnotationFolder
@@ -103,6 +104,10 @@ class AnnotatedVideo(Frames):
 
     @property
     def still(self) -> bool:
+        return False
+
+    @property
+    def has_pictures(self) -> bool:
         return False
 
     @property
@@ -118,6 +123,11 @@ class AnnotatedVideo(Frames):
     def others(self, size: tuple[int, int]) -> np.ndarray | None:
         return self.annotations.union(self.count, size)
 
+    def source_files(self) -> Iterator[Path]:
+        for index in range(self.count):
+            yield self.annotations.fixation_file(index)
+            yield self.annotations.map_file(index)
+
 
 @dataclass(frozen=True)
 class StavisVideo(AnnotatedVideo):
@@ -125,7 +135,7 @@ class StavisVideo(AnnotatedVideo):
 
     Attributes:
         root: folder of the layout.
-        rate: frames a second, by the list.
+        rate: frames per second, by the list.
     """
 
     root: Path
@@ -150,6 +160,10 @@ class StavisVideo(AnnotatedVideo):
         """The sound, which may be missing."""
         return self.root / "video_audio" / self.database / self.name / f"{self.name}.wav"
 
+    @property
+    def has_pictures(self) -> bool:
+        return True
+
     def image(self, index: int) -> np.ndarray:
         return read_picture(self.frame_file(index))
 
@@ -157,7 +171,12 @@ class StavisVideo(AnnotatedVideo):
     def has_sound(self) -> bool:
         return self.sound_file.is_file()
 
-    def sound(self) -> Sound:
+    def source_files(self) -> Iterator[Path]:
+        for index in range(self.count):
+            yield from self.files(index)
+        yield self.sound_file
+
+    def sound(self) -> OpenSound:
         return AudioReader(self.sound_file) if self.has_sound else nullcontext(None)
 
 

@@ -18,11 +18,18 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from avsal.datasets.files import MATLAB, PICTURES, read_gray, read_mask, read_picture, read_salicon
 from avsal.datasets.gaze import Blur, Gaze, Points
-from avsal.datasets.recording import Frames, Recording
+from avsal.datasets.pictures import (
+    MATLAB,
+    PICTURES,
+    read_gray,
+    read_mask,
+    read_picture,
+    read_salicon,
+)
+from avsal.datasets.recording import IndexedRecording, Recording
 from avsal.errors import DataError
-from avsal.saliency import FrameTag
+from avsal.media.frames import FrameTag
 
 TABLE = "fixations.npz"
 TABLE_COLUMNS = 4  # image, observer, x, y; a duration may follow
@@ -43,10 +50,12 @@ class TableGaze:
     blur: Blur
 
     def read(self) -> Gaze | None:
+        """The gaze, its map made of the fixations; None without any."""
         sigma = self.blur.sigma(self.size)
         return Gaze.of_points(self.points, self.size, sigma)
 
     def fixations(self) -> Points | None:
+        """The fixations alone, for the scores of other pictures."""
         return self.points
 
 
@@ -59,7 +68,7 @@ class FileGaze:
     blur: Blur
 
     def read(self) -> Gaze | None:
-        """Raises DataError where a file cannot be read."""
+        """The gaze; None where nobody looked. Raises DataError where a file cannot be read."""
         density = read_gray(self.map_file).astype(np.float32) if self.map_file else None
         if self.fixation_file is None:
             return Gaze(density, None) if density is not None and density.any() else None
@@ -78,6 +87,7 @@ class FileGaze:
         return Gaze(density, mask, points, sigma)
 
     def fixations(self) -> Points | None:
+        """The fixations alone; None where there is only a map. Raises DataError as `read`."""
         return _mask_and_points(self.fixation_file)[1] if self.fixation_file else None
 
 
@@ -94,21 +104,25 @@ GazeSource = TableGaze | FileGaze
 
 
 @dataclass(frozen=True)
-class Still(Frames):
+class Still(IndexedRecording):
     """A picture as a video of one frame.
 
     Attributes:
-        path: the picture.
+        path: the picture; None where only the gaze is at hand.
         source: its gaze.
         elsewhere: gaze on other pictures, for sAUC.
     """
 
     name: str
     database: str
-    path: Path
+    path: Path | None
     source: GazeSource
     elsewhere: tuple[GazeSource, ...] = ()
     count: int = 1
+
+    @property
+    def has_pictures(self) -> bool:
+        return self.path is not None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -118,6 +132,8 @@ class Still(Frames):
         return gaze.size if gaze else super().size
 
     def image(self, index: int) -> np.ndarray:
+        if self.path is None:
+            raise DataError(f"{self.database}/{self.name}: gaze alone, without the picture")
         return read_picture(self.path)
 
     def gaze(self, tag: FrameTag) -> Gaze | None:
@@ -178,8 +194,8 @@ def _open_table(root: Path, blur: Blur, pictures: bool) -> list[Still]:
         own = rows[bounds[number] : bounds[number + 1]]
         points = Points.inside(own[:, 2:4], own[:, 1].astype(int))
         width, height = (int(n) for n in sizes[number])
-        picture = root / "images" / str(name)
-        if pictures and not picture.is_file():
+        picture = root / "images" / str(name) if pictures else None
+        if picture is not None and not picture.is_file():
             raise DataError(f"{picture}: missing, though {path} names it; complete the folder")
         source = TableGaze(points, (height, width), blur)
         stills.append(Still(str(name), root.resolve().name, picture, source))
@@ -187,7 +203,7 @@ def _open_table(root: Path, blur: Blur, pictures: bool) -> list[Still]:
 
 
 def _open_folders(root: Path, blur: Blur, pictures: bool) -> list[Still]:
-    layout = next((each for each in _LAYOUTS if any((root / n).is_dir() for n in each[:3])), None)
+    layout = next((row for row in _LAYOUTS if any((root / n).is_dir() for n in row[:3])), None)
     if layout is None or (pictures and not (root / layout[0]).is_dir()):
         folder = root / (layout or _LAYOUTS[0])[0]
         raise DataError(f"{folder}: missing; a folder of pictures is needed")
@@ -200,13 +216,13 @@ def _open_folders(root: Path, blur: Blur, pictures: bool) -> list[Still]:
         )
     files = _by_name(root / images, PICTURES, "") if pictures else densities | points
     stills = []
-    for name, picture in files.items():
+    for name, file in files.items():
         if densities and name not in densities:
-            raise DataError(f"{root / maps / (name + map_ending)}.*: no map for {picture}")
+            raise DataError(f"{root / maps / (name + map_ending)}.*: no map for {file}")
         if points and name not in points:
-            raise DataError(f"{root / fixations / (name + fixation_ending)}.*: none for {picture}")
+            raise DataError(f"{root / fixations / (name + fixation_ending)}.*: none for {file}")
         source = FileGaze(densities.get(name), points.get(name), blur)
-        label = name + picture.suffix if pictures else name
+        label, picture = (name + file.suffix, file) if pictures else (name, None)
         stills.append(Still(label, root.resolve().name, picture, source))
     return stills
 

@@ -13,16 +13,19 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from avsal.datasets.gaze import DEFAULT_SIGMA, Blur, Gaze, Points
-from avsal.datasets.recording import Clip, Recording, Sound
+from avsal.datasets.pictures import read_gray
+from avsal.datasets.recording import Clip, OpenSound, Recording
 from avsal.errors import DataError
 from avsal.media import AudioReader, VideoFrame, VideoInfo, VideoReader
-from avsal.saliency import FrameTag
-from avsal.windows import CLIP_FRAMES, PAST_FRAMES, window_for
+from avsal.media.frames import FrameTag
+from avsal.media.suffixes import VIDEOS
+from avsal.preprocess.windows import CLIP_FRAMES, PAST_FRAMES, window_for
 
 UNITS = ("auto", "pixels", "fractions")
 COLUMNS = {  # names that a column may have in the table
@@ -33,6 +36,7 @@ COLUMNS = {  # names that a column may have in the table
     "duration": ("duration", "duration_s"),
     "video": ("video", "file", "clip", "stimulus"),
 }
+MAP_NAMES = ("{:06d}.png", "{:06d}.npy")  # as `avsal predict` numbers frames
 REQUIRED = ("time", "x", "y")
 _LARGEST_FRACTION = 1.5  # gaze may leave the picture, but a median beyond this is in pixels
 _FALLBACK_STEP = Fraction(1, 25)  # seconds between frames where a file tells no rate
@@ -59,6 +63,9 @@ class GazeRows:
         rows = self.where(np.arange(first, last))
         touching = rows.where((rows.times >= start) | (rows.times + rows.durations > start))
         return Points.inside(touching.places, touching.observers)
+
+
+NO_ROWS = GazeRows(np.zeros(0), np.zeros(0), np.zeros((0, 2), np.float32), None)
 
 
 @dataclass(frozen=True)
@@ -93,7 +100,7 @@ class VideoRecording(Recording):
         with VideoReader(self.info.path) as reader:
             yield from reader
 
-    def sound(self) -> Sound:
+    def sound(self) -> OpenSound:
         return AudioReader(self.info.path, self.start) if self.has_sound else nullcontext(None)
 
     def gaze(self, tag: FrameTag) -> Gaze | None:
@@ -104,7 +111,7 @@ class VideoRecording(Recording):
     def others(self, size: tuple[int, int]) -> np.ndarray | None:
         return Points.inside(self.rows.places).mask(size)
 
-    def clip(self, place: float) -> Clip:
+    def clip(self, place: float, full_past: bool = True) -> Clip:
         step = 1 / self.info.rate if self.info.rate else _FALLBACK_STEP
         lead = PAST_FRAMES * step
         last = (self.info.duration or lead + step) - step
@@ -116,7 +123,12 @@ class VideoRecording(Recording):
             final = len(frames) - 1
             window = window_for(min(int(place * len(frames)), final), final)
         kept = {frame.index: frame for frame in frames if frame.index in window.frames}
-        return Clip(window, kept, self.start)
+        return Clip(window, kept.__getitem__, partial(self._time, kept), self.start)
+
+    def _time(self, frames: dict[int, VideoFrame], index: int) -> Fraction:
+        """Behind the window, time goes on at its pace."""
+        nearest = frames.get(index) or frames[max(frames)]
+        return nearest.pts - self.start + (index - nearest.index) * nearest.duration
 
     def _before(self, wanted: Fraction) -> list[VideoFrame]:
         """Up to 16 frames that end with the one at a time, or with the video's last."""
@@ -129,6 +141,49 @@ class VideoRecording(Recording):
         if len(frames) < CLIP_FRAMES:  # the header promised more than there is, or less than 16
             frames = deque(self.frames(), maxlen=CLIP_FRAMES)
         return list(frames)
+
+
+@dataclass(frozen=True)
+class MappedVideo(VideoRecording):
+    """A video with a folder of maps, recorded or made by a teacher, one file a frame.
+
+    Attributes:
+        maps: folder of 000000.png, 000001.png, ..., or .npy; frames may lack a map.
+    """
+
+    maps: Path = Path()
+
+    def gaze(self, tag: FrameTag) -> Gaze | None:
+        names = (self.maps / name.format(tag.index) for name in MAP_NAMES)
+        path = next((path for path in names if path.is_file()), None)
+        density = None if path is None else read_gray(path).astype(np.float32)
+        return None if density is None or not density.any() else Gaze(density, None)
+
+    def others(self, size: tuple[int, int]) -> np.ndarray | None:
+        return None
+
+
+def open_mapped(videos: Path, maps: Path) -> list[Recording]:
+    """Find videos and their folders of maps, which are called like the videos' stems.
+
+    Raises:
+        DataError: a folder is missing, or there is no video.
+        MediaError: a video cannot be read.
+    """
+    if not videos.is_dir():
+        raise DataError(f"{videos}: no such folder; the videos belong there")
+    paths = [path for path in sorted(videos.iterdir()) if path.suffix.lower() in VIDEOS]
+    if not paths:
+        raise DataError(f"{videos}: holds no video")
+    return [_open_mapped(path, maps / path.stem) for path in paths]
+
+
+def _open_mapped(path: Path, maps: Path) -> MappedVideo:
+    if not maps.is_dir():
+        raise DataError(f"{maps}: missing; it should hold the maps of {path}")
+    with VideoReader(path) as video:
+        info, origin = video.info, video.origin
+    return MappedVideo(path.stem, path.parent.name, info, NO_ROWS, origin, maps=maps)
 
 
 def open_videos(

@@ -1,1 +1,1 @@
-"""Scoring saliency maps against recorded gaze. `session` runs an evaluation; one noun a file."""
+"""Scoring saliency maps against recorded gaze: `run` evaluates databases, `protocol` recordings."""

@@ -1,31 +1,35 @@
-"""Maps that need no learning, and what the observers know of each other."""
+"""Maps that need no learning, and how well one half of the observers predicts the other."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
 
 import cv2
 import numpy as np
 
-from avsal.evaluation.residual import spectral_residual
-from avsal.evaluation.scores import Scores, mean_scores, score
-from avsal.evaluation.truth import Truth
+from avsal.evaluation.scoring import GroundTruth, MethodScores, mean_values, score_map
+from avsal.media import VideoFrame
 
 CENTRE = "centre Gaussian"
 UNIFORM = "uniform"
 FITTED = "centre prior (fitted)"
 MEAN = "mean map of others"
-RESIDUAL = "spectral residual"
+SPECTRAL_RESIDUAL = "spectral residual"
 OBSERVERS = "inter-observer"
-BASELINES = (CENTRE, UNIFORM, FITTED, MEAN, RESIDUAL, OBSERVERS)
+BASELINES = (CENTRE, UNIFORM, FITTED, MEAN, SPECTRAL_RESIDUAL, OBSERVERS)
 
 # Sigma as shares of width and height: the spread of all fixations in free viewing of photographs
 # (OSIE: 0.21 and 0.20, EyeCrowd: 0.23 and 0.18).
 CENTRE_SIGMA = (0.22, 0.19)
 
 MEAN_GRID = (72, 96)  # (height, width) on which maps of different sizes are averaged
+
+# Hou and Zhang, "Saliency Detection: A Spectral Residual Approach", CVPR 2007.
+SMALL_WIDTH = 64  # pixels of the picture that the spectrum is of (section 4)
+NEIGHBOURS = 3  # side of the box over which the log-amplitude is averaged
+BLUR = 2.5  # pixels at SMALL_WIDTH, sigma of the Gaussian over the result
+FLOOR = 1e-6  # added to amplitudes of a picture in [0, 1]: drawn pictures have frequencies of none
 
 
 @functools.lru_cache(maxsize=8)
@@ -51,62 +55,100 @@ def off_grid(mean: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return cv2.resize(mean, size[::-1], interpolation=cv2.INTER_LINEAR)
 
 
-class MeanMaps:
-    """Mean ground-truth maps of a group's recordings, of which each is left out in turn."""
+class BaselineMaps:
+    """The baselines' maps for the recordings of one database."""
 
-    def __init__(self, maps: Mapping[str, np.ndarray]) -> None:
-        """Take each recording's mean map on the grid, by name."""
-        self._maps = maps
-        self._total = np.sum(list(maps.values()), axis=0) if maps else np.zeros(MEAN_GRID)
+    def __init__(
+        self, mean_maps: Mapping[str, np.ndarray], fitted: np.ndarray | None = None
+    ) -> None:
+        """Take what was learnt from the database's annotations.
 
-    def without(self, name: str, size: tuple[int, int]) -> np.ndarray | None:
-        """Mean map of the other recordings at (height, width); None if there are none."""
-        if len(self._maps) - (name in self._maps) < 1:
-            return None
-        rest = self._total - self._maps.get(name, 0.0)
-        rest = np.maximum(rest, 0)  # rounding may leave less than nothing
-        return off_grid(rest, size)
-
-
-@dataclass(frozen=True)
-class Known:
-    """What the baselines know of a group.
-
-    Attributes:
-        means: the mean maps of all its recordings.
-        fitted: prior on `MEAN_GRID`, fitted to recordings outside the group; None without.
-        pictures: whether the frames can be read, which the spectral residual is of.
-    """
-
-    means: MeanMaps
-    fitted: np.ndarray | None = None
-    pictures: bool = True
+        Args:
+            mean_maps: each recording's mean map on `MEAN_GRID`, by name.
+            fitted: prior on `MEAN_GRID`, fitted to recordings that are not scored; None without.
+        """
+        self._mean_maps = mean_maps
+        self._total = np.sum(list(mean_maps.values()), axis=0) if mean_maps else np.zeros(MEAN_GRID)
+        self._fitted = fitted
 
     def maps(
         self, name: str, size: tuple[int, int], picture: np.ndarray | None
     ) -> dict[str, np.ndarray]:
-        """The baselines' maps of a frame of the recording `name`, at (height, width) or smaller.
+        """Maps of a frame of the recording `name`, at (height, width) or smaller.
 
         Args:
-            picture: the frame as `residual.shrink` gives it, if it is at hand.
+            picture: the frame as `shrink` gives it, if it is at hand.
         """
         maps = {CENTRE: centre_map(size), UNIFORM: np.ones(size)}
-        if self.fitted is not None:
-            maps[FITTED] = off_grid(self.fitted, size)
-        others = self.means.without(name, size)
+        if self._fitted is not None:
+            maps[FITTED] = off_grid(self._fitted, size)
+        others = self._mean_of_others(name, size)
         if others is not None:
             maps[MEAN] = others
         if picture is not None:
-            maps[RESIDUAL] = spectral_residual(picture)
+            maps[SPECTRAL_RESIDUAL] = spectral_residual(picture)
         return maps
 
+    def _mean_of_others(self, name: str, size: tuple[int, int]) -> np.ndarray | None:
+        """Mean map of the other recordings; None if there are none."""
+        if len(self._mean_maps) - (name in self._mean_maps) < 1:
+            return None
+        rest = self._total - self._mean_maps.get(name, 0.0)
+        rest = np.maximum(rest, 0)  # rounding may leave less than nothing
+        return off_grid(rest, size)
 
-def score_baselines(truth: Truth, maps: Mapping[str, np.ndarray]) -> dict[str, Scores]:
-    """Score the baselines' maps of a frame and, if known, its observers, by name."""
+
+def score_baselines(truth: GroundTruth, maps: Mapping[str, np.ndarray]) -> MethodScores:
+    """Score the baselines' maps of a frame and, if they are known, its observers, by name."""
     prior = centre_map(truth.size)
-    rows = {name: score(saliency, truth, prior) for name, saliency in maps.items()}
+    rows = {name: score_map(saliency, truth, prior) for name, saliency in maps.items()}
     if truth.halves:
         first, second = truth.halves
-        each = score(first.density, second, prior), score(second.density, first, prior)
-        rows[OBSERVERS] = mean_scores(each)
+        both_ways = (
+            score_map(first.density, second, prior),
+            score_map(second.density, first, prior),
+        )
+        rows[OBSERVERS] = mean_values(both_ways)
     return rows
+
+
+def shrink(picture: np.ndarray) -> np.ndarray:
+    """Intensity of a uint8 (H, W, 3) RGB picture, 64 pixels wide, float64 in [0, 1]."""
+    height, width = picture.shape[:2]
+    size = (SMALL_WIDTH, max(1, round(height * SMALL_WIDTH / width)))
+    gray = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float64) / 255
+    return cv2.resize(gray, size, interpolation=cv2.INTER_AREA)
+
+
+def spectral_residual(intensity: np.ndarray) -> np.ndarray:
+    """Spectral residual of a small float64 (h, w) picture, of the same size and no certain scale.
+
+    What a picture's log-amplitude spectrum has above its own local mean is what the picture has
+    that others have not (Hou and Zhang 2007).
+    """
+    spectrum = np.fft.fft2(intensity)
+    level = np.log(np.abs(spectrum) + FLOOR)
+    mean = cv2.blur(level, (NEIGHBOURS, NEIGHBOURS), borderType=cv2.BORDER_REPLICATE)
+    unusual = np.fft.ifft2(np.exp(level - mean + 1j * np.angle(spectrum)))
+    power = np.abs(unusual) ** 2
+    return cv2.GaussianBlur(power, (0, 0), BLUR, borderType=cv2.BORDER_CONSTANT)
+
+
+class SmallPictures:
+    """Frames on their way to the network; each stays behind, shrunk, until it is taken.
+
+    So the frames of which maps are made and those of which the spectral residual is are read once.
+    """
+
+    def __init__(self, frames: Iterable[VideoFrame]) -> None:
+        self._frames = frames
+        self._small: dict[int, np.ndarray] = {}
+
+    def __iter__(self) -> Iterator[VideoFrame]:
+        for frame in self._frames:
+            self._small[frame.index] = shrink(frame.image)
+            yield frame
+
+    def take(self, index: int) -> np.ndarray | None:
+        """Frame `index` as `shrink` gives it; None unless it has passed and was not taken yet."""
+        return self._small.pop(index, None)

@@ -1,157 +1,136 @@
 """The protocol: every frame scored on its annotation, means by recording, one pass over each.
 
-Frames on which nobody looked are left out. Scoring runs in threads beside the network. Pictures are
-read a second time for the baseline that is made of them, so that maps may come from anywhere.
+Frames on which nobody looked are left out. Scoring runs in threads beside the network.
 """
 
 from __future__ import annotations
 
 import os
-import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
 
 import numpy as np
 
 from avsal.datasets import Recording
-from avsal.errors import AvsalError, DataError
-from avsal.evaluation.baselines import MEAN_GRID, Known, centre_map, on_grid, score_baselines
-from avsal.evaluation.residual import SmallPictures
-from avsal.evaluation.scores import Scores, mean_scores, score
-from avsal.evaluation.sources import MapSource
-from avsal.evaluation.truth import Annotations
-from avsal.saliency import FrameTag
+from avsal.errors import DataError
+from avsal.evaluation.baselines import (
+    MEAN_GRID,
+    BaselineMaps,
+    SmallPictures,
+    centre_map,
+    on_grid,
+    score_baselines,
+)
+from avsal.evaluation.maps import MapSource, tags_of
+from avsal.evaluation.scoring import Annotations, MethodScores, score_map
+from avsal.media.frames import FrameTag
+from avsal.pool import BoundedPool
 
 MODEL = "model"  # the method whose maps are scored, beside the baselines
 _MOST_WORKERS = 8
 
-FrameScores = dict[str, Scores]  # by method
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A recording's scores by method, or why it has none."""
-
-    recording: Recording
-    frames: int = 0
-    scores: dict[str, Scores] = field(default_factory=dict)
-    error: AvsalError | None = None
-
 
 @dataclass
-class _Started:
+class _Pending:
     """A recording whose frames are being scored."""
 
     recording: Recording
-    frames: list[Future[FrameScores | None]]
-    error: AvsalError | None = None
+    frames: list[Future[MethodScores | None]]
+    error: Exception | None = None
 
     def done(self) -> bool:
         return all(frame.done() for frame in self.frames)
 
-    def outcome(self) -> Outcome:
+    def scored_frames(self) -> list[MethodScores] | Exception:
+        """Scores of the frames on which somebody looked, or why there are none."""
         try:
             if self.error is not None:
                 raise self.error
             rows = [row for row in (frame.result() for frame in self.frames) if row is not None]
             if not rows:
                 raise DataError(f"{self.recording.name}: no frame has fixations; nothing to score")
-        except AvsalError as error:
-            return Outcome(self.recording, error=error)
-        methods = dict.fromkeys(method for row in rows for method in row)
-        means = {
-            method: mean_scores(row[method] for row in rows if method in row) for method in methods
-        }
-        return Outcome(self.recording, len(rows), means)
+        except Exception as error:
+            return error
+        return rows
 
 
-class _Pool:
-    """Threads with a bounded queue: maps that wait to be scored must not fill the memory."""
-
-    def __init__(self) -> None:
-        workers = min(_MOST_WORKERS, os.cpu_count() or 1)
-        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="avsal-scores")
-        self._slots = threading.Semaphore(2 * workers)
-
-    def submit(self, function: Callable[..., FrameScores | None], *args: object) -> Future:
-        self._slots.acquire()
-        future = self._threads.submit(function, *args)
-        future.add_done_callback(lambda _done: self._slots.release())
-        return future
-
-    def __enter__(self) -> _Pool:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self._threads.shutdown(wait=True, cancel_futures=True)
-
-
-def evaluate(
+def score_recordings(
     recordings: Iterable[Recording],
     source: MapSource | None,
-    known: Known,
-) -> Iterator[Outcome]:
+    baselines: BaselineMaps,
+) -> Iterator[tuple[Recording, list[MethodScores] | Exception]]:
     """Score recordings one after the other; one that fails does not stop the rest.
 
     Args:
         source: gives the maps; None scores the baselines alone.
-        known: what the baselines know of the group.
+
+    Yields:
+        Each recording with the scores of its frames, or with the error that stopped it.
     """
-    waiting: deque[_Started] = deque()
-    with _Pool() as pool:
+    pending: deque[_Pending] = deque()
+    workers = min(_MOST_WORKERS, os.cpu_count() or 1)
+    # Maps that wait to be scored must not fill the memory.
+    with BoundedPool(workers, 2 * workers, "avsal-scores") as pool:
         for recording in recordings:
-            waiting.append(_start(pool, Annotations(recording), source, known))
-            while waiting and waiting[0].done():
-                yield waiting.popleft().outcome()
-        while waiting:
-            yield waiting.popleft().outcome()
+            pending.append(_start(pool, Annotations(recording), source, baselines))
+            while pending and pending[0].done():
+                first = pending.popleft()
+                yield first.recording, first.scored_frames()
+        while pending:
+            first = pending.popleft()
+            yield first.recording, first.scored_frames()
 
 
 def _start(
-    pool: _Pool,
+    pool: BoundedPool,
     annotations: Annotations,
     source: MapSource | None,
-    known: Known,
-) -> _Started:
+    baselines: BaselineMaps,
+) -> _Pending:
     recording = annotations.recording
-    started = _Started(recording, [])
+    pending = _Pending(recording, [])
+    shown = SmallPictures(recording.frames()) if recording.has_pictures else None
     try:
-        pictures = SmallPictures(recording) if known.pictures else None
-        for tag, saliency in _maps(recording, source):
-            picture = pictures.at(tag.index) if pictures else None
-            started.frames.append(
-                pool.submit(score_frame, annotations, tag, saliency, known, picture)
+        for tag, saliency in _maps(recording, source, shown):
+            picture = shown.take(tag.index) if shown else None
+            pending.frames.append(
+                pool.submit(score_frame, annotations, tag, saliency, baselines, picture)
             )
-    except AvsalError as error:
-        started.error = error
-    return started
+    except Exception as error:  # one recording never stops the others
+        pending.error = error
+    return pending
 
 
 def _maps(
-    recording: Recording, source: MapSource | None
+    recording: Recording, source: MapSource | None, shown: SmallPictures | None
 ) -> Iterator[tuple[FrameTag, np.ndarray | None]]:
     if source is None:
-        return ((tag, None) for tag in recording.tags())
-    return iter(source.maps(recording))
+        return ((tag, None) for tag in tags_of(recording, shown))
+    return iter(source.maps(recording, shown))
 
 
 def score_frame(
     annotations: Annotations,
     tag: FrameTag,
     saliency: np.ndarray | None,
-    known: Known,
+    baselines: BaselineMaps,
     picture: np.ndarray | None,
-) -> FrameScores | None:
+) -> MethodScores | None:
     """Scores of one frame by method; None where nobody looked."""
     truth = annotations.truth(tag)
     if truth is None:
         return None
     rows = {}
     if saliency is not None:
-        rows[MODEL] = score(saliency, truth, centre_map(truth.size))
-    maps = known.maps(annotations.recording.name, truth.size, picture)
+        if not np.isfinite(saliency).all():
+            raise DataError(
+                f"{annotations.recording.name}: the map of frame {tag.index} (from 0) has values "
+                "that are not finite; make it again, or use other weights or --precision fp32"
+            )
+        rows[MODEL] = score_map(saliency, truth, centre_map(truth.size))
+    maps = baselines.maps(annotations.recording.name, truth.size, picture)
     return {**rows, **score_baselines(truth, maps)}
 
 

@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from avsal.evaluation.baselines import BASELINES
-from avsal.evaluation.paper import published
 from avsal.evaluation.protocol import MODEL
-from avsal.evaluation.scores import METRICS, Scores, mean_scores
-from avsal.evaluation.store import Result
+from avsal.evaluation.published import published
+from avsal.evaluation.saved_scores import RecordingScores
+from avsal.evaluation.scoring import METRICS, MethodScores, mean_scores
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -19,80 +19,72 @@ if TYPE_CHECKING:
 METHODS = (MODEL, *BASELINES)
 MISSING = "-"
 
-ByMethod = dict[str, Scores]
 
-
-def mean_by_method(each: Iterable[ByMethod]) -> ByMethod:
-    """Mean of every method's metrics, methods in the tables' order."""
-    rows = list(each)
-    return {
-        method: mean_scores(row[method] for row in rows if method in row)
-        for method in METHODS
-        if any(method in row for row in rows)
-    }
-
-
-def group_means(results: Iterable[Result]) -> dict[str, dict[str, ByMethod]]:
-    """Means over a group's recordings, by group and fold."""
-    gathered: dict[str, dict[str, list[ByMethod]]] = {}
+def fold_means(results: Iterable[RecordingScores]) -> dict[str, dict[str, MethodScores]]:
+    """Means over recordings, by database and fold."""
+    gathered: dict[str, dict[str, list[MethodScores]]] = {}
     for result in results:
-        gathered.setdefault(result.group, {}).setdefault(result.fold, []).append(result.scores)
+        gathered.setdefault(result.database, {}).setdefault(result.fold, []).append(result.scores)
     return {
-        group: {fold: mean_by_method(rows) for fold, rows in folds.items()}
-        for group, folds in gathered.items()
+        database: {fold: mean_scores(rows) for fold, rows in folds.items()}
+        for database, folds in gathered.items()
     }
 
 
-def as_csv(results: Iterable[Result], label: str) -> str:
+def as_csv(results: Iterable[RecordingScores], label: str) -> str:
     """One line a recording and method."""
     text = io.StringIO()
-    keys = [metric.key for metric in METRICS]
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["group", "fold", "name", "frames", "method", *keys])
+    writer.writerow(["group", "fold", "name", "frames", "method", *METRICS])
     for result in results:
         for method in (method for method in METHODS if method in result.scores):
             scores = result.scores[method]
-            values = [f"{scores[key]:.6f}" if key in scores else "" for key in keys]
-            head = [result.group, result.fold, result.name, result.frames]
+            values = [f"{scores[key]:.6f}" if key in scores else "" for key in METRICS]
+            head = [result.database, result.fold, result.name, result.frames]
             writer.writerow([*head, label if method == MODEL else method, *values])
     return text.getvalue()
 
 
-def summary(results: list[Result], label: str, made_with: dict[str, Any]) -> dict[str, Any]:
-    """All means as JSON values: by group over its folds, and by fold."""
+def summary(
+    results: list[RecordingScores], label: str, made_with: dict[str, Any]
+) -> dict[str, Any]:
+    """All means as JSON values: by database over its folds, and by fold."""
     groups = {}
-    for group, folds in group_means(results).items():
-        mine = [result for result in results if result.group == group]
-        groups[group] = {
-            "recordings": len({result.name for result in mine}),
-            "frames": sum({result.name: result.frames for result in mine}.values()),
-            "mean": _labelled(mean_by_method(folds.values()), label),
+    for database, folds in fold_means(results).items():
+        own = [result for result in results if result.database == database]
+        groups[database] = {
+            "recordings": len({result.name for result in own}),
+            "frames": sum({result.name: result.frames for result in own}.values()),
+            "mean": _labelled(mean_scores(folds.values()), label),
             "folds": {fold: _labelled(rows, label) for fold, rows in folds.items() if fold},
             "published": {
-                row.name: dict(zip(("cc", "nss"), row.scores[group], strict=True))
-                for row in published(group)
+                row.name: dict(zip(("cc", "nss"), row.scores[database], strict=True))
+                for row in published(database)
             },
         }
     return {"made_with": made_with, "groups": groups}
 
 
-def _labelled(rows: ByMethod, label: str) -> ByMethod:
-    return {label if method == MODEL else method: scores for method, scores in rows.items()}
+def _labelled(rows: MethodScores, label: str) -> MethodScores:
+    """Rows in the tables' order, the model's under its own name."""
+    return {
+        label if method == MODEL else method: rows[method] for method in METHODS if method in rows
+    }
 
 
 def tables(summed: dict[str, Any]) -> Iterable[Table]:
-    """One table a group, for a terminal, from what `summary` gives."""
+    """One table a database, for a terminal, from what `summary` gives."""
     from rich import box
     from rich.table import Table
 
-    for group, content in summed["groups"].items():
+    for database, content in summed["groups"].items():
         folds = ", ".join(content["folds"])
         counts = f"{content['recordings']} recordings, {content['frames']} frames"
-        title = f"{group}: {counts}" + (f", folds {folds}" if folds else "")
+        title = f"{database}: {counts}" + (f", folds {folds}" if folds else "")
         table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
         table.add_column("")
-        for metric in METRICS:
-            table.add_column(metric.heading, justify="right", no_wrap=True)
+        for heading in METRICS.values():
+            table.add_column(heading, justify="right", no_wrap=True)
         for method, scores in content["mean"].items():
             table.add_row(method, *_cells(scores))
         if content["published"]:
@@ -103,5 +95,5 @@ def tables(summed: dict[str, Any]) -> Iterable[Table]:
 
 
 def _cells(scores: dict[str, float | None]) -> list[str]:
-    values = [scores.get(metric.key) for metric in METRICS]
+    values = [scores.get(key) for key in METRICS]
     return [MISSING if value is None else f"{value:.3f}" for value in values]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,8 @@ from avsal.errors import MediaError
 from avsal.media.clock import restarts
 from avsal.media.container import SEEKABLE_FORMATS, choose_audio, open_input
 from avsal.media.decoding import Decoder
-from avsal.spectrogram import HOP, SAMPLE_RATE, StreamingResampler
+from avsal.media.resample import SAMPLE_RATE, StreamingResampler
+from avsal.media.source import as_source
 
 if TYPE_CHECKING:
     import os
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 # Stored times may be off by rounding (Matroska counts milliseconds) without any sound missing.
 # A gap shorter than a column of the spectrogram is closed rather than filled with a click.
-_JITTER = Fraction(HOP, SAMPLE_RATE)
+_JITTER = Fraction(1, 100)
 _SILENCE_BLOCK = 1  # seconds of silence at a time, so that a gap of hours takes no memory
 _SEEK_FROM = 30 * SAMPLE_RATE  # samples; decoding a shorter way costs less than a seek
 _SEEK_MARGIN = 2  # seconds before the first sample: decoder warm-up, whole seconds
@@ -112,7 +113,7 @@ class AudioReader:
     Use it in a `with` statement, or call `close`.
 
     Args:
-        path: any file with sound.
+        path: any file with sound, or an http(s) address.
         origin: container time of sample 0 in seconds; a video's first frame time.
 
     Raises:
@@ -120,14 +121,14 @@ class AudioReader:
     """
 
     def __init__(self, path: str | os.PathLike[str], origin: Fraction | int = 0) -> None:
-        self.path = Path(path)
+        self.path = as_source(path)
         self.origin = Fraction(origin)
         self._notes: list[str] = []
         self._stream: Any = None
         self._open()
         self._blocks = self._resampled(base=0)
-        self._held = np.zeros(0, np.float32)
-        self._start = 0  # output sample of the first one held
+        self._held: deque[np.ndarray] = deque()
+        self._start = self._end = 0  # output samples that are held
         self._released = 0  # output sample before which nothing is wanted any more
         self._fresh = True
 
@@ -179,13 +180,16 @@ class AudioReader:
         self._fresh = False
         if start < self._released:
             raise ValueError(f"sample {start} is gone; sound is held from {self._released} on")
-        while self._start + self._held.size < end:
+        while self._end < end:
             block = next(self._blocks, None)
             if block is None:
                 break
-            self._held = np.concatenate([self._held, block])
+            self._held.append(block)
+            self._end += block.size
             self._drop()
-        return self._held[start - self._start : max(0, end - self._start)].copy()
+        held = np.concatenate([np.zeros(0, np.float32), *self._held])
+        self._held = deque([held])
+        return held[start - self._start : max(0, end - self._start)].copy()
 
     def release(self, before: int) -> None:
         """Forget the samples before a place; nothing before it will be read again.
@@ -197,9 +201,12 @@ class AudioReader:
         self._drop()
 
     def _drop(self) -> None:
-        done = min(max(0, self._released - self._start), self._held.size)
-        if done:
-            self._held = self._held[done:].copy()
+        while self._held and self._start < self._released:
+            done = min(self._released - self._start, self._held[0].size)
+            if done == self._held[0].size:
+                self._held.popleft()
+            else:
+                self._held[0] = self._held[0][done:].copy()
             self._start += done
 
     def _open(self) -> None:
@@ -227,7 +234,7 @@ class AudioReader:
             self._container.close()
             self._open()
             return
-        self._start = second * SAMPLE_RATE
+        self._start = self._end = second * SAMPLE_RATE
         self._blocks = self._resampled(self._start, [first])
 
     def _frames(self, first: list[AudioFrame]) -> Iterator[AudioFrame]:

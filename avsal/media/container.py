@@ -6,10 +6,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import av
-from av.error import FFmpegError
+from av.error import (
+    FFmpegError,
+    HTTPForbiddenError,
+    HTTPNotFoundError,
+    HTTPUnauthorizedError,
+    InvalidDataError,
+)
 from av.stream import Disposition
 
 from avsal.errors import MediaError
+from avsal.media.boxes import boxes
+from avsal.media.source import Source, check_file, is_text, opening
 
 if TYPE_CHECKING:
     from av.audio.stream import AudioStream
@@ -22,38 +30,49 @@ _STILLS = Disposition.attached_pic | Disposition.timed_thumbnails
 # Demuxers whose index makes seeking exact, so that a reader may start in the middle.
 SEEKABLE_FORMATS = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"})
 
+# Images that many builds know but cannot decode.
+_UNDECODED = {
+    "svg_pipe": "an SVG drawing",
+    "jpegxl_pipe": "a JPEG XL image",
+    "jpegxl_anim": "a JPEG XL animation",
+    ".jxl": "a JPEG XL image",  # FFmpeg goes by the suffix where it knows it
+}
+
 _INCOMPLETE = (
     "incomplete file: its index (moov) is missing or cut off, as after an interrupted recording or "
     "download; get the whole file"
 )
+_UNREADABLE = "not a media file that FFmpeg can read, or its beginning is damaged; get it again"
+_TEXT = "is a text file, not a media file"
+_NO_MEDIA_THERE = "a page or a playlist perhaps, no media file; give the address of the file itself"
 _INDEX_BOX = b"moov"
 _TOP_BOXES = frozenset({b"ftyp", b"mdat", b"free", b"skip", b"wide", b"uuid", b"styp", b"sidx"})
 
 
-def open_input(path: Path) -> InputContainer:
-    """Open a media file for reading; the caller closes the container.
+def open_input(source: Source) -> InputContainer:
+    """Open a media file or an http(s) address for reading; the caller closes the container.
 
     Raises:
-        MediaError: there is no such file, it is empty or a folder, or FFmpeg cannot read it.
+        MediaError: there is no such file, it is none or empty, it names other files, or FFmpeg
+            cannot read it.
     """
     try:
-        if path.is_dir():
-            raise MediaError(f"{path}: is a folder, not a media file; name a file inside it")
-        if path.is_file() and path.stat().st_size == 0:
-            raise MediaError(f"{path}: is empty (0 bytes); copy or download it again")
-        container = _open(path)
-    except (FFmpegError, OSError) as error:
-        raise MediaError(f"{path}: {_reason(path, error)}") from error
-    if container.format.name.startswith("mov") and _lacks_index(path):
+        if isinstance(source, Path):
+            check_file(source)
+        container = _open(source)
+    except (FFmpegError, OSError, ValueError) as error:
+        raise MediaError(f"{source}: {_reason(source, error)}") from error
+    if (
+        isinstance(source, Path)
+        and container.format.name.startswith("mov")
+        and _lacks_index(source)
+    ):
         container.close()  # half an index: FFmpeg goes on without the streams that it lacks
-        raise MediaError(f"{path}: {_INCOMPLETE}")
-    if container.format.name == "tty":  # FFmpeg renders any .txt as a film of a terminal
-        container.close()
-        raise MediaError(f"{path}: is a text file, not a video")
+        raise MediaError(f"{source}: {_INCOMPLETE}")
     return container
 
 
-def choose_video(container: InputContainer, path: Path) -> VideoStream:
+def choose_video(container: InputContainer, path: Source) -> VideoStream:
     """Return the stream that a player would show: the default one, then the largest.
 
     Raises:
@@ -61,13 +80,18 @@ def choose_video(container: InputContainer, path: Path) -> VideoStream:
     """
     videos = [s for s in container.streams.video if not s.disposition & _STILLS]
     decodable = [s for s in videos if s.codec_context is not None]
-    if decodable and all(s.disposition & Disposition.dependent for s in decodable):
-        raise MediaError(f"{path}: a photograph in tiles (HEIC), which cannot be read; use JPEG")
+    tiles = any(s.disposition & Disposition.dependent for s in decodable)
+    if tiles and not isinstance(path, Path):
+        raise MediaError(f"{path}: a photograph in tiles; download the file and name that")
     if decodable:
         return max(decodable, key=_video_rank)
     if videos:
+        kind = _UNDECODED.get(container.format.name) or _UNDECODED.get(Path(path).suffix.lower())
         raise MediaError(
-            f"{path}: its video codec is unknown to this FFmpeg build; convert the file to H.264"
+            f"{path}: is {kind}, which this FFmpeg build cannot decode; convert it to PNG"
+            if kind
+            else f"{path}: its video codec is unknown to this FFmpeg build; convert the file to "
+            "H.264"
         )
     if not container.streams.audio:
         raise MediaError(f"{path}: holds no video; it may be damaged, get it again")
@@ -85,14 +109,14 @@ def _is_default(stream: AudioStream | VideoStream) -> bool:
     return bool(stream.disposition & Disposition.default)
 
 
-def _video_rank(stream: VideoStream) -> tuple[bool, int]:
-    return _is_default(stream), stream.codec_context.width * stream.codec_context.height
+def _video_rank(stream: VideoStream) -> tuple[bool, bool, int]:
+    timed = stream.duration is not None  # unlike the still image beside an AVIF sequence
+    size = stream.codec_context.width * stream.codec_context.height
+    return _is_default(stream), timed, size
 
 
-def _open(path: Path) -> InputContainer:
-    # The prefix keeps FFmpeg from reading "a:b.mp4" as a protocol; the option keeps it from
-    # reading "shot%03d.png" as a sequence of files.
-    name, options = f"file:{path}", {"pattern_type": "none"}
+def _open(source: Source) -> InputContainer:
+    name, options = opening(source)
     try:
         # Tags in the wild are often not UTF-8 (PyAV issue 1107).
         return av.open(name, container_options=options, metadata_errors="replace")
@@ -100,35 +124,36 @@ def _open(path: Path) -> InputContainer:
         return av.open(name, container_options=options)
 
 
-def _reason(path: Path, error: Exception) -> str:
+def _reason(source: Source, error: Exception) -> str:
+    if isinstance(source, str):
+        return _network_reason(error)
     if isinstance(error, FileNotFoundError):
         return "no such file"
     if isinstance(error, PermissionError):
         return "permission denied; check who may read it"
-    if isinstance(error, ValueError) and _lacks_index(path):
-        return _INCOMPLETE
-    if isinstance(error, (ValueError, EOFError)):  # av.error.InvalidDataError
-        return "not a media file that FFmpeg can read, or its beginning is damaged; get it again"
+    if isinstance(error, (ValueError, EOFError)):  # a demuxer refuses it or may not be used
+        incomplete = isinstance(error, InvalidDataError) and _lacks_index(source)
+        return _INCOMPLETE if incomplete else _TEXT if is_text(source) else _UNREADABLE
     return getattr(error, "strerror", None) or str(error)
+
+
+def _network_reason(error: Exception) -> str:
+    if isinstance(error, (HTTPNotFoundError, HTTPForbiddenError, HTTPUnauthorizedError)):
+        return f"the server answers: {error.strerror}; check the address"
+    if isinstance(error, (ValueError, EOFError)):
+        return _NO_MEDIA_THERE
+    cause = getattr(error, "strerror", None) or str(error)
+    return f"cannot be read ({cause}); check the address, or download the file and name that"
 
 
 def _lacks_index(path: Path) -> bool:
     """Tell whether an MP4 or QuickTime file ends before the end of its `moov` box."""
     with path.open("rb") as file:
-        end = file.seek(0, 2)
-        position, known = 0, False
-        while position + 8 <= end:
-            file.seek(position)
-            header = file.read(16)
-            size, kind = int.from_bytes(header[:4], "big"), header[4:8]
-            if size == 1:  # the real size follows the type
-                size = int.from_bytes(header[8:16], "big")
-            elif size == 0:  # up to the end of the file
-                size = end - position
+        length, known = file.seek(0, 2), False
+        for kind, _, end in boxes(file, 0, length):
             if kind == _INDEX_BOX:
-                return position + size > end
-            if kind not in _TOP_BOXES or size < 8:
+                return end > length
+            if kind not in _TOP_BOXES:
                 return False
             known = True
-            position += size
     return known

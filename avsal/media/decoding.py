@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fractions import Fraction
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from av.error import FFmpegError
 
 from avsal.errors import MediaError
-from avsal.media.container import open_input
+from avsal.media.source import Source
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -30,7 +29,7 @@ class Decoder:
         broken_off: reading stopped at damage before the end of the file.
     """
 
-    def __init__(self, path: Path, container: InputContainer, stream: Any) -> None:
+    def __init__(self, path: Source, container: InputContainer, stream: Any) -> None:
         self.path = path
         self.skipped = 0
         self.decoded = 0
@@ -94,18 +93,17 @@ class Decoder:
             )
 
 
-def count_frames(path: Path, stream_index: int, first: Fraction, until: Fraction) -> int:
+def count_frames(decoder: Decoder, first: Fraction, until: Fraction) -> int:
     """Count the frames with first <= time < until (container clock, seconds) without decoding.
 
-    Exact where one packet is one frame and the container stores presentation times.
+    The container stands before the first of them. Exact where one packet is one frame and the
+    container stores presentation times.
     """
     count = 0
-    with open_input(path) as container:
-        stream = container.streams[stream_index]
-        for packet in Decoder(path, container, stream).packets():
-            if packet.pts is None or packet.is_discard:  # the flush; cut away by an edit list
-                continue
-            if packet.dts is not None and packet.dts * packet.time_base >= until:
-                break  # later packets are shown later still
-            count += first <= packet.pts * packet.time_base < until
+    for packet in decoder.packets():
+        if packet.pts is None or packet.is_discard:  # the flush; cut away by an edit list
+            continue
+        if packet.dts is not None and packet.dts * packet.time_base >= until:
+            break  # later packets are shown later still
+        count += first <= packet.pts * packet.time_base < until
     return count

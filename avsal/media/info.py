@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import av
+
+from avsal.media.source import Source
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
 _FALLBACK_RATE = Fraction(25)  # frames a second, FFmpeg's own where a file tells nothing
 _MAX_RATE = 1000  # above this a rate is a broken header, not a frame rate
-_IMAGE_BRANDS = frozenset({"avif", "heic", "heix", "mif1"})  # of MP4-like image files
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class VideoInfo:
     """A video's properties; sizes are those of the first decoded frame, not of the header.
 
     Attributes:
-        path: the file.
+        path: the file, or the text of an http(s) address.
         width, height: display size in pixels after rotation; a sample aspect ratio is not applied.
         rate: nominal frames a second; None where the file tells none, and for a still image.
         duration: seconds, None where unknown, and for a still image.
@@ -36,7 +36,7 @@ class VideoInfo:
         sample_aspect: width to height of a displayed pixel.
     """
 
-    path: Path
+    path: Source
     width: int
     height: int
     rate: Fraction | None
@@ -53,13 +53,6 @@ class VideoInfo:
 def library_version() -> str:
     """Return the version of PyAV."""
     return av.__version__
-
-
-def is_image(container: InputContainer) -> bool:
-    """Tell whether a container is a still image."""
-    name = container.format.name  # FFmpeg's image demuxers are png_pipe, jpeg_pipe, ...
-    brand = container.metadata.get("major_brand", "").strip()
-    return name.endswith("_pipe") or name == "image2" or brand in _IMAGE_BRANDS
 
 
 def nominal_rate(stream: VideoStream) -> Fraction | None:

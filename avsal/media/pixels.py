@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import math
-import struct
 from functools import lru_cache
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-if TYPE_CHECKING:
-    from av.buffer import Buffer
-    from av.video.frame import VideoFrame
+from avsal.media.orientation import UPRIGHT, Matrix, turn
 
-# (a, b, c, d) of x' = a x + c y, y' = b x + d y: where a stored pixel goes on the display.
-Matrix = tuple[int, int, int, int]
-UPRIGHT: Matrix = (1, 0, 0, 1)
+if TYPE_CHECKING:
+    from av.video.codeccontext import VideoCodecContext
+    from av.video.frame import VideoFrame
 
 _HDR_TRANSFERS = frozenset({16, 18})  # ITU-T H.273: PQ (SMPTE ST 2084) and HLG (ARIB STD-B67)
 _LIMITED_RANGE = 1  # AVCOL_RANGE_MPEG: luma 16..235
@@ -79,51 +75,6 @@ def over_black(rgba: np.ndarray) -> np.ndarray:
     return ((colour.astype(np.uint16) * alpha + 127) // 255).astype(np.uint8)
 
 
-def turn(image: np.ndarray, matrix: Matrix) -> np.ndarray:
-    """Apply a display matrix of quarter turns and mirrorings to a picture (H, W, 3)."""
-    a, b, c, d = matrix
-    if abs(b) > abs(a):
-        image, flip_x, flip_y = cv2.transpose(image), c < 0, b < 0
-    else:
-        flip_x, flip_y = a < 0, d < 0
-    if flip_x or flip_y:
-        image = cv2.flip(image, -1 if flip_x and flip_y else int(flip_x))
-    return image
-
-
-def display_matrix(frame: VideoFrame) -> Matrix:
-    """Return how the container wants the frame turned for display."""
-    try:
-        stored = cast("Buffer | None", frame.side_data.get("DISPLAYMATRIX"))
-    except ValueError:  # PyAV does not know the kind of another side datum, as Exif
-        angle = math.radians(-frame.rotation)
-        return (
-            round(math.cos(angle)),
-            round(math.sin(angle)),
-            -round(math.sin(angle)),
-            round(math.cos(angle)),
-        )
-    if stored is None:
-        return UPRIGHT
-    a, b, _, c, d, *_ = struct.unpack("=9i", bytes(stored))
-    return a, b, c, d
-
-
-def rotation_of(matrix: Matrix) -> int:
-    """Return the clockwise turn of a display matrix in whole degrees, 0..359.
-
-    Where the matrix mirrors too, the turn is the one after mirroring left and right.
-    """
-    a, b, c, d = matrix
-    side = 1 if a * d - b * c > 0 else -1
-    return round(math.degrees(math.atan2(side * b, side * a))) % 360
-
-
-def swaps_sides(matrix: Matrix) -> bool:
-    """Tell whether a display matrix exchanges width and height."""
-    return abs(matrix[1]) > abs(matrix[0])
-
-
-def is_hdr(frame: VideoFrame) -> bool:
-    """Tell whether a frame has a high-dynamic-range transfer curve (PQ or HLG)."""
+def is_hdr(frame: VideoFrame | VideoCodecContext) -> bool:
+    """Tell whether a frame or a stream has a high-dynamic-range transfer curve (PQ or HLG)."""
     return frame.color_trc in _HDR_TRANSFERS

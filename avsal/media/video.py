@@ -11,24 +11,26 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from av.error import FFmpegError
 
 from avsal.errors import MediaError
-from avsal.media import exif, info
+from avsal.media import info
 from avsal.media.clock import COUNTING_FORMATS, FrameClock
 from avsal.media.container import SEEKABLE_FORMATS, choose_audio, choose_video, open_input
 from avsal.media.decoding import Decoder, count_frames
 from avsal.media.deinterlace import Deinterlacer
+from avsal.media.frames import VideoFrame
 from avsal.media.info import VideoInfo
-from avsal.media.pixels import (
+from avsal.media.orientation import (
     Matrix,
-    RgbConverter,
-    display_matrix,
-    is_hdr,
     rotation_of,
     swaps_sides,
+    track_mirroring,
+    turned,
 )
+from avsal.media.pixels import RgbConverter, is_hdr
+from avsal.media.source import as_source
+from avsal.media.stills import heif_picture, is_heif, is_image, still_orientation
 
 if TYPE_CHECKING:
     import os
@@ -40,23 +42,6 @@ _COUNTABLE_CODECS = frozenset({"h264", "hevc", "vp9", "av1", "mjpeg", "prores", 
 _SEEK_FROM = Fraction(5)  # seconds; decoding a shorter way costs less than a seek
 _SEEK_MARGIN = Fraction(1)  # seconds before the first wanted frame, for B-frames
 _END_TOLERANCE = Fraction(1, 2)  # seconds that a video may lack against its header
-
-
-@dataclass(frozen=True)
-class VideoFrame:
-    """One frame as displayed.
-
-    Attributes:
-        index: place in the whole video, from 0, in order of presentation.
-        pts: presentation time on the container's clock, seconds, exact.
-        duration: seconds until the next frame.
-        image: uint8 (H, W, 3) RGB, upright; the size may change from frame to frame.
-    """
-
-    index: int
-    pts: Fraction
-    duration: Fraction
-    image: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -76,7 +61,8 @@ class VideoReader:
     Use it in a `with` statement, or call `close`; leaving early is fine.
 
     Args:
-        path: anything FFmpeg decodes: a video, an animation or a still image.
+        path: anything FFmpeg decodes: a video, an animation or a still image; a file, or an
+            http(s) address.
         start: skip frames before this time, seconds since the first frame.
         end: stop at the first frame at or after this time, seconds since the first frame.
         lead: how many frames before `start` to give nevertheless (a window's past).
@@ -96,7 +82,7 @@ class VideoReader:
         end: float | None = None,
         lead: int = 0,
     ) -> None:
-        self.path = Path(path)
+        self.path = as_source(path)
         # As written: 0.2 means 1/5 and not the nearest binary number, which is above it.
         self._start = Fraction(str(start or 0))
         self._end = None if end is None else Fraction(str(end))
@@ -105,7 +91,7 @@ class VideoReader:
         self._convert = RgbConverter()
         self._frames: Generator[VideoFrame, None, None] | None = None
         self._stream: Any = None
-        self._turn: tuple[int, Matrix] | None = None  # the rotation seen last, and what it means
+        self._read_to = Fraction(0)  # end of the packets so far, where they are counted
         self._open()
 
     @property
@@ -162,13 +148,19 @@ class VideoReader:
             self._stream.thread_type = "AUTO"
             self._codec = self._stream.codec_context.codec.canonical_name
             self._time_base = Fraction(self._stream.time_base or 1)
+            self._matrix = self._file_orientation()
             self._decoder = Decoder(self.path, self._container, self._stream)
             self._slots = self._decode()
             first = next(self._slots, None)
             if first is None:
+                kind = (
+                    "animated, which FFmpeg cannot decode"
+                    if self._codec == "webp"
+                    else ("of an unsupported kind")
+                )
                 raise MediaError(
                     f"{self.path}: no frame of its {self._codec} video can be decoded; it is "
-                    "damaged or of an unsupported kind, get it again or convert it"
+                    f"damaged or {kind}, get it again or convert it"
                 )
             self._first = first
             self.origin = first.time
@@ -178,8 +170,18 @@ class VideoReader:
             self._container.close()
             raise
 
+    def _file_orientation(self) -> Matrix | None:
+        """What the file says of every frame; None where the frames tell it themselves."""
+        if not isinstance(self.path, Path):
+            return None
+        if is_image(self._container):
+            return still_orientation(self.path)
+        if self._container.format.name.startswith("mov"):
+            return track_mirroring(self.path, self._stream.id)
+        return None
+
     def _describe(self, first: _Slot) -> VideoInfo:
-        still = info.is_image(self._container)
+        still = is_image(self._container)
         stream, frame = self._stream, first.frame
         width, height = frame.width, frame.height
         aspect = Fraction(stream.sample_aspect_ratio or 1)
@@ -204,38 +206,36 @@ class VideoReader:
 
     def _decode(self) -> Generator[_Slot, None, None]:
         """Frames from where the container stands, numbered from 0."""
-        still = info.is_image(self._container)
-        counting = self._container.format.name in COUNTING_FORMATS
+        still = is_image(self._container)
+        counts = self._container.format.name in COUNTING_FORMATS
+        counting = counts and self._stream.codec_context.codec.reorder
         self._clock = FrameClock(self._time_base, info.frame_step(self._stream), counting)
-        index, orientation = 0, None
+        if isinstance(self.path, Path) and is_heif(self._container):
+            yield self._slot(0, heif_picture(self.path))
+            return
+        index = 0
         for packet in self._decoder.packets():
             skipped = self._decoder.skipped
+            if counts and packet.dts is not None:
+                # A packet may hold no frame: the one before stays, as in recordings of a screen.
+                self._read_to = (packet.dts + (packet.duration or 0)) * self._time_base
             if packet.size:
                 self._clock.sent(packet.dts)
-                if still and self._codec == "mjpeg":
-                    orientation = exif.MATRICES[exif.orientation(bytes(packet))]
             for frame in self._decoder.decode(packet):
-                yield self._slot(index, frame, orientation)
+                yield self._slot(index, frame)
                 index += 1
                 if still:  # further pictures in the file are previews or other views
                     return
             if self._decoder.skipped > skipped:
                 self._clock.lost()
         for frame in self._decoder.decode(None) if self._decoder.broken_off else ():
-            yield self._slot(index, frame, orientation)
+            yield self._slot(index, frame)
             index += 1
 
-    def _slot(self, index: int, frame: Decoded, orientation: Matrix | None) -> _Slot:
+    def _slot(self, index: int, frame: Decoded) -> _Slot:
         nominal = frame.duration * self._time_base if frame.duration else self._clock.step
-        matrix = orientation or self._matrix(frame)
+        matrix = self._matrix or turned(frame)
         return _Slot(index, self._clock.time(frame.pts), nominal, matrix, frame)
-
-    def _matrix(self, frame: Decoded) -> Matrix:
-        # Looking at a frame's side data ties it into a reference cycle, so that it lives until the
-        # next garbage collection: hundreds of frames of any size. The rotation can be had without.
-        if self._turn is None or self._turn[0] != frame.rotation:
-            self._turn = frame.rotation, display_matrix(frame)
-        return self._turn[1]
 
     def _read(self) -> Generator[VideoFrame, None, None]:
         end = None if self._end is None else self.origin + self._end
@@ -248,16 +248,18 @@ class VideoReader:
                 return
             held = slot
         if held is not None:
-            yield self._finished(held, held.nominal)
-            self._check_end(held.time + held.nominal)
+            last = max(held.nominal, self._read_to - held.time)
+            yield self._finished(held, last)
+            self._check_end(held.time + last)
 
     def _finished(self, slot: _Slot, duration: Fraction) -> VideoFrame:
         try:
             image = self._convert(slot.frame, slot.matrix)
         except (FFmpegError, ValueError) as error:
             raise MediaError(
-                f"{self.path}: its pixel format {slot.frame.format.name} cannot be turned into "
-                "RGB; convert the file to H.264"
+                f"{self.path}: its pixel format {slot.frame.format.name} with colour matrix "
+                f"{slot.frame.colorspace} (ITU-T H.273) cannot be turned into RGB; "
+                f"convert it to {'PNG' if self.info.is_image else 'H.264'}"
             ) from error
         return VideoFrame(slot.index, slot.time, duration, image)
 
@@ -289,7 +291,10 @@ class VideoReader:
         way = _SEEK_MARGIN + self._lead * self._clock.step
         self._slots.close()
         try:
-            self._container.seek(int((target - way) / self._time_base), stream=self._stream)
+            self._seek(self.origin)
+            counter = Decoder(self.path, self._container, self._stream)
+            index = count_frames(counter, self.origin, target)
+            self._seek(target - way)
         except FFmpegError:
             return None
         self._slots = self._decode()
@@ -297,7 +302,6 @@ class VideoReader:
         if not reached or reached[-1].time < target:
             return None
         first = reached[-1]
-        index = count_frames(self.path, self._stream.index, self.origin, first.time)
         if len(reached) - 1 < min(self._lead, index):
             return None
         return (
@@ -305,9 +309,12 @@ class VideoReader:
             for slot in chain(reached, self._slots)
         )
 
+    def _seek(self, time: Fraction) -> None:
+        self._container.seek(int(time / self._time_base), stream=self._stream)
+
     def _remarks(self, first: _Slot) -> list[str]:
         notes = []
-        if is_hdr(first.frame):
+        if is_hdr(first.frame) or is_hdr(self._stream.codec_context):
             notes.append(f"{self.path}: HDR colours are used as they are, without tone mapping")
         if rotation_of(first.matrix) % 90:
             notes.append(f"{self.path}: turned by the nearest quarter turn, not by its odd angle")

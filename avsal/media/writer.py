@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -17,15 +16,15 @@ import numpy as np
 from av.error import FFmpegError
 from av.video.reformatter import Colorspace, VideoReformatter
 
-from avsal.errors import AvsalError, MediaError, UsageError
-from avsal.media.encoders import MAX_CLOCK, Encoder, choose_encoder
-from avsal.media.sound import Sound
+from avsal.atomic import new_file, write_errors
+from avsal.errors import AvsalError, MediaError
+from avsal.media.codecs import MAX_CLOCK, Encoder, choose_encoder
+from avsal.media.remux import SourceSound
+from avsal.media.source import as_source
+from avsal.media.suffixes import muxer_of
 
 if TYPE_CHECKING:
     from av.container import OutputContainer
-
-# FFmpeg's muxer by file suffix: those that keep arbitrary frame times and hold H.264.
-CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 
 _CLOCK = 90_000  # ticks a second where the caller names no time base, as in MPEG systems
 _LATE_START = 10  # seconds; a later start is a broadcast clock, not silence before the picture
@@ -33,26 +32,15 @@ _BT709 = 1  # ITU-T H.273 code of matrix, primaries and transfer
 _LIMITED_RANGE = 1  # AVCOL_RANGE_MPEG
 
 
-def container_format(path: Path) -> str:
-    """Return the name of FFmpeg's muxer for an output file.
-
-    Raises:
-        UsageError: videos cannot be written with this suffix.
-    """
-    try:
-        return CONTAINERS[path.suffix.lower()]
-    except KeyError:
-        known = ", ".join(CONTAINERS)
-        raise UsageError(
-            f"{path}: a video cannot be written with this suffix; use one of {known}"
-        ) from None
+class _AbandonedError(Exception):
+    """Ends the writing of a file that is not wanted any more."""
 
 
 class VideoWriter:
     """Writes RGB or gray pictures as H.264 with explicit times.
 
-    The file appears under its name only when `close` succeeds; until then it lies beside it as
-    `.<name>.partial-<random>.<suffix>`. Leaving a `with` block by an exception removes it.
+    The file appears under its name only when `close` succeeds, see `avsal.atomic`. Leaving a
+    `with` block by an exception removes what there is of it.
 
     Args:
         path: the file; its suffix (.mp4, .m4v, .mov, .mkv) chooses the container.
@@ -72,7 +60,8 @@ class VideoWriter:
 
     Raises:
         UsageError: unknown suffix.
-        MediaError: the folder cannot be written to, or the sound's file cannot be read.
+        OutputError: the folder cannot be written to.
+        MediaError: the sound's file cannot be read.
     """
 
     def __init__(
@@ -94,7 +83,7 @@ class VideoWriter:
         self._notes: list[str] = []
         if self.padded:
             self._notes.append(f"{self.path}: padded to an even size, which H.264 needs")
-        self._kind = container_format(self.path)
+        self._kind = muxer_of(self.path)
         self._crf, self._trim, self._aspect = crf, trim, sample_aspect
         self._wanted_time_base = time_base
         self._reformatter = VideoReformatter()
@@ -102,12 +91,9 @@ class VideoWriter:
         self._durations: dict[int, int] = {}  # ticks, by time, of frames inside the encoder
         self._last: int | None = None
         self._end = Fraction(0)
-        self._sound = Sound(Path(audio_from)) if audio_from is not None else None
-        self._aside = self.path.with_name(
-            f".{self.path.name}.partial-{secrets.token_hex(4)}{self.path.suffix}"
-        )
-        with self._writing():
-            self._aside.open("xb").close()  # finds out now whether the folder can be written to
+        self._sound = SourceSound(as_source(audio_from)) if audio_from is not None else None
+        self._file = ExitStack()
+        self._aside = self._file.enter_context(new_file(self.path))
 
     @property
     def warnings(self) -> list[str]:
@@ -138,7 +124,7 @@ class VideoWriter:
 
         Raises:
             ValueError: the picture has another size.
-            MediaError: the disk is full, or the encoder fails.
+            OutputError: the disk is full, or the encoder fails.
         """
         if image.shape[:2] != (self.height, self.width):
             raise ValueError(f"a picture of {image.shape} in a {self.width}x{self.height} video")
@@ -159,7 +145,8 @@ class VideoWriter:
         """Finish the file and give it its name; may be called again.
 
         Raises:
-            MediaError: no frame was written, or the disk is full.
+            OutputError: the disk is full.
+            MediaError: no frame was written.
         """
         if not self._aside.exists():
             return
@@ -171,7 +158,7 @@ class VideoWriter:
                 self._sound.mux_until(self._end if self._trim else None)
                 self._sound.close()
             self._container.close()
-            self._aside.replace(self.path)
+            self._file.close()
 
     def abandon(self) -> None:
         """Throw the unfinished file away; harmless after `close`."""
@@ -180,8 +167,8 @@ class VideoWriter:
         if self._container is not None:
             with suppress(FFmpegError, OSError, ValueError):
                 self._container.close()
-        with suppress(OSError):
-            self._aside.unlink(missing_ok=True)
+        with suppress(_AbandonedError), self._file:
+            raise _AbandonedError
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -190,10 +177,8 @@ class VideoWriter:
             yield
         except (FFmpegError, OSError) as error:
             self.abandon()
-            raise MediaError(
-                f"{self.path}: cannot be written ({error.strerror}); free some space there or "
-                "choose another place"
-            ) from error
+            with write_errors(self.path):
+                raise OSError(error.errno, error.strerror) from error
         except AvsalError:
             self.abandon()
             raise

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from avsal.models.encoders.mobilenetv2 import skipped_mobilenet_v2
-from avsal.models.fusion import Fused
+from avsal.models.fusion.tokens import Fused
 
 SKIP8, SKIP16, DEEP = 64, 128, 256  # channels of a frame's features at strides 8, 16 and 32
 MOTION16 = 32  # channels of the change between the last two frames, at stride 16
@@ -191,9 +191,7 @@ class Habit(nn.Module):
         height, width = like.shape[-2:]
         rows, columns = (
             -0.5 * ((_places(count, like) - middle) / spread.exp()) ** 2
-            for count, middle, spread in zip(
-                (height, width), self.middle, self.spread, strict=True
-            )
+            for count, middle, spread in zip((height, width), self.middle, self.spread, strict=True)
         )
         return rows.log_softmax(dim=0)[:, None] + columns.log_softmax(dim=0)
 

@@ -21,8 +21,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from avsal.models import build
+from avsal.models.mspi import SPECTROGRAM
 from avsal.models.variants import Variant
-from avsal.spectrogram import BINS, COLUMNS
 
 # Table 6: parameters with training heads in millions, multiply-accumulates in billions.
 PAPER_TABLE_6: dict[str, tuple[int, int]] = {
@@ -66,7 +66,7 @@ def _measure(variant: Variant) -> Measure:
         network = build(variant).eval()
         clip = torch.empty(1, 3, network.frames, variant.height, variant.width)
         with FlopCounterMode(display=False) as counter:
-            network(clip, torch.empty(1, 1, BINS, COLUMNS))
+            network(clip, torch.empty(1, 1, *SPECTROGRAM))
         with_heads = _parameters(build(variant, heads=True))
     return Measure(_parameters(network), with_heads, counter.get_total_flops() // 2)
 

@@ -12,11 +12,14 @@ from avsal.errors import UsageError
 from avsal.models.compact import CompactDecoder, SkipEncoder, presence
 from avsal.models.decoder import Lateral, Readout, top_down
 from avsal.models.encoders import AUDIO, MOTION, find
-from avsal.models.fusion import FUSIONS, Fused, alignment_loss, predictor, projector
+from avsal.models.fusion import FUSIONS
+from avsal.models.fusion.alignment import alignment_loss, predictor, projector
+from avsal.models.fusion.tokens import Fused
 from avsal.models.image import Adapter, ImageEncoder, SpatialAttention
 from avsal.models.maps import MapAdapter, MapAttention, MapEncoder
 from avsal.models.variants import Variant
 
+SPECTROGRAM = (257, 111)  # frequencies and columns that the audio encoder was trained on
 STRIDE = 32  # of the coarsest features: heights and widths are multiples of it
 
 Features = tuple[torch.Tensor, ...]
@@ -152,9 +155,13 @@ class MSPI(nn.Module):
         return self._decode(self._motion(None, features), features, None, None)
 
     def forward_with_alignment(
-        self, clip: torch.Tensor, spectrogram: torch.Tensor
+        self, clip: torch.Tensor, spectrogram: torch.Tensor, heard: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Log-density (B, H, W) and the audio-visual loss (eq. 7), a scalar; needs the heads."""
+        """Log-density (B, H, W) and the audio-visual loss (eq. 7), a scalar; needs the heads.
+
+        `heard`, bool (B,), marks the samples that have sound; None is for all. Silent ones have no
+        part in the loss. Raises UsageError without heads.
+        """
         if not hasattr(self, "vis_projector"):
             raise UsageError("this network has no training heads; build it with heads=True")
         features = self._window_features(clip)
@@ -162,7 +169,7 @@ class MSPI(nn.Module):
         fused = self._fuse(volumes[-1], spectrogram)
         assert fused is not None
         log_density = self._decode(volumes, features, fused, spectrogram)
-        return log_density, self._alignment(fused)
+        return log_density, self._alignment(fused, heard)
 
     def _motion(self, clip: torch.Tensor | None, features: Features) -> Features:
         """v1..v4; channels-last memory suits CPU convolutions, and lasts into the decoder."""
@@ -203,9 +210,9 @@ class MSPI(nn.Module):
         fused: Fused = self.aud_vis_sync_block(v4, self.audnet(spectrogram))
         return fused
 
-    def _alignment(self, fused: Fused) -> torch.Tensor:
+    def _alignment(self, fused: Fused, heard: torch.Tensor | None) -> torch.Tensor:
         visual, audio = self.vis_projector(fused.visual), self.aud_projector(fused.audio)
-        return alignment_loss(self.mlp_vis(visual), self.mlp_aud(audio), visual, audio)
+        return alignment_loss(self.mlp_vis(visual), self.mlp_aud(audio), visual, audio, heard)
 
     def _decode(
         self,

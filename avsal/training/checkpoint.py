@@ -1,26 +1,33 @@
-"""Saving everything that decides how a run goes on, and making it go on from there."""
+"""What a run starts from and what it leaves: initial weights, its checkpoint, the best weights."""
 
 from __future__ import annotations
 
+import errno
 import json
+import logging
 import os
 import random
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from avsal.errors import UsageError
-from avsal.training.config import Config
-from avsal.weights.checkpoint import load_plain
+from avsal.atomic import new_file
+from avsal.errors import UsageError, WeightsError
+from avsal.training.config import Config, NetworkSettings, expand
+from avsal.training.objectives import Objective
+from avsal.weights import describe, read_state, resolve, write_state
+from avsal.weights.keys import without_heads
+from avsal.weights.state import load_plain
+
+logger = logging.getLogger("avsal")
 
 LAST = "last.pt"
 BEST = "best.safetensors"
 
-# Settings that may differ when a run goes on: where it runs and what it tells, not what it learns.
+# Settings that may differ when a run resumes: where it runs and what it tells, not what it learns.
 FREE = (
     "run.output run.device run.workers run.checkpoint_steps run.tensorboard network.initial "
     "schedule.validate_every"
@@ -29,13 +36,18 @@ FREE_ENDS = (".root",)
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write a checkpoint; the old one stays until the new one is whole on the disk."""
-    aside = path.with_name(f".partial-{path.name}")
-    with aside.open("wb") as file:
-        torch.save(state, file)
+    """Write a checkpoint; the old one stays until the new one is whole on the disk.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    with new_file(path) as aside, aside.open("wb") as file:
+        try:
+            torch.save(state, file)
+        except RuntimeError as error:  # what torch makes of a full disk
+            raise OSError(errno.EIO, "torch could not complete it") from error
         file.flush()
         os.fsync(file.fileno())
-    aside.replace(path)
 
 
 def read_checkpoint(path: Path, config: Config) -> dict[str, Any]:
@@ -46,7 +58,10 @@ def read_checkpoint(path: Path, config: Config) -> dict[str, Any]:
         UsageError: the run had other settings.
     """
     state: dict[str, Any] = load_plain(path)
-    before, now = dict(_flat(json.loads(state["config"]))), dict(_flat(plain(config)))
+    before, now = (
+        dict(_flat(json.loads(state["config"]))),
+        dict(_flat(config.model_dump(mode="json"))),
+    )
     free = [*FREE, *(["schedule.epochs"] if config.schedule.kind == "step" else [])]
     for key in sorted(before.keys() | now.keys()):
         fixed = key.split("[")[0] not in free and not key.endswith(FREE_ENDS)
@@ -58,19 +73,13 @@ def read_checkpoint(path: Path, config: Config) -> dict[str, Any]:
     return state
 
 
-def plain(config: Config) -> dict[str, Any]:
-    """Settings as JSON has them."""
-    result: dict[str, Any] = json.loads(json.dumps(asdict(config)))
-    return result
-
-
 def _flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
     if isinstance(value, dict):
-        for name, each in value.items():
-            yield from _flat(each, f"{key}.{name}" if key else name)
+        for name, inner in value.items():
+            yield from _flat(inner, f"{key}.{name}" if key else name)
     elif isinstance(value, list):
-        for place, each in enumerate(value):
-            yield from _flat(each, f"{key}[{place}]")
+        for place, inner in enumerate(value):
+            yield from _flat(inner, f"{key}[{place}]")
     else:
         yield key, value
 
@@ -101,3 +110,59 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
+
+
+def load_initial(objective: Objective, settings: NetworkSettings) -> None:
+    """Lay the files of `network.initial` over random weights, later ones over earlier.
+
+    Raises:
+        WeightsError: a file is missing or damaged, or does not fit.
+    """
+    loaded: set[str] = set()
+    for name in settings.initial:
+        loaded |= _lay_over(objective, resolve(expand(name)))
+    for part in objective.frozen:
+        if not any(name.startswith(f"{part}.") for name in loaded):
+            logger.warning(
+                "%s is frozen with random weights; give its file in network.initial", part
+            )
+
+
+def _lay_over(objective: Objective, path: Path) -> set[str]:
+    """Load one file; returns the names that it had for the objective."""
+    state = read_state(path)[0]
+    own = objective.core.state_dict()
+    chosen = {name: tensor for name, tensor in state.items() if name in own}
+    if not chosen:
+        raise WeightsError(f"{path}: none of its {len(state)} names belongs to the network")
+    unknown = [name for name in state if name not in own and not objective.may_lack(name)]
+    if unknown:
+        raise WeightsError(
+            f"{path}: {len(unknown)} names are not the network's: {unknown[0]}; is it another "
+            "variant's?"
+        )
+    for name, tensor in chosen.items():
+        if tensor.shape != own[name].shape:
+            found, wanted = tuple(tensor.shape), tuple(own[name].shape)
+            raise WeightsError(f"{path}: {name} is {found} instead of {wanted}")
+    objective.core.load_state_dict(chosen, strict=False)
+    return set(chosen)
+
+
+def export(objective: Objective, path: Path, config: Config, **notes: object) -> None:
+    """Write an objective's weights without training heads as safetensors.
+
+    A whole network's file is for `avsal predict --weights`, an image run's for network.initial.
+
+    Args:
+        notes: further entries of the file's metadata.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    metadata = {**describe(objective.variant.name), **objective.notes}
+    if config.network.changes:
+        metadata["changes"] = json.dumps(config.network.changes)
+    metadata["training"] = config.model_dump_json()
+    metadata |= {key: str(value) for key, value in notes.items()}
+    write_state(path, without_heads(dict(objective.core.state_dict())), metadata)

@@ -1,40 +1,37 @@
 """What a training run is: everything that a TOML file can say, with the paper's values as defaults.
 
-The tables of the file are the fields of `Config`; `avsal.training.parsing` reads them.
+The tables of the file are the fields of `Config`.
 """
 
 from __future__ import annotations
 
+import json
+import math
+import os
+import typing
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from avsal.errors import UsageError
+from pydantic import Field, create_model, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
 from avsal.models.variants import VARIANTS, Variant
-from avsal.settings import PRECISIONS
-from avsal.training.parsing import from_table, override, read_toml
+from avsal.prediction.settings import Precision
+from avsal.training.toml import Table, one_of, read_toml
 
-TASKS = ("avsp", "image")
-PARTS = ("image", "audio", "motion")
 BATCH_NORM_FROM = 3  # samples; below that the heads' BatchNorm would explode (section 4.3)
+NONE = "none"  # TOML has no null
+
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
+NotNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+SidePart = Annotated[float, Field(ge=0, le=0.9)]  # of a side that may be cut off
 
 
-def _require(true: bool, text: str) -> None:
-    if not true:
-        raise UsageError(text)
-
-
-def _one_of(key: str, value: str, allowed: Iterable[str]) -> None:
-    _require(value in allowed, f"{key} = {value!r}: give one of {', '.join(allowed)}")
-
-
-def _at_least(key: str, value: float, least: float) -> None:
-    _require(value >= least, f"{key} = {value}: give {least} or more")
-
-
-@dataclass(frozen=True)
-class RunSettings:
+class RunSettings(Table):
     """Where and how a run goes.
 
     Attributes:
@@ -49,25 +46,25 @@ class RunSettings:
     """
 
     output: str
-    task: str = "avsp"
-    seed: int = 1
+    task: Literal["avsp", "image"] = "avsp"
+    seed: Count = 1
     device: str = "auto"
-    precision: str = "auto"
-    workers: int = 2
-    checkpoint_steps: int = 0
-    log_steps: int = 1
+    precision: Precision = Precision.AUTO
+    workers: Count = 2
+    checkpoint_steps: Count = 0
+    log_steps: Positive = 1
     tensorboard: bool = False
 
-    def __post_init__(self) -> None:
-        _one_of("run.task", self.task, TASKS)
-        _one_of("run.precision", self.precision, PRECISIONS)
-        _at_least("run.workers", self.workers, 0)
-        _at_least("run.checkpoint_steps", self.checkpoint_steps, 0)
-        _at_least("run.log_steps", self.log_steps, 1)
+
+# The fields of a variant that a file may replace, all of them optional.
+VariantChanges: type[Table] = create_model(
+    "VariantChanges",
+    __base__=Table,
+    **{name: (hint, None) for name, hint in typing.get_type_hints(Variant).items()},  # type: ignore[call-overload]
+)
 
 
-@dataclass(frozen=True)
-class NetworkSettings:
+class NetworkSettings(Table):
     """Which network, and what it starts from.
 
     Attributes:
@@ -81,28 +78,34 @@ class NetworkSettings:
     """
 
     variant: str
-    changes: dict[str, Any] = field(default_factory=dict)
+    changes: dict[str, Any] = Field(default_factory=dict)
     initial: tuple[str, ...] = ()
-    freeze: tuple[str, ...] = ("image", "audio")
-    head_norm: str = "auto"
+    freeze: tuple[Literal["image", "audio", "motion"], ...] = ("image", "audio")
+    head_norm: Literal["auto", "batch", "layer"] = "auto"
 
-    def __post_init__(self) -> None:
-        _one_of("network.variant", self.variant, VARIANTS)
-        _one_of("network.head_norm", self.head_norm, ("auto", "batch", "layer"))
-        for part in self.freeze:
-            _one_of("network.freeze", part, PARTS)
+    @field_validator("variant")
+    @classmethod
+    def _variant(cls, value: str) -> str:
+        return one_of(value, VARIANTS)
+
+    @field_validator("changes")
+    @classmethod
+    def _changes(cls, values: dict[str, Any]) -> dict[str, Any]:
+        for key in values:
+            one_of(key, VariantChanges.model_fields)
+        given = {key: None if value == NONE else value for key, value in values.items()}
+        checked = VariantChanges.model_validate_json(json.dumps(given))
+        return checked.model_dump(exclude_unset=True)
 
     def resolved(self, batch: int) -> Variant:
         """The variant with its changes, for `batch` samples at once."""
         norm = self.head_norm
         if norm == "auto":
             norm = "batch" if batch >= BATCH_NORM_FROM else "layer"
-        base = {**vars(VARIANTS[self.variant]), **self.changes, "head_norm": norm}
-        return from_table(Variant, base, "network.changes")
+        return replace(VARIANTS[self.variant], **{**self.changes, "head_norm": norm})
 
 
-@dataclass(frozen=True)
-class SetSettings:
+class SetSettings(Table):
     """One set of recordings; `avsal.datasets` tells by what is on disk which form it has.
 
     Attributes:
@@ -118,23 +121,18 @@ class SetSettings:
 
     root: str
     databases: tuple[str, ...] = ()
-    fold: int = 1
-    split: str = ""
+    fold: Literal[1, 2, 3] = 1
+    split: Literal["", "train", "test"] = ""
     names: str = ""
     without: str = ""
     fixations: str = ""
-    units: str = "auto"
-    degree: float = 0.0
+    units: Literal["auto", "pixels", "fractions"] = "auto"
+    degree: NotNegative = 0.0
     maps: str = ""
-    repeat: int = 1
-
-    def __post_init__(self) -> None:
-        _one_of("data split", self.split, ("", "train", "test"))
-        _at_least("data repeat", self.repeat, 1)
+    repeat: Positive = 1
 
 
-@dataclass(frozen=True)
-class DataSettings:
+class DataSettings(Table):
     """Training and validation sets.
 
     Attributes:
@@ -144,15 +142,17 @@ class DataSettings:
 
     train: tuple[SetSettings, ...]
     validation: tuple[SetSettings, ...] = ()
-    windows: int = 4
+    windows: Positive = 4
 
-    def __post_init__(self) -> None:
-        _require(bool(self.train), "data.train: give at least one [[data.train]] table")
-        _at_least("data.windows", self.windows, 1)
+    @field_validator("train")
+    @classmethod
+    def _train(cls, sets: tuple[SetSettings, ...]) -> tuple[SetSettings, ...]:
+        if not sets:
+            raise PydanticCustomError("no_sets", "give at least one [[data.train]] table")
+        return sets
 
 
-@dataclass(frozen=True)
-class AugmentSettings:
+class AugmentSettings(Table):
     """Changes to training samples, all off as in the paper.
 
     Attributes:
@@ -164,26 +164,14 @@ class AugmentSettings:
         still: share of the still images that are not panned.
     """
 
-    flip: float = 0.0
-    crop: float = 0.0
-    colour: float = 0.0
-    pan: float = 0.0
-    still: float = 0.0
-
-    def __post_init__(self) -> None:
-        for key, most in (
-            ("flip", 1.0),
-            ("crop", 0.9),
-            ("colour", 1.0),
-            ("pan", 0.9),
-            ("still", 1.0),
-        ):
-            value = getattr(self, key)
-            _require(0 <= value <= most, f"augment.{key} = {value}: give 0 to {most}")
+    flip: Share = 0.0
+    crop: SidePart = 0.0
+    colour: Share = 0.0
+    pan: SidePart = 0.0
+    still: Share = 0.0
 
 
-@dataclass(frozen=True)
-class LossSettings:
+class LossSettings(Table):
     """Weights of the loss's terms (eq. 10 and 11).
 
     Attributes:
@@ -196,8 +184,7 @@ class LossSettings:
     alignment: float = 1.0
 
 
-@dataclass(frozen=True)
-class OptimiserSettings:
+class OptimiserSettings(Table):
     """AdamW, batches and averaging.
 
     Attributes:
@@ -208,23 +195,15 @@ class OptimiserSettings:
         ema: decay of the weights' moving average, which is then validated and exported; 0 has none.
     """
 
-    learning_rate: float = 1e-4
-    weight_decay: float = 0.0
-    batch: int = 4
-    accumulate: int = 1
-    clip: float = 0.0
-    ema: float = 0.0
-
-    def __post_init__(self) -> None:
-        _at_least("optimiser.batch", self.batch, 1)
-        _at_least("optimiser.accumulate", self.accumulate, 1)
-        _at_least("optimiser.clip", self.clip, 0)
-        _require(self.learning_rate > 0, "optimiser.learning_rate: give more than 0")
-        _require(0 <= self.ema < 1, f"optimiser.ema = {self.ema}: give 0 to below 1")
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-4
+    weight_decay: NotNegative = 0.0
+    batch: Positive = 4
+    accumulate: Positive = 1
+    clip: NotNegative = 0.0
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
-@dataclass(frozen=True)
-class ScheduleSettings:
+class ScheduleSettings(Table):
     """How long, and how the learning rate falls.
 
     Attributes:
@@ -235,22 +214,24 @@ class ScheduleSettings:
         validate_every: epochs between validations; the last epoch is always validated.
     """
 
-    epochs: int = 120
-    kind: str = "step"
+    epochs: Positive = 120
+    kind: Literal["step", "cosine"] = "step"
     milestones: tuple[int, ...] = (60,)
-    factor: float = 0.1
-    warmup: float = 0.0
-    validate_every: int = 10
+    factor: NotNegative = 0.1
+    warmup: NotNegative = 0.0
+    validate_every: Positive = 10
 
-    def __post_init__(self) -> None:
-        _one_of("schedule.kind", self.kind, ("step", "cosine"))
-        _at_least("schedule.epochs", self.epochs, 1)
-        _at_least("schedule.warmup", self.warmup, 0)
-        _at_least("schedule.validate_every", self.validate_every, 1)
+    def rate_factor(self, epoch: float) -> float:
+        """Factor of the learning rate after `epoch` epochs, fractions included."""
+        if epoch < self.warmup:
+            return epoch / self.warmup
+        if self.kind == "step":
+            return float(self.factor ** sum(epoch >= milestone for milestone in self.milestones))
+        left = 0.5 * (1 + math.cos(math.pi * min(1.0, epoch / self.epochs)))
+        return self.factor + (1 - self.factor) * left
 
 
-@dataclass(frozen=True)
-class Config:
+class Config(Table):
     """A whole training run; see the classes of its fields."""
 
     run: RunSettings
@@ -261,10 +242,15 @@ class Config:
     optimiser: OptimiserSettings = OptimiserSettings()
     schedule: ScheduleSettings = ScheduleSettings()
 
-    def __post_init__(self) -> None:
-        variant = self.variant
-        if self.run.task == "image":
-            _require(variant.image is not None, f"{variant.name} has no image encoder to train")
+    @model_validator(mode="after")
+    def _image_encoder(self) -> Config:
+        if self.run.task == "image" and self.variant.image is None:
+            raise PydanticCustomError(
+                "no_image_encoder",
+                "network.variant: {name} has no image encoder to train",
+                {"name": self.variant.name},
+            )
+        return self
 
     @property
     def variant(self) -> Variant:
@@ -282,10 +268,9 @@ def read_config(path: Path, changes: Iterable[str] = ()) -> Config:
     Raises:
         UsageError: the file cannot be read, or a key, a type or a value is wrong.
     """
-    table = read_toml(path)
-    for change in changes:
-        override(table, change)
-    try:
-        return from_table(Config, table)
-    except UsageError as error:
-        raise UsageError(f"{path}: {error}") from None
+    return read_toml(path, Config, changes)
+
+
+def expand(text: str) -> Path:
+    """A path as a person writes it, with ~ and environment variables."""
+    return Path(os.path.expandvars(text)).expanduser()

@@ -1,4 +1,4 @@
-"""On which devices a run goes. The loop asks an Engine and knows nothing of processes.
+"""On which devices a run goes, and who may stop it. The loop knows nothing of processes.
 
 torchrun starts one process a GPU and tells each its place in the environment; without it there is
 one process. Gradients are averaged by torch's DistributedDataParallel.
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -15,7 +17,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from avsal.device import choose_device, choose_precision
+from avsal.prediction.device import choose_device, choose_precision
 from avsal.training.samples import Sample
 
 
@@ -91,6 +93,39 @@ class Engine:
             values = values.clone()
             dist.all_reduce(values)
         return values
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set in any process; all processes get the same answer."""
+        if self.world == 1:
+            return flag
+        return bool(self.total(torch.tensor(float(flag), device=self.device)))
+
+    @contextlib.contextmanager
+    def stop_signal(self) -> Iterator[Callable[[], bool]]:
+        """Ctrl-C and a scheduler's SIGTERM no longer end the process but are asked for.
+
+        A second one ends it at once, unless there are several processes: torchrun sends its own
+        after the first.
+
+        Yields:
+            Whether a signal came to any process; all processes must ask together.
+        """
+        signals: list[int] = []
+
+        def note(number: int, _frame: object) -> None:
+            if signals and self.world == 1:
+                raise KeyboardInterrupt
+            signals.append(number)
+
+        before: dict[int, Any] = {}
+        with contextlib.suppress(ValueError):  # only the main thread may; else they do as before
+            for wanted in (signal.SIGINT, signal.SIGTERM):
+                before[wanted] = signal.signal(wanted, note)
+        try:
+            yield lambda: self.any(bool(signals))
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def gather(self, value: Any) -> list[Any]:
         """Every process's value, in all processes."""

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
 from avsal.datasets import Recording
 from avsal.errors import AvsalError
+from avsal.pool import BoundedPool
+from avsal.training.batches import open_sets
 from avsal.training.config import Config
+from avsal.training.objectives import inputs_of
 from avsal.training.samples import Sample, TrainingSamples
-from avsal.training.sets import open_sets
-from avsal.training.tasks import inputs_of
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,9 @@ def inspect(
         ("train", data.train, "train"),
         ("validation", data.validation, "test"),
     ):
-        recordings = list({id(each): each for each in open_sets(sets, part)}.values())
+        recordings = list(
+            {id(recording): recording for recording in open_sets(sets, part)}.values()
+        )
         if recordings:
             yield _read_all(config, split, recordings, partial(progress, split))
 
@@ -66,17 +68,18 @@ def _read_all(
     samples = TrainingSamples(recordings, inputs, config.augment, config.run.seed)
     problems: list[str] = []
     shapes: Counter[str] = Counter()
-    with ThreadPoolExecutor(max(1, config.run.workers)) as pool:
+    workers = max(1, config.run.workers)
+    with BoundedPool(workers, 2 * workers, "avsal-inspect") as pool:
         read = partial(_read, samples)
         for done, (found, shape) in enumerate(pool.map(read, range(len(recordings))), start=1):
-            problems += [each for each in found if each not in problems]
+            problems += [problem for problem in found if problem not in problems]
             shapes.update([shape] if shape else [])
             progress(done, len(recordings))
     return Report(
         split,
         len(recordings),
-        sum(each.still for each in recordings),
-        sum(each.has_sound for each in recordings),
+        sum(recording.still for recording in recordings),
+        sum(recording.has_sound for recording in recordings),
         dict(shapes),
         tuple(problems),
     )

@@ -1,41 +1,38 @@
-"""The training loop: epochs of steps, validation, checkpoints; goes on exactly where it stopped."""
+"""The training loop: epochs of steps, validation, checkpoints; a stopped run resumes exactly."""
 
 from __future__ import annotations
 
-import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from avsal.atomic import prepare_folder, write_errors
 from avsal.errors import AvsalError, UsageError
+from avsal.training.batches import Batches
 from avsal.training.checkpoint import (
     BEST,
     LAST,
-    plain,
+    export,
+    load_initial,
     random_state,
     read_checkpoint,
     restore_random_state,
     seed_everything,
     write_checkpoint,
 )
-from avsal.training.config import Config
+from avsal.training.config import Config, expand
 from avsal.training.engine import Engine
-from avsal.training.initial import export, load_initial
-from avsal.training.loading import Loading
-from avsal.training.log import EPOCHS, STEPS, CsvLog, Events, Row, draw_curves
-from avsal.training.losses import TERMS
+from avsal.training.log import EPOCHS, STEPS, CsvLog, Events, Row
+from avsal.training.objectives import TERMS, Objective, make_objective
 from avsal.training.samples import Sample
-from avsal.training.schedule import rate_factor
-from avsal.training.sets import expand
-from avsal.training.stopping import stop_signal
-from avsal.training.tasks import Task, make_task
 from avsal.training.validation import SCORES, validate
 
 STEP_COLUMNS = ("step", "epoch", "learning_rate", *TERMS)
@@ -47,7 +44,7 @@ class Position:
     """Where a run stands.
 
     Attributes:
-        epoch: the epoch that is going on, from 0.
+        epoch: number of the current epoch, from 0.
         batch: batches of it that are done.
         step: optimiser steps since the beginning.
         best: best validation CC so far; -1 before the first validation.
@@ -59,24 +56,23 @@ class Position:
     best: float = -1.0
 
 
-@dataclass(frozen=True)
-class Watch:
-    """What is called while a run goes on, in the main process only.
+class Trainer:
+    """A run: make it, call `run`.
 
     Attributes:
-        step: takes steps done and steps in the whole run, after each optimiser step.
-        epoch: takes the row of epochs.csv.
+        on_step: called after each optimiser step with the steps done and those of the whole run.
+        on_epoch: called with each row of epochs.csv.
+
+    Both are called in the main process only.
     """
 
-    step: Callable[[int, int], None] = lambda done, total: None
-    epoch: Callable[[Row], None] = lambda row: None
-
-
-class Trainer:
-    """A run: make it, call `run`."""
-
     def __init__(
-        self, config: Config, engine: Engine, watch: Watch | None = None, fresh: bool = False
+        self,
+        config: Config,
+        engine: Engine,
+        fresh: bool = False,
+        on_step: Callable[[int, int], None] = lambda done, total: None,
+        on_epoch: Callable[[Row], None] = lambda row: None,
     ) -> None:
         """Prepare a run, or take up the one that run.output holds.
 
@@ -88,31 +84,26 @@ class Trainer:
             DataError: training or validation data are missing.
             WeightsError: initial weights are missing or do not fit.
         """
-        self.config, self.engine, self.watch = config, engine, watch or Watch()
+        self.config, self.engine = config, engine
+        self.on_step, self.on_epoch = on_step, on_epoch
         self.folder = expand(config.run.output)
         self.position = Position()
         seed_everything(config.run.seed)
-        self.task: Task = make_task(config)
-        self.loading = Loading(config, self.task.inputs, engine)
+        self.objective = make_objective(config)
+        self.batches = Batches(config, self.objective.inputs, engine)
         last = self.folder / LAST
         resumed = None if fresh or not last.is_file() else read_checkpoint(last, config)
         if resumed is None:
-            load_initial(self.task, config.network)
-        self.task.to(engine.device)
-        self._model = engine.wrap(self.task)
-        self._parameters = [p for p in self.task.parameters() if p.requires_grad]
+            load_initial(self.objective, config.network)
+        self.objective.to(engine.device)
+        self._model = engine.wrap(self.objective)
+        self._parameters = [p for p in self.objective.parameters() if p.requires_grad]
         optimiser = config.optimiser
         self._adamw = torch.optim.AdamW(
             self._parameters, optimiser.learning_rate, weight_decay=optimiser.weight_decay
         )
         self._scaler = engine.scaler()
-        self._average = (
-            AveragedModel(
-                self.task, multi_avg_fn=get_ema_multi_avg_fn(optimiser.ema), use_buffers=True
-            )
-            if optimiser.ema
-            else None
-        )
+        self._average = moving_average(self.objective, optimiser.ema) if optimiser.ema else None
         self._of_log, self._of_epoch = self._meter(), self._meter()
         self.resumed = resumed is not None
         if resumed is not None:
@@ -121,15 +112,15 @@ class Trainer:
     @property
     def steps_per_epoch(self) -> int:
         """Optimiser steps of an epoch."""
-        return math.ceil(self.loading.batches_per_epoch / self.config.optimiser.accumulate)
+        return math.ceil(self.batches.batches_per_epoch / self.config.optimiser.accumulate)
 
     @property
-    def result(self) -> Task:
+    def result(self) -> Objective:
         """The network that is validated and exported: the moving average where there is one."""
         if self._average is None:
-            return self.task
+            return self.objective
         averaged = self._average.module
-        assert isinstance(averaged, Task)
+        assert isinstance(averaged, Objective)
         return averaged
 
     def run(self) -> None:
@@ -143,9 +134,9 @@ class Trainer:
         if self.engine.is_main:
             self._open_logs()
         with ExitStack() as stack:
-            stopped = stack.enter_context(stop_signal(self.engine.world == 1))
+            stopped = stack.enter_context(self.engine.stop_signal())
             stack.callback(self._close_logs)
-            stack.callback(self.loading.close)
+            stack.callback(self.batches.close)
             while self.position.epoch < epochs:
                 self._epoch(stopped)
 
@@ -173,7 +164,7 @@ class Trainer:
         """The rest of the epoch's batches, as many at once as one optimiser step takes."""
         size = self.config.optimiser.accumulate
         group: list[Sample] = []
-        for batch in self.loading.training(self.position.epoch, self.position.batch):
+        for batch in self.batches.training(self.position.epoch, self.position.batch):
             group.append(batch)
             if len(group) == size:
                 yield group
@@ -197,7 +188,7 @@ class Trainer:
         self._scaler.update()
         self._adamw.zero_grad(set_to_none=True)
         if self._average is not None:
-            self._average.update_parameters(self.task)
+            self._average.update_parameters(self.objective)
         self.position.step += 1
         self.position.batch += len(group)
         self._tell_step()
@@ -214,7 +205,7 @@ class Trainer:
         done = self.position.step / self.steps_per_epoch
         if self.config.schedule.warmup:
             done = (self.position.step + 1) / self.steps_per_epoch
-        return rate_factor(self.config.schedule, done)
+        return self.config.schedule.rate_factor(done)
 
     def _meter(self) -> torch.Tensor:
         """Sums of the loss's terms and the number of batches, float64 (5,)."""
@@ -232,11 +223,11 @@ class Trainer:
         return {"step": self.position.step, "epoch": epoch, "learning_rate": rate, **means}
 
     def _validate(self, epoch: int) -> Row:
-        if not self.loading.has_validation:
+        if not self.batches.has_validation:
             if self.engine.is_main:
                 self._export(epoch, math.nan)
             return {}
-        scores = validate(self.result, self.loading.validation(), self.engine)
+        scores = validate(self.result, self.batches.validation(), self.engine)
         if scores["cc"] > self.position.best:
             self.position.best = scores["cc"]
             if self.engine.is_main:
@@ -244,22 +235,16 @@ class Trainer:
         return {f"val_{key}": value for key, value in scores.items()}
 
     def _export(self, epoch: int, cc: float) -> None:
-        settings = json.dumps(plain(self.config))
-        path = self.folder / BEST
-        export(self.result, path, self.config.network, epoch=epoch, val_cc=cc, training=settings)
+        export(self.result, self.folder / BEST, self.config, epoch=epoch, val_cc=cc)
 
     def _open_logs(self) -> None:
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            if not self.resumed:  # stopped early, a run that starts over must not go on as the old
+        prepare_folder(self.folder)
+        if not self.resumed:  # stopped early, a run that starts over must not resume the old one
+            with write_errors(self.folder / LAST):
                 (self.folder / LAST).unlink(missing_ok=True)
-            step = self.position.step
-            self._steps = CsvLog(self.folder / STEPS, STEP_COLUMNS, step)
-            self._epochs = CsvLog(self.folder / EPOCHS, EPOCH_COLUMNS, step)
-        except OSError as error:
-            raise UsageError(
-                f"{self.folder}: cannot be written: {error.strerror or error}; set run.output"
-            ) from None
+        step = self.position.step
+        self._steps = CsvLog(self.folder / STEPS, STEP_COLUMNS, step)
+        self._epochs = CsvLog(self.folder / EPOCHS, EPOCH_COLUMNS, step)
         self._events = Events(self.folder, self.config.run.tensorboard, step)
 
     def _close_logs(self) -> None:
@@ -274,61 +259,82 @@ class Trainer:
                 self._steps.write(row)
                 self._events.write("train", row)
         if self.engine.is_main:
-            self.watch.step(self.position.step, self.steps_per_epoch * self.config.schedule.epochs)
+            self.on_step(self.position.step, self.steps_per_epoch * self.config.schedule.epochs)
 
     def _tell_epoch(self, row: Row) -> None:
         if self.engine.is_main:
             self._epochs.write(row)
             self._events.write("epoch", row)
-            draw_curves(self.folder)
-            self.watch.epoch(row)
+            self.on_epoch(row)
 
     def _save(self) -> None:
-        """Save everything that decides how the run goes on."""
+        """Save everything that decides how the run continues."""
         state: dict[str, Any] = {
-            "task": self.task.state_dict(),
+            "task": self.objective.state_dict(),
             "optimiser": self._adamw.state_dict(),
             "scaler": self._scaler.state_dict(),
             "average": None if self._average is None else self._average.state_dict(),
             "position": asdict(self.position),
             "meters": [self.engine.total(meter) for meter in (self._of_log, self._of_epoch)],
             "random": self.engine.gather(random_state()),
-            "recordings": self.loading.count,
+            "recordings": self.batches.count,
             "world": self.engine.world,
-            "config": json.dumps(plain(self.config)),
+            "config": self.config.model_dump_json(),
         }
         if self.engine.is_main:
             write_checkpoint(self.folder / LAST, state)
 
     def _restore(self, state: dict[str, Any]) -> None:
         found = {"training recordings": state["recordings"], "processes": state["world"]}
-        here = {"training recordings": self.loading.count, "processes": self.engine.world}
+        here = {"training recordings": self.batches.count, "processes": self.engine.world}
         for what, count in found.items():
             if count != here[what]:
                 raise UsageError(
                     f"{self.folder / LAST}: was made with {count} {what}, not {here[what]}; "
-                    "go on with as many, or start over with --fresh"
+                    "resume with as many, or start over with --fresh"
                 )
-        self.task.load_state_dict(state["task"])
+        self.objective.load_state_dict(state["task"])
         self._adamw.load_state_dict(state["optimiser"])
         self._scaler.load_state_dict(state["scaler"])
         if self._average is not None:
             self._average.load_state_dict(state["average"])
         self.position = Position(**state["position"])
-        # Sums over all processes: they go on in one of them.
+        # Sums over all processes: one of them carries them on.
         share = 1.0 if self.engine.is_main else 0.0
         meters = [meter.to(self.engine.device) * share for meter in state["meters"]]
         self._of_log, self._of_epoch = meters
         restore_random_state(state["random"][self.engine.rank])
 
 
-def train(config: Config, watch: Watch | None = None, fresh: bool = False) -> Path:
-    """Train, or go on with a run that was stopped; returns the folder with the results.
+def moving_average(module: nn.Module, decay: float) -> AveragedModel:
+    """A copy of a module that `update_parameters` moves towards it, buffers included.
+
+    Whole numbers are copied: the mean of a window attention's indices would be cut off to others.
+    """
+    blend = get_ema_multi_avg_fn(decay)
+
+    def renew(averages: Sequence[torch.Tensor], now: Sequence[torch.Tensor], count: Any) -> None:
+        if averages[0].is_floating_point():
+            blend(list(averages), list(now), count)
+        else:
+            for average, value in zip(averages, now, strict=True):
+                average.copy_(value)
+
+    return AveragedModel(module, multi_avg_fn=renew, use_buffers=True)
+
+
+def train(
+    config: Config,
+    fresh: bool = False,
+    on_step: Callable[[int, int], None] = lambda done, total: None,
+    on_epoch: Callable[[Row], None] = lambda row: None,
+) -> Path:
+    """Train, or resume a run that was stopped; returns the folder with the results.
 
     The folder holds best.safetensors (by validation CC; the last where nothing is validated),
-    last.pt to go on from, steps.csv, epochs.csv and curves.png. See `Trainer` for errors.
+    last.pt to resume from, steps.csv and epochs.csv. See `Trainer` for the arguments and errors.
     """
     with Engine(config.run.device, config.run.precision) as engine:
-        trainer = Trainer(config, engine, watch, fresh)
+        trainer = Trainer(config, engine, fresh, on_step, on_epoch)
         trainer.run()
         return trainer.folder

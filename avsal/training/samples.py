@@ -1,4 +1,4 @@
-"""From recordings to the tensors of a batch: windows, views, targets.
+"""From recordings to the tensors of a batch: windows, augmentation, targets.
 
 An item's key is (epoch, index): with the run's seed it decides everything that is random in it, so
 that a resumed run sees the same samples in whatever process they are made.
@@ -13,13 +13,12 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from avsal.datasets import Clip, Gaze, Points, Recording, tag_of
-from avsal.datasets.recording import Frames
+from avsal.datasets import Clip, Recording
 from avsal.errors import DataError
-from avsal.spectrogram import MIN_SAMPLES, log_spectrogram
+from avsal.preprocess.sound import MIN_SAMPLES, log_spectrogram
+from avsal.preprocess.windows import CLIP_FRAMES, audio_span, seen_frames
+from avsal.training.augment import Augmentation, draw_augmentation, no_augmentation
 from avsal.training.config import AugmentSettings
-from avsal.training.view import View, draw_view, plain_view
-from avsal.windows import CLIP_FRAMES, PAST_FRAMES, audio_span, seen_frames, window_for
 
 AUDIO_CONTEXT = 16  # frames of sound that belong to a window in training
 DRAWS = 100  # frames that are tried before a recording counts as one without gaze
@@ -44,7 +43,9 @@ class Inputs:
     clip: bool = True
     audio: bool = True
 
-    def sample(self, recording: Recording, clip: Clip, density: np.ndarray, view: View) -> Sample:
+    def sample(
+        self, recording: Recording, clip: Clip, density: np.ndarray, augmentation: Augmentation
+    ) -> Sample:
         """Make the tensors of one sample.
 
         Args:
@@ -56,10 +57,9 @@ class Inputs:
         """
         window = clip.window
         indices = seen_frames(window, self.frames) if self.clip else (window.target,)
-        frames = clip.frames
         sample = {
-            "clip": view.clip([frames[index].image for index in indices], self.size),
-            "map": torch.from_numpy(to_density(view.map(density, self.size))),
+            "clip": augmentation.clip([clip.frame(index).image for index in indices], self.size),
+            "map": torch.from_numpy(normalised(augmentation.map(density, self.size))),
         }
         return {**sample, **_sound(recording, clip)} if self.clip and self.audio else sample
 
@@ -69,13 +69,14 @@ def _sound(recording: Recording, clip: Clip) -> Sample:
     if recording.has_sound:
         start, end = audio_span(clip.window, AUDIO_CONTEXT, clip.time)
         with recording.sound() as sound:
+            sound.release(start)  # a window may lie far inside: what comes before is not kept
             samples = sound.read(start, end)
     heard = samples.size >= MIN_SAMPLES and bool(samples.any())
     spectrogram = log_spectrogram(samples, clip.window.reverse)
     return {"spectrogram": spectrogram, "heard": torch.tensor(heard)}
 
 
-def to_density(values: np.ndarray) -> np.ndarray:
+def normalised(values: np.ndarray) -> np.ndarray:
     """Scale a map to sum 1, float32; an empty one stays empty."""
     values = np.maximum(values, 0)
     total = float(values.sum(dtype=np.float64))
@@ -99,59 +100,24 @@ class TrainingSamples(Dataset[Sample]):
         recording = self.recordings[index]
         random = np.random.default_rng((self._seed, epoch, index))
         clip, density = self._draw(recording, random)
-        view = draw_view(self._augment, random, self.inputs.frames, recording.still)
-        if not view.map(density, self.inputs.size).any():
-            view = plain_view(self.inputs.frames)  # the crop lost all that people looked at
-        return self.inputs.sample(recording, clip, density, view)
+        augmentation = draw_augmentation(self._augment, random, self.inputs.frames, recording.still)
+        if not augmentation.map(density, self.inputs.size).any():
+            augmentation = no_augmentation(
+                self.inputs.frames
+            )  # the crop lost all that people looked at
+        return self.inputs.sample(recording, clip, density, augmentation)
 
     def _draw(self, recording: Recording, random: np.random.Generator) -> tuple[Clip, np.ndarray]:
         for _ in range(1 if recording.still else DRAWS):
-            clip = _draw_clip(recording, float(random.random()), self.inputs.clip)
-            density = None if clip is None else density_of(recording.gaze(clip.target))
-            if clip is not None and density is not None:
+            clip = recording.clip(float(random.random()), full_past=self.inputs.clip)
+            gaze = recording.gaze(clip.target)
+            density = None if gaze is None else gaze.ground_truth()
+            if density is not None:
                 return clip, density
         raise DataError(
             f"{recording.database}/{recording.name}: no frame that was tried has a map; leave the "
             "recording out with a list under data.train without"
         )
-
-
-def _draw_clip(recording: Recording, place: float, whole: bool) -> Clip | None:
-    """The window at a place from 0 to 1, or its target alone; None where nobody looked.
-
-    Numbered frames are asked for gaze before the rest of their window is decoded.
-    """
-    if not isinstance(recording, Frames):
-        return recording.clip(place)
-    first = PAST_FRAMES if whole and recording.count > PAST_FRAMES else 0
-    target = min(first + int(place * (recording.count - first)), recording.count - 1)
-    frame = recording.frame(target)
-    if recording.gaze(tag_of(frame, recording.origin)) is None:
-        return None
-    window = window_for(target, recording.count - 1)
-    frames = {target: frame}
-    if whole:
-        frames |= {i: recording.frame(i) for i in set(window.frames) if i != target}
-    return Clip(window, frames, recording.origin)
-
-
-def density_of(gaze: Gaze | None) -> np.ndarray | None:
-    """The map of recorded gaze where it is not empty; fixations alone are blurred."""
-    if gaze is None:
-        return None
-    density = gaze.density
-    if density is None and gaze.fixations is not None:
-        density = points_of(gaze).density(gaze.size, gaze.sigma)
-    return density if density is not None and density.any() else None
-
-
-def points_of(gaze: Gaze) -> Points:
-    """The fixations of recorded gaze; centres of fixated pixels where no others are known."""
-    if gaze.points is not None or gaze.fixations is None:
-        return gaze.points or Points.inside(np.zeros((0, 2)))
-    rows, columns = np.nonzero(gaze.fixations)
-    height, width = gaze.fixations.shape
-    return Points.inside(np.stack([(columns + 0.5) / width, (rows + 0.5) / height], axis=1))
 
 
 class ValidationSamples(Dataset[Sample]):
@@ -164,10 +130,10 @@ class ValidationSamples(Dataset[Sample]):
     def __init__(self, recordings: Sequence[Recording], inputs: Inputs, windows: int) -> None:
         self._recordings, self._inputs = recordings, inputs
         self.places = [
-            (number, (each + 0.5) / count)
+            (number, (window + 0.5) / count)
             for number, recording in enumerate(recordings)
             for count in (1 if recording.still else windows,)
-            for each in range(count)
+            for window in range(count)
         ]
 
     def __len__(self) -> int:
@@ -178,9 +144,9 @@ class ValidationSamples(Dataset[Sample]):
         recording, size = self._recordings[number], self._inputs.size
         clip = recording.clip(place)
         gaze = recording.gaze(clip.target)
-        density = density_of(gaze)
+        density = None if gaze is None else gaze.ground_truth()
         if density is None:
             density = np.zeros(size, np.float32)
-        marks = np.zeros(size, bool) if gaze is None else points_of(gaze).mask(size)
-        sample = self._inputs.sample(recording, clip, density, plain_view(self._inputs.frames))
+        marks = np.zeros(size, bool) if gaze is None else gaze.fixation_points.mask(size)
+        sample = self._inputs.sample(recording, clip, density, no_augmentation(self._inputs.frames))
         return {**sample, "fixations": torch.from_numpy(marks), "source": torch.tensor(number)}

@@ -10,65 +10,50 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable
 
-import numpy as np
 import torch
 
 from avsal import metrics
-from avsal.postprocess import to_density
+from avsal.prediction.postprocess import to_density
 from avsal.training.engine import Engine
+from avsal.training.objectives import Objective
 from avsal.training.samples import Sample
-from avsal.training.tasks import Task
 
 SCORES = ("cc", "kl", "sim", "nss", "auc_judd")
 Scores = dict[str, float]
 
 
-def validate(task: Task, batches: Iterable[Sample], engine: Engine) -> Scores:
+def validate(objective: Objective, batches: Iterable[Sample], engine: Engine) -> Scores:
     """Score a network: the mean over every source's windows, then over sources.
 
     Args:
-        task: left in evaluation mode.
+        objective: left in evaluation mode.
         batches: this process's share of `ValidationSamples`.
 
     Returns:
         One value for each of SCORES, NaN where no sample has what it needs.
     """
-    task.eval()
+    objective.eval()
     found: list[tuple[int, Scores]] = []
     with torch.inference_mode():
         for batch in batches:
             with engine.autocast():
-                log_density = task.predict(engine.put(batch))
-            densities = to_density(log_density, task.inputs.size).cpu().numpy()
+                log_density = objective.predict(engine.put(batch))
+            densities = to_density(log_density, objective.inputs.size).cpu().numpy()
             numbers = batch["source"].tolist()
-            truth, marks = batch["map"].numpy(), batch["fixations"].numpy()
-            found += [
-                (number, score(*each))
-                for number, *each in zip(numbers, densities, truth, marks, strict=True)
-            ]
-    return _mean([each for part in engine.gather(found) for each in part])
-
-
-def score(density: np.ndarray, truth: np.ndarray, fixations: np.ndarray) -> Scores:
-    """Score one map against a ground-truth map and a mask of fixations, all (H, W)."""
-    scores: Scores = {}
-    if truth.any():
-        scores["cc"] = metrics.cc(density, truth)
-        scores["kl"] = metrics.kl(density, truth)
-        scores["sim"] = metrics.sim(density, truth)
-    if fixations.any():
-        scores["nss"] = metrics.nss(density, fixations)
-        scores["auc_judd"] = metrics.auc_judd(density, fixations)
-    return scores
+            truths, marks = batch["map"].numpy(), batch["fixations"].numpy()
+            for number, density, truth, mark in zip(numbers, densities, truths, marks, strict=True):
+                known = (values if values.any() else None for values in (truth, mark))
+                found.append((number, metrics.score(density, *known)))
+    return _mean([scored for share in engine.gather(found) for scored in share])
 
 
 def _mean(found: list[tuple[int, Scores]]) -> Scores:
     by_source: dict[str, dict[int, list[float]]] = {key: defaultdict(list) for key in SCORES}
-    for number, scores in sorted(found, key=lambda each: each[0]):
+    for number, scores in sorted(found, key=lambda scored: scored[0]):
         for key, value in scores.items():
             by_source[key][number].append(value)
     return {
-        key: math.fsum(math.fsum(each) / len(each) for each in lists.values()) / len(lists)
+        key: math.fsum(math.fsum(values) / len(values) for values in lists.values()) / len(lists)
         if lists
         else math.nan
         for key, lists in by_source.items()

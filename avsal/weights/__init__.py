@@ -7,35 +7,33 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from avsal.weights.files import sha256_of
-from avsal.weights.registry import DEFAULT, REGISTRY, WeightsRow, find_row, get_row
-from avsal.weights.store import Found, hub_cache, locate, present, resolve, user_folder
+from avsal.weights.places import Found, hub_cache, locate, present, resolve, user_folder
+from avsal.weights.reading import sha256_of
+from avsal.weights.registry import DEFAULT, REGISTRY, WeightsRow, find_row, get_row, resolve_variant
 
 if TYPE_CHECKING:
-    from avsal.weights.checkpoint import read_state as read_state
-    from avsal.weights.checkpoint import write_state as write_state
-    from avsal.weights.component import import_component as import_component
-    from avsal.weights.convert import Imported as Imported
-    from avsal.weights.convert import describe as describe
-    from avsal.weights.convert import import_checkpoint as import_checkpoint
-    from avsal.weights.convert import resolve_variant as resolve_variant
+    from avsal.weights.convert.component import import_component as import_component
+    from avsal.weights.convert.network import Imported as Imported
+    from avsal.weights.convert.network import describe as describe
+    from avsal.weights.convert.network import import_checkpoint as import_checkpoint
     from avsal.weights.loading import LoadedWeights as LoadedWeights
     from avsal.weights.loading import load_state as load_state
     from avsal.weights.loading import load_weights as load_weights
     from avsal.weights.loading import untrained_state as untrained_state
+    from avsal.weights.state import read_state as read_state
+    from avsal.weights.state import write_state as write_state
 
 _LAZY = {
-    "Imported": "convert",
+    "Imported": "convert.network",
     "LoadedWeights": "loading",
-    "describe": "convert",
-    "import_checkpoint": "convert",
-    "import_component": "component",
+    "describe": "convert.network",
+    "import_checkpoint": "convert.network",
+    "import_component": "convert.component",
     "load_state": "loading",
     "load_weights": "loading",
-    "read_state": "checkpoint",
-    "resolve_variant": "convert",
+    "read_state": "state",
     "untrained_state": "loading",
-    "write_state": "checkpoint",
+    "write_state": "state",
 }
 __all__ = [
     "DEFAULT",

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from pathlib import Path
 
-from avsal import __version__
 from avsal.errors import AvsalError, UsageError, WeightsError
-from avsal.weights.files import read_metadata, sha256_of
-from avsal.weights.registry import MSPI_PAGE, WeightsRow
+from avsal.version import __version__
+from avsal.weights.reading import read_metadata, sha256_of
+from avsal.weights.registry import WeightsRow
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 REPO_VARIABLE = "AVSAL_HUB_REPO"
@@ -22,6 +23,14 @@ REPO_VARIABLE = "AVSAL_HUB_REPO"
 def repo_of(row: WeightsRow) -> str:
     """The repository to ask: AVSAL_HUB_REPO where it is set, else the registry's."""
     return os.environ.get(REPO_VARIABLE) or row.repo
+
+
+def published(row: WeightsRow) -> bool:
+    """Whether the Hub is to be asked for weights.
+
+    Where nobody has published under a name, whatever may appear there is not to be trusted.
+    """
+    return row.sha256 is not None or repo_of(row) != row.repo
 
 
 def cached(row: WeightsRow, revision: str | None = None) -> Path | None:
@@ -47,11 +56,19 @@ def pull(row: WeightsRow, *, offline: bool = False, revision: str | None = None)
         WeightsError: not there, no permission, no connection, or not the right content.
     """
     from huggingface_hub import hf_hub_download
+    from huggingface_hub.utils import logging as hub_logging
 
     repo = repo_of(row)
-    if row.sha256 is None and repo == row.repo:
-        # Nobody has published under that name, so whatever may appear there is not to be trusted.
-        raise _unpublished(row)
+    if not published(row):
+        raise WeightsError(
+            f"{row.name}: not on this machine; run once: avsal weights pull {row.name}"
+        )
+    hub_logging.set_verbosity_error()  # what it would warn of is in the error, in one line
+    if not offline and cached(row, revision) is None and (cause := unreachable(_endpoint())):
+        raise WeightsError(
+            f"{row.name}: {_endpoint()} cannot be reached ({cause}), and the weights are not in "
+            "the cache; try again"
+        )
     try:
         path = hf_hub_download(
             repo,
@@ -64,6 +81,39 @@ def pull(row: WeightsRow, *, offline: bool = False, revision: str | None = None)
     except Exception as error:
         raise _explain(error, row, repo, revision or row.revision) from error
     return _verified(Path(path), row.sha256 if revision is None else None, row.name)
+
+
+def _endpoint() -> str:
+    from huggingface_hub import constants
+
+    return str(constants.ENDPOINT)
+
+
+def unreachable(address: str, seconds: float = 6) -> str | None:
+    """Why a server gives no answer at all within some seconds, in a few words; None if it does.
+
+    The Hub's client itself tries again for half a minute. Where offline mode forbids to ask, this
+    gives None, as the client says so better.
+    """
+    from huggingface_hub import get_session
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    found: list[str | None] = []
+
+    def ask() -> None:
+        try:
+            get_session().head(address, timeout=seconds, follow_redirects=False)
+            found.append(None)
+        except OfflineModeIsEnabled:
+            found.append(None)
+        except Exception as error:
+            found.append(one_line(error))
+
+    # In a thread, as looking up a server's name has no time limit of its own.
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(seconds + 1)
+    return found[0] if found else f"no answer in {seconds:g} s"
 
 
 def _verified(path: Path, wanted: str | None, name: str) -> Path:
@@ -79,14 +129,6 @@ def _verified(path: Path, wanted: str | None, name: str) -> Path:
             f"removed, run avsal weights pull {name} to try again"
         )
     return path
-
-
-def _unpublished(row: WeightsRow) -> WeightsError:
-    return WeightsError(
-        f"{row.name}: not on this machine, and no published copy is known on the Hub (the authors "
-        f"state no licence); download their checkpoint from {MSPI_PAGE}, then run: avsal weights "
-        "import FILE.pt"
-    )
 
 
 def _explain(error: Exception, row: WeightsRow, repo: str, revision: str) -> AvsalError:
@@ -118,7 +160,7 @@ def _explain(error: Exception, row: WeightsRow, repo: str, revision: str) -> Avs
     if meaning is None and _status(error) in (401, 403):
         meaning = permission
     if meaning is None:
-        meaning = f"cannot be downloaded ({_one_line(error)}), and is not in the cache; try again"
+        meaning = f"cannot be downloaded ({one_line(error)}), and is not in the cache; try again"
     return WeightsError(f"{row.name}: {repo} {meaning}")
 
 
@@ -126,7 +168,7 @@ def _status(error: Exception) -> int | None:
     return getattr(getattr(error, "response", None), "status_code", None)
 
 
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     """The first sentence of the client's message, which may be a page long."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text.partition(". ")[0][:200]
@@ -170,7 +212,7 @@ def push(
         raise UsageError(f"Hub repository {repo}: give it as owner/name") from None
     except Exception as error:
         raise WeightsError(
-            f"{repo}: upload failed ({_one_line(error)}); check the name and that hf auth login "
+            f"{repo}: upload failed ({one_line(error)}); check the name and that hf auth login "
             "was with a token that may write"
         ) from error
     return str(commit.commit_url)

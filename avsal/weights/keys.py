@@ -12,7 +12,7 @@ import torch
 from avsal import models
 from avsal.errors import WeightsError
 from avsal.models.variants import VARIANTS, Variant
-from avsal.weights.checkpoint import State
+from avsal.weights.state import State
 
 Shapes = dict[str, tuple[int, ...]]
 # Heads that only the training loss needs (section 3.4); predictions do without them.
@@ -51,10 +51,15 @@ def shapes_of(state: State) -> Shapes:
 
 
 @cache
+def _expected(variant: str) -> State:
+    with torch.device("meta"):  # no memory is filled
+        return dict(models.build(variant).state_dict())
+
+
+@cache
 def expected_shapes(variant: str) -> Shapes:
-    """Names and shapes that a network without its training heads needs; no memory is filled."""
-    with torch.device("meta"):
-        return shapes_of(models.build(variant).state_dict())
+    """Names and shapes that a network without its training heads needs."""
+    return shapes_of(_expected(variant))
 
 
 def compare(wanted: Shapes, found: Shapes) -> KeyDiff:
@@ -124,3 +129,23 @@ def check(state: State, variant: str, path: Path | str) -> None:
             f"weights of {variant}"
         )
     raise WeightsError(f"{path}: does not fit {variant}: {diff}")
+
+
+def check_values(state: State, variant: str, path: Path | str) -> None:
+    """Make sure that a state dict that fits a network, or a part of it, holds finite floats.
+
+    Raises:
+        WeightsError: other types where floats belong, or values that are not finite.
+    """
+    wanted = _expected(variant)
+    floating = {name: tensor for name, tensor in state.items() if wanted[name].is_floating_point()}
+    for name, tensor in floating.items():
+        if not tensor.is_floating_point():
+            kind = str(tensor.dtype).removeprefix("torch.")
+            raise WeightsError(f"{path}: {name} is {kind}, where floats belong; save it as float32")
+    broken = [name for name, tensor in floating.items() if not tensor.float().isfinite().all()]
+    if broken:
+        raise WeightsError(
+            f"{path}: {len(broken)} tensors have values that are not finite (NaN or infinity), "
+            f"the first {broken[0]}; get the file again, or an earlier checkpoint"
+        )

@@ -11,12 +11,11 @@ import torch
 from avsal import models
 from avsal.errors import WeightsError
 from avsal.models.variants import VARIANTS
-from avsal.weights.checkpoint import State, read_state, sha256_of_state
-from avsal.weights.convert import resolve_variant
-from avsal.weights.files import sha256_of
-from avsal.weights.keys import check, detect, without_heads
-from avsal.weights.registry import DEFAULT, find_row
-from avsal.weights.store import SUFFIX, UNTRAINED, resolve, user_folder
+from avsal.weights.keys import check, check_values, detect, without_heads
+from avsal.weights.places import SUFFIX, UNTRAINED, resolve, user_folder
+from avsal.weights.reading import sha256_of
+from avsal.weights.registry import DEFAULT, find_row, resolve_variant
+from avsal.weights.state import State, read_state, sha256_of_state
 
 UNTRAINED_NOTE = "untrained weights: the maps show that everything runs, not where people look"
 
@@ -93,11 +92,13 @@ def load_state(
     """
     path = resolve(source, offline, revision)
     everything, metadata = read_state(path)
-    state = {name: _float32(tensor) for name, tensor in without_heads(everything).items()}
+    found = without_heads(everything)
     chosen = variant or metadata.get("variant")
     if chosen not in VARIANTS:
-        chosen = detect(state)[0]
-    check(state, chosen, path)
+        chosen = detect(found)[0]
+    check(found, chosen, path)
+    state = {name: _float32(tensor) for name, tensor in found.items()}
+    check_values(state, chosen, path)
     label = path.name if path == Path(source).expanduser() else _proper_name(os.fspath(source))
     return LoadedWeights(label, chosen, state, sha256_of(path), path, metadata)
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from avsal.errors import UsageError
+from avsal.models.variants import VARIANTS
 
 HUB_REPO = "avsal/avsal"  # where the project publishes; AVSAL_HUB_REPO names another repository
 MSPI_PAGE = "https://github.com/oraclefina/MSPI"
+MSPI_RELEASE = ("oraclefina/MSPI", "v1.0.0")  # repository on GitHub and tag
 UNSTATED = "unstated"
 MODEL_CARD = "weights/README.md"
 
@@ -25,6 +27,7 @@ class WeightsRow:
         sha256: of the published file; None while nothing is published.
         licence: SPDX identifier, or "unstated".
         source: where the weights come from, or what tells it.
+        released: whether the authors' release on GitHub may have them; see `avsal.weights.release`.
     """
 
     name: str
@@ -35,10 +38,11 @@ class WeightsRow:
     sha256: str | None = None
     licence: str = UNSTATED
     source: str = MSPI_PAGE
+    released: bool = False
 
 
 def _mspi(name: str, variant: str) -> WeightsRow:
-    return WeightsRow(name, variant, f"{name}.safetensors")
+    return WeightsRow(name, variant, f"{name}.safetensors", released=True)
 
 
 REGISTRY: dict[str, WeightsRow] = {
@@ -85,3 +89,16 @@ def get_row(name: str) -> WeightsRow:
     if row is None:
         raise UsageError(f"weights {name}: neither a file nor one of {', '.join(REGISTRY)}")
     return row
+
+
+def resolve_variant(name: str) -> str:
+    """Find the variant that a variant's or a registry row's name means.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name in VARIANTS:
+        return name
+    if row := find_row(name):
+        return row.variant
+    raise UsageError(f"model {name}: none of {', '.join(VARIANTS)}")

@@ -1,0 +1,196 @@
+"""Files and folders that appear under their name only when they are whole.
+
+What is being written lies under a hidden name beside the final one, which tells the process that
+writes it. Whatever goes wrong in between, it is removed. What a killed process left is removed by
+the next process that writes into the same folder.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import secrets
+import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from avsal.errors import AvsalError, OutputError
+
+PARTIAL = ".avsal-partial"
+_NAME = re.compile(rf"{re.escape(PARTIAL)}\.(?P<host>[\w-]+)\.(?P<pid>\d+)\.[0-9a-f]{{8}}", re.A)
+_TRIES = 10  # another process may put its result in the same place between two steps
+_OCCUPIED = (errno.ENOTEMPTY, errno.EEXIST)
+
+_swept: set[Path] = set()  # folders that this process has tidied; listing large ones takes time
+
+
+def _host() -> str:
+    """The machine and, where processes are numbered apart in containers, the container."""
+    name = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())[:40] or "host"
+    with suppress(OSError):
+        return f"{name}-{Path('/proc/self/ns/pid').stat().st_ino}"
+    return name
+
+
+_HOST = _host()
+
+
+def partial_path(final: Path) -> Path:
+    """A hidden place beside `final` for what is not whole yet, with the same suffix.
+
+    Its length does not depend on the final name's, which may be as long as the system allows.
+    """
+    token = f"{PARTIAL}.{_HOST}.{os.getpid()}.{secrets.token_hex(4)}"
+    return final.parent / (token + final.suffix[:20])
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """Give a place to write a file to; it becomes `path` if the block ends well, else it is gone.
+
+    Raises:
+        OutputError: the file cannot be written; found out before the block where possible.
+    """
+    with write_errors(path):
+        prepare_folder(path.parent)
+        if _exists(path) and path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        aside = partial_path(path)
+        try:
+            aside.open("xb").close()
+            yield aside
+            aside.replace(path)
+        finally:
+            with suppress(OSError):
+                aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Give an empty folder to fill; it becomes `folder` if the block ends well, else it is gone.
+
+    An older `folder` is replaced as a whole.
+
+    Raises:
+        OutputError: the folder cannot be written; found out before the block where possible.
+    """
+    with write_errors(folder):
+        prepare_folder(folder.parent)
+        if _exists(folder) and not folder.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        aside = partial_path(folder)
+        try:
+            aside.mkdir()
+            yield aside
+            _replace_folder(aside, folder)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+def _exists(path: Path) -> bool:
+    """Whether there is something; raises OSError for a name that the file system refuses."""
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _replace_folder(new: Path, final: Path) -> None:
+    """Put a finished folder in its place; an older one there goes once the new one stands."""
+    old = partial_path(final)
+    for _ in range(_TRIES):
+        try:
+            new.replace(final)
+            break
+        except OSError as error:
+            if error.errno not in _OCCUPIED:
+                _put_back(old, final)
+                raise
+        _remove(old)
+        with suppress(FileNotFoundError):
+            final.replace(old)
+    _remove(old)
+
+
+def _put_back(old: Path, final: Path) -> None:
+    with suppress(OSError):
+        old.replace(final)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a whole file.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    with new_file(path) as aside:
+        aside.write_bytes(data)
+
+
+def prepare_folder(folder: Path) -> None:
+    """Make a folder with those above it, and remove what killed processes left in it.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    with write_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        if (place := folder.resolve()) not in _swept:
+            _swept.add(place)
+            _sweep(folder)
+
+
+def _sweep(folder: Path) -> None:
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries if entry.name.startswith(PARTIAL)]
+    for name in names:
+        match = _NAME.match(name)
+        if match and match["host"] == _HOST and not _runs(int(match["pid"])):
+            _remove(folder / name)
+
+
+def _runs(pid: int) -> bool:
+    if os.name == "nt":  # there, signal 0 would end the process
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
+
+
+@contextmanager
+def write_errors(place: Path) -> Iterator[None]:
+    """Turn the system's refusal to write into one line that names the place.
+
+    Raises:
+        OutputError: the block raised OSError, or the name has characters that cannot be written.
+    """
+    try:
+        yield
+    except AvsalError:
+        raise
+    except UnicodeEncodeError as error:
+        raise OutputError(
+            f"{place}: this name cannot be written in the system's encoding ({error.encoding}); "
+            "set PYTHONUTF8=1 or choose another place"
+        ) from error
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OutputError(
+            f"{place}: cannot be written ({reason.lower()}); free space or choose another place"
+        ) from error

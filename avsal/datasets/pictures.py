@@ -1,0 +1,182 @@
+"""Single files of data sets: pictures, maps and MATLAB fixations, with errors that name them."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from avsal.datasets.gaze import Points
+from avsal.errors import DataError
+from avsal.prediction.settings import MAX_PIXELS
+
+# Pillow warns at some size and refuses at another; one limit of our own stands in for both.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+PICTURES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
+MATLAB = ".mat"
+# Names that data sets give the fixations inside a .mat file.
+MASK_VARIABLES = ("eyeMap", "fixLocs", "fixation", "fixations", "I")
+GRAY = ("L", "I", "I;16", "F")  # modes of Pillow that hold levels as they were written
+COLOURFUL = 32  # of 255 levels by which the channels of a gray JPEG do not differ
+HELD_MASKS = 50_000  # masks kept as pixel indices: the frames of a video are asked for twice
+
+
+def read_picture(source: Path | bytes, name: str = "") -> np.ndarray:
+    """Read a picture as uint8 (H, W, 3) RGB.
+
+    Args:
+        source: a file, or a file's content.
+        name: what an error calls the content.
+
+    Raises:
+        DataError: it is missing or damaged.
+    """
+    return _decode(source, name, "RGB")
+
+
+def read_gray(source: Path | bytes, name: str = "") -> np.ndarray:
+    """Read a map or a mask as (H, W) of its own type: 8 or 16 bit, or float32 of a .npy file.
+
+    Raises:
+        DataError: see `read_picture`.
+    """
+    if isinstance(source, Path) and source.suffix.lower() == ".npy":
+        return _read_npy(source)
+    return _decode(source, name, None)
+
+
+def _read_npy(path: Path) -> np.ndarray:
+    _require_file(path)
+    try:
+        # Mapped, so that a header may promise what it likes: what the file lacks is an error.
+        values = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # whatever a damaged header leads to
+        raise _unreadable(path, error) from None
+    if not isinstance(values, np.ndarray):
+        raise DataError(f"{path}: holds several arrays (npz); a map is one of (height, width)")
+    if values.ndim != 2 or not values.size or values.dtype.kind not in "buif":
+        raise DataError(
+            f"{path}: an array of shape {values.shape} and type {values.dtype}; a map is (height, "
+            "width) numbers"
+        )
+    _require_size(path, values.shape)
+    numbers = np.array(values, np.float32)
+    if not np.isfinite(numbers).all():
+        raise DataError(f"{path}: has values that are not finite (NaN or infinity); make it again")
+    return numbers
+
+
+def _decode(source: Path | bytes, name: str, mode: str | None) -> np.ndarray:
+    place = source if isinstance(source, Path) else name
+    if isinstance(source, Path):
+        _require_file(source)
+    try:
+        with Image.open(source if isinstance(source, Path) else io.BytesIO(source)) as image:
+            _require_size(place, image.size)
+            return _gray(image, place) if mode is None else np.array(image.convert(mode))
+    except DataError:
+        raise
+    except Exception as error:  # whatever a damaged file leads to
+        raise _unreadable(place, error) from None
+
+
+def _gray(image: Image.Image, place: Path | str) -> np.ndarray:
+    if image.mode in GRAY:
+        return np.array(image)
+    if image.mode.startswith("I;16"):  # other orders of bytes
+        return np.array(image.convert("I"))
+    channels = np.array(image.convert("RGB")).astype(np.int16)
+    if np.ptp(channels, axis=2).max() > COLOURFUL:
+        raise DataError(f"{place}: a picture in colours; a map is gray (its levels, not a heatmap)")
+    return np.array(image.convert("L"))
+
+
+def _require_file(path: Path) -> None:
+    """Opening a pipe or a device could wait for ever."""
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path}: is no regular file; put the map or picture itself there")
+
+
+def _require_size(place: Path | str, size: tuple[int, ...]) -> None:
+    if size[0] * size[1] > MAX_PIXELS:
+        raise DataError(f"{place}: {size[0]}x{size[1]} values; at most {MAX_PIXELS} can be used")
+
+
+def _unreadable(place: Path | str, error: Exception) -> DataError:
+    if isinstance(error, FileNotFoundError):
+        return DataError(f"{place}: missing; complete the data set or leave this item out")
+    text = " ".join(str(error).split())[:120]
+    return DataError(f"{place}: cannot be read ({text}); get the file again")
+
+
+@lru_cache(maxsize=HELD_MASKS)
+def _mask_pixels(path: Path, _changed: int) -> tuple[tuple[int, int], np.ndarray]:
+    """Shape and flat indices of the marked pixels of a mask in a .mat file."""
+    variables = _load_mat(path)
+    values = next((variables[name] for name in MASK_VARIABLES if name in variables), None)
+    if not isinstance(values, np.ndarray) or values.ndim != 2 or values.dtype.kind not in "buif":
+        found = ", ".join(name for name in variables if not name.startswith("__")) or "nothing"
+        raise DataError(
+            f"{path}: holds {found}; a mask called {' or '.join(MASK_VARIABLES[:2])} is needed"
+        )
+    return (values.shape[0], values.shape[1]), np.flatnonzero(values).astype(np.int32)
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """Read fixations, bool (H, W), from a .mat or .npy file or a picture of white points.
+
+    Raises:
+        DataError: see `read_picture`; or a .mat file without a mask.
+    """
+    if path.suffix != MATLAB:
+        gray = read_gray(path)
+        # Points drawn into a JPEG have weak halos, a PNG's are as bright as they were written.
+        return gray > (gray.max() / 2 if path.suffix.lower() in (".jpg", ".jpeg") else 0)
+    try:
+        changed = path.stat().st_mtime_ns
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    shape, marked = _mask_pixels(path, changed)
+    mask = np.zeros(shape, bool)
+    mask.ravel()[marked] = True
+    return mask
+
+
+def read_salicon(path: Path) -> tuple[Points, tuple[int, int]] | None:
+    """Read the observers' fixations of a SALICON .mat file, and the picture's (H, W).
+
+    Returns None for a .mat file that is not of this kind.
+    """
+    variables = _load_mat(path)
+    if "gaze" not in variables or "resolution" not in variables:
+        return None
+    height, width = (int(n) for n in variables["resolution"].ravel())
+    places, observers = [], []
+    for observer, record in enumerate(variables["gaze"].ravel()):
+        found = np.asarray(record["fixations"], np.float64).reshape(-1, 2)
+        places.append((found - 0.5) / (width, height))  # counted from 1, at pixel centres
+        observers.append(np.full(len(found), observer))
+    everything = np.concatenate([np.zeros((0, 2)), *places])
+    return Points.inside(everything, np.concatenate([np.zeros(0, int), *observers])), (
+        height,
+        width,
+    )
+
+
+def _load_mat(path: Path) -> dict[str, Any]:
+    from scipy.io import loadmat
+
+    _require_file(path)
+    try:
+        variables: dict[str, Any] = loadmat(path)
+    except NotImplementedError:
+        raise DataError(f"{path}: MATLAB 7.3 files are not read; save it with -v7") from None
+    except Exception as error:  # whatever a damaged file leads to
+        raise _unreadable(path, error) from None
+    return variables

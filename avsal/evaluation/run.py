@@ -1,0 +1,170 @@
+"""A whole evaluation: all databases, what is finished already, and the files of the result."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from avsal import atomic
+from avsal.datasets import Recording
+from avsal.evaluation.baselines import MEAN_GRID, BaselineMaps
+from avsal.evaluation.databases import EvaluationSet
+from avsal.evaluation.maps import MapSource
+from avsal.evaluation.protocol import MODEL, mean_map, score_recordings
+from avsal.evaluation.report import as_csv, summary
+from avsal.evaluation.saved_scores import (
+    RecordingScores,
+    digest,
+    load_scores,
+    recording_identity,
+    save_scores,
+)
+from avsal.evaluation.scoring import mean_scores
+
+PROTOCOL = 3  # part of every record: raise it when scores of the same maps or baselines change
+
+
+@dataclass
+class Evaluation:
+    """Evaluates databases one after the other and keeps what is finished.
+
+    Attributes:
+        folder: where the results go.
+        source_for: gives the maps' source of a fold; None for baselines alone.
+        on_stage: called with what is done next and the number of its recordings.
+        on_recording: called after each recording of the stage, with the error of one that failed.
+        results: of the recordings that have scores.
+        failed: how many recordings have none.
+    """
+
+    folder: Path
+    source_for: Callable[[str], MapSource | None]
+    on_stage: Callable[[str, int], None] = lambda _text, _total: None
+    on_recording: Callable[[Exception | None], None] = lambda _error: None
+    results: list[RecordingScores] = field(default_factory=list)
+    failed: int = 0
+    _label: str = MODEL  # heads no row: without a source there are baselines alone
+    _made_with: dict[str, Any] = field(default_factory=dict)
+    _by_conditions: dict[str, RecordingScores] = field(default_factory=dict)
+
+    def run(self, sets: list[EvaluationSet]) -> dict[str, Any]:
+        """Evaluate all sets and write scores.csv and summary.json.
+
+        Returns:
+            What summary.json says.
+
+        Raises:
+            AvsalError: the maps' source cannot be opened, or the results cannot be written.
+        """
+        for wanted in sets:
+            self._evaluate(wanted)
+        summed = summary(self.results, self._label, self._made_with)
+        if self.results:
+            scores = as_csv(self.results, self._label)
+            atomic.write_bytes(self.folder / "scores.csv", scores.encode())
+            text = json.dumps(summed, indent=1, ensure_ascii=False)
+            atomic.write_bytes(self.folder / "summary.json", text.encode())
+        return summed
+
+    def _evaluate(self, wanted: EvaluationSet) -> None:
+        source = self.source_for(wanted.fold)
+        made_with = {"protocol": PROTOCOL, "source": source.record() if source else None}
+        if source is not None:
+            self._label = source.label
+        self._made_with[wanted.fold] = made_with
+        conditions = {
+            **made_with,
+            "group": wanted.database,
+            "recordings": _identities(wanted.recordings),
+        }
+        if wanted.prior_from:
+            conditions["fitted_to"] = _identities(wanted.prior_from)
+        missing = [
+            recording
+            for recording in wanted.recordings
+            if not self._reuse(wanted, recording, conditions)
+        ]
+        if missing:
+            self._score(wanted, missing, source, conditions)
+
+    def _reuse(
+        self, wanted: EvaluationSet, recording: Recording, conditions: dict[str, Any]
+    ) -> bool:
+        """Take the scores of an earlier call, or of an earlier fold under the same conditions."""
+        key = digest({**conditions, "name": recording.name})
+        place = wanted.database, wanted.fold, recording.name
+        found = load_scores(self.folder, *place, conditions)
+        if found is None and key in self._by_conditions:
+            found = replace(self._by_conditions[key], fold=wanted.fold)
+            save_scores(self.folder, found, conditions)
+        if found is None:
+            return False
+        self._by_conditions[key] = found
+        self.results.append(found)
+        return True
+
+    def _score(
+        self,
+        wanted: EvaluationSet,
+        recordings: list[Recording],
+        source: MapSource | None,
+        conditions: dict[str, Any],
+    ) -> None:
+        mean_maps, broken = self._mean_maps(wanted)
+        for recording in recordings:
+            if recording.name in broken:
+                self._fail(broken[recording.name])
+        baselines = BaselineMaps(mean_maps, self._fitted_prior(wanted))
+        whole = [recording for recording in recordings if recording.name not in broken]
+        self.on_stage(" ".join(filter(None, (wanted.database, wanted.fold))), len(whole))
+        for recording, frames in score_recordings(whole, source, baselines):
+            if isinstance(frames, Exception):
+                self._fail(frames)
+                continue
+            place = wanted.database, wanted.fold, recording.name
+            result = RecordingScores(*place, len(frames), mean_scores(frames))
+            save_scores(self.folder, result, conditions)
+            self._by_conditions[digest({**conditions, "name": recording.name})] = result
+            self.results.append(result)
+            self.on_recording(None)
+
+    def _mean_maps(
+        self, wanted: EvaluationSet
+    ) -> tuple[dict[str, np.ndarray], dict[str, Exception]]:
+        """Mean maps of a set's recordings, and the errors of those that cannot be read."""
+        maps: dict[str, np.ndarray] = {}
+        broken: dict[str, Exception] = {}
+        if len(wanted.recordings) == 1:
+            return maps, broken  # there are no others to predict it from
+        self.on_stage(f"{wanted.database}: mean maps", len(wanted.recordings))
+        for recording in wanted.recordings:
+            try:
+                maps[recording.name] = mean_map(recording)
+            except Exception as error:  # one recording never stops the others
+                broken[recording.name] = error
+            self.on_recording(None)
+        return maps, broken
+
+    def _fitted_prior(self, wanted: EvaluationSet) -> np.ndarray | None:
+        """Prior on the grid: the mean of the mean maps of the recordings that are not scored."""
+        if not wanted.prior_from:
+            return None
+        self.on_stage(f"{wanted.database}: fitted prior", len(wanted.prior_from))
+        total = np.zeros(MEAN_GRID)
+        for recording in wanted.prior_from:
+            total += mean_map(recording)
+            self.on_recording(None)
+        return total / len(wanted.prior_from)
+
+    def _fail(self, error: Exception) -> None:
+        self.failed += 1
+        self.on_recording(error)
+
+
+def _identities(recordings: tuple[Recording, ...]) -> str:
+    return digest([recording_identity(recording) for recording in recordings])

@@ -1,0 +1,51 @@
+"""A decoded frame, and what stays of it once its pixels are gone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class VideoFrame:
+    """One frame as displayed.
+
+    Attributes:
+        index: place in the whole video, from 0, in order of presentation.
+        pts: presentation time on the container's clock, seconds, exact.
+        duration: seconds until the next frame.
+        image: uint8 (H, W, 3) RGB, upright; the size may change from frame to frame.
+    """
+
+    index: int
+    pts: Fraction
+    duration: Fraction
+    image: np.ndarray
+
+
+@dataclass(frozen=True)
+class FrameTag:
+    """What stays of a frame once its pixels are gone.
+
+    Attributes:
+        index: place in the video, from 0.
+        pts: presentation time on the container's clock, seconds, exact.
+        time: seconds since the video's first frame, exact.
+        duration: seconds that the frame is shown.
+        width, height: display size in pixels.
+    """
+
+    index: int
+    pts: Fraction
+    time: Fraction
+    duration: Fraction
+    width: int
+    height: int
+
+
+def tag_of(frame: VideoFrame, origin: Fraction) -> FrameTag:
+    """Return what stays of a frame; `origin` is the container time of the first one, seconds."""
+    height, width = frame.image.shape[:2]
+    return FrameTag(frame.index, frame.pts, frame.pts - origin, frame.duration, width, height)

@@ -1,0 +1,225 @@
+"""The sound of a source file on its way into another container."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+from av.error import FFmpegError
+from av.filter import Graph
+
+from avsal.errors import MediaError
+from avsal.media.container import choose_audio, open_input
+from avsal.media.decoding import Decoder
+from avsal.media.source import Source
+
+if TYPE_CHECKING:
+    from av.audio.frame import AudioFrame
+    from av.container import OutputContainer
+    from av.packet import Packet
+
+# Codecs that players expect in a container; Matroska takes everything that FFmpeg can put in it.
+_PCM = frozenset({"pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_s24be", "pcm_s32le", "pcm_f32le"})
+_MP4_CODECS = frozenset({"aac", "mp3", "ac3", "eac3", "alac", "opus", "flac"})
+_COPIED = {"mp4": _MP4_CODECS, "mov": _MP4_CODECS - {"opus", "flac"} | _PCM}
+
+# Containers with edit lists keep what a decoder needs before the first audible sample.
+_WITH_EDIT_LISTS = frozenset({"mp4", "mov"})
+_PREROLL = Fraction(1, 10)  # seconds; AAC needs 1024 samples, Opus 80 ms
+_WITH_PREROLL = frozenset({"aac", "opus"})
+
+_AAC_RATES = frozenset(  # Hz, ISO/IEC 14496-3 table 1.18
+    {96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000}
+)
+_AAC_FALLBACK_RATE = 48000
+_AAC_BITS_PER_CHANNEL = 96_000  # bits a second: transparent for almost all material
+
+
+class SourceSound:
+    """Feeds the sound of `source` into an output, in step with its video.
+
+    The packets are copied where players of the container expect their codec, else the sound is
+    encoded as AAC. Either way it stays on the source's clock.
+
+    Args:
+        source: any file; `exists` tells whether it has sound.
+
+    Attributes:
+        start: container time of the first packet, seconds; 0 without sound.
+        rate: samples per second; 1 without sound.
+        copied: the packets are copied; known after `attach`.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.copied = False
+        self.warnings: list[str] = []
+        self._open()
+        self.start, self.rate = Fraction(0), 1
+        if self._stream is not None:
+            self.rate = self._stream.codec_context.sample_rate
+            if self._stream.start_time is not None:
+                self.start = self._stream.start_time * Fraction(self._stream.time_base or 0)
+        self._late = self.rate == 0
+        if self._late:
+            self._find_beginning()
+        self._packets: Generator[tuple[Fraction, Packet], None, None] | None = None
+        self._next: tuple[Fraction, Packet] | None = None
+
+    def _open(self) -> None:
+        self._container = open_input(self.source)
+        self._stream = choose_audio(self._container)
+
+    def _find_beginning(self) -> None:
+        """Learn from the first frame what FFmpeg did not: it looks only at a file's beginning."""
+        try:
+            first = next(Decoder(self.source, self._container, self._stream).frames(), None)
+        except MediaError:
+            first = None
+        self._container.close()
+        self._open()
+        if first is None:
+            self.warnings.append(f"{self.source}: its sound cannot be decoded and is left out")
+            self._stream, self.rate = None, 1
+            return
+        self.rate = first.sample_rate
+        if first.pts is not None:
+            self.start = first.pts * first.time_base
+
+    @property
+    def exists(self) -> bool:
+        return self._stream is not None
+
+    def attach(self, output: OutputContainer, kind: str, origin: Fraction) -> None:
+        """Add the sound's stream to an output whose time 0 is `origin` on the source's clock."""
+        if self._stream is None:
+            return
+        self._output, self._origin = output, origin
+        decoder = Decoder(self.source, self._container, self._stream)
+        allowed = _COPIED.get(kind)
+        players_expect = allowed is None or (
+            self._stream.codec_context.codec.canonical_name in allowed
+        )
+        if players_expect and not self._late:
+            try:
+                target: Any = output.add_stream_from_template(self._stream)
+            except (ValueError, FFmpegError):  # the container cannot hold this codec
+                pass
+            else:
+                self.copied = True
+                self._packets = self._copy(decoder, target, kind in _WITH_EDIT_LISTS)
+        if self._packets is None:
+            self._packets = self._encode(decoder)
+
+    def mux_until(self, time: Fraction | None) -> None:
+        """Write the packets that start before an output time; all that are left for None."""
+        while self._packets is not None:
+            if self._next is None:
+                self._next = self._advance()
+            if self._next is None or (time is not None and self._next[0] >= time):
+                return
+            self._output.mux(self._next[1])
+            self._next = None
+
+    def close(self) -> None:
+        """Free the source; may be called again."""
+        if self._packets is not None:
+            self._packets.close()
+        self._container.close()
+
+    def _advance(self) -> tuple[Fraction, Packet] | None:
+        assert self._packets is not None
+        try:
+            return next(self._packets, None)
+        except MediaError as error:  # the pictures are still worth having
+            self.warnings.append(f"{error}; the sound ends there")
+            return None
+
+    def _copy(
+        self, decoder: Decoder, target: Any, edit_lists: bool
+    ) -> Generator[tuple[Fraction, Packet], None, None]:
+        assert self._stream is not None
+        codec = target.codec_context.codec.canonical_name
+        # Matroska stores Opus' preroll in a field of its own.
+        keeps_preroll = codec in _WITH_PREROLL and (edit_lists or codec == "opus")
+        earliest = -_PREROLL if keeps_preroll else Fraction(0)
+        tick = Fraction(1, self.rate)  # AVI counts whole packets
+        last: int | None = None
+        for packet in decoder.packets():
+            if packet.pts is None or packet.dts is None:
+                continue  # the flush
+            time = packet.pts * packet.time_base - self._origin
+            decoding = round((packet.dts * packet.time_base - self._origin) / tick)
+            if time < earliest or (last is not None and decoding <= last):
+                continue  # before the beginning; muxers refuse times that go back
+            last = packet.dts = decoding
+            packet.pts = round(time / tick)
+            packet.duration = round((packet.duration or 0) * packet.time_base / tick)
+            packet.time_base, packet.stream = tick, target
+            yield time, packet
+
+    def _encode(self, decoder: Decoder) -> Generator[tuple[Fraction, Packet], None, None]:
+        assert self._stream is not None
+        channels = 2 if self._late else min(2, self._stream.channels)
+        rate = self.rate if self.rate in _AAC_RATES else _AAC_FALLBACK_RATE
+        target: Any = self._output.add_stream("aac", rate=rate)
+        target.layout = layout = "mono" if channels == 1 else "stereo"
+        target.bit_rate = _AAC_BITS_PER_CHANNEL * channels
+        origin = round(self._origin * rate)
+        return self._encoded(target, _leveled(decoder, rate, layout, origin), origin)
+
+    def _encoded(
+        self, target: Any, frames: Iterator[AudioFrame], origin: int
+    ) -> Generator[tuple[Fraction, Packet], None, None]:
+        for frame in frames:
+            frame.pts = (frame.pts or 0) - origin
+            for packet in target.encode(frame):
+                yield packet.pts * packet.time_base, packet
+        for packet in target.encode(None):
+            yield packet.pts * packet.time_base, packet
+
+
+def _leveled(decoder: Decoder, rate: int, layout: str, origin: int) -> Iterator[AudioFrame]:
+    """Frames of one format without gaps, from the sample `origin` on."""
+    graph: Graph | None = None
+    shape: tuple[int, str, str] | None = None
+    for frame in decoder.frames():
+        if shape != (frame.sample_rate, frame.format.name, frame.layout.name):
+            if graph is not None:
+                yield from _pulled(graph, None)
+            first = f":first_pts={origin}" if graph is None else ""
+            graph = _graph(frame, f"async=1{first}", rate, layout)
+            shape = (frame.sample_rate, frame.format.name, frame.layout.name)
+        assert graph is not None
+        yield from _pulled(graph, frame)
+    if graph is not None:
+        yield from _pulled(graph, None)
+
+
+def _graph(frame: AudioFrame, resampling: str, rate: int, layout: str) -> Graph:
+    graph = Graph()
+    source = graph.add_abuffer(
+        sample_rate=frame.sample_rate,
+        format=frame.format.name,
+        layout=frame.layout.name,
+        time_base=frame.time_base,
+    )
+    wanted = f"sample_fmts=fltp:sample_rates={rate}:channel_layouts={layout}"
+    nodes = [
+        source,
+        graph.add("aresample", resampling),
+        graph.add("aformat", wanted),
+        graph.add("abuffersink"),
+    ]
+    graph.link_nodes(*nodes).configure()
+    return graph
+
+
+def _pulled(graph: Graph, frame: AudioFrame | None) -> Iterator[Any]:
+    graph.push(frame)
+    while True:
+        try:
+            yield graph.pull()
+        except (BlockingIOError, EOFError):  # it wants more input, or it is flushed
+            return

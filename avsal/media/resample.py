@@ -1,0 +1,135 @@
+"""Sound of any rate to 16 kHz.
+
+torchaudio does it where it can be imported. Its extension fails to load next to a CPU-only
+torch, so the same operation exists here as well; the tests hold both to the same goldens.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from types import ModuleType
+
+import numpy as np
+import torch
+
+SAMPLE_RATE = 16_000  # Hz, what every network hears
+
+SINC_WIDTH = 6  # zero crossings on each side of the resampling filter
+ROLLOFF = 0.99  # its cut-off as a share of the lower Nyquist frequency
+_DENSE_KERNEL_LIMIT = 4_000_000  # coefficients; torchaudio's kernel is (new, orig + 2 width) dense
+
+
+@lru_cache(maxsize=1)
+def torchaudio_module() -> ModuleType | None:
+    """Return torchaudio, or None where it is absent or its extension cannot be loaded."""
+    try:
+        import torchaudio.functional
+    except (ImportError, OSError, RuntimeError):
+        return None
+    return torchaudio
+
+
+def resample(waveform: np.ndarray, source_rate: int) -> np.ndarray:
+    """Resample a whole mono signal to 16 kHz: windowed sinc, Hann, width 6, rolloff 0.99.
+
+    Args:
+        waveform: float32 (n,) at `source_rate` Hz.
+
+    Returns:
+        float32 (ceil(n * 16000 / source_rate),).
+    """
+    if source_rate == SAMPLE_RATE or waveform.size == 0:
+        return waveform.astype(np.float32, copy=False)
+    orig, new = _reduced(source_rate)
+    audio = torchaudio_module()
+    if audio is not None and orig * new <= _DENSE_KERNEL_LIMIT:
+        tensor = torch.from_numpy(np.ascontiguousarray(waveform, dtype=np.float32))
+        return audio.functional.resample(
+            tensor, orig, new, lowpass_filter_width=SINC_WIDTH, rolloff=ROLLOFF
+        ).numpy()
+    return _sinc_resample(waveform, orig, new)
+
+
+def _reduced(source_rate: int) -> tuple[int, int]:
+    divisor = math.gcd(source_rate, SAMPLE_RATE)
+    return source_rate // divisor, SAMPLE_RATE // divisor
+
+
+def _reach(orig: int, new: int) -> int:
+    """Source samples on each side of an output sample that its filter can touch."""
+    return math.ceil(SINC_WIDTH * orig / (min(orig, new) * ROLLOFF))
+
+
+@lru_cache(maxsize=8)
+def _filter_bank(orig: int, new: int) -> np.ndarray:
+    """One filter for each of the `new` phases of an output sample, float32 (new, 2 reach + 2)."""
+    reach = _reach(orig, new)
+    cutoff = min(orig, new) * ROLLOFF
+    offset = np.arange(-reach, reach + 2)[None, :]  # source samples from the one at or before
+    phase = (np.arange(new) * orig % new)[:, None] / new  # the output's place after that one
+    t = np.clip((offset - phase) * cutoff / orig, -SINC_WIDTH, SINC_WIDTH)
+    window = np.cos(t * np.pi / SINC_WIDTH / 2) ** 2
+    return (np.sinc(t) * window * (cutoff / orig)).astype(np.float32)
+
+
+def _sinc_resample(waveform: np.ndarray, orig: int, new: int) -> np.ndarray:
+    """Evaluate the filter at every output sample; needs `orig` and `new` without common factor."""
+    bank, reach = _filter_bank(orig, new), _reach(orig, new)
+    length = math.ceil(new * waveform.size / orig)
+    padded = np.pad(waveform.astype(np.float32, copy=False), (reach, reach + 2))
+    neighbours = np.lib.stride_tricks.sliding_window_view(padded, bank.shape[1])
+    output = np.arange(length)
+    return np.einsum("nk,nk->n", neighbours[output * orig // new], bank[output % new])
+
+
+class StreamingResampler:
+    """Resample a stream of mono blocks to 16 kHz; equals `resample` on the whole signal.
+
+    Work goes in whole periods (`orig` source samples are `new` output samples), each with the
+    filter's reach of context on both sides.
+    """
+
+    _BLOCK_SECONDS = 1.0
+
+    def __init__(self, source_rate: int) -> None:
+        if source_rate <= 0:
+            raise ValueError(f"source_rate must be positive, got {source_rate}")
+        self.source_rate = source_rate
+        self._orig, self._new = _reduced(source_rate)
+        reach = _reach(self._orig, self._new)
+        self._context = math.ceil(reach / self._orig) * self._orig  # source samples, whole periods
+        self._block = max(1, round(self._BLOCK_SECONDS * source_rate / self._orig)) * self._orig
+        self._pending = np.zeros(self._context, np.float32)  # left context, then what is not done
+        self._received = 0
+        self._emitted = 0
+
+    def push(self, samples: np.ndarray) -> np.ndarray:
+        """Take source samples, float32 (n,); return the 16 kHz samples that are final by now."""
+        self._received += samples.size
+        if self._orig == self._new:
+            return samples.astype(np.float32, copy=False)
+        self._pending = np.concatenate([self._pending, samples.astype(np.float32, copy=False)])
+        blocks = []
+        while self._pending.size >= self._block + 2 * self._context:
+            blocks.append(self._convert(self._block))
+        return np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
+
+    def flush(self) -> np.ndarray:
+        """Return what is left once the stream has ended."""
+        if self._orig == self._new:
+            return np.zeros(0, np.float32)
+        wanted = math.ceil(self._new * self._received / self._orig) - self._emitted
+        periods = math.ceil(wanted / self._new)
+        missing = periods * self._orig + 2 * self._context - self._pending.size
+        self._pending = np.pad(self._pending, (0, max(0, missing)))
+        return self._convert(periods * self._orig)[:wanted]
+
+    def _convert(self, count: int) -> np.ndarray:
+        """Resample the next `count` source samples (whole periods) and move past them."""
+        margin = self._context // self._orig * self._new
+        done = resample(self._pending[: count + 2 * self._context], self.source_rate)
+        result = done[margin : margin + count // self._orig * self._new]
+        self._pending = self._pending[count:]
+        self._emitted += result.size
+        return result

@@ -1,0 +1,150 @@
+"""What may be opened: the one file or http(s) address that the user named, and nothing it names."""
+
+from __future__ import annotations
+
+import os
+import re
+import ssl
+import stat
+from codecs import getincrementaldecoder
+from functools import lru_cache
+from pathlib import Path
+
+import av
+from av.format import ContainerFormat
+
+from avsal.errors import MediaError
+
+# A file's path, or the text of an http(s) address.
+Source = Path | str
+
+# Demuxers that open what their file names, or that make pictures of what is no picture. The white
+# list is every other one of this FFmpeg build; devices and network sessions have no file.
+_REFERRING = frozenset(
+    {"concat", "dash", "hls", "imf", "sdp", "vobsub", "webm_dash_manifest", "avisynth"}
+)
+_NO_PICTURES = frozenset({"tty"})  # renders any .txt as a film of a terminal
+_FROM_A_FILE = frozenset({"image2"})  # without a pattern it reads the one file that is named
+
+_HEAD = 512  # bytes that tell a playlist
+_PLAYLISTS = (  # how their text begins, in lower case
+    (r"#extm3u", "an HLS playlist"),
+    (r"ffconcat", "a list of files (ffconcat)"),
+    (r"(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)?<mpd\b", "a DASH manifest"),
+    (
+        r"(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)?<(\w+:)?(compositionplaylist|assetmap)\b",
+        "an IMF package",
+    ),
+    (r"(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)?<smil\b", "a SMIL playlist"),
+    (r"v=0\r?\n", "a session description (SDP)"),
+    (r"<asx\b|\[reference\]|asf ", "a Windows Media playlist"),
+    (r"\[playlist\]", "a playlist"),
+    (r"rtsptext", "a QuickTime reference"),
+)
+_CONVERT = "which names other files; convert it first: ffmpeg -i {} -c copy video.mp4"
+
+_NETWORK = {
+    # httpproxy: how FFmpeg reaches an https address through the proxy that the user has set.
+    "protocol_whitelist": "http,https,httpproxy,tcp,tls",
+    "tls_verify": "1",
+    "rw_timeout": "30000000",  # microseconds without a byte
+    "reconnect": "1",
+    "reconnect_delay_max": "4",  # seconds
+}
+
+
+def as_source(path: str | os.PathLike[str]) -> Source:
+    """Return an http(s) address as text and everything else as a path.
+
+    A `Path` made of an address has lost one of two slashes, which is put back.
+    """
+    text = os.fspath(path)
+    address = re.match(r"(https?):/(/?)([^/].*)", text, re.IGNORECASE | re.DOTALL)
+    if address and (address[2] or not os.path.lexists(text)):
+        return f"{address[1].lower()}://{address[3]}"
+    return Path(text)
+
+
+def is_address(path: str | os.PathLike[str]) -> bool:
+    """Tell whether an input is an http(s) address rather than a file."""
+    return isinstance(as_source(path), str)
+
+
+def check_file(path: Path) -> None:
+    """Refuse what is no regular file, is empty, or names other files, before FFmpeg sees it.
+
+    Raises:
+        MediaError: what it is instead.
+        OSError: the file cannot be read.
+    """
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise MediaError(f"{path}: is a folder, not a media file; name a file inside it")
+    if not stat.S_ISREG(mode):
+        raise MediaError(f"{path}: is a pipe or a device; save the video to a file and name that")
+    head = _head(path)
+    if not head:
+        raise MediaError(f"{path}: is empty (0 bytes); copy or download it again")
+    kind = playlist_kind(head)
+    if kind:
+        raise MediaError(f"{path}: is {kind}, {_CONVERT.format(path)}")
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(_HEAD)
+
+
+def is_text(path: Path) -> bool:
+    """Tell whether a file begins as UTF-8 text without control characters."""
+    try:
+        text = getincrementaldecoder("utf-8-sig")().decode(_head(path))
+    except ValueError:
+        return False
+    return all(character.isprintable() or character.isspace() for character in text)
+
+
+def playlist_kind(head: bytes) -> str | None:
+    """Tell by its first bytes which kind of playlist a file is, None for no playlist."""
+    text = head.decode("utf-8-sig", errors="replace").lstrip().lower()
+    for pattern, kind in _PLAYLISTS:
+        if re.match(pattern, text, re.DOTALL):
+            return kind
+    return None
+
+
+def opening(source: Source) -> tuple[str, dict[str, str]]:
+    """Return FFmpeg's name of a source and the options to open it with."""
+    # The option keeps FFmpeg from reading "shot%03d.png" as a sequence of files.
+    options = {"format_whitelist": _formats(), "pattern_type": "none"}
+    if isinstance(source, str):
+        authorities = _authorities()
+        return source, options | _NETWORK | ({"ca_file": authorities} if authorities else {})
+    # The prefix keeps FFmpeg from reading "a:b.mp4" as a protocol.
+    return f"file:{source}", options | {"protocol_whitelist": "file"}
+
+
+@lru_cache(maxsize=1)
+def _formats() -> str:
+    return ",".join(sorted(filter(_reads_one_file, av.formats_available)))
+
+
+def _reads_one_file(name: str) -> bool:
+    if name in _REFERRING or name in _NO_PICTURES:
+        return False
+    try:
+        return name in _FROM_A_FILE or not ContainerFormat(name, "r").no_file
+    except ValueError:  # written only
+        return False
+
+
+def _authorities() -> str | None:
+    """The file of the certificates that this machine trusts; FFmpeg's own copy has none."""
+    known = ssl.get_default_verify_paths().cafile
+    if known is None:
+        try:
+            import certifi
+        except ImportError:
+            return None
+        known = certifi.where()
+    return known

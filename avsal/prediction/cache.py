@@ -1,0 +1,194 @@
+"""Frames of one video from their arrival to the last window that sees them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from avsal.media.frames import FrameTag
+from avsal.media.resample import SAMPLE_RATE
+from avsal.prediction.reader import SmallFrame
+from avsal.prediction.settings import PredictSettings, exact_seconds
+from avsal.preprocess import cuts
+from avsal.preprocess.rules import Rule
+from avsal.preprocess.sound import log_spectrogram
+from avsal.preprocess.windows import Window, target_from, target_until
+
+if TYPE_CHECKING:
+    from avsal.media import AudioReader
+
+
+@dataclass(eq=False)
+class CachedFrame:
+    """A frame, and what the network has made of it so far.
+
+    Attributes:
+        pixels: uint8 (3, h, w) as read. Where the network needs pixels besides the features, they
+            become float32 of the same shape, normalised and on its device, once it looks at them.
+        features: the image encoder's, (C, h, w) each; None until the network looked at the frame.
+    """
+
+    tag: FrameTag
+    pixels: torch.Tensor
+    features: tuple[torch.Tensor, ...] | None = None
+
+
+@dataclass(frozen=True)
+class WindowInput:
+    """One forward pass, and the frames whose maps follow from it.
+
+    Attributes:
+        window: which frames, in which order; the last one is predicted.
+        frames: those frames.
+        spectrogram: (1, 257, 111) float32.
+        skipped: wanted frames since the previous window, to be interpolated (stride over 1).
+        cut: first frame of a new scene since the previous window, None where there is no cut.
+        wanted: the predicted frame lies in the stretch that was asked for.
+    """
+
+    window: Window
+    frames: tuple[CachedFrame, ...]
+    spectrogram: torch.Tensor
+    skipped: tuple[FrameTag, ...] = ()
+    cut: int | None = None
+    wanted: bool = True
+
+    @property
+    def tag(self) -> FrameTag:
+        """The frame that is predicted."""
+        return self.frames[-1].tag
+
+
+class FrameCache:
+    """Collects frames until a window is complete, and forgets them when no window wants them.
+
+    A frame is forgotten when it is older than the rule says; windows that wait for the
+    network hold their frames themselves.
+    """
+
+    def __init__(
+        self, settings: PredictSettings, rule: Rule, audio: AudioReader | None = None
+    ) -> None:
+        """Take the stretch that is asked for.
+
+        Args:
+            settings: start, end and audio context; stride, None for 1.
+            rule: how windows are laid.
+            audio: 16 kHz mono sound, sample 0 at the video's first frame; None without sound.
+        """
+        self._settings, self._rule, self._audio = settings, rule, audio
+        self._stride = settings.stride or 1
+        self._frames: dict[int, CachedFrame] = {}
+        # Frames read since the last window, each with its difference from the one before.
+        self._passed: deque[tuple[FrameTag, float]] = deque()
+        self._thumbnail: torch.Tensor | None = None  # of the frame read last
+        self._first: int | None = None  # first and last frame that get a map, once known
+        self._final: int | None = None
+        self._target: int | None = None  # the next frame to predict
+        self._given = -1  # the last one that was given out
+
+    def windows(self, frames: Iterable[SmallFrame]) -> Iterator[WindowInput]:
+        """Yield the windows that give every wanted frame its map, each as soon as it is complete.
+
+        They are those of the whole video: what is asked for decides only which of them are made.
+        """
+        for tag, pixels in frames:
+            self._add(tag, pixels)
+            yield from self._complete(ended=False)
+            if self._done:
+                return
+            self._forget()
+        yield from self._complete(ended=True)
+
+    @property
+    def _latest(self) -> int:
+        return next(reversed(self._frames))
+
+    @property
+    def _times(self) -> dict[int, Fraction]:
+        return {index: frame.tag.time for index, frame in self._frames.items()}
+
+    @property
+    def _done(self) -> bool:
+        if self._first is None or self._final is None:
+            return False
+        return self._given >= self._final or self._first > self._final
+
+    def _add(self, tag: FrameTag, pixels: torch.Tensor) -> None:
+        self._frames[tag.index] = CachedFrame(tag, pixels)
+        self._passed.append((tag, self._difference(pixels)))
+        if self._first is None and tag.time >= exact_seconds(self._settings.start or 0):
+            self._first = tag.index
+            self._target = target_until(tag.index, self._stride)
+        end = self._settings.end
+        if self._final is None and end is not None and tag.time >= exact_seconds(end):
+            self._final = tag.index - 1
+
+    def _difference(self, pixels: torch.Tensor) -> float:
+        """Difference from the frame before, where cuts matter: where frames are skipped."""
+        if self._stride == 1:
+            return 0.0
+        before, self._thumbnail = self._thumbnail, cuts.thumbnail(pixels)
+        return 0.0 if before is None else cuts.difference(before, self._thumbnail)
+
+    def _complete(self, ended: bool) -> Iterator[WindowInput]:
+        """The windows that can be made of the frames read so far."""
+        if ended and self._frames and self._final is None:
+            self._final = self._latest
+        while self._target is not None and not self._done:
+            target = target_from(self._target, self._stride, self._latest if ended else None)
+            context = self._settings.audio_context if self._audio is not None else None
+            window = self._rule.window(target, self._times, context, ended)
+            if window is None:
+                return
+            yield self._give(window)
+            self._given = target
+            self._target = target + 1
+
+    def _give(self, window: Window) -> WindowInput:
+        passed = []
+        while self._passed and self._passed[0][0].index <= window.target:
+            passed.append(self._passed.popleft())
+        return WindowInput(
+            window,
+            tuple(self._frames[index] for index in window.frames),
+            self._spectrogram(window),
+            tuple(tag for tag, _ in passed if tag.index < window.target and self._wants(tag.index)),
+            cuts.find_cut({tag.index: difference for tag, difference in passed}),
+            self._wants(window.target),
+        )
+
+    def _wants(self, index: int) -> bool:
+        """Whether a frame whose time is known lies between start and end."""
+        after_start = self._first is not None and index >= self._first
+        return after_start and (self._final is None or index <= self._final)
+
+    def _spectrogram(self, window: Window) -> torch.Tensor:
+        if self._audio is None:
+            return log_spectrogram(np.zeros(0, np.float32))
+        start, end = self._rule.sound(window, self._settings.audio_context, self._time)
+        return log_spectrogram(self._audio.read(start, end), window.reverse)
+
+    def _time(self, index: int) -> Fraction:
+        """Time of a frame; behind the last one, time continues at its pace."""
+        tag = self._frames[min(index, self._latest)].tag
+        return tag.time + (index - tag.index) * tag.duration
+
+    def _forget(self) -> None:
+        """Drop what no window to come can see or hear."""
+        target = self._target
+        if target is None:  # the first one is not known yet, but it lies no further back than this
+            target = target_until(self._latest, self._stride)
+            while self._passed[0][0].index < target:
+                self._passed.popleft()
+        before = self._rule.oldest(target_from(target, self._stride), self._times)
+        for index in [index for index in self._frames if index < before]:
+            del self._frames[index]
+        if self._audio is not None and before in self._frames:
+            self._audio.release(round(self._frames[before].tag.time * SAMPLE_RATE))

@@ -1,0 +1,96 @@
+"""Where the network runs, in which precision, and how many windows go through at once."""
+
+from __future__ import annotations
+
+import torch
+
+from avsal.errors import UsageError
+from avsal.prediction.settings import Precision, check_word
+
+_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+# Peak activation memory of one 224x384 window of the MViTv2-S network in float32, measured on CPU.
+WINDOW_BYTES = 1_500_000_000
+MAX_BATCH = 16  # more windows at once gain nothing measurable and only delay the first map
+
+
+def choose_device(name: str) -> torch.device:
+    """Turn "auto", "cpu", "cuda", "cuda:1", ... into a device.
+
+    Raises:
+        UsageError: the device does not exist on this machine.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"--device {name}: give auto, cpu, cuda or cuda:N") from None
+    if device.type == "cuda":
+        count = torch.cuda.device_count()
+        if not torch.cuda.is_available() or (device.index or 0) >= count:
+            found = f"{count} CUDA devices" if count else "no CUDA device"
+            raise UsageError(f"--device {name}: torch finds {found} here; use --device auto or cpu")
+    elif device.type != "cpu":
+        raise UsageError(f"--device {name}: only cpu and cuda are supported")
+    return device
+
+
+def choose_precision(name: str, device: torch.device) -> torch.dtype:
+    """Turn "auto", "fp32", "fp16" or "bf16" into the compute dtype.
+
+    auto takes fp16 on CUDA from compute capability 7.0 on, else fp32. On a CPU it takes bf16 where
+    the processor has bfloat16 instructions, else fp32: emulating them is hundreds of times slower.
+
+    Raises:
+        UsageError: unknown precision.
+    """
+    check_word("--precision", name, Precision)
+    if name != "auto":
+        return _DTYPES[name]
+    if device.type == "cuda":
+        # Pascal and older (below 7.0) run half precision slower than single.
+        return (
+            torch.float16 if torch.cuda.get_device_capability(device) >= (7, 0) else torch.float32
+        )
+    return torch.bfloat16 if cpu_has_bfloat16() else torch.float32
+
+
+def slow_precision(dtype: torch.dtype, device: torch.device) -> tuple[str, ...]:
+    """A warning where the wanted precision is only emulated, as one line or none."""
+    if device.type == "cuda" or dtype == torch.float32 or cpu_has_bfloat16():
+        return ()
+    name = precision_name(dtype)
+    return (f"this processor emulates {name}, which can be hundreds of times slower than fp32",)
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether this processor multiplies bfloat16 in hardware (AVX-512 BF16 or AMX)."""
+    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, probe, bool)() for probe in probes)
+
+
+def precision_name(dtype: torch.dtype) -> str:
+    """The command-line word for a dtype."""
+    return next(name for name, known in _DTYPES.items() if known == dtype)
+
+
+def device_label(device: torch.device) -> str:
+    """What a person calls the device."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{torch.get_num_threads()} threads"
+
+
+def automatic_batch(device: torch.device, pixels: int, dtype: torch.dtype, on_cpu: int) -> int:
+    """Windows that fit into the device's free memory at once.
+
+    Args:
+        pixels: height times width of the network's input.
+        on_cpu: the answer for a CPU, where large networks gain nothing from more than 1.
+    """
+    if device.type != "cuda":
+        return on_cpu
+    free, _total = torch.cuda.mem_get_info(device)
+    per_window = WINDOW_BYTES * pixels / (224 * 384) * torch.finfo(dtype).bits / 32
+    return max(1, min(MAX_BATCH, int(0.7 * free / per_window)))

@@ -1,0 +1,355 @@
+"""Video in, one saliency map a frame out: decoding, the network and post-processing together."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import logging
+import os
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from avsal import models
+from avsal.errors import MediaError, WeightsError
+from avsal.media.frames import FrameTag
+from avsal.prediction.cache import FrameCache, WindowInput
+from avsal.prediction.device import (
+    automatic_batch,
+    choose_device,
+    choose_precision,
+    precision_name,
+    slow_precision,
+)
+from avsal.prediction.forward import Forward
+from avsal.prediction.postprocess import interpolate, to_density
+from avsal.prediction.reader import read_ahead
+from avsal.prediction.saliency import SaliencyFrame
+from avsal.prediction.settings import PredictSettings, expected_maps
+from avsal.preprocess.rules import FrameRule, Rule, TimeRule
+from avsal.weights import load_weights
+
+if TYPE_CHECKING:
+    from avsal.media import AudioReader, VideoFrame, VideoInfo, VideoReader
+
+logger = logging.getLogger("avsal")
+
+TaggedMap = tuple[FrameTag, torch.Tensor]  # a frame and its (h, w) log-density
+
+POSTPROCESS = 8  # maps that a GPU brings to display size together
+WINDOWS_AHEAD = 4  # windows whose new frames may wait for the network
+
+
+@dataclass(frozen=True)
+class Description:
+    """What made the maps: the part of a result's description that belongs to the network."""
+
+    model: str
+    weights: str
+    weights_sha256: str
+    device: str
+    precision: str
+
+
+class Prediction(Iterator[SaliencyFrame]):
+    """The maps of one file, one after the other, and what is known of it before the first.
+
+    Iterate to the end, or use it in a `with` statement, or call `close`; leaving early is fine.
+
+    Attributes:
+        info: the video's properties, see `avsal.media.VideoInfo`.
+        total: number of maps that start, end and the video's headers let expect, None if untold.
+    """
+
+    def __init__(
+        self,
+        info: VideoInfo,
+        total: int | None,
+        maps: Generator[SaliencyFrame, None, None],
+        files: ExitStack,
+    ) -> None:
+        self.info = info
+        self.total = total
+        self._maps = maps
+        self._files = files
+
+    def __next__(self) -> SaliencyFrame:
+        return next(self._maps)
+
+    def __enter__(self) -> Prediction:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop the reading thread and close the file; may be called again."""
+        self._maps.close()
+        self._files.close()
+
+
+class Predictor:
+    """A network with its weights on a device, ready for any number of videos."""
+
+    def __init__(
+        self,
+        network: models.MSPI,
+        variant: models.Variant,
+        device: torch.device,
+        precision: torch.dtype,
+        origin: tuple[str, str] = ("unknown", ""),
+    ) -> None:
+        """Take a loaded network.
+
+        Args:
+            network: in the state in which `load_state_dict` leaves it; put into inference form.
+            precision: compute dtype; below float32 by autocast, weights stay float32.
+            origin: name and sha256 of the weights.
+        """
+        self.variant = variant
+        self.device = device
+        self.precision = precision
+        self.origin = origin
+        self.network = models.prepare_for_inference(network.eval()).to(device)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the network's input and of its log-densities."""
+        return self.variant.height, self.variant.width
+
+    @property
+    def uses_audio(self) -> bool:
+        """Whether the network has an audio stream."""
+        return self.network.uses_audio
+
+    @property
+    def description(self) -> Description:
+        """Model, weights, device and precision, for people and for saved results."""
+        name, sha256 = self.origin
+        device, precision = str(self.device), precision_name(self.precision)
+        return Description(self.variant.name, name, sha256, device, precision)
+
+    def complete(self, settings: PredictSettings) -> PredictSettings:
+        """Settings with what they leave to the network."""
+        return dataclasses.replace(settings, stride=settings.stride or self.variant.stride)
+
+    def open(
+        self, source: str | os.PathLike[str], settings: PredictSettings | None = None
+    ) -> VideoReader:
+        """Open a file's pictures for `predict`, from the first frame on that it needs.
+
+        Raises:
+            MediaError: the file cannot be read.
+        """
+        from avsal.media import VideoReader
+
+        settings = self.complete(settings or PredictSettings())
+        seconds, lead = self.rule(settings).before
+        start = None if settings.start is None else max(0.0, settings.start - float(seconds))
+        return VideoReader(source, start=start, lead=lead)
+
+    def rule(self, settings: PredictSettings) -> Rule:
+        """How the network's windows are laid."""
+        count, stride = self.network.frames, settings.stride or self.variant.stride
+        if self.variant.spacing is None:
+            return FrameRule(count, stride)
+        return TimeRule(count, Fraction(self.variant.spacing), stride)
+
+    def predict(
+        self,
+        source: str | os.PathLike[str] | VideoReader,
+        settings: PredictSettings | None = None,
+        **changes: Any,
+    ) -> Prediction:
+        """Predict a video file or a still image, frame by frame and in constant memory.
+
+        Args:
+            source: path of anything FFmpeg decodes, or what `open` gave for the same settings. It
+                is opened now, once for its pictures and once for its sound where the network
+                hears, and closed after the last map.
+            settings: see `PredictSettings`; keyword arguments replace single fields.
+
+        Returns:
+            An iterator of one `SaliencyFrame` for every frame from start to end, which also tells
+            what is known of the video before the first one.
+
+        Raises:
+            MediaError: the file cannot be read; while iterating, too, and where it has no frame
+                in the wanted stretch.
+            UsageError: a setting is out of its range.
+        """
+        from avsal.media import AudioReader, VideoReader
+
+        settings = self.complete(dataclasses.replace(settings or PredictSettings(), **changes))
+        with ExitStack() as opening:
+            opened = source if isinstance(source, VideoReader) else self.open(source, settings)
+            video = opening.enter_context(opened)
+            audio = None
+            if video.info.has_audio and self.uses_audio:
+                audio = opening.enter_context(AudioReader(video.path, video.origin))
+            files = opening.pop_all()
+        info = video.info
+        total = expected_maps(info.frames, info.rate, settings.start, settings.end)
+        return Prediction(info, total, self._file_maps(video, audio, settings, files), files)
+
+    def batch(self, settings: PredictSettings) -> int:
+        """Windows in one forward pass."""
+        height, width = self.size
+        return settings.batch or automatic_batch(
+            self.device, height * width, self.precision, self.variant.cpu_batch
+        )
+
+    def predict_frames(
+        self,
+        frames: Iterable[VideoFrame],
+        audio: AudioReader | None = None,
+        settings: PredictSettings | None = None,
+    ) -> Iterator[SaliencyFrame]:
+        """Predict frames that are already decoded; see `predict`.
+
+        Needs neither PyAV nor OpenCV.
+
+        Args:
+            frames: in order, numbered from 0, RGB uint8 (H, W, 3); they are taken in a thread.
+            audio: gives 16 kHz mono samples like `avsal.media.AudioReader`, sample 0 at the time
+                of the first frame; None for no sound.
+            settings: see `PredictSettings`.
+
+        Yields:
+            One `SaliencyFrame` for every frame from start to end.
+        """
+        rest = iter(frames)
+        first = next(rest, None)
+        if first is not None:
+            everything = itertools.chain([first], rest)
+            settings = self.complete(settings or PredictSettings())
+            yield from self._maps(everything, audio, first.pts, settings)
+
+    def _file_maps(
+        self,
+        video: VideoReader,
+        audio: AudioReader | None,
+        settings: PredictSettings,
+        files: ExitStack,
+    ) -> Generator[SaliencyFrame, None, None]:
+        with files:
+            empty = True
+            for frame in self._maps(video, audio, video.origin, settings):
+                empty = False
+                yield frame
+            if empty:
+                raise MediaError(f"{video.path}: no frame at or after {settings.start or 0} s")
+            for note in (*video.warnings, *(audio.warnings if audio else ())):
+                logger.warning(note)
+
+    def _maps(
+        self,
+        frames: Iterable[VideoFrame],
+        audio: AudioReader | None,
+        origin: Fraction,
+        settings: PredictSettings,
+    ) -> Iterator[SaliencyFrame]:
+        batch = self.batch(settings)
+        cache = FrameCache(settings, self.rule(settings), audio)
+        forward = Forward(self.network, self.device, self.precision, batch)
+        depth = max(WINDOWS_AHEAD, batch) * (settings.stride or 1)
+        before: TaggedMap | None = None
+        with closing(read_ahead(frames, origin, self.size, depth)) as small_frames:
+            for results in forward.batches(cache.windows(small_frames)):
+                yield from self.postprocess(_filled(before, results), settings)
+                inputs, log_density = results[-1]
+                before = (inputs.tag, log_density)
+
+    def postprocess(
+        self, maps: Iterable[TaggedMap], settings: PredictSettings
+    ) -> Iterator[SaliencyFrame]:
+        """Post-process log-densities on the device, a few frames of one output size together.
+
+        Raises:
+            WeightsError: a map is not finite.
+        """
+        together = 1 if self.device.type == "cpu" else POSTPROCESS
+        for (_part, size), group in itertools.groupby(
+            enumerate(maps),
+            key=lambda entry: (entry[0] // together, self._output_size(entry[1][0], settings)),
+        ):
+            tags, log_densities = zip(*(tagged for _place, tagged in group), strict=True)
+            stacked = torch.stack(log_densities)
+            densities = to_density(stacked, size).cpu().numpy()
+            maps = stacked.cpu().numpy()
+            self._check_finite(maps)
+            yield from map(SaliencyFrame, tags, maps, densities)
+
+    def _check_finite(self, maps: np.ndarray) -> None:
+        if not np.isfinite(maps).all():
+            name, precision = self.description.weights, self.description.precision
+            cure = "" if precision == "fp32" else ", or --precision fp32"
+            raise WeightsError(
+                f"{name}: the network's maps are not finite numbers; the weights are damaged or "
+                f"too large for {precision}; use other weights{cure}"
+            )
+
+    def _output_size(self, tag: FrameTag, settings: PredictSettings) -> tuple[int, int]:
+        if settings.size.kind == "video":
+            return tag.height, tag.width
+        if settings.size.kind == "model":
+            return self.size
+        return settings.size.height, settings.size.width
+
+
+def _filled(
+    before: TaggedMap | None, results: list[tuple[WindowInput, torch.Tensor]]
+) -> Iterator[TaggedMap]:
+    """The predicted maps, and between them those of skipped frames: interpolated by time, or where
+    there is a cut between, the map of their own scene."""
+    for inputs, later in results:
+        first, earlier = before or (inputs.tag, later)
+        span = inputs.tag.time - first.time
+        for tag in inputs.skipped:
+            share = float((tag.time - first.time) / span) if span else 1.0
+            if inputs.cut is not None:
+                share = float(tag.index >= inputs.cut)
+            yield tag, interpolate(earlier, later, share)
+        before = (inputs.tag, later)
+        if inputs.wanted:
+            yield before
+
+
+def load_model(
+    name: str | None = None,
+    weights: str | os.PathLike[str] | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    *,
+    offline: bool = False,
+    revision: str | None = None,
+) -> Predictor:
+    """Load a network with its weights.
+
+    Args:
+        name: a row of the weights registry such as "mspi-mvitv2s", or a network variant such as
+            "s3d-224x384" (then `weights` says which weights); None takes the default.
+        weights: path of a .safetensors or .pt file, a name in the registry, or "untrained".
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        precision: "auto", "fp32", "fp16" or "bf16".
+        offline: never ask the Hub, take what is on this machine.
+        revision: branch, tag or commit of the Hub repository.
+
+    Raises:
+        WeightsError: no weights, damaged weights, or weights of another network.
+        UsageError: unknown name, device or precision.
+    """
+    where = choose_device(device)
+    dtype = choose_precision(precision, where)
+    loaded = load_weights(name, weights, offline=offline, revision=revision)
+    variant = models.VARIANTS[loaded.variant]
+    network = models.build(variant.name)
+    network.load_state_dict(loaded.state)
+    for note in (*loaded.notes, *slow_precision(dtype, where)):
+        logger.warning(note)
+    return Predictor(network, variant, where, dtype, (loaded.name, loaded.sha256))

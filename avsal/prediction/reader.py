@@ -1,0 +1,35 @@
+"""The reading side: decoded frames to what the network needs of them, in a thread of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable
+from fractions import Fraction
+
+import torch
+
+from avsal.media.frames import FrameTag, VideoFrame, tag_of
+from avsal.prediction.threads import run_ahead
+from avsal.preprocess.frames import resize_frame
+
+MOST_AHEAD = 64  # small frames that may wait for the network
+
+SmallFrame = tuple[FrameTag, torch.Tensor]  # the frame's place, and uint8 (3, h, w)
+
+
+def read_ahead(
+    frames: Iterable[VideoFrame], origin: Fraction, size: tuple[int, int], depth: int
+) -> Generator[SmallFrame, None, None]:
+    """Give each frame's tag and its pixels at the network's size, decoded in a thread.
+
+    Args:
+        frames: in order; used by the thread alone until this generator ends or is closed.
+        origin: container time of the video's first frame, seconds.
+        size: (height, width).
+        depth: how many frames the thread may be ahead, bounded by `MOST_AHEAD`.
+    """
+
+    def small() -> Generator[SmallFrame, None, None]:
+        for frame in frames:
+            yield tag_of(frame, origin), resize_frame(frame.image, size)
+
+    return run_ahead(small, min(depth, MOST_AHEAD))

@@ -1,0 +1,172 @@
+"""Settings that travel through the pipeline, and the words that the command line accepts."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from fractions import Fraction
+
+from avsal.errors import UsageError
+
+
+class Format(StrEnum):
+    """Kinds of files that maps are written to."""
+
+    PNG = "png"
+    PNG16 = "png16"
+    NPY = "npy"
+    VIDEO = "video"
+
+
+class Scale(StrEnum):
+    """What the highest gray level stands for."""
+
+    FRAME = "frame"
+    CLIP = "clip"
+    PROBABILITY = "probability"
+
+
+class Precision(StrEnum):
+    """Compute dtypes that can be asked for."""
+
+    AUTO = "auto"
+    FP32 = "fp32"
+    FP16 = "fp16"
+    BF16 = "bf16"
+
+
+def check_word(name: str, word: str, known: type[StrEnum]) -> None:
+    """Refuse a word that is none of the known ones.
+
+    Raises:
+        UsageError: it is none of them.
+    """
+    if word not in list(known):
+        raise UsageError(f"{name} {word}: give one of {', '.join(known)}")
+
+
+MAX_SECONDS = 1e9  # 32 years; in a container's unit of time it still fits into 64 bits
+MAX_SIDE = 16_384  # pixels of a map's width or height
+MAX_PIXELS = 2**26  # of a map, 8192 x 8192; in float32 256 MB
+
+
+def exact_seconds(seconds: float) -> Fraction:
+    """The decimal number that a person wrote: 0.04 is 1/25, not the nearest binary fraction."""
+    return Fraction(str(seconds))
+
+
+@dataclass(frozen=True)
+class MapSize:
+    """Size of the maps that are given out: the video's display size unless told otherwise."""
+
+    kind: str = "video"  # "video", "model" or "fixed"
+    width: int = 0  # pixels, for "fixed"
+    height: int = 0
+
+    @classmethod
+    def parse(cls, text: str) -> MapSize:
+        """Read "video", "model" or "WIDTHxHEIGHT".
+
+        Raises:
+            UsageError: the text is none of these, or the size is out of reason.
+        """
+        if text in ("video", "model"):
+            return cls(text)
+        match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text)
+        if match is None:
+            raise UsageError(f"size {text}: give video, model or WIDTHxHEIGHT such as 640x480")
+        width, height = int(match[1]), int(match[2])
+        if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
+            raise UsageError(
+                f"size {text}: at most {MAX_SIDE} pixels a side and {MAX_PIXELS} in all"
+            )
+        return cls("fixed", width, height)
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height}" if self.kind == "fixed" else self.kind
+
+
+@dataclass(frozen=True)
+class PredictSettings:
+    """What decides the maps of a video, besides the network and its weights.
+
+    Attributes:
+        audio_context: frames of sound that belong to a window, 32 (published inference) or 16
+            (training).
+        stride: every how many frames the network runs, counted from the video's first; it also
+            runs on the last one. Between them log-densities are interpolated. None takes the
+            network's own, 1 for the published ones and 2 for the small one.
+        batch: windows in one forward pass; None lets the device's memory decide.
+        start: first second to predict, None for the beginning.
+        end: second before which to stop, None for the end.
+        size: size of the maps.
+
+    Raises:
+        UsageError: a setting is out of its range.
+    """
+
+    audio_context: int = 32
+    stride: int | None = None
+    batch: int | None = None
+    start: float | None = None
+    end: float | None = None
+    size: MapSize = MapSize()
+
+    def __post_init__(self) -> None:
+        if self.audio_context not in (16, 32):
+            raise UsageError(f"audio-context {self.audio_context}: give 32 or 16")
+        if self.stride is not None and self.stride < 1:
+            raise UsageError(f"stride {self.stride}: give 1 or more")
+        if self.batch is not None and self.batch < 1:
+            raise UsageError(f"batch {self.batch}: give 1 or more")
+        _check_seconds("start", self.start)
+        _check_seconds("end", self.end)
+        if self.end is not None and self.end <= (self.start or 0):
+            raise UsageError(f"end {self.end}: give a second after start")
+
+
+def _check_seconds(name: str, seconds: float | None) -> None:
+    if seconds is not None and not 0 <= seconds <= MAX_SECONDS:  # False for NaN too
+        raise UsageError(f"{name} {seconds}: give 0 or more seconds, at most {MAX_SECONDS:.0f}")
+
+
+def expected_maps(
+    frames: int | None, rate: Fraction | None, start: float | None, end: float | None
+) -> int | None:
+    """Return how many maps a video gives, as far as its headers tell.
+
+    Args:
+        frames: of the whole video, None where unknown.
+        rate: nominal frames per second, None where unknown, and for a still image.
+        start, end: seconds, see `PredictSettings`.
+
+    Returns:
+        None where it cannot be told. Where the frame rate varies it is an estimate.
+    """
+    if start is None and end is None:
+        return frames
+    if rate is None:
+        return None if frames != 1 else int(not start)
+    first = math.ceil(exact_seconds(start or 0) * rate)
+    behind = None if end is None else math.ceil(exact_seconds(end) * rate)
+    known = [count for count in (frames, behind) if count is not None]
+    return max(0, min(known) - first) if known else None
+
+
+@dataclass(frozen=True)
+class OutputSettings:
+    """How maps are written.
+
+    Attributes:
+        format: "png" (8 bit), "png16", "npy" (float32 densities) or "video" (8-bit gray MP4).
+        scale: what 0 and the highest level stand for, see `avsal.results.formats`.
+    """
+
+    format: str = "png"
+    scale: str = "frame"
+
+    def __post_init__(self) -> None:
+        check_word("format", self.format, Format)
+        check_word("scale", self.scale, Scale)

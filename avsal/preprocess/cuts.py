@@ -1,0 +1,34 @@
+"""Cuts: where one scene ends and the next begins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+
+GRID = (8, 12)  # rows and columns of a thumbnail
+
+# A cut changes a thumbnail by so many levels of 255 on average. In trial clips cuts gave 22 and
+# more, handheld cameras and fast sports up to 17.
+CUT_LEVELS = 20.0
+
+
+def thumbnail(pixels: torch.Tensor) -> torch.Tensor:
+    """Mean colours of a coarse grid, uint8 (3, h, w) -> float32 (3, 8, 12) in 0..255."""
+    return F.adaptive_avg_pool2d(pixels.float(), GRID)
+
+
+def difference(before: torch.Tensor, after: torch.Tensor) -> float:
+    """Mean absolute difference of two thumbnails, in levels of 255."""
+    return float((after - before).abs().mean())
+
+
+def find_cut(differences: Mapping[int, float]) -> int | None:
+    """Return the first frame of a new scene, None where there is no cut.
+
+    Args:
+        differences: by the index of a frame, how much it differs from the one before.
+    """
+    sharpest = max(differences, key=lambda index: differences[index], default=None)
+    return sharpest if sharpest is not None and differences[sharpest] > CUT_LEVELS else None

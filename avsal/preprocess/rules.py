@@ -1,0 +1,136 @@
+"""How windows are laid over a video: by counting frames, as published, or in time."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Protocol
+
+from avsal.media.resample import SAMPLE_RATE
+from avsal.preprocess.sound import COLUMNS, HOP
+from avsal.preprocess.windows import Window, audio_span, frames_before, oldest_seen, seen_window
+
+Times = dict[int, Fraction]  # seconds of frames by index, in order
+
+
+class Rule(Protocol):
+    """Decides which frames and which sound a network is given; `times` as in `seen_window`."""
+
+    def window(
+        self, target: int, times: Times, audio_context: int | None, ended: bool
+    ) -> Window | None:
+        """The window that predicts `target`, None where later frames must be read first."""
+        ...
+
+    def oldest(self, target: int, times: Times) -> int:
+        """The index before which no window to come sees or hears anything."""
+        ...
+
+    def sound(
+        self, window: Window, audio_context: int, frame_time: Callable[[int], Fraction]
+    ) -> tuple[int, int]:
+        """The window's sound as a range of 16 kHz samples, counted from the first frame."""
+        ...
+
+    @property
+    def before(self) -> tuple[Fraction, int]:
+        """Seconds, and frames besides, before the first wanted frame that its map needs."""
+        ...
+
+
+@dataclass(frozen=True)
+class FrameRule:
+    """The published rule: a window is 16 frames, whatever time they take.
+
+    Attributes:
+        count: how many of the 16 the network sees.
+        stride: every how many frames is predicted.
+    """
+
+    count: int
+    stride: int
+
+    def window(
+        self, target: int, times: Times, audio_context: int | None, ended: bool
+    ) -> Window | None:
+        return seen_window(target, times, self.count, audio_context, ended)
+
+    def oldest(self, target: int, times: Times) -> int:
+        return oldest_seen(target, times)
+
+    def sound(
+        self, window: Window, audio_context: int, frame_time: Callable[[int], Fraction]
+    ) -> tuple[int, int]:
+        return audio_span(window, audio_context, frame_time)
+
+    @property
+    def before(self) -> tuple[Fraction, int]:
+        return Fraction(0), frames_before(self.stride)
+
+
+@dataclass(frozen=True)
+class TimeRule:
+    """The default network's rule: a frame and some before it at fixed distances in time, so that
+    a scene has the same map at every frame rate. The sound is what was heard up to the frame.
+
+    Frames before the video's first are taken to be as the first. Past frames are chosen among
+    every so many before the target, which are mostly targets themselves: their features are kept.
+
+    Attributes:
+        count: frames of a window.
+        spacing: seconds between them.
+        stride: every how many frames is predicted.
+    """
+
+    count: int
+    spacing: Fraction
+    stride: int
+
+    def window(
+        self, target: int, times: Times, audio_context: int | None, ended: bool
+    ) -> Window | None:
+        if target not in times:
+            return None
+        candidates = range(target, min(times) - 1, -self._step(target, times))
+        ages = [times[target] - times[index] for index in candidates]
+        wanted = (back * self.spacing for back in range(self.count - 1, -1, -1))
+        frames = tuple(candidates[_nearest(ages, age)] for age in wanted)
+        return Window(target, frames, frames[0], reverse=False)
+
+    def oldest(self, target: int, times: Times) -> int:
+        latest = next(reversed(times))
+        before = times[min(target, latest)] - self.reach
+        return max((index for index, time in times.items() if time <= before), default=0)
+
+    def sound(
+        self, window: Window, audio_context: int, frame_time: Callable[[int], Fraction]
+    ) -> tuple[int, int]:
+        end = round(frame_time(window.target) * SAMPLE_RATE)
+        return max(0, end - COLUMNS * HOP), end
+
+    @property
+    def reach(self) -> Fraction:
+        """Seconds that a window goes back, for frames or for sound."""
+        return max(self.count * self.spacing, Fraction(COLUMNS * HOP, SAMPLE_RATE))
+
+    @property
+    def before(self) -> tuple[Fraction, int]:
+        return self.reach, self.stride
+
+    def _step(self, target: int, times: Times) -> int:
+        """The largest divisor of the stride that takes no more than half of the spacing."""
+        duration = times[target] - times.get(target - 1, times[target])
+        steps = (each for each in range(self.stride, 1, -1) if self.stride % each == 0)
+        return next((each for each in steps if each * duration <= self.spacing / 2), 1)
+
+
+def _nearest(ages: list[Fraction], age: Fraction) -> int:
+    """Place of the value nearest to `age` in a rising list; the older one of two."""
+    place = bisect_left(ages, age)
+    if place == len(ages):
+        return place - 1
+    if place and age - ages[place - 1] < ages[place] - age:
+        return place - 1
+    return place

@@ -1,0 +1,117 @@
+"""Whole jobs on files: a video and its maps, or a path file, to a cropped video and its path."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from avsal import atomic, media
+from avsal.errors import MediaError
+from avsal.prediction.predictor import Predictor
+from avsal.prediction.settings import MapSize, PredictSettings
+from avsal.reframe.file import PathFile, path_beside, read_crops, read_head, write_path
+from avsal.reframe.geometry import Picture, Size
+from avsal.reframe.planning import plan_crops
+from avsal.reframe.render import render
+from avsal.reframe.settings import ReframeSettings
+from avsal.results.folder import Result
+from avsal.results.gaze import GazeMap, check_same_video, predicted_gaze, saved_gaze, shots_of
+from avsal.results.jobs import file_identity
+
+logger = logging.getLogger("avsal")
+
+OnFrame = Callable[[int], None]
+
+
+def reframe(
+    source: Path,
+    out: Path,
+    settings: ReframeSettings,
+    maps: Result | tuple[Predictor, PredictSettings],
+    on_map: OnFrame = lambda _count: None,
+    on_frame: OnFrame = lambda _count: None,
+) -> None:
+    """Crop a video to what people look at; `out` and its path file appear only when whole.
+
+    Args:
+        maps: a finished result, or the network that predicts them now.
+        on_map, on_frame: called with the number of maps read and of frames written.
+
+    Raises:
+        AvsalError: something cannot be read or written, or does not fit together.
+    """
+    info = media.probe(source)
+    picture = Picture(info.width, info.height, info.sample_aspect)
+    if picture.largest_crop(settings.framing.aspect) == (1.0, 1.0) and settings.zoom == 1:
+        logger.warning("%s: is %s already; nothing is cropped", source, settings.aspect)
+    result = maps if isinstance(maps, Result) else None
+    if result:
+        check_same_video(info, result)
+    cuts = [shot.first for shot in shots_of(source, result)[1:]]
+    head = PathFile(
+        picture,
+        settings.aspect,
+        settings.size or picture.output_size(settings.framing.aspect),
+        result.start if result else None,
+        result.end if result else None,
+        file_identity(source),
+        {"motion": settings.motion, "zoom": settings.zoom, "pad": settings.fill},
+    )
+    with atomic.new_file(path_beside(out)) as aside:
+        with _gaze(source, maps) as gaze:
+            write_path(
+                aside, head, plan_crops(_counted(gaze, on_map), cuts, picture, settings.framing)
+            )
+        crops = read_crops(aside, picture)
+        fill = settings.fill or "black"
+        render(source, out, head, crops, fill=fill, crf=settings.crf, on_frame=on_frame)
+
+
+def rerender(
+    source: Path,
+    out: Path,
+    path: Path,
+    fill: str | None = None,
+    size: Size | None = None,
+    crf: int = 20,
+    on_frame: OnFrame = lambda _count: None,
+) -> None:
+    """Render a path that was edited; see `reframe`.
+
+    Raises:
+        AvsalError: something cannot be read or written, or the path is of another video.
+    """
+    info = media.probe(source)
+    head = read_head(path)
+    if (head.picture.width, head.picture.height) != (info.width, info.height):
+        raise MediaError(
+            f"{path}: a path for a {head.picture.width}x{head.picture.height} video, but {source} "
+            f"has {info.width}x{info.height}; give the path of this video"
+        )
+    head = dataclasses.replace(head, size=size or head.size)
+    fill = fill or head.settings.get("pad") or "black"
+    with atomic.new_file(path_beside(out)) as aside:
+        write_path(aside, head, read_crops(path, head.picture))
+        crops = read_crops(aside, head.picture)
+        render(source, out, head, crops, fill=fill, crf=crf, on_frame=on_frame)
+
+
+@contextmanager
+def _gaze(
+    source: Path, maps: Result | tuple[Predictor, PredictSettings]
+) -> Iterator[Iterator[GazeMap]]:
+    if isinstance(maps, Result):
+        yield saved_gaze(maps)
+        return
+    predictor, settings = maps
+    with predictor.predict(source, settings, size=MapSize.parse("model")) as frames:
+        yield predicted_gaze(frames)
+
+
+def _counted(maps: Iterator[GazeMap], on_map: OnFrame) -> Iterator[GazeMap]:
+    for count, entry in enumerate(maps, 1):
+        yield entry
+        on_map(count)

@@ -1,0 +1,236 @@
+"""Where to crop: maps of gaze in, one crop for every frame out, shot by shot."""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from avsal.reframe.geometry import Picture, Share, parse_aspect, scaled
+from avsal.reframe.motion import COSTS, KNOT, PLACES, Cost, at_times, choose_places, smooth
+from avsal.reframe.settings import Framing
+
+if TYPE_CHECKING:
+    from avsal.results.gaze import GazeMap
+
+GRID = (36, 64)  # (height, width) to which maps are brought
+_EXACT_KNOT = Fraction(KNOT)
+
+
+def _centre(sigma_y: float, sigma_x: float) -> np.ndarray:
+    rows, columns = (
+        np.exp(-((((np.arange(cells) + 0.5) / cells - 0.5) / sigma) ** 2) / 2)
+        for cells, sigma in zip(GRID, (sigma_y, sigma_x), strict=True)
+    )
+    centre = np.outer(rows, columns)
+    return centre / centre.sum()
+
+
+# A map is sure of things that viewers do not look at; part of the gaze is expected in the middle.
+PRIOR_SHARE = 0.5
+_PRIOR_SIGMA = (0.19, 0.22)  # of height and width, as the spread of fixations on photographs
+_PRIOR = _centre(*_PRIOR_SIGMA)
+
+_ZOOM_KEEPS = 0.9  # a closer crop must keep so much of what the largest one keeps
+_PAD_KEEPS = 0.8  # a crop that keeps less of the gaze than this is widened
+_STEPS = 5  # scales tried
+
+
+@dataclass(frozen=True)
+class Crop:
+    """What is shown of one frame.
+
+    Attributes:
+        index: frame number in the video.
+        pts: presentation time on the container's clock, seconds, exact.
+        x, y: left and upper edge in pixels of the displayed picture.
+        width, height: pixels; of another shape than the output only where bars are filled in.
+        shot: number of the shot, from 0.
+        kept: share of the predicted gaze that lies inside, 0..1; None where it is unknown.
+    """
+
+    index: int
+    pts: Fraction
+    x: float
+    y: float
+    width: float
+    height: float
+    shot: int
+    kept: float | None
+
+
+def plan(
+    maps: Iterable[np.ndarray],
+    aspect: str | Fraction,
+    size: tuple[int, int],
+    *,
+    times: Sequence[Fraction] | None = None,
+    rate: Fraction | int = 25,
+    cuts: Iterable[int] = (),
+    motion: str = "steady",
+    zoom: float = 1.0,
+    pad: bool = False,
+    sample_aspect: Fraction | int = 1,
+) -> list[Crop]:
+    """Find a crop for every frame from maps alone.
+
+    Args:
+        maps: one (h, w) array of non-negative values for every frame, of any size and scale.
+        aspect: width to height of the result, as a number or as "9:16".
+        size: (width, height) of the video in pixels, as displayed.
+        times: seconds of every frame; None counts frames at `rate` frames per second.
+        cuts: numbers of the frames that begin a new shot (`avsal.shots` finds them).
+        motion, zoom, pad: see `Framing`.
+        sample_aspect: width to height of a displayed pixel.
+
+    Raises:
+        UsageError: an aspect, motion or zoom that cannot be.
+    """
+    ratio = parse_aspect(aspect) if isinstance(aspect, str) else Fraction(aspect)
+    clock = times if times is not None else (i / Fraction(rate) for i in itertools.count())
+    frames = ((i, Fraction(t), m) for i, (t, m) in enumerate(zip(clock, maps, strict=False)))
+    picture = Picture(*size, Fraction(sample_aspect))
+    return list(plan_crops(frames, cuts, picture, Framing(ratio, motion, zoom, pad)))
+
+
+def plan_crops(
+    maps: Iterable[GazeMap], cuts: Iterable[int], picture: Picture, framing: Framing
+) -> Iterator[Crop]:
+    """Yield the crops of every shot once its last map is there; see `plan`.
+
+    Until then its maps lie in a temporary file, small, so that long shots need no memory.
+    """
+    starts = sorted(cuts)
+    for number, shot in itertools.groupby(maps, lambda frame: bisect_right(starts, frame[0])):
+        yield from _plan_shot(number, shot, picture, framing)
+
+
+def _plan_shot(
+    number: int, maps: Iterable[GazeMap], picture: Picture, framing: Framing
+) -> Iterator[Crop]:
+    with _Grids() as frames, _Grids() as knots:
+        tags = _collect(maps, frames, knots)
+        seconds = np.array([float(pts - tags[0][1]) for _index, pts in tags])
+        share = _choose_share(knots.array(), picture.largest_crop(framing.aspect), framing)
+        cost = COSTS[framing.motion]
+        pixels = picture.width, picture.height
+        offsets = [
+            at_times(smooth(np.rint(way * side) / side, 1 - length, cost), seconds)
+            for way, side, length in zip(
+                _places(knots.array(), share, cost), pixels, share, strict=True
+            )
+        ]
+        kept = _kept(frames.array(), offsets, share)
+        width, height = share[0] * picture.width, share[1] * picture.height
+        for (index, pts), left, top, inside in zip(tags, *offsets, kept, strict=True):
+            x, y = (
+                round(float(offset) * side, 3)
+                for offset, side in zip((left, top), pixels, strict=True)
+            )
+            yield Crop(index, pts, x, y, width, height, number, float(inside))
+
+
+class _Grids:
+    """Small maps in a temporary file, as one array."""
+
+    def __enter__(self) -> _Grids:
+        self._file = tempfile.TemporaryFile()
+        self._count = 0
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._file.close()
+
+    def add(self, grid: np.ndarray) -> None:
+        self._file.write(grid.astype(np.float32).tobytes())
+        self._count += 1
+
+    def array(self) -> np.ndarray:
+        """(n, *GRID) float32."""
+        self._file.flush()
+        return np.memmap(self._file, np.float32, "r", shape=(self._count, *GRID))
+
+
+def _collect(maps: Iterable[GazeMap], frames: _Grids, knots: _Grids) -> list[tuple[int, Fraction]]:
+    """Keep every map small, and the mean map of every `KNOT` seconds; return index and pts."""
+    tags: list[tuple[int, Fraction]] = []
+    total, count, done = np.zeros(GRID), 0, 0
+    for index, pts, density in maps:
+        tags.append((index, pts))
+        knot = int((pts - tags[0][1]) / _EXACT_KNOT)
+        while done < knot:  # a frame that is shown longer counts for all that time
+            knots.add(total / count)
+            total, count, done = total / count, 1, done + 1
+            if done == knot:
+                total, count = np.zeros(GRID), 0
+        grid = small_grid(density)
+        frames.add(grid)
+        total, count = total + grid, count + 1
+    knots.add(total / count)
+    return tags
+
+
+def small_grid(density: np.ndarray) -> np.ndarray:
+    """A map on `GRID`, float64, sums to 1; a map without any gaze is even."""
+    grid = cv2.resize(density.astype(np.float64), GRID[::-1], interpolation=cv2.INTER_AREA)
+    total = grid.sum()
+    return grid / total if total > 0 else np.full(GRID, 1 / grid.size)
+
+
+def _coverage(offsets: np.ndarray, length: float, cells: int) -> np.ndarray:
+    """Which part of every cell of an axis lies inside a crop, (n, cells)."""
+    cell = np.arange(cells)
+    start = np.asarray(offsets)[:, None] * cells
+    return np.clip(np.minimum(cell + 1, start + length * cells) - np.maximum(cell, start), 0, 1)
+
+
+def _places(knots: np.ndarray, share: Share, cost: Cost) -> tuple[np.ndarray, np.ndarray]:
+    """Offsets (n,) in x and y that keep most of the expected gaze.
+
+    Where both axes have room, each is chosen with the other given, x first and last.
+    """
+    offsets = [np.zeros(len(knots)), np.zeros(len(knots))]
+    covers = [np.ones((len(knots), cells)) for cells in reversed(GRID)]
+    free = [axis for axis in (0, 1) if share[axis] < 1]
+    for axis in free if len(free) < 2 else (0, 1, 0):
+        other = covers[1 - axis]
+        maps, prior = (knots, _PRIOR) if axis == 0 else (knots.swapaxes(1, 2), _PRIOR.T)
+        profile = np.matmul(other[:, None], maps)[:, 0]
+        profile = (1 - PRIOR_SHARE) * profile + PRIOR_SHARE * (other @ prior)
+        cells = profile.shape[1]
+        candidates = np.linspace(0, 1 - share[axis], PLACES)
+        gain = profile @ _coverage(candidates, share[axis], cells).T
+        offsets[axis] = choose_places(gain, share[axis], cost)
+        covers[axis] = _coverage(offsets[axis], share[axis], cells)
+    return offsets[0], offsets[1]
+
+
+def _kept(maps: np.ndarray, offsets: Sequence[np.ndarray], share: Share) -> np.ndarray:
+    """The share (n,) of the gaze of every map inside its crop."""
+    columns = _coverage(offsets[0], share[0], GRID[1])
+    rows = _coverage(offsets[1], share[1], GRID[0])
+    return (np.matmul(rows[:, None], maps)[:, 0] * columns).sum(axis=1)
+
+
+def _choose_share(knots: np.ndarray, largest: Share, framing: Framing) -> Share:
+    """The crop's size in a shot: the largest, a closer one, or one that needs bars."""
+
+    def keeps(share: Share) -> float:
+        return float(_kept(knots, _places(knots, share, COSTS[framing.motion]), share).mean())
+
+    kept = keeps(largest)
+    if framing.pad and kept < _PAD_KEEPS:
+        fits = max(1 / side for side in largest)
+        wider = (scaled(largest, scale) for scale in np.geomspace(1, fits, _STEPS + 1)[1:])
+        return next((share for share in wider if keeps(share) >= _PAD_KEEPS), (1.0, 1.0))
+    if framing.zoom > 1:
+        closer = (scaled(largest, 1 / scale) for scale in np.geomspace(framing.zoom, 1, _STEPS + 1))
+        return next(share for share in closer if keeps(share) >= _ZOOM_KEEPS * kept)
+    return largest

@@ -1,0 +1,1 @@
+"""What goes out: folders of maps and their description, overlays, whole jobs on files."""

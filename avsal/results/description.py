@@ -1,0 +1,99 @@
+"""`saliency.json`: what made a result, and one record a frame; see `avsal.results.records`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from avsal.errors import MediaError
+from avsal.prediction.saliency import SaliencyFrame
+from avsal.results import records
+from avsal.results.records import frame_number, number, seconds
+
+DESCRIPTION = "saliency.json"
+_MADE_BY = "avsal predict"
+
+
+@dataclass(frozen=True)
+class FrameRecord:
+    """What `saliency.json` says of one frame.
+
+    Attributes:
+        index: frame number from 0; maps are named after it.
+        pts: presentation time on the container's clock, seconds, exact.
+        time: seconds since the video's first frame.
+        peak: (x, y) of the most salient pixel of the map.
+        entropy: bits, of the map at the network's own size.
+        min, max: densities that the lowest and the highest gray level stand for.
+    """
+
+    index: int
+    pts: Fraction
+    time: float
+    peak: tuple[int, int]
+    entropy: float
+    min: float
+    max: float
+
+    @classmethod
+    def of(cls, frame: SaliencyFrame, low: float, high: float) -> FrameRecord:
+        """The record of a frame whose densities from `low` to `high` span all gray levels."""
+        entropy = round(frame.entropy, 4)
+        return cls(
+            frame.index,
+            frame.pts,
+            round(frame.time, 6),
+            frame.peak,
+            entropy,
+            float(low),
+            float(high),
+        )
+
+    @classmethod
+    def parse(cls, values: Any) -> FrameRecord:
+        """The record that JSON values stand for.
+
+        Raises:
+            ValueError, KeyError, TypeError: a value is missing or of the wrong kind.
+        """
+        index, peak = frame_number(values), values["peak"]
+        if not isinstance(peak, list) or [type(number) for number in peak] != [int, int]:
+            raise ValueError(f"frame {index}: peak is no pixel")
+        time, entropy, low, high = (
+            number(values, name) for name in ("time", "entropy", "min", "max")
+        )
+        pts = seconds(values, "pts")
+        return cls(index, pts, time, (peak[0], peak[1]), entropy, low, high)
+
+
+def is_result(folder: Path) -> bool:
+    """Whether a folder holds a finished result."""
+    return (folder / DESCRIPTION).is_file()
+
+
+def read_header(folder: Path) -> dict[str, Any]:
+    """Everything in a folder's `saliency.json` but the records.
+
+    Raises:
+        MediaError: there is none, or it is damaged.
+    """
+    return records.read_header(folder / DESCRIPTION, _MADE_BY)
+
+
+def read_records(folder: Path) -> Iterator[FrameRecord]:
+    """The records of a folder's `saliency.json`, in order of frames and in constant memory.
+
+    Raises:
+        MediaError: see `read_header`.
+    """
+    path = folder / DESCRIPTION
+    for _index, record in records.read_records(path, _MADE_BY, FrameRecord.parse):
+        yield record
+
+
+def damaged(folder: Path, error: Exception) -> MediaError:
+    """The one line for a `saliency.json` that cannot be understood."""
+    return records.damaged(folder / DESCRIPTION, _MADE_BY, error)

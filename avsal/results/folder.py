@@ -1,0 +1,252 @@
+"""A result folder, written and read: the maps of one video and what `saliency.json` says of them.
+
+Example:
+    for record, density in read_result(Path("saliency/talk")).densities():
+        print(float(record.pts), density.shape)
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from avsal import atomic
+from avsal.errors import OutputError
+from avsal.media.frames import FrameTag
+from avsal.prediction.postprocess import to_density
+from avsal.prediction.saliency import SaliencyFrame
+from avsal.prediction.settings import OutputSettings
+from avsal.results.description import (
+    DESCRIPTION,
+    FrameRecord,
+    damaged,
+    read_header,
+    read_records,
+)
+from avsal.results.formats import (
+    FORMAT_CLASSES,
+    PROBABILITY_TOP,
+    MapFormat,
+    is_map_name,
+    restore,
+)
+from avsal.results.records import RecordsWriter, number
+
+
+class Spool:
+    """Log-densities kept on disk until the whole clip's scale is known.
+
+    They are stored as the network gave them (float32, its own size) and post-processed again on
+    the CPU, where densities of a GPU come out equal up to rounding.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by `close`
+        self._tags: list[tuple[FrameTag, tuple[int, int]]] = []
+        self._shape = (0, 0)
+
+    def add(self, frame: SaliencyFrame) -> None:
+        self._shape = (frame.log_density.shape[0], frame.log_density.shape[1])
+        self._tags.append((frame.tag, (frame.density.shape[0], frame.density.shape[1])))
+        self._file.write(np.ascontiguousarray(frame.log_density, np.float32).tobytes())
+
+    def frames(self) -> Iterator[SaliencyFrame]:
+        self._file.seek(0)
+        for tag, size in self._tags:
+            data = self._file.read(4 * self._shape[0] * self._shape[1])
+            log_density = np.frombuffer(data, np.float32).reshape(self._shape)
+            density = to_density(torch.tensor(log_density)[None], size)[0].numpy()
+            yield SaliencyFrame(tag, log_density, density)
+
+    def close(self) -> None:
+        with suppress(OSError):  # what was still to be written may not fit on the disk
+            self._file.close()
+
+
+class ResultWriter:
+    """Takes the maps of one video, frame by frame; see `new_result`."""
+
+    def __init__(
+        self,
+        folder: Path,
+        maps: MapFormat,
+        description: RecordsWriter,
+        scale: str,
+        spool: Spool | None,
+    ) -> None:
+        """Take the open files of a result.
+
+        Args:
+            folder: the result, for errors.
+            scale: see `avsal.results.formats`.
+            spool: holds the maps back until the scale of the whole clip is known.
+        """
+        self._folder = folder
+        self._maps, self._description = maps, description
+        self._scale, self._spool = scale, spool
+        self._range = (math.inf, -math.inf)
+
+    def write(self, frame: SaliencyFrame) -> None:
+        """Take the next map.
+
+        Raises:
+            OutputError: it has values that are no numbers.
+        """
+        low, high = float(frame.density.min()), float(frame.density.max())
+        if not math.isfinite(high - low):
+            raise OutputError(
+                f"{self._folder}: the map of frame {frame.index} has values that are no numbers; "
+                "use other weights or --precision fp32"
+            )
+        if self._spool is not None:
+            self._range = (min(low, self._range[0]), max(high, self._range[1]))
+            self._spool.add(frame)
+        elif self._scale == "probability":
+            self._put(frame, 0.0, PROBABILITY_TOP / frame.density.size)
+        else:
+            self._put(frame, low, high)
+
+    def _put(self, frame: SaliencyFrame, low: float, high: float) -> None:
+        self._maps.write(frame, low, high)
+        self._description.add(asdict(FrameRecord.of(frame, low, high)))
+
+    def finish(self) -> None:
+        """Write what was held back and finish the files."""
+        if self._spool is not None:
+            for frame in self._spool.frames():
+                self._put(frame, *self._range)
+        self._maps.close()
+        self._description.close()
+
+
+@contextmanager
+def new_result(
+    folder: Path, header: dict[str, Any], output: OutputSettings
+) -> Iterator[ResultWriter]:
+    """Write a result that appears as `folder` only if the block ends well; see `read_result`.
+
+    Args:
+        folder: where the result will be; an earlier result there is replaced.
+        header: what `saliency.json` says before the frames.
+
+    Raises:
+        OutputError: the folder cannot be written, or holds something that is no result.
+    """
+    with atomic.write_errors(folder):
+        check_replaceable(folder)
+    with atomic.new_folder(folder) as aside, ExitStack() as files:
+        description = RecordsWriter(aside / DESCRIPTION, header)
+        files.callback(description.abandon)
+        maps = FORMAT_CLASSES[output.format](aside)
+        files.callback(maps.abandon)
+        spool = None
+        if output.scale == "clip" and output.format != "npy":
+            spool = Spool(aside)
+            files.callback(spool.close)
+        writer = ResultWriter(folder, maps, description, output.scale, spool)
+        yield writer
+        writer.finish()
+
+
+def check_replaceable(folder: Path) -> None:
+    """Refuse to overwrite what is not a result.
+
+    Raises:
+        OutputError: something else is at that place.
+    """
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise OutputError(f"{folder}: a file is in the way; remove it or choose another output")
+    names = {path.name for path in folder.iterdir()}
+    own = {name for name in names if name == DESCRIPTION or is_map_name(name)}
+    foreign = sorted(names - own if DESCRIPTION in own else names)
+    if foreign:
+        raise OutputError(
+            f"{folder}: holds {foreign[0]}, so it is not an earlier result that may be replaced; "
+            "remove it or choose another output"
+        )
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished result; maps and records are read as they are asked for, in constant memory.
+
+    Attributes:
+        folder: where it lies.
+        header: all that `saliency.json` says besides the records: "source" (name, bytes,
+            modified_ns), "model", "weights", "settings", "versions", "fps", "sound", ...
+        format: a key of `FORMAT_CLASSES`.
+        width, height: display size of the video, pixels; the maps may have another.
+        start, end: seconds that were asked for; None is the video's own.
+    """
+
+    folder: Path
+    header: dict[str, Any]
+    format: str
+    width: int
+    height: int
+    start: float | None
+    end: float | None
+
+    def stretch(self, start: float | None, end: float | None) -> tuple[float | None, float | None]:
+        """The seconds from `start` to `end` as far as there are maps; None is the video's own."""
+        starts = [second for second in (start, self.start) if second is not None]
+        ends = [second for second in (end, self.end) if second is not None]
+        return max(starts, default=None), min(ends, default=None)
+
+    def records(self) -> Iterator[FrameRecord]:
+        """What is known of each frame, in order.
+
+        Raises:
+            MediaError: `saliency.json` is damaged.
+        """
+        return read_records(self.folder)
+
+    def maps(self) -> Iterator[tuple[FrameRecord, np.ndarray]]:
+        """Every map (h, w) as it is stored: uint8 or uint16 gray levels, or float32 densities.
+
+        Raises:
+            MediaError, DataError: `saliency.json` or a map is missing or damaged.
+        """
+        records, again = itertools.tee(self.records())
+        stored = FORMAT_CLASSES[self.format].read(self.folder, (record.index for record in again))
+        yield from zip(records, stored, strict=True)
+
+    def densities(self) -> Iterator[tuple[FrameRecord, np.ndarray]]:
+        """Every map as densities, float32 (h, w), which sum to about 1.
+
+        Gray levels are rounded (1/255 of the range of a record's min to max in "png" and "video",
+        1/65535 in "png16"), and "video" is compressed besides. See `maps` for errors.
+        """
+        for record, stored in self.maps():
+            yield record, restore(stored, record.min, record.max)
+
+
+def read_result(folder: Path) -> Result:
+    """Open a folder that `avsal predict` wrote, with maps of any format.
+
+    Raises:
+        MediaError: it holds no finished result, or `saliency.json` is damaged.
+    """
+    header = read_header(folder)
+    try:
+        settings = header["settings"]
+        if settings["format"] not in FORMAT_CLASSES:
+            raise ValueError(f"format {settings['format']}")
+        width, height = (int(number(header, name)) for name in ("width", "height"))
+        start, end = (
+            None if settings[name] is None else number(settings, name) for name in ("start", "end")
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise damaged(folder, error) from error
+    return Result(folder, header, settings["format"], width, height, start, end)

@@ -1,0 +1,221 @@
+"""The kinds of files that maps are written to and read from, one class each.
+
+Scales (what the gray levels of png, png16 and video stand for):
+
+- frame: the frame's least and largest density are 0 and the highest level (published form).
+- clip: the same, over all frames of the result, so that frames can be compared.
+- probability: 0 is no probability and the highest level is `PROBABILITY_TOP` times the density of
+  a uniform map; results of different videos can be compared. Higher densities are clipped.
+
+npy holds the densities themselves: they sum to 1 and no scale applies.
+"""
+
+from __future__ import annotations
+
+import abc
+import re
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from avsal import media
+from avsal.datasets.pictures import read_gray
+from avsal.errors import MediaError
+from avsal.pool import BoundedPool
+from avsal.prediction.saliency import SaliencyFrame
+
+VIDEO_NAME = "saliency.mp4"
+VIDEO_CRF = 12  # near-lossless for smooth gray maps
+PROBABILITY_TOP = 64  # times the uniform density; the peak of a sharp map reaches about 50
+_WRITERS = 2  # threads: encoding a PNG takes about as long as reading a frame
+_PENDING = 8  # maps that may wait for a writer
+
+
+def levels(density: np.ndarray, low: float, high: float, top: int) -> np.ndarray:
+    """Scale densities to whole gray levels 0..top; all 0 where low and high are equal.
+
+    Returns:
+        uint8 for a top up to 255, else uint16.
+    """
+    dtype = np.uint8 if top <= np.iinfo(np.uint8).max else np.uint16
+    if high <= low:
+        return np.zeros(density.shape, dtype)
+    share = np.clip((density - low) / (high - low), 0, 1)
+    return np.rint(share * top).astype(dtype)
+
+
+def restore(stored: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Turn a stored map back into densities: what `levels` made of them, up to its rounding.
+
+    Args:
+        stored: uint8 or uint16 gray levels, or float densities, which stay as they are.
+        low, high: densities that the lowest and the highest level stand for.
+
+    Returns:
+        float32 of the same shape.
+    """
+    if stored.dtype.kind == "f":
+        return np.asarray(stored, np.float32)
+    step = (high - low) / np.iinfo(stored.dtype).max
+    return (low + stored * step).astype(np.float32)
+
+
+class MapFormat(abc.ABC):
+    """One kind of file, or of files, that a result's maps are written to and read from."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @abc.abstractmethod
+    def write(self, frame: SaliencyFrame, low: float, high: float) -> None:
+        """Write one map whose densities from `low` to `high` span all levels."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Finish the files. Not called when the result is thrown away."""
+
+    @abc.abstractmethod
+    def abandon(self) -> None:
+        """Let go of open files without finishing them; harmless after `close`."""
+
+    @classmethod
+    @abc.abstractmethod
+    def read(cls, folder: Path, indices: Iterable[int]) -> Iterator[np.ndarray]:
+        """The maps (h, w) of the frames of a result, in their order, as they were stored.
+
+        Args:
+            indices: numbers of all frames that the result has.
+
+        Raises:
+            MediaError, DataError: a map is missing, damaged or of another kind.
+        """
+
+
+class PngMaps(MapFormat):
+    """`<frame index, 6 digits>.png`, gray, 8 bit."""
+
+    suffix = ".png"
+    dtype: np.dtype[Any] = np.dtype(np.uint8)
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._pool = BoundedPool(_WRITERS, _PENDING, "avsal-writer")
+        self._futures: list[Future[None]] = []
+
+    def write(self, frame: SaliencyFrame, low: float, high: float) -> None:
+        self._raise_failures()
+        self._futures.append(self._pool.submit(self._write_one, frame, low, high))
+
+    def _write_one(self, frame: SaliencyFrame, low: float, high: float) -> None:
+        gray = levels(frame.density, low, high, np.iinfo(self.dtype).max)
+        _encoded, data = cv2.imencode(".png", gray)
+        map_path(self.folder, frame.index, self.suffix).write_bytes(data.tobytes())
+
+    def _raise_failures(self) -> None:
+        for future in [future for future in self._futures if future.done()]:
+            self._futures.remove(future)
+            future.result()
+
+    def close(self) -> None:
+        self._pool.close()
+        self._raise_failures()
+
+    def abandon(self) -> None:
+        self._pool.close(cancel=True)
+
+    @classmethod
+    def read(cls, folder: Path, indices: Iterable[int]) -> Iterator[np.ndarray]:
+        for index in indices:
+            path = map_path(folder, index, cls.suffix)
+            if not path.is_file():  # a pipe or a device would never end
+                raise MediaError(f"{path}: missing; run avsal predict again")
+            stored = read_gray(path)
+            if stored.dtype != cls.dtype:
+                raise MediaError(
+                    f"{path}: holds {stored.dtype} values, not {cls.dtype} as avsal "
+                    "predict writes them; run it again"
+                )
+            yield stored
+
+
+class Png16Maps(PngMaps):
+    """`<frame index, 6 digits>.png`, gray, 16 bit."""
+
+    dtype = np.dtype(np.uint16)
+
+
+class NpyMaps(PngMaps):
+    """`<frame index, 6 digits>.npy`: float32 densities that sum to 1."""
+
+    suffix = ".npy"
+    dtype = np.dtype(np.float32)
+
+    def _write_one(self, frame: SaliencyFrame, low: float, high: float) -> None:
+        np.save(map_path(self.folder, frame.index, self.suffix), frame.density.astype(np.float32))
+
+
+class VideoMaps(MapFormat):
+    """`saliency.mp4`: gray, 8 bit, at the frames' own times and of the first map's size."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._writer: media.VideoWriter | None = None
+        self._size = (0, 0)
+
+    def write(self, frame: SaliencyFrame, low: float, high: float) -> None:
+        gray = levels(frame.density, low, high, 255)
+        if self._writer is None:
+            self._size = (gray.shape[1], gray.shape[0])
+            path = self.folder / VIDEO_NAME
+            self._writer = media.VideoWriter(path, *self._size, crf=VIDEO_CRF)
+        if (gray.shape[1], gray.shape[0]) != self._size:
+            gray = cv2.resize(gray, self._size, interpolation=cv2.INTER_AREA)
+        self._writer.write(
+            cv2.cvtColor(gray, cv2.COLOR_GRAY2RGB), frame.tag.time, frame.tag.duration
+        )
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+    def abandon(self) -> None:
+        if self._writer is not None:
+            self._writer.abandon()
+
+    @classmethod
+    def read(cls, folder: Path, indices: Iterable[int]) -> Iterator[np.ndarray]:
+        """See `MapFormat.read`; an odd side is one pixel longer than it was, see `VideoWriter`."""
+        path = folder / VIDEO_NAME
+        if not path.is_file():
+            raise MediaError(f"{path}: missing; run avsal predict again")
+        with media.VideoReader(path) as video:
+            frames = iter(video)
+            for index in indices:
+                frame = next(frames, None)
+                if frame is None:
+                    raise MediaError(f"{path}: ends before frame {index}; run avsal predict again")
+                yield np.ascontiguousarray(frame.image[..., 0])
+            if next(frames, None) is not None:
+                raise MediaError(f"{path}: has more frames than records; run avsal predict again")
+
+
+def map_path(folder: Path, index: int, suffix: str) -> Path:
+    """Where the map of a frame lies in a result whose maps are single files."""
+    return folder / f"{index:06d}{suffix}"
+
+
+def is_map_name(name: str) -> bool:
+    """Whether a file in a result folder is called like maps are."""
+    return name == VIDEO_NAME or re.fullmatch(r"\d{6,}\.(png|npy)", name) is not None
+
+
+FORMAT_CLASSES: dict[str, type[MapFormat]] = {
+    "png": PngMaps,
+    "png16": Png16Maps,
+    "npy": NpyMaps,
+    "video": VideoMaps,
+}

@@ -1,0 +1,181 @@
+"""JSON files that end in a list of records, one for every frame; written and read as a stream.
+
+The records come last and one a line, so that a long video needs no memory on either side.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, NoReturn, TextIO, TypeVar
+
+from avsal.errors import MediaError
+
+Record = TypeVar("Record")
+
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, RecursionError)
+
+_CHUNK = 16 * 1024  # characters read at once
+_LONGEST_RECORD = 64 * 1024  # characters; avsal's own have about 150
+_LONGEST_HEADER = 1024 * 1024
+_RECORDS = re.compile(r'"frames"\s*:\s*\[')
+_SECONDS = re.compile(r"-?\d{1,24}(/[1-9]\d{0,24})?")
+_LARGEST = 10**15  # of any number
+
+
+class RecordsWriter:
+    """Writes such a file, record by record."""
+
+    def __init__(self, path: Path, header: dict[str, Any]) -> None:
+        """Start the file; names that are not UTF-8 are written as JSON escapes."""
+        text = json.dumps(header, indent=1, ensure_ascii=False, allow_nan=False)
+        self._file = path.open("w", encoding="utf-8", errors="backslashreplace")
+        self._file.write(text[:-2] + ',\n "frames": [')
+        self._separator = "\n  "
+
+    def add(self, record: dict[str, Any]) -> None:
+        """Write the next record; exact numbers are written as text."""
+        self._file.write(self._separator + json.dumps(record, allow_nan=False, default=str))
+        self._separator = ",\n  "
+
+    def close(self) -> None:
+        """Finish the file."""
+        self._file.write("\n ]\n}\n")
+        self._file.close()
+
+    def abandon(self) -> None:
+        """Let go of the file without finishing it; harmless after `close`."""
+        with suppress(OSError):  # what was still to be written may not fit on the disk
+            self._file.close()
+
+
+def read_header(path: Path, made_by: str) -> dict[str, Any]:
+    """Everything in such a file but the records.
+
+    Args:
+        made_by: the command that writes it, for the error.
+
+    Raises:
+        MediaError: the file is missing or damaged.
+    """
+    with _opened(path, made_by) as file:
+        return _header(path, made_by, file)[0]
+
+
+def read_records(
+    path: Path, made_by: str, parse: Callable[[Any], Record]
+) -> Iterator[tuple[int, Record]]:
+    """The index and the record of every frame, in order and in constant memory.
+
+    Args:
+        parse: turns JSON values into a record; raises one of `UNREADABLE` where they are wrong.
+
+    Raises:
+        MediaError: see `read_header`; or the frames are not in order.
+    """
+    before = -1
+    with _opened(path, made_by) as file:
+        rest = _header(path, made_by, file)[1]
+        try:
+            for values in _objects(file, rest):
+                index = frame_number(values)
+                if index <= before:
+                    raise ValueError(f"frame {index} comes after frame {before}")
+                before = index
+                yield index, parse(values)
+        except UNREADABLE as error:
+            raise damaged(path, made_by, error) from error
+
+
+def frame_number(values: Any) -> int:
+    """The number of a record's frame.
+
+    Raises:
+        ValueError, KeyError, TypeError: it is missing or something else.
+    """
+    index = values["index"]
+    if type(index) is not int or not 0 <= index < _LARGEST:
+        raise ValueError("index is no frame number")
+    return index
+
+
+def seconds(values: Any, name: str) -> Fraction:
+    """An exact time out of JSON values; errors as of `number`."""
+    value = values[name]
+    if not isinstance(value, str) or not _SECONDS.fullmatch(value):
+        raise ValueError(f"frame {values['index']}: {name} is no fraction")
+    return Fraction(value)
+
+
+def number(values: Any, name: str) -> float:
+    """A finite number out of JSON values.
+
+    Raises:
+        ValueError, KeyError, TypeError: it is missing or something else.
+    """
+    value = values[name]
+    if type(value) not in (int, float) or not abs(value) < _LARGEST:
+        raise ValueError(f"{name} is no number")
+    return float(value)
+
+
+def damaged(path: Path, made_by: str, error: Exception) -> MediaError:
+    """The one line for a file that cannot be understood."""
+    reason = " ".join(str(error).split())[:120]
+    if isinstance(error, KeyError):
+        reason = f"{error} is missing"
+    elif isinstance(error, RecursionError):
+        reason = "nested too deeply"
+    return MediaError(
+        f"{path}: damaged, or not written by {made_by} ({reason}); run {made_by} again"
+    )
+
+
+def _opened(path: Path, made_by: str) -> TextIO:
+    if not path.is_file():  # a pipe or a device would never end
+        raise MediaError(f"{path}: missing; give one that {made_by} wrote")
+    try:
+        return path.open(encoding="utf-8")
+    except OSError as error:
+        raise damaged(path, made_by, error) from error
+
+
+def _header(path: Path, made_by: str, file: TextIO) -> tuple[dict[str, Any], str]:
+    """The values before the records, and the text that was read behind the records' bracket."""
+    text = ""
+    try:
+        while not (records := _RECORDS.search(text)):
+            more = file.read(_CHUNK)
+            if not more or len(text) > _LONGEST_HEADER:
+                raise ValueError("no list of frames in it")
+            text += more
+        header = json.loads(text[: records.start()].rstrip().removesuffix(",") + "}")
+        return dict(header), text[records.end() :]
+    except UNREADABLE as error:
+        raise damaged(path, made_by, error) from error
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_constant)
+
+
+def _objects(file: TextIO, text: str) -> Iterator[Any]:
+    """The items of a JSON array of objects whose bracket lies before `text`."""
+    while not (text := text.lstrip(" \t\r\n,")).startswith("]"):
+        try:
+            value, end = _DECODER.raw_decode(text)
+        except ValueError:  # no JSON, or not read to its end
+            more = file.read(_CHUNK)
+            if not more or len(text) > _LONGEST_RECORD:
+                raise
+            text += more
+        else:
+            yield value
+            text = text[end:]

@@ -1,0 +1,243 @@
+"""What is trained: losses on batches of maps (section 3.6), and the networks with their losses.
+
+`avsal.metrics` has the same measures for single maps. Losses are computed in float32 whatever the
+precision of the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple, cast
+
+import torch
+from torch import nn
+
+from avsal import models
+from avsal.models.encoders import MOTION, find
+from avsal.models.maps import MAP_STRIDE, MapEncoder, grow
+from avsal.models.variants import Variant
+from avsal.preprocess.frames import normalise
+from avsal.training.config import Config, LossSettings
+from avsal.training.samples import Inputs, Sample
+from avsal.weights.keys import TRAINING_HEADS
+
+EPSILON = 2.0**-52  # the MIT benchmark's; keeps the logarithm's argument positive
+FLAT = 1e-4  # standard deviation over mean below which a map counts as flat; bounds the gradient
+
+
+def normalised(maps: torch.Tensor) -> torch.Tensor:
+    """Scale non-negative maps (B, H, W) to sum 1 each; an empty map stays empty."""
+    maps = maps.float()
+    return maps / maps.sum(dim=(1, 2), keepdim=True).clamp_min(torch.finfo(maps.dtype).tiny)
+
+
+def kl_divergence(log_density: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """KL divergence of predictions from ground truth (eq. 9).
+
+    Args:
+        log_density: (B, H, W), exponentials summing to 1.
+        target: (B, H, W), not negative; normalised here.
+
+    Returns:
+        (B,) nats, 0 for equal densities.
+    """
+    truth = normalised(target)
+    ratio = truth / (log_density.float().exp() + EPSILON)
+    return (truth * torch.log(EPSILON + ratio)).sum(dim=(1, 2))
+
+
+def correlation(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Pearson's correlation of maps (eq. 8), (B, H, W) twice -> (B,); 0 where a map is flat."""
+    first = _standardised(normalised(prediction))
+    second = _standardised(normalised(target))
+    return (first * second).sum(dim=(1, 2))
+
+
+def _standardised(maps: torch.Tensor) -> torch.Tensor:
+    """Mean 0 and norm 1 over the pixels; close to 0 for flat maps."""
+    mean = maps.mean(dim=(1, 2), keepdim=True)
+    centred = maps - mean
+    pixels = maps.shape[1] * maps.shape[2]
+    floor = (FLAT * mean).square() * pixels + torch.finfo(maps.dtype).tiny
+    return centred / centred.square().sum(dim=(1, 2), keepdim=True).maximum(floor).sqrt()
+
+
+class Loss(NamedTuple):
+    """A loss and its terms, scalars; `total` carries the gradient."""
+
+    total: torch.Tensor
+    kl: torch.Tensor
+    cc: torch.Tensor
+    alignment: torch.Tensor
+
+    def terms(self) -> torch.Tensor:
+        """(4,) of total, kl, cc and alignment, detached."""
+        return torch.stack((self.total, self.kl, self.cc, self.alignment)).detach()
+
+
+TERMS = ("loss", "kl", "cc", "alignment")
+
+
+def total_loss(
+    log_density: torch.Tensor,
+    target: torch.Tensor,
+    alignment: torch.Tensor,
+    weights: LossSettings,
+) -> Loss:
+    """KL - CC + lambda * alignment (eq. 10 and 11), means over the batch.
+
+    Args:
+        log_density, target: (B, H, W), see `kl_divergence`.
+        alignment: scalar of eq. 7, 0 where nothing is aligned.
+        weights: of the three terms.
+    """
+    kl = kl_divergence(log_density, target).mean()
+    cc = correlation(log_density.float().exp(), target).mean()
+    total = weights.kl * kl - weights.cc * cc + weights.alignment * alignment
+    return Loss(total, kl, cc, alignment)
+
+
+ENCODERS = {"image": "image_encoder", "audio": "audnet", "motion": "visnet"}
+DECODER = "image_encoder.decoder."  # of an image run; few networks have a place for it
+
+
+def _clips(batch: Sample) -> torch.Tensor:
+    """uint8 (B, 3, T, H, W) to the network's range."""
+    clip = batch["clip"]
+    return (
+        normalise(clip.transpose(1, 2).flatten(0, 1)).unflatten(0, (len(clip), -1)).transpose(1, 2)
+    )
+
+
+class Objective(nn.Module):
+    """A network with its losses; all look the same to the loop.
+
+    Attributes:
+        inputs: what its samples hold.
+        variant: the network that its weights belong to.
+        frozen: names of the encoders that are not trained.
+        notes: what a file of its weights says about them.
+    """
+
+    inputs: Inputs
+    variant: Variant
+    frozen: tuple[str, ...] = ()
+    notes: Mapping[str, str] = {}
+
+    def forward(self, batch: Sample) -> Loss:
+        """Loss of a batch of `TrainingSamples`."""
+        raise NotImplementedError
+
+    def predict(self, batch: Sample) -> torch.Tensor:
+        """Log-densities (B, H, W) of a batch."""
+        raise NotImplementedError
+
+    @property
+    def core(self) -> nn.Module:
+        """The module whose tensors are named as in files of weights."""
+        raise NotImplementedError
+
+    def may_lack(self, name: str) -> bool:
+        """Whether a file that fits may hold a tensor of a name that is not among `core`'s."""
+        raise NotImplementedError
+
+
+class AudioVisual(Objective):
+    """The whole network: KL - CC, and the alignment of motion and sound (section 3.6)."""
+
+    def __init__(self, variant: Variant, freeze: tuple[str, ...], weights: LossSettings) -> None:
+        super().__init__()
+        self.variant = variant
+        self._weights = weights
+        self.aligns = variant.audio is not None and weights.alignment != 0
+        self.network = models.build(variant, heads=self.aligns)
+        self.inputs = _clip_inputs(variant)
+        modules = (ENCODERS[part] for part in freeze)
+        self.frozen = tuple(name for name in modules if hasattr(self.network, name))
+        for name in self.frozen:
+            self.network.get_submodule(name).requires_grad_(False)
+
+    def train(self, mode: bool = True) -> AudioVisual:
+        """Set the mode; frozen encoders stay in evaluation mode."""
+        super().train(mode)
+        for name in self.frozen:
+            self.network.get_submodule(name).eval()
+        return self
+
+    def forward(self, batch: Sample) -> Loss:
+        if self.aligns:
+            log_density, alignment = self.network.forward_with_alignment(
+                _clips(batch), batch["spectrogram"], batch["heard"]
+            )
+        else:
+            log_density = self.predict(batch)
+            alignment = log_density.new_zeros(())
+        return total_loss(log_density, batch["map"], alignment, self._weights)
+
+    def predict(self, batch: Sample) -> torch.Tensor:
+        log_density: torch.Tensor = self.network(_clips(batch), batch.get("spectrogram"))
+        return log_density
+
+    @property
+    def core(self) -> nn.Module:
+        return self.network
+
+    def may_lack(self, name: str) -> bool:
+        return name.startswith((DECODER, *TRAINING_HEADS))
+
+
+class ImageSaliency(Objective):
+    """The image saliency encoder with its decoder, on single frames (section 3.3, fig. 3).
+
+    Only a network that fuses maps keeps the decoder.
+    """
+
+    def __init__(self, variant: Variant, weights: LossSettings) -> None:
+        super().__init__()
+        self.variant = variant
+        self.inputs = _frame_inputs(variant)
+        self.notes = {"component": "image saliency", "encoder": str(variant.image)}
+        self._weights = weights
+        self.image_encoder = MapEncoder(cast(str, variant.image))
+
+    def forward(self, batch: Sample) -> Loss:
+        log_density = self.predict(batch)
+        return total_loss(log_density, batch["map"], log_density.new_zeros(()), self._weights)
+
+    def predict(self, batch: Sample) -> torch.Tensor:
+        frames = _clips(batch).squeeze(2)
+        logits = grow(self.image_encoder.logits(frames), MAP_STRIDE).squeeze(1).float()
+        return logits - logits.logsumexp(dim=(1, 2), keepdim=True)
+
+    @property
+    def core(self) -> nn.Module:
+        return self
+
+    def may_lack(self, name: str) -> bool:
+        return not name.startswith("image_encoder.")
+
+
+def _clip_inputs(variant: Variant) -> Inputs:
+    return Inputs(
+        variant.size,
+        find(MOTION, "motion encoder", variant.motion).frames,
+        audio=variant.audio is not None,
+    )
+
+
+def _frame_inputs(variant: Variant) -> Inputs:
+    return Inputs(variant.size, frames=1, clip=False, audio=False)
+
+
+def inputs_of(config: Config) -> Inputs:
+    """What a run's network is given."""
+    image = config.run.task == "image"
+    return _frame_inputs(config.variant) if image else _clip_inputs(config.variant)
+
+
+def make_objective(config: Config) -> Objective:
+    """Make the run's objective, with random weights from torch's global generator."""
+    variant = config.variant
+    if config.run.task == "image":
+        return ImageSaliency(variant, config.loss)
+    return AudioVisual(variant, config.network.freeze, config.loss)

@@ -1,0 +1,1 @@
+"""Other projects' checkpoints to weights of this one: whole networks and single encoders."""

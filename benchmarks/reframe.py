@@ -1,0 +1,149 @@
+"""What crops keep of recorded gaze, and how they move.
+
+    avsal batch VIDEO_GAZE/videos -o MAPS --size model --format npy
+    python benchmarks/reframe.py VIDEO_GAZE MAPS
+
+VIDEO_GAZE holds videos/ and fixations.npz (names; fix: video, observer, start, duration, x/W, y/H).
+A fixation counts while it lasts: shares are of the frames that it spans.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import statistics
+import time
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from avsal import media
+from avsal.reframe.geometry import Picture, parse_aspect
+from avsal.reframe.planning import plan_crops, small_grid
+from avsal.reframe.settings import Framing, Motion
+from avsal.results.folder import read_result
+from avsal.results.gaze import shots_of
+
+PLACES = 201
+REST = 0.001  # picture widths per frame
+
+
+@dataclass
+class Clip:
+    """One video: maps, and for every frame the recorded gaze inside a crop at every place."""
+
+    name: str
+    picture: Picture
+    maps: list[tuple[int, Fraction, np.ndarray]]
+    cuts: list[int]
+    gaze: np.ndarray  # (frames, fixations) bool: open while the frame is shown
+    x: np.ndarray  # (fixations,)
+    share: float  # width of the crop
+
+
+def read(root: Path, maps: Path, aspect: Fraction) -> list[Clip]:
+    data = np.load(root / "fixations.npz")
+    clips = []
+    for number, name in enumerate(data["names"]):
+        path = root / "videos" / f"{name}.mp4"
+        info, result = media.probe(path), read_result(maps / str(name))
+        picture = Picture(info.width, info.height, info.sample_aspect)
+        entries = [(r.index, r.pts, small_grid(d)) for r, d in result.densities()]
+        times = np.array([float(pts - entries[0][1]) for _index, pts, _map in entries])
+        _video, _observer, start, duration, x, _y = data["fix"][data["fix"][:, 0] == number].T
+        gaze = (start <= times[:, None]) & (times[:, None] < start + duration)
+        cuts = [shot.first for shot in shots_of(path)[1:]]
+        share = picture.largest_crop(aspect)[0]
+        clips.append(Clip(str(name), picture, entries, cuts, gaze, x, share))
+    return clips
+
+
+def kept(clip: Clip, offsets: np.ndarray) -> float:
+    """Share of the recorded gaze inside crops at (frames,) offsets."""
+    inside = (offsets[:, None] <= clip.x) & (clip.x < offsets[:, None] + clip.share)
+    return float((clip.gaze & inside).sum() / clip.gaze.sum())
+
+
+def per_shot(clip: Clip, gain: np.ndarray) -> np.ndarray:
+    """Offsets (frames,) of the best still crop in every shot; gain is (frames, PLACES)."""
+    offsets = np.empty(len(gain))
+    bounds = [0, *clip.cuts, len(gain)]
+    for first, last in itertools.pairwise(bounds):
+        offsets[first:last] = places(clip)[gain[first:last].sum(axis=0).argmax()]
+    return offsets
+
+
+def places(clip: Clip) -> np.ndarray:
+    return np.linspace(0, 1 - clip.share, PLACES)
+
+
+def recorded_gain(clip: Clip) -> np.ndarray:
+    start = places(clip)[:, None]
+    inside = (start <= clip.x) & (clip.x < start + clip.share)
+    return clip.gaze.astype(np.float32) @ inside.T.astype(np.float32)
+
+
+def free(clip: Clip) -> float:
+    """Best place by the recorded gaze in every half second."""
+    gain = recorded_gain(clip)
+    start = clip.maps[0][1]
+    halves = np.array([int((pts - start) * 2) for _index, pts, _map in clip.maps])
+    best = sum(gain[halves == half].sum(axis=0).max() for half in np.unique(halves))
+    return float(best / clip.gaze.sum())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("root", type=Path)
+    parser.add_argument("maps", type=Path)
+    parser.add_argument("--aspect", default="9:16")
+    parser.add_argument("--each", action="store_true", help="a row for every video")
+    arguments = parser.parse_args()
+    aspect = parse_aspect(arguments.aspect)
+    clips = read(arguments.root, arguments.maps, aspect)
+    centre = [kept(clip, np.full(len(clip.maps), (1 - clip.share) / 2)) for clip in clips]
+    best = [kept(clip, per_shot(clip, recorded_gain(clip))) for clip in clips]
+    report("centre", centre, centre)
+    report("best still crop per shot, by the gaze itself", best, centre)
+    report("free every half second, by the gaze itself", [free(clip) for clip in clips], centre)
+    for motion in (Motion.STILL, Motion.STEADY, Motion.FOLLOW):
+        shares, rests, jerks, took = [], [], [], []
+        for clip in clips:
+            began = time.perf_counter()
+            crops = list(plan_crops(clip.maps, clip.cuts, clip.picture, Framing(aspect, motion)))
+            took.append((time.perf_counter() - began) / len(crops))
+            x = np.array([crop.x for crop in crops]) / clip.picture.width
+            step = float(crops[-1].pts - crops[0].pts) / (len(crops) - 1)
+            shares.append(kept(clip, x))
+            whole = np.split(x, clip.cuts)  # a cut is no motion
+            rests.append(mean_of([np.abs(np.diff(part)) < REST for part in whole]))
+            jerks.append(mean_of([np.abs(np.diff(part, 3) / step**3) for part in whole]))
+        report(motion, shares, centre, rests, jerks)
+        print(f"  {statistics.median(took) * 1000:.2f} ms per frame to plan")
+        if arguments.each:
+            for clip, share, middle, most in zip(clips, shares, centre, best, strict=True):
+                print(f"  {clip.name:20} {share:.3f}  centre {middle:.3f}  best still {most:.3f}")
+
+
+def mean_of(parts: list[np.ndarray]) -> float:
+    return float(np.concatenate(parts).mean())
+
+
+def report(
+    name: str,
+    shares: list[float],
+    centre: list[float],
+    rests: list[float] | None = None,
+    jerks: list[float] | None = None,
+) -> None:
+    worst = min(share - middle for share, middle in zip(shares, centre, strict=True))
+    moved = ""
+    if rests and jerks:
+        moved = f"  at rest {statistics.mean(rests):.2f}  jerk {statistics.mean(jerks):.2f}"
+    print(f"{name:46} kept {statistics.mean(shares):.3f}  worst to centre {worst:+.3f}{moved}")
+
+
+if __name__ == "__main__":
+    main()

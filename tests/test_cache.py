@@ -1,0 +1,188 @@
+"""Which windows a stream of frames gives, and what is kept meanwhile."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+
+from avsal.media.frames import FrameTag
+from avsal.prediction.cache import FrameCache
+from avsal.prediction.settings import PredictSettings
+from avsal.preprocess.rules import FrameRule
+
+
+class FakeSound:
+    """Remembers what it was asked for."""
+
+    def __init__(self):
+        self.spans, self.released = [], []
+
+    def read(self, start, end):
+        assert not self.released or start >= self.released[-1]
+        self.spans.append((start, end))
+        return np.zeros(end - start, np.float32)
+
+    def release(self, before):
+        self.released.append(before)
+
+
+def video(count, fps=25, first=0):
+    for index in range(first, count):
+        yield small_frame(index, index % 256, fps)
+
+
+def small_frame(index, level, fps=25):
+    tag = FrameTag(index, Fraction(index, fps), Fraction(index, fps), Fraction(1, fps), 20, 10)
+    return tag, torch.full((3, 32, 64), level, dtype=torch.uint8)
+
+
+def feed(frames, sound=None, seen=16, **settings):
+    rule = FrameRule(seen, settings.get("stride") or 1)
+    return list(FrameCache(PredictSettings(**settings), rule, sound).windows(frames))
+
+
+def outputs(inputs):
+    """All frames that get a map, skipped ones before the predicted one."""
+    return [
+        tag.index
+        for each in inputs
+        for tag in (*each.skipped, *([each.tag] if each.wanted else []))
+    ]
+
+
+@pytest.mark.parametrize("count", [1, 2, 16, 17, 31, 40])
+@pytest.mark.parametrize("stride", [1, 3, 20])
+@pytest.mark.parametrize("with_sound", [False, True])
+def test_every_frame_gets_a_map_once_and_in_order(count, stride, with_sound):
+    inputs = feed(video(count), FakeSound() if with_sound else None, stride=stride)
+    assert outputs(inputs) == list(range(count))
+    targets = [each.window.target for each in inputs]
+    assert targets == sorted({*range(0, count, stride), count - 1})
+
+
+@pytest.mark.parametrize("stride", [1, 7, 25, 100])
+@pytest.mark.parametrize("count", [1, 5, 20, 40, 90])
+@pytest.mark.parametrize("end", [None, 1.3])
+@pytest.mark.parametrize("with_sound", [False, True])
+def test_each_window_holds_its_frames(count, stride, end, with_sound):
+    sound = FakeSound() if with_sound else None
+    for inputs in feed(video(count), sound, stride=stride, end=end):
+        assert tuple(frame.tag.index for frame in inputs.frames) == inputs.window.frames
+        for frame in inputs.frames:
+            assert torch.all(frame.pixels == frame.tag.index)
+
+
+@pytest.mark.parametrize("seen", [16, 4])
+def test_a_network_sees_the_frames_that_it_was_made_for(seen):
+    step = 16 // seen
+    for inputs in feed(video(40), seen=seen)[15:]:
+        target = inputs.window.target
+        assert inputs.window.frames == tuple(range(target - 16 + step, target + 1, step))
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "expected"),
+    [
+        (None, None, (0, 99)),
+        (0.0, 1.0, (0, 24)),
+        (1.0, 2.0, (25, 49)),
+        (3.9, None, (98, 99)),
+        (None, 0.04, (0, 0)),
+        (1.01, 1.05, (26, 26)),
+    ],
+)
+@pytest.mark.parametrize("stride", [1, 3])
+def test_start_and_end_choose_frames_by_time(start, end, expected, stride):
+    inputs = feed(video(100), start=start, end=end, stride=stride)
+    assert outputs(inputs) == list(range(expected[0], expected[1] + 1))
+
+
+@pytest.mark.parametrize("stride", [1, 2, 7])
+@pytest.mark.parametrize(("start", "end"), [(0.2, 2.0), (1.0, 2.0), (3.0, None), (2.52, 2.53)])
+def test_a_part_gets_the_windows_of_the_whole(stride, start, end):
+    whole = feed(video(100), FakeSound(), stride=stride)
+    part = feed(video(100), FakeSound(), stride=stride, start=start, end=end)
+    windows = {inputs.window.target: inputs for inputs in whole}
+    for inputs in part:
+        assert inputs.window == windows[inputs.window.target].window
+    first = round(start * 25)
+    assert part[0].window.target <= first
+    assert first in (part[0].window.target, *outputs(part))
+
+
+def test_targets_are_counted_from_the_first_frame():
+    """`--start 1.0` with a stride of 2 runs on the even frames, not on 25, 27, 29, ..."""
+    inputs = feed(video(100), start=1.0, end=1.2, stride=2)
+    assert [each.window.target for each in inputs] == [24, 26, 28, 30]
+    assert outputs(inputs) == [25, 26, 27, 28, 29]
+
+
+def test_a_reader_may_begin_shortly_before_the_start():
+    from avsal.preprocess.windows import frames_before
+
+    for stride in (1, 4):
+        whole = feed(video(100), FakeSound(), start=2.6, stride=stride)
+        part = feed(
+            video(100, first=65 - frames_before(stride)), FakeSound(), start=2.6, stride=stride
+        )
+        assert [each.window for each in part] == [each.window for each in whole]
+
+
+def test_a_start_behind_the_end_gives_nothing():
+    assert feed(video(10), start=5.0) == []
+
+
+def test_sound_is_cut_by_the_frames_times_from_the_first_frame_on():
+    sound = FakeSound()
+    feed(video(60), sound)
+    assert sound.spans[0] == (0, round(33 / 25 * 16000))
+    assert sound.spans[14] == (round(14 / 25 * 16000), round(47 / 25 * 16000))
+    assert sound.spans[15] == (0, round(33 / 25 * 16000))
+    assert sound.spans[59] == (round(44 / 25 * 16000), round(77 / 25 * 16000))
+
+
+def test_training_s_sound_is_shorter():
+    sound = FakeSound()
+    feed(video(40), sound, audio_context=16)
+    assert sound.spans[20] == (round(5 / 25 * 16000), round(22 / 25 * 16000))
+
+
+@pytest.mark.parametrize("stride", [1, 300])
+@pytest.mark.parametrize("start", [None, 12.0])
+def test_memory_does_not_grow_with_the_video(stride, start):
+    """Not with its length, nor with what lies before the start, but for one stride before it."""
+    cache = FrameCache(
+        PredictSettings(stride=stride, start=start), FrameRule(16, stride), FakeSound()
+    )
+    most = 0
+
+    def watched():
+        nonlocal most
+        for tag, pixels in video(700):
+            yield tag, pixels
+            most = max(most, len(cache._frames))
+            assert len(cache._passed) <= 64 + stride
+
+    for _ in cache.windows(watched()):
+        pass
+    assert most <= (64 if start is None else 64 + stride)
+
+
+def scenes(*levels):
+    for index, level in enumerate(levels):
+        yield small_frame(index, level)
+
+
+@pytest.mark.parametrize("stride", [2, 4, 30])
+@pytest.mark.parametrize("first", [1, 18, 21, 40])
+def test_a_cut_is_found_by_the_window_after_it(stride, first):
+    inputs = feed(scenes(*[50] * first, *[90] * (41 - first)), stride=stride)
+    after = next(each for each in inputs if each.window.target >= first)
+    assert after.cut == first
+    assert [each.cut for each in inputs if each is not after] == [None] * (len(inputs) - 1)
+
+
+def test_a_change_that_is_slow_or_between_no_frames_is_no_cut():
+    assert not any(each.cut for each in feed(scenes(*range(0, 160, 4)), stride=4))
+    assert not any(each.cut for each in feed(scenes(*[50] * 20, *[90] * 20), stride=1))

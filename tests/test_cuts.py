@@ -1,0 +1,25 @@
+import torch
+
+from avsal.preprocess.cuts import CUT_LEVELS, difference, find_cut, thumbnail
+
+
+def test_a_thumbnail_is_the_mean_of_each_cell():
+    pixels = torch.zeros(3, 32, 48, dtype=torch.uint8)
+    pixels[1, 4:8, 8:12] = 200
+    small = thumbnail(pixels)
+    assert small.shape == (3, 8, 12)
+    assert small[1, 1, 2] == 200
+    assert small.sum() == 200
+
+
+def test_the_difference_is_the_mean_change_in_levels():
+    before = thumbnail(torch.full((3, 32, 48), 50, dtype=torch.uint8))
+    after = thumbnail(torch.full((3, 32, 48), 90, dtype=torch.uint8))
+    assert difference(before, after) == difference(after, before) == 40
+
+
+def test_a_cut_is_the_sharpest_change_if_it_is_sharp_enough():
+    assert find_cut({7: 1.0, 8: CUT_LEVELS + 2, 9: CUT_LEVELS + 1}) == 8
+    assert find_cut({0: CUT_LEVELS + 1}) == 0
+    assert find_cut({7: 1.0, 8: CUT_LEVELS}) is None
+    assert find_cut({}) is None

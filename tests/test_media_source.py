@@ -1,0 +1,133 @@
+"""What is opened: the named file or address and nothing else."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import samples
+from file_server import serving
+
+from avsal.errors import MediaError
+from avsal.media import AudioReader, VideoReader, VideoWriter, is_address, probe
+from avsal.media.source import as_source
+
+PLAYLISTS = {
+    "master.m3u8": "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\n{}\n",
+    "live.m3u8": "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{}\n",
+    "list.ffconcat": "ffconcat version 1.0\nfile '{}'\n",
+    "manifest.mpd": '<?xml version="1.0"?>\n<MPD xmlns="urn:mpeg:dash:schema:mpd:2011">{}</MPD>',
+    "session.sdp": "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns={}\r\nm=video 5004 RTP/AVP 96\r\n",
+    "wm.asx": '<ASX version="3.0"><Entry><Ref href="{}"/></Entry></ASX>',
+    "wm.asf": "[Reference]\r\nRef1={}\r\n",
+    "winamp.pls": "[playlist]\nFile1={}\n",
+    "cpl.xml": '<?xml version="1.0"?><CompositionPlaylist>{}</CompositionPlaylist>',
+}
+
+
+def playlist(folder: Path, name: str, target: str, suffix: str | None = None) -> Path:
+    path = folder / name
+    path = path if suffix is None else path.with_suffix(suffix)
+    path.write_text(PLAYLISTS[name].format(target), newline="")
+    return path
+
+
+@pytest.mark.parametrize("suffix", [None, ".mp4"])
+@pytest.mark.parametrize("name", PLAYLISTS)
+def test_files_that_name_other_files_are_refused(
+    tmp_path: Path, name: str, suffix: str | None
+) -> None:
+    video = samples.film(tmp_path / "a.ts", seconds=1)
+    path = playlist(tmp_path, name, str(video), suffix)
+    for read in (VideoReader, AudioReader, probe):
+        with pytest.raises(MediaError, match="names other files; convert it first") as caught:
+            read(path)
+        assert str(caught.value).startswith(f"{path}: is a")
+    with pytest.raises(MediaError, match="names other files"):
+        VideoWriter(tmp_path / "out.mp4", 64, 48, audio_from=path)
+
+
+def test_a_playlist_with_its_kind_hidden_opens_nothing(tmp_path: Path) -> None:
+    """The opener's white list holds where the look at the first bytes is deceived."""
+    video = samples.film(tmp_path / "a.ts", seconds=1)
+    path = tmp_path / "b.mp4"
+    path.write_text(f"# no playlist\nffconcat version 1.0\nfile '{video}'\n")
+    with pytest.raises(MediaError, match="not a media file"):
+        VideoReader(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_pipes_and_devices_are_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.mp4")
+    for path in (tmp_path / "a.mp4", Path("/dev/zero")):
+        for read in (VideoReader, AudioReader):
+            with pytest.raises(MediaError, match="is a pipe or a device"):
+                read(path)
+
+
+def test_addresses() -> None:
+    assert is_address("https://a.example/b.mp4?c=1//2")
+    assert as_source("HTTP://a.example/b.mp4?c=1//2") == "http://a.example/b.mp4?c=1//2"
+    assert as_source(Path("https://a.example/b.mp4")) == "https://a.example/b.mp4"
+    for path in (
+        "a.mp4",
+        "/a/b.mp4",
+        "ftp://a.example/b.mp4",
+        "file:///a.mp4",
+        "https:",
+        "c:a.mp4",
+    ):
+        assert not is_address(path)
+        assert as_source(path) == Path(path)
+
+
+def test_a_folder_called_like_a_protocol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("https:").mkdir()
+    path = samples.constant_rate(Path("a.mp4"), frames=3).rename("https:/a.mp4")
+    assert not is_address(path)
+    assert probe(path).frames == 3
+
+
+def test_a_video_by_its_address(tmp_path: Path) -> None:
+    path = samples.film(tmp_path / "a film.mp4", seconds=1)
+    with serving(tmp_path) as server:
+        address = f"{server.address}/a%20film.mp4?key=1//2"
+        with VideoReader(path) as near, VideoReader(address) as far:
+            for ours, theirs in zip(near, far, strict=True):
+                assert (ours.pts, ours.index) == (theirs.pts, theirs.index)
+                assert np.array_equal(ours.image, theirs.image)
+            assert far.info.path == far.path == address
+        with AudioReader(path) as near, AudioReader(address) as far:
+            assert np.array_equal(near.read(0, 16000), far.read(0, 16000))
+        assert set(server.asked) == {"/a%20film.mp4?key=1//2"}
+
+
+def test_a_turned_video_by_its_address(tmp_path: Path) -> None:
+    path = samples.rotated(tmp_path / "a.mp4", 90)
+    with serving(tmp_path) as server:
+        assert probe(f"{server.address}/a.mp4").rotation == probe(path).rotation == 90
+
+
+@pytest.mark.parametrize("name", ["master.m3u8", "live.m3u8", "list.ffconcat"])
+def test_a_playlist_by_its_address_leads_nowhere(tmp_path: Path, name: str) -> None:
+    samples.film(tmp_path / "a.ts", seconds=1)
+    with serving(tmp_path) as server:
+        playlist(tmp_path, name, f"{server.address}/a.ts")
+        with pytest.raises(MediaError, match="a playlist perhaps"):
+            VideoReader(f"{server.address}/{name}")
+        assert f"/{name}" in server.asked
+        assert "/a.ts" not in server.asked
+
+
+def test_what_goes_wrong_with_addresses(tmp_path: Path) -> None:
+    (tmp_path / "page.html").write_text("<!doctype html><title>A page with a player</title>" * 20)
+    with serving(tmp_path) as server:
+        with pytest.raises(MediaError, match=r"the server answers: .*; check the address"):
+            VideoReader(f"{server.address}/none.mp4")
+        with pytest.raises(MediaError, match="a page or a playlist perhaps"):
+            VideoReader(f"{server.address}/page.html")
+    with pytest.raises(MediaError, match="cannot be read"):  # the server is gone
+        VideoReader(f"{server.address}/page.html")

@@ -1,0 +1,234 @@
+"""Paths of crops: what they keep, how they move, and the files that hold them."""
+
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from gaze_maps import spot
+
+from avsal.errors import MediaError, UsageError
+from avsal.reframe import plan
+from avsal.reframe.file import PathFile, read_crops, read_head, write_path
+from avsal.reframe.geometry import Picture, parse_aspect, parse_size
+from avsal.reframe.motion import COSTS, KNOT, at_times, choose_places, smooth
+
+SIZE = (640, 360)
+
+
+def offsets(crops):
+    return np.array([crop.x for crop in crops])
+
+
+def target(index):
+    """A place that jumps at frames 60 and 120 and moves in between."""
+    return [0.15, 0.75, 0.3][index // 60] + 0.1 * (index % 60) / 60
+
+
+def test_a_moving_target_is_followed_across_cuts():
+    crops = plan([spot(target(i)) for i in range(180)], "9:16", SIZE, cuts=(60, 120))
+    assert [crop.shot for crop in crops] == [0] * 60 + [1] * 60 + [2] * 60
+    assert min(crop.kept for crop in crops) > 0.9
+    for index, crop in enumerate(crops):
+        assert crop.x < target(index) * 640 < crop.x + crop.width
+        assert (crop.y, crop.width, crop.height) == (0, 202, 360)
+
+
+def test_no_motion_crosses_a_cut():
+    """Each shot looks as if it were alone: the path neither leaves early nor arrives late."""
+    together = plan([spot(target(i)) for i in range(180)], "9:16", SIZE, cuts=(60, 120))
+    for start in (0, 60, 120):
+        alone = plan([spot(target(start + i)) for i in range(60)], "9:16", SIZE)
+        assert np.array_equal(offsets(together[start : start + 60]), offsets(alone))
+
+
+def test_a_target_that_stays_is_not_chased():
+    """Gaze that wanders inside the crop, and one short glance, leave it exactly still."""
+    places = [0.4 + 0.02 * np.sin(i) for i in range(100)]
+    places[50:54] = [0.9] * 4
+    crops = plan([spot(x) for x in places], "9:16", SIZE)
+    assert len(set(offsets(crops))) == 1
+    assert float(crops[0].x).is_integer()
+
+
+@pytest.mark.parametrize("motion", ["steady", "follow"])
+def test_motion_is_smooth_and_within_its_bounds(motion):
+    rate = 100
+    crops = plan(
+        [spot(0.1 + 0.8 * (i > 300)) for i in range(600)], "9:16", SIZE, rate=rate, motion=motion
+    )
+    x = offsets(crops) / 640
+    speed, acceleration = np.diff(x) * rate, np.diff(x, 2) * rate**2
+    limits = COSTS[motion]
+    assert np.abs(speed).max() < limits.speed * 1.001
+    assert np.abs(acceleration).max() < limits.acceleration * 1.001
+    assert np.ptp(x) > 0.5
+    assert (np.abs(speed) < 1e-6).mean() > 0.5  # rests before and after
+
+
+def test_still_has_one_place_in_every_shot():
+    crops = plan(
+        [spot(target(i)) for i in range(180)], "9:16", SIZE, cuts=(60, 120), motion="still"
+    )
+    assert [len(set(offsets(crops[a : a + 60]))) for a in (0, 60, 120)] == [1, 1, 1]
+
+
+def test_the_way_of_two_faces_depends_on_the_motion():
+    """Two talkers in turn, a second each: follow goes to and fro, still does not."""
+    maps = [spot((0.15, 0.85)[i // 25 % 2]) for i in range(200)]
+    ways = {
+        motion: np.abs(np.diff(offsets(plan(maps, "9:16", SIZE, motion=motion)))).sum()
+        for motion in COSTS
+    }
+    assert ways["follow"] > ways["steady"] >= ways["still"] == 0
+
+
+def test_a_long_shot_is_planned_in_pieces_without_a_seam():
+    places = np.repeat([0.1, 0.5, 0.3, 0.6], 300)  # 150 s of control points
+    limits = COSTS["steady"]
+    points = smooth(places, 0.7, limits)
+    assert len(points) == len(places)
+    assert np.abs(np.diff(points) / KNOT).max() < limits.speed + 1e-6
+    assert np.abs(np.diff(points, 2) / KNOT**2).max() < limits.acceleration + 1e-6
+    assert np.abs(points - places).mean() < 0.02
+    fine = at_times(points, np.arange(0, 150, 0.01))
+    assert np.abs(np.diff(fine) / 0.01).max() < limits.speed + 1e-6
+
+
+def test_the_dynamic_programme_is_the_best_of_all_paths():
+    random = np.random.default_rng(0)
+    gain = random.random((4, 65))
+    gain[:, 3:] = -10  # leaves three places, so that all paths can be tried
+    best = choose_places(gain, 0.3, COSTS["steady"])
+    step = COSTS["steady"].way / KNOT * 0.7 / 64 / 0.3
+
+    def worth(path):
+        return gain[range(4), path].sum() - step * np.abs(np.diff(path)).sum()
+
+    paths = np.stack(np.meshgrid(*[range(3)] * 4), -1).reshape(-1, 4)
+    expected = max(paths, key=worth)
+    assert np.allclose(best, expected * 0.7 / 64)
+
+
+def test_zoom_goes_closer_only_where_it_keeps_the_gaze():
+    close = plan([spot(0.3, 0.4)] * 50, "9:16", SIZE, zoom=2)
+    assert close[0].height == pytest.approx(180)
+    assert close[0].y < 0.4 * 360 < close[0].y + close[0].height
+    assert close[0].kept > 0.9
+    wide = plan([spot(0.5, 0.1) + spot(0.5, 0.9)] * 50, "9:16", SIZE, zoom=2)
+    assert wide[0].height > 300
+
+
+def test_pad_widens_only_where_the_gaze_does_not_fit():
+    both = plan([spot(0.1) + spot(0.9)] * 50, "9:16", SIZE, pad=True)
+    assert both[0].width > 500
+    assert both[0].kept > 0.8
+    assert plan([spot(0.2)] * 50, "9:16", SIZE, pad=True)[0].width == 202
+
+
+def test_a_wide_crop_of_a_tall_picture_moves_up_and_down():
+    crops = plan([spot(0.5, 0.2)] * 30, "16:9", (360, 640))
+    assert (crops[0].width, crops[0].height) == (360, 202)
+    assert crops[0].y < 0.2 * 640 < crops[0].y + crops[0].height
+
+
+def test_odd_inputs():
+    assert plan([], "9:16", SIZE) == []
+    one = plan([spot(0.9)], "9:16", SIZE)
+    assert len(one) == 1 and one[0].kept > 0.9
+    empty = plan([np.zeros((9, 16))] * 5, "1:1", SIZE)
+    assert all(crop.x == 140 for crop in empty)  # no gaze: the middle
+    times = [Fraction(0), Fraction(1, 50), Fraction(3), Fraction(301, 100)]  # frame rate varies
+    held = plan([spot(0.2), spot(0.2), spot(0.8), spot(0.8)], "9:16", SIZE, times=times, cuts=(2,))
+    assert [crop.kept > 0.9 for crop in held] == [True] * 4
+    whole = plan([spot(0.2)] * 3, "16:9", SIZE)
+    assert (whole[0].x, whole[0].width, whole[0].kept) == (0, 640, pytest.approx(1))
+
+
+@pytest.mark.parametrize("text", ["", "9", "9/16", "0:16", "9:0", "-1:2", "1:100", "a:b", "1e3:1"])
+def test_wrong_aspects_are_told(text):
+    with pytest.raises(UsageError, match="aspect"):
+        parse_aspect(text)
+
+
+@pytest.mark.parametrize("text", ["", "10x", "101x200", "2x2", "1080*1920"])
+def test_wrong_sizes_are_told(text):
+    with pytest.raises(UsageError, match="size"):
+        parse_size(text)
+
+
+def test_wrong_motion_and_zoom_are_told():
+    with pytest.raises(UsageError, match="motion"):
+        plan([spot(0.5)], "9:16", SIZE, motion="wild")
+    with pytest.raises(UsageError, match="zoom"):
+        plan([spot(0.5)], "9:16", SIZE, zoom=9)
+
+
+def test_pixels_that_are_not_square():
+    """720x576 shown as 4:3: its square crop is 540 stored pixels wide."""
+    picture = Picture(720, 576, Fraction(16, 15))
+    assert picture.output_size(Fraction(1)) == (576, 576)
+    crop = plan([spot(0.5)], "1:1", (720, 576), sample_aspect=Fraction(16, 15))[0]
+    assert crop.width == pytest.approx(540)
+
+
+# ---- path files
+
+
+@pytest.fixture
+def path_file(tmp_path):
+    crops = plan([spot(0.1 + i / 100) for i in range(50)], "9:16", SIZE, rate=Fraction(30000, 1001))
+    path = tmp_path / "clip.reframe.json"
+    write_path(path, PathFile(Picture(*SIZE), "9:16", (202, 360)), crops)
+    return path, crops
+
+
+def test_a_path_comes_back_as_it_was_written(path_file):
+    path, crops = path_file
+    assert read_head(path) == PathFile(Picture(*SIZE), "9:16", (202, 360))
+    again = list(read_crops(path, Picture(*SIZE)))
+    assert [(c.index, c.pts, c.shot) for c in again] == [(c.index, c.pts, c.shot) for c in crops]
+    assert np.allclose(offsets(again), offsets(crops), atol=1e-3)
+    assert np.allclose([c.kept for c in again], [c.kept for c in crops], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"reframe": 2}, "version 2"),
+        ({"width": "wide"}, "width is no number"),
+        ({"size": [1]}, "damaged"),
+        ({"aspect": "9:0"}, "aspect"),
+        ({"sample_aspect": "1/0"}, "damaged"),
+        ({"start": []}, "start is no number"),
+    ],
+)
+def test_a_wrong_head_is_told(path_file, change, message):
+    path, _crops = path_file
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises((MediaError, UsageError), match=message) as caught:
+        read_head(path)
+    assert str(path) in str(caught.value) or "aspect" in message
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"x": 600}, "frame 3: the crop"),
+        ({"x": -5}, "frame 3: the crop"),
+        ({"w": 0}, "frame 3: the crop"),
+        ({"y": None}, "y is no number"),
+        ({"pts": 0.5}, "pts is no fraction"),
+        ({"index": 1}, "frame 1 comes after frame 2"),
+        ({"shot": "one"}, "damaged"),
+    ],
+)
+def test_a_wrong_crop_is_told(path_file, change, message):
+    path, _crops = path_file
+    whole = json.loads(path.read_text())
+    whole["frames"][3] |= change
+    path.write_text(json.dumps(whole))
+    with pytest.raises(MediaError, match=message):
+        list(read_crops(path, Picture(*SIZE)))

@@ -1,0 +1,76 @@
+"""Shots: exact cuts, no cut in motion, exact times."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import samples
+
+from avsal import media
+from avsal.media.frames import VideoFrame
+from avsal.shots import LOOK_AHEAD, Shot, ShotFinder, find_shots
+
+
+def scene(seed: int, shift: int = 0) -> np.ndarray:
+    """A picture of soft blobs in colours of its own, seen from a camera that pans by `shift`."""
+    random = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:72, :128]
+    image = np.empty((72, 128, 3))
+    for channel in range(3):
+        x, y, size = random.uniform(0, 128), random.uniform(0, 72), random.uniform(15, 40)
+        blob = np.exp(-(((columns + shift - x) / size) ** 2) - ((rows - y) / size) ** 2)
+        image[..., channel] = 255 * (0.8 * blob + 0.2 * random.random())
+    return image.astype(np.uint8)
+
+
+def frames(images, times=None):
+    times = times or [Fraction(i, 25) for i in range(len(images) + 1)]
+    return [
+        VideoFrame(i, times[i], times[i + 1] - times[i], image) for i, image in enumerate(images)
+    ]
+
+
+def test_cuts_are_found_to_the_frame_and_times_are_exact():
+    images = [scene(seed, shift) for seed in range(4) for shift in range(9 + seed)]
+    times = [Fraction(i * i, 1000) for i in range(len(images) + 1)]  # frame rate varies
+    shots = find_shots(frames(images, times))
+    assert [(shot.first, shot.last) for shot in shots] == [(0, 8), (9, 18), (19, 29), (30, 41)]
+    assert [shot.start for shot in shots] == [times[i] for i in (0, 9, 19, 30)]
+    assert [shot.end for shot in shots] == [times[i] for i in (9, 19, 30, 42)]
+
+
+def test_fast_motion_is_no_cut():
+    images = [scene(5, 30 * i) for i in range(20)]
+    assert len(find_shots(frames(images))) == 1
+
+
+def test_repeated_frames_are_no_cuts():
+    """12 pictures per second shown at 24: every second frame changes, the others not at all."""
+    images = [scene(5, 30 * (i // 2)) for i in range(30)]
+    assert len(find_shots(frames(images))) == 1
+
+
+def test_a_cut_is_known_after_the_look_ahead():
+    finder = ShotFinder()
+    images = [scene(0)] * 10 + [scene(1)] * 10
+    known = []
+    for frame in frames(images):
+        finder.add(frame.index + 100, frame.pts, frame.duration, frame.image)
+        known.append(list(finder.cuts))
+    assert known[9 + LOOK_AHEAD] == []
+    assert known[10 + LOOK_AHEAD] == [110]
+
+
+def test_one_frame_is_one_shot():
+    assert find_shots(frames([scene(0)])) == [Shot(0, 0, Fraction(0), Fraction(1, 25))]
+    assert find_shots([]) == []
+
+
+def test_shots_of_a_file(tmp_path):
+    pictures = samples.Pictures([scene(0)] * 12 + [scene(1)] * 12, rate=24)
+    with media.VideoReader(samples.write(tmp_path / "cut.mp4", pictures)) as video:
+        shots = find_shots(video)
+    assert [(shot.first, shot.last) for shot in shots] == [(0, 11), (12, 23)]
+    assert shots[1].start == Fraction(1, 2)
+    assert shots[1].end == 1

@@ -1,0 +1,59 @@
+"""Weights between those that training started from and those that it ended with.
+
+    python weights/recipe/between.py FIRST LAST --share 0.6 -o OUT
+    python weights/recipe/between.py FIRST LAST --share 0.4 0.6 0.8 --cache DIR --data DIR
+
+A mixture of both keeps more of what the first knew (Wortsman et al., CVPR 2022). With one share it
+is written, with a cache the held-out parts are scored for each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+from train import Data, load, means, save, scores
+
+from avsal.models.mspi import MSPI
+
+
+def between(first: Path, last: Path, share: float) -> MSPI:
+    """A network with `share` of the last weights."""
+    network, other = load(first), load(last).state_dict()
+    state = network.state_dict()
+    network.load_state_dict(
+        {
+            name: torch.lerp(tensor, other[name], share) if tensor.is_floating_point() else tensor
+            for name, tensor in state.items()
+        }
+    )
+    return network
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser.add_argument("first", type=Path)
+    parser.add_argument("last", type=Path)
+    parser.add_argument("--share", type=float, nargs="+", required=True)
+    parser.add_argument("--cache", type=Path)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--thin", type=int, default=6)
+    parser.add_argument("--rows", action="store_true", help="every video's scores")
+    parser.add_argument("-o", "--output", type=Path)
+    given = parser.parse_args()
+    if given.output is not None:
+        save(given.output, between(given.first, given.last, given.share[0]))
+    if given.cache is not None:
+        data = Data(given.cache, given.data, ("gaze", "osie", "eyecrowd"), everything=False)
+        for share in given.share:
+            network = between(given.first, given.last, share)
+            found = scores(network, data, network.frames, given.thin)
+            print(share, json.dumps(means(found)), flush=True)
+            if given.rows:
+                print(json.dumps(found["gaze"]), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""Frames and stills as the image encoder's features, once, so that the rest trains in minutes.
+
+    python weights/recipe/cache.py SET... --data DIR --initial W -o runs/small/cache
+
+SET is one of the names in SETS. W holds the encoder (`unisal.py`, or a tuned one). Each set becomes
+a folder with three arrays of float16 features and `index.json`, a list of sequences: name, first
+row, count, seconds of each frame, whether it is mirrored. Videos are read six times a second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import nn
+
+from avsal import models
+from avsal.errors import AvsalError
+from avsal.media import VideoReader
+from avsal.preprocess.frames import normalise, resize_frame
+from avsal.weights import read_state
+
+VARIANT = "small-224x384"
+SIZE = models.VARIANTS[VARIANT].size
+RATE = 6.0  # frames a second
+BATCH = 8
+SHAPES = ((64, 28, 48), (160, 14, 24), (320, 7, 12))
+STILLS, CLIPS = ("*.jpg", "*.png"), ("*.mp4", "*.webm", "*.avi")
+
+
+@dataclass(frozen=True)
+class CacheSet:
+    """Where a set lies under the data folder, and what of it is cached.
+
+    Attributes:
+        phases: first second and mirroring of every pass over a video or still.
+        longest: seconds of a video.
+    """
+
+    folder: str
+    phases: tuple[tuple[float, bool], ...]
+    longest: float = 60.0
+
+
+BOTH = ((0.0, False), (0.0, True))
+SETS = {
+    "gaze": CacheSet("data/video_gaze/videos", ((0.0, False), (1 / 12, True))),
+    "osie": CacheSet("data/osie/images", BOTH),
+    "eyecrowd": CacheSet("data/eyecrowd/images", BOTH),
+    "photos": CacheSet("data/photos", BOTH),
+    "silent": CacheSet("data/clips_silent", ((0.0, False),), 4.0),
+    "sound": CacheSet("data/clips_sound", ((0.0, True),), 6.0),
+    "clips": CacheSet("clips", BOTH, 6.0),
+}
+
+
+@dataclass
+class Cached:
+    """A row of the index."""
+
+    name: str
+    first: int
+    count: int
+    seconds: list[float]
+    mirrored: bool
+
+
+def read_frames(path: Path, phase: float, longest: float) -> Iterator[tuple[float, np.ndarray]]:
+    """Frames nearest below every sixth of a second from `phase` on, with their seconds."""
+    wanted = phase
+    with VideoReader(path) as video:
+        for frame in video:
+            seconds = float(frame.pts - video.origin)
+            if seconds > longest:
+                return
+            if seconds + float(frame.duration) / 2 >= wanted:
+                yield seconds, frame.image
+                while wanted <= seconds + float(frame.duration) / 2:
+                    wanted += 1 / RATE
+
+
+def read_still(path: Path) -> Iterator[tuple[float, np.ndarray]]:
+    """A still as a video of one frame."""
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is not None:
+        yield 0.0, cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def files_of(folder: Path) -> list[Path]:
+    """The stills or videos of a folder, by name."""
+    return sorted(path for pattern in (*STILLS, *CLIPS) for path in folder.rglob(pattern))
+
+
+def load_encoder(path: Path) -> nn.Module:
+    """The image encoder, ready for inference."""
+    network = models.build(VARIANT)
+    network.load_state_dict({**network.state_dict(), **read_state(path)[0]})
+    encoder = network.image_encoder.encoder
+    return models.prepare_for_inference(encoder)  # type: ignore[no-any-return]
+
+
+@torch.inference_mode()
+def encode(encoder: nn.Module, frames: Sequence[torch.Tensor]) -> list[np.ndarray]:
+    """Features of uint8 frames (3, h, w), three float16 arrays (N, C, h, w)."""
+    parts: list[list[np.ndarray]] = [[] for _ in SHAPES]
+    for start in range(0, len(frames), BATCH):
+        pixels = normalise(torch.stack(list(frames[start : start + BATCH])))
+        for part, feature in zip(parts, encoder(pixels), strict=True):
+            part.append(feature.contiguous().numpy().astype(np.float16))
+    return [np.concatenate(part) for part in parts]
+
+
+def cache_set(name: str, root: Path, encoder: nn.Module, output: Path) -> None:
+    """Write a set's folder."""
+    chosen, index, rows = SETS[name], [], 0
+    folder = output / name
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [(folder / f"features{number}.f16").open("wb") for number in range(len(SHAPES))]
+    for path in files_of(root / chosen.folder):
+        for phase, mirrored in chosen.phases:
+            still = path.suffix in {".jpg", ".png"}
+            try:
+                read = read_still(path) if still else read_frames(path, phase, chosen.longest)
+                seen = [(seconds, resize_frame(image, SIZE)) for seconds, image in read]
+            except AvsalError as error:
+                print(f"{path.name}: {error}", flush=True)
+                continue
+            if not seen:
+                continue
+            frames = [frame.flip(2) if mirrored else frame for _, frame in seen]
+            for file, feature in zip(files, encode(encoder, frames), strict=True):
+                file.write(feature.tobytes())
+            seconds = [each for each, _ in seen]
+            index.append(asdict(Cached(path.name, rows, len(seen), seconds, mirrored)))
+            rows += len(seen)
+        print(f"{name}: {path.name}, {rows} rows", flush=True)
+    for file in files:
+        file.close()
+    (folder / "index.json").write_text(json.dumps(index))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser.add_argument("sets", nargs="+", choices=list(SETS))
+    parser.add_argument("--data", type=Path, required=True, help="folder above data/ and clips/")
+    parser.add_argument("--initial", type=Path, required=True)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    given = parser.parse_args()
+    encoder = load_encoder(given.initial)
+    for name in given.sets:
+        cache_set(name, given.data, encoder, given.output)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""Turn a run's best weights into the file that is shipped, weights/avsal-small.safetensors.
+
+    python weights/recipe/release.py runs/small/whole/best.safetensors
+
+Floating tensors become float16, which halves the file and moves no map by a gray level; avsal loads
+them as float32 again. Prints the sha256, which belongs into avsal/weights/registry.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from avsal.weights import read_state, sha256_of, write_state
+from avsal.weights.state import State
+
+OUTPUT = Path(__file__).parents[2] / "weights" / "avsal-small.safetensors"
+NOTES = {
+    "name": "avsal-small",
+    "licence": "Apache-2.0",
+    "trained_on": "recorded gaze on OSIE, EyeCrowd, 29 videos; maps of UNISAL on clips and photographs",
+    "initialised_from": "UNISAL (Droste et al. 2020, Apache-2.0)",
+    "card": "weights/README.md",
+}
+
+
+def halve(state: State) -> State:
+    """Floating tensors as float16.
+
+    Raises:
+        ValueError: a value is beyond float16's range.
+    """
+    halved = {
+        name: tensor.half() if tensor.is_floating_point() else tensor
+        for name, tensor in state.items()
+    }
+    broken = [name for name, tensor in halved.items() if not tensor.isfinite().all()]
+    if broken:
+        raise ValueError(f"{broken[0]} does not fit float16")
+    return halved
+
+
+def main() -> None:
+    """Write the file."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("weights", type=Path, help="best.safetensors of the last stage")
+    parser.add_argument("-o", "--output", type=Path, default=OUTPUT)
+    arguments = parser.parse_args()
+    state, metadata = read_state(arguments.weights)
+    write_state(arguments.output, halve(state), {**metadata, **NOTES})
+    count = sum(tensor.numel() for tensor in state.values() if torch.is_floating_point(tensor))
+    size = arguments.output.stat().st_size / 1e6
+    print(f"{arguments.output}: {count / 1e6:.2f} M values, {size:.1f} MB")
+    print(f"sha256 {sha256_of(arguments.output)}")
+
+
+if __name__ == "__main__":
+    main()

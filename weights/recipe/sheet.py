@@ -1,0 +1,94 @@
+"""A contact sheet: a few frames of some videos with their saliency drawn over, a row a video."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import dropwhile
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from avsal.media import VideoReader, probe
+from avsal.media.suffixes import VIDEOS
+from avsal.prediction.predictor import Predictor
+from avsal.results.render import OverlayStyle, overlay
+
+CLIPS = (  # faces, faces, things that move, text, animation
+    "people_music_whitehouse",
+    "talking_head_makeup",
+    "street_bikes_noaudio",  # not trained on, see clips-validation.txt
+    "ui_ad_720sq_noaudio",
+    "animation_bbb_0_30",
+)
+FRAMES = 4  # of each video
+CELL = (216, 384)  # pixels (height, width)
+GAP, CAPTION = 8, 24  # pixels
+MOST_BYTES = 600_000
+FONT, FONT_SIZE = cv2.FONT_HERSHEY_SIMPLEX, 0.55
+BLACK, WHITE = (0, 0, 0), (255, 255, 255)
+
+
+def find_videos(folder: Path, names: Sequence[str]) -> list[Path]:
+    """The videos of these stems, in this order.
+
+    Raises:
+        SystemExit: the folder lacks one.
+    """
+    files = {path.stem: path for path in folder.iterdir() if path.suffix.lower() in VIDEOS}
+    if missing := [name for name in names if name not in files]:
+        raise SystemExit(f"{folder}: has no video {', '.join(missing)}")
+    return [files[name] for name in names]
+
+
+def write_sheet(predictor: Predictor, videos: Sequence[Path], out: Path) -> None:
+    """Draw the sheet into a .jpg of bounded size, or a .png."""
+    rows = [sheet_row(predictor, video) for video in videos]
+    picture = cv2.cvtColor(np.vstack(rows), cv2.COLOR_RGB2BGR)
+    for quality in range(92, 30, -4):
+        options = [cv2.IMWRITE_JPEG_QUALITY, quality] if out.suffix.lower() != ".png" else []
+        data = cv2.imencode(out.suffix, picture, options)[1].tobytes()
+        if len(data) < MOST_BYTES or not options:
+            break
+    out.write_bytes(data)
+    print(f"{out}: {picture.shape[1]}x{picture.shape[0]}, {len(data)} bytes")
+
+
+def sheet_row(predictor: Predictor, video: Path) -> np.ndarray:
+    """One video's frames beside each other under its name, uint8 RGB."""
+    duration = float(probe(video).duration or 0)
+    cells = [
+        _cell(*draw(predictor, video, round(duration * (number + 0.5) / FRAMES, 3)))
+        for number in range(FRAMES)
+    ]
+    side = np.full((CELL[0], GAP, 3), 255, np.uint8)
+    parts = [part for cell in cells for part in (side, cell)]
+    frames = np.hstack([*parts, side])
+    caption = np.full((CAPTION, frames.shape[1], 3), 255, np.uint8)
+    cv2.putText(caption, video.stem, (GAP, CAPTION - 7), FONT, FONT_SIZE, BLACK, 1, cv2.LINE_AA)
+    return np.vstack([caption, frames, np.full((GAP, frames.shape[1], 3), 255, np.uint8)])
+
+
+def draw(predictor: Predictor, video: Path, start: float) -> tuple[np.ndarray, float]:
+    """The first frame from a second on with its map over it, and its time in seconds.
+
+    Its map is that of the whole video: the pipeline reads the frames before it, too.
+    """
+    predicted = next(predictor.predict(video, start=start, batch=1))
+    with VideoReader(video, start=start) as frames:
+        frame = next(dropwhile(lambda each: each.index < predicted.index, frames))
+    return overlay(frame.image, predicted.saliency, OverlayStyle()), predicted.time
+
+
+def _cell(image: np.ndarray, time: float) -> np.ndarray:
+    """A picture in the middle of a cell, with its time in the corner."""
+    scale = min(CELL[0] / image.shape[0], CELL[1] / image.shape[1])
+    size = round(image.shape[1] * scale), round(image.shape[0] * scale)
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    for colour, thickness in ((BLACK, 3), (WHITE, 1)):
+        place = (6, size[1] - 8)
+        cv2.putText(small, f"{time:.1f} s", place, FONT, FONT_SIZE, colour, thickness, cv2.LINE_AA)
+    cell = np.full((*CELL, 3), 255, np.uint8)
+    top, left = (CELL[0] - size[1]) // 2, (CELL[1] - size[0]) // 2
+    cell[top : top + size[1], left : left + size[0]] = small
+    return cell

@@ -1,0 +1,397 @@
+"""Train the default network's streams of pictures and motion on cached features.
+
+    python weights/recipe/train.py --cache runs/small/cache --data DIR \
+        --initial runs/small/unisal.safetensors -o runs/small/seen
+
+The image encoder stays as it is. What people looked at teaches, and on everything that nobody
+looked at the network as it starts (UNISAL in its video mode, on photographs in that of photographs)
+is the teacher. `--without KIND` leaves a kind of data out, `--all` trains on the validation videos
+too. Every EVERY steps the moving average of the weights is scored and kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from cached import (
+    FEWEST,
+    FIRST,
+    GRID,
+    Clip,
+    Store,
+    add_still_gaze,
+    add_video_gaze,
+    cc,
+    density_of,
+    marks_of,
+    nss,
+)
+from torch import nn
+
+from avsal import models
+from avsal.media import probe
+from avsal.models.mspi import MSPI
+from avsal.weights import describe, read_state, write_state
+
+VARIANT = "small-224x384"
+LISTS = Path(__file__).parent
+KINDS = ("gaze", "osie", "eyecrowd", "photos", "silent", "sound", "clips")
+SHARES = {"gaze": 6, "osie": 5, "eyecrowd": 4, "photos": 4, "silent": 2, "sound": 1, "clips": 1}
+SPREAD = (0, 2, 4)  # targets of a sequence, in frames before its last one
+EVERY = 60  # steps
+DROPPED = 0.15  # share of the channels
+HABIT_RATE = 20.0  # of the prior's learning rate to the others'
+TINY = 1e-9
+
+
+@dataclass
+class Batch:
+    """Sequences of one length and their targets.
+
+    Attributes:
+        features: of the frames that matter, strides 8 and 16 (N, targets, ...) and (N, targets,
+            2, ...), stride 32 (N, T + spread, ...).
+        density, marks, real: (N * targets, *GRID), the same, (N * targets,).
+    """
+
+    features: tuple[torch.Tensor, ...]
+    density: torch.Tensor
+    marks: torch.Tensor
+    real: torch.Tensor
+
+
+class Data:
+    """All cached sets, split."""
+
+    def __init__(self, cache: Path, data: Path, kinds: Sequence[str], everything: bool) -> None:
+        self.stores = {kind: Store(cache / kind) for kind in (*kinds,)}
+        self.clips = {kind: store.clips(kind) for kind, store in self.stores.items()}
+        self._add_gaze(data)
+        self.held: dict[str, list[Clip]] = {}
+        for kind in ("gaze", "osie", "eyecrowd"):
+            if kind not in self.clips:
+                continue
+            names = set((LISTS / f"{kind}-validation.txt").read_text().split())
+            own = self.clips[kind]
+            out = [clip for clip in own if names & {clip.name, Path(clip.name).stem}]
+            self.held[kind] = [clip for clip in out if not clip.mirrored]
+            if not (everything and kind == "gaze"):
+                self.clips[kind] = [clip for clip in own if clip not in out]
+
+    def _add_gaze(self, data: Path) -> None:
+        for kind, clips in self.clips.items():
+            if kind == "gaze":
+                folder = data / "video_gaze"
+                infos = {clip.name: probe(folder / "videos" / clip.name) for clip in clips}
+                sizes = {name: (info.width, info.height) for name, info in infos.items()}
+                add_video_gaze(clips, folder / "fixations.npz", sizes)
+            elif kind in ("osie", "eyecrowd"):
+                add_still_gaze(clips, data / kind / "fixations.npz")
+
+    def load(self, clip: Clip, targets: Sequence[int], frames: int) -> Batch:
+        """One sequence that ends with the last target; frames before the first repeat it."""
+        store, spread = self.stores[clip.set], targets[-1] - targets[0]
+        past = 1 if len(clip.rows) == 1 else frames + spread  # a still is its own past
+        rows = [clip.rows[max(0, targets[-1] - back)] for back in range(past)][::-1]
+        pairs = [clip.rows[max(0, each)] for target in targets for each in (target - 1, target)]
+        shape = (len(targets), 2)
+        features = (
+            store.take(0, [clip.rows[max(0, each)] for each in targets])[None],
+            store.take(1, pairs).unflatten(0, shape)[None],
+            store.take(2, rows)[None],
+        )
+        real = clip.wide is not None
+        marks = [
+            marks_of(clip.wide[max(0, each)]) if real else np.zeros(GRID, np.float32)
+            for each in targets
+        ]
+        density = [
+            density_of(mark, clip.sigma) if real else np.exp(np.float32(clip.teacher[max(0, each)]))
+            for mark, each in zip(marks, targets, strict=True)
+        ]
+        return Batch(
+            features,
+            torch.from_numpy(np.stack(density)).float(),
+            torch.from_numpy(np.stack(marks)),
+            torch.tensor([real] * len(targets)),
+        )
+
+
+def joined(batches: Sequence[Batch]) -> Batch:
+    """Several sequences as one batch."""
+    features = tuple(torch.cat(each) for each in zip(*(b.features for b in batches), strict=True))
+    parts = (torch.cat([getattr(b, n) for b in batches]) for n in ("density", "marks", "real"))
+    return Batch(features, *parts)
+
+
+def predict(network: MSPI, features: tuple[torch.Tensor, ...], frames: int) -> torch.Tensor:
+    """Log-densities (N * targets, *GRID) of a batch's features."""
+    stride8, stride16, stride32 = features
+    count, targets = stride8.shape[:2]
+    image = network.image_encoder
+    refined = image.deepened(stride32.flatten(0, 1)).unflatten(0, stride32.shape[:2])
+    if stride32.shape[1] == 1:
+        refined = refined.expand(-1, frames, -1, -1, -1)
+    gaps = (refined.shape[1] - frames) // max(1, targets - 1)
+    windows = [refined[:, each * gaps : each * gaps + frames] for each in range(targets)]
+    deep = torch.stack(windows, dim=1).flatten(0, 1)
+    skips = (
+        image.skip_8(stride8.flatten(0, 1))[:, None],
+        image.skip_16(stride16.flatten(0, 2)).unflatten(0, (count * targets, 2)),
+    )
+    return pooled(network.silent(tuple(dropped(each, network.training) for each in (*skips, deep))))
+
+
+def dropped(features: torch.Tensor, training: bool) -> torch.Tensor:
+    """Features (N, T, C, h, w), in training without some of a sample's channels."""
+    if not training:
+        return features
+    kept = torch.rand(len(features), 1, features.shape[2], 1, 1) > DROPPED
+    return features * kept / (1 - DROPPED)
+
+
+def pooled(log_density: torch.Tensor) -> torch.Tensor:
+    """Log-densities (N, H, W) on GRID."""
+    cells = F.avg_pool2d(log_density.float().exp()[:, None], 4)[:, 0] * 16
+    return torch.log(cells + TINY)
+
+
+def loss_of(log_density: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """KL - CC / 2, and with real gaze - NSS / 10, a mean over the batch."""
+    target, density = batch.density, log_density.exp()
+    kl = (target * (torch.log(target + TINY) - log_density)).sum(dim=(1, 2))
+    standard = (density - density.mean(dim=(1, 2), keepdim=True)) / (
+        density.std(dim=(1, 2), keepdim=True) + TINY
+    )
+    other = (target - target.mean(dim=(1, 2), keepdim=True)) / (
+        target.std(dim=(1, 2), keepdim=True) + TINY
+    )
+    correlation = (standard * other).mean(dim=(1, 2))
+    looked = (standard * batch.marks).sum(dim=(1, 2)) / batch.marks.sum(dim=(1, 2)).clamp(min=1)
+    return (kl - 0.5 * correlation - 0.1 * looked * batch.real).mean()
+
+
+class Sampler:
+    """Random batches: a share of each kind, videos as sequences with several targets."""
+
+    def __init__(self, data: Data, frames: int, seed: int) -> None:
+        self.data, self.frames = data, frames
+        self.random = np.random.default_rng(seed)
+
+    def batches(self, kinds: Sequence[str]) -> Iterator[list[Batch]]:
+        """Lists of batches (videos, stills)."""
+        while True:
+            groups: dict[bool, list[Batch]] = {True: [], False: []}
+            for kind in kinds:
+                for _ in range(SHARES[kind]):
+                    clip = self._clip(kind)
+                    still = len(clip.rows) == 1
+                    targets = [0] if still else self._targets(clip)
+                    if targets:
+                        groups[still].append(self.data.load(clip, targets, self.frames))
+            yield [joined(group) for group in groups.values() if group]
+
+    def _clip(self, kind: str) -> Clip:
+        clips = self.data.clips[kind]
+        return clips[int(self.random.integers(len(clips)))]
+
+    def _targets(self, clip: Clip) -> list[int] | None:
+        for _ in range(8):
+            last = int(self.random.integers(0, len(clip.rows)))
+            targets = [last - each for each in reversed(SPREAD)]
+            if clip.wide is None or all(
+                each >= 0 and len(clip.wide[each]) >= FEWEST for each in targets
+            ):
+                return targets
+        return None
+
+
+@torch.inference_mode()
+def add_teacher(data: Data, cache: Path, initial: Path, still: Path) -> None:
+    """Give sequences without gaze the maps of the networks as they start; made once a set."""
+    for kind, clips in data.clips.items():
+        if clips[0].wide is not None:
+            continue
+        file = cache / kind / "teacher.npy"
+        if not file.exists():
+            networks = load(initial), load(still)
+            maps = [
+                teach(data, networks[len(clip.rows) == 1], clip, start)
+                for clip in clips
+                for start in range(0, len(clip.rows), 12)
+            ]
+            np.save(file, np.concatenate(maps).astype(np.float16))
+        maps_of_set = np.load(file, mmap_mode="r")
+        for clip in clips:
+            clip.teacher = maps_of_set[clip.rows.start : clip.rows.stop]
+
+
+def teach(data: Data, network: MSPI, clip: Clip, start: int, history: int = 10) -> np.ndarray:
+    """A teacher's log-densities of up to 12 frames, each with a longer past than a window's."""
+    image = network.image_encoder
+    store, rows = data.stores[clip.set], clip.rows
+    last = min(start + 12, len(rows))
+    first = max(0, start - history)
+    raw = [store.take(level, list(rows[first:last])) for level in range(3)]
+    stride8, stride16, deep = image.refine(tuple(raw))
+    seen = deep
+    if len(rows) > 1:
+        motion = network.visnet
+        parts = [motion.get_submodule(f"{g}_seen")(deep) for g in ("reset", "update", "new")]
+        held, all_held = torch.zeros_like(deep[:1]), []
+        for number in range(len(deep)):
+            held = motion.step(held, *(part[number : number + 1] for part in parts))
+            all_held.append(held)
+        seen = deep + motion.recall(torch.cat(all_held))
+    keep = slice(start - first, None)
+    change = network.visnet.change(torch.zeros_like(stride16[keep]))
+    volumes = (change[:, :, None], seen[keep, :, None])
+    logits = network.decoder((stride8[keep, None], stride16[keep, None]), volumes)
+    return pooled(logits).numpy()
+
+
+@torch.inference_mode()
+def scores(
+    network: MSPI, data: Data, frames: int, thin: int = 2
+) -> dict[str, dict[str, tuple[float, float]]]:
+    """NSS and CC of every held-out clip: every `thin`th frame of videos, every still."""
+    network.eval()
+    result: dict[str, dict[str, tuple[float, float]]] = {}
+    for kind, clips in data.held.items():
+        rows = {}
+        for clip in clips[:: 1 if kind == "gaze" else 3]:
+            assert clip.points is not None
+            chosen = [
+                number
+                for number in range(0, len(clip.rows), thin)
+                if len(clip.points[number]) >= FEWEST
+                and (len(clip.rows) == 1 or clip.seconds[number] >= FIRST - 1e-3)
+            ]
+            each = []
+            for number in chosen:
+                batch = data.load(clip, [number], frames)
+                density = predict(network, batch.features, frames)[0].exp().numpy()
+                marks = marks_of(clip.points[number])
+                each.append((nss(density, marks), cc(density, density_of(marks, clip.sigma))))
+            if each:
+                rows[clip.name] = tuple(float(value) for value in np.mean(each, axis=0))
+        result[kind] = rows  # type: ignore[assignment]
+    return result
+
+
+def means(rows: dict[str, dict[str, tuple[float, float]]]) -> dict[str, list[float]]:
+    """Means over clips."""
+    return {
+        kind: [round(float(v), 4) for v in np.mean(list(each.values()), axis=0)]
+        for kind, each in rows.items()
+    }
+
+
+def trained_parts(network: MSPI) -> list[tuple[str, nn.Parameter]]:
+    """All but the image encoder and what hears."""
+    frozen = ("image_encoder.encoder.", "audnet.", "aud_vis_sync_block.", "decoder.listen.")
+    return [
+        (name, parameter)
+        for name, parameter in network.named_parameters()
+        if not name.startswith(frozen)
+    ]
+
+
+def load(path: Path) -> MSPI:
+    """The default network with a file's weights."""
+    network = models.build(VARIANT)
+    network.load_state_dict(read_state(path)[0])
+    return network.eval()
+
+
+def run(given: argparse.Namespace) -> None:
+    """Train and keep the averages."""
+    torch.manual_seed(given.seed)
+    kinds = [kind for kind in KINDS if kind not in given.without]
+    data = Data(given.cache, given.data, kinds, given.all)
+    network = load(given.initial)
+    frames = network.frames
+    add_teacher(data, given.cache, given.initial, given.still)
+    print("teacher done", flush=True)
+    average = copy.deepcopy(network)
+    parts = trained_parts(network)
+    habit, others = (
+        [p for name, p in parts if name.startswith("decoder.habit.") is chosen]
+        for chosen in (True, False)
+    )
+    optimiser = torch.optim.AdamW([{"params": others}, {"params": habit}], weight_decay=1e-3)
+    given.output.mkdir(parents=True, exist_ok=True)
+    log = (given.output / "log.jsonl").open("a")
+    batches = Sampler(data, frames, given.seed).batches(kinds)
+    start, losses = time.monotonic(), []
+    names = dict(average.named_parameters())
+    for step in range(1, given.steps + 1):
+        warm = min(1.0, step / 40)
+        decay = 0.5 * (1 + np.cos(np.pi * step / given.steps)) * 0.95 + 0.05
+        for group, factor in zip(optimiser.param_groups, (1.0, HABIT_RATE), strict=True):
+            group["lr"] = given.rate * warm * decay * factor
+        network.train()
+        groups = next(batches)
+        total = sum(len(group.real) for group in groups)
+        value = 0.0
+        for group in groups:
+            with torch.autocast("cpu", torch.bfloat16):
+                log_density = predict(network, group.features, frames)
+            loss = loss_of(log_density.float(), group) * (len(group.real) / total)
+            loss.backward()
+            value += float(loss.detach())
+        nn.utils.clip_grad_norm_([p for _, p in parts], 2.0)
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        rate = min(0.99, step / (step + 10))
+        with torch.no_grad():
+            for name, parameter in parts:
+                names[name].lerp_(parameter, 1 - rate)
+        losses.append(value)
+        row: dict[str, object] = {"step": step, "loss": value}
+        if step % given.every == 0 or step == given.steps:
+            save(given.output / "last.safetensors", average)
+            row["scores"] = means(scores(average, data, frames, 6))
+            print(
+                step,
+                f"{np.mean(losses[-given.every :]):.4f}",
+                row["scores"],
+                f"{time.monotonic() - start:.0f}s",
+                flush=True,
+            )
+        log.write(json.dumps(row) + "\n")
+        log.flush()
+
+
+def save(path: Path, network: MSPI) -> None:
+    """Write a network's weights."""
+    write_state(path, dict(network.state_dict()), describe(VARIANT))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser.add_argument("--cache", type=Path, required=True)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--initial", type=Path, required=True)
+    parser.add_argument("--still", type=Path, required=True, help="UNISAL for photographs")
+    parser.add_argument("--without", nargs="*", default=[], choices=KINDS)
+    parser.add_argument("--all", action="store_true")
+    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--every", type=int, default=EVERY)
+    parser.add_argument("--rate", type=float, default=3e-4)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    run(parser.parse_args())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,238 @@
+"""Scores on videos with recorded gaze, a row a video.
+
+    python weights/recipe/videos.py centre --data DIR -o centre.json
+    python weights/recipe/videos.py unisal --data DIR --wheel UNPACKED -o unisal.json
+    python weights/recipe/videos.py observers --data DIR -o observers.json
+    python weights/recipe/videos.py W --data DIR -o new.json
+    python weights/recipe/videos.py table centre.json unisal.json new.json observers.json
+
+W is a file of weights or a name. One frame is scored every sixth of a second from 0.5 s on, if at
+least ten fixations are open: NSS at their places and CC with their map, blurred by 3.5 % of the
+longer side; the mean over a video's frames, then over videos. UNISAL runs in its video mode on
+every sixth of a second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from avsal import load_model
+from avsal.datasets.packed import Samples
+from avsal.evaluation.baselines import centre_map
+from avsal.media import AudioReader, VideoReader, probe
+from avsal.media.resample import SAMPLE_RATE
+from avsal.metrics import cc
+from avsal.prediction.settings import MapSize, PredictSettings
+
+GRID = (224, 384)  # (height, width) on which everything is scored
+SIGMA = 0.035  # of the longer side
+RATE, FIRST, FEWEST = 6.0, 0.5, 10
+
+Fixations = np.ndarray  # rows of subject, start, end, x, y
+Maps = Iterator[tuple[float, np.ndarray]]
+Score = tuple[float, float]
+
+
+def read_gaze(data: Path) -> dict[str, Fixations]:
+    """Fixations of each video by name."""
+    with np.load(data / "video_gaze" / "fixations.npz", allow_pickle=True) as file:
+        names, fix = file["names"], file["fix"].astype(np.float64)
+    result = {}
+    for number, name in enumerate(names):
+        own = fix[fix[:, 0] == number]
+        result[str(name)] = np.column_stack(
+            [own[:, 1], own[:, 2], own[:, 2] + own[:, 3], own[:, 4:]]
+        )
+    return result
+
+
+def open_at(fixations: Fixations, seconds: float) -> Fixations:
+    """Those that are open at a time."""
+    return fixations[(fixations[:, 1] <= seconds) & (seconds < fixations[:, 2])]
+
+
+def cells_of(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of points in shares of width and height."""
+    limits = (GRID[1] - 1, GRID[0] - 1)
+    cells = np.clip((points * (GRID[1], GRID[0])).astype(int), 0, limits)
+    return cells[:, 1], cells[:, 0]
+
+
+def blurred(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Density of fixations of a video of (width, height)."""
+    marks = np.zeros(GRID, np.float32)
+    np.add.at(marks, cells_of(points), 1)
+    longer = SIGMA * max(size)
+    sigmas = longer / size[0] * GRID[1], longer / size[1] * GRID[0]
+    return cv2.GaussianBlur(
+        marks, (0, 0), sigmaX=sigmas[0], sigmaY=sigmas[1], borderType=cv2.BORDER_CONSTANT
+    )
+
+
+def score(density: np.ndarray, points: np.ndarray, size: tuple[int, int]) -> Score:
+    """NSS and CC of a map."""
+    standard = (density - density.mean()) / (density.std() + 1e-12)
+    return float(standard[cells_of(points)].mean()), cc(density, blurred(points, size))
+
+
+def wanted_times(seconds: float) -> np.ndarray:
+    """Times of the frames that are scored."""
+    return np.arange(FIRST, seconds, 1 / RATE)
+
+
+def score_video(maps: Maps, fixations: Fixations, size: tuple[int, int], seconds: float) -> Score:
+    """Mean scores; `maps` are given in order of time, the nearest at or before is taken."""
+    wanted, scores = list(wanted_times(seconds)), []
+    before: tuple[float, np.ndarray] | None = None
+    for time, density in maps:
+        while wanted and before is not None and time > wanted[0] + 1e-6:
+            scores += _scored(before[1], fixations, wanted.pop(0), size)
+        before = time, density
+    if before is not None:
+        for each in wanted:
+            scores += _scored(before[1], fixations, each, size)
+    nss, correlation = np.mean(scores, axis=0)
+    return float(nss), float(correlation)
+
+
+def _scored(
+    density: np.ndarray, fixations: Fixations, time: float, size: tuple[int, int]
+) -> list[Score]:
+    points = open_at(fixations, time)[:, 3:5]
+    return [score(density, points, size)] if len(points) >= FEWEST else []
+
+
+def centre(_path: Path) -> Maps:
+    """A Gaussian in the middle."""
+    yield 0.0, centre_map(GRID)
+
+
+def predicted(
+    predictor, stride: int | None = None, sound: str = "true", other: Path | None = None
+) -> Callable[[Path], Maps]:
+    """Maps of a network at its default stride; `sound` is true, none, other or shifted."""
+
+    def maps(path: Path) -> Maps:
+        settings = PredictSettings(stride=stride, size=MapSize("fixed", GRID[1], GRID[0]))
+        with VideoReader(path) as video:
+            audio = _sound(path if sound != "other" else other, video.origin, sound)
+            for frame in predictor.predict_frames(video, audio, settings):
+                yield float(frame.time), frame.density
+
+    return maps
+
+
+def _sound(path: Path | None, origin, sound: str) -> Samples | None:
+    if path is None or sound == "none" or not probe(path).has_audio:
+        return None
+    with AudioReader(path, origin) as reader:
+        samples = reader.read(0, 60 * SAMPLE_RATE)
+    return Samples(np.roll(samples, 2 * SAMPLE_RATE) if sound == "shifted" else samples)
+
+
+def unisal(wheel: Path) -> Callable[[Path], Maps]:
+    """Maps of UNISAL's video mode, of every sixth of a second."""
+    from teacher import Teacher
+
+    teacher = Teacher.load(wheel)
+
+    def maps(path: Path) -> Maps:
+        images, times = [], []
+        with VideoReader(path) as video:
+            for frame in video:
+                if float(frame.pts - video.origin + frame.duration) > len(times) / RATE + 1e-6:
+                    images.append(frame.image)
+                    times.append(len(times) / RATE)
+        for time, density in zip(times, teacher.video(images, RATE), strict=True):
+            yield time, cv2.resize(density, GRID[::-1], interpolation=cv2.INTER_LINEAR)
+
+    return maps
+
+
+def half_of_the_observers(fixations: Fixations, size: tuple[int, int], seconds: float) -> Score:
+    """Every second observer predicts the others, both ways."""
+    scores = []
+    subjects = np.unique(fixations[:, 0])
+    for part in (0, 1):
+        mine = np.isin(fixations[:, 0], subjects[part::2])
+        for time in wanted_times(seconds):
+            ours, theirs = (open_at(fixations[each], time)[:, 3:5] for each in (mine, ~mine))
+            if len(ours) + len(theirs) >= FEWEST and len(ours) and len(theirs):
+                scores.append(score(blurred(ours, size), theirs, size))
+    nss, correlation = np.mean(scores, axis=0)
+    return float(nss), float(correlation)
+
+
+def run(given: argparse.Namespace) -> dict[str, Score]:
+    """Scores of all videos, or those named."""
+    gaze, rows = read_gaze(given.data), {}
+    if given.what == "centre":
+        make: Callable[[Path], Maps] | None = centre
+    elif given.what == "unisal":
+        make = unisal(given.wheel)
+    elif given.what == "observers":
+        make = None
+    else:
+        make = predicted(load_model("small-224x384", given.what), given.stride)
+    for name, fixations in gaze.items():
+        if given.names and name not in given.names:
+            continue
+        path = given.data / "video_gaze" / "videos" / f"{name}.mp4"
+        info = probe(path)
+        size, seconds = (info.width, info.height), float(info.duration or 0)
+        if make is None:
+            rows[name] = half_of_the_observers(fixations, size, seconds)
+        else:
+            rows[name] = score_video(make(path), fixations, size, seconds)
+        print(name, *(f"{each:.3f}" for each in rows[name]), flush=True)
+    return rows
+
+
+def table(files: list[Path]) -> str:
+    """A Markdown table of several results, NSS / CC, and their means."""
+    results = [json.loads(file.read_text()) for file in files]
+    heads = ["video", *(file.stem for file in files)]
+    lines = [heads, ["---"] * len(heads)]
+    names = [name for name in results[0] if all(name in each for each in results)]
+    for name in names:
+        lines.append([name, *(_cell(each[name]) for each in results)])
+    for title, chosen in (
+        ("mean of all", names),
+        ("mean, hevc33", [name for name in names if not name[0].isdigit()]),
+        ("mean, faces65", [name for name in names if name[0].isdigit()]),
+    ):
+        if chosen:
+            lines.append(
+                [title, *(_cell(np.mean([r[n] for n in chosen], axis=0)) for r in results)]
+            )
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(score: Score) -> str:
+    return f"{score[0]:.2f} / {score[1]:.3f}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser.add_argument("what")
+    parser.add_argument("files", nargs="*", type=Path)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--wheel", type=Path)
+    parser.add_argument("--stride", type=int)
+    parser.add_argument("--names", nargs="+")
+    parser.add_argument("-o", "--output", type=Path)
+    given = parser.parse_args()
+    if given.what == "table":
+        print(table(given.files))
+    else:
+        given.output.write_text(json.dumps(run(given), indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
