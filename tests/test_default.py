@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -14,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from avsal import load_model, metrics, weights
+from avsal.media.frames import VideoFrame
 from avsal.models import VARIANTS, build
 from avsal.models.measure import measure
 
@@ -94,6 +96,55 @@ def test_sound_reaches_the_map(default, every_frame):
     silent = list(default.predict_frames(frames, None))
     assert len(silent) == 40
     assert np.abs(silent[30].log_density - every_frame[30]).max() > 1e-4
+
+
+class Recorded:
+    """Sound of one kind, without end."""
+
+    def __init__(self, samples: np.ndarray) -> None:
+        self.samples = samples
+
+    def read(self, start: int, end: int) -> np.ndarray:
+        return self.samples[max(0, start) : end]
+
+    def release(self, before: int) -> None:
+        pass
+
+
+def moving(fps: float, seconds: float = 1.7) -> list[VideoFrame]:
+    """A disc that crosses a textured picture, drawn for the time of each frame."""
+    texture = np.random.default_rng(3).integers(60, 120, (14, 24, 3)).astype(np.uint8)
+    behind = cv2.resize(texture, (384, 224), interpolation=cv2.INTER_CUBIC)
+    frames = []
+    for index in range(round(seconds * fps)):
+        image, time = behind.copy(), index / fps
+        centre = round(16 * (60 + 150 * time)), round(16 * (110 + 40 * np.sin(4 * time)))
+        cv2.circle(image, centre, 16 * 18, (240, 220, 60), -1, cv2.LINE_AA, shift=4)
+        step = 1 / Fraction(str(fps))
+        frames.append(VideoFrame(index, index * step, step, image))
+    return frames
+
+
+def test_a_scene_has_the_same_maps_at_every_frame_rate(default):
+    """60, 30 and 12.5 frames a second against 25, at times that all of them have."""
+    maps = {}
+    for fps in (60, 30, 25, 12.5):
+        predicted = default.predict_frames(moving(fps))
+        maps[fps] = {round(float(each.time), 3): each.log_density for each in predicted}
+    for time in (0.0, 0.4, 0.8, 1.2, 1.6):
+        for fps in (60, 30, 12.5):
+            assert cc(maps[fps][time], maps[25][time]) >= 0.98, (fps, time)
+
+
+def test_silence_leaves_the_maps_and_noise_nearly(default):
+    frames = moving(25, 1.2)
+    noise = np.random.default_rng(4).normal(0, 0.1, 32_000).astype(np.float32)
+    sounds = (None, Recorded(np.zeros(32_000, np.float32)), Recorded(noise))
+    unheard, silent, noisy = (
+        [each.log_density for each in default.predict_frames(frames, sound)] for sound in sounds
+    )
+    np.testing.assert_allclose(silent, unheard, atol=1e-5)
+    assert min(cc(*pair) for pair in zip(noisy, unheard, strict=True)) >= 0.98
 
 
 def test_maps_are_those_of_the_release(every_frame):

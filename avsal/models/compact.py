@@ -23,7 +23,7 @@ WIDEST = 1280  # channels of MobileNet-V2's last convolution
 PRIORS = 16  # Gaussians
 PRIOR_SCALE = 6.0  # their height
 SMOOTHING = 7  # cells of stride 8 that a pixel of the map is smoothed over
-HABIT = -2.5  # logit of the share that the middle has in an untrained network's maps
+HABIT = -2.0  # logit of the share that the middle has in an untrained network's maps
 LISTENING = 64  # channels of the head that turns fused features into a change of the map
 
 
@@ -140,12 +140,13 @@ class CompactDecoder(nn.Module):
         scores = self.scores(features, volumes)
         if fused is not None and presence is not None:
             scores = scores + doubled(self.listen(fused, features[1][:, -1], presence))
-        return self.mapped(scores, volumes[1])
+        return self.mapped(scores)
 
-    def mapped(self, scores: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
-        """Log-densities (B, H, W) of scores (B, 1, H/8, W/8) and seen (B, 256, 1, H/32, W/32)."""
+    def mapped(self, scores: torch.Tensor) -> torch.Tensor:
+        """Log-densities (B, H, W) of scores (B, 1, H/8, W/8)."""
         logits = self.smoothed(scores).float()
-        return self.habit(logits - logits.logsumexp(dim=(1, 2), keepdim=True), seen.squeeze(2))
+        log_density: torch.Tensor = self.habit(logits - logits.logsumexp(dim=(1, 2), keepdim=True))
+        return log_density
 
     def scores(
         self, features: tuple[torch.Tensor, ...], volumes: tuple[torch.Tensor, ...]
@@ -168,30 +169,26 @@ class CompactDecoder(nn.Module):
 class Habit(nn.Module):
     """A share of every map that does not depend on what is where: a Gaussian about the middle.
 
-    The less a picture holds, the larger the share: it is judged from the mean of what was seen.
-    `middle` and `spread` are (y, x) in shares of height and width, the latter as logarithms.
+    `share` is a logit; `middle` and `spread` are (y, x) in shares of height and width, the latter
+    as logarithms.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.middle = nn.Parameter(torch.tensor([0.5, 0.5]))
         self.spread = nn.Parameter(torch.tensor([-1.5, -1.5]))
-        self.share = nn.Linear(DEEP, 1)
-        nn.init.zeros_(self.share.weight)
-        nn.init.constant_(self.share.bias, HABIT)
+        self.share = nn.Parameter(torch.tensor(HABIT))
 
-    def forward(self, log_density: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
-        """Log-density (B, H, W) and features (B, 256, h, w) -> log-density (B, H, W)."""
-        share = self.share(seen.mean(dim=(2, 3)).float())[:, :, None]
-        everywhere = self.prior(log_density) + F.logsigmoid(share)
-        return torch.logaddexp(log_density + F.logsigmoid(-share), everywhere)
+    def forward(self, log_density: torch.Tensor) -> torch.Tensor:
+        """Log-densities (B, H, W) -> (B, H, W)."""
+        everywhere = self.prior(log_density) + F.logsigmoid(self.share)
+        return torch.logaddexp(log_density + F.logsigmoid(-self.share), everywhere)
 
     def prior(self, like: torch.Tensor) -> torch.Tensor:
         """The Gaussian as a log-density (H, W)."""
-        height, width = like.shape[-2:]
         rows, columns = (
             -0.5 * ((_places(count, like) - middle) / spread.exp()) ** 2
-            for count, middle, spread in zip((height, width), self.middle, self.spread, strict=True)
+            for count, middle, spread in zip(like.shape[-2:], self.middle, self.spread, strict=True)
         )
         return rows.log_softmax(dim=0)[:, None] + columns.log_softmax(dim=0)
 
@@ -200,21 +197,24 @@ class Listening(nn.Module):
     """How sound moves the map: a change of the scores at stride 16, 0 where nothing is heard.
 
     Fused volume (B, dim, 1, h, w) and features of the last frame (B, 128, 2 h, 2 w) -> (B, 1, 2 h,
-    2 w). `gate` judges from the sound whether it is one that people look for; `presence` (B,) is
-    the share of the window that has sound at all.
+    2 w): what is seen at a place, weighted by what is heard. `gate` judges from the sound whether
+    it is one that people look for; `presence` (B,) is the share of the window that has sound at
+    all.
     """
 
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.fused = nn.Conv2d(dim, LISTENING, 1)
         self.frame = nn.Conv2d(SKIP16, LISTENING, 1)
+        self.heard = nn.Linear(dim, LISTENING)
         self.change = nn.Conv2d(LISTENING, 1, 1)
         self.gate = nn.Linear(dim, 1)
 
     def forward(self, fused: Fused, frame: torch.Tensor, presence: torch.Tensor) -> torch.Tensor:
-        seen = doubled(self.fused(fused.volume.squeeze(2))) + self.frame(frame)
+        seen = torch.relu(doubled(self.fused(fused.volume.squeeze(2))) + self.frame(frame))
+        matched = seen * self.heard(fused.audio)[:, :, None, None]
         strength = presence[:, None] * torch.sigmoid(self.gate(fused.audio))
-        moved: torch.Tensor = strength[:, :, None, None] * self.change(torch.relu(seen))
+        moved: torch.Tensor = strength[:, :, None, None] * self.change(matched)
         return moved
 
 

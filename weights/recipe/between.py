@@ -1,6 +1,6 @@
 """Weights between those that training started from and those that it ended with.
 
-    python weights/recipe/between.py FIRST LAST --share 0.6 -o OUT
+    python weights/recipe/between.py FIRST LAST --share 1 --habit -2 -o OUT
     python weights/recipe/between.py FIRST LAST --share 0.4 0.6 0.8 --cache DIR --data DIR
 
 A mixture of both keeps more of what the first knew (Wortsman et al., CVPR 2022). With one share it
@@ -19,8 +19,8 @@ from train import Data, load, means, save, scores
 from avsal.models.mspi import MSPI
 
 
-def between(first: Path, last: Path, share: float) -> MSPI:
-    """A network with `share` of the last weights."""
+def between(first: Path, last: Path, share: float, habit: float | None = None) -> MSPI:
+    """A network with `share` of the last weights, and a share of all maps about the middle."""
     network, other = load(first), load(last).state_dict()
     state = network.state_dict()
     network.load_state_dict(
@@ -29,6 +29,8 @@ def between(first: Path, last: Path, share: float) -> MSPI:
             for name, tensor in state.items()
         }
     )
+    if habit is not None:
+        network.decoder.habit.share.data.fill_(habit)
     return network
 
 
@@ -37,6 +39,7 @@ def main() -> None:
     parser.add_argument("first", type=Path)
     parser.add_argument("last", type=Path)
     parser.add_argument("--share", type=float, nargs="+", required=True)
+    parser.add_argument("--habit", type=float, help="logit of the share of the middle")
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--thin", type=int, default=6)
@@ -44,11 +47,11 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path)
     given = parser.parse_args()
     if given.output is not None:
-        save(given.output, between(given.first, given.last, given.share[0]))
+        save(given.output, between(given.first, given.last, given.share[0], given.habit))
     if given.cache is not None:
         data = Data(given.cache, given.data, ("gaze", "osie", "eyecrowd"), everything=False)
         for share in given.share:
-            network = between(given.first, given.last, share)
+            network = between(given.first, given.last, share, given.habit)
             found = scores(network, data, network.frames, given.thin)
             print(share, json.dumps(means(found)), flush=True)
             if given.rows:

@@ -28,7 +28,7 @@ from train import TINY, load, pooled, save
 
 from avsal.media import AudioReader, VideoReader
 from avsal.media.resample import SAMPLE_RATE
-from avsal.models.compact import DEEP, presence
+from avsal.models.compact import presence
 from avsal.models.mspi import MSPI
 from avsal.preprocess.sound import COLUMNS, HOP, log_spectrogram
 
@@ -36,7 +36,7 @@ KINDS = ("speech", "music", "thing", "noise")
 STRENGTH = {"speech": 0.5, "music": 0.4, "thing": 0.35}  # a
 KEPT = (1, 2, 4)  # frames of a composite whose features are kept, by stride
 EVEN = 0.1  # share of the source's panel that is looked at evenly
-NEUTRAL = 3.0  # weight of samples whose map must not move
+NEUTRAL = 1.5  # weight of samples whose map must not move
 HOP_SECONDS = 0.2  # between the stretches of sound of the first part
 CANVASES = 8  # in a batch
 BINS = 257
@@ -181,7 +181,7 @@ class Composites:
             ]
             volumes = network.visnet(tuple(refined))
             scores = decoder.scores(tuple(refined), volumes)
-            maps = pooled(decoder.mapped(scores, volumes[1])).exp()
+            maps = pooled(decoder.mapped(scores)).exp()
             made = (volumes[2][:, :, 0], refined[1][:, -1], scores, maps)
             for part, each in zip(parts, made, strict=True):
                 part.append(each.half())
@@ -216,7 +216,7 @@ def heard_maps(
     scores = data.scores[numbers].float() + F.interpolate(
         moved, scale_factor=2, mode="bilinear", align_corners=False
     )
-    return pooled(network.decoder.mapped(scores, tokens[:, :DEEP]))
+    return pooled(network.decoder.mapped(scores))
 
 
 Samples = tuple[list[int], torch.Tensor, torch.Tensor, torch.Tensor]
@@ -270,11 +270,11 @@ def learn_places(network: MSPI, data: Composites, held: Composites, steps: int, 
     random = np.random.default_rng(seed)
     listening = [*network.aud_vis_sync_block.parameters(), *network.decoder.listen.parameters()]
     groups = [
-        {"params": listening, "lr": 6e-4},
-        {"params": list(network.audnet.parameters()), "lr": 1e-4},
+        {"params": listening, "lr": 1e-3},
+        {"params": list(network.audnet.parameters()), "lr": 2e-4},
     ]
     optimiser = torch.optim.AdamW(groups, weight_decay=1e-2)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, [6e-4, 1e-4], total_steps=steps)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, [1e-3, 2e-4], total_steps=steps)
     network.eval()  # the audio encoder's normalisation stays as it is
     start, losses = time.monotonic(), []
     for step, (numbers, sounds, target, weights) in enumerate(batches(data, random), start=1):
@@ -289,10 +289,8 @@ def learn_places(network: MSPI, data: Composites, held: Composites, steps: int, 
         losses.append(float(loss.detach()))
         if step % 50 == 0 or step == steps:
             tested = test(network, held, 150, seed=1)
-            print(
-                f"places {step} {np.mean(losses[-50:]):.4f} {tested} {time.monotonic() - start:.0f}s",
-                flush=True,
-            )
+            seconds = time.monotonic() - start
+            print(f"places {step} {np.mean(losses[-50:]):.4f} {tested} {seconds:.0f}s", flush=True)
         if step == steps:
             return
 

@@ -20,7 +20,7 @@ OUTPUT = Path(__file__).parents[2] / "weights" / "avsal-small.safetensors"
 NOTES = {
     "name": "avsal-small",
     "licence": "Apache-2.0",
-    "trained_on": "recorded gaze on OSIE, EyeCrowd, 29 videos; maps of UNISAL on clips and photographs",
+    "trained_on": "gaze on OSIE, EyeCrowd and 29 videos; UNISAL's maps of clips and photographs",
     "initialised_from": "UNISAL (Droste et al. 2020, Apache-2.0)",
     "card": "weights/README.md",
 }

@@ -1,6 +1,6 @@
 """What sound does to the maps: on composites held back, and on recorded gaze.
 
-    python weights/recipe/sounds.py composites W --held runs/small/composites-held -o composites.json
+    python weights/recipe/sounds.py composites W --held DIR -o composites.json
     python weights/recipe/sounds.py gaze W --data DIR -o gaze.json
 
 `composites` measures direction (how much more of the map lies on a source when it sounds than when

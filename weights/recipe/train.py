@@ -48,8 +48,6 @@ KINDS = ("gaze", "osie", "eyecrowd", "photos", "silent", "sound", "clips")
 SHARES = {"gaze": 6, "osie": 5, "eyecrowd": 4, "photos": 4, "silent": 2, "sound": 1, "clips": 1}
 SPREAD = (0, 2, 4)  # targets of a sequence, in frames before its last one
 EVERY = 60  # steps
-DROPPED = 0.15  # share of the channels
-HABIT_RATE = 20.0  # of the prior's learning rate to the others'
 TINY = 1e-9
 
 
@@ -148,15 +146,7 @@ def predict(network: MSPI, features: tuple[torch.Tensor, ...], frames: int) -> t
         image.skip_8(stride8.flatten(0, 1))[:, None],
         image.skip_16(stride16.flatten(0, 2)).unflatten(0, (count * targets, 2)),
     )
-    return pooled(network.silent(tuple(dropped(each, network.training) for each in (*skips, deep))))
-
-
-def dropped(features: torch.Tensor, training: bool) -> torch.Tensor:
-    """Features (N, T, C, h, w), in training without some of a sample's channels."""
-    if not training:
-        return features
-    kept = torch.rand(len(features), 1, features.shape[2], 1, 1) > DROPPED
-    return features * kept / (1 - DROPPED)
+    return pooled(network.silent((*skips, deep)))
 
 
 def pooled(log_density: torch.Tensor) -> torch.Tensor:
@@ -297,8 +287,9 @@ def means(rows: dict[str, dict[str, tuple[float, float]]]) -> dict[str, list[flo
 
 
 def trained_parts(network: MSPI) -> list[tuple[str, nn.Parameter]]:
-    """All but the image encoder and what hears."""
-    frozen = ("image_encoder.encoder.", "audnet.", "aud_vis_sync_block.", "decoder.listen.")
+    """All but the image encoder, what hears, and the prior of all maps."""
+    frozen = ("image_encoder.encoder.", "audnet.", "aud_vis_sync_block.")
+    frozen += ("decoder.listen.", "decoder.habit.")
     return [
         (name, parameter)
         for name, parameter in network.named_parameters()
@@ -324,11 +315,7 @@ def run(given: argparse.Namespace) -> None:
     print("teacher done", flush=True)
     average = copy.deepcopy(network)
     parts = trained_parts(network)
-    habit, others = (
-        [p for name, p in parts if name.startswith("decoder.habit.") is chosen]
-        for chosen in (True, False)
-    )
-    optimiser = torch.optim.AdamW([{"params": others}, {"params": habit}], weight_decay=1e-3)
+    optimiser = torch.optim.AdamW([p for _, p in parts], lr=given.rate, weight_decay=1e-3)
     given.output.mkdir(parents=True, exist_ok=True)
     log = (given.output / "log.jsonl").open("a")
     batches = Sampler(data, frames, given.seed).batches(kinds)
@@ -337,9 +324,7 @@ def run(given: argparse.Namespace) -> None:
     for step in range(1, given.steps + 1):
         warm = min(1.0, step / 40)
         decay = 0.5 * (1 + np.cos(np.pi * step / given.steps)) * 0.95 + 0.05
-        for group, factor in zip(optimiser.param_groups, (1.0, HABIT_RATE), strict=True):
-            group["lr"] = given.rate * warm * decay * factor
-        network.train()
+        optimiser.param_groups[0]["lr"] = given.rate * warm * decay
         groups = next(batches)
         total = sum(len(group.real) for group in groups)
         value = 0.0

@@ -18,7 +18,7 @@ from teacher import weights_file
 from torch import nn
 
 from avsal import models
-from avsal.models.compact import DEEP, HABIT, SKIP16, SMOOTHING
+from avsal.models.compact import DEEP, SKIP16, SMOOTHING
 from avsal.models.mspi import MSPI
 from avsal.weights import describe, write_state
 from avsal.weights.convert.component import translate
@@ -142,7 +142,7 @@ def build_initial(wheel: Path, domain: str = "DHF1K") -> MSPI:
     state = torch.load(weights_file(wheel), map_location="cpu", weights_only=True)
     network = models.build(VARIANT)
     fill_network(network, Upstream(state, domain))
-    network.decoder.habit.share.bias.data.fill_(NO_HABIT if domain == "SALICON" else HABIT)
+    network.decoder.habit.share.data.fill_(NO_HABIT)
     network.decoder.listen.change.weight.data.zero_()
     network.decoder.listen.change.bias.data.zero_()
     return network.eval()

@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -128,7 +129,7 @@ def predicted(
     return maps
 
 
-def _sound(path: Path | None, origin, sound: str) -> Samples | None:
+def _sound(path: Path | None, origin: Fraction, sound: str) -> Samples | None:
     if path is None or sound == "none" or not probe(path).has_audio:
         return None
     with AudioReader(path, origin) as reader:
