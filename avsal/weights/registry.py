@@ -52,7 +52,7 @@ REGISTRY: dict[str, WeightsRow] = {
             "avsal-small",
             "small-224x384",
             "avsal-small.safetensors",
-            sha256="48cd0324d548673f8f7f6542a34975e58cc745d2b7a1bf72ec54020f5aeb1177",
+            sha256="33584d7daa9d190c383cd4cfdf0793d94ab6b04e1aa3572c636f3c7d0a7faab9",
             licence="Apache-2.0",
             source=MODEL_CARD,
         ),
