@@ -44,13 +44,14 @@ def to_mono(frame: AudioFrame) -> np.ndarray:
 
     Every channel is rounded to 16 bits first, and louder samples, which lossy codecs decode to,
     are clipped: the published preprocessing reads 16-bit files, and its numbers follow only so.
+    What is no number, in a damaged file, is silence.
     """
     samples = _samples(frame)
     scale = _FULL_SCALE.get(samples.dtype.str[1:])
     if scale is not None:
         zero = _UNSIGNED_ZERO if samples.dtype == np.uint8 else 0
         samples = (samples.astype(np.float64) - zero) / scale
-    levels = np.rint(samples * _PCM_16).clip(-_PCM_16, _PCM_16 - 1)
+    levels = np.nan_to_num(np.rint(samples * _PCM_16).clip(-_PCM_16, _PCM_16 - 1))
     return (levels.mean(axis=0, dtype=np.float64) / _PCM_16).astype(np.float32)
 
 
