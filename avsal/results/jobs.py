@@ -15,7 +15,7 @@ import torch
 from avsal import media
 from avsal.errors import MediaError
 from avsal.media.info import VideoInfo
-from avsal.prediction.predictor import Predictor
+from avsal.prediction.predictor import Prediction, Predictor
 from avsal.prediction.settings import OutputSettings, PredictSettings
 from avsal.results.description import is_result, read_header
 from avsal.results.folder import new_result
@@ -88,8 +88,22 @@ def predict_to_folder(
         MediaError: the video cannot be read.
         OutputError: the folder cannot be written, or a map has values that are no numbers.
     """
+    prediction = predictor.predict(source, settings)
+    return write_prediction(predictor, source, prediction, folder, settings, output, on_map)
+
+
+def write_prediction(
+    predictor: Predictor,
+    source: Path,
+    prediction: Prediction,
+    folder: Path,
+    settings: PredictSettings,
+    output: OutputSettings,
+    on_map: OnMap = lambda _done, _total: None,
+) -> int:
+    """Write the maps of a file that is opened already; see `predict_to_folder`."""
     count = 0
-    with predictor.predict(source, settings) as frames:
+    with prediction as frames:
         header = describe(predictor, source, frames.info, settings, output)
         with new_result(folder, header, output) as result:
             for count, frame in enumerate(frames, 1):
