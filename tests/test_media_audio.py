@@ -312,6 +312,15 @@ def best_lag(a: np.ndarray, b: np.ndarray, reach: int = 40) -> int:
 # ---- files without sound, silence and damage
 
 
+def test_a_rate_that_cannot_be_is_no_sound(tmp_path: Path) -> None:
+    path = samples.write(tmp_path / "a.wav", sound=track(samples.tone(1)))
+    data = bytearray(path.read_bytes())
+    data[24:28] = (2**28).to_bytes(4, "little")  # samples per second
+    path.write_bytes(data)
+    with pytest.raises(MediaError, match="no sound that can be decoded"):
+        AudioReader(path)
+
+
 def test_no_sound_is_told(tmp_path: Path) -> None:
     path = samples.constant_rate(tmp_path / "a.mp4", frames=2)
     with pytest.raises(MediaError, match="has no sound"):

@@ -16,7 +16,7 @@ from av.error import FFmpegError
 
 from avsal.errors import MediaError
 from avsal.media.clock import restarts
-from avsal.media.container import SEEKABLE_FORMATS, choose_audio, open_input
+from avsal.media.container import MAX_SAMPLE_RATE, SEEKABLE_FORMATS, choose_audio, open_input
 from avsal.media.decoding import Decoder
 from avsal.media.resample import SAMPLE_RATE, StreamingResampler
 from avsal.media.source import as_source
@@ -252,6 +252,8 @@ class AudioReader:
         stretch: _Stretch | None = None
         shift, started = -self.origin, False
         for frame in self._frames(first or []):
+            if not 0 < frame.sample_rate <= MAX_SAMPLE_RATE:
+                continue
             if stretch is None or stretch.rate != frame.sample_rate:
                 if stretch is not None:
                     yield stretch.flush()
