@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import math
 import os
 import resource
 import signal
@@ -12,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -26,6 +28,7 @@ from avsal.models.encoders.videoswin import WindowAttention
 from avsal.training.checkpoint import write_checkpoint
 from avsal.training.config import AugmentSettings, Config
 from avsal.training.engine import Engine
+from avsal.training.log import Events
 from avsal.training.loop import Trainer, moving_average, train
 from avsal.training.samples import TrainingSamples
 from avsal.training.validation import validate
@@ -151,6 +154,28 @@ def test_a_checkpoint_that_does_not_fit_the_disk_leaves_the_old_one(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_tensorboard_is_asked_for_and_may_be_missing(make_config, monkeypatch, tmp_path):
+    class Writer:
+        def __init__(self, folder: Path, purge_step: int) -> None:
+            self.values: list[tuple[str, float, int]] = []
+            self.purge_step = purge_step
+
+        def add_scalar(self, *value: object) -> None:
+            self.values.append(value)
+
+    module = ModuleType("torch.utils.tensorboard")
+    module.SummaryWriter = Writer
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    events = Events(tmp_path, wanted=True, step=4)
+    events.write("train", {"step": 5, "loss": 0.5, "val_cc": math.nan})
+    assert events._writer.values == [("train/loss", 0.5, 5)]
+    assert events._writer.purge_step == 5
+    Events(tmp_path, wanted=False, step=4).write("train", {"step": 5, "loss": 0.5})
+    monkeypatch.setitem(sys.modules, module.__name__, None)
+    with pytest.raises(UsageError, match=r"run\.tensorboard: TensorBoard is missing"):
+        train(make_config("run.tensorboard=true"))
 
 
 def test_frozen_encoders_do_not_change(make_config):
