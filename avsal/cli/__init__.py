@@ -36,7 +36,7 @@ app = typer.Typer(
 app.command("predict")(predict.predict)
 app.command("overlay")(overlay.overlay)
 app.command("reframe")(reframe.reframe)
-app.command("batch")(batch.batch)
+app.command("batch", cls=batch.BatchCommand)(batch.batch)
 app.command("evaluate")(evaluate.evaluate)
 app.command("info")(info.info)
 app.command("models")(models.models)

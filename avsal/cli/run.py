@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,6 +43,8 @@ class Run:
         load: makes the predictor; called once, when the first readable file needs it.
         skip_existing: leave complete results of the same settings alone.
         as_json: one JSON line a file on stdout instead of a plain one.
+        ray: address of a Ray cluster, None for this process alone.
+        threads: cores of each worker there.
     """
 
     load: Callable[[], Predictor]
@@ -49,6 +52,8 @@ class Run:
     written: OutputSettings
     skip_existing: bool = False
     as_json: bool = False
+    ray: str | None = None
+    threads: int = 1
 
     def files(self, plan: list[Job]) -> list[Outcome]:
         """Predict every file; one that fails is reported and the rest is done."""
@@ -64,6 +69,8 @@ class Run:
                 outcomes.append(self._report(_failed(source, folder, error)))
         if not readable:
             return outcomes
+        if self.ray is not None:
+            return outcomes + self._on_cluster(readable, self.ray)
         predictor = self.load()
         wanted = []
         for source, folder in readable:
@@ -128,6 +135,27 @@ class Run:
         finally:
             progress.remove_task(task)
 
+    def _on_cluster(self, plan: list[Job], address: str) -> list[Outcome]:
+        """Predict files on a Ray cluster; they are reported as they are finished."""
+        from avsal.results.cluster import STRETCH, Worker, predict_on_cluster
+
+        worker = Worker(self.load, self.settings, self.written, self.skip_existing, STRETCH)
+        outcomes = []
+        with progress_bars() as progress:
+            maps = progress.add_task("maps", total=None)
+            total = progress.add_task("all files", total=len(plan))
+
+            def on_maps(done: int, expected: int) -> None:
+                progress.update(maps, completed=done, total=max(done, expected))
+
+            finished = predict_on_cluster(plan, worker, address, self.threads, on_maps)
+            with closing(finished):
+                for number, result, seconds in finished:
+                    outcome = _outcome(*plan[number], result, seconds)
+                    outcomes.append(self._report(outcome))
+                    progress.advance(total)
+        return outcomes
+
     def _report(self, outcome: Outcome) -> Outcome:
         if self.as_json:
             typer.echo(json.dumps(asdict(outcome)))
@@ -136,6 +164,15 @@ class Run:
         elif outcome.status == "skipped":
             say(f"{outcome.output}: kept")
         return outcome
+
+
+def _outcome(source: Path, folder: Path, result: int | Exception | None, seconds: float) -> Outcome:
+    """What became of a file: the number of its maps, None where it was kept, or an error."""
+    if isinstance(result, Exception):
+        return _failed(source, folder, result)
+    if result is None:
+        return Outcome(str(source), str(folder), "skipped")
+    return Outcome(str(source), str(folder), "done", result, seconds)
 
 
 def _failed(source: Path, folder: Path, error: Exception) -> Outcome:
