@@ -32,6 +32,7 @@ from avsal.prediction.postprocess import interpolate, to_density
 from avsal.prediction.reader import read_ahead
 from avsal.prediction.saliency import SaliencyFrame
 from avsal.prediction.settings import MapSize, PredictSettings, expected_maps
+from avsal.prediction.threads import limit_threads
 from avsal.preprocess.windows import frames_before
 from avsal.weights import load_weights
 
@@ -362,6 +363,7 @@ def load_model(
         WeightsError: no weights, damaged weights, or weights of another network.
         UsageError: unknown name, device or precision.
     """
+    limit_threads()
     where = choose_device(device)
     dtype = choose_precision(precision, where)
     loaded = load_weights(name, weights, offline=offline, revision=revision)
