@@ -15,6 +15,7 @@ import torch
 from avsal import media
 from avsal.errors import MediaError
 from avsal.media.info import VideoInfo
+from avsal.media.source import as_source, without_query
 from avsal.prediction.predictor import Prediction, Predictor
 from avsal.prediction.settings import OutputSettings, PredictSettings
 from avsal.results.description import is_result, read_header
@@ -26,9 +27,10 @@ OnMap = Callable[[int, int | None], None]
 
 
 def file_identity(source: Path) -> dict[str, Any]:
-    """Name, size and time of change of a file, without reading it; of an address the name."""
-    if media.is_address(source):
-        return {"name": str(source)}
+    """Name, size and time of change of a file, without reading it; an address without its query."""
+    address = as_source(source)
+    if isinstance(address, str):
+        return {"name": without_query(address)}
     status = source.stat()
     return {"name": source.name, "bytes": status.st_size, "modified_ns": status.st_mtime_ns}
 
