@@ -23,7 +23,7 @@ LAYERS = (
     ("prediction",),
     ("datasets",),
     ("results",),
-    ("reframe",),
+    ("reframe", "measure"),
     ("training",),
     ("evaluation",),
     ("cli",),

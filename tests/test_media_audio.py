@@ -93,6 +93,12 @@ def test_full_scale_integers_and_too_loud_floats() -> None:
     assert to_mono(over).tolist() == [-1, np.float32(32767 / 32768)]
 
 
+def test_what_is_no_number_is_silence() -> None:
+    wave = np.array([[0.5, np.nan, np.inf, -np.inf]], np.float32)
+    frame = av.AudioFrame.from_ndarray(wave, format="flt", layout="mono")
+    assert to_mono(frame).tolist() == pytest.approx([0.5, 0, 1, -1], abs=1e-4)
+
+
 @pytest.mark.parametrize("rate", [8000, 11025, 22050, 44100, 48000, 96000])
 def test_rates_are_resampled_like_the_whole_signal(tmp_path: Path, rate: int) -> None:
     wave = samples.tone(2.0, rate)
@@ -304,6 +310,15 @@ def best_lag(a: np.ndarray, b: np.ndarray, reach: int = 40) -> int:
 
 
 # ---- files without sound, silence and damage
+
+
+def test_a_rate_that_cannot_be_is_no_sound(tmp_path: Path) -> None:
+    path = samples.write(tmp_path / "a.wav", sound=track(samples.tone(1)))
+    data = bytearray(path.read_bytes())
+    data[24:28] = (2**28).to_bytes(4, "little")  # samples per second
+    path.write_bytes(data)
+    with pytest.raises(MediaError, match="no sound that can be decoded"):
+        AudioReader(path)
 
 
 def test_no_sound_is_told(tmp_path: Path) -> None:

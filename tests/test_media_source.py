@@ -12,7 +12,7 @@ from file_server import serving
 
 from avsal.errors import MediaError
 from avsal.media import AudioReader, VideoReader, VideoWriter, is_address, probe
-from avsal.media.source import as_source
+from avsal.media.source import as_source, name_of
 
 PLAYLISTS = {
     "master.m3u8": "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\n{}\n",
@@ -81,6 +81,20 @@ def test_addresses() -> None:
     ):
         assert not is_address(path)
         assert as_source(path) == Path(path)
+
+
+@pytest.mark.parametrize(
+    ("address", "name"),
+    [
+        ("https://a.example/b/a%20film.mp4?key=c/d.e", "a film.mp4"),
+        ("https://a.example/b/../%2e%2e", "a.example"),
+        ("https://a.example/..%2f..%2fetc%2f", "etc"),
+        ("https://a.example/a%00b", "a.example"),
+        ("https://a.example", "a.example"),
+    ],
+)
+def test_an_address_has_a_name_that_is_a_file_name(address: str, name: str) -> None:
+    assert name_of(address) == name_of(Path(address)) == name
 
 
 def test_a_folder_called_like_a_protocol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,8 +5,10 @@ import threading
 import time
 
 import pytest
+import torch
 
-from avsal.prediction.threads import run_ahead
+from avsal.prediction import threads
+from avsal.prediction.threads import limit_threads, quota_cores, run_ahead
 
 
 def test_items_arrive_in_order():
@@ -75,3 +77,33 @@ def test_threads_sleep_while_they_wait_unless_told_otherwise(given, first, expec
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment
     )
     assert done.stdout.strip() == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "cores"),
+    [("200000 100000", 2), ("150000 100000", 2), ("5000 100000", 1), ("max 100000", None)],
+)
+def test_a_container_s_share_in_cores(tmp_path, monkeypatch, text, cores):
+    (tmp_path / "cpu.max").write_text(f"{text}\n")
+    monkeypatch.setattr(threads, "CPU_QUOTA", tmp_path / "cpu.max")
+    assert quota_cores() == cores
+
+
+def test_without_containers_there_is_no_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr(threads, "CPU_QUOTA", tmp_path / "missing")
+    assert quota_cores() is None
+
+
+@pytest.mark.parametrize(("environment", "expected"), [({}, 2), ({"OMP_NUM_THREADS": "5"}, 5)])
+def test_torch_gets_no_more_threads_than_cores(monkeypatch, environment, expected):
+    used = torch.get_num_threads()
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(threads, "quota_cores", lambda: 2)
+    try:
+        torch.set_num_threads(5)
+        limit_threads()
+        assert torch.get_num_threads() == expected
+    finally:
+        torch.set_num_threads(used)

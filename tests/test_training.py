@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-import dataclasses
 import json
-import os
+import math
 import resource
-import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
-from safetensors import safe_open
 from stavis_tree import write_tree
-from training_state import same
+from training_state import best_weights, checkpoint, log_rows, same
 
 from avsal.datasets.stavis import open_stavis
 from avsal.errors import DataError, OutputError, UsageError, WeightsError
@@ -26,25 +22,12 @@ from avsal.models.encoders.videoswin import WindowAttention
 from avsal.training.checkpoint import write_checkpoint
 from avsal.training.config import AugmentSettings, Config
 from avsal.training.engine import Engine
+from avsal.training.log import Events
 from avsal.training.loop import Trainer, moving_average, train
 from avsal.training.samples import TrainingSamples
 from avsal.training.validation import validate
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-def _rows(folder: Path, name: str = "steps.csv") -> list[dict[str, str]]:
-    with (folder / name).open() as file:
-        return list(csv.DictReader(file))
-
-
-def _weights(folder: Path) -> dict[str, torch.Tensor]:
-    with safe_open(folder / "best.safetensors", "pt") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-
-
-def _last(folder: Path) -> dict:
-    return torch.load(folder / "last.pt", weights_only=True)
 
 
 def _with_run(config: Config, **changes: object) -> Config:
@@ -68,9 +51,9 @@ def test_the_loss_goes_down_and_the_result_predicts(make_config, example_clip):
 
     config = make_config("schedule.epochs=10", "schedule.validate_every=10", "loss.alignment=0")
     folder = train(config)
-    losses = [float(row["loss"]) for row in _rows(folder, "epochs.csv")]
+    losses = [float(row["loss"]) for row in log_rows(folder, "epochs.csv")]
     assert sum(losses[-3:]) / 3 < losses[0] - 0.3
-    scored = _rows(folder, "epochs.csv")[-1]
+    scored = log_rows(folder, "epochs.csv")[-1]
     initial = json.dumps([str(folder / "best.safetensors")])
     with Engine("cpu") as engine:
         exported = Trainer(make_config(f"network.initial={initial}"), engine, fresh=True)
@@ -96,20 +79,20 @@ def test_resume_is_exact(make_config, tmp_path, changes, killed_at):
     """A run that is killed and started again ends with the same bits and tells the same curve."""
     config = make_config("schedule.epochs=3", *changes)
     whole = train(config)
-    expected, curve = _last(whole), _rows(whole)
-    best = _weights(whole)
+    expected, curve = checkpoint(whole), log_rows(whole)
+    best = best_weights(whole)
 
     other = _with_run(config, output=str(tmp_path))
     with pytest.raises(KilledError):
         train(other, on_step=_kill_at(killed_at))
-    assert int(_rows(tmp_path)[-1]["step"]) >= killed_at - 1
+    assert int(log_rows(tmp_path)[-1]["step"]) >= killed_at - 1
     folder = train(_with_run(other, workers=1))
 
-    assert _rows(folder) == curve
-    state = _last(folder)
+    assert log_rows(folder) == curve
+    state = checkpoint(folder)
     for key in ("task", "optimiser", "average", "position", "meters", "random"):
         assert same(state[key], expected[key]), key
-    assert same(_weights(folder), best)
+    assert same(best_weights(folder), best)
 
 
 def test_a_finished_run_stays_as_it_is(make_config):
@@ -117,7 +100,7 @@ def test_a_finished_run_stays_as_it_is(make_config):
     folder = train(config)
     before = (folder / "best.safetensors").read_bytes()
     train(config)
-    assert len(_rows(folder)) == 2
+    assert len(log_rows(folder)) == 2
     assert (folder / "best.safetensors").read_bytes() == before
 
 
@@ -125,11 +108,11 @@ def test_more_epochs_may_follow_and_other_settings_may_not(make_config):
     quick = "loss.alignment=0", "schedule.validate_every=9"
     train(make_config("schedule.epochs=1", *quick))
     folder = train(make_config("schedule.epochs=2", *quick))
-    assert [row["epoch"] for row in _rows(folder, "epochs.csv")] == ["1", "2"]
+    assert [row["epoch"] for row in log_rows(folder, "epochs.csv")] == ["1", "2"]
     with pytest.raises(UsageError, match=r"optimiser.learning_rate = 0.001, not 0.5.*--fresh"):
         train(make_config("optimiser.learning_rate=0.5", *quick))
     train(make_config("optimiser.learning_rate=0.5", "schedule.epochs=1", *quick), fresh=True)
-    assert len(_rows(folder)) == 2
+    assert len(log_rows(folder)) == 2
 
 
 def test_a_damaged_checkpoint_is_named(make_config):
@@ -151,6 +134,28 @@ def test_a_checkpoint_that_does_not_fit_the_disk_leaves_the_old_one(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_tensorboard_is_asked_for_and_may_be_missing(make_config, monkeypatch, tmp_path):
+    class Writer:
+        def __init__(self, folder: Path, purge_step: int) -> None:
+            self.values: list[tuple[str, float, int]] = []
+            self.purge_step = purge_step
+
+        def add_scalar(self, *value: object) -> None:
+            self.values.append(value)
+
+    module = ModuleType("torch.utils.tensorboard")
+    module.SummaryWriter = Writer
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    events = Events(tmp_path, wanted=True, step=4)
+    events.write("train", {"step": 5, "loss": 0.5, "val_cc": math.nan})
+    assert events._writer.values == [("train/loss", 0.5, 5)]
+    assert events._writer.purge_step == 5
+    Events(tmp_path, wanted=False, step=4).write("train", {"step": 5, "loss": 0.5})
+    monkeypatch.setitem(sys.modules, module.__name__, None)
+    with pytest.raises(UsageError, match=r"run\.tensorboard: TensorBoard is missing"):
+        train(make_config("run.tensorboard=true"))
 
 
 def test_frozen_encoders_do_not_change(make_config):
@@ -230,7 +235,7 @@ def test_moving_average_is_what_is_exported(make_config):
     average = seen[0]  # the first step sets it
     for weights in seen[1:]:
         average = 0.75 * average + 0.25 * weights
-    torch.testing.assert_close(_weights(trainer.folder)[name], average)
+    torch.testing.assert_close(best_weights(trainer.folder)[name], average)
 
 
 def test_a_moving_average_copies_what_is_no_fraction():
@@ -250,9 +255,9 @@ def test_a_moving_average_copies_what_is_no_fraction():
 def test_image_training_makes_an_encoder_for_the_whole_network(make_config, tmp_path, packed):
     config = make_config("run.task=image", "schedule.epochs=3", "optimiser.learning_rate=3e-3")
     folder = train(config)
-    losses = [float(row["loss"]) for row in _rows(folder, "epochs.csv")]
+    losses = [float(row["loss"]) for row in log_rows(folder, "epochs.csv")]
     assert losses[-1] < losses[0]
-    weights = _weights(folder)
+    weights = best_weights(folder)
     assert any(name.startswith("image_encoder.decoder.") for name in weights)
     assert {name.split(".")[0] for name in weights} == {"image_encoder"}
 
@@ -307,84 +312,3 @@ def test_a_broken_file_stops_a_run_with_one_line(make_config, tmp_path, workers)
         train(make_config(f"run.workers={workers}", data=tmp_path / "tree"))
     assert "\n" not in str(caught.value)
     assert "Traceback" not in str(caught.value)
-
-
-# Trains the tiny network in a process of its own: CONFIG VARIANT [CHANGES].
-SCRIPT = """
-import sys
-from ast import literal_eval
-from functools import partial
-from collections.abc import Callable
-from pathlib import Path
-import torch
-from avsal.models.encoders import MOTION, MotionSpec
-from avsal.models.encoders.x3d import X3D
-from avsal.models.variants import VARIANTS
-from avsal.training.config import read_config
-from avsal.training.loop import train
-from avsal.models import Variant
-torch.set_num_threads(1)
-MOTION["tiny"] = MotionSpec(partial(X3D, 0.5, 0.4), (16, 24, 48, 96), (16, 16, 16, 16))
-VARIANTS["tiny"] = Variant(**literal_eval(sys.argv[2]))
-train(read_config(Path(sys.argv[1]), sys.argv[3:]), on_epoch=lambda row: print(row, flush=True))
-"""
-
-
-@pytest.fixture
-def script(make_config, tiny_variant, tmp_path) -> list[str]:
-    """Arguments of a Python that trains the packed file's run."""
-    make_config()
-    path = tmp_path / "run.py"
-    path.write_text(SCRIPT)
-    return [str(path), str(tmp_path / "config.toml"), repr(dataclasses.asdict(tiny_variant))]
-
-
-@pytest.mark.slow
-def test_a_signal_stops_a_run_between_two_steps(make_config, script, tmp_path):
-    folder = train(make_config("schedule.epochs=4"))
-    expected, curve = _last(folder), _rows(folder)
-    stopped = tmp_path / "stopped"
-    command = [sys.executable, *script, "schedule.epochs=4", f"run.output={stopped}"]
-    command.append("run.workers=1")
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
-    process.stdout.readline()  # the first epoch is done
-    os.killpg(process.pid, signal.SIGTERM)  # workers too, as a scheduler or Ctrl-C does
-    process.communicate(timeout=120)
-    assert process.returncode != 0
-    assert 0 < int(_last(stopped)["position"]["step"]) < len(curve)
-    subprocess.run(command, check=True, capture_output=True, timeout=120)
-    assert _rows(stopped) == curve
-    assert same(_last(stopped)["task"], expected["task"])
-
-
-@pytest.mark.slow
-def test_two_processes_train_and_stop_together(script, tmp_path):
-    """Two gloo processes with one sample each write one set of files; Ctrl-C saves, and the same
-    command resumes exactly."""
-
-    def command(folder: str) -> list[str]:
-        torchrun = "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"
-        changes = f"run.output={tmp_path / folder}", "schedule.epochs=3", "data.train.0.repeat=3"
-        return [sys.executable, *torchrun, *script, *changes, "optimiser.batch=1"]
-
-    def run(folder: str) -> None:
-        done = subprocess.run(
-            command(folder), env=alone, capture_output=True, text=True, timeout=300, check=False
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
-
-    alone = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    run("whole")
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    assert [row["step"] for row in _rows(whole)] == [str(step) for step in range(1, 19)]
-    assert (_last(whole)["world"], len(_last(whole)["random"])) == (2, 2)
-
-    process = subprocess.Popen(command("parts"), env=alone, stdout=subprocess.PIPE, text=True)
-    process.stdout.readline()  # the first epoch is done
-    process.send_signal(signal.SIGINT)  # torchrun passes it on
-    process.communicate(timeout=120)
-    assert process.returncode != 0
-    assert _last(parts)["position"]["batch"] > 0  # in the middle of an epoch
-    run("parts")
-    assert _rows(parts) == _rows(whole)
-    assert same(_last(parts)["task"], _last(whole)["task"])

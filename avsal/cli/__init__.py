@@ -16,6 +16,7 @@ from avsal.cli import (
     console,
     evaluate,
     info,
+    measure,
     models,
     overlay,
     predict,
@@ -36,7 +37,8 @@ app = typer.Typer(
 app.command("predict")(predict.predict)
 app.command("overlay")(overlay.overlay)
 app.command("reframe")(reframe.reframe)
-app.command("batch")(batch.batch)
+app.command("measure")(measure.measure)
+app.command("batch", cls=batch.BatchCommand)(batch.batch)
 app.command("evaluate")(evaluate.evaluate)
 app.command("info")(info.info)
 app.command("models")(models.models)

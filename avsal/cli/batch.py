@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from avsal.cli import options
 from avsal.prediction.settings import Format, Precision, Scale
+
+_ADDRESS = re.compile(r"(local|auto|ray://.+|[\w.-]+:\d+|\[[\da-fA-F:]+\]:\d+)")
+
+
+class BatchCommand(TyperCommand):
+    """`--ray` may stand without its address, which typer's options cannot."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put "local" behind a --ray that no address follows."""
+        for place, word in enumerate(args[: args.index("--")] if "--" in args else list(args)):
+            if word == "--ray" and not _ADDRESS.fullmatch("".join(args[place + 1 : place + 2])):
+                args.insert(place + 1, "local")
+        return super().parse_args(ctx, args)
 
 
 def batch(
@@ -24,6 +39,8 @@ def batch(
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON line a file on stdout.")
     ] = False,
+    ray: options.Ray = None,
+    ray_threads: options.RayThreads = 1,
     format: options.Format = Format.PNG,
     scale: options.Scale = Scale.FRAME,
     size: options.Size = "video",
@@ -51,7 +68,8 @@ def batch(
 
     settings = PredictSettings(int(audio_context), stride, batch, start, end, MapSize.parse(size))
     network = options.Network(model, weights, device, precision, offline, revision)
-    run = Run(network.load, settings, OutputSettings(format, scale), skip_existing, as_json)
+    written = OutputSettings(format, scale)
+    run = Run(network.load, settings, written, skip_existing, as_json, ray, ray_threads)
     plan = plan_folder(folder, output, glob)
     if not plan:
         note(f"{folder}: no videos or images found")

@@ -16,14 +16,15 @@ def info() -> None:
     from avsal import media, weights
     from avsal.media.resample import torchaudio_module
     from avsal.prediction.device import (
+        automatic_precision,
         choose_device,
-        choose_precision,
         device_label,
         precision_name,
     )
     from avsal.version import __version__
 
     device = choose_device("auto")
+    precision, why = automatic_precision(device)
     audio = torchaudio_module()
     rows = {
         "avsal": __version__,
@@ -36,7 +37,7 @@ def info() -> None:
         "opencv": cv2.__version__,
         "numpy": numpy.__version__,
         "device": f"{device} ({device_label(device)})",
-        "precision": precision_name(choose_precision("auto", device)),
+        "precision": f"{precision_name(precision)} ({why})",
         "weights cache": str(weights.hub_cache()),
         "imported weights": str(weights.user_folder()),
         "weights present": ", ".join(weights.present()) or "none",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 NETWORK = "Network"  # headings in --help
 MAPS = "Maps"
+CLUSTER = "Cluster"
 
 
 class SoundFrames(StrEnum):
@@ -120,6 +121,24 @@ Scale = Annotated[
         "--scale",
         help="What white means: the frame's peak, the clip's, or a fixed probability.",
         rich_help_panel=MAPS,
+    ),
+]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="[ADDRESS]",
+        help="Work on a Ray cluster: HOST:PORT, auto, or this machine's cores.",
+        rich_help_panel=CLUSTER,
+    ),
+]
+RayThreads = Annotated[
+    int,
+    typer.Option(
+        "--ray-threads",
+        min=1,
+        help="Cores of each worker; 1 is fastest, more take less memory in all.",
+        rich_help_panel=CLUSTER,
     ),
 ]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Where the results go.")]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from avsal.errors import AvsalError
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from avsal.prediction.predictor import Predictor
+    from avsal.prediction.predictor import Prediction, Predictor
     from avsal.prediction.settings import OutputSettings, PredictSettings
     from avsal.results.plan import Job
 
@@ -42,6 +43,8 @@ class Run:
         load: makes the predictor; called once, when the first readable file needs it.
         skip_existing: leave complete results of the same settings alone.
         as_json: one JSON line a file on stdout instead of a plain one.
+        ray: address of a Ray cluster, None for this process alone.
+        threads: cores of each worker there.
     """
 
     load: Callable[[], Predictor]
@@ -49,13 +52,15 @@ class Run:
     written: OutputSettings
     skip_existing: bool = False
     as_json: bool = False
+    ray: str | None = None
+    threads: int = 1
 
     def files(self, plan: list[Job]) -> list[Outcome]:
         """Predict every file; one that fails is reported and the rest is done."""
         from avsal.results.plan import check_source
 
-        readable = []
         outcomes = []
+        readable = []
         for source, folder in plan:
             try:
                 check_source(source)
@@ -64,39 +69,92 @@ class Run:
                 outcomes.append(self._report(_failed(source, folder, error)))
         if not readable:
             return outcomes
+        if self.ray is not None:
+            return outcomes + self._on_cluster(readable, self.ray)
         predictor = self.load()
-        with progress_bars() as progress:
-            total = progress.add_task("all files", total=len(readable), visible=len(readable) > 1)
-            for source, folder in readable:
-                outcomes.append(self._report(self._file(predictor, source, folder, progress)))
-                progress.advance(total)
+        wanted = []
+        for source, folder in readable:
+            try:
+                if not self._is_current(predictor, source, folder):
+                    wanted.append((source, folder))
+                    continue
+                outcome = Outcome(str(source), str(folder), "skipped")
+            except Exception as error:
+                outcome = _failed(source, folder, error)
+            outcomes.append(self._report(outcome))
+        outcomes += [self._report(outcome) for outcome in self._predicted(predictor, wanted)]
         return outcomes
 
-    def _file(
-        self, predictor: Predictor, source: Path, folder: Path, progress: Progress
-    ) -> Outcome:
-        from avsal.results import jobs
+    def _is_current(self, predictor: Predictor, source: Path, folder: Path) -> bool:
+        from avsal.results.jobs import is_current
 
-        began = time.monotonic()
-        task = progress.add_task(printable(source.name), total=None)
+        return self.skip_existing and is_current(
+            folder, predictor, source, self.settings, self.written
+        )
 
-        def on_map(done: int, total: int | None) -> None:
-            progress.update(task, completed=done, total=total)
+    def _predicted(self, predictor: Predictor, plan: list[Job]) -> Iterator[Outcome]:
+        from avsal.prediction.files import predict_files
 
+        with progress_bars() as progress:
+            total = progress.add_task("all files", total=len(plan), visible=len(plan) > 1)
+            predictions = predict_files(predictor, [source for source, _ in plan], self.settings)
+            began = time.monotonic()
+            for (source, folder), (_, prediction) in zip(plan, predictions, strict=True):
+                try:
+                    count = self._write(predictor, source, prediction, folder, progress)
+                    seconds = round(time.monotonic() - began, 3)
+                    yield Outcome(str(source), str(folder), "done", count, seconds)
+                except Exception as error:  # whatever is wrong with one, the next may be fine
+                    yield _failed(source, folder, error)
+                progress.advance(total)
+                began = time.monotonic()
+
+    def _write(
+        self,
+        predictor: Predictor,
+        source: Path,
+        prediction: Prediction | Exception,
+        folder: Path,
+        progress: Progress,
+    ) -> int:
+        from avsal.results.jobs import write_prediction
+
+        if isinstance(prediction, Exception):
+            raise prediction
+        task = progress.add_task(printable(source.name), total=prediction.total)
         try:
-            if self.skip_existing and jobs.is_current(
-                folder, predictor, source, self.settings, self.written
-            ):
-                return Outcome(str(source), str(folder), "skipped")
-            count = jobs.predict_to_folder(
-                predictor, source, folder, self.settings, self.written, on_map
+            return write_prediction(
+                predictor,
+                source,
+                prediction,
+                folder,
+                self.settings,
+                self.written,
+                lambda done, total: progress.update(task, completed=done, total=total),
             )
-        except Exception as error:  # whatever is wrong with one file, the next one may be fine
-            return _failed(source, folder, error)
         finally:
             progress.remove_task(task)
-        seconds = round(time.monotonic() - began, 3)
-        return Outcome(str(source), str(folder), "done", count, seconds)
+
+    def _on_cluster(self, plan: list[Job], address: str) -> list[Outcome]:
+        """Predict files on a Ray cluster; they are reported as they are finished."""
+        from avsal.results.cluster import STRETCH, Worker, predict_on_cluster
+
+        worker = Worker(self.load, self.settings, self.written, self.skip_existing, STRETCH)
+        outcomes = []
+        with progress_bars() as progress:
+            maps = progress.add_task("maps", total=None)
+            total = progress.add_task("all files", total=len(plan))
+
+            def on_maps(done: int, expected: int) -> None:
+                progress.update(maps, completed=done, total=max(done, expected))
+
+            finished = predict_on_cluster(plan, worker, address, self.threads, on_maps)
+            with closing(finished):
+                for number, result, seconds in finished:
+                    outcome = _outcome(*plan[number], result, seconds)
+                    outcomes.append(self._report(outcome))
+                    progress.advance(total)
+        return outcomes
 
     def _report(self, outcome: Outcome) -> Outcome:
         if self.as_json:
@@ -106,6 +164,15 @@ class Run:
         elif outcome.status == "skipped":
             say(f"{outcome.output}: kept")
         return outcome
+
+
+def _outcome(source: Path, folder: Path, result: int | Exception | None, seconds: float) -> Outcome:
+    """What became of a file: the number of its maps, None where it was kept, or an error."""
+    if isinstance(result, Exception):
+        return _failed(source, folder, result)
+    if result is None:
+        return Outcome(str(source), str(folder), "skipped")
+    return Outcome(str(source), str(folder), "done", result, seconds)
 
 
 def _failed(source: Path, folder: Path, error: Exception) -> Outcome:

@@ -266,9 +266,8 @@ def _columns(header: list[str], path: Path) -> dict[str, int]:
     }
     missing = [meaning for meaning in REQUIRED if meaning not in found]
     if missing:
-        raise DataError(
-            f"{path}: has the columns {', '.join(header) or 'none'}; missing {', '.join(missing)}"
-        )
+        found_ones = ", ".join(header)[:120] or "none"
+        raise DataError(f"{path}: has the columns {found_ones}; missing {', '.join(missing)}")
     return found
 
 
@@ -286,7 +285,8 @@ def _collect(
             values = tuple(_number(row[i]) if i is not None else 0.0 for i in wanted)
             observer = row[columns["observer"]].strip() if "observer" in columns else ""
         except (ValueError, IndexError):
-            raise DataError(f"{path}:{line}: {','.join(row)!r} is not a row of numbers") from None
+            text = ",".join(row)[:120]
+            raise DataError(f"{path}:{line}: {text!r} is not a row of numbers") from None
         numbers.setdefault(video, []).append(values)
         observers.setdefault(video, []).append(observer)
     if not numbers:

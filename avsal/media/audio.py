@@ -16,7 +16,7 @@ from av.error import FFmpegError
 
 from avsal.errors import MediaError
 from avsal.media.clock import restarts
-from avsal.media.container import SEEKABLE_FORMATS, choose_audio, open_input
+from avsal.media.container import MAX_SAMPLE_RATE, SEEKABLE_FORMATS, choose_audio, open_input
 from avsal.media.decoding import Decoder
 from avsal.media.resample import SAMPLE_RATE, StreamingResampler
 from avsal.media.source import as_source
@@ -44,13 +44,14 @@ def to_mono(frame: AudioFrame) -> np.ndarray:
 
     Every channel is rounded to 16 bits first, and louder samples, which lossy codecs decode to,
     are clipped: the published preprocessing reads 16-bit files, and its numbers follow only so.
+    What is no number, in a damaged file, is silence.
     """
     samples = _samples(frame)
     scale = _FULL_SCALE.get(samples.dtype.str[1:])
     if scale is not None:
         zero = _UNSIGNED_ZERO if samples.dtype == np.uint8 else 0
         samples = (samples.astype(np.float64) - zero) / scale
-    levels = np.rint(samples * _PCM_16).clip(-_PCM_16, _PCM_16 - 1)
+    levels = np.nan_to_num(np.rint(samples * _PCM_16).clip(-_PCM_16, _PCM_16 - 1))
     return (levels.mean(axis=0, dtype=np.float64) / _PCM_16).astype(np.float32)
 
 
@@ -251,6 +252,8 @@ class AudioReader:
         stretch: _Stretch | None = None
         shift, started = -self.origin, False
         for frame in self._frames(first or []):
+            if not 0 < frame.sample_rate <= MAX_SAMPLE_RATE:
+                continue
             if stretch is None or stretch.rate != frame.sample_rate:
                 if stretch is not None:
                     yield stretch.flush()

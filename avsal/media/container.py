@@ -30,6 +30,8 @@ _STILLS = Disposition.attached_pic | Disposition.timed_thumbnails
 # Demuxers whose index makes seeking exact, so that a reader may start in the middle.
 SEEKABLE_FORMATS = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"})
 
+MAX_SAMPLE_RATE = 1_000_000  # Hz; sound of more is a damaged header and would take gigabytes
+
 # Images that many builds know but cannot decode.
 _UNDECODED = {
     "svg_pipe": "an SVG drawing",
@@ -101,7 +103,8 @@ def choose_video(container: InputContainer, path: Source) -> VideoStream:
 
 def choose_audio(container: InputContainer) -> AudioStream | None:
     """Return the default audio stream, else the first that can be decoded, else None."""
-    decodable = [s for s in container.streams.audio if s.codec_context is not None]
+    streams = [s for s in container.streams.audio if s.codec_context is not None]
+    decodable = [s for s in streams if s.codec_context.sample_rate <= MAX_SAMPLE_RATE]
     return max(decodable, key=_is_default, default=None)
 
 

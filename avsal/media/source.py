@@ -9,6 +9,7 @@ import stat
 from codecs import getincrementaldecoder
 from functools import lru_cache
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import av
 from av.format import ContainerFormat
@@ -68,6 +69,21 @@ def as_source(path: str | os.PathLike[str]) -> Source:
 def is_address(path: str | os.PathLike[str]) -> bool:
     """Tell whether an input is an http(s) address rather than a file."""
     return isinstance(as_source(path), str)
+
+
+def name_of(path: str | os.PathLike[str]) -> str:
+    """Return a file's name; of an address the last part of its path, as a name for results."""
+    source = as_source(path)
+    if isinstance(source, Path):
+        return source.name
+    parts = urlsplit(source)
+    name = unquote(parts.path).rstrip("/").rpartition("/")[2]
+    return name if name.strip(".") and name.isprintable() else parts.hostname or "address"
+
+
+def without_query(address: str) -> str:
+    """Return an address without its query, which often holds a key that is nobody's business."""
+    return urlsplit(address)._replace(query="", fragment="").geturl()
 
 
 def check_file(path: Path) -> None:

@@ -39,6 +39,7 @@ class DropPath(nn.Module):
         self.rate = rate
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, ...) -> the same shape."""
         if not self.training or self.rate == 0.0:
             return x
         keep = 1.0 - self.rate
@@ -87,6 +88,7 @@ class PointwiseLinear(nn.Module):
         self.weight, self.bias = linear.weight, linear.bias
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(..., C) -> (..., out)."""
         return pointwise(x, self.weight, self.bias)
 
 
@@ -100,6 +102,7 @@ class MLP(nn.Module):
         self.fc2 = nn.Linear(hidden, dim)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(..., dim) -> the same shape."""
         hidden: torch.Tensor = self.fc2(self.act(self.fc1(x)))
         return hidden
 
@@ -191,6 +194,7 @@ class BasicConv3d(nn.Module):
         self.bn = nn.BatchNorm3d(out, eps=1e-3)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, C, T, H, W) -> (B, out, T', H', W'), as stride and padding say."""
         return torch.relu_(self.bn(self.conv(x)))
 
 
@@ -211,6 +215,7 @@ class SepConv3d(nn.Module):
         self.bn_t = nn.BatchNorm3d(out, eps=1e-3)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, C, T, H, W) -> (B, out, T/s, H/s, W/s)."""
         x = torch.relu_(self.bn_s(self.conv_s(x)))
         return torch.relu_(self.bn_t(self.conv_t(x)))
 
@@ -234,5 +239,6 @@ class SepInception(nn.Module):
         self.out_channels = direct + wide + narrow + pooled
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, C, T, H, W) -> (B, out_channels, T, H, W)."""
         branches = (self.branch0(x), self.branch1(x), self.branch2(x), self.branch3(x))
         return torch.cat(branches, dim=1)

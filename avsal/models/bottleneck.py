@@ -83,6 +83,7 @@ class ResidualBottleneck(nn.Module):
         self.branch2 = Bottleneck(channels, spec, stride, squeeze)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, C, T, H, W) -> (B, out, T, H/s, W/s)."""
         shortcut = self.branch1_bn(self.branch1(x)) if self.projects else x
         return torch.relu_(self.branch2(x) + shortcut)
 

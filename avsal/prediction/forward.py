@@ -16,7 +16,9 @@ from avsal.preprocess.frames import normalise
 T = TypeVar("T")
 R = TypeVar("R")
 
-FRAMES_AT_ONCE = 16  # frames that go through the image encoder together
+# Frames that go through the image encoder together. From 16 on oneDNN may take a kernel that rounds
+# differently, and the features of a frame must not depend on where the reading began.
+FRAMES_AT_ONCE = 8
 
 
 class Batches(Generic[T, R]):

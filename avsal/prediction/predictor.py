@@ -27,10 +27,12 @@ from avsal.prediction.device import (
     slow_precision,
 )
 from avsal.prediction.forward import Forward
+from avsal.prediction.live import LatestFrames
 from avsal.prediction.postprocess import interpolate, to_density
 from avsal.prediction.reader import read_ahead
 from avsal.prediction.saliency import SaliencyFrame
-from avsal.prediction.settings import PredictSettings, expected_maps
+from avsal.prediction.settings import MapSize, PredictSettings, expected_maps
+from avsal.prediction.threads import limit_threads
 from avsal.preprocess.rules import FrameRule, Rule, TimeRule
 from avsal.weights import load_weights
 
@@ -230,6 +232,31 @@ class Predictor:
             settings = self.complete(settings or PredictSettings())
             yield from self._maps(everything, audio, first.pts, settings)
 
+    def stream(
+        self, frames: Iterable[VideoFrame], size: MapSize | None = None
+    ) -> Iterator[SaliencyFrame]:
+        """Predict frames as they come, always the latest one: for cameras and live streams.
+
+        Where the network is slower than the frames come, those between get no map, though it
+        sees them as the past of later ones. A map is thus late by two forward passes at most.
+        Pictures alone count: sound belongs to a stretch of time that has not come yet. Needs
+        neither PyAV nor OpenCV.
+
+        Args:
+            frames: in order, numbered from 0, RGB uint8 (H, W, 3); its iterator is used in a
+                thread and waits until the next frame is there.
+            size: size of the maps; None for that of the frames.
+
+        Yields:
+            A `SaliencyFrame` for the latest frame, until the frames end; the last one has a map.
+        """
+        settings = PredictSettings(size=size or MapSize())
+        forward = Forward(self.network, self.device, self.precision, batch=1)
+        with LatestFrames(frames, self.size, self.network.frames) as latest:
+            windows = iter(latest.window, None)
+            for ((inputs, log_density),) in forward.batches(windows):
+                yield from self.postprocess([(inputs.tag, log_density)], settings)
+
     def _file_maps(
         self,
         video: VideoReader,
@@ -344,6 +371,7 @@ def load_model(
         WeightsError: no weights, damaged weights, or weights of another network.
         UsageError: unknown name, device or precision.
     """
+    limit_threads()
     where = choose_device(device)
     dtype = choose_precision(precision, where)
     loaded = load_weights(name, weights, offline=offline, revision=revision)

@@ -1,14 +1,23 @@
-"""Let stages of the pipeline overlap: a generator that runs ahead in a thread."""
+"""Threads: stages of the pipeline that overlap, and how many cores torch's layers share."""
 
 from __future__ import annotations
 
+import math
+import os
 import queue
 import threading
 from collections.abc import Callable, Generator
 from contextlib import closing
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+import torch
+
 T = TypeVar("T")
+
+# A container's share of the processor, "200000 100000" or "max 100000": microseconds of all cores
+# together per period in microseconds (cgroup v2).
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 _POLL_SECONDS = 0.1  # how soon a waiting producer notices that its consumer is gone
 
@@ -62,3 +71,23 @@ def run_ahead(make: Callable[[], Generator[T, None, None]], depth: int) -> Gener
     finally:
         producer.stopped.set()
         producer.join()
+
+
+def limit_threads() -> None:
+    """Let torch use no more threads than its container's share of the processor is worth.
+
+    torch counts the cores that it may run on, and where a container may use two of 64 its 64
+    threads are stopped for most of every period. Whoever set OMP_NUM_THREADS keeps it.
+    """
+    cores = quota_cores()
+    if cores and "OMP_NUM_THREADS" not in os.environ and cores < torch.get_num_threads():
+        torch.set_num_threads(cores)
+
+
+def quota_cores() -> int | None:
+    """Return how many cores the container's share is worth, rounded up; None without a limit."""
+    try:
+        quota, period = CPU_QUOTA.read_text(encoding="ascii").split()
+        return max(1, math.ceil(int(quota) / int(period)))
+    except (OSError, ValueError):  # no such file, or "max"
+        return None

@@ -5,20 +5,17 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from avsal import atomic, media
 from avsal.errors import MediaError
-from avsal.prediction.predictor import Predictor
-from avsal.prediction.settings import MapSize, PredictSettings
 from avsal.reframe.file import PathFile, path_beside, read_crops, read_head, write_path
 from avsal.reframe.geometry import Picture, Size
 from avsal.reframe.planning import plan_crops
 from avsal.reframe.render import render
 from avsal.reframe.settings import ReframeSettings
 from avsal.results.folder import Result
-from avsal.results.gaze import GazeMap, check_same_video, predicted_gaze, saved_gaze, shots_of
+from avsal.results.gaze import GazeMap, Maps, check_same_video, open_gaze, shots_of
 from avsal.results.jobs import file_identity
 
 logger = logging.getLogger("avsal")
@@ -30,14 +27,14 @@ def reframe(
     source: Path,
     out: Path,
     settings: ReframeSettings,
-    maps: Result | tuple[Predictor, PredictSettings],
+    maps: Maps,
     on_map: OnFrame = lambda _count: None,
     on_frame: OnFrame = lambda _count: None,
 ) -> None:
     """Crop a video to what people look at; `out` and its path file appear only when whole.
 
     Args:
-        maps: a finished result, or the network that predicts them now.
+        maps: see `avsal.results.gaze`.
         on_map, on_frame: called with the number of maps read and of frames written.
 
     Raises:
@@ -48,9 +45,8 @@ def reframe(
     if picture.largest_crop(settings.framing.aspect) == (1.0, 1.0) and settings.zoom == 1:
         logger.warning("%s: is %s already; nothing is cropped", source, settings.aspect)
     result = maps if isinstance(maps, Result) else None
-    if result:
-        check_same_video(info, result)
-    cuts = [shot.first for shot in shots_of(source, result)[1:]]
+    check_same_video(info, maps)
+    cuts = [shot.first for shot in shots_of(source, maps)[1:]]
     head = PathFile(
         picture,
         settings.aspect,
@@ -61,7 +57,7 @@ def reframe(
         {"motion": settings.motion, "zoom": settings.zoom, "pad": settings.fill},
     )
     with atomic.new_file(path_beside(out)) as aside:
-        with _gaze(source, maps) as gaze:
+        with open_gaze(source, maps) as gaze:
             write_path(
                 aside, head, plan_crops(_counted(gaze, on_map), cuts, picture, settings.framing)
             )
@@ -97,18 +93,6 @@ def rerender(
         write_path(aside, head, read_crops(path, head.picture))
         crops = read_crops(aside, head.picture)
         render(source, out, head, crops, fill=fill, crf=crf, on_frame=on_frame)
-
-
-@contextmanager
-def _gaze(
-    source: Path, maps: Result | tuple[Predictor, PredictSettings]
-) -> Iterator[Iterator[GazeMap]]:
-    if isinstance(maps, Result):
-        yield saved_gaze(maps)
-        return
-    predictor, settings = maps
-    with predictor.predict(source, settings, size=MapSize.parse("model")) as frames:
-        yield predicted_gaze(frames)
 
 
 def _counted(maps: Iterator[GazeMap], on_map: OnFrame) -> Iterator[GazeMap]:

@@ -143,16 +143,34 @@ def new_result(
     """
     with atomic.write_errors(folder):
         check_replaceable(folder)
-    with atomic.new_folder(folder) as aside, ExitStack() as files:
-        description = RecordsWriter(aside / DESCRIPTION, header)
-        files.callback(description.abandon)
+    with (
+        atomic.new_folder(folder) as aside,
+        result_files(folder, aside, DESCRIPTION, header, output) as writer,
+    ):
+        yield writer
+
+
+@contextmanager
+def result_files(
+    folder: Path, aside: Path, description: str, header: dict[str, Any], output: OutputSettings
+) -> Iterator[ResultWriter]:
+    """Write maps into `aside`, and the header and their records to a file of it; see `new_result`.
+
+    Args:
+        folder: where the result will be in the end; for errors.
+        aside: an existing folder.
+        description: name of the file with the records.
+    """
+    with ExitStack() as files:
+        records = RecordsWriter(aside / description, header)
+        files.callback(records.abandon)
         maps = FORMAT_CLASSES[output.format](aside)
         files.callback(maps.abandon)
         spool = None
         if output.scale == "clip" and output.format != "npy":
             spool = Spool(aside)
             files.callback(spool.close)
-        writer = ResultWriter(folder, maps, description, output.scale, spool)
+        writer = ResultWriter(folder, maps, records, output.scale, spool)
         yield writer
         writer.finish()
 

@@ -15,7 +15,8 @@ import torch
 from avsal import media
 from avsal.errors import MediaError
 from avsal.media.info import VideoInfo
-from avsal.prediction.predictor import Predictor
+from avsal.media.source import as_source, without_query
+from avsal.prediction.predictor import Prediction, Predictor
 from avsal.prediction.settings import OutputSettings, PredictSettings
 from avsal.results.description import is_result, read_header
 from avsal.results.folder import new_result
@@ -26,9 +27,10 @@ OnMap = Callable[[int, int | None], None]
 
 
 def file_identity(source: Path) -> dict[str, Any]:
-    """Name, size and time of change of a file, without reading it; of an address the name."""
-    if media.is_address(source):
-        return {"name": str(source)}
+    """Name, size and time of change of a file, without reading it; an address without its query."""
+    address = as_source(source)
+    if isinstance(address, str):
+        return {"name": without_query(address)}
     status = source.stat()
     return {"name": source.name, "bytes": status.st_size, "modified_ns": status.st_mtime_ns}
 
@@ -88,8 +90,22 @@ def predict_to_folder(
         MediaError: the video cannot be read.
         OutputError: the folder cannot be written, or a map has values that are no numbers.
     """
+    prediction = predictor.predict(source, settings)
+    return write_prediction(predictor, source, prediction, folder, settings, output, on_map)
+
+
+def write_prediction(
+    predictor: Predictor,
+    source: Path,
+    prediction: Prediction,
+    folder: Path,
+    settings: PredictSettings,
+    output: OutputSettings,
+    on_map: OnMap = lambda _done, _total: None,
+) -> int:
+    """Write the maps of a file that is opened already; see `predict_to_folder`."""
     count = 0
-    with predictor.predict(source, settings) as frames:
+    with prediction as frames:
         header = describe(predictor, source, frames.info, settings, output)
         with new_result(folder, header, output) as result:
             for count, frame in enumerate(frames, 1):

@@ -10,7 +10,7 @@ from pathlib import Path, PurePath
 
 from avsal import atomic, media
 from avsal.errors import MediaError, UsageError
-from avsal.media.source import check_file
+from avsal.media.source import as_source, check_file, name_of
 from avsal.media.suffixes import STILLS, VIDEOS, WRITABLE_STILLS, muxer_of
 from avsal.results.description import is_result
 
@@ -31,12 +31,13 @@ def plan_files(sources: Iterable[Path], output: Path, folders: Collection[str] =
         UsageError: two files of the same name would share a folder.
     """
     sources = list(dict.fromkeys(sources))
-    taken = Counter(_folded(source.stem) for source in sources)
-    taken.update({_folded(source.name) for source in sources if source.suffix})
+    names = [PurePath(name_of(source)) for source in sources]
+    taken = Counter(_folded(name.stem) for name in names)
+    taken.update({_folded(name.name) for name in names if name.suffix})
     taken.update(_folded(name) for name in folders)
     jobs = [
-        (source, output / (source.stem if taken[_folded(source.stem)] == 1 else source.name))
-        for source in sources
+        (source, output / (name.stem if taken[_folded(name.stem)] == 1 else name.name))
+        for source, name in zip(sources, names, strict=True)
     ]
     owners: dict[Path, Path] = {}
     for source, folder in jobs:
@@ -175,5 +176,5 @@ def choose_output(
 
 def _beside(source: Path, is_image: bool, word: str) -> Path:
     if media.is_address(source):
-        raise UsageError(f"{source}: is an address; give --output")
+        raise UsageError(f"{as_source(source)}: is an address; give --output")
     return source.with_name(f"{source.stem}.{word}{'.png' if is_image else '.mp4'}")

@@ -27,6 +27,7 @@ class Block(nn.Module):
         self.mlp = MLP(width, 4 * width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, width, H, W) -> the same shape."""
         branch = self.conv_dw(x).permute(0, 2, 3, 1)
         branch = self.mlp(self.norm(branch)) * self.gamma
         return x + branch.permute(0, 3, 1, 2)
@@ -45,6 +46,7 @@ class Stage(nn.Module):
         self.blocks = nn.Sequential(*(Block(width) for _ in range(depth)))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W) -> (N, width, H, W), or of half the height and width."""
         features: torch.Tensor = self.blocks(self.downsample(x))
         return features
 

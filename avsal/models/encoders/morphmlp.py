@@ -82,6 +82,7 @@ class SpatialFC(nn.Module):
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, T, H, W, dim) -> the same shape."""
         _, _, height, width, _ = x.shape
         columns = x.transpose(2, 3).flatten(2, 3)
         vertical = mix_segments(columns, self.segment, self.mlp_h)
@@ -108,6 +109,7 @@ class AllPatchesFC(nn.Module):
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, T, H, W, dim) -> the same shape."""
         patches = mix_segments(x.flatten(2, 3), self.segment, self.mlp_h).view(x.shape)
         cells = self.mlp_c(x)
         weights = self.reweight(patches + cells)

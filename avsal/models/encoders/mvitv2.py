@@ -195,6 +195,7 @@ class Block(nn.Module):
             self.proj = nn.Linear(spec.channels, spec.out)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, T, H, W, C) -> (B, T, H/s, W/s, out)."""
         normed = self.norm1(x)
         shortcut = x if self.proj is None else self.proj(normed)
         if self.spec.query_stride > 1:

@@ -41,6 +41,7 @@ class Stem(nn.Module):
         self.pool = nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1))
 
     def forward(self, clip: torch.Tensor) -> torch.Tensor:
+        """Clip (B, 3, T, H, W) -> (B, out, T, H/4, W/4)."""
         pooled: torch.Tensor = self.pool(torch.relu_(self.bn(self.conv(clip))))
         return pooled
 
@@ -64,6 +65,7 @@ class FastToSlow(nn.Module):
         self.bn = nn.BatchNorm3d(FUSION_RATIO * fast)
 
     def forward(self, slow: torch.Tensor, fast: torch.Tensor) -> torch.Tensor:
+        """(B, C, T/4, H, W) and (B, C/8, T, H, W) -> (B, C + C/4, T/4, H, W)."""
         return torch.cat([slow, torch.relu_(self.bn(self.conv_f2s(fast)))], dim=1)
 
 

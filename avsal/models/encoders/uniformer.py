@@ -74,6 +74,7 @@ class LocalBlock(nn.Module):
         self.mlp = ConvMLP(dim, mlp_ratio * dim)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, dim, T, H, W) -> the same shape."""
         x = x + self.pos_embed(x)
         x = x + self.drop_path(self.conv2(self.attn(self.conv1(self.norm1(x)))))
         return x + self.drop_path(self.mlp(self.norm2(x)))
@@ -92,6 +93,7 @@ class GlobalBlock(nn.Module):
         self.mlp = MLP(dim, mlp_ratio * dim)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, dim, T, H, W) -> the same shape."""
         x = x + self.pos_embed(x)
         tokens = x.flatten(2).transpose(1, 2)
         tokens = tokens + self.drop_path(self.attn(self.norm1(tokens)))

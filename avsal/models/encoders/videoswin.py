@@ -196,6 +196,7 @@ class PatchMerging(nn.Module):
         self.norm = nn.LayerNorm(4 * dim, eps=1e-5)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, T, H, W, dim) -> (B, T, H/2, W/2, 2 dim)."""
         corners = [x[:, :, row::2, column::2] for column in (0, 1) for row in (0, 1)]
         merged: torch.Tensor = self.reduction(self.norm(torch.cat(corners, dim=-1)))
         return merged

@@ -34,6 +34,7 @@ class X3DStem(nn.Module):
         self.bn = nn.BatchNorm3d(out)
 
     def forward(self, clip: torch.Tensor) -> torch.Tensor:
+        """Clip (B, 3, T, H, W) -> (B, out, T, H/2, W/2)."""
         return torch.relu_(self.bn(self.conv(self.conv_xy(clip))))
 
 

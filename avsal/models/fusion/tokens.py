@@ -20,8 +20,8 @@ class Fused(NamedTuple):
 class TokenFusion(nn.Module):
     """What all fusions begin with: both modalities as tokens of `dim` channels.
 
-    v4 (B, C4, T, h, w) and audio features (B, Ca, h', w') of any size. Audio channels other than
-    `dim` are projected first.
+    `forward` takes v4 (B, C4, T, h, w) and audio features (B, Ca, h', w') of any size and gives
+    `Fused` with C = `dim`. Audio channels other than `dim` are projected first.
     """
 
     def __init__(self, motion: int, audio: int, dim: int) -> None:

@@ -1,0 +1,161 @@
+"""The whole job on one video: maps in, a folder of shares and a report out."""
+
+from __future__ import annotations
+
+import csv
+import json
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from avsal import atomic, media
+from avsal.errors import OutputError
+from avsal.measure.areas import Area
+from avsal.measure.frames import AreaShare, fine_grid, spread
+from avsal.measure.pictures import Thumbnail, thumbnails
+from avsal.measure.report import Page, build_report
+from avsal.measure.series import Collector, Series, compare
+from avsal.measure.source import Video, timed
+from avsal.measure.summary import build_summary, facts
+from avsal.results.gaze import GazeMap, open_gaze
+
+SUMMARY, SHARES, REPORT = "summary.json", "shares.csv", "report.html"
+_PICTURES = 48  # shots that a report shows
+_MARGIN = 2  # frames at either end of a shot that may show a transition
+_COLUMNS = "time area share part share_per_part share_per_prior seconds".split()
+
+OnMap = Callable[[int], None]
+
+
+def measure_to_folder(
+    video: Video,
+    areas: Sequence[Area],
+    folder: Path,
+    other: Video | None = None,
+    on_map: OnMap = lambda _count: None,
+) -> None:
+    """Write shares.csv, summary.json and report.html; the folder appears only when whole.
+
+    Args:
+        other: another version of the video to compare with.
+        on_map: called with the number of maps measured.
+
+    Raises:
+        AvsalError: something cannot be read or written, or the maps are of another video.
+    """
+    check_replaceable(folder)
+    with atomic.new_folder(folder) as aside:
+        clearest = Clearest([shot.first for shot in video.shots])
+        with (aside / SHARES).open("w", newline="", encoding="utf-8") as file:
+            series = _measure(video, areas, on_map, clearest, file)
+        second = _measure(other, areas, on_map) if other else None
+        differences = compare(series, second) if second else []
+        summary = build_summary(video, series, other, differences)
+        (aside / SUMMARY).write_text(
+            json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False), encoding="utf-8"
+        )
+        pictures, placed = _pictures(video, clearest, areas, series)
+        page = Page(
+            video.path.name,
+            facts(video, series),
+            areas,
+            series,
+            video.shots,
+            pictures,
+            placed,
+            video.model,
+            video.info.is_image,
+            (other.path.name, second) if other and second else None,
+            differences,
+        )
+        (aside / REPORT).write_text(build_report(page), encoding="utf-8")
+
+
+def check_replaceable(folder: Path) -> None:
+    """Refuse to overwrite what is not an earlier measurement.
+
+    Raises:
+        OutputError: something else is at that place.
+    """
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise OutputError(f"{folder}: a file is in the way; remove it or choose another output")
+    if any(folder.iterdir()) and not all((folder / name).is_file() for name in (SUMMARY, SHARES)):
+        raise OutputError(
+            f"{folder}: the folder is not empty and holds no earlier measurement; remove it or "
+            "choose another output"
+        )
+
+
+class Clearest:
+    """Keeps the map of every shot whose gaze is most concentrated."""
+
+    def __init__(self, starts: Sequence[int]) -> None:
+        self._starts = starts
+        self.found: dict[int, tuple[float, int, np.ndarray]] = {}  # by shot: spread, frame, map
+
+    def passing(self, maps: Iterable[GazeMap]) -> Iterator[GazeMap]:
+        """Look at maps on their way."""
+        for index, pts, density in maps:
+            number = bisect_right(self._starts, index) - 1
+            grid = fine_grid(density)
+            value = spread(grid) + self._penalty(number, index)
+            if number not in self.found or value < self.found[number][0]:
+                self.found[number] = value, index, grid.astype(np.float32)
+            yield index, pts, density
+
+    def _penalty(self, number: int, index: int) -> float:
+        """A frame near a cut counts only where the shot has no other."""
+        ends = (self._starts[number], *self._starts[number + 1 : number + 2])
+        return float(any(-_MARGIN <= index - end < _MARGIN for end in ends))
+
+
+def _measure(
+    video: Video,
+    areas: Sequence[Area],
+    on_map: OnMap,
+    clearest: Clearest | None = None,
+    file: Any = None,
+) -> Series:
+    """Measure a video; rows go to a CSV file if one is given."""
+    collector = Collector(areas)
+    writer = csv.writer(file) if file else None
+    if writer:
+        writer.writerow(_COLUMNS)
+    with open_gaze(video.path, video.maps) as gaze:
+        passing = clearest.passing(gaze) if clearest else gaze
+        for count, frame in enumerate(collector.measure(timed(video, passing)), 1):
+            if writer:
+                writer.writerows(_row(area, video.info.is_image) for area in frame.areas)
+            on_map(count)
+    return collector.series()
+
+
+def _row(area: AreaShare, still: bool) -> list[Any]:
+    values = (area.share, area.part, area.density, area.over_prior, area.seconds)
+    numbers = [f"{value:.6g}" for value in values]
+    return [f"{area.time:.6f}", area.area, *numbers[:-1], "" if still else numbers[-1]]
+
+
+def _pictures(
+    video: Video, clearest: Clearest, areas: Sequence[Area], series: Series
+) -> tuple[dict[int, Thumbnail], Thumbnail]:
+    """Thumbnails of the longest shots, and one with the mean map where most areas exist."""
+    found = clearest.found
+    by_length = sorted(found, key=lambda n: video.shots[n].start - video.shots[n].end)
+    chosen = by_length[:_PICTURES]
+
+    def areas_at(number: int) -> int:
+        time = float(series.time[series.index == found[number][1]][0])
+        return sum(area.at(time) is not None for area in areas)
+
+    placed = max(chosen, key=areas_at)
+    maps = [found[number][1:] for number in [*chosen, placed]]
+    maps[-1] = maps[-1][0], series.mean
+    with media.VideoReader(video.path) as reader:
+        *shots, whole = thumbnails(reader, maps)
+    return dict(zip(chosen, shots, strict=True)), whole

@@ -1,0 +1,126 @@
+"""How far shares of predicted gaze can be trusted: boxes of several sizes, against recorded gaze.
+
+    python benchmarks/areas.py --video VIDEO_GAZE MAPS --stills OSIE MAPS --stills EYECROWD MAPS
+
+MAPS are what `avsal batch ... --size model --format npy` wrote for the videos or images of a data
+set; images without maps are left out. A data set has fixations.npz (names; fix: number, observer,
+..., x/W, y/H; a video's also start and duration). Every picture is cut into grids of equal boxes.
+The target is always one half of the observers, in a video those of one second; the map, the centre
+prior and the other half of the observers predict it, both ways round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+from scipy.stats import spearmanr
+
+from avsal.measure.frames import centre_prior, fine_grid
+from avsal.results.folder import read_result
+
+GRIDS = (2, 3, 4, 6, 8)  # boxes along each side
+SECONDS = 1.0  # of a video that one measurement covers
+LEAST = 15  # fixations in each half that a share is counted of
+FINE = (96, 192)  # cells, a multiple of every grid
+
+Case = tuple[np.ndarray, np.ndarray, np.ndarray]  # map on FINE; places (n, 2) of either half
+
+
+def halves(observers: np.ndarray, seed: int) -> np.ndarray:
+    """Marks the fixations of half of the observers."""
+    known = np.unique(observers)
+    chosen = np.random.default_rng(seed).permutation(known)[: len(known) // 2]
+    return np.isin(observers, chosen)
+
+
+def still_cases(root: Path, maps: Path) -> Iterator[Case]:
+    data = np.load(root / "fixations.npz")
+    for number, name in enumerate(data["names"]):
+        folder = maps / Path(str(name)).stem
+        if not folder.is_dir():
+            continue
+        density = next(d for _record, d in read_result(folder).densities())
+        rows = data["fix"][data["fix"][:, 0] == number]
+        first = halves(rows[:, 1], number)
+        yield on_grid(density), rows[first, 2:4], rows[~first, 2:4]
+
+
+def video_cases(root: Path, maps: Path) -> Iterator[Case]:
+    data = np.load(root / "fixations.npz")
+    for number, name in enumerate(data["names"]):
+        rows = data["fix"][data["fix"][:, 0] == number]
+        middle = rows[:, 2] + rows[:, 3] / 2
+        first = halves(rows[:, 1], number)
+        frames = ((r.time, d) for r, d in read_result(maps / str(name)).densities())
+        for second, group in itertools.groupby(frames, lambda frame: int(frame[0] / SECONDS)):
+            density = np.mean([on_grid(d) for _time, d in group], axis=0)
+            now = (middle // SECONDS).astype(int) == second
+            yield density, rows[now & first, 4:6], rows[now & ~first, 4:6]
+
+
+def on_grid(density: np.ndarray) -> np.ndarray:
+    """A map whose every cell holds its part of the gaze."""
+    grid = cv2.resize(fine_grid(density), FINE[::-1], interpolation=cv2.INTER_AREA)
+    return grid / grid.sum()
+
+
+def box_shares(density: np.ndarray, count: int) -> np.ndarray:
+    height, width = FINE[0] // count, FINE[1] // count
+    return density.reshape(count, height, count, width).sum(axis=(1, 3)).ravel()
+
+
+def recorded_shares(places: np.ndarray, count: int) -> np.ndarray:
+    cells = np.minimum((places * count).astype(int), count - 1)
+    hits = np.bincount(cells[:, 1] * count + cells[:, 0], minlength=count * count)
+    return hits / len(places)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    for kind in ("--video", "--stills"):
+        parser.add_argument(kind, nargs=2, type=Path, action="append", default=[])
+    arguments = parser.parse_args()
+    sources = [(video_cases, *pair) for pair in arguments.video]
+    sources += [(still_cases, *pair) for pair in arguments.stills]
+    prior = on_grid(centre_prior(FINE))
+    for read, root, maps in sources:
+        cases = [case for case in read(root, maps) if min(map(len, case[1:])) >= LEAST]
+        print(f"{root.name}: {len(cases)} measurements")
+        for count in GRIDS:
+            report(cases, prior, count)
+
+
+def report(cases: list[Case], prior: np.ndarray, count: int) -> None:
+    target: list[np.ndarray] = []
+    rows: dict[str, list[np.ndarray]] = {"map": [], "centre prior": [], "half of the observers": []}
+    for density, first, second in cases:
+        ours, middle = box_shares(density, count), box_shares(prior, count)
+        for seen, other in ((first, second), (second, first)):
+            target.append(recorded_shares(seen, count))
+            found = (ours, middle, recorded_shares(other, count))
+            for row, values in zip(rows.values(), found, strict=True):
+                row.append(values)
+    truth = np.array(target)
+    full = truth.argmax(axis=1)
+    print(f"  {count}x{count}: the fullest box has {truth.max(axis=1).mean():.3f} of the gaze")
+    for name, values in rows.items():
+        predicted = np.array(values)
+        error = np.abs(predicted - truth)
+        above = predicted > 1 / count**2
+        missing = (predicted - truth)[np.arange(len(full)), full].mean()
+        ranks = [spearmanr(p, t).statistic for p, t in zip(predicted, truth, strict=True)]
+        print(
+            f"    {name:22} error {error.mean():.3f}, "
+            f"above even {error[above].mean():.3f}, below {error[~above].mean():.3f}  "
+            f"bias above even {(predicted - truth)[above].mean():+.3f}, "
+            f"in the fullest {missing:+.3f}  rank correlation {np.nanmean(ranks):.2f}"
+        )
+
+
+if __name__ == "__main__":
+    main()

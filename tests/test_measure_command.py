@@ -1,0 +1,214 @@
+"""`avsal measure`: its three files, comparison, and one line for what does not fit."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import samples
+from gaze_maps import save_maps
+
+BOXES = ("--area", "left:0,0,50%,100%", "--area", "right:50%,0,50%,100%")
+
+
+def picture(seed):
+    """Soft colours; another seed is another scene."""
+    small = np.random.default_rng(seed).integers(0, 255, (3, 4, 3), np.uint8)
+    return np.kron(small, np.ones((16, 16, 1), np.uint8))
+
+
+@pytest.fixture
+def video(tmp_path):
+    images = [picture(0)] * 12 + [picture(1)] * 12
+    return samples.write(tmp_path / "two <shots>.mp4", samples.Pictures(images, rate=12))
+
+
+@pytest.fixture
+def maps(video, tmp_path):
+    return save_maps(tmp_path / "maps", video, lambda i: (0.2 if i < 12 else 0.8, 0.5))
+
+
+@pytest.fixture
+def measure(avsal_command, tmp_path):
+    """`avsal measure VIDEO -o tmp_path/out ...`"""
+
+    def run(source, *arguments, out="out"):
+        return avsal_command("measure", source, "-o", tmp_path / out, *arguments)
+
+    return run
+
+
+def summary_of(tmp_path, out="out"):
+    return json.loads((tmp_path / out / "summary.json").read_text())
+
+
+def rows_of(tmp_path, out="out"):
+    with (tmp_path / out / "shares.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+class Checker(HTMLParser):
+    """Whether every tag is closed, and what a page points at."""
+
+    void = frozenset({"meta", "img", "br"})
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.links = [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.links += [value for name, value in attrs if name in ("src", "href")]
+        if tag not in self.void:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        pass
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def check_page(text):
+    checker = Checker()
+    checker.feed(text)
+    assert checker.open == []
+    assert all(link.startswith("data:image/jpeg;base64,") for link in checker.links)
+    assert "<script" not in text
+    assert "http" not in text.replace("http-equiv", "")
+    assert not re.search(r"\bnan\b", text)
+
+
+def test_shares_summary_and_report(measure, video, maps, tmp_path):
+    code, out, err = measure(video, "--saliency", maps, *BOXES)
+    assert (code, err) == (0, "")
+    assert out.strip() == str(tmp_path / "out" / "report.html")
+    rows = rows_of(tmp_path)
+    assert len(rows) == 48
+    assert rows[0]["time"] == "0.000000"
+    assert [row["area"] for row in rows[:2]] == ["left", "right"]
+    assert float(rows[0]["share"]) > 0.99
+    assert float(rows[-2]["share"]) < 0.01
+    assert float(rows[0]["seconds"]) == pytest.approx(1 / 12, rel=0.01)
+    summary = summary_of(tmp_path)
+    assert (summary["measure"], summary["frames"], summary["seconds"]) == (1, 24, 2)
+    assert [(shot["first"], shot["last"]) for shot in summary["shots"]] == [(0, 11), (12, 23)]
+    assert [shot["end"] for shot in summary["shots"]] == ["1", "2"]
+    left = summary["areas"][0]
+    assert left["share"] == pytest.approx(0.5, abs=0.01)
+    assert left["part"] == 0.5
+    assert left["seconds"] == pytest.approx(1, abs=0.01)
+    assert left["expected_error"] is None  # this network was not measured
+    page = (tmp_path / "out" / "report.html").read_text()
+    check_page(page)
+    assert "two &lt;shots&gt;.mp4" in page
+    assert page.count("<figure>") == 1 + 2 + 2
+    assert "was not measured for this network" in page
+
+
+def test_the_expected_error_stands_beside_the_share(measure, video, maps, tmp_path):
+    head = (maps / "saliency.json").read_text().replace('"test"', '"small-224x384"', 1)
+    (maps / "saliency.json").write_text(head)
+    assert measure(video, "--saliency", maps, *BOXES)[0] == 0
+    error = summary_of(tmp_path)["areas"][0]["expected_error"]
+    assert error > 0
+    assert f"± {error * 100:.1f}" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_grids_files_and_key_frames_together(measure, video, maps, tmp_path):
+    table = tmp_path / "areas.csv"
+    table.write_text("name,time,x,y,w,h\ncar,0.5,0,0,32,48\ncar,1.5,32,0,32,48\n")
+    assert measure(video, "--saliency", maps, "--grid", "2x2", "--areas", table)[0] == 0
+    summary = summary_of(tmp_path)
+    assert [area["name"] for area in summary["areas"]][:2] == ["car", "row 1 column 1"]
+    assert summary["areas"][0]["seconds_present"] == pytest.approx(13 / 12, abs=1e-4)
+    times = [float(row["time"]) for row in rows_of(tmp_path) if row["area"] == "car"]
+    assert (min(times), max(times)) == (0.5, 1.5)
+
+
+def test_two_versions(measure, video, maps, tmp_path):
+    other = save_maps(tmp_path / "other", video, lambda _i: (0.2, 0.5))
+    arguments = ("--compare", video, "--compare-saliency", other)
+    assert measure(video, "--saliency", maps, *BOXES, *arguments)[0] == 0
+    left, right = summary_of(tmp_path)["compare"]["areas"]
+    assert left["difference"] == pytest.approx(-0.5, abs=0.01)
+    assert right["difference"] == pytest.approx(0.5, abs=0.01)
+    assert left["low"] <= left["difference"] <= left["high"]
+    page = (tmp_path / "out" / "report.html").read_text()
+    check_page(page)
+    assert "Two versions" in page
+
+
+def test_a_still_image(measure, tmp_path):
+    photo = samples.still(tmp_path / "photo.png", picture(0))
+    maps = save_maps(tmp_path / "maps", photo, lambda _i: (0.2, 0.5))
+    assert measure(photo, "--saliency", maps, *BOXES)[0] == 0
+    summary = summary_of(tmp_path)
+    assert summary["areas"][0]["share"] > 0.99
+    assert (summary["seconds"], summary["areas"][0]["seconds"]) == (0, None)
+    assert rows_of(tmp_path)[0]["seconds"] == ""
+    check_page((tmp_path / "out" / "report.html").read_text())
+
+
+def test_the_network_makes_the_maps(measure, video, tiny, tiny_weights, tmp_path):
+    network = ("--model", tiny, "--weights", tiny_weights, "--device", "cpu")
+    assert measure(video, "--grid", "3x3", *network)[0] == 0
+    assert sum(area["share"] for area in summary_of(tmp_path)["areas"]) == pytest.approx(1)
+
+
+def test_part_of_a_video(measure, avsal_command, video, tiny, tiny_weights, tmp_path):
+    network = ("--model", tiny, "--weights", tiny_weights, "--device", "cpu")
+    part = ("--start", "0.5", "--end", "1.5", "--format", "npy", "--size", "model")
+    assert avsal_command("predict", video, "-o", tmp_path / "p", *part, *network)[0] == 0
+    folder = next((tmp_path / "p").iterdir())
+    assert measure(video, "--saliency", folder, "--grid", "2x2")[0] == 0
+    summary = summary_of(tmp_path)
+    assert summary["frames"] == 12
+    assert [(shot["first"], shot["last"]) for shot in summary["shots"]] == [(6, 11), (12, 17)]
+
+
+def test_an_earlier_measurement_is_replaced_and_nothing_else(measure, video, maps, tmp_path):
+    for _time in range(2):
+        assert measure(video, "--saliency", maps, *BOXES)[0] == 0
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "file").write_text("keep")
+    code, _out, err = measure(video, "--saliency", maps, *BOXES, out="mine")
+    assert code == 1
+    assert "no earlier measurement" in err
+    assert (tmp_path / "mine" / "file").read_text() == "keep"
+
+
+@pytest.mark.parametrize("frames", [20, 30])
+def test_maps_of_another_video_are_refused(measure, video, tmp_path, frames):
+    images = [picture(0)] * frames
+    other = samples.write(tmp_path / "other.mp4", samples.Pictures(images, rate=12))
+    maps = save_maps(tmp_path / "maps", other, lambda _i: (0.5, 0.5))
+    code, _out, err = measure(video, "--saliency", maps, *BOXES)
+    assert code == 1
+    assert "maps are of another video" in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "nothing to measure"),
+        (("--area", "left:0,0,900,9"), "outside the 64x48 picture"),
+        (("--grid", "2x2", "--area", "row 1 column 1:0,0,9,9"), "is there twice"),
+        (("--grid", "2x2", "--compare-saliency", "x"), "needs --compare"),
+    ],
+)
+def test_wrong_options(measure, video, arguments, message):
+    code, _out, err = measure(video, *arguments)
+    assert code == 2
+    assert message in err
+
+
+def test_the_help_says_what_it_cannot_tell(measure, avsal_command):
+    _code, out, _err = avsal_command("measure", "--help")
+    assert "time to first fixation" in " ".join(out.split())

@@ -1,0 +1,96 @@
+"""Training in processes of its own: signals, and several processes under torchrun."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from training_state import checkpoint, log_rows, same
+
+from avsal.training.loop import train
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+# Trains the tiny network in a process of its own: CONFIG VARIANT [CHANGES].
+SCRIPT = """
+import sys
+from ast import literal_eval
+from functools import partial
+from collections.abc import Callable
+from pathlib import Path
+import torch
+from avsal.models.encoders import MOTION, MotionSpec
+from avsal.models.encoders.x3d import X3D
+from avsal.models.variants import VARIANTS
+from avsal.training.config import read_config
+from avsal.training.loop import train
+from avsal.models import Variant
+torch.set_num_threads(1)
+MOTION["tiny"] = MotionSpec(partial(X3D, 0.5, 0.4), (16, 24, 48, 96), (16, 16, 16, 16))
+VARIANTS["tiny"] = Variant(**literal_eval(sys.argv[2]))
+train(read_config(Path(sys.argv[1]), sys.argv[3:]), on_epoch=lambda row: print(row, flush=True))
+"""
+
+
+@pytest.fixture
+def script(make_config, tiny_variant, tmp_path) -> list[str]:
+    """Arguments of a Python that trains the packed file's run."""
+    make_config()
+    path = tmp_path / "run.py"
+    path.write_text(SCRIPT)
+    return [str(path), str(tmp_path / "config.toml"), repr(dataclasses.asdict(tiny_variant))]
+
+
+@pytest.mark.slow
+def test_a_signal_stops_a_run_between_two_steps(make_config, script, tmp_path):
+    folder = train(make_config("schedule.epochs=4"))
+    expected, curve = checkpoint(folder), log_rows(folder)
+    stopped = tmp_path / "stopped"
+    command = [sys.executable, *script, "schedule.epochs=4", f"run.output={stopped}"]
+    command.append("run.workers=1")
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    process.stdout.readline()  # the first epoch is done
+    os.killpg(process.pid, signal.SIGTERM)  # workers too, as a scheduler or Ctrl-C does
+    process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert 0 < int(checkpoint(stopped)["position"]["step"]) < len(curve)
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    assert log_rows(stopped) == curve
+    assert same(checkpoint(stopped)["task"], expected["task"])
+
+
+@pytest.mark.slow
+def test_two_processes_train_and_stop_together(script, tmp_path):
+    """Two gloo processes with one sample each write one set of files; Ctrl-C saves, and the same
+    command resumes exactly."""
+
+    def command(folder: str) -> list[str]:
+        torchrun = "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"
+        changes = f"run.output={tmp_path / folder}", "schedule.epochs=3", "data.train.0.repeat=3"
+        return [sys.executable, *torchrun, *script, *changes, "optimiser.batch=1"]
+
+    def run(folder: str) -> None:
+        done = subprocess.run(
+            command(folder), env=alone, capture_output=True, text=True, timeout=300, check=False
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+
+    alone = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    run("whole")
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert [row["step"] for row in log_rows(whole)] == [str(step) for step in range(1, 19)]
+    assert (checkpoint(whole)["world"], len(checkpoint(whole)["random"])) == (2, 2)
+
+    process = subprocess.Popen(command("parts"), env=alone, stdout=subprocess.PIPE, text=True)
+    process.stdout.readline()  # the first epoch is done
+    process.send_signal(signal.SIGINT)  # torchrun passes it on
+    process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert checkpoint(parts)["position"]["batch"] > 0  # in the middle of an epoch
+    run("parts")
+    assert log_rows(parts) == log_rows(whole)
+    assert same(checkpoint(parts)["task"], checkpoint(whole)["task"])
