@@ -12,6 +12,7 @@ import samples
 
 from avsal.media.frames import VideoFrame
 from avsal.prediction.live import LatestFrames
+from avsal.preprocess.rules import FrameRule
 from avsal.prediction.predictor import load_model
 
 
@@ -97,7 +98,7 @@ def test_every_frame_gets_its_map_where_the_network_is_fast_enough(predictor):
 
 
 def test_memory_does_not_grow_while_nobody_asks():
-    with LatestFrames(map(frame, range(500)), (32, 64), 16) as latest:
+    with LatestFrames(map(frame, range(500)), (32, 64), FrameRule(16, 1)) as latest:
         latest._thread.join(10)
         assert len(latest._frames) <= 16
         assert latest.window().window.frames == tuple(range(484, 500))

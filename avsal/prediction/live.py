@@ -12,8 +12,8 @@ import numpy as np
 from avsal.media.frames import VideoFrame, tag_of
 from avsal.prediction.cache import CachedFrame, WindowInput
 from avsal.preprocess.frames import resize_frame
+from avsal.preprocess.rules import Rule
 from avsal.preprocess.sound import log_spectrogram
-from avsal.preprocess.windows import oldest_seen, seen_window
 
 _JOIN_SECONDS = 1.0  # a camera that gives nothing any more must not keep its user waiting
 
@@ -25,15 +25,15 @@ class LatestFrames:
     Use it in a `with` statement. When it is left, the thread ends with the next frame.
     """
 
-    def __init__(self, frames: Iterable[VideoFrame], size: tuple[int, int], seen: int) -> None:
+    def __init__(self, frames: Iterable[VideoFrame], size: tuple[int, int], rule: Rule) -> None:
         """Start taking frames.
 
         Args:
             frames: numbered from 0 without a gap; used by the thread alone.
             size: (height, width) of the network's input.
-            seen: how many of a window's 16 frames the network sees.
+            rule: how windows are laid.
         """
-        self._size, self._seen = size, seen
+        self._size, self._rule = size, rule
         self._frames: dict[int, CachedFrame] = {}
         self._given = -1  # the frame of the window that was given out last
         self._ended = False
@@ -59,8 +59,8 @@ class LatestFrames:
     def window(self) -> WindowInput | None:
         """Wait for a frame that had no window yet; give the window of the latest one.
 
-        While there are not 16 frames, the frame stands for the missing ones: it is predicted like
-        a still image.
+        While there are not enough frames, one stands for those that are missing: the first frame
+        is predicted like a still image.
 
         Returns:
             None when the frames have ended; what their iterator raised is raised here.
@@ -72,7 +72,7 @@ class LatestFrames:
                     raise self._error
                 return None
             self._given = self._latest
-            window = seen_window(self._given, self._times, self._seen, ended=True)
+            window = self._rule.window(self._given, self._times, None, ended=True)
             assert window is not None  # with `ended` nothing is waited for
             frames = tuple(self._frames[index] for index in window.frames)
         return WindowInput(window, frames, log_spectrogram(np.zeros(0, np.float32)))
@@ -95,7 +95,7 @@ class LatestFrames:
                 taken = CachedFrame(tag_of(frame, origin), resize_frame(frame.image, self._size))
                 with self._changed:
                     self._frames[frame.index] = taken
-                    before = oldest_seen(frame.index, self._times)
+                    before = self._rule.oldest(frame.index, self._times)
                     for index in [index for index in self._frames if index < before]:
                         del self._frames[index]
                     self._changed.notify()

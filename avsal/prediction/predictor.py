@@ -250,9 +250,9 @@ class Predictor:
         Yields:
             A `SaliencyFrame` for the latest frame, until the frames end; the last one has a map.
         """
-        settings = PredictSettings(size=size or MapSize())
+        settings = PredictSettings(stride=1, size=size or MapSize())
         forward = Forward(self.network, self.device, self.precision, batch=1)
-        with LatestFrames(frames, self.size, self.network.frames) as latest:
+        with LatestFrames(frames, self.size, self.rule(settings)) as latest:
             windows = iter(latest.window, None)
             for ((inputs, log_density),) in forward.batches(windows):
                 yield from self.postprocess([(inputs.tag, log_density)], settings)
