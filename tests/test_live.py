@@ -12,8 +12,8 @@ import samples
 
 from avsal.media.frames import VideoFrame
 from avsal.prediction.live import LatestFrames
-from avsal.preprocess.rules import FrameRule
 from avsal.prediction.predictor import load_model
+from avsal.preprocess.rules import FrameRule
 
 
 @pytest.fixture
