@@ -37,7 +37,7 @@ RATE, FIRST, FEWEST = 6.0, 0.5, 10
 
 Fixations = np.ndarray  # rows of subject, start, end, x, y
 Maps = Iterator[tuple[float, np.ndarray]]
-Score = tuple[float, float]
+Score = tuple[float, ...]  # NSS and CC; of a video also how steady its maps are
 
 
 def read_gaze(data: Path) -> dict[str, Fixations]:
@@ -88,18 +88,27 @@ def wanted_times(seconds: float) -> np.ndarray:
 
 
 def score_video(maps: Maps, fixations: Fixations, size: tuple[int, int], seconds: float) -> Score:
-    """Mean scores; `maps` are given in order of time, the nearest at or before is taken."""
-    wanted, scores = list(wanted_times(seconds)), []
-    before: tuple[float, np.ndarray] | None = None
+    """Mean scores, and the mean correlation of maps a sixth of a second apart."""
+    scores, steady = [], []
+    last: np.ndarray | None = None
+    for time, density in at_times(maps, list(wanted_times(seconds))):
+        scores += _scored(density, fixations, time, size)
+        if last is not None:
+            steady.append(cc(last, density))
+        last = density
+    nss, correlation = np.mean(scores, axis=0)
+    return float(nss), float(correlation), float(np.mean(steady))
+
+
+def at_times(maps: Maps, wanted: list[float]) -> Maps:
+    """The map at or before each wanted time; `maps` are in order of time."""
+    before: np.ndarray | None = None
     for time, density in maps:
         while wanted and before is not None and time > wanted[0] + 1e-6:
-            scores += _scored(before[1], fixations, wanted.pop(0), size)
-        before = time, density
+            yield wanted.pop(0), before
+        before = density
     if before is not None:
-        for each in wanted:
-            scores += _scored(before[1], fixations, each, size)
-    nss, correlation = np.mean(scores, axis=0)
-    return float(nss), float(correlation)
+        yield from ((each, before) for each in wanted)
 
 
 def _scored(
@@ -210,13 +219,23 @@ def table(files: list[Path]) -> str:
     ):
         if chosen:
             lines.append(
-                [title, *(_cell(np.mean([r[n] for n in chosen], axis=0)) for r in results)]
+                [title, *(_cell(np.mean([r[n][:2] for n in chosen], axis=0)) for r in results)]
             )
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _cell(score: Score) -> str:
     return f"{score[0]:.2f} / {score[1]:.3f}"
+
+
+def steadiness(files: list[Path]) -> str:
+    """A line a result: mean correlation of maps a sixth of a second apart, by video."""
+    lines = []
+    for file in files:
+        rows = {name: row[2] for name, row in json.loads(file.read_text()).items() if len(row) > 2}
+        values = " ".join(f"{name} {value:.3f}" for name, value in rows.items())
+        lines.append(f"{file.stem}: {values}")
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -230,7 +249,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path)
     given = parser.parse_args()
     if given.what == "table":
-        print(table(given.files))
+        print(table(given.files), steadiness(given.files), sep="\n\n")
     else:
         given.output.write_text(json.dumps(run(given), indent=1) + "\n")
 
