@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from avsal import models
-from avsal.errors import MediaError, WeightsError
+from avsal.errors import MediaError, UsageError, WeightsError
 from avsal.media.frames import FrameTag
 from avsal.prediction.cache import FrameCache, WindowInput
 from avsal.prediction.device import (
@@ -216,10 +216,15 @@ class Predictor:
 
         Yields:
             One `SaliencyFrame` for every frame from start to end.
+
+        Raises:
+            UsageError: the numbers of the frames are not 0, 1, 2, ...
         """
         rest = iter(frames)
         first = next(rest, None)
         if first is not None:
+            if first.index != 0:
+                raise UsageError(f"the first frame has the number {first.index}; it must be 0")
             everything = itertools.chain([first], rest)
             settings = self.complete(settings or PredictSettings())
             yield from self._maps(everything, audio, first.pts, settings)
