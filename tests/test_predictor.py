@@ -241,7 +241,7 @@ def test_features_survive_running_out_of_memory_between_frames(
 
     monkeypatch.setattr(network, "image_features", limited)
     found = maps(predictor, example_clip, end=0.8, batch=4)
-    assert sizes[:3] == [16, 8, 4]
+    assert sizes[:3] == [8, 4, 4]
     for one, other in zip(expected, found, strict=True):
         assert np.abs(one.log_density - other.log_density).max() < 1e-4
 

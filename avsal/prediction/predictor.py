@@ -33,8 +33,8 @@ from avsal.prediction.reader import read_ahead
 from avsal.prediction.saliency import SaliencyFrame
 from avsal.prediction.settings import MapSize, PredictSettings, expected_maps
 from avsal.prediction.threads import limit_threads
+from avsal.prediction.transfer import Fetched, behind
 from avsal.preprocess.windows import frames_before
-from avsal.weights import load_weights
 
 if TYPE_CHECKING:
     from avsal.media import AudioReader, VideoFrame, VideoInfo, VideoReader
@@ -44,6 +44,7 @@ logger = logging.getLogger("avsal")
 TaggedMap = tuple[FrameTag, torch.Tensor]  # a frame and its (h, w) log-density
 
 POSTPROCESS = 8  # maps that a GPU brings to display size together
+GROUPS_AHEAD = 2  # of so many maps, that a GPU works on while the one before is written
 WINDOWS_AHEAD = 4  # windows whose new frames may wait for the network
 
 
@@ -118,6 +119,7 @@ class Predictor:
         self.precision = precision
         self.origin = origin
         self.network = models.prepare_for_inference(network.eval()).to(device)
+        self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -282,21 +284,30 @@ class Predictor:
         cache = FrameCache(settings, self.network.frames, audio)
         forward = Forward(self.network, self.device, self.precision, batch)
         depth = max(WINDOWS_AHEAD, batch) * (settings.stride or 1)
-        before: TaggedMap | None = None
         with closing(read_ahead(frames, origin, self.size, depth)) as small_frames:
-            for results in forward.batches(cache.windows(small_frames)):
-                yield from self.postprocess(_filled(before, results), settings)
-                inputs, log_density = results[-1]
-                before = (inputs.tag, log_density)
+            maps = _filled(forward.batches(cache.windows(small_frames)))
+            yield from self.postprocess(maps, settings, 0 if self._copies is None else GROUPS_AHEAD)
 
     def postprocess(
-        self, maps: Iterable[TaggedMap], settings: PredictSettings
+        self, maps: Iterable[TaggedMap], settings: PredictSettings, ahead: int = 0
     ) -> Iterator[SaliencyFrame]:
         """Post-process log-densities on the device, a few frames of one output size together.
+
+        Args:
+            ahead: groups of frames that are started before the first one is waited for.
 
         Raises:
             WeightsError: a map is not finite.
         """
+        for tags, fetched in behind(self._started(maps, settings), ahead):
+            log_densities, densities = (tensor.numpy() for tensor in fetched.wait())
+            self._check_finite(log_densities)
+            yield from map(SaliencyFrame, tags, log_densities, densities)
+
+    def _started(
+        self, maps: Iterable[TaggedMap], settings: PredictSettings
+    ) -> Iterator[tuple[tuple[FrameTag, ...], Fetched]]:
+        """The frames' tags, their log-densities and densities, which may still be on their way."""
         together = 1 if self.device.type == "cpu" else POSTPROCESS
         for (_part, size), group in itertools.groupby(
             enumerate(maps),
@@ -304,10 +315,7 @@ class Predictor:
         ):
             tags, log_densities = zip(*(tagged for _place, tagged in group), strict=True)
             stacked = torch.stack(log_densities)
-            densities = to_density(stacked, size).cpu().numpy()
-            maps = stacked.cpu().numpy()
-            self._check_finite(maps)
-            yield from map(SaliencyFrame, tags, maps, densities)
+            yield tags, Fetched((stacked, to_density(stacked, size)), self._copies)
 
     def _check_finite(self, maps: np.ndarray) -> None:
         if not np.isfinite(maps).all():
@@ -327,11 +335,12 @@ class Predictor:
 
 
 def _filled(
-    before: TaggedMap | None, results: list[tuple[WindowInput, torch.Tensor]]
+    batches: Iterable[list[tuple[WindowInput, torch.Tensor]]],
 ) -> Iterator[TaggedMap]:
     """The predicted maps, and between them those of skipped frames: interpolated by time, or where
     there is a cut between, the map of their own scene."""
-    for inputs, later in results:
+    before: TaggedMap | None = None
+    for inputs, later in itertools.chain.from_iterable(batches):
         first, earlier = before or (inputs.tag, later)
         span = inputs.tag.time - first.time
         for tag in inputs.skipped:
@@ -368,6 +377,8 @@ def load_model(
         WeightsError: no weights, damaged weights, or weights of another network.
         UsageError: unknown name, device or precision.
     """
+    from avsal.weights import load_weights
+
     limit_threads()
     where = choose_device(device)
     dtype = choose_precision(precision, where)
