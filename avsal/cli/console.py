@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,7 +41,9 @@ def say(text: str) -> None:
 def report_error(error: BaseException) -> int:
     """Print an error as one line and return the exit code that belongs to it."""
     if debug:
-        stderr.print_exception()
+        from rich.traceback import Traceback
+
+        stderr.print(Traceback.from_exception(type(error), error, error.__traceback__))
     if isinstance(error, AvsalError):
         stderr.print(f"[bold red]error:[/] {_plain(str(error))}")
         return error.exit_code
@@ -82,18 +83,6 @@ def prepare_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-
-
-def stdout_error() -> OSError | None:
-    """Why what was printed does not get out, None if all is well."""
-    try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except OSError as error:
-        # Python would try again at its end, and complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return error
-    return None
 
 
 @contextmanager

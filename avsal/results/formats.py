@@ -16,6 +16,7 @@ import abc
 import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +156,9 @@ class NpyMaps(PngMaps):
     dtype = np.dtype(np.float32)
 
     def _write_one(self, frame: SaliencyFrame, low: float, high: float) -> None:
-        np.save(map_path(self.folder, frame.index, self.suffix), frame.density.astype(np.float32))
+        data = BytesIO()  # numpy's own writing to a file does not tell why it fails
+        np.save(data, frame.density.astype(np.float32))
+        map_path(self.folder, frame.index, self.suffix).write_bytes(data.getbuffer())
 
 
 class VideoMaps(MapFormat):
