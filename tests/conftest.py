@@ -105,7 +105,7 @@ def avsal_process(tiny_weights, tmp_path_factory):
     """Start the command line in a process of its own that knows the tiny network.
 
     `process, output = avsal_process("predict", ...)`: a started `multiprocessing.Process` and,
-    once it has ended, a function for what it wrote to stdout and stderr together.
+    once it has ended, a function for what it wrote to stderr, and to stdout unless that is another.
     """
     import multiprocessing
 
@@ -116,9 +116,9 @@ def avsal_process(tiny_weights, tmp_path_factory):
     log = tmp_path_factory.mktemp("log") / "output.txt"
     network = ("--model", "tiny", "--weights", tiny_weights, "--device", "cpu")
 
-    def start(*arguments: object):
+    def start(*arguments: object, stdout: Path = log):
         words = [str(word) for word in (*arguments, *network)]
-        process = context.Process(target=tiny_network.run_command, args=(words, log))
+        process = context.Process(target=tiny_network.run_command, args=(words, stdout, log))
         process.start()
         return process, lambda: log.read_text(encoding="utf-8")
 

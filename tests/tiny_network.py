@@ -35,11 +35,12 @@ def make() -> Variant:
     )
 
 
-def run_command(arguments: list[str], log: Path) -> None:
-    """Run the command line in this process, which knows the network; output goes to a file."""
-    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    for stream in (1, 2):
-        os.dup2(file, stream)
+def run_command(arguments: list[str], stdout: Path, stderr: Path) -> None:
+    """Run the command line in this process, which knows the network; output goes to files."""
+    for place in {stdout, stderr}:
+        place.open("w").close()
+    for number, place in ((1, stdout), (2, stderr)):
+        os.dup2(os.open(place, os.O_WRONLY | os.O_APPEND), number)
     VARIANTS["tiny"] = make()
     sys.argv = ["avsal", *arguments]
     cli.main()
