@@ -116,9 +116,11 @@ def avsal_process(tiny_weights, tmp_path_factory):
     log = tmp_path_factory.mktemp("log") / "output.txt"
     network = ("--model", "tiny", "--weights", tiny_weights, "--device", "cpu")
 
-    def start(*arguments: object, stdout: Path = log):
+    def start(*arguments: object, stdout: Path = log, file_limit: int | None = None):
         words = [str(word) for word in (*arguments, *network)]
-        process = context.Process(target=tiny_network.run_command, args=(words, stdout, log))
+        process = context.Process(
+            target=tiny_network.run_command, args=(words, stdout, log, file_limit)
+        )
         process.start()
         return process, lambda: log.read_text(encoding="utf-8")
 

@@ -169,3 +169,18 @@ def test_a_full_disk_stops_an_overlay_in_one_line(avsal_process, small_disk, tmp
     (line,) = output().splitlines()
     assert line.startswith(f"error: {out}: cannot be written (no space left on device)")
     assert list(small_disk.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["predict", "overlay"])
+def test_a_file_that_may_not_grow_is_one_line(avsal_process, footage, tmp_path, kind):
+    """As on a full disk a write fails in the middle of a file; needs no right to mount."""
+    out = tmp_path / "out"
+    process, output = avsal_process(*command(kind, footage, out), file_limit=1000)
+    process.join(timeout=60)
+    assert process.exitcode == 1, output()
+    (line,) = output().splitlines()
+    assert line.startswith(f"error: {out}/a")
+    assert "cannot be written (file too large)" in line
+    assert not [path for path in out.rglob("*") if path.is_file()]
+    assert not partials(out)

@@ -35,12 +35,22 @@ def make() -> Variant:
     )
 
 
-def run_command(arguments: list[str], stdout: Path, stderr: Path) -> None:
-    """Run the command line in this process, which knows the network; output goes to files."""
+def run_command(
+    arguments: list[str], stdout: Path, stderr: Path, file_limit: int | None = None
+) -> None:
+    """Run the command line in this process, which knows the network; output goes to files.
+
+    Args:
+        file_limit: bytes beyond which no file may grow.
+    """
     for place in {stdout, stderr}:
         place.open("w").close()
     for number, place in ((1, stdout), (2, stderr)):
         os.dup2(os.open(place, os.O_WRONLY | os.O_APPEND), number)
+    if file_limit is not None:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
     VARIANTS["tiny"] = make()
     sys.argv = ["avsal", *arguments]
     cli.main()
