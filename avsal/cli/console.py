@@ -45,11 +45,11 @@ def report_error(error: BaseException) -> int:
 
         stderr.print(Traceback.from_exception(type(error), error, error.__traceback__))
     if isinstance(error, AvsalError):
-        stderr.print(f"[bold red]error:[/] {_plain(str(error))}")
+        stderr.print(f"[bold red]error:[/] {plain(str(error))}")
         return error.exit_code
     text = " ".join(str(error).split())[:300]
     stderr.print(
-        f"[bold red]error:[/] {_plain(f'{type(error).__name__}: {text}')} "
+        f"[bold red]error:[/] {plain(f'{type(error).__name__}: {text}')} "
         "(unexpected; --debug shows where)"
     )
     return 1
@@ -57,7 +57,7 @@ def report_error(error: BaseException) -> int:
 
 def note(text: str) -> None:
     """Print something worth knowing."""
-    stderr.print(f"[yellow]note:[/] {_plain(text)}")
+    stderr.print(f"[yellow]note:[/] {plain(text)}")
 
 
 class Notes(logging.Handler):
@@ -74,7 +74,8 @@ class Notes(logging.Handler):
             note(text)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """Printable text in which rich finds no markup."""
     return escape(printable(text))
 
 
