@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import samples
 from av.codec.codec import UnknownCodecError
-from PIL import Image
+from PIL import Image, ImageCms
 
 TESTS = Path(__file__).parent
 TIMES = int(os.environ.get("AVSAL_FUZZ", "1"))  # how many times as many mutations
@@ -94,6 +94,8 @@ def make_stills(folder: Path) -> None:
     exif[0x0112] = 5
     for suffix in ("png", "jpg", "webp", "gif", "tiff", "bmp", "avif", "jp2", "ppm", "tga"):
         picture.save(folder / f"a.{suffix}", **({} if suffix in {"jp2", "tga"} else {"exif": exif}))
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    picture.save(folder / "profile.png", icc_profile=profile)
     picture.convert("P").save(folder / "palette.png")
     picture.convert("LA").save(folder / "alpha.png")
     picture.convert("CMYK").save(folder / "cmyk.jpg")

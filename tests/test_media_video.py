@@ -342,6 +342,19 @@ def test_the_best_video_stream_is_chosen(tmp_path: Path) -> None:
     assert numbers(frames_of(path)) == [2]
 
 
+def test_a_stream_that_is_announced_twice_is_read(tmp_path: Path) -> None:
+    """As where a recording was begun again: Matroska has more streams then, which stay empty."""
+    path = samples.constant_rate(tmp_path / "a.mkv", frames=5)
+    data = path.read_bytes()
+    cluster = data.index(bytes.fromhex("1f43b675"))
+    path.write_bytes(data[:cluster] + data)
+    with av.open(str(path)) as container:
+        first, *others = container.streams.video
+        assert first.duration is None
+        assert any(other.duration is not None for other in others)
+    assert numbers(frames_of(path)) == list(range(5))
+
+
 def test_a_photograph_in_tiles_is_refused_by_its_address() -> None:
     tile = SimpleNamespace(disposition=Disposition.dependent, codec_context=object())
     container = SimpleNamespace(streams=SimpleNamespace(video=[tile, tile], audio=[]))

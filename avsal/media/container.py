@@ -86,6 +86,10 @@ def choose_video(container: InputContainer, path: Source) -> VideoStream:
     if tiles and not isinstance(path, Path):
         raise MediaError(f"{path}: a photograph in tiles; download the file and name that")
     if decodable:
+        if container.format.name.startswith("mov"):
+            # Beside an AVIF sequence lies a still image, which has no duration.
+            timed = [s for s in decodable if s.duration is not None]
+            return max(timed or decodable, key=_video_rank)
         return max(decodable, key=_video_rank)
     if videos:
         kind = _UNDECODED.get(container.format.name) or _UNDECODED.get(Path(path).suffix.lower())
@@ -112,10 +116,8 @@ def _is_default(stream: AudioStream | VideoStream) -> bool:
     return bool(stream.disposition & Disposition.default)
 
 
-def _video_rank(stream: VideoStream) -> tuple[bool, bool, int]:
-    timed = stream.duration is not None  # unlike the still image beside an AVIF sequence
-    size = stream.codec_context.width * stream.codec_context.height
-    return _is_default(stream), timed, size
+def _video_rank(stream: VideoStream) -> tuple[bool, int]:
+    return _is_default(stream), stream.codec_context.width * stream.codec_context.height
 
 
 def _open(source: Source) -> InputContainer:
