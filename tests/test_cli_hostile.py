@@ -247,3 +247,14 @@ def test_help_lists_the_words_and_completion_is_there():
     assert completed.split() == ["png", "png16", "npy", "video"]
     completed = run(COMP_WORDS="avsal predict --device c", **words)
     assert completed.split() == ["cpu", "cuda"]
+
+
+def test_a_summary_of_many_files_lists_those_that_failed(capsys):
+    from avsal.cli.run import MAX_ROWS, Outcome, print_summary
+
+    outcomes = [Outcome(f"{n}.jpg", "out", "done", 1) for n in range(MAX_ROWS)]
+    print_summary([*outcomes, Outcome("bad\n.jpg", "out", "failed")], Path("in"))
+    err = capsys.readouterr().err
+    assert f"{MAX_ROWS + 1} files ({MAX_ROWS} done, 1 failed)" in err
+    assert "bad\\n.jpg" in err
+    assert "0.jpg" not in err
