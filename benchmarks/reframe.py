@@ -24,7 +24,7 @@ from avsal.reframe.geometry import Picture, parse_aspect
 from avsal.reframe.planning import plan_crops, small_grid
 from avsal.reframe.settings import Framing, Motion
 from avsal.results.folder import read_result
-from avsal.results.gaze import shots_of
+from avsal.shots import find_shots
 
 PLACES = 201
 REST = 0.001  # picture widths per frame
@@ -54,7 +54,8 @@ def read(root: Path, maps: Path, aspect: Fraction) -> list[Clip]:
         times = np.array([float(pts - entries[0][1]) for _index, pts, _map in entries])
         _video, _observer, start, duration, x, _y = data["fix"][data["fix"][:, 0] == number].T
         gaze = (start <= times[:, None]) & (times[:, None] < start + duration)
-        cuts = [shot.first for shot in shots_of(path)[1:]]
+        with media.VideoReader(path) as video:
+            cuts = [shot.first for shot in find_shots(video)[1:]]
         share = picture.largest_crop(aspect)[0]
         clips.append(Clip(str(name), picture, entries, cuts, gaze, x, share))
     return clips

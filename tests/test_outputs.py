@@ -13,8 +13,9 @@ from avsal.media.frames import FrameTag
 from avsal.prediction.saliency import SaliencyFrame
 from avsal.prediction.settings import OutputSettings
 from avsal.results import formats
-from avsal.results.description import DESCRIPTION, FrameRecord
+from avsal.results.description import DESCRIPTION, FrameRecord, shot_records
 from avsal.results.folder import new_result, read_result
+from avsal.shots import Shot
 
 
 def saliency_frame(index, peak=1.0, size=(24, 40)):
@@ -297,3 +298,30 @@ def test_reading_needs_no_memory_for_the_whole(tmp_path):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 2e6
+
+
+def test_shots_follow_the_frames(tmp_path):
+    cuts = [(2, Fraction(2, 25)), (6, Fraction(6, 25)), (11, Fraction(11, 25))]
+    with new_result(tmp_path / "out", HEADER, OutputSettings()) as result:
+        for index in range(12):
+            result.write(saliency_frame(index))
+        result.after = {"shots": shot_records(result.shots(cuts))}
+    read = read_result(tmp_path / "out")
+    assert len(list(read.records())) == 12
+    whole = Shot(0, 11, Fraction(0), Fraction(12, 25))
+    # One cut lies too near the beginning to count, one too near the end to be sure.
+    assert read.shots() == [
+        Shot(0, 5, Fraction(0), Fraction(6, 25)),
+        Shot(6, 11, Fraction(6, 25), Fraction(12, 25)),
+    ]
+    described = json.loads((tmp_path / "out" / DESCRIPTION).read_text())
+    described["shots"] = [{"first": 0, "last": 11, "start": "0", "end": "12/25"}]
+    (tmp_path / "out" / DESCRIPTION).write_text(json.dumps(described))
+    assert read.shots() == [whole]
+    del described["shots"]
+    (tmp_path / "out" / DESCRIPTION).write_text(json.dumps(described))
+    assert read.shots() is None
+    for wrong in (5, ["a"], [{"first": 0}], [{"first": -1, "last": 1, "start": "0", "end": "1"}]):
+        (tmp_path / "out" / DESCRIPTION).write_text(json.dumps({**described, "shots": wrong}))
+        with pytest.raises(MediaError, match="damaged"):
+            read.shots()

@@ -20,6 +20,7 @@ from avsal.prediction.saliency import SaliencyFrame
 from avsal.prediction.settings import PredictSettings
 from avsal.prediction.threads import run_ahead
 from avsal.preprocess.frames import resize_frame
+from avsal.shots import ShotFinder
 
 if TYPE_CHECKING:
     from avsal.media import VideoInfo, VideoReader
@@ -137,7 +138,7 @@ def _still_prediction(
     if isinstance(log_density, Exception):
         return log_density
     maps = predictor.postprocess([(still.window.tag, log_density)], settings)
-    return Prediction(still.info, 1, _with_notes(maps, still.notes), ExitStack())
+    return Prediction(still.info, 1, ShotFinder(), _with_notes(maps, still.notes), ExitStack())
 
 
 def _with_notes(

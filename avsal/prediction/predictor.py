@@ -38,6 +38,7 @@ from avsal.preprocess.windows import frames_before
 
 if TYPE_CHECKING:
     from avsal.media import AudioReader, VideoFrame, VideoInfo, VideoReader
+    from avsal.shots import ShotFinder
 
 logger = logging.getLogger("avsal")
 
@@ -67,17 +68,20 @@ class Prediction(Iterator[SaliencyFrame]):
     Attributes:
         info: the video's properties, see `avsal.media.VideoInfo`.
         total: number of maps that start, end and the video's headers let expect, None if untold.
+        finder: finds the cuts of the frames that are read.
     """
 
     def __init__(
         self,
         info: VideoInfo,
         total: int | None,
+        finder: ShotFinder,
         maps: Generator[SaliencyFrame, None, None],
         files: ExitStack,
     ) -> None:
         self.info = info
         self.total = total
+        self.finder = finder
         self._maps = maps
         self._files = files
 
@@ -180,6 +184,7 @@ class Predictor:
             UsageError: a setting is out of its range.
         """
         from avsal.media import AudioReader, VideoReader
+        from avsal.shots import ShotFinder
 
         settings = self.complete(dataclasses.replace(settings or PredictSettings(), **changes))
         with ExitStack() as opening:
@@ -191,7 +196,9 @@ class Predictor:
             files = opening.pop_all()
         info = video.info
         total = expected_maps(info.frames, info.rate, settings.start, settings.end)
-        return Prediction(info, total, self._file_maps(video, audio, settings, files), files)
+        finder = ShotFinder()
+        maps = self._file_maps(video, audio, settings, finder, files)
+        return Prediction(info, total, finder, maps, files)
 
     def batch(self, settings: PredictSettings) -> int:
         """Windows in one forward pass."""
@@ -261,11 +268,12 @@ class Predictor:
         video: VideoReader,
         audio: AudioReader | None,
         settings: PredictSettings,
+        finder: ShotFinder,
         files: ExitStack,
     ) -> Generator[SaliencyFrame, None, None]:
         with files:
             empty = True
-            for frame in self._maps(video, audio, video.origin, settings):
+            for frame in self._maps(video, audio, video.origin, settings, finder):
                 empty = False
                 yield frame
             if empty:
@@ -279,12 +287,13 @@ class Predictor:
         audio: AudioReader | None,
         origin: Fraction,
         settings: PredictSettings,
+        finder: ShotFinder | None = None,
     ) -> Iterator[SaliencyFrame]:
         batch = self.batch(settings)
         cache = FrameCache(settings, self.network.frames, audio)
         forward = Forward(self.network, self.device, self.precision, batch)
         depth = max(WINDOWS_AHEAD, batch) * (settings.stride or 1)
-        with closing(read_ahead(frames, origin, self.size, depth)) as small_frames:
+        with closing(read_ahead(frames, origin, self.size, depth, finder)) as small_frames:
             maps = _filled(forward.batches(cache.windows(small_frames)))
             yield from self.postprocess(maps, settings, 0 if self._copies is None else GROUPS_AHEAD)
 

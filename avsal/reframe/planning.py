@@ -8,7 +8,6 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -17,8 +16,7 @@ from avsal.reframe.geometry import Picture, Share, parse_aspect, scaled
 from avsal.reframe.motion import COSTS, KNOT, PLACES, Cost, at_times, choose_places, smooth
 from avsal.reframe.settings import Framing
 
-if TYPE_CHECKING:
-    from avsal.results.gaze import GazeMap
+GazeMap = tuple[int, Fraction, np.ndarray]  # frame index, pts in seconds, density (h, w)
 
 GRID = (36, 64)  # (height, width) to which maps are brought
 _EXACT_KNOT = Fraction(KNOT)
@@ -97,18 +95,20 @@ def plan(
     clock = times if times is not None else (i / Fraction(rate) for i in itertools.count())
     frames = ((i, Fraction(t), m) for i, (t, m) in enumerate(zip(clock, maps, strict=False)))
     picture = Picture(*size, Fraction(sample_aspect))
-    return list(plan_crops(frames, cuts, picture, Framing(ratio, motion, zoom, pad)))
+    return list(plan_crops(frames, sorted(cuts), picture, Framing(ratio, motion, zoom, pad)))
 
 
 def plan_crops(
-    maps: Iterable[GazeMap], cuts: Iterable[int], picture: Picture, framing: Framing
+    maps: Iterable[GazeMap], cuts: Sequence[int], picture: Picture, framing: Framing
 ) -> Iterator[Crop]:
     """Yield the crops of every shot once its last map is there; see `plan`.
 
     Until then its maps lie in a temporary file, small, so that long shots need no memory.
+
+    Args:
+        cuts: ascending; it may grow as long as it holds every cut up to the map read last.
     """
-    starts = sorted(cuts)
-    for number, shot in itertools.groupby(maps, lambda frame: bisect_right(starts, frame[0])):
+    for number, shot in itertools.groupby(maps, lambda frame: bisect_right(cuts, frame[0])):
         yield from _plan_shot(number, shot, picture, framing)
 
 
