@@ -20,7 +20,6 @@ from avsal.prediction.saliency import SaliencyFrame
 from avsal.prediction.settings import PredictSettings
 from avsal.prediction.threads import run_ahead
 from avsal.preprocess.frames import resize_frame
-from avsal.shots import ShotFinder
 
 if TYPE_CHECKING:
     from avsal.media import VideoInfo, VideoReader
@@ -135,6 +134,8 @@ def _still_prediction(
     settings: PredictSettings,
     log_density: torch.Tensor | Exception,
 ) -> Prediction | Exception:
+    from avsal.shots import ShotFinder
+
     if isinstance(log_density, Exception):
         return log_density
     maps = predictor.postprocess([(still.window.tag, log_density)], settings)
