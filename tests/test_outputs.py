@@ -14,7 +14,7 @@ from avsal.prediction.saliency import SaliencyFrame
 from avsal.prediction.settings import OutputSettings
 from avsal.results import formats
 from avsal.results.description import DESCRIPTION, FrameRecord, shot_records
-from avsal.results.folder import new_result, read_result
+from avsal.results.folder import Spool, new_result, read_result
 from avsal.shots import Shot
 
 
@@ -325,3 +325,29 @@ def test_shots_follow_the_frames(tmp_path):
         (tmp_path / "out" / DESCRIPTION).write_text(json.dumps({**described, "shots": wrong}))
         with pytest.raises(MediaError, match="damaged"):
             read.shots()
+
+
+def test_frames_that_wait_for_the_clip_s_scale_need_no_memory(tmp_path):
+    """Their places in the video once took 100 MB for two hours."""
+    spool = Spool(tmp_path)
+    frame = saliency_frame(0)
+    tracemalloc.start()
+    for index in range(5_000):
+        time = Fraction(index, 30)
+        tag = FrameTag(index, time, time, Fraction(1, 30), 40, 24)
+        spool.add(SaliencyFrame(tag, frame.log_density[:1, :1], frame.density))
+    assert tracemalloc.get_traced_memory()[0] < 200_000
+    tracemalloc.stop()
+    spool.close()
+
+
+def test_frames_of_the_spool_are_those_that_were_given(tmp_path):
+    spool = Spool(tmp_path)
+    frames = [saliency_frame(index, size=(24 + index, 40)) for index in range(3)]
+    for frame in frames:
+        spool.add(frame)
+    for given, again in zip(frames, spool.frames(), strict=True):
+        assert again.tag == given.tag
+        assert np.array_equal(again.log_density, given.log_density)
+        assert np.array_equal(again.density, given.density)
+    spool.close()

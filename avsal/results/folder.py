@@ -8,6 +8,7 @@ Example:
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -54,20 +55,23 @@ class Spool:
 
     def __init__(self, folder: Path) -> None:
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by `close`
-        self._tags: list[tuple[FrameTag, tuple[int, int]]] = []
-        self._shape = (0, 0)
 
     def add(self, frame: SaliencyFrame) -> None:
-        self._shape = (frame.log_density.shape[0], frame.log_density.shape[1])
-        self._tags.append((frame.tag, (frame.density.shape[0], frame.density.shape[1])))
+        tag, shapes = frame.tag, (frame.log_density.shape, frame.density.shape)
+        times = [str(seconds) for seconds in (tag.pts, tag.time, tag.duration)]
+        head = json.dumps([tag.index, times, tag.width, tag.height, *shapes])
+        self._file.write(head.encode() + b"\n")
         self._file.write(np.ascontiguousarray(frame.log_density, np.float32).tobytes())
 
     def frames(self) -> Iterator[SaliencyFrame]:
         self._file.seek(0)
-        for tag, size in self._tags:
-            data = self._file.read(4 * self._shape[0] * self._shape[1])
-            log_density = np.frombuffer(data, np.float32).reshape(self._shape)
-            density = to_density(torch.tensor(log_density)[None], size)[0].numpy()
+        for head in iter(self._file.readline, b""):
+            index, times, width, height, shape, size = json.loads(head)
+            pts, time, duration = (Fraction(seconds) for seconds in times)
+            tag = FrameTag(index, pts, time, duration, width, height)
+            log_density = np.frombuffer(self._file.read(4 * math.prod(shape)), np.float32)
+            log_density = log_density.reshape(shape)
+            density = to_density(torch.tensor(log_density)[None], tuple(size))[0].numpy()
             yield SaliencyFrame(tag, log_density, density)
 
     def close(self) -> None:
