@@ -9,20 +9,17 @@ import sys
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
 
 import av
 import numpy as np
 import pytest
 import samples
-from av.stream import Disposition
 from media_checks import frames_of, numbers
 from PIL import Image
 
 from avsal.errors import MediaError
 from avsal.media import VideoReader, probe, video
 from avsal.media.clock import FrameClock
-from avsal.media.container import choose_video
 
 TICK = Fraction(1, 12800)
 IRREGULAR = [k * TICK for k in (0, 512, 600, 2000, 9000, 9512, 9513, 20000)]
@@ -353,13 +350,6 @@ def test_a_stream_that_is_announced_twice_is_read(tmp_path: Path) -> None:
         assert first.duration is None
         assert any(other.duration is not None for other in others)
     assert numbers(frames_of(path)) == list(range(5))
-
-
-def test_a_photograph_in_tiles_is_refused_by_its_address() -> None:
-    tile = SimpleNamespace(disposition=Disposition.dependent, codec_context=object())
-    container = SimpleNamespace(streams=SimpleNamespace(video=[tile, tile], audio=[]))
-    with pytest.raises(MediaError, match="in tiles"):
-        choose_video(container, "https://a.example/a.heic")
 
 
 def test_cover_art_is_no_video(tmp_path: Path) -> None:

@@ -82,9 +82,6 @@ def choose_video(container: InputContainer, path: Source) -> VideoStream:
     """
     videos = [s for s in container.streams.video if not s.disposition & _STILLS]
     decodable = [s for s in videos if s.codec_context is not None]
-    tiles = any(s.disposition & Disposition.dependent for s in decodable)
-    if tiles and not isinstance(path, Path):
-        raise MediaError(f"{path}: a photograph in tiles; download the file and name that")
     if decodable:
         if container.format.name.startswith("mov"):
             # Beside an AVIF sequence lies a still image, which has no duration.

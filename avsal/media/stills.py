@@ -14,6 +14,7 @@ from PIL.ExifTags import Base
 
 from avsal.errors import MediaError
 from avsal.media.orientation import EXIF, UPRIGHT, Matrix
+from avsal.media.source import Source
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -42,15 +43,17 @@ def still_orientation(path: Path) -> Matrix | None:
         return None
 
 
-def heif_picture(path: Path) -> VideoFrame:
+def heif_picture(path: Source) -> VideoFrame:
     """Decode a HEIC or AVIF still, RGB or with transparency RGBA, 8 bit.
 
     FFmpeg takes the tiles that a large one is made of, as those of an iPhone, for streams of their
     own, and hands on no mirroring.
 
     Raises:
-        MediaError: it cannot be decoded.
+        MediaError: it cannot be decoded, or is an address.
     """
+    if not isinstance(path, Path):
+        raise MediaError(f"{path}: is a HEIC or AVIF still; download the file and name that")
     _read_heic_too()
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(path) as image:

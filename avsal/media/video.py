@@ -210,7 +210,7 @@ class VideoReader:
         counts = self._container.format.name in COUNTING_FORMATS
         counting = counts and self._stream.codec_context.codec.reorder
         self._clock = FrameClock(self._time_base, info.frame_step(self._stream), counting)
-        if isinstance(self.path, Path) and is_heif(self._container):
+        if is_heif(self._container):
             yield self._slot(0, heif_picture(self.path))
             return
         index = 0
