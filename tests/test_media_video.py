@@ -59,7 +59,7 @@ def test_missing_times_follow_from_the_rate_with_one_warning(tmp_path: Path) -> 
         assert [frame.pts for frame in frames] == [Fraction(i, 25) for i in range(12)]
         assert reader.info.time_base == Fraction(1, 25)
         (warning,) = reader.warnings
-    assert "25 frames a second" in warning
+    assert "25 frames per second" in warning
 
 
 def test_clock_repairs_what_containers_store() -> None:
@@ -397,7 +397,7 @@ def test_frames_are_freed_without_garbage_collection(tmp_path: Path) -> None:
                 assert len([frame.index for frame in reader]) == 5
         with VideoReader(long) as reader:
             assert len([frame.index for frame in reader]) == 60
-        alive = sum(type(each) is av.VideoFrame for each in gc.get_objects())
+        alive = sum(type(thing) is av.VideoFrame for thing in gc.get_objects())
     finally:
         gc.enable()
     assert alive <= 15  # of 110: the first frame of each video

@@ -69,7 +69,7 @@ def open_input(source: Source) -> InputContainer:
         and container.format.name.startswith("mov")
         and _lacks_index(source)
     ):
-        container.close()  # half an index: FFmpeg goes on without the streams that it lacks
+        container.close()  # half an index: FFmpeg would leave out the streams that it lacks
         raise MediaError(f"{source}: {_INCOMPLETE}")
     return container
 

@@ -106,7 +106,7 @@ class VideoReader:
         if self._clock.synthesised:
             notes.append(
                 f"{self.path}: frame times are missing and follow from the rate of "
-                f"{float(1 / self._clock.step):g} frames a second"
+                f"{float(1 / self._clock.step):g} frames per second"
             )
         if self._clock.restarted:
             notes.append(f"{self.path}: the clock starts again on the way; times were continued")
@@ -126,7 +126,7 @@ class VideoReader:
         self.close()
 
     def __iter__(self) -> Iterator[VideoFrame]:
-        """Give the frames; a second call goes on where the first one stopped."""
+        """Give the frames; a second call resumes where the first one stopped."""
         if self._frames is None:
             self._frames = self._read()
         return self._frames
