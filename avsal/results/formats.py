@@ -133,7 +133,7 @@ class PngMaps(MapFormat):
         for index in indices:
             path = map_path(folder, index, cls.suffix)
             if not path.is_file():  # a pipe or a device would never end
-                raise MediaError(f"{path}: missing; run avsal predict again")
+                raise MediaError(f"{path}: missing, or no file; run avsal predict again")
             stored = read_gray(path)
             if stored.dtype != cls.dtype:
                 raise MediaError(
@@ -194,7 +194,7 @@ class VideoMaps(MapFormat):
         """See `MapFormat.read`; an odd side is one pixel longer than it was, see `VideoWriter`."""
         path = folder / VIDEO_NAME
         if not path.is_file():
-            raise MediaError(f"{path}: missing; run avsal predict again")
+            raise MediaError(f"{path}: missing, or no file; run avsal predict again")
         with media.VideoReader(path) as video:
             frames = iter(video)
             for index in indices:
