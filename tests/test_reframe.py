@@ -53,6 +53,13 @@ def test_a_target_that_stays_is_not_chased():
     assert float(crops[0].x).is_integer()
 
 
+def test_what_gains_too_little_stays_in_the_middle():
+    even = np.full((36, 64), 1 / (36 * 64))
+    for part, moves in ((0.02, False), (0.2, True)):
+        crops = plan([(1 - part) * even + part * spot(0.85)] * 50, "9:16", SIZE)
+        assert (crops[0].x != 219) == moves
+
+
 @pytest.mark.parametrize("motion", ["steady", "follow"])
 def test_motion_is_smooth_and_within_its_bounds(motion):
     rate = 100

@@ -36,6 +36,10 @@ PRIOR_SHARE = 0.5
 _PRIOR_SIGMA = (0.19, 0.22)  # of height and width, as the spread of fixations on photographs
 _PRIOR = _centre(*_PRIOR_SIGMA)
 
+# By less than this share of the gaze, averaged over a shot, maps cannot tell a better crop from one
+# in the middle.
+LEAST_GAIN = 0.03
+
 _ZOOM_KEEPS = 0.9  # a closer crop must keep so much of what the largest one keeps
 _PAD_KEEPS = 0.8  # a crop that keeps less of the gaze than this is widened
 _STEPS = 5  # scales tried
@@ -194,7 +198,8 @@ def _coverage(offsets: np.ndarray, length: float, cells: int) -> np.ndarray:
 def _places(knots: np.ndarray, share: Share, cost: Cost) -> tuple[np.ndarray, np.ndarray]:
     """Offsets (n,) in x and y that keep most of the expected gaze.
 
-    Where both axes have room, each is chosen with the other given, x first and last.
+    Where both axes have room, each is chosen with the other given, x first and last. What gains
+    too little against a crop in the middle stays there.
     """
     offsets = [np.zeros(len(knots)), np.zeros(len(knots))]
     covers = [np.ones((len(knots), cells)) for cells in reversed(GRID)]
@@ -209,7 +214,10 @@ def _places(knots: np.ndarray, share: Share, cost: Cost) -> tuple[np.ndarray, np
         gain = profile @ _coverage(candidates, share[axis], cells).T
         offsets[axis] = choose_places(gain, share[axis], cost)
         covers[axis] = _coverage(offsets[axis], share[axis], cells)
-    return offsets[0], offsets[1]
+    middle = [np.full(len(knots), (1 - length) / 2) for length in share]
+    gained = _kept(knots, offsets, share) - _kept(knots, middle, share)
+    x, y = offsets if gained.mean() >= LEAST_GAIN else middle
+    return x, y
 
 
 def _kept(maps: np.ndarray, offsets: Sequence[np.ndarray], share: Share) -> np.ndarray:
