@@ -21,7 +21,8 @@ import numpy as np
 
 from avsal import media
 from avsal.reframe.geometry import Picture, parse_aspect
-from avsal.reframe.planning import plan_crops, small_grid
+from avsal.reframe.grids import small_grid
+from avsal.reframe.planning import plan_crops
 from avsal.reframe.settings import Framing, Motion
 from avsal.results.folder import read_result
 from avsal.shots import find_shots
