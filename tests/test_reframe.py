@@ -226,6 +226,8 @@ def test_a_path_comes_back_as_it_was_written(path_file):
         ({"size": [1]}, "damaged"),
         ({"aspect": "9:0"}, "aspect"),
         ({"sample_aspect": "1/0"}, "damaged"),
+        ({"sample_aspect": "0"}, "sample_aspect 0"),
+        ({"size": [100000, 100000]}, "100000x100000 pixels"),
         ({"start": []}, "start is no number"),
     ],
 )

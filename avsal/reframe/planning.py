@@ -38,7 +38,7 @@ _PRIOR = _centre(*_PRIOR_SIGMA)
 # in the middle.
 LEAST_GAIN = 0.03
 
-_ZOOM_KEEPS = 0.9  # a closer crop must keep so much of what the largest one keeps
+_ZOOM_KEEPS = 0.95  # a closer crop must keep so much of what the largest one keeps
 _PAD_KEEPS = 0.8  # a crop that keeps less of the gaze than this is widened
 _STEPS = 5  # scales tried
 
