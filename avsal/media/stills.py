@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from av.video.frame import VideoFrame
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from PIL.ExifTags import Base
 
 from avsal.errors import MediaError
@@ -35,7 +35,6 @@ def is_heif(container: InputContainer) -> bool:
 
 def still_orientation(path: Path) -> Matrix | None:
     """Return what the Exif tag of a still image asks for, None where Pillow cannot read it."""
-    _read_heic_too()
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
             return EXIF.get(image.getexif().get(Base.Orientation, 1), UPRIGHT)
@@ -60,7 +59,8 @@ def heif_picture(path: Source) -> VideoFrame:
             mode = "RGBA" if image.has_transparency_data else "RGB"
             pixels = np.asarray(image.convert(mode))
     except Exception as error:
-        cause = " ".join(str(error).split())
+        unknown = isinstance(error, UnidentifiedImageError)
+        cause = "damaged, or of an unknown kind" if unknown else " ".join(str(error).split())
         raise MediaError(f"{path}: cannot be decoded ({cause}); convert it to PNG") from error
     frame = VideoFrame.from_ndarray(pixels, format="rgba" if mode == "RGBA" else "rgb24")
     frame.pts = 0
