@@ -12,7 +12,7 @@ from avsal.errors import AvsalError, MediaError, OutputError
 from avsal.media.frames import FrameTag
 from avsal.prediction.saliency import SaliencyFrame
 from avsal.prediction.settings import OutputSettings
-from avsal.results import formats
+from avsal.results import formats, records
 from avsal.results.description import DESCRIPTION, FrameRecord, shot_records
 from avsal.results.folder import Spool, new_result, read_result
 from avsal.shots import Shot
@@ -351,3 +351,11 @@ def test_frames_of_the_spool_are_those_that_were_given(tmp_path):
         assert np.array_equal(again.log_density, given.log_density)
         assert np.array_equal(again.density, given.density)
     spool.close()
+
+
+@pytest.mark.parametrize("after", [",\n nonsense\n}", "\n}}\n", ",\n NaN: 1}", ", {"])
+def test_damage_behind_the_records_is_one_line(tmp_path, after):
+    path = tmp_path / DESCRIPTION
+    path.write_text('{"a": 1,\n "frames": [\n  {"index": 0}\n ]' + after)
+    with pytest.raises(MediaError, match="damaged, or not written by avsal predict"):
+        records.read_after(path, "avsal predict")

@@ -109,13 +109,19 @@ def read_after(path: Path, made_by: str) -> dict[str, Any]:
     with _opened(path, made_by) as file:
         objects = _objects(file, _header(path, made_by, file)[1])
         try:
-            while True:
-                next(objects)
-        except StopIteration as ended:
-            rest = str(ended.value).strip().removeprefix(",")
+            rest = _last(objects).strip().removeprefix(",")
             return dict(json.loads("{" + (rest or "}")))
         except UNREADABLE as error:
             raise damaged(path, made_by, error) from error
+
+
+def _last(objects: Generator[Any, None, str]) -> str:
+    """Go through the items and return what comes after them."""
+    while True:
+        try:
+            next(objects)
+        except StopIteration as ended:
+            return str(ended.value)
 
 
 def frame_number(values: Any, name: str = "index") -> int:
