@@ -4,7 +4,8 @@
     python benchmarks/reframe.py VIDEO_GAZE MAPS
 
 VIDEO_GAZE holds videos/ and fixations.npz (names; fix: video, observer, start, duration, x/W, y/H).
-A fixation counts while it lasts: shares are of the frames that it spans.
+Videos without maps are left out. A fixation counts while it lasts: shares are of the frames that
+it spans.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ def read(root: Path, maps: Path, aspect: Fraction) -> list[Clip]:
     data = np.load(root / "fixations.npz")
     clips = []
     for number, name in enumerate(data["names"]):
+        if not (maps / str(name)).is_dir():
+            continue
         path = root / "videos" / f"{name}.mp4"
         info, result = media.probe(path), read_result(maps / str(name))
         picture = Picture(info.width, info.height, info.sample_aspect)
