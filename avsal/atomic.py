@@ -86,6 +86,8 @@ def new_folder(folder: Path) -> Iterator[Path]:
             aside.mkdir()
             yield aside
             _replace_folder(aside, folder)
+        except OutputError as error:  # of a file inside; nobody knows the hidden name
+            raise OutputError(str(error).replace(str(aside), str(folder))) from error
         finally:
             shutil.rmtree(aside, ignore_errors=True)
 

@@ -3,8 +3,9 @@
     python benchmarks/areas.py --video VIDEO_GAZE MAPS --stills OSIE MAPS --stills EYECROWD MAPS
 
 MAPS are what `avsal batch ... --size model --format npy` wrote for the videos or images of a data
-set; images without maps are left out. A data set has fixations.npz (names; fix: number, observer,
-..., x/W, y/H; a video's also start and duration). Every picture is cut into grids of equal boxes.
+set; images and videos without maps are left out. A data set has fixations.npz (names; fix: number,
+observer, ..., x/W, y/H; a video's also start and duration). Every picture is cut into grids of
+equal boxes.
 The target is always one half of the observers, in a video those of one second; the map, the centre
 prior and the other half of the observers predict it, both ways round.
 """
@@ -53,6 +54,8 @@ def still_cases(root: Path, maps: Path) -> Iterator[Case]:
 def video_cases(root: Path, maps: Path) -> Iterator[Case]:
     data = np.load(root / "fixations.npz")
     for number, name in enumerate(data["names"]):
+        if not (maps / str(name)).is_dir():
+            continue
         rows = data["fix"][data["fix"][:, 0] == number]
         middle = rows[:, 2] + rows[:, 3] / 2
         first = halves(rows[:, 1], number)

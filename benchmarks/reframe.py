@@ -4,7 +4,8 @@
     python benchmarks/reframe.py VIDEO_GAZE MAPS
 
 VIDEO_GAZE holds videos/ and fixations.npz (names; fix: video, observer, start, duration, x/W, y/H).
-A fixation counts while it lasts: shares are of the frames that it spans.
+Videos without maps are left out. A fixation counts while it lasts: shares are of the frames that
+it spans.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ import numpy as np
 
 from avsal import media
 from avsal.reframe.geometry import Picture, parse_aspect
-from avsal.reframe.planning import plan_crops, small_grid
+from avsal.reframe.grids import small_grid
+from avsal.reframe.planning import plan_crops
 from avsal.reframe.settings import Framing, Motion
 from avsal.results.folder import read_result
-from avsal.results.gaze import shots_of
+from avsal.shots import find_shots
 
 PLACES = 201
 REST = 0.001  # picture widths per frame
@@ -47,6 +49,8 @@ def read(root: Path, maps: Path, aspect: Fraction) -> list[Clip]:
     data = np.load(root / "fixations.npz")
     clips = []
     for number, name in enumerate(data["names"]):
+        if not (maps / str(name)).is_dir():
+            continue
         path = root / "videos" / f"{name}.mp4"
         info, result = media.probe(path), read_result(maps / str(name))
         picture = Picture(info.width, info.height, info.sample_aspect)
@@ -54,7 +58,8 @@ def read(root: Path, maps: Path, aspect: Fraction) -> list[Clip]:
         times = np.array([float(pts - entries[0][1]) for _index, pts, _map in entries])
         _video, _observer, start, duration, x, _y = data["fix"][data["fix"][:, 0] == number].T
         gaze = (start <= times[:, None]) & (times[:, None] < start + duration)
-        cuts = [shot.first for shot in shots_of(path)[1:]]
+        with media.VideoReader(path) as video:
+            cuts = [shot.first for shot in find_shots(video)[1:]]
         share = picture.largest_crop(aspect)[0]
         clips.append(Clip(str(name), picture, entries, cuts, gaze, x, share))
     return clips

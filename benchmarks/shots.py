@@ -12,6 +12,7 @@ import argparse
 import random
 import time
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -56,7 +57,7 @@ def join(clips: list[np.ndarray], draw: random.Random) -> tuple[np.ndarray, set[
 def avsal_shots(frames: np.ndarray) -> list[int]:
     finder = ShotFinder()
     for index, image in enumerate(frames):
-        finder.add(index, 0, 0, image)
+        finder.add(index, Fraction(0), image)
     return finder.cuts
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -65,24 +64,11 @@ def one_thread():
 @pytest.fixture(scope="session")
 def tiny_variant():
     """A network with all parts of the published one, small enough for every test."""
-    from avsal.models.encoders import MOTION, MotionSpec
-    from avsal.models.encoders.x3d import X3D
-    from avsal.models.variants import Variant
+    import tiny_network
 
-    make = partial(X3D, width=0.5, depth=0.4)
-    MOTION["tiny"] = MotionSpec(make, (16, 24, 48, 96), (16, 16, 16, 16))
-    yield Variant(
-        "tiny",
-        "tiny",
-        64,
-        96,
-        image="mobilenet_v2",
-        audio_width=8,
-        fusion_dim=32,
-        decoder_width=16,
-        mask_channels=32,
-        readout_channels=(16, 8),
-    )
+    from avsal.models.encoders import MOTION
+
+    yield tiny_network.make()
     del MOTION["tiny"]
 
 
@@ -112,6 +98,34 @@ def tiny_weights(tiny_variant, parity, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
     save_file(state, path, metadata={"variant": "tiny"})
     return path
+
+
+@pytest.fixture
+def avsal_process(tiny_weights, tmp_path_factory):
+    """Start the command line in a process of its own that knows the tiny network.
+
+    `process, output = avsal_process("predict", ...)`: a started `multiprocessing.Process` and,
+    once it has ended, a function for what it wrote to stderr, and to stdout unless that is another.
+    """
+    import multiprocessing
+
+    import tiny_network
+
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tiny_network"])
+    log = tmp_path_factory.mktemp("log") / "output.txt"
+    network = ("--model", "tiny", "--weights", tiny_weights, "--device", "cpu")
+
+    def start(*arguments: object, stdout: Path = log, file_limit: int | None = None):
+        words = [str(word) for word in (*arguments, *network)]
+        process = context.Process(
+            target=tiny_network.run_command, args=(words, stdout, log, file_limit)
+        )
+        process.start()
+        return process, lambda: log.read_text(encoding="utf-8")
+
+    start("--version")[0].join()  # starts the fork server, too
+    return start
 
 
 @pytest.fixture

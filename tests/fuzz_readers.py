@@ -23,7 +23,9 @@ from mutations import mutated
 from avsal.datasets.pictures import read_mask, read_picture
 from avsal.datasets.videos import read_table
 from avsal.errors import AvsalError
+from avsal.measure.areas import cover, read_areas
 from avsal.media import AudioReader, VideoReader, VideoWriter
+from avsal.reframe.file import read_crops, read_head
 from avsal.results.folder import read_result
 from avsal.training.config import read_config
 from avsal.weights.convert.caffe2 import read_blobs
@@ -81,6 +83,7 @@ def overlay(path: Path) -> None:
 
 def result(folder: Path) -> None:
     """A folder that `avsal predict` wrote."""
+    read_result(folder).shots()
     for record, density in read_result(folder).densities():
         assert density.dtype == np.float32
         assert density.ndim == 2
@@ -110,6 +113,21 @@ def config(path: Path) -> None:
     read_config(path)
 
 
+def path(file: Path) -> None:
+    """A path of crops that was edited."""
+    head = read_head(file)
+    for crop in read_crops(file, head.picture):
+        assert 0 < crop.width <= head.picture.width + 0.01
+
+
+def areas(file: Path) -> None:
+    """Areas to measure."""
+    for area in read_areas(file, (200, 100)):
+        shape = area.at(area.times[0] if area.times else 0)
+        assert shape is not None
+        assert np.isfinite(cover(shape, (9, 16))).all()
+
+
 READERS: dict[str, Callable[[Path], None]] = {
     "video": video,
     "still": video,
@@ -119,6 +137,8 @@ READERS: dict[str, Callable[[Path], None]] = {
     "weights": weights,
     "annotation": annotation,
     "config": config,
+    "path": path,
+    "areas": areas,
 }
 
 

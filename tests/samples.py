@@ -84,7 +84,7 @@ class SoundTrack:
 
     Attributes:
         parts: (start time, samples (channels, n)) stretches in order; what lies between is a gap.
-        rate: samples a second.
+        rate: samples per second.
         layout: FFmpeg's channel layout.
         codec: FFmpeg's encoder.
         format: sample format of the encoder; None for its first one.
@@ -104,7 +104,7 @@ class Pictures:
     Attributes:
         images: RGB, all of one size.
         times: seconds of each; None for a constant rate.
-        rate: frames a second.
+        rate: frames per second.
         codec, pix_fmt, options: FFmpeg's encoder and its settings.
         time_base: seconds; None for 1 / rate.
     """
@@ -285,7 +285,7 @@ def raw_h264(path: Path, frames: int = 12) -> Path:
 
 
 def hidden_frames(path: Path, frames: int, hidden: Sequence[int]) -> Path:
-    """VP8 in AVI at 10 frames a second; the packets `hidden` (not 0) say "show nothing new"."""
+    """VP8 in AVI at 10 frames per second; the packets `hidden` (not 0) say "show nothing new"."""
     pictures = Pictures(
         [numbered(i) for i in range(frames)],
         rate=10,

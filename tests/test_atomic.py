@@ -79,6 +79,13 @@ def test_a_failure_of_any_step_is_one_line_and_leaves_nothing(tmp_path, monkeypa
     assert names(tmp_path / "out") == []
 
 
+def test_an_error_inside_a_folder_names_the_final_place(tmp_path):
+    with pytest.raises(OutputError) as caught, atomic.new_folder(tmp_path / "out") as aside:
+        (aside / "a").mkdir()
+        atomic.write_bytes(aside / "a", b"")
+    assert str(caught.value).startswith(f"{tmp_path / 'out' / 'a'}: cannot be written")
+
+
 def test_an_old_folder_stands_if_the_new_one_cannot_take_its_place(tmp_path, monkeypatch):
     fill(tmp_path / "out", "old")
     replace = Path.replace

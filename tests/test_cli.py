@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -248,75 +245,6 @@ def test_debug_shows_the_traceback(predict, tmp_path):
     assert "Traceback" in err
 
 
-def overlay_of(path):
-    with av.open(str(path)) as container:
-        times = [frame.time for frame in container.decode(video=0)]
-    with av.open(str(path)) as container:
-        stream = container.streams.audio[0] if container.streams.audio else None
-        sound = sum(frame.samples for frame in container.decode(audio=0)) if stream else 0
-        size = (container.streams.video[0].width, container.streams.video[0].height)
-        return times, sound / stream.rate if stream else 0, size
-
-
-def test_overlay_keeps_sound_times_and_duration(avsal_command, tiny, film, tmp_path):
-    out = tmp_path / "heat.mp4"
-    code, _out, err = avsal_command(
-        "overlay", film, "-o", out, "--model", tiny, "--weights", "untrained", "--side-by-side"
-    )
-    assert code == 0, err
-    times, sound, size = overlay_of(out)
-    source_times, source_sound, (width, height) = overlay_of(film)
-    assert times == pytest.approx(source_times, abs=1e-3)
-    assert sound == pytest.approx(source_sound, abs=0.05)
-    assert size == (2 * width, height)
-
-
-def test_overlay_takes_ready_maps(avsal_command, predict, film, tmp_path):
-    assert predict(film, "--start", "0.3", "--end", "0.8", "--format", "png16")[0] == 0
-    out = tmp_path / "heat.mkv"
-    maps = tmp_path / "out" / "film"
-    code, _out, err = avsal_command("overlay", film, "-o", out, "--saliency", maps, "--contours")
-    assert code == 0, err
-    times, sound, _size = overlay_of(out)
-    assert len(times) == 5
-    assert sound == pytest.approx(0.5, abs=0.1)
-
-
-def test_overlay_of_an_image_is_an_image(avsal_command, tiny, tmp_path):
-    source = samples.still(tmp_path / "photo.jpg")
-    out = tmp_path / "heat.png"
-    code, _out, err = avsal_command(
-        "overlay", source, "-o", out, "--model", tiny, "--weights", "untrained"
-    )
-    assert code == 0, err
-    assert cv2.imread(str(out)).shape == cv2.imread(str(source)).shape
-
-
-@pytest.mark.parametrize("suffix", ["txt", "png", "avi.part"])
-def test_overlay_refuses_impossible_outputs_before_the_network_runs(
-    avsal_command, film, tmp_path, suffix
-):
-    code, _out, err = avsal_command("overlay", film, "-o", tmp_path / f"x.{suffix}")
-    assert code == 2
-    assert f"x.{suffix}" in one_line(err)
-
-
-def test_overlay_never_overwrites_its_input(avsal_command, film):
-    before = film.read_bytes()
-    code, _out, err = avsal_command("overlay", film, "-o", film)
-    assert code == 2
-    assert "input itself" in one_line(err)
-    assert film.read_bytes() == before
-
-
-def test_overlay_of_a_bad_file_leaves_nothing(avsal_command, tmp_path):
-    bad = samples.text(tmp_path / "bad.mp4")
-    code, _out, err = avsal_command("overlay", bad, "-o", tmp_path / "heat.mp4")
-    assert code == 1
-    assert str(bad) in one_line(err)
-    assert names(tmp_path) == ["bad.mp4"]
-
-
 @pytest.fixture
 def footage(tmp_path):
     """A tree of inputs, one of them broken."""
@@ -404,22 +332,3 @@ def test_info_tells_what_is_here(avsal_command):
     assert code == 0
     for word in ("torch", "device", "precision", "weights cache", "weights present"):
         assert word in out
-
-
-@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
-def test_an_interruption_is_clean(film, tmp_path):
-    """The full network takes seconds a frame, so the interruption comes in the middle."""
-    out = tmp_path / "out"
-    network = ["--model", "mvitv2s-224x384", "--weights", "untrained"]
-    arguments = ["predict", str(film), "-o", str(out), *network]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "avsal", *arguments], stderr=subprocess.PIPE, text=True
-    )
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and not (out.is_dir() and any(out.iterdir())):
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    _out, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
-    assert "Traceback" not in err
-    assert list(out.iterdir()) == []

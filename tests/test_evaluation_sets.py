@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import zlib
 from pathlib import Path
@@ -168,6 +169,47 @@ def test_bad_maps_are_named_and_the_others_scored(evaluate, tmp_path):
     assert "unexpected" not in err
     assert err.splitlines()[-1].startswith(f"note: {len(wanted) - 1} of {len(wanted)} failed")
     assert len(err.splitlines()) == len(wanted)
+
+
+def hostile_descriptions(text: str) -> dict[str, str]:
+    """What somebody, or a broken disk, may make of a `saliency.json`."""
+    content = json.loads(text)
+    frames = content["frames"]
+    changes = {
+        "no list": {"frames": {"0": 1}},
+        "no records": {"frames": [1, "x", None]},
+        "no numbers": {"frames": [{**frame, "index": "0"} for frame in frames]},
+        "times": {"frames": [{**frame, "time": float("nan")} for frame in frames]},
+        "backwards": {"frames": frames[::-1]},
+        "negative": {"frames": [{**frame, "index": -frame["index"]} for frame in frames]},
+        "format": {"settings": {**content["settings"], "format": "../x"}},
+        "settings": {"settings": 7},
+    }
+    texts = {name: json.dumps({**content, **change}) for name, change in changes.items()}
+    deep = text.replace('"frames": [', '"frames": [' + "[" * 100_000, 1)
+    return {**texts, "deep": deep, "cut": text[: len(text) // 2], "empty": "", "bytes": "\udc80"}
+
+
+def test_hostile_results_are_one_line_each(
+    evaluate, avsal_command, tree, tiny, tiny_weights, tmp_path
+):
+    stills = sorted((tree / "video_frames" / "SumMe" / "clip_0").iterdir())
+    pictures = [cv2.imread(str(path))[..., ::-1] for path in stills]
+    video = samples.lossless(tmp_path / "clip_0.mov", pictures)
+    network = ("--model", tiny, "--weights", tiny_weights, "--device", "cpu")
+    options = ("--format", "npy", "--size", "64x48", "--stride", 9)
+    avsal_command("predict", video, "-o", tmp_path / "maps", *options, *network)
+    path = tmp_path / "maps" / "clip_0" / "saliency.json"
+    gaze = tree / "annotations" / "SumMe" / "clip_0"
+    arguments = ("--predictions", tmp_path / "maps", "--annotations", gaze)
+    for name, text in hostile_descriptions(path.read_text()).items():
+        path.write_bytes(text.encode(errors="surrogateescape"))
+        code, err, groups = evaluate(*arguments, out=name)
+        assert code == 1, name
+        line = one_line(err)
+        assert str(path if name != "backwards" else path.parent) in line, name
+        assert "unexpected" not in line, name
+        assert groups == {}
 
 
 def test_an_unexpected_error_stops_one_recording_only(evaluate, image_set, monkeypatch):

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import samples
 from av.codec.codec import UnknownCodecError
-from PIL import Image
+from PIL import Image, ImageCms
 
 TESTS = Path(__file__).parent
 TIMES = int(os.environ.get("AVSAL_FUZZ", "1"))  # how many times as many mutations
@@ -32,6 +32,8 @@ COUNTS = {
     "weights": 500,
     "annotation": 500,
     "config": 200,
+    "path": 300,
+    "areas": 300,
 }
 CHILD = 500
 
@@ -94,6 +96,8 @@ def make_stills(folder: Path) -> None:
     exif[0x0112] = 5
     for suffix in ("png", "jpg", "webp", "gif", "tiff", "bmp", "avif", "jp2", "ppm", "tga"):
         picture.save(folder / f"a.{suffix}", **({} if suffix in {"jp2", "tga"} else {"exif": exif}))
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    picture.save(folder / "profile.png", icc_profile=profile)
     picture.convert("P").save(folder / "palette.png")
     picture.convert("LA").save(folder / "alpha.png")
     picture.convert("CMYK").save(folder / "cmyk.jpg")
@@ -161,6 +165,26 @@ def make_configs(folder: Path) -> None:
         (folder / path.name).write_bytes(path.read_bytes())
 
 
+def make_paths(folder: Path) -> None:
+    from gaze_maps import spot
+
+    from avsal.reframe import plan
+    from avsal.reframe.file import PathFile, write_path
+    from avsal.reframe.geometry import Picture
+
+    crops = plan([spot(0.1 + i / 20) for i in range(8)], "9:16", (64, 48), cuts=[4])
+    write_path(folder / "a.json", PathFile(Picture(64, 48), "9:16", (26, 48)), crops)
+
+
+def make_areas(folder: Path) -> None:
+    table = "name,time,x,y,w,h,points\nlogo,,20,10,40,20,\ncar,1.5,0,0,50,50,\ncar,4,9%,0,50,50,\n"
+    (folder / "a.csv").write_text(table + 'roof,,,,,,"0,0;200,0;50%,50%"\n')
+    frames = [{"time": time, "box": [time, 0, "25%", 50]} for time in (1.5, 4)]
+    entries = [{"name": "logo", "points": [[0, 0], [9, 0], ["5%", "5%"]]}]
+    areas = {"areas": [*entries, {"name": "car", "keyframes": frames}]}
+    (folder / "b.json").write_text(json.dumps(areas))
+
+
 MAKERS = {
     "video": make_videos,
     "still": make_stills,
@@ -170,6 +194,8 @@ MAKERS = {
     "weights": make_weights,
     "annotation": make_annotations,
     "config": make_configs,
+    "path": make_paths,
+    "areas": make_areas,
 }
 
 

@@ -98,6 +98,15 @@ def test_results_inside_the_input_are_not_inputs(tmp_path):
     assert set(folders(plan_folder(root, root / "out"), root)) == {"a.mp4"}
 
 
+def test_overlays_beside_their_videos_are_not_inputs(tmp_path):
+    root = tree(tmp_path / "in", "a.mp4", "a.saliency.mp4", "b.jpg", "b.saliency.png")
+    tree(root, "alone.saliency.mp4", "sub/a.saliency.mp4")
+    mine = {"a.mp4", "b.jpg", "alone.saliency.mp4", "sub/a.saliency.mp4"}
+    assert set(folders(plan_folder(root, Path("out")), root)) == mine
+    chosen = plan_folder(root, Path("out"), "a.*.mp4")
+    assert set(folders(chosen, root)) == {"a.saliency.mp4", "sub/a.saliency.mp4"}
+
+
 def test_output_may_be_the_input_folder_itself(tmp_path):
     root = tree(tmp_path / "in", "a.mp4", "sub/b.mp4")
     assert set(folders(plan_folder(root, root), root)) == {"a.mp4", "sub/b.mp4"}

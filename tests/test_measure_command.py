@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from fractions import Fraction
 from html.parser import HTMLParser
 
 import numpy as np
@@ -168,6 +169,25 @@ def test_part_of_a_video(measure, avsal_command, video, tiny, tiny_weights, tmp_
     summary = summary_of(tmp_path)
     assert summary["frames"] == 12
     assert [(shot["first"], shot["last"]) for shot in summary["shots"]] == [(6, 11), (12, 17)]
+
+
+def test_a_turned_video_is_measured_as_displayed(measure, tmp_path):
+    turned = samples.rotated(tmp_path / "turned.mp4", 90)  # 64x48 stored, 48x64 displayed
+    maps = save_maps(tmp_path / "maps", turned, lambda _i: (0.5, 0.2))
+    assert measure(turned, "--saliency", maps, "--area", "top:0,0,48,32")[0] == 0
+    assert summary_of(tmp_path)["areas"][0]["share"] > 0.99
+
+
+def test_seconds_where_the_frame_rate_varies(measure, tmp_path):
+    times = [Fraction(n, 12800) for n in (0, 512, 1024, 3000, 9000, 9512)]
+    video = samples.variable_rate(tmp_path / "vfr.mp4", times)
+    maps = save_maps(tmp_path / "maps", video, lambda i: (0.2 if i < 4 else 0.8, 0.5))
+    assert measure(video, "--saliency", maps, *BOXES)[0] == 0
+    summary = summary_of(tmp_path)
+    assert summary["areas"][0]["seconds"] == pytest.approx(9000 / 12800, rel=0.01)
+    assert summary["areas"][1]["seconds"] == pytest.approx(
+        summary["seconds"] - 9000 / 12800, rel=0.01
+    )
 
 
 def test_an_earlier_measurement_is_replaced_and_nothing_else(measure, video, maps, tmp_path):

@@ -125,6 +125,15 @@ def test_a_turned_video_by_its_address(tmp_path: Path) -> None:
         assert probe(f"{server.address}/a.mp4").rotation == probe(path).rotation == 90
 
 
+def test_an_avif_still_by_its_address_is_refused(tmp_path: Path) -> None:
+    samples.tiled_avif(tmp_path / "a.avif", samples.numbered(37, 128, 64), 1, 2)
+    with (
+        serving(tmp_path) as server,
+        pytest.raises(MediaError, match="HEIC or AVIF still; download the file"),
+    ):
+        VideoReader(f"{server.address}/a.avif")
+
+
 @pytest.mark.parametrize("name", ["master.m3u8", "live.m3u8", "list.ffconcat"])
 def test_a_playlist_by_its_address_leads_nowhere(tmp_path: Path, name: str) -> None:
     samples.film(tmp_path / "a.ts", seconds=1)

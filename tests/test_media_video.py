@@ -9,20 +9,17 @@ import sys
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
 
 import av
 import numpy as np
 import pytest
 import samples
-from av.stream import Disposition
 from media_checks import frames_of, numbers
 from PIL import Image
 
 from avsal.errors import MediaError
 from avsal.media import VideoReader, probe, video
 from avsal.media.clock import FrameClock
-from avsal.media.container import choose_video
 
 TICK = Fraction(1, 12800)
 IRREGULAR = [k * TICK for k in (0, 512, 600, 2000, 9000, 9512, 9513, 20000)]
@@ -62,7 +59,7 @@ def test_missing_times_follow_from_the_rate_with_one_warning(tmp_path: Path) -> 
         assert [frame.pts for frame in frames] == [Fraction(i, 25) for i in range(12)]
         assert reader.info.time_base == Fraction(1, 25)
         (warning,) = reader.warnings
-    assert "25 frames a second" in warning
+    assert "25 frames per second" in warning
 
 
 def test_clock_repairs_what_containers_store() -> None:
@@ -342,11 +339,17 @@ def test_the_best_video_stream_is_chosen(tmp_path: Path) -> None:
     assert numbers(frames_of(path)) == [2]
 
 
-def test_a_photograph_in_tiles_is_refused_by_its_address() -> None:
-    tile = SimpleNamespace(disposition=Disposition.dependent, codec_context=object())
-    container = SimpleNamespace(streams=SimpleNamespace(video=[tile, tile], audio=[]))
-    with pytest.raises(MediaError, match="in tiles"):
-        choose_video(container, "https://a.example/a.heic")
+def test_a_stream_that_is_announced_twice_is_read(tmp_path: Path) -> None:
+    """As where a recording was begun again: Matroska has more streams then, which stay empty."""
+    path = samples.constant_rate(tmp_path / "a.mkv", frames=5)
+    data = path.read_bytes()
+    cluster = data.index(bytes.fromhex("1f43b675"))
+    path.write_bytes(data[:cluster] + data)
+    with av.open(str(path)) as container:
+        first, *others = container.streams.video
+        assert first.duration is None
+        assert any(other.duration is not None for other in others)
+    assert numbers(frames_of(path)) == list(range(5))
 
 
 def test_cover_art_is_no_video(tmp_path: Path) -> None:
@@ -394,7 +397,7 @@ def test_frames_are_freed_without_garbage_collection(tmp_path: Path) -> None:
                 assert len([frame.index for frame in reader]) == 5
         with VideoReader(long) as reader:
             assert len([frame.index for frame in reader]) == 60
-        alive = sum(type(each) is av.VideoFrame for each in gc.get_objects())
+        alive = sum(type(thing) is av.VideoFrame for thing in gc.get_objects())
     finally:
         gc.enable()
     assert alive <= 15  # of 110: the first frame of each video

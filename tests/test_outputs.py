@@ -12,9 +12,10 @@ from avsal.errors import AvsalError, MediaError, OutputError
 from avsal.media.frames import FrameTag
 from avsal.prediction.saliency import SaliencyFrame
 from avsal.prediction.settings import OutputSettings
-from avsal.results import formats
-from avsal.results.description import DESCRIPTION, FrameRecord
-from avsal.results.folder import new_result, read_result
+from avsal.results import formats, records
+from avsal.results.description import DESCRIPTION, FrameRecord, shot_records
+from avsal.results.folder import Spool, new_result, read_result
+from avsal.shots import Shot
 
 
 def saliency_frame(index, peak=1.0, size=(24, 40)):
@@ -297,3 +298,64 @@ def test_reading_needs_no_memory_for_the_whole(tmp_path):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 2e6
+
+
+def test_shots_follow_the_frames(tmp_path):
+    cuts = [(2, Fraction(2, 25)), (6, Fraction(6, 25)), (11, Fraction(11, 25))]
+    with new_result(tmp_path / "out", HEADER, OutputSettings()) as result:
+        for index in range(12):
+            result.write(saliency_frame(index))
+        result.after = {"shots": shot_records(result.shots(cuts))}
+    read = read_result(tmp_path / "out")
+    assert len(list(read.records())) == 12
+    whole = Shot(0, 11, Fraction(0), Fraction(12, 25))
+    # One cut lies too near the beginning to count, one too near the end to be sure.
+    assert read.shots() == [
+        Shot(0, 5, Fraction(0), Fraction(6, 25)),
+        Shot(6, 11, Fraction(6, 25), Fraction(12, 25)),
+    ]
+    described = json.loads((tmp_path / "out" / DESCRIPTION).read_text())
+    described["shots"] = [{"first": 0, "last": 11, "start": "0", "end": "12/25"}]
+    (tmp_path / "out" / DESCRIPTION).write_text(json.dumps(described))
+    assert read.shots() == [whole]
+    del described["shots"]
+    (tmp_path / "out" / DESCRIPTION).write_text(json.dumps(described))
+    assert read.shots() is None
+    for wrong in (5, ["a"], [{"first": 0}], [{"first": -1, "last": 1, "start": "0", "end": "1"}]):
+        (tmp_path / "out" / DESCRIPTION).write_text(json.dumps({**described, "shots": wrong}))
+        with pytest.raises(MediaError, match="damaged"):
+            read.shots()
+
+
+def test_frames_that_wait_for_the_clip_s_scale_need_no_memory(tmp_path):
+    """Their places in the video once took 100 MB for two hours."""
+    spool = Spool(tmp_path)
+    frame = saliency_frame(0)
+    tracemalloc.start()
+    for index in range(5_000):
+        time = Fraction(index, 30)
+        tag = FrameTag(index, time, time, Fraction(1, 30), 40, 24)
+        spool.add(SaliencyFrame(tag, frame.log_density[:1, :1], frame.density))
+    assert tracemalloc.get_traced_memory()[0] < 200_000
+    tracemalloc.stop()
+    spool.close()
+
+
+def test_frames_of_the_spool_are_those_that_were_given(tmp_path):
+    spool = Spool(tmp_path)
+    frames = [saliency_frame(index, size=(24 + index, 40)) for index in range(3)]
+    for frame in frames:
+        spool.add(frame)
+    for given, again in zip(frames, spool.frames(), strict=True):
+        assert again.tag == given.tag
+        assert np.array_equal(again.log_density, given.log_density)
+        assert np.array_equal(again.density, given.density)
+    spool.close()
+
+
+@pytest.mark.parametrize("after", [",\n nonsense\n}", "\n}}\n", ",\n NaN: 1}", ", {"])
+def test_damage_behind_the_records_is_one_line(tmp_path, after):
+    path = tmp_path / DESCRIPTION
+    path.write_text('{"a": 1,\n "frames": [\n  {"index": 0}\n ]' + after)
+    with pytest.raises(MediaError, match="damaged, or not written by avsal predict"):
+        records.read_after(path, "avsal predict")

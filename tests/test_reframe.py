@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from fractions import Fraction
 
 import numpy as np
@@ -14,6 +15,8 @@ from avsal.reframe import plan
 from avsal.reframe.file import PathFile, read_crops, read_head, write_path
 from avsal.reframe.geometry import Picture, parse_aspect, parse_size
 from avsal.reframe.motion import COSTS, KNOT, at_times, choose_places, smooth
+from avsal.reframe.planning import plan_crops
+from avsal.reframe.settings import Framing
 
 SIZE = (640, 360)
 
@@ -53,6 +56,13 @@ def test_a_target_that_stays_is_not_chased():
     assert float(crops[0].x).is_integer()
 
 
+def test_what_gains_too_little_stays_in_the_middle():
+    even = np.full((36, 64), 1 / (36 * 64))
+    for part, moves in ((0.02, False), (0.2, True)):
+        crops = plan([(1 - part) * even + part * spot(0.7)] * 50, "9:16", SIZE)
+        assert (crops[0].x != 219) == moves
+
+
 @pytest.mark.parametrize("motion", ["steady", "follow"])
 def test_motion_is_smooth_and_within_its_bounds(motion):
     rate = 100
@@ -82,7 +92,9 @@ def test_the_way_of_two_faces_depends_on_the_motion():
         motion: np.abs(np.diff(offsets(plan(maps, "9:16", SIZE, motion=motion)))).sum()
         for motion in COSTS
     }
-    assert ways["follow"] > ways["steady"] >= ways["still"] == 0
+    assert ways["follow"] > ways["steady"] > ways["still"] == 0
+    hasty = [spot((0.15, 0.85)[i // 12 % 2]) for i in range(200)]  # faster than a crop can follow
+    assert np.abs(np.diff(offsets(plan(hasty, "9:16", SIZE)))).sum() < ways["steady"] / 2
 
 
 def test_a_long_shot_is_planned_in_pieces_without_a_seam():
@@ -174,6 +186,18 @@ def test_pixels_that_are_not_square():
     assert crop.width == pytest.approx(540)
 
 
+def test_a_long_shot_needs_no_memory_for_its_maps():
+    """6000 maps take 55 MB on the planner's grid; a shot of them is planned in a third."""
+    bank = [spot(0.2 + 0.6 * i / 50) for i in range(50)]
+    maps = ((i, Fraction(i, 30), bank[int(25 + 24 * np.sin(i / 200))]) for i in range(6000))
+    tracemalloc.start()
+    crops = plan_crops(maps, [], Picture(*SIZE), Framing(Fraction(9, 16)))
+    assert sum(1 for _crop in crops) == 6000
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 19e6
+
+
 # ---- path files
 
 
@@ -202,6 +226,8 @@ def test_a_path_comes_back_as_it_was_written(path_file):
         ({"size": [1]}, "damaged"),
         ({"aspect": "9:0"}, "aspect"),
         ({"sample_aspect": "1/0"}, "damaged"),
+        ({"sample_aspect": "0"}, "sample_aspect 0"),
+        ({"size": [100000, 100000]}, "100000x100000 pixels"),
         ({"start": []}, "start is no number"),
     ],
 )

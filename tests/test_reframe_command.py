@@ -123,6 +123,27 @@ def test_cuts_are_found_and_respected(reframe, tmp_path):
     assert min(frame["kept"] for frame in frames) > 0.9
 
 
+def test_shots_of_a_result_are_taken_from_it(avsal_command, reframe, tiny, tiny_weights, tmp_path):
+    """What predict listed, reframe uses: it does not look for cuts in the same file again."""
+    scenes = [np.full((90, 160, 3), 60, np.uint8), ramp(0)]
+    pictures = samples.Pictures([scenes[0]] * 12 + [scenes[1]] * 12)
+    video = samples.write(tmp_path / "cut.mp4", pictures)
+    network = ("--model", tiny, "--weights", tiny_weights, "--device", "cpu")
+    assert avsal_command("predict", video, "-o", tmp_path / "p", *network)[0] == 0
+    description = tmp_path / "p" / "cut" / "saliency.json"
+    found = json.loads(description.read_text())
+    assert [shot["first"] for shot in found["shots"]] == [0, 12]
+    assert reframe(video, "--saliency", tmp_path / "p" / "cut")[0] == 0
+    saved = [frame["shot"] for frame in path_of(tmp_path)["frames"]]
+    assert saved == [0] * 12 + [1] * 12
+    assert reframe(video, *network, out="direct.mp4")[0] == 0
+    assert [frame["shot"] for frame in path_of(tmp_path, "direct")["frames"]] == saved
+    found["shots"] = [{"first": 0, "last": 23, "start": "0", "end": "24/25"}]
+    description.write_text(json.dumps(found))
+    assert reframe(video, "--saliency", tmp_path / "p" / "cut")[0] == 0
+    assert {frame["shot"] for frame in path_of(tmp_path)["frames"]} == {0}
+
+
 def test_an_edited_path_is_rendered(reframe, video, tmp_path):
     maps = save_maps(tmp_path / "maps", video, lambda _i: (0.8, 0.5))
     assert reframe(video, "--saliency", maps)[0] == 0

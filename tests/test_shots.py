@@ -56,7 +56,7 @@ def test_a_cut_is_known_after_the_look_ahead():
     images = [scene(0)] * 10 + [scene(1)] * 10
     known = []
     for frame in frames(images):
-        finder.add(frame.index + 100, frame.pts, frame.duration, frame.image)
+        finder.add(frame.index + 100, frame.pts, frame.image)
         known.append(list(finder.cuts))
     assert known[9 + LOOK_AHEAD] == []
     assert known[10 + LOOK_AHEAD] == [110]

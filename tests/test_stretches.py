@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import pairwise
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import samples
 
@@ -13,6 +15,7 @@ from avsal.errors import MediaError
 from avsal.prediction.predictor import load_model
 from avsal.prediction.settings import OutputSettings, PredictSettings
 from avsal.results import jobs, stretches
+from avsal.results.folder import read_result
 from avsal.results.stretches import Stretch
 
 
@@ -55,6 +58,25 @@ def test_the_result_is_that_of_the_whole(predictor, tmp_path, clip, settings, co
     parts = in_stretches(predictor, clip, tmp_path / "parts", settings, output, 12)
     assert parts == count
     assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
+
+
+def test_shots_are_those_of_the_whole(predictor, tmp_path):
+    """Cuts before, at and after the ends of stretches, two of them too close to be two."""
+    random = np.random.default_rng(0)
+    images, cuts = [], (0, 11, 24, 27, 37, 48, 60)
+    for first, after in pairwise(cuts):
+        scene = np.kron(random.integers(0, 255, (3, 4, 3), np.uint8), np.ones((16, 16, 1), "u1"))
+        images += [scene] * (after - first)
+    source = samples.write(tmp_path / "cuts.mp4", samples.Pictures(images))
+    settings, output = PredictSettings(batch=4), OutputSettings("npy")
+    jobs.predict_to_folder(predictor, source, tmp_path / "whole", settings, output)
+    in_stretches(predictor, source, tmp_path / "parts", settings, output, 12)
+    assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
+    shots = read_result(tmp_path / "whole").shots()
+    assert [shot.first for shot in shots] == [0, 11, 24, 37, 48]
+    assert [shot.last for shot in shots] == [10, 23, 36, 47, 59]
+    assert shots[1].start == Fraction(11, 25)
+    assert shots[-1].end == Fraction(60, 25)
 
 
 def test_every_frame_has_a_map_where_times_vary(predictor, tmp_path):

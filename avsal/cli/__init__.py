@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -26,6 +28,8 @@ from avsal.cli import (
 )
 from avsal.errors import OutputError
 from avsal.version import __version__
+
+_UNWRITABLE = (errno.ENOSPC, errno.EIO, errno.EBADF)
 
 app = typer.Typer(
     name="avsal",
@@ -83,6 +87,8 @@ def main() -> None:
 
 def _run(arguments: list[str]) -> int:
     """Run a command; whatever happens to it becomes one line and an exit code."""
+    code = 1
+    failure: Exception | None = None
     try:
         app(args=arguments, prog_name="avsal")
     except SystemExit as stopped:
@@ -90,15 +96,22 @@ def _run(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         code = 128 + signal.SIGINT
     except Exception as error:
-        unwritable = console.stdout_error() if isinstance(error, OSError) else None
-        code = console.report_error(_no_stdout(unwritable) if unwritable else error)
-    if unwritable := console.stdout_error():
-        code = console.report_error(_no_stdout(unwritable))
-    return code
+        failure = error
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        failure = error
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python tries again
+    return code if failure is None else console.report_error(_named(failure))
 
 
-def _no_stdout(error: OSError) -> OutputError:
-    return OutputError(f"standard output: cannot be written ({(error.strerror or '').lower()})")
+def _named(error: Exception) -> Exception:
+    """An error that names its place: what cannot be written to a file tells the file already."""
+    if isinstance(error, OSError) and error.errno in _UNWRITABLE and error.filename is None:
+        reason = os.strerror(error.errno).lower()
+        return OutputError(f"standard output: cannot be written ({reason}); free some space")
+    return error
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,13 +41,15 @@ def say(text: str) -> None:
 def report_error(error: BaseException) -> int:
     """Print an error as one line and return the exit code that belongs to it."""
     if debug:
-        stderr.print_exception()
+        from rich.traceback import Traceback
+
+        stderr.print(Traceback.from_exception(type(error), error, error.__traceback__))
     if isinstance(error, AvsalError):
-        stderr.print(f"[bold red]error:[/] {_plain(str(error))}")
+        stderr.print(f"[bold red]error:[/] {plain(str(error))}")
         return error.exit_code
     text = " ".join(str(error).split())[:300]
     stderr.print(
-        f"[bold red]error:[/] {_plain(f'{type(error).__name__}: {text}')} "
+        f"[bold red]error:[/] {plain(f'{type(error).__name__}: {text}')} "
         "(unexpected; --debug shows where)"
     )
     return 1
@@ -56,7 +57,7 @@ def report_error(error: BaseException) -> int:
 
 def note(text: str) -> None:
     """Print something worth knowing."""
-    stderr.print(f"[yellow]note:[/] {_plain(text)}")
+    stderr.print(f"[yellow]note:[/] {plain(text)}")
 
 
 class Notes(logging.Handler):
@@ -73,7 +74,8 @@ class Notes(logging.Handler):
             note(text)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """Printable text in which rich finds no markup."""
     return escape(printable(text))
 
 
@@ -82,18 +84,6 @@ def prepare_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-
-
-def stdout_error() -> OSError | None:
-    """Why what was printed does not get out, None if all is well."""
-    try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except OSError as error:
-        # Python would try again at its end, and complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return error
-    return None
 
 
 @contextmanager

@@ -247,10 +247,10 @@ def _run(sets: list[EvaluationSet], sources: _Sources, output: Path, as_json: bo
         evaluation = _with_progress(bars, output, sources)
         summed = evaluation.run(sets)
     if as_json:
-        typer.echo(json.dumps(summed, indent=1, ensure_ascii=False))
+        typer.echo(json.dumps(summed, indent=1))
     else:
         out = Console(soft_wrap=True, highlight=False)
-        for table in tables(summed):
+        for table in tables(summed, console.plain):
             out.print(table)
     if evaluation.failed:
         total = evaluation.failed + len(evaluation.results)

@@ -92,6 +92,7 @@ def measure(
     from avsal.results.plan import check_source
 
     check_source(video)
+    out = output or _beside(video)
     info = probe(video)
     chosen = _areas(area or [], areas, grid, (info.width, info.height))
     if compare_saliency and not compare:
@@ -107,13 +108,20 @@ def measure(
 
     first = opened(video, saliency)
     second = opened(compare, compare_saliency) if compare else None
-    out = output or video.with_name(f"{video.stem}.measure")
     with progress_bars() as progress:
         task = progress.add_task(printable(video.name), total=info.frames)
         measure_to_folder(
             first, chosen, out, second, lambda done: progress.update(task, completed=done)
         )
     say(str(out / "report.html"))
+
+
+def _beside(video: Path) -> Path:
+    from avsal.media import is_address
+
+    if is_address(video):
+        raise UsageError(f"{video}: is an address; give --output")
+    return video.with_name(f"{video.stem}.measure")
 
 
 def _areas(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from avsal.prediction.predictor import Prediction, Predictor
     from avsal.prediction.settings import OutputSettings, PredictSettings
     from avsal.results.plan import Job
+
+MAX_ROWS = 200  # files that the summary lists
 
 
 @dataclass(frozen=True)
@@ -187,11 +190,15 @@ def exit_code(outcomes: list[Outcome]) -> int:
 
 
 def print_summary(outcomes: list[Outcome], folder: Path) -> None:
-    """A table of what became of each file, to stderr."""
+    """A table of what became of each file, to stderr; of many files, those that failed."""
     from rich.table import Table
     from rich.text import Text
 
-    title = Text(f"{printable(str(folder))}: {len(outcomes)} files")
+    counts = Counter(outcome.status for outcome in outcomes)
+    counted = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+    title = Text(f"{printable(str(folder))}: {len(outcomes)} files ({counted or 'none'})")
+    if len(outcomes) > MAX_ROWS:
+        outcomes = [outcome for outcome in outcomes if outcome.status == "failed"]
     table = Table(title=title, title_justify="left")
     for heading in ("file", "result", "maps", "seconds"):
         table.add_column(heading, justify="right" if heading in ("maps", "seconds") else "left")

@@ -54,7 +54,7 @@ def _train(settings: Config, fresh: bool) -> None:
             typer.echo(_line(row, settings.schedule.epochs))
 
         folder = train(settings, fresh, step, epoch)
-    typer.echo(f"{folder}: best.safetensors, last.pt, steps.csv, epochs.csv")
+    console.say(f"{folder}: best.safetensors, last.pt, steps.csv, epochs.csv")
 
 
 def _line(row: dict[str, float], epochs: int) -> str:
@@ -87,6 +87,6 @@ def _print(report: Report) -> None:
     for shapes, count in report.shapes.items():
         typer.echo(f"  {count} give {shapes}")
     for problem in report.problems[:MAX_LINES]:
-        typer.echo(f"  {problem}")
+        console.say(f"  {problem}")
     if len(report.problems) > MAX_LINES:
         typer.echo(f"  ... and {len(report.problems) - MAX_LINES} more")

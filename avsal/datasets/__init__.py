@@ -9,12 +9,12 @@ from typing import TypeVar
 
 from avsal.datasets.gaze import DEFAULT_SIGMA, Blur, Gaze, Points
 from avsal.datasets.packed import SUFFIX, open_packed
-from avsal.datasets.pictures import PICTURES
 from avsal.datasets.recording import Clip, Recording, tag_of
 from avsal.datasets.stavis import has_annotations, is_stavis, open_annotations, open_stavis
 from avsal.datasets.stills import is_stills, open_stills, with_others
 from avsal.datasets.videos import open_mapped, open_videos
 from avsal.errors import DataError
+from avsal.media.suffixes import PLAIN_STILLS
 
 __all__ = ["Blur", "Clip", "DatasetSpec", "Gaze", "Points", "Recording", "open_dataset", "tag_of"]
 
@@ -105,7 +105,7 @@ def _names(recording: Recording) -> set[str]:
     """By which a list may call a recording: with or without its database, a picture's suffix."""
     path = PurePosixPath(recording.name)
     names = {str(path)} | (
-        {str(path.with_suffix(""))} if path.suffix.lower() in PICTURES else set()
+        {str(path.with_suffix(""))} if path.suffix.lower() in PLAIN_STILLS else set()
     )
     return names | {f"{recording.database}/{name}" for name in names}
 

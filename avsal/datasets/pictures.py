@@ -18,7 +18,6 @@ from avsal.prediction.settings import MAX_PIXELS
 # Pillow warns at some size and refuses at another; one limit of our own stands in for both.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
-PICTURES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 MATLAB = ".mat"
 # Names that data sets give the fixations inside a .mat file.
 MASK_VARIABLES = ("eyeMap", "fixLocs", "fixation", "fixations", "I")

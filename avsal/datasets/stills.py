@@ -21,7 +21,6 @@ import numpy as np
 from avsal.datasets.gaze import Blur, Gaze, Points
 from avsal.datasets.pictures import (
     MATLAB,
-    PICTURES,
     read_gray,
     read_mask,
     read_picture,
@@ -30,6 +29,7 @@ from avsal.datasets.pictures import (
 from avsal.datasets.recording import IndexedRecording, Recording
 from avsal.errors import DataError
 from avsal.media.frames import FrameTag
+from avsal.media.suffixes import PLAIN_STILLS
 
 TABLE = "fixations.npz"
 TABLE_COLUMNS = 4  # image, observer, x, y; a duration may follow
@@ -208,13 +208,13 @@ def _open_folders(root: Path, blur: Blur, pictures: bool) -> list[Still]:
         folder = root / (layout or _LAYOUTS[0])[0]
         raise DataError(f"{folder}: missing; a folder of pictures is needed")
     images, maps, fixations, map_ending, fixation_ending = layout
-    densities = _by_name(root / maps, PICTURES | {".npy"}, map_ending)
-    points = _by_name(root / fixations, PICTURES | {MATLAB, ".npy"}, fixation_ending)
+    densities = _by_name(root / maps, PLAIN_STILLS | {".npy"}, map_ending)
+    points = _by_name(root / fixations, PLAIN_STILLS | {MATLAB, ".npy"}, fixation_ending)
     if not densities and not points:
         raise DataError(
             f"{root / maps}: missing or empty, as is {fixations}; no gaze to compare with"
         )
-    files = _by_name(root / images, PICTURES, "") if pictures else densities | points
+    files = _by_name(root / images, PLAIN_STILLS, "") if pictures else densities | points
     stills = []
     for name, file in files.items():
         if densities and name not in densities:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from avsal.evaluation.baselines import BASELINES
@@ -72,21 +72,25 @@ def _labelled(rows: MethodScores, label: str) -> MethodScores:
     }
 
 
-def tables(summed: dict[str, Any]) -> Iterable[Table]:
-    """One table a database, for a terminal, from what `summary` gives."""
+def tables(summed: dict[str, Any], shown: Callable[[str], str] = str) -> Iterable[Table]:
+    """One table a database, for a terminal, from what `summary` gives.
+
+    Args:
+        shown: turns names of folders, which may hold anything, into what may be printed.
+    """
     from rich import box
     from rich.table import Table
 
     for database, content in summed["groups"].items():
         folds = ", ".join(content["folds"])
         counts = f"{content['recordings']} recordings, {content['frames']} frames"
-        title = f"{database}: {counts}" + (f", folds {folds}" if folds else "")
+        title = f"{shown(database)}: {counts}" + (f", folds {folds}" if folds else "")
         table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
         table.add_column("")
         for heading in METRICS.values():
             table.add_column(heading, justify="right", no_wrap=True)
         for method, scores in content["mean"].items():
-            table.add_row(method, *_cells(scores))
+            table.add_row(shown(method), *_cells(scores))
         if content["published"]:
             table.add_section()
         for name, scores in content["published"].items():

@@ -127,7 +127,7 @@ def parse_areas(texts: Iterable[str], size: Size) -> list[Area]:
     try:
         return _collect([_parse(text, size) for text in texts])
     except ValueError as error:
-        raise UsageError(f"--area {error}") from None
+        raise UsageError(f"--area {_line(error)}") from None
 
 
 def read_areas(path: Path, size: Size) -> list[Area]:
@@ -142,7 +142,13 @@ def read_areas(path: Path, size: Size) -> list[Area]:
         return _collect(keys)
     except (OSError, ValueError, csv.Error, RecursionError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise DataError(f"{path}: areas cannot be read: {reason}") from error
+        raise DataError(f"{path}: areas cannot be read: {_line(reason)}") from error
+
+
+def _line(reason: object) -> str:
+    """What is wrong as one short line that may be printed, whatever it quotes."""
+    text = " ".join(str(reason).split())[:200]
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def _parse(text: str, size: Size) -> Key:

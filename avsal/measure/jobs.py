@@ -18,9 +18,10 @@ from avsal.measure.frames import AreaShare, fine_grid, spread
 from avsal.measure.pictures import Thumbnail, thumbnails
 from avsal.measure.report import Page, build_report
 from avsal.measure.series import Collector, Series, compare
-from avsal.measure.source import Video, timed
+from avsal.measure.source import Video
 from avsal.measure.summary import build_summary, facts
 from avsal.results.gaze import GazeMap, open_gaze
+from avsal.shots import Shot
 
 SUMMARY, SHARES, REPORT = "summary.json", "shares.csv", "report.html"
 _PICTURES = 48  # shots that a report shows
@@ -48,22 +49,22 @@ def measure_to_folder(
     """
     check_replaceable(folder)
     with atomic.new_folder(folder) as aside:
-        clearest = Clearest([shot.first for shot in video.shots])
+        clearest = Clearest()
         with (aside / SHARES).open("w", newline="", encoding="utf-8") as file:
-            series = _measure(video, areas, on_map, clearest, file)
-        second = _measure(other, areas, on_map) if other else None
+            series, shots = _measure(video, areas, on_map, clearest, file)
+        second = _measure(other, areas, on_map)[0] if other else None
         differences = compare(series, second) if second else []
-        summary = build_summary(video, series, other, differences)
+        summary = build_summary(video, series, shots, other, differences)
         (aside / SUMMARY).write_text(
             json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False), encoding="utf-8"
         )
-        pictures, placed = _pictures(video, clearest, areas, series)
+        pictures, placed = _pictures(video, shots, clearest, areas, series)
         page = Page(
             video.path.name,
-            facts(video, series),
+            facts(video, series, shots),
             areas,
             series,
-            video.shots,
+            shots,
             pictures,
             placed,
             video.model,
@@ -92,26 +93,29 @@ def check_replaceable(folder: Path) -> None:
 
 
 class Clearest:
-    """Keeps the map of every shot whose gaze is most concentrated."""
+    """Keeps the map of every shot whose gaze is most concentrated.
 
-    def __init__(self, starts: Sequence[int]) -> None:
-        self._starts = starts
-        self.found: dict[int, tuple[float, int, np.ndarray]] = {}  # by shot: spread, frame, map
+    Attributes:
+        found: spread, frame number and map, by number of the shot.
+    """
 
-    def passing(self, maps: Iterable[GazeMap]) -> Iterator[GazeMap]:
-        """Look at maps on their way."""
-        for index, pts, density in maps:
-            number = bisect_right(self._starts, index) - 1
-            grid = fine_grid(density)
-            value = spread(grid) + self._penalty(number, index)
+    def __init__(self) -> None:
+        self.found: dict[int, tuple[float, int, np.ndarray]] = {}
+
+    def passing(self, maps: Iterable[GazeMap], cuts: Sequence[int]) -> Iterator[GazeMap]:
+        """Look at maps on their way; `cuts` as of `avsal.results.gaze.Gaze`."""
+        first = None
+        for entry in maps:
+            first = entry.index if first is None else first
+            number = bisect_right(cuts, entry.index)
+            ends = (cuts[number - 1] if number else first, *cuts[number : number + 1])
+            # A frame near a cut counts only where the shot has no other.
+            near = any(-_MARGIN <= entry.index - end < _MARGIN for end in ends)
+            grid = fine_grid(entry.density)
+            value = spread(grid) + near
             if number not in self.found or value < self.found[number][0]:
-                self.found[number] = value, index, grid.astype(np.float32)
-            yield index, pts, density
-
-    def _penalty(self, number: int, index: int) -> float:
-        """A frame near a cut counts only where the shot has no other."""
-        ends = (self._starts[number], *self._starts[number + 1 : number + 2])
-        return float(any(-_MARGIN <= index - end < _MARGIN for end in ends))
+                self.found[number] = value, entry.index, grid.astype(np.float32)
+            yield entry
 
 
 def _measure(
@@ -120,19 +124,26 @@ def _measure(
     on_map: OnMap,
     clearest: Clearest | None = None,
     file: Any = None,
-) -> Series:
+) -> tuple[Series, list[Shot]]:
     """Measure a video; rows go to a CSV file if one is given."""
     collector = Collector(areas)
     writer = csv.writer(file) if file else None
     if writer:
         writer.writerow(_COLUMNS)
     with open_gaze(video.path, video.maps) as gaze:
-        passing = clearest.passing(gaze) if clearest else gaze
-        for count, frame in enumerate(collector.measure(timed(video, passing)), 1):
+        passing = clearest.passing(gaze.maps, gaze.cuts) if clearest else gaze.maps
+        for count, frame in enumerate(collector.measure(_timed(video, passing)), 1):
             if writer:
                 writer.writerows(_row(area, video.info.is_image) for area in frame.areas)
             on_map(count)
-    return collector.series()
+        return collector.series(), gaze.shots()
+
+
+def _timed(video: Video, maps: Iterable[GazeMap]) -> Iterator[tuple[int, float, float, np.ndarray]]:
+    """Maps with seconds since the video's first frame and durations, 0 for a still image."""
+    for entry in maps:
+        duration = 0.0 if video.info.is_image else float(entry.duration)
+        yield entry.index, float(entry.pts - video.origin), duration, entry.density
 
 
 def _row(area: AreaShare, still: bool) -> list[Any]:
@@ -142,20 +153,24 @@ def _row(area: AreaShare, still: bool) -> list[Any]:
 
 
 def _pictures(
-    video: Video, clearest: Clearest, areas: Sequence[Area], series: Series
+    video: Video,
+    shots: Sequence[Shot],
+    clearest: Clearest,
+    areas: Sequence[Area],
+    series: Series,
 ) -> tuple[dict[int, Thumbnail], Thumbnail]:
     """Thumbnails of the longest shots, and one with the mean map where most areas exist."""
     found = clearest.found
-    by_length = sorted(found, key=lambda n: video.shots[n].start - video.shots[n].end)
+    by_length = sorted(found, key=lambda number: shots[number].start - shots[number].end)
     chosen = by_length[:_PICTURES]
 
     def areas_at(number: int) -> int:
         time = float(series.time[series.index == found[number][1]][0])
         return sum(area.at(time) is not None for area in areas)
 
-    placed = max(chosen, key=areas_at)
-    maps = [found[number][1:] for number in [*chosen, placed]]
+    fullest = max(chosen, key=areas_at)
+    maps = [found[number][1:] for number in [*chosen, fullest]]
     maps[-1] = maps[-1][0], series.mean
     with media.VideoReader(video.path) as reader:
-        *shots, whole = thumbnails(reader, maps)
-    return dict(zip(chosen, shots, strict=True)), whole
+        *pictures, placed = thumbnails(reader, maps)
+    return dict(zip(chosen, pictures, strict=True)), placed

@@ -31,14 +31,20 @@ from avsal.measure.charts import clock
 from avsal.measure.series import Difference, Series
 from avsal.measure.source import Video
 from avsal.measure.trust import expected_error
+from avsal.results.description import shot_records
 from avsal.results.jobs import file_identity
+from avsal.shots import Shot
 from avsal.version import __version__
 
 VERSION = 1
 
 
 def build_summary(
-    video: Video, series: Series, other: Video | None, differences: Sequence[Difference]
+    video: Video,
+    series: Series,
+    shots: Sequence[Shot],
+    other: Video | None,
+    differences: Sequence[Difference],
 ) -> dict[str, Any]:
     """All that is known of a video as JSON values."""
     summary: dict[str, Any] = {
@@ -51,10 +57,7 @@ def build_summary(
         "frames": len(series.index),
         "seconds": _number(series.duration.sum()),
         "spread": _number(series.average(series.spread)),
-        "shots": [
-            {"first": shot.first, "last": shot.last, "start": str(shot.start), "end": str(shot.end)}
-            for shot in video.shots
-        ],
+        "shots": shot_records(shots),
         "areas": _areas(video, series),
     }
     if other:
@@ -99,7 +102,7 @@ def _number(value: Any) -> float | None:
     return float(f"{value:.6g}") if value is not None and math.isfinite(value) else None
 
 
-def facts(video: Video, series: Series) -> list[tuple[str, str]]:
+def facts(video: Video, series: Series, shots: Sequence[Shot]) -> list[tuple[str, str]]:
     """Words and values at the head of a report."""
     info = video.info
     found = [("picture", f"{info.width} x {info.height}")]
@@ -109,7 +112,7 @@ def facts(video: Video, series: Series) -> list[tuple[str, str]]:
         found += [
             ("length", f"{clock(seconds)}, {len(series.index)} frames"),
             ("rate", rate),
-            ("shots", str(len(video.shots))),
+            ("shots", str(len(shots))),
             ("sound", "yes" if info.has_audio else "no"),
         ]
     spread = float(series.average(series.spread))

@@ -1,7 +1,8 @@
 """How far a share can be trusted: mean absolute errors against recorded gaze.
 
-Figures of `benchmarks/areas.py` for the default network: the difference between the share that it
-predicts for a box and the share that half of the observers gave it, in videos within one second.
+Figures of `benchmarks/areas.py` for the default network, with weights that had seen none of these
+videos and photographs: the difference between the share that it predicts for a box and the share
+that half of the observers gave it, in videos within one second.
 """
 
 from __future__ import annotations

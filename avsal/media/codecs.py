@@ -12,7 +12,7 @@ from av.error import FFmpegError
 from avsal.errors import MediaError
 
 _MPEG4_MAX_CLOCK = 65_535  # ISO/IEC 14496-2: vop_time_increment_resolution has 16 bits
-MAX_CLOCK = 2**24  # ticks a second; finer ones overflow 32 bit fields within minutes
+MAX_CLOCK = 2**24  # ticks per second; finer ones overflow 32 bit fields within minutes
 
 # In order of preference. Some builds lack libx264 (PyAV issue 1483).
 ENCODERS = ("libx264", "libopenh264", "h264_videotoolbox", "mpeg4")
@@ -25,7 +25,7 @@ class Encoder:
     Attributes:
         name: FFmpeg's name of it.
         options: its settings.
-        max_clock: the finest clock that it takes, ticks a second.
+        max_clock: the finest clock that it takes, ticks per second.
         note: what a person should know about the choice, "" for nothing.
     """
 

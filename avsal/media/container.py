@@ -69,7 +69,7 @@ def open_input(source: Source) -> InputContainer:
         and container.format.name.startswith("mov")
         and _lacks_index(source)
     ):
-        container.close()  # half an index: FFmpeg goes on without the streams that it lacks
+        container.close()  # half an index: FFmpeg would leave out the streams that it lacks
         raise MediaError(f"{source}: {_INCOMPLETE}")
     return container
 
@@ -82,10 +82,11 @@ def choose_video(container: InputContainer, path: Source) -> VideoStream:
     """
     videos = [s for s in container.streams.video if not s.disposition & _STILLS]
     decodable = [s for s in videos if s.codec_context is not None]
-    tiles = any(s.disposition & Disposition.dependent for s in decodable)
-    if tiles and not isinstance(path, Path):
-        raise MediaError(f"{path}: a photograph in tiles; download the file and name that")
     if decodable:
+        if container.format.name.startswith("mov"):
+            # Beside an AVIF sequence lies a still image, which has no duration.
+            timed = [s for s in decodable if s.duration is not None]
+            return max(timed or decodable, key=_video_rank)
         return max(decodable, key=_video_rank)
     if videos:
         kind = _UNDECODED.get(container.format.name) or _UNDECODED.get(Path(path).suffix.lower())
@@ -112,10 +113,8 @@ def _is_default(stream: AudioStream | VideoStream) -> bool:
     return bool(stream.disposition & Disposition.default)
 
 
-def _video_rank(stream: VideoStream) -> tuple[bool, bool, int]:
-    timed = stream.duration is not None  # unlike the still image beside an AVIF sequence
-    size = stream.codec_context.width * stream.codec_context.height
-    return _is_default(stream), timed, size
+def _video_rank(stream: VideoStream) -> tuple[bool, int]:
+    return _is_default(stream), stream.codec_context.width * stream.codec_context.height
 
 
 def _open(source: Source) -> InputContainer:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
-_FALLBACK_RATE = Fraction(25)  # frames a second, FFmpeg's own where a file tells nothing
+_FALLBACK_RATE = Fraction(25)  # frames per second, FFmpeg's own where a file tells nothing
 _MAX_RATE = 1000  # above this a rate is a broken header, not a frame rate
 
 
@@ -25,7 +25,7 @@ class VideoInfo:
     Attributes:
         path: the file, or the text of an http(s) address.
         width, height: display size in pixels after rotation; a sample aspect ratio is not applied.
-        rate: nominal frames a second; None where the file tells none, and for a still image.
+        rate: nominal frames per second; None where the file tells none, and for a still image.
         duration: seconds, None where unknown, and for a still image.
         frames: estimate of the number of frames, None where unknown.
         rotation: clockwise turn that was applied for display, degrees.

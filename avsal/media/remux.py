@@ -33,7 +33,7 @@ _AAC_RATES = frozenset(  # Hz, ISO/IEC 14496-3 table 1.18
     {96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000}
 )
 _AAC_FALLBACK_RATE = 48000
-_AAC_BITS_PER_CHANNEL = 96_000  # bits a second: transparent for almost all material
+_AAC_BITS_PER_CHANNEL = 96_000  # bits per second: transparent for almost all material
 
 
 class SourceSound:

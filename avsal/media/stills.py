@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from av.video.frame import VideoFrame
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from PIL.ExifTags import Base
 
 from avsal.errors import MediaError
 from avsal.media.orientation import EXIF, UPRIGHT, Matrix
+from avsal.media.source import Source
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -34,7 +35,6 @@ def is_heif(container: InputContainer) -> bool:
 
 def still_orientation(path: Path) -> Matrix | None:
     """Return what the Exif tag of a still image asks for, None where Pillow cannot read it."""
-    _read_heic_too()
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
             return EXIF.get(image.getexif().get(Base.Orientation, 1), UPRIGHT)
@@ -42,22 +42,25 @@ def still_orientation(path: Path) -> Matrix | None:
         return None
 
 
-def heif_picture(path: Path) -> VideoFrame:
+def heif_picture(path: Source) -> VideoFrame:
     """Decode a HEIC or AVIF still, RGB or with transparency RGBA, 8 bit.
 
     FFmpeg takes the tiles that a large one is made of, as those of an iPhone, for streams of their
     own, and hands on no mirroring.
 
     Raises:
-        MediaError: it cannot be decoded.
+        MediaError: it cannot be decoded, or is an address.
     """
+    if not isinstance(path, Path):
+        raise MediaError(f"{path}: is a HEIC or AVIF still; download the file and name that")
     _read_heic_too()
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
             mode = "RGBA" if image.has_transparency_data else "RGB"
             pixels = np.asarray(image.convert(mode))
     except Exception as error:
-        cause = " ".join(str(error).split())
+        unknown = isinstance(error, UnidentifiedImageError)
+        cause = "damaged, or of an unknown kind" if unknown else " ".join(str(error).split())
         raise MediaError(f"{path}: cannot be decoded ({cause}); convert it to PNG") from error
     frame = VideoFrame.from_ndarray(pixels, format="rgba" if mode == "RGBA" else "rgb24")
     frame.pts = 0

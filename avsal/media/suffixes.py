@@ -9,7 +9,8 @@ from avsal.errors import UsageError
 VIDEOS = frozenset(
     ".3gp .avi .flv .gif .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .ts .webm .wmv".split()
 )
-STILLS = frozenset(".avif .bmp .heic .heif .jpeg .jpg .png .tif .tiff .webp".split())
+PLAIN_STILLS = frozenset(".bmp .jpeg .jpg .png .tif .tiff .webp".split())  # also in data sets
+STILLS = PLAIN_STILLS | {".avif", ".heic", ".heif"}
 
 # FFmpeg's muxers that keep arbitrary frame times and hold H.264.
 MUXERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}

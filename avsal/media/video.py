@@ -106,7 +106,7 @@ class VideoReader:
         if self._clock.synthesised:
             notes.append(
                 f"{self.path}: frame times are missing and follow from the rate of "
-                f"{float(1 / self._clock.step):g} frames a second"
+                f"{float(1 / self._clock.step):g} frames per second"
             )
         if self._clock.restarted:
             notes.append(f"{self.path}: the clock starts again on the way; times were continued")
@@ -126,7 +126,7 @@ class VideoReader:
         self.close()
 
     def __iter__(self) -> Iterator[VideoFrame]:
-        """Give the frames; a second call goes on where the first one stopped."""
+        """Give the frames; a second call resumes where the first one stopped."""
         if self._frames is None:
             self._frames = self._read()
         return self._frames
@@ -210,7 +210,7 @@ class VideoReader:
         counts = self._container.format.name in COUNTING_FORMATS
         counting = counts and self._stream.codec_context.codec.reorder
         self._clock = FrameClock(self._time_base, info.frame_step(self._stream), counting)
-        if isinstance(self.path, Path) and is_heif(self._container):
+        if is_heif(self._container):
             yield self._slot(0, heif_picture(self.path))
             return
         index = 0

@@ -26,7 +26,7 @@ from avsal.media.suffixes import muxer_of
 if TYPE_CHECKING:
     from av.container import OutputContainer
 
-_CLOCK = 90_000  # ticks a second where the caller names no time base, as in MPEG systems
+_CLOCK = 90_000  # ticks per second where the caller names no time base, as in MPEG systems
 _LATE_START = 10  # seconds; a later start is a broadcast clock, not silence before the picture
 _BT709 = 1  # ITU-T H.273 code of matrix, primaries and transfer
 _LIMITED_RANGE = 1  # AVCOL_RANGE_MPEG

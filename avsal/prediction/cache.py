@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from avsal.errors import UsageError
 from avsal.media.frames import FrameTag
 from avsal.media.resample import SAMPLE_RATE
 from avsal.prediction.reader import SmallFrame
@@ -121,6 +122,8 @@ class FrameCache:
         return self._given >= self._final or self._first > self._final
 
     def _add(self, tag: FrameTag, pixels: torch.Tensor) -> None:
+        if self._frames and tag.index != self._latest + 1:
+            raise UsageError(f"frame {tag.index} follows frame {self._latest}; number all frames")
         self._frames[tag.index] = CachedFrame(tag, pixels)
         self._passed.append((tag, self._difference(pixels)))
         if self._first is None and tag.time >= exact_seconds(self._settings.start or 0):

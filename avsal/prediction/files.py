@@ -134,10 +134,12 @@ def _still_prediction(
     settings: PredictSettings,
     log_density: torch.Tensor | Exception,
 ) -> Prediction | Exception:
+    from avsal.shots import ShotFinder
+
     if isinstance(log_density, Exception):
         return log_density
     maps = predictor.postprocess([(still.window.tag, log_density)], settings)
-    return Prediction(still.info, 1, _with_notes(maps, still.notes), ExitStack())
+    return Prediction(still.info, 1, ShotFinder(), _with_notes(maps, still.notes), ExitStack())
 
 
 def _with_notes(

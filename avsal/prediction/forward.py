@@ -11,6 +11,7 @@ import torch
 from avsal import models
 from avsal.errors import UsageError
 from avsal.prediction.cache import CachedFrame, WindowInput
+from avsal.prediction.transfer import to_device
 from avsal.preprocess.frames import normalise
 
 T = TypeVar("T")
@@ -112,7 +113,7 @@ class Forward:
         self, frames: list[CachedFrame]
     ) -> list[tuple[torch.Tensor, tuple[torch.Tensor, ...]]]:
         stacked = torch.stack([frame.pixels for frame in frames])
-        pixels = normalise(stacked.to(self._device, non_blocking=True))
+        pixels = normalise(to_device(stacked, self._device))
         features = self._network.image_features(pixels)
         return [
             (pixels[place], tuple(part[place] for part in features)) for place in range(len(frames))
@@ -124,7 +125,9 @@ class Forward:
             clips = torch.stack(
                 [torch.stack([frame.pixels for frame in w.frames], dim=1) for w in group]
             )
-        spectrograms = torch.stack([inputs.spectrogram for inputs in group]).to(self._device)
+        spectrograms = to_device(
+            torch.stack([inputs.spectrogram for inputs in group]), self._device
+        )
         frames = [frame.features for inputs in group for frame in inputs.frames]
         features = tuple(
             _stack(maps).unflatten(0, (len(group), -1)) for maps in zip(*frames, strict=True)

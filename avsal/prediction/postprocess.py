@@ -6,7 +6,7 @@ and belongs to `avsal.results.formats`.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache, lru_cache
 from types import ModuleType
 
 import numpy as np
@@ -27,15 +27,17 @@ def opencv() -> ModuleType | None:
     return cv2
 
 
-def _gaussian() -> torch.Tensor:
+@cache
+def _gaussian(device: torch.device) -> torch.Tensor:
+    """The kernel along one axis; kept, as making it on a GPU would stop the host every time."""
     offset = torch.arange(BLUR_SIZE, dtype=torch.float64) - BLUR_SIZE // 2
     weights = torch.exp(-(offset**2) / (2 * BLUR_SIGMA**2))
-    return (weights / weights.sum()).float()
+    return (weights / weights.sum()).float().to(device)
 
 
 def blur(maps: torch.Tensor) -> torch.Tensor:
     """Gaussian blur with reflected borders (edge pixel not repeated), (B, h, w) -> (B, h, w)."""
-    kernel = _gaussian().to(maps)
+    kernel = _gaussian(maps.device).to(maps)
     half = BLUR_SIZE // 2
     padded = F.pad(maps.unsqueeze(1), (half, half, half, half), mode="reflect")
     rows = F.conv2d(padded, kernel.view(1, 1, 1, -1))

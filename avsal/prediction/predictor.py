@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from avsal import models
-from avsal.errors import MediaError, WeightsError
+from avsal.errors import MediaError, UsageError, WeightsError
 from avsal.media.frames import FrameTag
 from avsal.prediction.cache import FrameCache, WindowInput
 from avsal.prediction.device import (
@@ -33,17 +33,19 @@ from avsal.prediction.reader import read_ahead
 from avsal.prediction.saliency import SaliencyFrame
 from avsal.prediction.settings import MapSize, PredictSettings, expected_maps
 from avsal.prediction.threads import limit_threads
+from avsal.prediction.transfer import Fetched, behind
 from avsal.preprocess.rules import FrameRule, Rule, TimeRule
-from avsal.weights import load_weights
 
 if TYPE_CHECKING:
     from avsal.media import AudioReader, VideoFrame, VideoInfo, VideoReader
+    from avsal.shots import ShotFinder
 
 logger = logging.getLogger("avsal")
 
 TaggedMap = tuple[FrameTag, torch.Tensor]  # a frame and its (h, w) log-density
 
 POSTPROCESS = 8  # maps that a GPU brings to display size together
+GROUPS_AHEAD = 2  # of so many maps, that a GPU works on while the one before is written
 WINDOWS_AHEAD = 4  # windows whose new frames may wait for the network
 
 
@@ -66,17 +68,20 @@ class Prediction(Iterator[SaliencyFrame]):
     Attributes:
         info: the video's properties, see `avsal.media.VideoInfo`.
         total: number of maps that start, end and the video's headers let expect, None if untold.
+        finder: finds the cuts of the frames that are read.
     """
 
     def __init__(
         self,
         info: VideoInfo,
         total: int | None,
+        finder: ShotFinder,
         maps: Generator[SaliencyFrame, None, None],
         files: ExitStack,
     ) -> None:
         self.info = info
         self.total = total
+        self.finder = finder
         self._maps = maps
         self._files = files
 
@@ -118,6 +123,7 @@ class Predictor:
         self.precision = precision
         self.origin = origin
         self.network = models.prepare_for_inference(network.eval()).to(device)
+        self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -186,6 +192,7 @@ class Predictor:
             UsageError: a setting is out of its range.
         """
         from avsal.media import AudioReader, VideoReader
+        from avsal.shots import ShotFinder
 
         settings = self.complete(dataclasses.replace(settings or PredictSettings(), **changes))
         with ExitStack() as opening:
@@ -197,7 +204,9 @@ class Predictor:
             files = opening.pop_all()
         info = video.info
         total = expected_maps(info.frames, info.rate, settings.start, settings.end)
-        return Prediction(info, total, self._file_maps(video, audio, settings, files), files)
+        finder = ShotFinder()
+        maps = self._file_maps(video, audio, settings, finder, files)
+        return Prediction(info, total, finder, maps, files)
 
     def batch(self, settings: PredictSettings) -> int:
         """Windows in one forward pass."""
@@ -224,10 +233,15 @@ class Predictor:
 
         Yields:
             One `SaliencyFrame` for every frame from start to end.
+
+        Raises:
+            UsageError: the numbers of the frames are not 0, 1, 2, ...
         """
         rest = iter(frames)
         first = next(rest, None)
         if first is not None:
+            if first.index != 0:
+                raise UsageError(f"the first frame has the number {first.index}; it must be 0")
             everything = itertools.chain([first], rest)
             settings = self.complete(settings or PredictSettings())
             yield from self._maps(everything, audio, first.pts, settings)
@@ -262,11 +276,12 @@ class Predictor:
         video: VideoReader,
         audio: AudioReader | None,
         settings: PredictSettings,
+        finder: ShotFinder,
         files: ExitStack,
     ) -> Generator[SaliencyFrame, None, None]:
         with files:
             empty = True
-            for frame in self._maps(video, audio, video.origin, settings):
+            for frame in self._maps(video, audio, video.origin, settings, finder):
                 empty = False
                 yield frame
             if empty:
@@ -280,26 +295,36 @@ class Predictor:
         audio: AudioReader | None,
         origin: Fraction,
         settings: PredictSettings,
+        finder: ShotFinder | None = None,
     ) -> Iterator[SaliencyFrame]:
         batch = self.batch(settings)
         cache = FrameCache(settings, self.rule(settings), audio)
         forward = Forward(self.network, self.device, self.precision, batch)
         depth = max(WINDOWS_AHEAD, batch) * (settings.stride or 1)
-        before: TaggedMap | None = None
-        with closing(read_ahead(frames, origin, self.size, depth)) as small_frames:
-            for results in forward.batches(cache.windows(small_frames)):
-                yield from self.postprocess(_filled(before, results), settings)
-                inputs, log_density = results[-1]
-                before = (inputs.tag, log_density)
+        with closing(read_ahead(frames, origin, self.size, depth, finder)) as small_frames:
+            maps = _filled(forward.batches(cache.windows(small_frames)))
+            yield from self.postprocess(maps, settings, 0 if self._copies is None else GROUPS_AHEAD)
 
     def postprocess(
-        self, maps: Iterable[TaggedMap], settings: PredictSettings
+        self, maps: Iterable[TaggedMap], settings: PredictSettings, ahead: int = 0
     ) -> Iterator[SaliencyFrame]:
         """Post-process log-densities on the device, a few frames of one output size together.
+
+        Args:
+            ahead: groups of frames that are started before the first one is waited for.
 
         Raises:
             WeightsError: a map is not finite.
         """
+        for tags, fetched in behind(self._started(maps, settings), ahead):
+            log_densities, densities = (tensor.numpy() for tensor in fetched.wait())
+            self._check_finite(log_densities)
+            yield from map(SaliencyFrame, tags, log_densities, densities)
+
+    def _started(
+        self, maps: Iterable[TaggedMap], settings: PredictSettings
+    ) -> Iterator[tuple[tuple[FrameTag, ...], Fetched]]:
+        """The frames' tags, their log-densities and densities, which may still be on their way."""
         together = 1 if self.device.type == "cpu" else POSTPROCESS
         for (_part, size), group in itertools.groupby(
             enumerate(maps),
@@ -307,10 +332,7 @@ class Predictor:
         ):
             tags, log_densities = zip(*(tagged for _place, tagged in group), strict=True)
             stacked = torch.stack(log_densities)
-            densities = to_density(stacked, size).cpu().numpy()
-            maps = stacked.cpu().numpy()
-            self._check_finite(maps)
-            yield from map(SaliencyFrame, tags, maps, densities)
+            yield tags, Fetched((stacked, to_density(stacked, size)), self._copies)
 
     def _check_finite(self, maps: np.ndarray) -> None:
         if not np.isfinite(maps).all():
@@ -330,11 +352,12 @@ class Predictor:
 
 
 def _filled(
-    before: TaggedMap | None, results: list[tuple[WindowInput, torch.Tensor]]
+    batches: Iterable[list[tuple[WindowInput, torch.Tensor]]],
 ) -> Iterator[TaggedMap]:
     """The predicted maps, and between them those of skipped frames: interpolated by time, or where
     there is a cut between, the map of their own scene."""
-    for inputs, later in results:
+    before: TaggedMap | None = None
+    for inputs, later in itertools.chain.from_iterable(batches):
         first, earlier = before or (inputs.tag, later)
         span = inputs.tag.time - first.time
         for tag in inputs.skipped:
@@ -371,6 +394,8 @@ def load_model(
         WeightsError: no weights, damaged weights, or weights of another network.
         UsageError: unknown name, device or precision.
     """
+    from avsal.weights import load_weights
+
     limit_threads()
     where = choose_device(device)
     dtype = choose_precision(precision, where)

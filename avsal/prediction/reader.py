@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -11,13 +12,20 @@ from avsal.media.frames import FrameTag, VideoFrame, tag_of
 from avsal.prediction.threads import run_ahead
 from avsal.preprocess.frames import resize_frame
 
+if TYPE_CHECKING:
+    from avsal.shots import ShotFinder
+
 MOST_AHEAD = 64  # small frames that may wait for the network
 
 SmallFrame = tuple[FrameTag, torch.Tensor]  # the frame's place, and uint8 (3, h, w)
 
 
 def read_ahead(
-    frames: Iterable[VideoFrame], origin: Fraction, size: tuple[int, int], depth: int
+    frames: Iterable[VideoFrame],
+    origin: Fraction,
+    size: tuple[int, int],
+    depth: int,
+    finder: ShotFinder | None = None,
 ) -> Generator[SmallFrame, None, None]:
     """Give each frame's tag and its pixels at the network's size, decoded in a thread.
 
@@ -26,10 +34,14 @@ def read_ahead(
         origin: container time of the video's first frame, seconds.
         size: (height, width).
         depth: how many frames the thread may be ahead, bounded by `MOST_AHEAD`.
+        finder: is given every frame for its cuts.
     """
 
     def small() -> Generator[SmallFrame, None, None]:
         for frame in frames:
-            yield tag_of(frame, origin), resize_frame(frame.image, size)
+            pixels = resize_frame(frame.image, size)
+            if finder is not None:
+                finder.add(frame.index, frame.pts, pixels.permute(1, 2, 0).numpy())
+            yield tag_of(frame, origin), pixels
 
     return run_ahead(small, min(depth, MOST_AHEAD))

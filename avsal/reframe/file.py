@@ -37,6 +37,7 @@ from pathlib import Path
 from typing import Any
 
 from avsal.errors import MediaError
+from avsal.prediction.settings import MAX_PIXELS, MAX_SIDE
 from avsal.reframe.geometry import Picture, Size, parse_aspect
 from avsal.reframe.planning import Crop
 from avsal.results import records
@@ -47,6 +48,7 @@ VERSION = 1
 _MADE_BY = "avsal reframe"
 _ROUNDING = 0.01  # pixels that a crop may seem to lie outside
 _SMALLEST = 2  # pixels of a side
+_NARROWEST = Fraction(1, 100)  # of a pixel, width to height
 
 
 @dataclass(frozen=True)
@@ -125,8 +127,11 @@ def read_head(path: Path) -> PathFile:
         width, height = (int(number(header, name)) for name in ("width", "height"))
         out_width, out_height = (int(side) for side in header["size"])
         aspect = Fraction(header["sample_aspect"])
-        if min(width, height, out_width, out_height) < _SMALLEST or aspect <= 0:
-            raise ValueError("a side of no pixels")
+        for sides in ((width, height), (out_width, out_height)):
+            if min(sides) < _SMALLEST or max(sides) > MAX_SIDE or sides[0] * sides[1] > MAX_PIXELS:
+                raise ValueError(f"{sides[0]}x{sides[1]} pixels")
+        if not _NARROWEST <= aspect <= 1 / _NARROWEST:
+            raise ValueError(f"sample_aspect {aspect}")
         parse_aspect(header["aspect"])
         start, end = (
             None if header.get(name) is None else number(header, name) for name in ("start", "end")
@@ -154,10 +159,9 @@ def read_crops(path: Path, picture: Picture) -> Iterator[Crop]:
     def parse(values: Any) -> Crop:
         index = frame_number(values)
         x, y, width, height = (number(values, name) for name in ("x", "y", "w", "h"))
+        shot = frame_number(values, "shot") if "shot" in values else 0
         kept = None if values.get("kept") is None else number(values, "kept")
-        crop = Crop(
-            index, seconds(values, "pts"), x, y, width, height, int(values.get("shot", 0)), kept
-        )
+        crop = Crop(index, seconds(values, "pts"), x, y, width, height, shot, kept)
         _check_inside(path, crop, picture)
         return crop
 

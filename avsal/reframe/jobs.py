@@ -5,7 +5,10 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from pathlib import Path
+
+import numpy as np
 
 from avsal import atomic, media
 from avsal.errors import MediaError
@@ -13,9 +16,9 @@ from avsal.reframe.file import PathFile, path_beside, read_crops, read_head, wri
 from avsal.reframe.geometry import Picture, Size
 from avsal.reframe.planning import plan_crops
 from avsal.reframe.render import render
-from avsal.reframe.settings import ReframeSettings
+from avsal.reframe.settings import Fill, ReframeSettings
 from avsal.results.folder import Result
-from avsal.results.gaze import GazeMap, Maps, check_same_video, open_gaze, shots_of
+from avsal.results.gaze import GazeMap, Maps, open_gaze
 from avsal.results.jobs import file_identity
 
 logger = logging.getLogger("avsal")
@@ -42,27 +45,25 @@ def reframe(
     """
     info = media.probe(source)
     picture = Picture(info.width, info.height, info.sample_aspect)
-    if picture.largest_crop(settings.framing.aspect) == (1.0, 1.0) and settings.zoom == 1:
+    framing = settings.framing
+    if picture.largest_crop(framing.aspect) == (1.0, 1.0) and settings.zoom == 1:
         logger.warning("%s: is %s already; nothing is cropped", source, settings.aspect)
-    result = maps if isinstance(maps, Result) else None
-    check_same_video(info, maps)
-    cuts = [shot.first for shot in shots_of(source, maps)[1:]]
+    start, end = (maps.start, maps.end) if isinstance(maps, Result) else (None, None)
     head = PathFile(
         picture,
         settings.aspect,
-        settings.size or picture.output_size(settings.framing.aspect),
-        result.start if result else None,
-        result.end if result else None,
+        settings.size or picture.output_size(framing.aspect),
+        start,
+        end,
         file_identity(source),
         {"motion": settings.motion, "zoom": settings.zoom, "pad": settings.fill},
     )
     with atomic.new_file(path_beside(out)) as aside:
         with open_gaze(source, maps) as gaze:
-            write_path(
-                aside, head, plan_crops(_counted(gaze, on_map), cuts, picture, settings.framing)
-            )
+            frames = _counted(gaze.maps, on_map)
+            write_path(aside, head, plan_crops(frames, gaze.cuts, picture, framing))
         crops = read_crops(aside, picture)
-        fill = settings.fill or "black"
+        fill = settings.fill or Fill.BLACK
         render(source, out, head, crops, fill=fill, crf=settings.crf, on_frame=on_frame)
 
 
@@ -88,14 +89,16 @@ def rerender(
             f"has {info.width}x{info.height}; give the path of this video"
         )
     head = dataclasses.replace(head, size=size or head.size)
-    fill = fill or head.settings.get("pad") or "black"
+    fill = fill or head.settings.get("pad") or Fill.BLACK
     with atomic.new_file(path_beside(out)) as aside:
         write_path(aside, head, read_crops(path, head.picture))
         crops = read_crops(aside, head.picture)
         render(source, out, head, crops, fill=fill, crf=crf, on_frame=on_frame)
 
 
-def _counted(maps: Iterator[GazeMap], on_map: OnFrame) -> Iterator[GazeMap]:
+def _counted(
+    maps: Iterator[GazeMap], on_map: OnFrame
+) -> Iterator[tuple[int, Fraction, np.ndarray]]:
     for count, entry in enumerate(maps, 1):
-        yield entry
+        yield entry.index, entry.pts, entry.density
         on_map(count)

@@ -1,11 +1,11 @@
 """How a crop moves along one axis: it holds still unless moving pays, and then moves smoothly.
 
 Two steps. A dynamic programme over places finds the path that keeps most gaze, where moving costs
-gaze in proportion to the way; it sees the whole shot, so it neither hurries after every glance nor
-gets stuck at one of two faces. A linear programme then finds the smooth path nearest to it: least
-weighted L1 norms of the first, second and third derivative, which leaves stretches of rest and of
-even motion (Grundmann, Kwatra, Essa, "Auto-directed video stabilization with robust L1 optimal
-camera paths", CVPR 2011), within bounds on speed and acceleration.
+gaze in proportion to the way and speed has a bound; it sees the whole shot, so it neither hurries
+after every glance nor gets stuck at one of two faces. A linear programme then finds the smooth path
+nearest to it: least weighted L1 norms of the first, second and third derivative, which leaves
+stretches of rest and of even motion (Grundmann, Kwatra, Essa, "Auto-directed video stabilization
+with robust L1 optimal camera paths", CVPR 2011), within bounds on speed and acceleration.
 
 Its solution are the control points of a cubic B-spline, whose speed and acceleration are averages
 of the points' differences: the bounds hold between the points too, and a rest is exactly still.
@@ -43,14 +43,14 @@ class Cost:
     """
 
     way: float
-    weights: tuple[float, float, float] = (0.2, 0.1, 0.02)
+    weights: tuple[float, float, float] = (0.1, 0.05, 0.02)
     speed: float = 0.5
     acceleration: float = 1.0
 
 
 COSTS: dict[str, Cost] = {
-    Motion.STEADY: Cost(way=0.1),
-    Motion.FOLLOW: Cost(way=0.03, weights=(0.05, 0.05, 0.02), speed=1.0, acceleration=2.0),
+    Motion.STEADY: Cost(way=0.05),
+    Motion.FOLLOW: Cost(way=0.02, weights=(0.05, 0.05, 0.02), speed=1.0, acceleration=2.0),
     Motion.STILL: Cost(way=np.inf),
 }
 
@@ -70,7 +70,8 @@ def choose_places(gain: np.ndarray, length: float, cost: Cost) -> np.ndarray:
     if np.isinf(cost.way) or room <= 0:
         return np.full(len(gain), gain.sum(axis=0).argmax() * room / (PLACES - 1))
     steps = np.abs(np.subtract.outer(np.arange(PLACES), np.arange(PLACES)))
-    price = cost.way / KNOT * room / (PLACES - 1) / length * steps
+    way = steps * room / (PLACES - 1)
+    price = np.where(way > cost.speed * KNOT, np.inf, cost.way / KNOT / length * way)
     best, came_from = gain[0], np.zeros(gain.shape, np.uint8)
     for knot in range(1, len(gain)):
         reached = best - price  # row: place now, column: place before

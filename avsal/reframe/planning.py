@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import itertools
-import tempfile
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 
 from avsal.reframe.geometry import Picture, Share, parse_aspect, scaled
+from avsal.reframe.grids import GRID, Grids, coverage, small_grid
 from avsal.reframe.motion import COSTS, KNOT, PLACES, Cost, at_times, choose_places, smooth
 from avsal.reframe.settings import Framing
 
-if TYPE_CHECKING:
-    from avsal.results.gaze import GazeMap
+GazeMap = tuple[int, Fraction, np.ndarray]  # frame index, pts in seconds, density (h, w)
 
-GRID = (36, 64)  # (height, width) to which maps are brought
 _EXACT_KNOT = Fraction(KNOT)
 
 
@@ -38,7 +34,11 @@ PRIOR_SHARE = 0.5
 _PRIOR_SIGMA = (0.19, 0.22)  # of height and width, as the spread of fixations on photographs
 _PRIOR = _centre(*_PRIOR_SIGMA)
 
-_ZOOM_KEEPS = 0.9  # a closer crop must keep so much of what the largest one keeps
+# By less than this share of the gaze, averaged over a shot, maps cannot tell a better crop from one
+# in the middle.
+LEAST_GAIN = 0.03
+
+_ZOOM_KEEPS = 0.95  # a closer crop must keep so much of what the largest one keeps
 _PAD_KEEPS = 0.8  # a crop that keeps less of the gaze than this is widened
 _STEPS = 5  # scales tried
 
@@ -97,37 +97,37 @@ def plan(
     clock = times if times is not None else (i / Fraction(rate) for i in itertools.count())
     frames = ((i, Fraction(t), m) for i, (t, m) in enumerate(zip(clock, maps, strict=False)))
     picture = Picture(*size, Fraction(sample_aspect))
-    return list(plan_crops(frames, cuts, picture, Framing(ratio, motion, zoom, pad)))
+    return list(plan_crops(frames, sorted(cuts), picture, Framing(ratio, motion, zoom, pad)))
 
 
 def plan_crops(
-    maps: Iterable[GazeMap], cuts: Iterable[int], picture: Picture, framing: Framing
+    maps: Iterable[GazeMap], cuts: Sequence[int], picture: Picture, framing: Framing
 ) -> Iterator[Crop]:
     """Yield the crops of every shot once its last map is there; see `plan`.
 
     Until then its maps lie in a temporary file, small, so that long shots need no memory.
+
+    Args:
+        cuts: ascending; it may grow as long as it holds every cut up to the map read last.
     """
-    starts = sorted(cuts)
-    for number, shot in itertools.groupby(maps, lambda frame: bisect_right(starts, frame[0])):
+    for number, shot in itertools.groupby(maps, lambda frame: bisect_right(cuts, frame[0])):
         yield from _plan_shot(number, shot, picture, framing)
 
 
 def _plan_shot(
     number: int, maps: Iterable[GazeMap], picture: Picture, framing: Framing
 ) -> Iterator[Crop]:
-    with _Grids() as frames, _Grids() as knots:
+    with Grids() as frames, Grids() as knots:
         tags = _collect(maps, frames, knots)
         seconds = np.array([float(pts - tags[0][1]) for _index, pts in tags])
-        share = _choose_share(knots.array(), picture.largest_crop(framing.aspect), framing)
+        share = _choose_share(knots, picture.largest_crop(framing.aspect), framing)
         cost = COSTS[framing.motion]
         pixels = picture.width, picture.height
         offsets = [
             at_times(smooth(np.rint(way * side) / side, 1 - length, cost), seconds)
-            for way, side, length in zip(
-                _places(knots.array(), share, cost), pixels, share, strict=True
-            )
+            for way, side, length in zip(_places(knots, share, cost), pixels, share, strict=True)
         ]
-        kept = _kept(frames.array(), offsets, share)
+        kept = frames.kept(offsets, share)
         width, height = share[0] * picture.width, share[1] * picture.height
         for (index, pts), left, top, inside in zip(tags, *offsets, kept, strict=True):
             x, y = (
@@ -137,28 +137,7 @@ def _plan_shot(
             yield Crop(index, pts, x, y, width, height, number, float(inside))
 
 
-class _Grids:
-    """Small maps in a temporary file, as one array."""
-
-    def __enter__(self) -> _Grids:
-        self._file = tempfile.TemporaryFile()
-        self._count = 0
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self._file.close()
-
-    def add(self, grid: np.ndarray) -> None:
-        self._file.write(grid.astype(np.float32).tobytes())
-        self._count += 1
-
-    def array(self) -> np.ndarray:
-        """(n, *GRID) float32."""
-        self._file.flush()
-        return np.memmap(self._file, np.float32, "r", shape=(self._count, *GRID))
-
-
-def _collect(maps: Iterable[GazeMap], frames: _Grids, knots: _Grids) -> list[tuple[int, Fraction]]:
+def _collect(maps: Iterable[GazeMap], frames: Grids, knots: Grids) -> list[tuple[int, Fraction]]:
     """Keep every map small, and the mean map of every `KNOT` seconds; return index and pts."""
     tags: list[tuple[int, Fraction]] = []
     total, count, done = np.zeros(GRID), 0, 0
@@ -177,53 +156,35 @@ def _collect(maps: Iterable[GazeMap], frames: _Grids, knots: _Grids) -> list[tup
     return tags
 
 
-def small_grid(density: np.ndarray) -> np.ndarray:
-    """A map on `GRID`, float64, sums to 1; a map without any gaze is even."""
-    grid = cv2.resize(density.astype(np.float64), GRID[::-1], interpolation=cv2.INTER_AREA)
-    total = grid.sum()
-    return grid / total if total > 0 else np.full(GRID, 1 / grid.size)
-
-
-def _coverage(offsets: np.ndarray, length: float, cells: int) -> np.ndarray:
-    """Which part of every cell of an axis lies inside a crop, (n, cells)."""
-    cell = np.arange(cells)
-    start = np.asarray(offsets)[:, None] * cells
-    return np.clip(np.minimum(cell + 1, start + length * cells) - np.maximum(cell, start), 0, 1)
-
-
-def _places(knots: np.ndarray, share: Share, cost: Cost) -> tuple[np.ndarray, np.ndarray]:
+def _places(knots: Grids, share: Share, cost: Cost) -> tuple[np.ndarray, np.ndarray]:
     """Offsets (n,) in x and y that keep most of the expected gaze.
 
-    Where both axes have room, each is chosen with the other given, x first and last.
+    Where both axes have room, each is chosen with the other given, x first and last. What gains
+    too little against a crop in the middle stays there.
     """
     offsets = [np.zeros(len(knots)), np.zeros(len(knots))]
-    covers = [np.ones((len(knots), cells)) for cells in reversed(GRID)]
+    covers = [np.ones((len(knots), cells), np.float32) for cells in reversed(GRID)]
     free = [axis for axis in (0, 1) if share[axis] < 1]
     for axis in free if len(free) < 2 else (0, 1, 0):
         other = covers[1 - axis]
-        maps, prior = (knots, _PRIOR) if axis == 0 else (knots.swapaxes(1, 2), _PRIOR.T)
-        profile = np.matmul(other[:, None], maps)[:, 0]
-        profile = (1 - PRIOR_SHARE) * profile + PRIOR_SHARE * (other @ prior)
+        prior = other @ (_PRIOR if axis == 0 else _PRIOR.T)
+        profile = (1 - PRIOR_SHARE) * knots.along(axis, other) + PRIOR_SHARE * prior
         cells = profile.shape[1]
         candidates = np.linspace(0, 1 - share[axis], PLACES)
-        gain = profile @ _coverage(candidates, share[axis], cells).T
+        gain = profile @ coverage(candidates, share[axis], cells).T
         offsets[axis] = choose_places(gain, share[axis], cost)
-        covers[axis] = _coverage(offsets[axis], share[axis], cells)
-    return offsets[0], offsets[1]
+        covers[axis] = coverage(offsets[axis], share[axis], cells)
+    middle = [np.full(len(knots), (1 - length) / 2) for length in share]
+    gained = knots.kept(offsets, share) - knots.kept(middle, share)
+    x, y = offsets if gained.mean() >= LEAST_GAIN else middle
+    return x, y
 
 
-def _kept(maps: np.ndarray, offsets: Sequence[np.ndarray], share: Share) -> np.ndarray:
-    """The share (n,) of the gaze of every map inside its crop."""
-    columns = _coverage(offsets[0], share[0], GRID[1])
-    rows = _coverage(offsets[1], share[1], GRID[0])
-    return (np.matmul(rows[:, None], maps)[:, 0] * columns).sum(axis=1)
-
-
-def _choose_share(knots: np.ndarray, largest: Share, framing: Framing) -> Share:
+def _choose_share(knots: Grids, largest: Share, framing: Framing) -> Share:
     """The crop's size in a shot: the largest, a closer one, or one that needs bars."""
 
     def keeps(share: Share) -> float:
-        return float(_kept(knots, _places(knots, share, COSTS[framing.motion]), share).mean())
+        return float(knots.kept(_places(knots, share, COSTS[framing.motion]), share).mean())
 
     kept = keeps(largest)
     if framing.pad and kept < _PAD_KEEPS:

@@ -71,12 +71,18 @@ class Worker:
         return stretches.cut(self.predictor, source, self.settings, self.output, self.length)
 
     def predict(
-        self, source: Path, stretch: Stretch, folder: Path, aside: Path
+        self, source: Path, stretch: Stretch, folder: Path, aside: Path, alone: bool
     ) -> tuple[int, list[str]]:
-        """Write a stretch; return the number of its maps, and notes for the user."""
+        """Write a stretch; return the number of its maps, and notes for the user.
+
+        What is the whole file is also put together, which else is the driver's work.
+        """
         count = stretches.predict_stretch(
             self.predictor, source, stretch, folder, aside, self.settings, self.output
         )
+        if alone:
+            with atomic.write_errors(folder):
+                stretches.put_together(aside, [stretch])
         texts, _notes.texts = _notes.texts, []
         return count, texts
 
@@ -222,7 +228,9 @@ class _Driver:
                 file.began = time.monotonic()
                 ref = worker.look.remote(file.source, file.folder)
             else:
-                ref = worker.predict.remote(file.source, stretch, file.folder, file.aside)
+                alone = len(file.parts) == 1
+                given = (file.source, stretch, file.folder, file.aside, alone)
+                ref = worker.predict.remote(*given)
             self._running[ref] = (worker, (file, stretch))
 
     def _returned(
@@ -278,11 +286,12 @@ class _Driver:
         self._done += maps
         self._on_maps(self._done, self._expected)
         if not file.waiting:
-            assert file.aside is not None
-            with atomic.write_errors(file.folder):
-                count = stretches.put_together(file.aside, file.parts)
+            if len(file.parts) > 1:
+                assert file.aside is not None
+                with atomic.write_errors(file.folder):
+                    maps = stretches.put_together(file.aside, file.parts)
             file.close()
-            yield from self._finish(file, count)
+            yield from self._finish(file, maps)
 
     def _went_wrong(self, file: _File, error: Exception) -> Iterator[Finished]:
         """A file that fails in stretches is done as a whole, which tells whether it is at fault."""
@@ -360,6 +369,9 @@ def _cluster(address: str) -> Iterator[Any]:
         import ray
     except ImportError:
         raise UsageError('--ray needs Ray; install it with: pip install "avsal[ray]"') from None
+    if ray.is_initialized():  # by the program that asks; its cluster is not ours to leave
+        yield ray
+        return
     handler = signal.getsignal(signal.SIGTERM)  # Ray sets its own
     try:
         if match := _HOST_PORT.fullmatch(address):  # Ray would try for minutes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -12,6 +12,7 @@ from avsal.errors import MediaError
 from avsal.prediction.saliency import SaliencyFrame
 from avsal.results import records
 from avsal.results.records import frame_number, number, seconds
+from avsal.shots import Shot
 
 DESCRIPTION = "saliency.json"
 _MADE_BY = "avsal predict"
@@ -92,6 +93,38 @@ def read_records(folder: Path) -> Iterator[FrameRecord]:
     path = folder / DESCRIPTION
     for _index, record in records.read_records(path, _MADE_BY, FrameRecord.parse):
         yield record
+
+
+def shot_records(shots: Iterable[Shot]) -> list[dict[str, Any]]:
+    """Shots as JSON values, which follow the frames as "shots"."""
+    return [
+        {"first": shot.first, "last": shot.last, "start": str(shot.start), "end": str(shot.end)}
+        for shot in shots
+    ]
+
+
+def read_shots(folder: Path) -> list[Shot] | None:
+    """The shots that a folder's `saliency.json` lists; None where an earlier avsal wrote it.
+
+    Raises:
+        MediaError: see `read_header`.
+    """
+    path = folder / DESCRIPTION
+    after = records.read_after(path, _MADE_BY)
+    if "shots" not in after:
+        return None
+    try:
+        return [
+            Shot(
+                frame_number(values, "first"),
+                frame_number(values, "last"),
+                seconds(values, "start"),
+                seconds(values, "end"),
+            )
+            for values in after["shots"]
+        ]
+    except records.UNREADABLE as error:
+        raise damaged(folder, error) from error
 
 
 def damaged(folder: Path, error: Exception) -> MediaError:

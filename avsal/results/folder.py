@@ -8,11 +8,13 @@ Example:
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,7 @@ from avsal.results.description import (
     damaged,
     read_header,
     read_records,
+    read_shots,
 )
 from avsal.results.formats import (
     FORMAT_CLASSES,
@@ -40,6 +43,7 @@ from avsal.results.formats import (
     restore,
 )
 from avsal.results.records import RecordsWriter, number
+from avsal.shots import Cut, Shot, shots_between
 
 
 class Spool:
@@ -51,20 +55,23 @@ class Spool:
 
     def __init__(self, folder: Path) -> None:
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by `close`
-        self._tags: list[tuple[FrameTag, tuple[int, int]]] = []
-        self._shape = (0, 0)
 
     def add(self, frame: SaliencyFrame) -> None:
-        self._shape = (frame.log_density.shape[0], frame.log_density.shape[1])
-        self._tags.append((frame.tag, (frame.density.shape[0], frame.density.shape[1])))
+        tag, shapes = frame.tag, (frame.log_density.shape, frame.density.shape)
+        times = [str(seconds) for seconds in (tag.pts, tag.time, tag.duration)]
+        head = json.dumps([tag.index, times, tag.width, tag.height, *shapes])
+        self._file.write(head.encode() + b"\n")
         self._file.write(np.ascontiguousarray(frame.log_density, np.float32).tobytes())
 
     def frames(self) -> Iterator[SaliencyFrame]:
         self._file.seek(0)
-        for tag, size in self._tags:
-            data = self._file.read(4 * self._shape[0] * self._shape[1])
-            log_density = np.frombuffer(data, np.float32).reshape(self._shape)
-            density = to_density(torch.tensor(log_density)[None], size)[0].numpy()
+        for head in iter(self._file.readline, b""):
+            index, times, width, height, shape, size = json.loads(head)
+            pts, time, duration = (Fraction(seconds) for seconds in times)
+            tag = FrameTag(index, pts, time, duration, width, height)
+            log_density = np.frombuffer(self._file.read(4 * math.prod(shape)), np.float32)
+            log_density = log_density.reshape(shape)
+            density = to_density(torch.tensor(log_density)[None], tuple(size))[0].numpy()
             yield SaliencyFrame(tag, log_density, density)
 
     def close(self) -> None:
@@ -94,6 +101,9 @@ class ResultWriter:
         self._maps, self._description = maps, description
         self._scale, self._spool = scale, spool
         self._range = (math.inf, -math.inf)
+        self.after: dict[str, list[dict[str, Any]]] = {}  # lists that follow the frames'
+        self._first: Cut | None = None
+        self._last: FrameTag | None = None
 
     def write(self, frame: SaliencyFrame) -> None:
         """Take the next map.
@@ -101,6 +111,8 @@ class ResultWriter:
         Raises:
             OutputError: it has values that are no numbers.
         """
+        self._first = self._first or (frame.index, frame.pts)
+        self._last = frame.tag
         low, high = float(frame.density.min()), float(frame.density.max())
         if not math.isfinite(high - low):
             raise OutputError(
@@ -119,13 +131,24 @@ class ResultWriter:
         self._maps.write(frame, low, high)
         self._description.add(asdict(FrameRecord.of(frame, low, high)))
 
+    @property
+    def end(self) -> Fraction:
+        """Container time at which the latest frame ends, seconds."""
+        return self._last.pts + self._last.duration if self._last else Fraction(0)
+
+    def shots(self, cuts: Iterable[Cut]) -> list[Shot]:
+        """The shots of the frames so far."""
+        if self._first is None or self._last is None:
+            return []
+        return shots_between(self._first, self._last.index, self.end, cuts)
+
     def finish(self) -> None:
-        """Write what was held back and finish the files."""
+        """Write what was held back, and finish the files."""
         if self._spool is not None:
             for frame in self._spool.frames():
                 self._put(frame, *self._range)
         self._maps.close()
-        self._description.close()
+        self._description.close(self.after)
 
 
 @contextmanager
@@ -229,6 +252,14 @@ class Result:
             MediaError: `saliency.json` is damaged.
         """
         return read_records(self.folder)
+
+    def shots(self) -> list[Shot] | None:
+        """The video's shots, those of its part; None where an earlier avsal made the result.
+
+        Raises:
+            MediaError: `saliency.json` is damaged.
+        """
+        return read_shots(self.folder)
 
     def maps(self) -> Iterator[tuple[FrameRecord, np.ndarray]]:
         """Every map (h, w) as it is stored: uint8 or uint16 gray levels, or float32 densities.

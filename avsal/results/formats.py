@@ -16,6 +16,7 @@ import abc
 import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +133,7 @@ class PngMaps(MapFormat):
         for index in indices:
             path = map_path(folder, index, cls.suffix)
             if not path.is_file():  # a pipe or a device would never end
-                raise MediaError(f"{path}: missing; run avsal predict again")
+                raise MediaError(f"{path}: missing, or no file; run avsal predict again")
             stored = read_gray(path)
             if stored.dtype != cls.dtype:
                 raise MediaError(
@@ -155,7 +156,9 @@ class NpyMaps(PngMaps):
     dtype = np.dtype(np.float32)
 
     def _write_one(self, frame: SaliencyFrame, low: float, high: float) -> None:
-        np.save(map_path(self.folder, frame.index, self.suffix), frame.density.astype(np.float32))
+        data = BytesIO()  # numpy's own writing to a file does not tell why it fails
+        np.save(data, frame.density.astype(np.float32))
+        map_path(self.folder, frame.index, self.suffix).write_bytes(data.getbuffer())
 
 
 class VideoMaps(MapFormat):
@@ -191,7 +194,7 @@ class VideoMaps(MapFormat):
         """See `MapFormat.read`; an odd side is one pixel longer than it was, see `VideoWriter`."""
         path = folder / VIDEO_NAME
         if not path.is_file():
-            raise MediaError(f"{path}: missing; run avsal predict again")
+            raise MediaError(f"{path}: missing, or no file; run avsal predict again")
         with media.VideoReader(path) as video:
             frames = iter(video)
             for index in indices:

@@ -1,9 +1,12 @@
-"""Maps of gaze for what is made of them, saved ones or straight from the network, and cuts."""
+"""Maps of gaze for what is made of them, saved ones or straight from the network, and shots."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,52 +14,121 @@ import numpy as np
 
 from avsal import media
 from avsal.errors import MediaError
-from avsal.prediction.predictor import Predictor
+from avsal.prediction.predictor import Prediction, Predictor
 from avsal.prediction.settings import MapSize, PredictSettings
 from avsal.results.folder import Result
-from avsal.shots import Shot, find_shots
-
-_SHAPE_TOLERANCE = 0.01  # by which width to height of two encodes of one video may differ
-
-GazeMap = tuple[int, Fraction, np.ndarray]  # frame index, pts in seconds, density (h, w)
-
+from avsal.results.jobs import file_identity
+from avsal.shots import LOOK_AHEAD, Shot, find_shots, shots_between
 
 # A finished result, or the network that predicts now and how.
 Maps = Result | tuple[Predictor, PredictSettings]
 
+_SHAPE_TOLERANCE = 0.01  # by which width to height of two encodes of one video may differ
+HELD = 2 * LOOK_AHEAD  # maps by which cuts are known ahead
+
+
+@dataclass(frozen=True)
+class GazeMap:
+    """The predicted gaze on one frame.
+
+    Attributes:
+        index: frame number in the video.
+        pts: container time, seconds, exact.
+        duration: seconds that the frame is shown; of a still image it means nothing.
+        density: (h, w), values that are not negative.
+    """
+
+    index: int
+    pts: Fraction
+    duration: Fraction
+    density: np.ndarray
+
+
+@dataclass(frozen=True)
+class Gaze:
+    """The predicted gaze on a video.
+
+    Attributes:
+        maps: in order of frames, to be read once.
+        cuts: indices of the first frames of new shots, ascending; the list may still grow, but
+            holds every cut up to `LOOK_AHEAD` frames after the map that was read last.
+        shots: the video's shots; call it after the last map.
+    """
+
+    maps: Iterator[GazeMap]
+    cuts: Sequence[int]
+    shots: Callable[[], list[Shot]]
+
 
 @contextmanager
-def open_gaze(source: Path, maps: Maps) -> Iterator[Iterator[GazeMap]]:
+def open_gaze(source: Path, maps: Maps) -> Iterator[Gaze]:
     """Give the maps of a video one by one, at the size in which they are there at least cost.
 
     Raises:
-        AvsalError: something cannot be read, also while iterating.
+        AvsalError: something cannot be read, or the maps are of another video; also while
+            iterating.
     """
     if isinstance(maps, Result):
-        yield ((record.index, record.pts, density) for record, density in maps.densities())
+        shots = _shots_of(source, maps)
+        yield Gaze(_saved(source, maps, shots), [shot.first for shot in shots[1:]], lambda: shots)
         return
     predictor, settings = maps
-    with predictor.predict(source, settings, size=MapSize.parse("model")) as frames:
-        yield ((frame.index, frame.pts, frame.density) for frame in frames)
+    with predictor.predict(source, settings, size=MapSize.parse("model")) as prediction:
+        given: list[GazeMap] = []  # the first map and the latest
+        frames = _predicted(prediction, given)
+        yield Gaze(frames, prediction.finder.cuts, lambda: _shots_between(prediction, given))
 
 
-def shots_of(source: Path, maps: Maps | None = None) -> list[Shot]:
-    """The shots of the part of a video that a result covers, else of all of it."""
-    start, end = (maps.start, maps.end) if isinstance(maps, Result) else (None, None)
-    with media.VideoReader(source, start=start, end=end) as video:
+def _shots_of(source: Path, result: Result) -> list[Shot]:
+    """The shots that a result lists, if it is of this very file; else the file is read through."""
+    shots = result.shots()
+    if shots and result.header.get("source") == file_identity(source):
+        return shots
+    with media.VideoReader(source, start=result.start, end=result.end) as video:
+        _check_shape(video.info, result)
         return find_shots(video)
 
 
-def check_same_video(info: media.VideoInfo, maps: Maps) -> None:
-    """Refuse maps whose video had another shape.
-
-    Raises:
-        MediaError: it had.
-    """
-    if not isinstance(maps, Result):
-        return
-    if abs(maps.width * info.height / (maps.height * info.width) - 1) > _SHAPE_TOLERANCE:
+def _check_shape(info: media.VideoInfo, result: Result) -> None:
+    if abs(result.width * info.height / (result.height * info.width) - 1) > _SHAPE_TOLERANCE:
         raise MediaError(
-            f"{maps.folder}: maps of a {maps.width}x{maps.height} video, but {info.path} has "
+            f"{result.folder}: maps of a {result.width}x{result.height} video, but {info.path} has "
             f"{info.width}x{info.height}; give the maps of this video"
         )
+
+
+def _saved(source: Path, result: Result, shots: list[Shot]) -> Iterator[GazeMap]:
+    """Maps with durations; the last one's follows from the end of the last shot."""
+    last, end = shots[-1].last, shots[-1].end
+    ended = (last + 1, end, None)
+    records = ((record.index, record.pts, density) for record, density in result.densities())
+    for (index, pts, density), (after, until, _none) in itertools.pairwise(
+        itertools.chain(records, [ended])
+    ):
+        if density is None or index + 1 != after or pts >= until:
+            raise MediaError(
+                f"{source}: has frames {shots[0].first} to {last}, the last until "
+                f"{float(end):.3f} s, but frame {index} at {float(pts):.3f} s has a map and frame "
+                f"{index + 1} does not follow; the maps are of another video"
+            )
+        yield GazeMap(index, pts, until - pts, density)
+
+
+def _predicted(prediction: Prediction, given: list[GazeMap]) -> Generator[GazeMap, None, None]:
+    """Maps straight from the network, held back until the cuts around them are known."""
+    held: deque[GazeMap] = deque()
+    for frame in prediction:
+        entry = GazeMap(frame.index, frame.pts, frame.tag.duration, frame.density)
+        held.append(entry)
+        given[1:] = [entry]
+        if len(held) > HELD:
+            yield held.popleft()
+    yield from held
+
+
+def _shots_between(prediction: Prediction, given: list[GazeMap]) -> list[Shot]:
+    if not given:
+        return []
+    first, last = given[0], given[-1]
+    cuts = prediction.finder.timed_cuts()
+    return shots_between((first.index, first.pts), last.index, last.pts + last.duration, cuts)

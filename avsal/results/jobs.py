@@ -18,7 +18,7 @@ from avsal.media.info import VideoInfo
 from avsal.media.source import as_source, without_query
 from avsal.prediction.predictor import Prediction, Predictor
 from avsal.prediction.settings import OutputSettings, PredictSettings
-from avsal.results.description import is_result, read_header
+from avsal.results.description import is_result, read_header, shot_records
 from avsal.results.folder import new_result
 from avsal.version import __version__
 
@@ -111,6 +111,7 @@ def write_prediction(
             for count, frame in enumerate(frames, 1):
                 result.write(frame)
                 on_map(count, frames.total)
+            result.after = {"shots": shot_records(result.shots(frames.finder.timed_cuts()))}
     return count
 
 

@@ -14,6 +14,8 @@ from avsal.media.source import as_source, check_file, name_of
 from avsal.media.suffixes import STILLS, VIDEOS, WRITABLE_STILLS, muxer_of
 from avsal.results.description import is_result
 
+OVERLAY = ".saliency"  # ends the stem of an overlay that lies beside its video
+
 Job = tuple[Path, Path]  # an input and the folder that its result belongs in
 
 
@@ -61,7 +63,8 @@ def plan_folder(folder: Path, output: Path, pattern: str | None = None) -> list[
         pattern: a glob such as "*.mp4" on names, or "clips/**/*.mov" on paths inside the folder;
             None takes every file with a known suffix.
 
-    Results of earlier runs are left out, hidden files and folders too.
+    Results of earlier runs are left out, talk.saliency.mp4 beside talk.mp4 among them, and hidden
+    files and folders too.
 
     Raises:
         UsageError: `folder` is no folder, or the pattern is none or leaves it.
@@ -88,12 +91,17 @@ def plan_folder(folder: Path, output: Path, pattern: str | None = None) -> list[
 
 def _media_files(folder: Path, output: Path, pattern: str | None) -> Iterator[Path]:
     results = output.resolve()
-    for path in _found(folder, pattern or "*"):
+    found = _found(folder, pattern or "*")
+    known = {path.with_suffix("") for path in found}
+    for path in found:
         relative = path.relative_to(folder)
         if any(part.startswith(".") for part in relative.parts) or not path.is_file():
             continue
         if pattern is None and path.suffix.lower() not in VIDEOS | STILLS:
             continue
+        original = path.with_name(path.stem.removesuffix(OVERLAY))
+        if pattern is None and path.stem.endswith(OVERLAY) and original in known:
+            continue  # drawn over the video beside it
         if is_result(path.parent):
             continue  # a map of an earlier run, wherever that was written
         if results != folder.resolve() and results in path.resolve().parents:

@@ -1,13 +1,14 @@
-"""JSON files that end in a list of records, one for every frame; written and read as a stream.
+"""JSON files with a list of records, one for every frame; written and read as a stream.
 
-The records come last and one a line, so that a long video needs no memory on either side.
+The records come after the header and one a line, so that a long video needs no memory on either
+side. What is known only after the last frame follows them.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -42,9 +43,17 @@ class RecordsWriter:
         self._file.write(self._separator + json.dumps(record, allow_nan=False, default=str))
         self._separator = ",\n  "
 
-    def close(self) -> None:
-        """Finish the file."""
-        self._file.write("\n ]\n}\n")
+    def close(self, after: Mapping[str, Sequence[dict[str, Any]]] | None = None) -> None:
+        """Finish the file.
+
+        Args:
+            after: further lists of records; one a line, too.
+        """
+        self._file.write("\n ]")
+        for name, records in (after or {}).items():
+            lines = (json.dumps(record, allow_nan=False, default=str) for record in records)
+            self._file.write(f",\n {json.dumps(name)}: [\n  " + ",\n  ".join(lines) + "\n ]")
+        self._file.write("\n}\n")
         self._file.close()
 
     def abandon(self) -> None:
@@ -91,15 +100,39 @@ def read_records(
             raise damaged(path, made_by, error) from error
 
 
-def frame_number(values: Any) -> int:
-    """The number of a record's frame.
+def read_after(path: Path, made_by: str) -> dict[str, Any]:
+    """What follows the records of such a file; empty where nothing does.
+
+    Raises:
+        MediaError: see `read_header`.
+    """
+    with _opened(path, made_by) as file:
+        objects = _objects(file, _header(path, made_by, file)[1])
+        try:
+            rest = _last(objects).strip().removeprefix(",")
+            return dict(json.loads("{" + (rest or "}")))
+        except UNREADABLE as error:
+            raise damaged(path, made_by, error) from error
+
+
+def _last(objects: Generator[Any, None, str]) -> str:
+    """Go through the items and return what comes after them."""
+    while True:
+        try:
+            next(objects)
+        except StopIteration as ended:
+            return str(ended.value)
+
+
+def frame_number(values: Any, name: str = "index") -> int:
+    """The number of a frame out of JSON values.
 
     Raises:
         ValueError, KeyError, TypeError: it is missing or something else.
     """
-    index = values["index"]
+    index = values[name]
     if type(index) is not int or not 0 <= index < _LARGEST:
-        raise ValueError("index is no frame number")
+        raise ValueError(f"{name} is no frame number")
     return index
 
 
@@ -107,7 +140,7 @@ def seconds(values: Any, name: str) -> Fraction:
     """An exact time out of JSON values; errors as of `number`."""
     value = values[name]
     if not isinstance(value, str) or not _SECONDS.fullmatch(value):
-        raise ValueError(f"frame {values['index']}: {name} is no fraction")
+        raise ValueError(f"frame {values.get('index', '')}: {name} is no fraction")
     return Fraction(value)
 
 
@@ -166,8 +199,8 @@ def _no_constant(name: str) -> NoReturn:
 _DECODER = json.JSONDecoder(parse_constant=_no_constant)
 
 
-def _objects(file: TextIO, text: str) -> Iterator[Any]:
-    """The items of a JSON array of objects whose bracket lies before `text`."""
+def _objects(file: TextIO, text: str) -> Generator[Any, None, str]:
+    """The items of a JSON array of objects whose bracket lies before `text`; returns the rest."""
     while not (text := text.lstrip(" \t\r\n,")).startswith("]"):
         try:
             value, end = _DECODER.raw_decode(text)
@@ -179,3 +212,4 @@ def _objects(file: TextIO, text: str) -> Iterator[Any]:
         else:
             yield value
             text = text[end:]
+    return text[1:] + file.read(_LONGEST_HEADER)

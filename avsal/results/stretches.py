@@ -19,9 +19,10 @@ from avsal.prediction.predictor import Predictor
 from avsal.prediction.settings import OutputSettings, PredictSettings, exact_seconds, expected_maps
 from avsal.preprocess.windows import target_until
 from avsal.results import records
-from avsal.results.description import DESCRIPTION, FrameRecord
+from avsal.results.description import DESCRIPTION, FrameRecord, shot_records
 from avsal.results.folder import result_files
 from avsal.results.jobs import describe
+from avsal.shots import Cut, shots_between
 
 _MADE_BY = "avsal batch"
 
@@ -123,6 +124,8 @@ def predict_stretch(
                     break
                 result.write(frame)
                 count += 1
+            cuts = [{"index": i, "pts": str(pts)} for i, pts in frames.finder.timed_cuts()]
+            result.after = {"cuts": cuts, "end": [{"pts": str(result.end)}]}
     return count
 
 
@@ -137,15 +140,22 @@ def put_together(aside: Path, stretches: Iterable[Stretch]) -> int:
     """
     paths = [aside / _records_name(stretch) for stretch in stretches]
     writer = records.RecordsWriter(aside / DESCRIPTION, records.read_header(paths[0], _MADE_BY))
-    count, before = 0, None
+    count, before, end = 0, None, Fraction(0)
+    first: Cut | None = None
+    cuts: set[Cut] = set()
     try:
         for path in paths:
             for index, record in records.read_records(path, _MADE_BY, FrameRecord.parse):
                 if before is not None and index != before + 1:
                     raise MediaError(f"{path}: frame {index} follows frame {before}")
                 writer.add(asdict(record))
+                first = first or (index, record.pts)
                 count, before = count + 1, index
-        writer.close()
+            after = records.read_after(path, _MADE_BY)
+            cuts |= {(cut["index"], Fraction(cut["pts"])) for cut in after["cuts"]}
+            end = Fraction(after["end"][0]["pts"])
+        shots = shots_between(first, before, end, cuts) if first and before is not None else []
+        writer.close({"shots": shot_records(shots)})
     finally:
         writer.abandon()
     for path in paths:

@@ -1,0 +1,24 @@
+"""How much of the gaze an area gets, second by second.
+
+    python area_share.py VIDEO LEFT TOP RIGHT BOTTOM
+
+The four numbers are shares of the width and the height, such as 0.5 0 1 1 for the right half.
+`avsal measure` does this for boxes and polygons that move, with a report.
+"""
+
+import sys
+from itertools import groupby
+
+import avsal
+
+video, *numbers = sys.argv[1:]
+left, top, right, bottom = map(float, numbers)
+model = avsal.load_model()
+for second, frames in groupby(model.predict(video), key=lambda frame: int(frame.time)):
+    shares = []
+    for frame in frames:
+        height, width = frame.density.shape
+        rows = slice(round(top * height), round(bottom * height))
+        columns = slice(round(left * width), round(right * width))
+        shares.append(float(frame.density[rows, columns].sum()))
+    print(f"{second} s: {sum(shares) / len(shares):.0%}")

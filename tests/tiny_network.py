@@ -1,0 +1,56 @@
+"""A network with all parts of the published one, small enough for every test."""
+
+from __future__ import annotations
+
+import os
+import sys
+from functools import partial
+from pathlib import Path
+
+# What a command imports, so that the processes that a fork server makes start at once.
+import avsal.prediction.predictor
+import avsal.results.jobs
+import avsal.results.overlay  # noqa: F401
+from avsal import cli
+from avsal.models.encoders import MOTION, MotionSpec
+from avsal.models.encoders.x3d import X3D
+from avsal.models.variants import VARIANTS, Variant
+
+
+def make() -> Variant:
+    """Make it known as a motion encoder and return its variant."""
+    make_encoder = partial(X3D, width=0.5, depth=0.4)
+    MOTION["tiny"] = MotionSpec(make_encoder, (16, 24, 48, 96), (16, 16, 16, 16))
+    return Variant(
+        "tiny",
+        "tiny",
+        64,
+        96,
+        image="mobilenet_v2",
+        audio_width=8,
+        fusion_dim=32,
+        decoder_width=16,
+        mask_channels=32,
+        readout_channels=(16, 8),
+    )
+
+
+def run_command(
+    arguments: list[str], stdout: Path, stderr: Path, file_limit: int | None = None
+) -> None:
+    """Run the command line in this process, which knows the network; output goes to files.
+
+    Args:
+        file_limit: bytes beyond which no file may grow.
+    """
+    for place in {stdout, stderr}:
+        place.open("w").close()
+    for number, place in ((1, stdout), (2, stderr)):
+        os.dup2(os.open(place, os.O_WRONLY | os.O_APPEND), number)
+    if file_limit is not None:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
+    VARIANTS["tiny"] = make()
+    sys.argv = ["avsal", *arguments]
+    cli.main()
