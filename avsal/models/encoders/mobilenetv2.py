@@ -153,7 +153,8 @@ class SkippedMobileNetV2(MobileNetV2):
             blocks = cast(nn.Sequential, stage)
             if number in DENSE_STAGES:
                 outputs.append(blocks[0](x))
-                x, blocks = outputs[-1][..., ::2, ::2], blocks[1:]
+                x = outputs[-1][..., ::2, ::2]
+                blocks = cast(nn.Sequential, blocks[1:])
             x = blocks(x)
         return (*outputs, x)
 
