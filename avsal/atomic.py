@@ -13,6 +13,7 @@ import re
 import secrets
 import shutil
 import socket
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,7 +22,7 @@ from avsal.errors import AvsalError, OutputError
 
 PARTIAL = ".avsal-partial"
 _NAME = re.compile(rf"{re.escape(PARTIAL)}\.(?P<host>[\w-]+)\.(?P<pid>\d+)\.[0-9a-f]{{8}}", re.A)
-_TRIES = 10  # another process may put its result in the same place between two steps
+_TRIES = 100  # another process may put its result in the same place between two steps
 _OCCUPIED = (errno.ENOTEMPTY, errno.EEXIST)
 
 _swept: set[Path] = set()  # folders that this process has tidied; listing large ones takes time
@@ -56,7 +57,7 @@ def new_file(path: Path) -> Iterator[Path]:
     """
     with write_errors(path):
         prepare_folder(path.parent)
-        if _exists(path) and path.is_dir():
+        if stat.S_ISDIR(_mode(path) or 0):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         aside = partial_path(path)
         try:
@@ -79,7 +80,8 @@ def new_folder(folder: Path) -> Iterator[Path]:
     """
     with write_errors(folder):
         prepare_folder(folder.parent)
-        if _exists(folder) and not folder.is_dir():
+        mode = _mode(folder)
+        if mode is not None and not stat.S_ISDIR(mode):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         aside = partial_path(folder)
         try:
@@ -92,13 +94,15 @@ def new_folder(folder: Path) -> Iterator[Path]:
             shutil.rmtree(aside, ignore_errors=True)
 
 
-def _exists(path: Path) -> bool:
-    """Whether there is something; raises OSError for a name that the file system refuses."""
-    try:
-        path.lstat()
-    except FileNotFoundError:
-        return False
-    return True
+def _mode(path: Path) -> int | None:
+    """What kind of thing is there, None for nothing; one look, as another process may exchange it.
+
+    Raises OSError for a name that the file system refuses.
+    """
+    for look in (path.stat, path.lstat):  # the second finds a link that leads nowhere
+        with suppress(FileNotFoundError):
+            return look().st_mode
+    return None
 
 
 def _replace_folder(new: Path, final: Path) -> None:
@@ -115,6 +119,9 @@ def _replace_folder(new: Path, final: Path) -> None:
         _remove(old)
         with suppress(FileNotFoundError):
             final.replace(old)
+    else:
+        _put_back(old, final)
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
     _remove(old)
 
 

@@ -107,10 +107,11 @@ def test_a_command_that_is_killed_leaves_nothing_partial(
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
-def test_signals_clean_up_and_tell_their_number(avsal_process, footage, tmp_path, name):
+def test_signals_clean_up_and_tell_their_number(avsal_process, tmp_path, name):
+    film = samples.film(tmp_path / "a.mp4", seconds=20, rate=10)  # never over before the signal
     out = tmp_path / "out"
     number = getattr(signal, name)
-    process, output = avsal_process(*command("predict", footage, out))
+    process, output = avsal_process("predict", film, "-o", out)
     deadline = time.monotonic() + 60
     while not (out.is_dir() and partials(out)) and process.is_alive():
         assert time.monotonic() < deadline
