@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from functools import partial
 from pathlib import Path
@@ -51,6 +52,10 @@ def run_command(
         import resource
 
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
+    # As at a terminal, though the tests may run where signals are ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for name in {"SIGTERM", "SIGHUP"} & set(signal.Signals.__members__):
+        signal.signal(getattr(signal, name), signal.SIG_DFL)
     VARIANTS["tiny"] = make()
     sys.argv = ["avsal", *arguments]
     cli.main()
