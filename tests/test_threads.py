@@ -60,6 +60,42 @@ def test_closing_early_closes_the_producer_in_its_own_thread():
     assert closed == ["avsal-producer"]
 
 
+def test_an_interruption_while_the_thread_starts_waits_for_what_it_reads(monkeypatch):
+    reading, events = threading.Event(), []
+
+    def numbers():
+        reading.set()
+        time.sleep(0.05)  # a frame is being decoded
+        events.append("read")
+        yield 0
+
+    start = threading.Thread.start
+
+    def interrupted(thread):
+        start(thread)
+        assert reading.wait(10)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        next(run_ahead(numbers, 2))
+    assert events == ["read"]
+
+
+def test_a_thread_that_starts_after_the_interruption_reads_nothing():
+    events = []
+
+    def numbers():
+        events.append("read")
+        yield 0
+
+    producer = threads._Producer(numbers, 2)
+    producer.stop()
+    producer.start()
+    producer.join(timeout=10)
+    assert not events
+
+
 @pytest.mark.parametrize(
     ("given", "first", "expected"),
     [

@@ -29,9 +29,24 @@ class _Producer(threading.Thread, Generic[T]):
         super().__init__(name="avsal-producer", daemon=True)
         self.entries: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(depth)
         self.stopped = threading.Event()
+        self._running = threading.Lock()
         self._make = make
 
     def run(self) -> None:
+        with self._running:
+            if not self.stopped.is_set():
+                self._produce()
+
+    def stop(self) -> None:
+        """Wait until the generator is closed; afterwards it is not started any more.
+
+        Nothing is asked of the thread itself: Ctrl-C may have come while it was being started.
+        """
+        self.stopped.set()
+        with self._running:
+            pass
+
+    def _produce(self) -> None:
         end: BaseException = StopIteration()
         try:
             with closing(self._make()) as items:
@@ -59,8 +74,8 @@ def run_ahead(make: Callable[[], Generator[T, None, None]], depth: int) -> Gener
     waits for it, so that its files are closed.
     """
     producer = _Producer(make, depth)
-    producer.start()
     try:
+        producer.start()
         while True:
             item, end = producer.entries.get()
             if isinstance(end, StopIteration):
@@ -69,8 +84,7 @@ def run_ahead(make: Callable[[], Generator[T, None, None]], depth: int) -> Gener
                 raise end
             yield item  # type: ignore[misc]
     finally:
-        producer.stopped.set()
-        producer.join()
+        producer.stop()
 
 
 def limit_threads() -> None:
