@@ -2,9 +2,9 @@
 
     python benchmarks/stills.py [--pictures 500] [--size 640x480] [--processes 8] [--share 20]
 
-Rows: the whole folder on an idle machine; the same with another process keeping each core busy; and
-`--processes` runs at once, on `--share` pictures each, against the same runs one after the other,
-without what loading takes. Everything runs `python -m avsal` in processes of its own.
+Rows: the whole folder on an otherwise idle machine; the same with another process keeping each core
+busy; and `--processes` runs at once, on `--share` pictures each, against the same runs one after the
+other. Everything runs `python -m avsal` in processes of its own; starting them is in the figures.
 """
 
 from __future__ import annotations
@@ -74,18 +74,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
         folder = make_folder(root / "all", given.pictures, (width, height))
-        one = make_folder(root / "one", 1, (width, height))
         few = make_folder(root / "few", given.share, (width, height))
-        loading = seconds(one, [root / "o"], at_once=False)
-        print(f"start, load and one picture: {loading:.1f} s")
-        whole = seconds(folder, [root / "a"], at_once=False)
-        rate = (given.pictures - 1) / (whole - loading)
-        print(f"idle: {rate:.1f} pictures per second")
+        idle = given.pictures / seconds(folder, [root / "a"], at_once=False)
+        print(f"idle: {idle:.1f} pictures per second")
         with busy_cores():
-            loading = seconds(one, [root / "p"], at_once=False)
-            whole = seconds(folder, [root / "b"], at_once=False)
-        busy = (given.pictures - 1) / (whole - loading)
-        print(f"another process on each core: {busy:.1f} pictures per second, {busy / rate:.2f}x")
+            busy = given.pictures / seconds(folder, [root / "b"], at_once=False)
+        print(f"another process on each core: {busy:.1f} pictures per second, {busy / idle:.2f}x")
         after = seconds(few, [root / f"c{n}" for n in range(given.processes)], at_once=False)
         together = seconds(few, [root / f"d{n}" for n in range(given.processes)], at_once=True)
         print(
