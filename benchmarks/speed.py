@@ -16,7 +16,8 @@ from pathlib import Path
 
 import torch
 
-from avsal.prediction.predictor import Predictor, load_model
+from avsal.prediction.model import load_model
+from avsal.prediction.predictor import Predictor
 from avsal.prediction.settings import OutputSettings, PredictSettings
 from avsal.results.jobs import predict_to_folder
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from avsal.media import AudioReader, VideoReader
 from avsal.prediction.cache import FrameCache
 from avsal.prediction.forward import Forward
+from avsal.prediction.model import load_model
 from avsal.prediction.postprocess import to_density
-from avsal.prediction.predictor import load_model
 from avsal.prediction.reader import read_ahead
 from avsal.prediction.settings import OutputSettings, PredictSettings
 from avsal.results.folder import new_result

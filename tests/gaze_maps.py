@@ -11,8 +11,8 @@ from avsal import media
 from avsal.media.frames import FrameTag
 from avsal.prediction.saliency import SaliencyFrame
 from avsal.prediction.settings import OutputSettings
+from avsal.results.description import file_identity
 from avsal.results.folder import new_result
-from avsal.results.jobs import file_identity
 
 
 def spot(x: float, y: float = 0.5, size: tuple[int, int] = (36, 64), width: float = 0.04):

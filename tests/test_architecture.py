@@ -10,6 +10,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "avsal"
 FILES = sorted(PACKAGE.rglob("*.py"))
+LONGEST_CHAIN = 13  # of imports between files, late ones included
 HEAVY = set("torch av cv2 numpy PIL huggingface_hub safetensors scipy scenedetect pydantic".split())
 
 # From the ground up: a part imports parts of earlier rows only. `avsal/__init__.py` stands outside:
@@ -77,16 +78,41 @@ def test_imports_flow_one_way(path):
         assert part == here or FLOOR[part] < FLOOR[here], f"{here} imports {part}"
 
 
+def modules_imported(path: Path, modules: dict[str, Path]) -> set[str]:
+    """Files of avsal that a file imports; the package of an imported file does not count."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            for name in (alias.name for alias in node.names):
+                inner = f"{node.module}.{name}"
+                found.add(inner if inner in modules else node.module)
+    return found & modules.keys() - {module_of(path)}
+
+
 def test_no_cycles_between_files():
     """Names re-exported on first use (under TYPE_CHECKING, or by `__getattr__`) are no imports."""
     modules = {module_of(path): path for path in FILES}
-    graph = {}
-    for module, path in modules.items():
-        if path.name == "__init__.py":
-            continue
-        wanted = {m for m in imports(path) if m in modules and modules[m].name != "__init__.py"}
-        graph[module] = wanted - {module}
+    files = {module for module, path in modules.items() if path.name != "__init__.py"}
+    graph = {module: modules_imported(modules[module], modules) & files for module in files}
     tuple(TopologicalSorter(graph).static_order())  # raises CycleError
+
+
+def test_chains_of_imports_stay_short():
+    """Names come from the file that defines them, and no file hands on what it imported."""
+    modules = {module_of(path): path for path in FILES}
+    depth: dict[str, int] = {}
+
+    def depth_of(module: str) -> int:
+        if module not in depth:
+            depth[module] = 0  # a package whose names come on first use may close a circle
+            path = modules[module]
+            depth[module] = 1 + max(map(depth_of, modules_imported(path, modules)), default=0)
+        return depth[module]
+
+    assert max(map(depth_of, modules)) <= LONGEST_CHAIN
 
 
 def test_only_media_imports_pyav():

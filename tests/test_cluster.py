@@ -18,7 +18,8 @@ import samples
 from avsal import cli
 from avsal.cli import batch
 from avsal.errors import MediaError, UsageError, WeightsError
-from avsal.prediction.predictor import Predictor, load_model
+from avsal.prediction.model import load_model
+from avsal.prediction.predictor import Predictor
 from avsal.prediction.settings import OutputSettings, PredictSettings
 from avsal.results import jobs
 

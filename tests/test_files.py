@@ -10,7 +10,7 @@ import samples
 
 from avsal.errors import MediaError, UsageError
 from avsal.prediction.files import predict_files
-from avsal.prediction.predictor import load_model
+from avsal.prediction.model import load_model
 from avsal.prediction.settings import PredictSettings
 
 

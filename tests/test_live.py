@@ -12,7 +12,7 @@ import samples
 
 from avsal.media.frames import VideoFrame
 from avsal.prediction.live import LatestFrames
-from avsal.prediction.predictor import load_model
+from avsal.prediction.model import load_model
 from avsal.preprocess.rules import FrameRule
 
 

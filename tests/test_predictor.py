@@ -16,7 +16,7 @@ import torch
 from avsal import models
 from avsal.errors import MediaError, UsageError, WeightsError
 from avsal.media import AudioReader, VideoFrame, VideoReader
-from avsal.prediction.predictor import load_model
+from avsal.prediction.model import load_model
 from avsal.prediction.settings import MapSize, PredictSettings
 from avsal.preprocess.frames import normalise, resize_frame
 from avsal.preprocess.sound import log_spectrogram
@@ -307,7 +307,7 @@ def test_memory_does_not_grow_with_the_length_of_the_video(tiny_variant, tiny_we
         make = partial(X3D, width=0.5, depth=0.4)
         MOTION["tiny"] = MotionSpec(make, (16, 24, 48, 96), (16, 16, 16, 16))
         VARIANTS["tiny"] = {tiny_variant!r}
-        from avsal.prediction.predictor import load_model
+        from avsal.prediction.model import load_model
         predictor = load_model("tiny", {str(tiny_weights)!r}, "cpu", "fp32")
         count = sum(1 for _ in predictor.predict(sys.argv[1], stride=25))
         peak = re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())

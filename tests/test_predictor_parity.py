@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from avsal import models
 from avsal.media import AudioReader, VideoReader
 from avsal.media.resample import resample
-from avsal.prediction.predictor import load_model
+from avsal.prediction.model import load_model
 from avsal.results.description import DESCRIPTION
 
 VARIANT = "mvitv2s-224x384"

@@ -109,7 +109,7 @@ def test_validation_in_half_precision_gives_scores():
 
 
 def test_the_network_s_own_stride_is_left_to_it(tmp_path):
-    from avsal.prediction.predictor import load_model
+    from avsal.prediction.model import load_model
 
     small = load_model("small-224x384", "untrained", "cpu", "fp32")
     assert small.complete(PredictSettings()).stride == 2

@@ -12,11 +12,11 @@ import samples
 
 from avsal import media
 from avsal.errors import MediaError
-from avsal.prediction.predictor import load_model
+from avsal.prediction.model import load_model
 from avsal.prediction.settings import OutputSettings, PredictSettings
-from avsal.results import jobs, stretches
+from avsal.results import jobs
 from avsal.results.folder import read_result
-from avsal.results.stretches import Stretch
+from avsal.results.jobs import Stretch
 
 
 @pytest.fixture
@@ -25,14 +25,14 @@ def predictor(tiny, tiny_weights, one_thread):
 
 
 def in_stretches(predictor, source, folder, settings, output, length):
-    parts = stretches.cut(predictor, source, settings, output, length)
+    parts = jobs.stretches_of(predictor, source, settings, output, length)
     folder.mkdir()
     counts = [
-        stretches.predict_stretch(predictor, source, part, folder, folder, settings, output)
+        jobs.predict_stretch(predictor, source, part, folder, folder, settings, output)
         for part in reversed(parts)
     ]
     assert counts[::-1] == [part.maps for part in parts]
-    assert stretches.put_together(folder, parts) == sum(counts)
+    assert jobs.put_together(folder, parts) == sum(counts)
     return len(parts)
 
 
@@ -86,24 +86,24 @@ def test_every_frame_has_a_map_where_times_vary(predictor, tmp_path):
     frames = media.probe(source).frames
     folder = tmp_path / "parts"
     folder.mkdir()
-    parts = stretches.cut(predictor, source, settings, output, 8)
+    parts = jobs.stretches_of(predictor, source, settings, output, 8)
     assert len(parts) > 1
     for part in parts:
-        stretches.predict_stretch(predictor, source, part, folder, folder, settings, output)
-    assert stretches.put_together(folder, parts) == frames
+        jobs.predict_stretch(predictor, source, part, folder, folder, settings, output)
+    assert jobs.put_together(folder, parts) == frames
     assert len(list(folder.glob("*.npy"))) == frames
 
 
 def test_maps_that_need_each_other_stay_together(predictor, clip):
     for output in (OutputSettings("png", "clip"), OutputSettings("video")):
         settings = PredictSettings()
-        assert len(stretches.cut(predictor, clip, settings, output, 10)) == 1
+        assert len(jobs.stretches_of(predictor, clip, settings, output, 10)) == 1
 
 
 def test_stretches_begin_with_a_batch_and_cover_every_frame_once():
     info = SimpleNamespace(rate=Fraction(30000, 1001))
     settings = PredictSettings(start=0.5)  # frame 15
-    parts = stretches._stretches(info, settings, maps=1000, length=96, stride=2)
+    parts = jobs._stretches(info, settings, maps=1000, length=96, stride=2)
     assert (parts[0].start, parts[-1].stop) == (None, None)
     assert [part.stop for part in parts[:-1]] == [part.start for part in parts[1:]]
     assert sum(part.maps for part in parts) == 1000
@@ -115,14 +115,14 @@ def test_stretches_that_do_not_join_are_refused(predictor, tmp_path, clip):
     settings, output = PredictSettings(), OutputSettings("npy")
     parts = [Stretch(0, None, 0.1), Stretch(1, 0.2, 0.3)]
     for part in parts:
-        stretches.predict_stretch(predictor, clip, part, tmp_path, tmp_path, settings, output)
+        jobs.predict_stretch(predictor, clip, part, tmp_path, tmp_path, settings, output)
     with pytest.raises(MediaError, match="frame 5 follows frame 2"):
-        stretches.put_together(tmp_path, parts)
+        jobs.put_together(tmp_path, parts)
 
 
 def test_a_wrong_header_gives_a_stretch_without_frames(predictor, tmp_path, clip):
     beyond = Stretch(1, 7.0, None)
     with pytest.raises(MediaError, match="no frame at or after"):
-        stretches.predict_stretch(
+        jobs.predict_stretch(
             predictor, clip, beyond, tmp_path, tmp_path, PredictSettings(), OutputSettings()
         )

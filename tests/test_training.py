@@ -47,7 +47,7 @@ def _kill_at(step: int) -> Callable[[int, int], None]:
 
 
 def test_the_loss_goes_down_and_the_result_predicts(make_config, example_clip):
-    from avsal.prediction.predictor import load_model
+    from avsal.prediction.model import load_model
 
     config = make_config("schedule.epochs=10", "schedule.validate_every=10", "loss.alignment=0")
     folder = train(config)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from avsal.prediction import predictor as module
-from avsal.prediction.predictor import load_model
+from avsal.prediction.model import load_model
 from avsal.prediction.transfer import Fetched, behind, to_device
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from avsal.measure.areas import Area
-    from avsal.measure.source import Video
+    from avsal.measure.summary import Video
 
 AREAS = "Areas"  # headings in --help
 COMPARE = "Compare"
@@ -86,8 +86,8 @@ def measure(
     whose it is or in which order.
     """
     from avsal.measure.jobs import measure_to_folder
-    from avsal.measure.source import open_video
-    from avsal.media import probe
+    from avsal.measure.summary import open_video
+    from avsal.media.video import probe
     from avsal.results.folder import read_result
     from avsal.results.plan import check_source
 
@@ -117,7 +117,7 @@ def measure(
 
 
 def _beside(video: Path) -> Path:
-    from avsal.media import is_address
+    from avsal.media.source import is_address
 
     if is_address(video):
         raise UsageError(f"{video}: is an address; give --output")

@@ -157,7 +157,7 @@ class Network:
 
     def load(self) -> Predictor:
         """Load the network."""
-        from avsal.prediction.predictor import load_model
+        from avsal.prediction.model import load_model
 
         return load_model(
             self.model,

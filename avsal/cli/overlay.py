@@ -16,7 +16,7 @@ from avsal.results.style import Colormap
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from avsal.media import VideoReader
+    from avsal.media.video import VideoReader
     from avsal.prediction.settings import PredictSettings
     from avsal.results.overlay import Map
     from avsal.results.style import OverlayStyle
@@ -82,7 +82,7 @@ def overlay(
     revision: options.Revision = None,
 ) -> None:
     """Draw the predicted gaze over a video and keep its sound, times and duration."""
-    from avsal.media import VideoReader
+    from avsal.media.video import VideoReader
     from avsal.prediction.settings import PredictSettings
     from avsal.results.folder import read_result
     from avsal.results.overlay import predicted_maps, saved_maps

@@ -158,7 +158,7 @@ class _Run:
 
     def folder(self, folder: Path, output: Path, saliency: Path | None) -> int:
         """Reframe what a folder holds; return the exit code."""
-        from avsal.media import probe
+        from avsal.media.video import probe
         from avsal.results.plan import plan_folder
 
         failed = False
@@ -174,7 +174,7 @@ class _Run:
 
     def _prepare(self, source: Path, output: Path | None) -> tuple[Path, int | None]:
         """Where the result goes, and how many frames it will have, if that is known."""
-        from avsal.media import probe
+        from avsal.media.video import probe
         from avsal.results.plan import choose_output
 
         info = probe(source)

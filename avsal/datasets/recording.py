@@ -19,8 +19,7 @@ import numpy as np
 
 from avsal.datasets.gaze import Gaze
 from avsal.errors import AvsalError
-from avsal.media import VideoFrame
-from avsal.media.frames import FrameTag, tag_of
+from avsal.media.frames import FrameTag, VideoFrame, tag_of
 from avsal.media.resample import SAMPLE_RATE
 from avsal.preprocess.windows import PAST_FRAMES, Window, window_for
 

@@ -26,7 +26,7 @@ from avsal.datasets.gaze import Gaze
 from avsal.datasets.pictures import read_gray, read_mask, read_picture
 from avsal.datasets.recording import IndexedRecording, OpenSound, Recording
 from avsal.errors import DataError, UsageError
-from avsal.media import AudioReader
+from avsal.media.audio import AudioReader
 from avsal.media.frames import FrameTag
 
 logger = logging.getLogger("avsal")

@@ -22,9 +22,11 @@ from avsal.datasets.gaze import DEFAULT_SIGMA, Blur, Gaze, Points
 from avsal.datasets.pictures import read_gray
 from avsal.datasets.recording import Clip, OpenSound, Recording
 from avsal.errors import DataError
-from avsal.media import AudioReader, VideoFrame, VideoInfo, VideoReader
-from avsal.media.frames import FrameTag
+from avsal.media.audio import AudioReader
+from avsal.media.frames import FrameTag, VideoFrame
+from avsal.media.info import VideoInfo
 from avsal.media.suffixes import VIDEOS
+from avsal.media.video import VideoReader
 from avsal.preprocess.windows import CLIP_FRAMES, PAST_FRAMES, window_for
 
 UNITS = ("auto", "pixels", "fractions")

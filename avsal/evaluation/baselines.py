@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from avsal.evaluation.scoring import GroundTruth, MethodScores, mean_values, score_map
-from avsal.media import VideoFrame
+from avsal.media.frames import VideoFrame
 
 CENTRE = "centre Gaussian"
 UNIFORM = "uniform"

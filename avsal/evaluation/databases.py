@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from avsal.datasets import DatasetSpec, Recording, open_dataset
+from avsal.datasets import DatasetSpec, open_dataset
+from avsal.datasets.recording import Recording
 from avsal.datasets.stavis import is_stavis
 from avsal.errors import DataError
 

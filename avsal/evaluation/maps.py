@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from avsal.datasets import Recording, tag_of
 from avsal.datasets.pictures import read_gray
+from avsal.datasets.recording import Recording
 from avsal.errors import DataError
 from avsal.evaluation.saved_scores import file_identities
-from avsal.media import VideoFrame
-from avsal.media.frames import FrameTag
+from avsal.media.frames import FrameTag, VideoFrame, tag_of
 from avsal.prediction.settings import MapSize
 from avsal.results.description import DESCRIPTION, is_result
 from avsal.results.folder import read_result

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from avsal.datasets import Recording
+from avsal.datasets.recording import Recording
 from avsal.errors import DataError
 from avsal.evaluation.baselines import (
     MEAN_GRID,
@@ -24,11 +24,10 @@ from avsal.evaluation.baselines import (
     score_baselines,
 )
 from avsal.evaluation.maps import MapSource, tags_of
-from avsal.evaluation.scoring import Annotations, MethodScores, score_map
+from avsal.evaluation.scoring import MODEL, Annotations, MethodScores, score_map
 from avsal.media.frames import FrameTag
 from avsal.pool import BoundedPool
 
-MODEL = "model"  # the method whose maps are scored, beside the baselines
 _MOST_WORKERS = 8
 
 

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from avsal import atomic
-from avsal.datasets import Recording
+from avsal.datasets.recording import Recording
 from avsal.evaluation.baselines import MEAN_GRID, BaselineMaps
 from avsal.evaluation.databases import EvaluationSet
 from avsal.evaluation.maps import MapSource
-from avsal.evaluation.protocol import MODEL, mean_map, score_recordings
+from avsal.evaluation.protocol import mean_map, score_recordings
 from avsal.evaluation.report import as_csv, summary
 from avsal.evaluation.saved_scores import (
     RecordingScores,
@@ -24,7 +24,7 @@ from avsal.evaluation.saved_scores import (
     recording_identity,
     save_scores,
 )
-from avsal.evaluation.scoring import mean_scores
+from avsal.evaluation.scoring import MODEL, mean_scores
 
 PROTOCOL = 3  # part of every record: raise it when scores of the same maps or baselines change
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from avsal import atomic
-from avsal.datasets import Recording
+from avsal.datasets.recording import Recording
 from avsal.evaluation.scoring import MethodScores
 
 

@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 
 from avsal import metrics
-from avsal.datasets import Gaze, Recording
+from avsal.datasets.gaze import Gaze
+from avsal.datasets.recording import Recording
 from avsal.media.frames import FrameTag
 
 # Columns of the tables: name in files, heading.
@@ -28,6 +29,8 @@ METRICS = {
 # By name of the metric; one without a value, such as sAUC without other fixations, is left out.
 MetricValues = dict[str, float]
 MethodScores = dict[str, MetricValues]  # by what made the maps
+
+MODEL = "model"  # the method whose maps are scored, beside the baselines
 
 
 @dataclass(frozen=True)

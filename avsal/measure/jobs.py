@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from avsal import atomic, media
+from avsal import atomic
 from avsal.errors import OutputError
 from avsal.measure.areas import Area
 from avsal.measure.frames import AreaShare, fine_grid, spread
 from avsal.measure.pictures import Thumbnail, thumbnails
 from avsal.measure.report import Page, build_report
 from avsal.measure.series import Collector, Series, compare
-from avsal.measure.source import Video
-from avsal.measure.summary import build_summary, facts
+from avsal.measure.summary import Video, build_summary, facts
+from avsal.media.video import VideoReader
 from avsal.results.gaze import GazeMap, open_gaze
 from avsal.shots import Shot
 
@@ -171,6 +171,6 @@ def _pictures(
     fullest = max(chosen, key=areas_at)
     maps = [found[number][1:] for number in [*chosen, fullest]]
     maps[-1] = maps[-1][0], series.mean
-    with media.VideoReader(video.path) as reader:
+    with VideoReader(video.path) as reader:
         *pictures, placed = thumbnails(reader, maps)
     return dict(zip(chosen, pictures, strict=True)), placed

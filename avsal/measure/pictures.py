@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from avsal import media
+from avsal.media.video import VideoReader
 from avsal.results.render import overlay
 from avsal.results.style import OverlayStyle
 
@@ -35,7 +35,7 @@ class Thumbnail:
     height: int
 
 
-def thumbnails(video: media.VideoReader, maps: Sequence[tuple[int, np.ndarray]]) -> list[Thumbnail]:
+def thumbnails(video: VideoReader, maps: Sequence[tuple[int, np.ndarray]]) -> list[Thumbnail]:
     """Make thumbnails of some frames in one pass.
 
     Args:

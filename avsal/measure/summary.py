@@ -25,18 +25,52 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 from avsal.measure.charts import clock
 from avsal.measure.series import Difference, Series
-from avsal.measure.source import Video
 from avsal.measure.trust import expected_error
-from avsal.results.description import shot_records
-from avsal.results.jobs import file_identity
+from avsal.media.info import VideoInfo
+from avsal.media.video import VideoReader
+from avsal.results.description import file_identity, shot_records
+from avsal.results.folder import Result
+from avsal.results.gaze import Maps
 from avsal.shots import Shot
 from avsal.version import __version__
 
 VERSION = 1
+
+
+@dataclass(frozen=True)
+class Video:
+    """A video to measure.
+
+    Attributes:
+        path, maps: the file, and the maps of gaze on it.
+        origin: container time of its first frame, seconds.
+        model: the network's name.
+    """
+
+    path: Path
+    maps: Maps
+    info: VideoInfo
+    origin: Fraction
+    model: str
+
+
+def open_video(path: Path, maps: Maps) -> Video:
+    """Find out what is known of a video before its maps are.
+
+    Raises:
+        MediaError: it cannot be read.
+    """
+    with VideoReader(path) as reader:
+        info, origin = reader.info, reader.origin
+    made_by = maps.header if isinstance(maps, Result) else {"model": maps[0].description.model}
+    return Video(path, maps, info, origin, str(made_by.get("model")))
 
 
 def build_summary(

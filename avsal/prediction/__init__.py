@@ -12,9 +12,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from avsal.prediction.model import load_model as load_model
     from avsal.prediction.predictor import Prediction as Prediction
     from avsal.prediction.predictor import Predictor as Predictor
-    from avsal.prediction.predictor import load_model as load_model
     from avsal.prediction.saliency import SaliencyFrame as SaliencyFrame
     from avsal.prediction.settings import MapSize as MapSize
     from avsal.prediction.settings import PredictSettings as PredictSettings
@@ -25,7 +25,7 @@ _HOMES = {
     "Prediction": "predictor",
     "Predictor": "predictor",
     "SaliencyFrame": "saliency",
-    "load_model": "predictor",
+    "load_model": "model",
 }
 
 __all__ = ["MapSize", "PredictSettings", "Prediction", "Predictor", "SaliencyFrame", "load_model"]

@@ -22,7 +22,7 @@ from avsal.preprocess.sound import log_spectrogram
 from avsal.preprocess.windows import Window, target_from, target_until
 
 if TYPE_CHECKING:
-    from avsal.media import AudioReader
+    from avsal.media.audio import AudioReader
 
 
 @dataclass(eq=False)

@@ -22,7 +22,8 @@ from avsal.prediction.threads import run_ahead
 from avsal.preprocess.frames import resize_frame
 
 if TYPE_CHECKING:
-    from avsal.media import VideoInfo, VideoReader
+    from avsal.media.info import VideoInfo
+    from avsal.media.video import VideoReader
 
 logger = logging.getLogger("avsal")
 

@@ -8,8 +8,8 @@ from typing import Generic, TypeVar
 
 import torch
 
-from avsal import models
 from avsal.errors import UsageError
+from avsal.models.mspi import MSPI
 from avsal.prediction.cache import CachedFrame, WindowInput
 from avsal.prediction.transfer import to_device
 from avsal.preprocess.frames import normalise
@@ -68,7 +68,7 @@ class Forward:
     """A network on a device, over the windows of one video or of several."""
 
     def __init__(
-        self, network: models.MSPI, device: torch.device, precision: torch.dtype, batch: int
+        self, network: MSPI, device: torch.device, precision: torch.dtype, batch: int
     ) -> None:
         """Take a network.
 

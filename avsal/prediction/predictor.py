@@ -15,16 +15,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from avsal import models
 from avsal.errors import MediaError, UsageError, WeightsError
 from avsal.media.frames import FrameTag
+from avsal.models.folding import prepare_for_inference
+from avsal.models.mspi import MSPI
+from avsal.models.variants import Variant
 from avsal.prediction.cache import FrameCache, WindowInput
 from avsal.prediction.device import (
     automatic_batch,
-    choose_device,
-    choose_precision,
     precision_name,
-    slow_precision,
 )
 from avsal.prediction.forward import Forward
 from avsal.prediction.live import LatestFrames
@@ -32,12 +31,14 @@ from avsal.prediction.postprocess import interpolate, to_density
 from avsal.prediction.reader import read_ahead
 from avsal.prediction.saliency import SaliencyFrame
 from avsal.prediction.settings import MapSize, PredictSettings, expected_maps
-from avsal.prediction.threads import limit_threads
 from avsal.prediction.transfer import Fetched, behind
 from avsal.preprocess.rules import FrameRule, Rule, TimeRule
 
 if TYPE_CHECKING:
-    from avsal.media import AudioReader, VideoFrame, VideoInfo, VideoReader
+    from avsal.media.audio import AudioReader
+    from avsal.media.frames import VideoFrame
+    from avsal.media.info import VideoInfo
+    from avsal.media.video import VideoReader
     from avsal.shots import ShotFinder
 
 logger = logging.getLogger("avsal")
@@ -105,8 +106,8 @@ class Predictor:
 
     def __init__(
         self,
-        network: models.MSPI,
-        variant: models.Variant,
+        network: MSPI,
+        variant: Variant,
         device: torch.device,
         precision: torch.dtype,
         origin: tuple[str, str] = ("unknown", ""),
@@ -122,7 +123,7 @@ class Predictor:
         self.device = device
         self.precision = precision
         self.origin = origin
-        self.network = models.prepare_for_inference(network.eval()).to(device)
+        self.network = prepare_for_inference(network.eval()).to(device)
         self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None
 
     @property
@@ -154,7 +155,7 @@ class Predictor:
         Raises:
             MediaError: the file cannot be read.
         """
-        from avsal.media import VideoReader
+        from avsal.media.video import VideoReader
 
         settings = self.complete(settings or PredictSettings())
         seconds, lead = self.rule(settings).before
@@ -191,7 +192,8 @@ class Predictor:
                 in the wanted stretch.
             UsageError: a setting is out of its range.
         """
-        from avsal.media import AudioReader, VideoReader
+        from avsal.media.audio import AudioReader
+        from avsal.media.video import VideoReader
         from avsal.shots import ShotFinder
 
         settings = self.complete(dataclasses.replace(settings or PredictSettings(), **changes))
@@ -368,41 +370,3 @@ def _filled(
         before = (inputs.tag, later)
         if inputs.wanted:
             yield before
-
-
-def load_model(
-    name: str | None = None,
-    weights: str | os.PathLike[str] | None = None,
-    device: str = "auto",
-    precision: str = "auto",
-    *,
-    offline: bool = False,
-    revision: str | None = None,
-) -> Predictor:
-    """Load a network with its weights.
-
-    Args:
-        name: a row of the weights registry such as "mspi-mvitv2s", or a network variant such as
-            "s3d-224x384" (then `weights` says which weights); None takes the default.
-        weights: path of a .safetensors or .pt file, a name in the registry, or "untrained".
-        device: "auto", "cpu", "cuda" or "cuda:N".
-        precision: "auto", "fp32", "fp16" or "bf16".
-        offline: never ask the Hub, take what is on this machine.
-        revision: branch, tag or commit of the Hub repository.
-
-    Raises:
-        WeightsError: no weights, damaged weights, or weights of another network.
-        UsageError: unknown name, device or precision.
-    """
-    from avsal.weights import load_weights
-
-    limit_threads()
-    where = choose_device(device)
-    dtype = choose_precision(precision, where)
-    loaded = load_weights(name, weights, offline=offline, revision=revision)
-    variant = models.VARIANTS[loaded.variant]
-    network = models.build(variant.name)
-    network.load_state_dict(loaded.state)
-    for note in (*loaded.notes, *slow_precision(dtype, where)):
-        logger.warning(note)
-    return Predictor(network, variant, where, dtype, (loaded.name, loaded.sha256))

@@ -10,16 +10,17 @@ from pathlib import Path
 
 import numpy as np
 
-from avsal import atomic, media
+from avsal import atomic
 from avsal.errors import MediaError
+from avsal.media.video import probe
 from avsal.reframe.file import PathFile, path_beside, read_crops, read_head, write_path
 from avsal.reframe.geometry import Picture, Size
 from avsal.reframe.planning import plan_crops
 from avsal.reframe.render import render
 from avsal.reframe.settings import Fill, ReframeSettings
+from avsal.results.description import file_identity
 from avsal.results.folder import Result
 from avsal.results.gaze import GazeMap, Maps, open_gaze
-from avsal.results.jobs import file_identity
 
 logger = logging.getLogger("avsal")
 
@@ -43,7 +44,7 @@ def reframe(
     Raises:
         AvsalError: something cannot be read or written, or does not fit together.
     """
-    info = media.probe(source)
+    info = probe(source)
     picture = Picture(info.width, info.height, info.sample_aspect)
     framing = settings.framing
     if picture.largest_crop(framing.aspect) == (1.0, 1.0) and settings.zoom == 1:
@@ -81,7 +82,7 @@ def rerender(
     Raises:
         AvsalError: something cannot be read or written, or the path is of another video.
     """
-    info = media.probe(source)
+    info = probe(source)
     head = read_head(path)
     if (head.picture.width, head.picture.height) != (info.width, info.height):
         raise MediaError(

@@ -9,9 +9,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from avsal import atomic, media
+from avsal import atomic
 from avsal.errors import MediaError
+from avsal.media.frames import VideoFrame
 from avsal.media.suffixes import WRITABLE_STILLS
+from avsal.media.video import VideoReader, probe
+from avsal.media.writer import VideoWriter
 from avsal.reframe.file import PathFile
 from avsal.reframe.geometry import Size
 from avsal.reframe.planning import Crop
@@ -48,15 +51,15 @@ def render(
         MediaError: something cannot be read, or the crops are of another video.
         OutputError: `out` cannot be written.
     """
-    info = media.probe(source)
+    info = probe(source)
     part = head.start is not None or head.end is not None
-    with media.VideoReader(source, start=head.start) as video:
+    with VideoReader(source, start=head.start) as video:
         pairs = _pair(video, crops, part)
         if out.suffix.lower() in WRITABLE_STILLS:
             for frame, crop in pairs:
                 _write_image(out, cut_out(frame.image, crop, head, fill))
             return
-        with media.VideoWriter(
+        with VideoWriter(
             out,
             *head.size,
             crf=crf,
@@ -72,8 +75,8 @@ def render(
 
 
 def _pair(
-    video: media.VideoReader, crops: Iterator[Crop], part: bool
-) -> Iterator[tuple[media.VideoFrame, Crop]]:
+    video: VideoReader, crops: Iterator[Crop], part: bool
+) -> Iterator[tuple[VideoFrame, Crop]]:
     """Bring frames and crops of the same index together."""
     crop = next(crops, None)
     count = 0

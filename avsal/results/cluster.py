@@ -25,10 +25,10 @@ from avsal import atomic
 from avsal.errors import AvsalError, MediaError, UsageError
 from avsal.prediction.predictor import Predictor
 from avsal.prediction.settings import OutputSettings, PredictSettings
-from avsal.results import jobs, stretches
+from avsal.results import jobs
 from avsal.results.folder import check_replaceable
+from avsal.results.jobs import Stretch
 from avsal.results.plan import Job
-from avsal.results.stretches import Stretch
 
 logger = logging.getLogger("avsal")
 
@@ -68,7 +68,7 @@ class Worker:
             folder, self.predictor, source, self.settings, self.output
         ):
             return []
-        return stretches.cut(self.predictor, source, self.settings, self.output, self.length)
+        return jobs.stretches_of(self.predictor, source, self.settings, self.output, self.length)
 
     def predict(
         self, source: Path, stretch: Stretch, folder: Path, aside: Path, alone: bool
@@ -77,12 +77,12 @@ class Worker:
 
         What is the whole file is also put together, which else is the driver's work.
         """
-        count = stretches.predict_stretch(
+        count = jobs.predict_stretch(
             self.predictor, source, stretch, folder, aside, self.settings, self.output
         )
         if alone:
             with atomic.write_errors(folder):
-                stretches.put_together(aside, [stretch])
+                jobs.put_together(aside, [stretch])
         texts, _notes.texts = _notes.texts, []
         return count, texts
 
@@ -289,7 +289,7 @@ class _Driver:
             if len(file.parts) > 1:
                 assert file.aside is not None
                 with atomic.write_errors(file.folder):
-                    maps = stretches.put_together(file.aside, file.parts)
+                    maps = jobs.put_together(file.aside, file.parts)
             file.close()
             yield from self._finish(file, maps)
 

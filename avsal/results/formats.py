@@ -23,9 +23,10 @@ from typing import Any
 import cv2
 import numpy as np
 
-from avsal import media
 from avsal.datasets.pictures import read_gray
 from avsal.errors import MediaError
+from avsal.media.video import VideoReader
+from avsal.media.writer import VideoWriter
 from avsal.pool import BoundedPool
 from avsal.prediction.saliency import SaliencyFrame
 
@@ -166,7 +167,7 @@ class VideoMaps(MapFormat):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self._writer: media.VideoWriter | None = None
+        self._writer: VideoWriter | None = None
         self._size = (0, 0)
 
     def write(self, frame: SaliencyFrame, low: float, high: float) -> None:
@@ -174,7 +175,7 @@ class VideoMaps(MapFormat):
         if self._writer is None:
             self._size = (gray.shape[1], gray.shape[0])
             path = self.folder / VIDEO_NAME
-            self._writer = media.VideoWriter(path, *self._size, crf=VIDEO_CRF)
+            self._writer = VideoWriter(path, *self._size, crf=VIDEO_CRF)
         if (gray.shape[1], gray.shape[0]) != self._size:
             gray = cv2.resize(gray, self._size, interpolation=cv2.INTER_AREA)
         self._writer.write(
@@ -195,7 +196,7 @@ class VideoMaps(MapFormat):
         path = folder / VIDEO_NAME
         if not path.is_file():
             raise MediaError(f"{path}: missing, or no file; run avsal predict again")
-        with media.VideoReader(path) as video:
+        with VideoReader(path) as video:
             frames = iter(video)
             for index in indices:
                 frame = next(frames, None)

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from avsal import media
 from avsal.errors import MediaError
+from avsal.media.info import VideoInfo
+from avsal.media.video import VideoReader
 from avsal.prediction.predictor import Prediction, Predictor
 from avsal.prediction.settings import MapSize, PredictSettings
+from avsal.results.description import file_identity
 from avsal.results.folder import Result
-from avsal.results.jobs import file_identity
 from avsal.shots import LOOK_AHEAD, Shot, find_shots, shots_between
 
 # A finished result, or the network that predicts now and how.
@@ -84,12 +85,12 @@ def _shots_of(source: Path, result: Result) -> list[Shot]:
     shots = result.shots()
     if shots and result.header.get("source") == file_identity(source):
         return shots
-    with media.VideoReader(source, start=result.start, end=result.end) as video:
+    with VideoReader(source, start=result.start, end=result.end) as video:
         _check_shape(video.info, result)
         return find_shots(video)
 
 
-def _check_shape(info: media.VideoInfo, result: Result) -> None:
+def _check_shape(info: VideoInfo, result: Result) -> None:
     if abs(result.width * info.height / (result.height * info.width) - 1) > _SHAPE_TOLERANCE:
         raise MediaError(
             f"{result.folder}: maps of a {result.width}x{result.height} video, but {info.path} has "

@@ -1,10 +1,17 @@
-"""The whole job on one video: a folder of maps, unless it is there already."""
+"""The whole job on one video: a folder of maps, unless it is there already.
+
+Or in stretches of frames that are predicted apart, by many workers, and put together. The maps are
+those of the whole video: windows reach back beyond a stretch's first frame, and stretches begin
+where a batch of windows begins, so that even the rounding is the same.
+"""
 
 from __future__ import annotations
 
+import math
 import platform
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -12,27 +19,30 @@ import cv2
 import numpy as np
 import torch
 
-from avsal import media
+from avsal import atomic
 from avsal.errors import MediaError
-from avsal.media.info import VideoInfo
-from avsal.media.source import as_source, without_query
+from avsal.media.info import VideoInfo, library_version
+from avsal.media.video import probe
 from avsal.prediction.predictor import Prediction, Predictor
-from avsal.prediction.settings import OutputSettings, PredictSettings
-from avsal.results.description import is_result, read_header, shot_records
-from avsal.results.folder import new_result
+from avsal.prediction.settings import OutputSettings, PredictSettings, exact_seconds, expected_maps
+from avsal.preprocess.windows import target_until
+from avsal.results import records
+from avsal.results.description import (
+    DESCRIPTION,
+    FrameRecord,
+    file_identity,
+    is_result,
+    read_header,
+    shot_records,
+)
+from avsal.results.folder import new_result, result_files
+from avsal.shots import Cut, shots_between
 from avsal.version import __version__
+
+_MADE_BY = "avsal batch"  # in errors about the records of a stretch
 
 # Called after every map with the number of maps so far and of those to be expected, if known.
 OnMap = Callable[[int, int | None], None]
-
-
-def file_identity(source: Path) -> dict[str, Any]:
-    """Name, size and time of change of a file, without reading it; an address without its query."""
-    address = as_source(source)
-    if isinstance(address, str):
-        return {"name": without_query(address)}
-    status = source.stat()
-    return {"name": source.name, "bytes": status.st_size, "modified_ns": status.st_mtime_ns}
 
 
 def settings_record(settings: PredictSettings, output: OutputSettings) -> dict[str, Any]:
@@ -62,7 +72,7 @@ def describe(
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,
-            "av": media.library_version(),
+            "av": library_version(),
             "opencv": cv2.__version__,
             "numpy": np.__version__,
         },
@@ -139,3 +149,143 @@ def is_current(
         "settings": settings_record(predictor.complete(settings), output),
     }
     return wanted == {**{key: found.get(key) for key in wanted}, "weights": weights}
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """A part of a video.
+
+    Attributes:
+        number: place among the video's stretches, from 0.
+        start, stop: seconds since the first frame; the frame at `stop` is the next stretch's
+            first. None at the ends that the settings give.
+        maps: how many are expected, 0 where that is unknown.
+    """
+
+    number: int = 0
+    start: float | None = None
+    stop: float | None = None
+    maps: int = 0
+
+
+def stretches_of(
+    predictor: Predictor,
+    source: Path,
+    settings: PredictSettings,
+    output: OutputSettings,
+    length: int,
+) -> list[Stretch]:
+    """Cut a video into stretches of about `length` frames.
+
+    A video of unknown length or frame rate stays whole, and so does one whose maps need each other:
+    a scale over the clip, or one video of all maps.
+
+    Raises:
+        MediaError: the file cannot be read.
+    """
+    info = probe(source)
+    settings = predictor.complete(settings)
+    maps = expected_maps(info.frames, info.rate, settings.start, settings.end)
+    if maps is None or info.rate is None or output.scale == "clip" or output.format == "video":
+        return [Stretch(maps=maps or 0)]
+    stride = settings.stride or 1
+    group = stride * predictor.batch(settings)
+    return _stretches(info, settings, maps, math.ceil(length / group) * group, stride)
+
+
+def _stretches(
+    info: VideoInfo, settings: PredictSettings, maps: int, length: int, stride: int
+) -> list[Stretch]:
+    """The last one is up to twice as long: the number of frames in a header is an estimate."""
+    assert info.rate is not None
+    first = math.ceil(exact_seconds(settings.start or 0) * info.rate)
+    begin = target_until(first, stride)
+    count = max(1, (first + maps - begin) // length)
+    frames = [first, *(begin + place * length for place in range(1, count)), first + maps]
+    # Between two frames, where rounding does no harm.
+    times: list[float | None] = [float((frame - Fraction(1, 2)) / info.rate) for frame in frames]
+    times[0] = times[-1] = None
+    return [
+        Stretch(place, times[place], times[place + 1], frames[place + 1] - frames[place])
+        for place in range(count)
+    ]
+
+
+def predict_stretch(
+    predictor: Predictor,
+    source: Path,
+    stretch: Stretch,
+    folder: Path,
+    aside: Path,
+    settings: PredictSettings,
+    output: OutputSettings,
+) -> int:
+    """Write the maps of a stretch into `aside`, and its records for `put_together`.
+
+    Doing it again replaces what a worker left that came to an end in between.
+
+    Args:
+        folder: where the result will be in the end.
+
+    Returns:
+        The number of maps.
+
+    Raises:
+        MediaError, OutputError: see `predict_to_folder`.
+    """
+    part = settings if stretch.start is None else replace(settings, start=stretch.start)
+    count = 0
+    with predictor.predict(source, part) as frames:
+        header = describe(predictor, source, frames.info, settings, output)
+        name = _records_name(stretch)
+        with (
+            atomic.write_errors(folder),
+            result_files(folder, aside, name, header, output) as result,
+        ):
+            for frame in frames:
+                # Not by the setting `end`: the last batch of windows is to be a whole one.
+                if stretch.stop is not None and frame.tag.time >= exact_seconds(stretch.stop):
+                    break
+                result.write(frame)
+                count += 1
+            cuts = [{"index": i, "pts": str(pts)} for i, pts in frames.finder.timed_cuts()]
+            result.after = {"cuts": cuts, "end": [{"pts": str(result.end)}]}
+    return count
+
+
+def put_together(aside: Path, stretches: Iterable[Stretch]) -> int:
+    """Make one description of those of the stretches, which then are gone.
+
+    Returns:
+        The number of maps.
+
+    Raises:
+        MediaError: the stretches do not join, because the video's header was wrong.
+    """
+    paths = [aside / _records_name(stretch) for stretch in stretches]
+    writer = records.RecordsWriter(aside / DESCRIPTION, records.read_header(paths[0], _MADE_BY))
+    count, before, end = 0, None, Fraction(0)
+    first: Cut | None = None
+    cuts: set[Cut] = set()
+    try:
+        for path in paths:
+            for index, record in records.read_records(path, _MADE_BY, FrameRecord.parse):
+                if before is not None and index != before + 1:
+                    raise MediaError(f"{path}: frame {index} follows frame {before}")
+                writer.add(asdict(record))
+                first = first or (index, record.pts)
+                count, before = count + 1, index
+            after = records.read_after(path, _MADE_BY)
+            cuts |= {(cut["index"], Fraction(cut["pts"])) for cut in after["cuts"]}
+            end = Fraction(after["end"][0]["pts"])
+        shots = shots_between(first, before, end, cuts) if first and before is not None else []
+        writer.close({"shots": shot_records(shots)})
+    finally:
+        writer.abandon()
+    for path in paths:
+        path.unlink()
+    return count
+
+
+def _records_name(stretch: Stretch) -> str:
+    return f".stretch-{stretch.number:06d}.json"

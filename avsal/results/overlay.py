@@ -9,9 +9,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from avsal import atomic, media
+from avsal import atomic
 from avsal.errors import MediaError
+from avsal.media.frames import VideoFrame
+from avsal.media.info import VideoInfo
 from avsal.media.suffixes import WRITABLE_STILLS
+from avsal.media.video import VideoReader
+from avsal.media.writer import VideoWriter
 from avsal.prediction.saliency import SaliencyFrame
 from avsal.results.folder import Result
 from avsal.results.render import overlay
@@ -54,7 +58,7 @@ def saved_maps(
 
 
 def write_overlay(
-    video: media.VideoReader,
+    video: VideoReader,
     out: Path,
     maps: Iterable[Map],
     style: OverlayStyle,
@@ -84,7 +88,7 @@ def write_overlay(
         _write_image(info, out, pairs, style)
         return
     width = info.width * (2 if style.side_by_side else 1)
-    with media.VideoWriter(
+    with VideoWriter(
         out,
         width,
         info.height,
@@ -102,7 +106,7 @@ def write_overlay(
         logger.warning(note)
 
 
-def _fit(image: np.ndarray, writer: media.VideoWriter) -> np.ndarray:
+def _fit(image: np.ndarray, writer: VideoWriter) -> np.ndarray:
     """A video that changes its size on the way keeps the size of its first frame."""
     size = (writer.width, writer.height)
     if (image.shape[1], image.shape[0]) == size:
@@ -110,9 +114,7 @@ def _fit(image: np.ndarray, writer: media.VideoWriter) -> np.ndarray:
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
-def _pair(
-    video: media.VideoReader, maps: Iterator[Map]
-) -> Iterator[tuple[media.VideoFrame, np.ndarray, Span]]:
+def _pair(video: VideoReader, maps: Iterator[Map]) -> Iterator[tuple[VideoFrame, np.ndarray, Span]]:
     """Bring frames and maps of the same index together, from the first map to the last."""
     current = next(maps, None)
     for frame in video:
@@ -129,9 +131,9 @@ def _pair(
 
 
 def _write_image(
-    info: media.VideoInfo,
+    info: VideoInfo,
     out: Path,
-    pairs: Iterator[tuple[media.VideoFrame, np.ndarray, Span]],
+    pairs: Iterator[tuple[VideoFrame, np.ndarray, Span]],
     style: OverlayStyle,
 ) -> None:
     for frame, density, span in pairs:

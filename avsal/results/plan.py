@@ -8,9 +8,9 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path, PurePath
 
-from avsal import atomic, media
+from avsal import atomic
 from avsal.errors import MediaError, UsageError
-from avsal.media.source import as_source, check_file, name_of
+from avsal.media.source import as_source, check_file, is_address, name_of
 from avsal.media.suffixes import STILLS, VIDEOS, WRITABLE_STILLS, muxer_of
 from avsal.results.description import is_result
 
@@ -141,7 +141,7 @@ def check_source(source: Path) -> None:
         UsageError: it is a folder.
     """
     refuse_folders([source])
-    if media.is_address(source):
+    if is_address(source):
         return
     try:
         check_file(source)
@@ -170,7 +170,7 @@ def choose_output(
         if out.exists() and not force:
             raise UsageError(f"{out}: exists; give --force to replace it, or another --output")
     with atomic.write_errors(out):
-        if out.exists() and not media.is_address(source) and out.samefile(source):
+        if out.exists() and not is_address(source) and out.samefile(source):
             raise UsageError(f"{out}: this is the input itself; choose another --output")
         if out.is_dir():
             raise UsageError(f"{out}: this is a folder; give a file such as {out / 'out.mp4'}")
@@ -183,6 +183,6 @@ def choose_output(
 
 
 def _beside(source: Path, is_image: bool, word: str) -> Path:
-    if media.is_address(source):
+    if is_address(source):
         raise UsageError(f"{as_source(source)}: is an address; give --output")
     return source.with_name(f"{source.stem}.{word}{'.png' if is_image else '.mp4'}")

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Subset
 
-from avsal.datasets import DatasetSpec, Recording, open_dataset
+from avsal.datasets import DatasetSpec, open_dataset
+from avsal.datasets.recording import Recording
 from avsal.errors import AvsalError, DataError
 from avsal.training.config import Config, SetSettings, expand
 from avsal.training.engine import Engine

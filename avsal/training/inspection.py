@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from avsal.datasets import Recording
+from avsal.datasets.recording import Recording
 from avsal.errors import AvsalError
 from avsal.pool import BoundedPool
 from avsal.training.batches import open_sets

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from avsal.datasets import Clip, Recording
+from avsal.datasets.recording import Clip, Recording
 from avsal.errors import DataError
 from avsal.preprocess.sound import MIN_SAMPLES, log_spectrogram
 from avsal.preprocess.windows import CLIP_FRAMES, audio_span, seen_frames
