@@ -1,4 +1,4 @@
-"""Peak memory and time of two hours of video, three hours of sound, and 4K at 60 per second.
+"""Peak memory and time of long videos, of 4K at 60 per second and of 10,000 small files.
 
     python benchmarks/large.py [NAME ...] [--folder FOLDER]
 
@@ -21,6 +21,7 @@ from typing import Any
 
 import av
 import numpy as np
+from PIL import Image
 
 SOUND_RATE = 48_000  # Hz, stereo AAC
 
@@ -42,6 +43,8 @@ FILMS = {
     "sound": Film(64, 48, 1, 3 * 3600, 60),
     "4k": Film(3840, 2160, 60, 10, 1),
 }
+STILLS = {"1,000 files": 1_000, "10,000 files": 10_000}  # a folder of them
+STILL_SIZE = 64, 48
 QUICK = ["--format", "video", "--size", "model"]
 RUNS = (  # what a row is called, its film, the command
     ("10 minutes, 320x180", "minutes", ["predict", *QUICK, "--stride", "50"]),
@@ -49,6 +52,7 @@ RUNS = (  # what a row is called, its film, the command
     ("3 hours of sound, 1 picture per second", "sound", ["predict", *QUICK, "--stride", "16"]),
     ("4K at 60 per second, 10 s, maps", "4k", ["predict", *QUICK, "--stride", "8"]),
     ("4K at 60 per second, 10 s, overlay", "4k", ["overlay", "--stride", "8"]),
+    *((f"{name}, 64x48 PNG", name, ["batch"]) for name in STILLS),
 )
 
 
@@ -69,6 +73,26 @@ def make(path: Path, film: Film) -> Path:
     repeat(piece, path, film.seconds // film.piece, film.piece)
     piece.unlink()
     return path
+
+
+def prepare(folder: Path, name: str) -> tuple[Path, int]:
+    """An input, made unless it is there, and how many frames it has."""
+    if name in STILLS:
+        path = folder / name
+        return path if path.exists() else make_stills(path, STILLS[name]), STILLS[name]
+    path, film = folder / f"{name}.mp4", FILMS[name]
+    return path if path.exists() else make(path, film), film.rate * film.seconds
+
+
+def make_stills(folder: Path, count: int) -> Path:
+    """Write small pictures of blobs."""
+    aside = folder.with_name(f"making {folder.name}")
+    aside.mkdir()
+    random = np.random.default_rng(0)
+    for index in range(count):
+        blobs = Image.fromarray(random.integers(0, 256, (6, 8, 3), np.uint8))
+        blobs.resize(STILL_SIZE, Image.Resampling.BICUBIC).save(aside / f"{index:05}.png")
+    return aside.rename(folder)
 
 
 def picture(film: Film, index: int) -> av.VideoFrame:
@@ -120,12 +144,12 @@ def repeat(piece: Path, path: Path, times: int, seconds: int) -> None:
                     output.mux(packet)
 
 
-def run(command: list[str], film: Path, folder: Path) -> tuple[float, float, float]:
+def run(command: list[str], source: Path, folder: Path) -> tuple[float, float, float]:
     """Seconds, seconds of CPU and peak memory in MB of one run of avsal."""
-    out = folder / ("overlay.mp4" if command[0] == "overlay" else "maps")
+    out = folder / ("overlay.mp4" if command[0] == "overlay" else f"maps of {source.stem}")
     begun = time.monotonic()
     child = subprocess.Popen(
-        [sys.executable, "-m", "avsal", command[0], film, "-o", out, *command[1:]],
+        [sys.executable, "-m", "avsal", command[0], source, "-o", out, *command[1:]],
         stdout=subprocess.DEVNULL,
     )
     _, status, usage = os.wait4(child.pid, 0)
@@ -137,7 +161,8 @@ def run(command: list[str], film: Path, folder: Path) -> tuple[float, float, flo
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", help=f"of {', '.join(FILMS)}; all by default")
+    known = ", ".join([*FILMS, *STILLS])
+    parser.add_argument("names", nargs="*", help=f"of {known}; all by default")
     parser.add_argument("--folder", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -147,11 +172,8 @@ def main() -> None:
         for title, name, command in RUNS:
             if options.names and name not in options.names:
                 continue
-            path, film = folder / f"{name}.mp4", FILMS[name]
-            if not path.exists():
-                make(path, film)
+            path, frames = prepare(folder, name)
             seconds, cpu, memory = run(command, path, folder)
-            frames = film.rate * film.seconds
             print(
                 f"| {title} | {frames:,} | {seconds:.0f} | {cpu:.0f} | {memory:.0f} MB |",
                 flush=True,

@@ -2,10 +2,10 @@
 
     python benchmarks/stills.py [--pictures 500] [--size 640x480] [--processes 8] [--share 20]
 
-Rows: the whole folder on an otherwise idle machine; the same with another process keeping each core
-busy; and `--processes` runs at once, on `--share` pictures each, against the same runs one after
-the other. Everything runs `python -m avsal` in processes of its own; starting them is in the
-figures.
+Rows: the whole folder on an otherwise idle machine; the same with another process keeping each
+core busy; and `--processes` runs at once, on `--share` pictures each, against the same runs one
+after the other. Everything runs `python -m avsal` in processes of its own; starting them is in
+the figures.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from mutations import mutated
 
-from avsal.datasets.pictures import read_mask, read_picture
+from avsal.datasets.pictures import read_mask, read_picture, read_salicon
 from avsal.datasets.videos import read_table
 from avsal.errors import AvsalError
 from avsal.measure.areas import cover, read_areas
@@ -108,6 +108,12 @@ def annotation(path: Path) -> None:
             read_picture(path)
 
 
+def matlab(path: Path) -> None:
+    """Fixations as MATLAB stores them."""
+    if read_salicon(path) is None:
+        read_mask(path)
+
+
 def config(path: Path) -> None:
     """Settings of a training run."""
     read_config(path)
@@ -136,6 +142,7 @@ READERS: dict[str, Callable[[Path], None]] = {
     "result": result,
     "weights": weights,
     "annotation": annotation,
+    "matlab": matlab,
     "config": config,
     "path": path,
     "areas": areas,

@@ -17,6 +17,7 @@ import pytest
 import samples
 from av.codec.codec import UnknownCodecError
 from PIL import Image, ImageCms
+from scipy.io import savemat
 
 TESTS = Path(__file__).parent
 TIMES = int(os.environ.get("AVSAL_FUZZ", "1"))  # how many times as many mutations
@@ -31,6 +32,7 @@ COUNTS = {
     "result": 500,
     "weights": 500,
     "annotation": 500,
+    "matlab": 800,
     "config": 200,
     "path": 300,
     "areas": 300,
@@ -157,7 +159,17 @@ def make_annotations(folder: Path) -> None:
     for name in ("a.png", "a.jpg", "a.bmp", "a.tif"):
         Image.fromarray(levels).save(folder / name)
     Image.fromarray(levels.astype(np.uint16) * 256).save(folder / "b.png")
-    # No .mat file: scipy's reader of them (1.17) ends the process on some damage of its own.
+
+
+def make_matlab(folder: Path) -> None:
+    mask = np.outer(np.hanning(24), np.hanning(40)) > 0.9
+    record = np.zeros((1, 2), [("location", "O"), ("timestamp", "O"), ("fixations", "O")])
+    record.fill((np.zeros((0, 2)), np.zeros((3, 1)), np.arange(6.0).reshape(3, 2) + 1))
+    gaze = {"image": "a", "resolution": np.array([[24, 40]]), "gaze": record}
+    for compressed in (False, True):
+        for name, content in (("mask", {"eyeMap": mask}), ("real", {"I": mask * 1.0}), ("g", gaze)):
+            savemat(folder / f"{name}{compressed:d}.mat", content, do_compression=compressed)
+    savemat(folder / "old.mat", {"eyeMap": mask.astype(np.uint8)}, format="4")
 
 
 def make_configs(folder: Path) -> None:
@@ -193,6 +205,7 @@ MAKERS = {
     "result": make_results,
     "weights": make_weights,
     "annotation": make_annotations,
+    "matlab": make_matlab,
     "config": make_configs,
     "path": make_paths,
     "areas": make_areas,

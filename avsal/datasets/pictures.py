@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from avsal.datasets.gaze import Points
+from avsal.datasets.matlab import read_matlab
 from avsal.errors import DataError
 from avsal.prediction.settings import MAX_PIXELS
 
@@ -103,6 +104,8 @@ def _require_file(path: Path) -> None:
 
 
 def _require_size(place: Path | str, size: tuple[int, ...]) -> None:
+    if min(size) < 1:
+        raise DataError(f"{place}: {size[0]}x{size[1]} values; an empty map cannot be used")
     if size[0] * size[1] > MAX_PIXELS:
         raise DataError(f"{place}: {size[0]}x{size[1]} values; at most {MAX_PIXELS} can be used")
 
@@ -120,10 +123,11 @@ def _mask_pixels(path: Path, _changed: int) -> tuple[tuple[int, int], np.ndarray
     variables = _load_mat(path)
     values = next((variables[name] for name in MASK_VARIABLES if name in variables), None)
     if not isinstance(values, np.ndarray) or values.ndim != 2 or values.dtype.kind not in "buif":
-        found = ", ".join(name for name in variables if not name.startswith("__")) or "nothing"
+        found = ", ".join(variables) or "nothing"
         raise DataError(
             f"{path}: holds {found}; a mask called {' or '.join(MASK_VARIABLES[:2])} is needed"
         )
+    _require_size(path, values.shape)
     return (values.shape[0], values.shape[1]), np.flatnonzero(values).astype(np.int32)
 
 
@@ -151,31 +155,30 @@ def read_salicon(path: Path) -> tuple[Points, tuple[int, int]] | None:
     """Read the observers' fixations of a SALICON .mat file, and the picture's (H, W).
 
     Returns None for a .mat file that is not of this kind.
+
+    Raises:
+        DataError: it is damaged.
     """
     variables = _load_mat(path)
     if "gaze" not in variables or "resolution" not in variables:
         return None
-    height, width = (int(n) for n in variables["resolution"].ravel())
-    places, observers = [], []
-    for observer, record in enumerate(variables["gaze"].ravel()):
-        found = np.asarray(record["fixations"], np.float64).reshape(-1, 2)
-        places.append((found - 0.5) / (width, height))  # counted from 1, at pixel centres
-        observers.append(np.full(len(found), observer))
-    everything = np.concatenate([np.zeros((0, 2)), *places])
-    return Points.inside(everything, np.concatenate([np.zeros(0, int), *observers])), (
-        height,
-        width,
-    )
+    try:
+        height, width = (int(n) for n in variables["resolution"].ravel())
+        _require_size(path, (height, width))
+        places, observers = [np.zeros((0, 2))], [np.zeros(0, int)]
+        for observer, record in enumerate(variables["gaze"]):
+            found = np.asarray(record["fixations"], np.float64).reshape(-1, 2)
+            places.append((found - 0.5) / (width, height))  # counted from 1, at pixel centres
+            observers.append(np.full(len(found), observer))
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+        raise _unreadable(path, error) from None
+    points = Points.inside(np.concatenate(places), np.concatenate(observers))
+    return points, (height, width)
 
 
 def _load_mat(path: Path) -> dict[str, Any]:
-    from scipy.io import loadmat
-
     _require_file(path)
     try:
-        variables: dict[str, Any] = loadmat(path)
-    except NotImplementedError:
-        raise DataError(f"{path}: MATLAB 7.3 files are not read; save it with -v7") from None
-    except Exception as error:  # whatever a damaged file leads to
+        return read_matlab(path)
+    except (OSError, MemoryError) as error:
         raise _unreadable(path, error) from None
-    return variables

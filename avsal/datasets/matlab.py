@@ -1,0 +1,199 @@
+"""MATLAB files of versions 4 to 7, as far as data sets use them: arrays of numbers and structs.
+
+SciPy's reader trusts the type numbers and sizes that a file declares, and damage to them ends the
+process (SciPy 1.17). Here each is checked against what is there. The layouts are described in
+"MAT-File Format" of the MathWorks. Texts, cells, sparse arrays and objects are named, not read.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from avsal.errors import DataError
+
+MAX_BYTES = 1 << 29  # of a variable and of a file
+_MAX_DEPTH = 8  # of structs inside structs
+_MAX_NAME = 63  # letters, MATLAB's own limit
+_HEADER = 128  # bytes before the first variable
+_MATRIX, _COMPRESSED = 14, 15  # types of elements
+_STRUCT, _OBJECT = 2, 3  # classes of matrices
+# Element types and matrix classes, as NumPy's types.
+_TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8"}
+_TYPES |= {13: "u8"}
+_CLASSES = {6: "f8", 7: "f4", 8: "i1", 9: "u1", 10: "i2", 11: "u2", 12: "i4", 13: "u4", 14: "i8"}
+_CLASSES |= {15: "u8"}
+_OLD_TYPES = ("f8", "f4", "i4", "i2", "u2", "u1")  # of version 4, by its digit
+
+# An array, the records of a struct array in column order, or None for what is not read.
+Value = Any
+Element = tuple[int, memoryview]  # type and content
+
+
+class _DamagedError(Exception):
+    """What a file declares is not what it holds."""
+
+
+def read_matlab(path: Path) -> dict[str, Value]:
+    """Read the variables of a MATLAB file.
+
+    Returns:
+        By name: an array of numbers (real parts, bool for logical ones); a list of dicts for a
+        struct array, in column order; or None for what is neither.
+
+    Raises:
+        DataError: it is damaged, of version 7.3, or larger than `MAX_BYTES`.
+        OSError: it cannot be opened.
+    """
+    if path.stat().st_size > MAX_BYTES:
+        raise DataError(f"{path}: larger than {MAX_BYTES >> 20} MB; save the gaze alone")
+    data = memoryview(path.read_bytes())
+    try:
+        if 0 in bytes(data[:4]):  # a later version begins with text
+            return dict(_old_variables(data))
+        order = {b"IM": "<", b"MI": ">"}.get(bytes(data[126:128]))
+        if order is None:
+            raise _DamagedError("no MATLAB file")
+        if struct.unpack_from(order + "H", data, 124)[0] >> 8 == 2:
+            raise DataError(f"{path}: MATLAB 7.3 files are not read; save it with -v7")
+        return dict(_variables(data[_HEADER:], order))
+    except (_DamagedError, struct.error, zlib.error, ValueError, OverflowError) as error:
+        raise DataError(f"{path}: damaged ({error}); get the file again") from None
+
+
+def _variables(data: memoryview, order: str) -> Iterator[tuple[str, Value]]:
+    for element in _elements(data, order):
+        kind, content = _unpacked(element, order)
+        if kind == _MATRIX:
+            name, value = _matrix(content, order)
+            yield _checked(name), value
+
+
+def _unpacked(element: Element, order: str) -> Element:
+    kind, content = element
+    if kind != _COMPRESSED:
+        return element
+    unpacking = zlib.decompressobj()
+    whole = unpacking.decompress(content, MAX_BYTES)
+    if not unpacking.eof:
+        raise _DamagedError("a compressed variable is cut off or too large")
+    return _next(_elements(memoryview(whole), order))
+
+
+def _checked(name: str) -> str:
+    """Names stand in messages."""
+    if len(name) > _MAX_NAME or not name.isprintable():
+        raise _DamagedError("a variable's name is none")
+    return name
+
+
+def _elements(data: memoryview, order: str) -> Iterator[Element]:
+    """The elements that lie one behind the other."""
+    place = 0
+    while place < len(data):
+        kind, size = struct.unpack_from(order + "II", data, place)
+        begin = place + 8
+        if kind >> 16:  # a small element: size and type share a word, the content is the next
+            kind, size, begin = kind & 0xFFFF, kind >> 16, place + 4
+            place = end = begin + 4
+        else:
+            end = begin + size
+            # A compressed element is followed by the next one at once, others fill 8 bytes.
+            place = end if kind == _COMPRESSED else end + -size % 8
+        if size > end - begin or end > len(data):
+            raise _DamagedError("it ends inside a variable")
+        yield kind, data[begin : begin + size]
+
+
+def _next(elements: Iterator[Element]) -> Element:
+    for element in elements:
+        return element
+    raise _DamagedError("a variable lacks a part")
+
+
+def _matrix(data: memoryview, order: str, depth: int = 0) -> tuple[str, Value]:
+    """Name and value of one variable, or of one field of a struct."""
+    if not len(data):
+        return "", np.zeros((0, 0))  # an empty field has no parts
+    parts = _elements(data, order)
+    flags = _numbers(_next(parts), order)
+    shape = [int(side) for side in _numbers(_next(parts), order)]
+    name = bytes(_next(parts)[1]).decode("latin-1")
+    if not len(flags) or min(shape, default=-1) < 0:
+        raise _DamagedError("a variable has no shape")
+    kind, logical = int(flags[0]) & 0xFF, int(flags[0]) >> 9 & 1
+    if kind in _CLASSES:
+        values = _numbers(_next(parts), order)
+        if len(values) != math.prod(shape):
+            raise _DamagedError(f"{len(values)} values where {math.prod(shape)} belong")
+        with np.errstate(invalid="ignore"):  # NaN where the class is one of integers
+            values = values.astype(bool if logical else _CLASSES[kind])
+        return name, values.reshape(shape, order="F")
+    if kind in (_STRUCT, _OBJECT):
+        if kind == _OBJECT:
+            _next(parts)  # the class's name
+        return name, _records(parts, math.prod(shape), len(data), order, depth)
+    return name, None
+
+
+def _records(
+    parts: Iterator[Element], count: int, room: int, order: str, depth: int
+) -> list[dict[str, Value]]:
+    """The records of a struct array; `room` is how many bytes hold them."""
+    lengths = _numbers(_next(parts), order)
+    names = bytes(_next(parts)[1])
+    if depth == _MAX_DEPTH or len(lengths) != 1 or lengths[0] < 1:
+        raise _DamagedError("a struct without names, or too deep")
+    length = int(lengths[0])
+    fields = [
+        names[start : start + length].split(b"\0")[0].decode("latin-1")
+        for start in range(0, len(names), length)
+    ]
+    if count * max(1, len(fields)) * 8 > room:  # every field has at least its head
+        raise _DamagedError("a struct has fewer records than it says")
+    return [
+        {field: _field(_next(parts), order, depth + 1) for field in fields} for _ in range(count)
+    ]
+
+
+def _field(element: Element, order: str, depth: int) -> Value:
+    kind, content = element
+    if kind != _MATRIX:
+        raise _DamagedError("a field of a struct is no matrix")
+    return _matrix(content, order, depth)[1]
+
+
+def _numbers(element: Element, order: str) -> np.ndarray:
+    kind, content = element
+    if kind not in _TYPES:
+        raise _DamagedError(f"numbers of an unknown type {kind}")
+    dtype = np.dtype(order + _TYPES[kind])
+    if len(content) % dtype.itemsize:
+        raise _DamagedError("a number is cut off")
+    return np.frombuffer(content, dtype)
+
+
+def _old_variables(data: memoryview) -> Iterator[tuple[str, Value]]:
+    """Variables of version 4: five numbers, the name, the real and then the imaginary values."""
+    place = 0
+    while place < len(data):
+        order = ">" if data[place] == 0 and data[place + 1 : place + 3] != b"\0\0" else "<"
+        code, rows, columns, complex_, length = struct.unpack_from(order + "5i", data, place)
+        digit = code // 10 % 10
+        if not 0 <= code < 4000 or digit >= len(_OLD_TYPES) or min(rows, columns, length) < 0:
+            raise _DamagedError("no MATLAB file")
+        dtype = np.dtype(order + _OLD_TYPES[digit])
+        begin = place + 20 + length
+        end = begin + rows * columns * dtype.itemsize
+        if end > len(data):
+            raise _DamagedError("it ends inside a variable")
+        name = _checked(bytes(data[place + 20 : begin]).split(b"\0")[0].decode("latin-1"))
+        values = np.frombuffer(data[begin:end], dtype).reshape((rows, columns), order="F")
+        yield name, values if code % 10 == 0 else None  # text and sparse arrays are not read
+        place = end + (end - begin if complex_ else 0)
