@@ -11,28 +11,29 @@ import sys
 import pytest
 from training_state import checkpoint, log_rows, same
 
+from avsal import cli
+from avsal.training.engine import Engine
 from avsal.training.loop import train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-# Trains the tiny network in a process of its own: CONFIG VARIANT [CHANGES].
+# The command, which knows the tiny network, in a process of its own: CONFIG VARIANT [CHANGES].
 SCRIPT = """
 import sys
 from ast import literal_eval
 from functools import partial
-from collections.abc import Callable
-from pathlib import Path
 import torch
+from avsal import cli
 from avsal.models.encoders import MOTION, MotionSpec
 from avsal.models.encoders.x3d import X3D
 from avsal.models.variants import VARIANTS
-from avsal.training.config import read_config
-from avsal.training.loop import train
 from avsal.models import Variant
 torch.set_num_threads(1)
 MOTION["tiny"] = MotionSpec(partial(X3D, 0.5, 0.4), (16, 24, 48, 96), (16, 16, 16, 16))
 VARIANTS["tiny"] = Variant(**literal_eval(sys.argv[2]))
-train(read_config(Path(sys.argv[1]), sys.argv[3:]), on_epoch=lambda row: print(row, flush=True))
+changes = [word for change in sys.argv[3:] for word in ("--set", change)]
+sys.argv = ["avsal", "train", sys.argv[1], *changes]
+cli.main()
 """
 
 
@@ -43,6 +44,18 @@ def script(make_config, tiny_variant, tmp_path) -> list[str]:
     path = tmp_path / "run.py"
     path.write_text(SCRIPT)
     return [str(path), str(tmp_path / "config.toml"), repr(dataclasses.asdict(tiny_variant))]
+
+
+def test_a_stopped_run_tells_by_which_signal():
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    with Engine("cpu") as engine, cli._stopped_by() as signals:
+        with pytest.raises(KeyboardInterrupt), engine.stop_signal() as stopped:
+            signal.raise_signal(signal.SIGTERM)
+            assert stopped()
+            assert signals == []  # while there is something to save
+            raise KeyboardInterrupt
+        assert signals == [signal.SIGTERM]
+    signal.signal(signal.SIGTERM, before)
 
 
 @pytest.mark.slow
@@ -56,7 +69,7 @@ def test_a_signal_stops_a_run_between_two_steps(make_config, script, tmp_path):
     process.stdout.readline()  # the first epoch is done
     os.killpg(process.pid, signal.SIGTERM)  # workers too, as a scheduler or Ctrl-C does
     process.communicate(timeout=120)
-    assert process.returncode != 0
+    assert process.returncode == 143
     assert 0 < int(checkpoint(stopped)["position"]["step"]) < len(curve)
     subprocess.run(command, check=True, capture_output=True, timeout=120)
     assert log_rows(stopped) == curve

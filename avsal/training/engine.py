@@ -107,6 +107,9 @@ class Engine:
         A second one ends it at once, unless there are several processes: torchrun sends its own
         after the first.
 
+        Leaving by KeyboardInterrupt hands the signal to whoever handled it before: the command
+        line tells by its exit code which one it was.
+
         Yields:
             Whether a signal came to any process; all processes must ask together.
         """
@@ -122,10 +125,15 @@ class Engine:
             for wanted in (signal.SIGINT, signal.SIGTERM):
                 before[wanted] = signal.signal(wanted, note)
         try:
-            yield lambda: self.any(bool(signals))
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            try:
+                yield lambda: self.any(bool(signals))
+            finally:
+                for number, handler in before.items():
+                    signal.signal(number, handler)
+        except KeyboardInterrupt:
+            if signals and callable(before[signals[0]]):
+                before[signals[0]](signals[0], None)
+            raise
 
     def gather(self, value: Any) -> list[Any]:
         """Every process's value, in all processes."""
