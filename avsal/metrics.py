@@ -1,6 +1,6 @@
 """Scores of saliency maps against recorded gaze, as the MIT saliency benchmark defines them.
 
-A saliency map is any (H, W) array of finite non-negative values, in any number type and scale. Gaze
+A saliency map is any (H, W) array of finite non-negative values, of any dtype and scale. Gaze
 comes as a ground-truth map (blurred fixations, (H, W)) or as fixations, an (H, W) array that is
 true, or above 0, where somebody looked. A constant map holds no information: its CC and NSS are 0
 and both AUCs are 0.5.

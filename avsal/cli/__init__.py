@@ -1,4 +1,4 @@
-"""The `avsal` command. One file a command; nothing heavy is imported before it is needed."""
+"""The `avsal` command. One file per command; nothing heavy is imported before it is needed."""
 
 from __future__ import annotations
 

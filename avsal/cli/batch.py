@@ -37,7 +37,7 @@ def batch(
         typer.Option("--skip-existing", help="Keep complete results made with the same settings."),
     ] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON line a file on stdout.")
+        bool, typer.Option("--json", help="One JSON line per file on stdout.")
     ] = False,
     ray: options.Ray = None,
     ray_threads: options.RayThreads = 1,

@@ -17,9 +17,8 @@ from avsal.prediction.settings import Precision
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from avsal.evaluation.databases import EvaluationSet
     from avsal.evaluation.maps import MapSource
-    from avsal.evaluation.run import Evaluation
+    from avsal.evaluation.run import Evaluation, EvaluationSet
     from avsal.prediction.settings import PredictSettings
 
 GAZE = "Gaze: one of these"
@@ -194,7 +193,7 @@ class _Gaze:
         """Open the data set."""
         from avsal.datasets import DatasetSpec
         from avsal.datasets.stavis import FOLDS
-        from avsal.evaluation.databases import open_folds, open_unfolded
+        from avsal.evaluation.run import open_folds, open_unfolded
 
         if self.data is not None:
             names = () if database == Database.ALL else (database.value,)

@@ -45,7 +45,7 @@ class Run:
     Attributes:
         load: makes the predictor; called once, when the first readable file needs it.
         skip_existing: leave complete results of the same settings alone.
-        as_json: one JSON line a file on stdout instead of a plain one.
+        as_json: one JSON line per file on stdout instead of a plain one.
         ray: address of a Ray cluster, None for this process alone.
         threads: cores of each worker there.
     """

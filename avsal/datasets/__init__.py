@@ -30,7 +30,7 @@ class DatasetSpec:
         databases: of the STAViS layout; none takes all.
         split: "train" or "test", of the STAViS layout.
         fold: 1, 2 or 3, of the STAViS layout.
-        names: text file with the names of the recordings to take, one a line; None takes all.
+        names: text file with the names of the recordings to take, one per line; None takes all.
         without: text file with the names of the recordings to leave out.
         maps: folder with a folder of maps for each video in the folder `root`, as `avsal predict`
             writes them.

@@ -79,7 +79,7 @@ class Points:
         return mask
 
     def density(self, size: tuple[int, int], sigma: float = DEFAULT_SIGMA) -> np.ndarray:
-        """Sum of one Gaussian a fixation, float32 (H, W), each 1 at its centre.
+        """Sum of one Gaussian per fixation, float32 (H, W), each 1 at its centre.
 
         Args:
             sigma: standard deviation as a share of the longer side.

@@ -186,7 +186,9 @@ def _open_table(root: Path, blur: Blur, pictures: bool) -> list[Still]:
     except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         raise DataError(f"{path}: needs the arrays names, orig_size and fix ({error})") from None
     if rows.ndim != 2 or rows.shape[1] < TABLE_COLUMNS or len(sizes) != len(names):
-        raise DataError(f"{path}: fix needs the columns image, observer, x, y, and one size a name")
+        raise DataError(
+            f"{path}: fix needs the columns image, observer, x, y, and one size per name"
+        )
     rows = rows[np.argsort(rows[:, 0], kind="stable")]
     bounds = np.searchsorted(rows[:, 0], np.arange(len(names) + 1))
     stills = []

@@ -128,7 +128,7 @@ class VideoRecording(Recording):
         return Clip(window, kept.__getitem__, partial(self._time, kept), self.start)
 
     def _time(self, frames: dict[int, VideoFrame], index: int) -> Fraction:
-        """Behind the window, time goes on at its pace."""
+        """Behind the window, times follow at the pace of its last frame."""
         nearest = frames.get(index) or frames[max(frames)]
         return nearest.pts - self.start + (index - nearest.index) * nearest.duration
 
@@ -147,7 +147,7 @@ class VideoRecording(Recording):
 
 @dataclass(frozen=True)
 class MappedVideo(VideoRecording):
-    """A video with a folder of maps, recorded or made by a teacher, one file a frame.
+    """A video with a folder of maps, recorded or made by a teacher, one file per frame.
 
     Attributes:
         maps: folder of 000000.png, 000001.png, ..., or .npy; frames may lack a map.

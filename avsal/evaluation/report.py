@@ -10,7 +10,6 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from avsal.evaluation.baselines import BASELINES
@@ -23,83 +22,45 @@ if TYPE_CHECKING:
 METHODS = (MODEL, *BASELINES)
 MISSING = "-"
 
-
-@dataclass(frozen=True)
-class PublishedRow:
-    """One network's published scores.
-
-    Attributes:
-        name: what a person calls it.
-        scores: (CC, NSS) by database; None where the number is not known.
-        variant: the network of avsal that it belongs to, empty for others' networks.
-    """
-
-    name: str
-    scores: dict[str, tuple[float, float | None]]
-    variant: str = ""
-
-
-PUBLISHED = (
-    PublishedRow(
-        "S3D 224x384 (paper)",
-        {
-            "DIEM": (0.653, 2.62),
-            "ETMD_av": (0.601, 3.24),
-            "SumMe": (0.482, 2.49),
-            "AVAD": (0.697, 3.87),
-            "Coutrot_db1": (0.567, 2.76),
-            "Coutrot_db2": (0.783, 6.28),
-        },
-        "s3d-224x384",
-    ),
-    PublishedRow(
-        "MViTv2-S 224x224 (paper)",
-        {
-            "DIEM": (0.659, 2.65),
-            "ETMD_av": (0.615, 3.27),
-            "SumMe": (0.494, 2.55),
-            "Coutrot_db1": (0.583, None),
-        },
-        "mvitv2s-224x224",
-    ),
-    PublishedRow(
-        "MViTv2-S 224x384 (paper)",
-        {
-            "DIEM": (0.671, 2.71),
-            "ETMD_av": (0.624, 3.35),
-            "SumMe": (0.503, 2.61),
-            "Coutrot_db1": (0.606, None),
-        },
-        "mvitv2s-224x384",
-    ),
-    PublishedRow(
-        "TAVDiff (later)",
-        {
-            "DIEM": (0.670, 2.75),
-            "ETMD_av": (0.613, 3.15),
-            "SumMe": (0.500, 2.51),
-            "AVAD": (0.729, 4.29),
-            "Coutrot_db1": (0.607, 2.85),
-            "Coutrot_db2": (0.798, 6.52),
-        },
-    ),
-    PublishedRow(
-        "AAM (later)",
-        {
-            "DIEM": (0.710, 2.88),
-            "ETMD_av": (0.655, 3.66),
-            "SumMe": (0.550, 2.90),
-            "AVAD": (0.712, 4.10),
-            "Coutrot_db1": (0.626, 3.22),
-            "Coutrot_db2": (0.887, 7.46),
-        },
-    ),
-)
-
-
-def published(database: str) -> list[PublishedRow]:
-    """The rows that say something about a database."""
-    return [row for row in PUBLISHED if database in row.scores]
+# (CC, NSS) by network and database; None where the number is not known.
+PUBLISHED: dict[str, dict[str, tuple[float, float | None]]] = {
+    "S3D 224x384 (paper)": {
+        "DIEM": (0.653, 2.62),
+        "ETMD_av": (0.601, 3.24),
+        "SumMe": (0.482, 2.49),
+        "AVAD": (0.697, 3.87),
+        "Coutrot_db1": (0.567, 2.76),
+        "Coutrot_db2": (0.783, 6.28),
+    },
+    "MViTv2-S 224x224 (paper)": {
+        "DIEM": (0.659, 2.65),
+        "ETMD_av": (0.615, 3.27),
+        "SumMe": (0.494, 2.55),
+        "Coutrot_db1": (0.583, None),
+    },
+    "MViTv2-S 224x384 (paper)": {
+        "DIEM": (0.671, 2.71),
+        "ETMD_av": (0.624, 3.35),
+        "SumMe": (0.503, 2.61),
+        "Coutrot_db1": (0.606, None),
+    },
+    "TAVDiff (later)": {
+        "DIEM": (0.670, 2.75),
+        "ETMD_av": (0.613, 3.15),
+        "SumMe": (0.500, 2.51),
+        "AVAD": (0.729, 4.29),
+        "Coutrot_db1": (0.607, 2.85),
+        "Coutrot_db2": (0.798, 6.52),
+    },
+    "AAM (later)": {
+        "DIEM": (0.710, 2.88),
+        "ETMD_av": (0.655, 3.66),
+        "SumMe": (0.550, 2.90),
+        "AVAD": (0.712, 4.10),
+        "Coutrot_db1": (0.626, 3.22),
+        "Coutrot_db2": (0.887, 7.46),
+    },
+}
 
 
 def fold_means(results: Iterable[RecordingScores]) -> dict[str, dict[str, MethodScores]]:
@@ -114,7 +75,7 @@ def fold_means(results: Iterable[RecordingScores]) -> dict[str, dict[str, Method
 
 
 def as_csv(results: Iterable[RecordingScores], label: str) -> str:
-    """One line a recording and method."""
+    """One line per recording and method."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["group", "fold", "name", "frames", "method", *METRICS])
@@ -140,8 +101,9 @@ def summary(
             "mean": _labelled(mean_scores(folds.values()), label),
             "folds": {fold: _labelled(rows, label) for fold, rows in folds.items() if fold},
             "published": {
-                row.name: dict(zip(("cc", "nss"), row.scores[database], strict=True))
-                for row in published(database)
+                network: dict(zip(("cc", "nss"), scores[database], strict=True))
+                for network, scores in PUBLISHED.items()
+                if database in scores
             },
         }
     return {"made_with": made_with, "groups": groups}
@@ -155,7 +117,7 @@ def _labelled(rows: MethodScores, label: str) -> MethodScores:
 
 
 def tables(summed: dict[str, Any], shown: Callable[[str], str] = str) -> Iterable[Table]:
-    """One table a database, for a terminal, from what `summary` gives.
+    """One table per database, for a terminal, from what `summary` gives.
 
     Args:
         shown: turns names of folders, which may hold anything, into what may be printed.

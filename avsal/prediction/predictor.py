@@ -1,4 +1,4 @@
-"""Video in, one saliency map a frame out: decoding, the network and post-processing together."""
+"""Video in, one saliency map per frame out: decoding, the network and post-processing together."""
 
 from __future__ import annotations
 

@@ -392,8 +392,8 @@ def _remote_worker(ray: Any, threads: int) -> tuple[Any, int]:
     resources = ray.cluster_resources()
     cores, gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
     if gpus:
-        each = max(1, min(threads, cores // gpus))
-        return ray.remote(num_cpus=each, num_gpus=1)(Worker), gpus
+        threads = max(1, min(threads, cores // gpus))
+        return ray.remote(num_cpus=threads, num_gpus=1)(Worker), gpus
     if cores < threads:
         raise UsageError(f"--ray-threads {threads}: the cluster has {cores} cores")
     nodes = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]

@@ -1,4 +1,4 @@
-"""`saliency.json`: what made a result, and one record a frame; see `avsal.results.records`."""
+"""`saliency.json`: what made a result, and one record per frame; see `avsal.results.records`."""
 
 from __future__ import annotations
 

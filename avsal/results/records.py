@@ -1,6 +1,6 @@
 """JSON files with a list of records, one for every frame; written and read as a stream.
 
-The records come after the header and one a line, so that a long video needs no memory on either
+The records come after the header and one per line, so that a long video needs no memory on either
 side. What is known only after the last frame follows them.
 """
 
@@ -47,7 +47,7 @@ class RecordsWriter:
         """Finish the file.
 
         Args:
-            after: further lists of records; one a line, too.
+            after: further lists of records; one per line, too.
         """
         self._file.write("\n ]")
         for name, records in (after or {}).items():

@@ -113,7 +113,7 @@ class SetSettings(Table):
             folder of videos with `fixations`, a folder of videos with `maps`.
         databases, fold, split: of the STAViS layout; no database takes all, split "" is the train
             list in data.train and the test list in data.validation.
-        names, without: text files, one name a line, of the recordings to take or to leave out.
+        names, without: text files, one name per line, of the recordings to take or to leave out.
         fixations, units, degree: table of gaze on videos, see `avsal.datasets.DatasetSpec`.
         maps: folder with a folder of maps for each video of root, as `avsal predict` writes them.
         repeat: how many times an epoch goes through the set.

@@ -1,6 +1,6 @@
 """On which devices a run goes, and who may stop it. The loop knows nothing of processes.
 
-torchrun starts one process a GPU and tells each its place in the environment; without it there is
+torchrun starts one process per GPU and tells each its place in the environment; without it there is
 one process. Gradients are averaged by torch's DistributedDataParallel.
 """
 
@@ -27,7 +27,7 @@ class Engine:
     Attributes:
         rank, world: this process's place, and how many there are.
         device: where it computes.
-        precision: number type of the network's products.
+        precision: compute dtype.
     """
 
     def __init__(self, device: str = "auto", precision: str = "auto") -> None:
