@@ -13,6 +13,10 @@ import pytest
 import samples
 from gaze_maps import save_maps
 
+from avsal.errors import MediaError
+from avsal.measure.pictures import thumbnails
+from avsal.media.video import VideoReader
+
 BOXES = ("--area", "left:0,0,50%,100%", "--area", "right:50%,0,50%,100%")
 
 
@@ -227,6 +231,24 @@ def test_wrong_options(measure, video, arguments, message):
     code, _out, err = measure(video, *arguments)
     assert code == 2
     assert message in err
+
+
+def test_a_video_that_lost_frames_since_its_maps_were_made(video):
+    with (
+        VideoReader(video) as reader,
+        pytest.raises(MediaError, match="has no frame 24, of which there is a map"),
+    ):
+        thumbnails(reader, [(2, np.ones((9, 16))), (24, np.ones((9, 16)))])
+
+
+@pytest.mark.parametrize("scale", [-1, 1e30])
+def test_maps_that_are_no_densities(measure, video, tmp_path, scale):
+    maps = save_maps(tmp_path / "maps", video, lambda _i: (0.5, 0.5), format="npy")
+    np.save(maps / "000003.npy", np.full((36, 64), scale / 36 / 64, np.float32))
+    code, _out, err = measure(video, "--saliency", maps, *BOXES)
+    assert (code, err.count("\n")) == (1, 1)
+    assert "frame 3 has a map that is no density" in err
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_help_says_what_it_cannot_tell(measure, avsal_command):

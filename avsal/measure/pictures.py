@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from avsal.errors import MediaError
 from avsal.media.video import VideoReader
 from avsal.results.render import overlay
 from avsal.results.style import OverlayStyle
@@ -40,6 +41,9 @@ def thumbnails(video: VideoReader, maps: Sequence[tuple[int, np.ndarray]]) -> li
 
     Args:
         maps: frame number and the density (h, w) to draw over it; a frame may come twice.
+
+    Raises:
+        MediaError: the video lacks one of the frames, or cannot be read.
     """
     wanted: dict[int, list[int]] = {}
     for place, (index, _density) in enumerate(maps):
@@ -56,6 +60,11 @@ def thumbnails(video: VideoReader, maps: Sequence[tuple[int, np.ndarray]]) -> li
             made[place] = Thumbnail(time, _jpeg(image), _jpeg(heat), image.shape[1], image.shape[0])
         if not wanted:
             break
+    if wanted:
+        raise MediaError(
+            f"{video.info.path}: has no frame {min(wanted)}, of which there is a map; give the "
+            "maps of this video"
+        )
     return [made[place] for place in range(len(maps))]
 
 

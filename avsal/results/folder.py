@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from avsal import atomic
-from avsal.errors import OutputError
+from avsal.errors import MediaError, OutputError
 from avsal.media.frames import FrameTag
 from avsal.prediction.postprocess import to_density
 from avsal.prediction.saliency import SaliencyFrame
@@ -218,6 +218,10 @@ def check_replaceable(folder: Path) -> None:
         )
 
 
+# Rounding to few levels, and cutting off at one, change the sum of a map but never so much.
+_LARGEST_SUM = 4
+
+
 @dataclass(frozen=True)
 class Result:
     """A finished result; maps and records are read as they are asked for, in constant memory.
@@ -275,10 +279,19 @@ class Result:
         """Every map as densities, float32 (h, w), which sum to about 1.
 
         Gray levels are rounded (1/255 of the range of a record's min to max in "png" and "video",
-        1/65535 in "png16"), and "video" is compressed besides. See `maps` for errors.
+        1/65535 in "png16"), and "video" is compressed besides.
+
+        Raises:
+            MediaError, DataError: see `maps`; or a map holds no densities.
         """
         for record, stored in self.maps():
-            yield record, restore(stored, record.min, record.max)
+            density = restore(stored, record.min, record.max)
+            if density.min() < 0 or not density.sum(dtype=np.float64) < _LARGEST_SUM:
+                raise MediaError(
+                    f"{self.folder}: frame {record.index} has a map that is no density (negative, "
+                    "or a sum far from 1); predict the video again"
+                )
+            yield record, density
 
 
 def read_result(folder: Path) -> Result:
