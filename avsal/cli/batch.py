@@ -58,8 +58,8 @@ def batch(
 ) -> None:
     """Predict every video and image of a folder; OUT mirrors its tree.
 
-    The maps of sub/talk.mp4 lie in OUT/sub/talk/, or in OUT/sub/talk.mp4/ where sub/ also has
-    another file or a folder of videos called talk.
+    The maps of sub/talk.mp4 lie in OUT/sub/talk/, or in OUT/sub/talk.mp4/
+    where sub/ also has another file or a folder of videos called talk.
     """
     from avsal.cli.console import note
     from avsal.cli.run import Run, exit_code, print_summary

@@ -81,9 +81,9 @@ def measure(
 ) -> None:
     """Measure how much of the predicted gaze areas of the picture get, over time.
 
-    Writes report.html, shares.csv and summary.json. It tells no time to first fixation, no per cent
-    of people who saw something and no gaze path: a density says where gaze is at a moment, not
-    whose it is or in which order.
+    Writes report.html, shares.csv and summary.json. It tells no time to first
+    fixation, no per cent of people who saw something and no gaze path: a
+    density says where gaze is at a moment, not whose it is or in which order.
     """
     from avsal.measure.jobs import measure_to_folder
     from avsal.measure.summary import open_video

@@ -98,8 +98,9 @@ def reframe(
 ) -> None:
     """Crop a video to another shape without losing what people look at.
 
-    Sound, times and duration are kept. Beside the result lies NAME.reframe.json with the crop of
-    every frame; edit it and render it with --path.
+    Sound, times and duration are kept. Beside the result lies
+    NAME.reframe.json with the crop of every frame; edit it and render it with
+    --path.
     """
     from avsal.results.plan import check_source
 

@@ -31,7 +31,8 @@ def train(
 ) -> None:
     """Train; the same command again resumes a stopped run exactly where it was.
 
-    Under torchrun it uses one process per GPU: torchrun --nproc-per-node 2 -m avsal train FILE.
+    Under torchrun it uses one process per GPU:
+    torchrun --nproc-per-node 2 -m avsal train FILE.
     """
     from avsal.training.config import read_config
 

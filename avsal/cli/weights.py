@@ -89,7 +89,8 @@ def pull(
 ) -> None:
     """Download weights, unless they are here, and print where they are.
 
-    They come from the Hub, or where nobody published them there, from the authors' release.
+    They come from the Hub, or where nobody published them there, from the
+    authors' release.
     """
     from avsal import weights
     from avsal.errors import UsageError

@@ -42,7 +42,7 @@ class SaliencyFrame:
 
     @property
     def saliency(self) -> np.ndarray:
-        """The density scaled so that this frame's least and largest values are 0 and 1."""
+        """float32 (H, W): the density scaled so that this frame's least and largest are 0 and 1."""
         low, high = self.density.min(), self.density.max()
         if high <= low:
             return np.zeros_like(self.density)

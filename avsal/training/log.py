@@ -1,4 +1,4 @@
-"""What a run tells while it trains: rows of numbers, one a step and one an epoch.
+"""What a run tells while it trains: rows of numbers, one per step and one per epoch.
 
 CSV files are always written: they need no library, anything can draw them, and a run that resumes
 cuts them back to its checkpoint. TensorBoard gets the same rows where run.tensorboard asks for it.

@@ -1,4 +1,4 @@
-"""How other projects name the weights of our encoders: a table of rules, one row a layout.
+"""How other projects name the weights of our encoders: a table of rules, one row per layout.
 
 A rule is a pattern for a whole name and its replacement; the first that matches is applied, a name
 that no rule matches stays. Names that match a `drop` pattern belong to what our encoders leave out:
