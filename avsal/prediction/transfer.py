@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Send a tensor to a device; to a GPU from page-locked memory, so that the host does not wait."""
+    """Send a tensor to a device; to a GPU from page-locked memory, without waiting."""
     if device.type == "cuda":
         tensor = tensor.pin_memory()
     return tensor.to(device, non_blocking=True)
