@@ -1,11 +1,12 @@
 """How far shares of predicted gaze can be trusted: boxes of several sizes, against recorded gaze.
 
-    python benchmarks/areas.py --video VIDEO_GAZE MAPS --stills OSIE MAPS --stills EYECROWD MAPS
+    python benchmarks/areas.py --video VIDEO_GAZE MAPS --stills OSIE MAPS --stills EYECROWD MAPS \\
+        --weights avsal-small [--names LIST ...]
 
-MAPS are what `avsal batch ... --size model --format npy` wrote for the videos or images of a data
-set; images and videos without maps are left out. A data set has fixations.npz (names; fix: number,
-observer, ..., x/W, y/H; a video's also start and duration). Every picture is cut into grids of
-equal boxes.
+With --weights the maps that are lacking in MAPS are made; images and videos without maps are left
+out. The last lines are the tables of avsal/measure/trust.py. A data set has fixations.npz (names;
+fix: number, observer, ..., x/W, y/H; a video's also start and duration). Every picture is cut into
+grids of equal boxes.
 The target is always one half of the observers, in a video those of one second; the map, the centre
 prior and the other half of the observers predict it, both ways round.
 """
@@ -19,6 +20,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from predicted import add_options, chosen, make_maps
 from scipy.stats import spearmanr
 
 from avsal.measure.frames import centre_prior, fine_grid
@@ -39,11 +41,11 @@ def halves(observers: np.ndarray, seed: int) -> np.ndarray:
     return np.isin(observers, chosen)
 
 
-def still_cases(root: Path, maps: Path) -> Iterator[Case]:
+def still_cases(root: Path, maps: Path, names: list[Path] | None) -> Iterator[Case]:
     data = np.load(root / "fixations.npz")
     for number, name in enumerate(data["names"]):
         folder = maps / Path(str(name)).stem
-        if not folder.is_dir():
+        if not folder.is_dir() or not chosen(folder.name, names):
             continue
         density = next(d for _record, d in read_result(folder).densities())
         rows = data["fix"][data["fix"][:, 0] == number]
@@ -51,10 +53,10 @@ def still_cases(root: Path, maps: Path) -> Iterator[Case]:
         yield on_grid(density), rows[first, 2:4], rows[~first, 2:4]
 
 
-def video_cases(root: Path, maps: Path) -> Iterator[Case]:
+def video_cases(root: Path, maps: Path, names: list[Path] | None) -> Iterator[Case]:
     data = np.load(root / "fixations.npz")
     for number, name in enumerate(data["names"]):
-        if not (maps / str(name)).is_dir():
+        if not (maps / str(name)).is_dir() or not chosen(str(name), names):
             continue
         rows = data["fix"][data["fix"][:, 0] == number]
         middle = rows[:, 2] + rows[:, 3] / 2
@@ -87,18 +89,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     for kind in ("--video", "--stills"):
         parser.add_argument(kind, nargs=2, type=Path, action="append", default=[])
+    add_options(parser)
     arguments = parser.parse_args()
-    sources = [(video_cases, *pair) for pair in arguments.video]
-    sources += [(still_cases, *pair) for pair in arguments.stills]
+    sources = [(video_cases, "videos", *pair) for pair in arguments.video]
+    sources += [(still_cases, "images", *pair) for pair in arguments.stills]
     prior = on_grid(centre_prior(FINE))
-    for read, root, maps in sources:
-        cases = [case for case in read(root, maps) if min(map(len, case[1:])) >= LEAST]
-        print(f"{root.name}: {len(cases)} measurements")
-        for count in GRIDS:
-            report(cases, prior, count)
+    errors: dict[str, list[np.ndarray]] = {"videos": [], "images": []}
+    for read, kind, root, maps in sources:
+        make_maps(root / kind, maps, arguments)
+        found = read(root, maps, arguments.names)
+        cases = [case for case in found if min(map(len, case[1:])) >= LEAST]
+        print(f"{root.name}: {len(cases)} measurements", flush=True)
+        errors[kind].append(np.array([report(cases, prior, count) for count in GRIDS]))
+    for name, tables in (("VIDEO", errors["videos"]), ("STILL", errors["images"])):
+        if tables:
+            print(f"{name} = {{")
+            for count, pair in reversed(list(zip(GRIDS, np.mean(tables, axis=0), strict=True))):
+                print(f"    1 / {count**2}: ({pair[0]:.3f}, {pair[1]:.3f}),")
+            print("}")
 
 
-def report(cases: list[Case], prior: np.ndarray, count: int) -> None:
+def report(cases: list[Case], prior: np.ndarray, count: int) -> tuple[float, float]:
+    """Print a grid's rows; returns the map's error above even and below."""
     target: list[np.ndarray] = []
     rows: dict[str, list[np.ndarray]] = {"map": [], "centre prior": [], "half of the observers": []}
     for density, first, second in cases:
@@ -110,11 +122,14 @@ def report(cases: list[Case], prior: np.ndarray, count: int) -> None:
                 row.append(values)
     truth = np.array(target)
     full = truth.argmax(axis=1)
+    map_errors = (np.nan, np.nan)
     print(f"  {count}x{count}: the fullest box has {truth.max(axis=1).mean():.3f} of the gaze")
     for name, values in rows.items():
         predicted = np.array(values)
         error = np.abs(predicted - truth)
         above = predicted > 1 / count**2
+        if name == "map":
+            map_errors = (float(error[above].mean()), float(error[~above].mean()))
         missing = (predicted - truth)[np.arange(len(full)), full].mean()
         ranks = [spearmanr(p, t).statistic for p, t in zip(predicted, truth, strict=True)]
         print(
@@ -123,6 +138,7 @@ def report(cases: list[Case], prior: np.ndarray, count: int) -> None:
             f"bias above even {(predicted - truth)[above].mean():+.3f}, "
             f"in the fullest {missing:+.3f}  rank correlation {np.nanmean(ranks):.2f}"
         )
+    return map_errors
 
 
 if __name__ == "__main__":

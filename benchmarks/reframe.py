@@ -1,11 +1,10 @@
 """What crops keep of recorded gaze, and how they move.
 
-    avsal batch VIDEO_GAZE/videos -o MAPS --size model --format npy
-    python benchmarks/reframe.py VIDEO_GAZE MAPS
+    python benchmarks/reframe.py VIDEO_GAZE MAPS --weights avsal-small [--names LIST] [--each]
 
 VIDEO_GAZE holds videos/ and fixations.npz (names; fix: video, observer, start, duration, x/W, y/H).
-Videos without maps are left out. A fixation counts while it lasts: shares are of the frames that
-it spans.
+With --weights the maps that MAPS lacks are made. Videos without maps are left out. A fixation
+counts while it lasts: shares are of the frames that it spans.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+from predicted import add_options, chosen, make_maps
 
 from avsal import media
 from avsal.reframe.geometry import Picture, parse_aspect
@@ -45,11 +45,11 @@ class Clip:
     share: float  # width of the crop
 
 
-def read(root: Path, maps: Path, aspect: Fraction) -> list[Clip]:
+def read(root: Path, maps: Path, aspect: Fraction, names: list[Path] | None) -> list[Clip]:
     data = np.load(root / "fixations.npz")
     clips = []
     for number, name in enumerate(data["names"]):
-        if not (maps / str(name)).is_dir():
+        if not (maps / str(name)).is_dir() or not chosen(str(name), names):
             continue
         path = root / "videos" / f"{name}.mp4"
         info, result = media.probe(path), read_result(maps / str(name))
@@ -105,9 +105,11 @@ def main() -> None:
     parser.add_argument("maps", type=Path)
     parser.add_argument("--aspect", default="9:16")
     parser.add_argument("--each", action="store_true", help="a row for every video")
+    add_options(parser)
     arguments = parser.parse_args()
     aspect = parse_aspect(arguments.aspect)
-    clips = read(arguments.root, arguments.maps, aspect)
+    make_maps(arguments.root / "videos", arguments.maps, arguments)
+    clips = read(arguments.root, arguments.maps, aspect, arguments.names)
     centre = [kept(clip, np.full(len(clip.maps), (1 - clip.share) / 2)) for clip in clips]
     best = [kept(clip, per_shot(clip, recorded_gain(clip))) for clip in clips]
     report("centre", centre, centre)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 
 import cv2
 import numpy as np
 import pytest
 from gaze_maps import spot
 
+from avsal.datasets.videos import read_table
 from avsal.errors import DataError, UsageError
 from avsal.measure import Area, box, shares
 from avsal.measure.areas import cover, grid_areas, parse_areas, read_areas
@@ -249,6 +251,22 @@ def test_wrong_files_are_told(tmp_path, name, text, message):
         read_areas(path, SIZE)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.timeout(20)
+def test_pipes_and_other_files_are_no_areas(tmp_path):
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(DataError, match="no regular file"):
+        read_areas(tmp_path / "pipe.csv", (200, 100))
+    with pytest.raises(DataError, match="no regular file"):
+        read_table(tmp_path / "pipe.csv")
+    (tmp_path / "film.csv").write_bytes(b"\0\xff\xd8")
+    with pytest.raises(DataError, match="no text in UTF-8"):
+        read_areas(tmp_path / "film.csv", (200, 100))
+    with (tmp_path / "large.csv").open("wb") as file:
+        file.truncate(1 << 30)
+    with pytest.raises(DataError, match="larger than 64 MB"):
+        read_areas(tmp_path / "large.csv", (200, 100))
 
 
 @pytest.mark.parametrize("text", ["", "3", "0x3", "11x11", "axb"])

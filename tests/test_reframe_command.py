@@ -289,6 +289,15 @@ def test_wrong_options(reframe, video, tmp_path, arguments, message):
     assert message in err
 
 
+@pytest.mark.parametrize(
+    "option", [("--aspect", "1:1"), ("--motion", "still"), ("--zoom", "2"), ("--saliency", "maps")]
+)
+def test_a_path_leaves_nothing_to_decide(reframe, video, tmp_path, option):
+    code, _out, err = reframe(video, "--path", "edited.json", *option)
+    assert code == 2
+    assert f"{option[0]}: edited.json decides that already" in err
+
+
 def test_wrong_outputs(reframe, video, tmp_path):
     assert reframe(video, out="ramp.mp4")[0] == 2  # the input itself
     assert reframe(video, out="out.avi")[0] == 2

@@ -109,8 +109,9 @@ def reframe(
     predict = PredictSettings(int(audio_context), stride, batch)
     network = options.Network(model, weights, device, precision, offline, revision)
     run = _Run(settings, predict, functools.cache(network.load), force)
-    if path and aspect:
-        raise UsageError(f"--aspect {aspect}: {path} has its own; leave one of them out")
+    if path:
+        moved = {"--motion": motion != Motion.STEADY, "--zoom": zoom != 1}
+        _refuse_beside_path(path, {"--aspect": aspect, "--saliency": saliency, **moved})
     if video.is_dir():
         if path:
             raise UsageError(f"{video}: --path renders one video; give the file that it is of")
@@ -120,6 +121,13 @@ def reframe(
         run.rerender(video, output, path)
     else:
         run.file(video, output, saliency)
+
+
+def _refuse_beside_path(path: Path, given: dict[str, object]) -> None:
+    """A path has what these options would decide."""
+    for option, value in given.items():
+        if value:
+            raise UsageError(f"{option}: {path} decides that already; leave one of them out")
 
 
 @dataclass(frozen=True)

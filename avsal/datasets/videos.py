@@ -241,6 +241,8 @@ def read_table(path: Path) -> dict[str | None, GazeRows]:
     Raises:
         DataError: the file is missing, lacks a column, or has a row without numbers.
     """
+    if path.exists() and not path.is_file():  # a pipe or a device would never end
+        raise DataError(f"{path}: is no regular file; give the table itself")
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = csv.reader(file, _dialect(file.readline()))

@@ -32,6 +32,7 @@ Key = tuple[str, float | None, Shape]  # name, seconds, shape
 _ROUNDING = 1e-3  # of a side, that a corner may seem to lie outside
 _NUMBER = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))(%?)")
 _NAME_LENGTH = 80
+_MAX_BYTES = 1 << 26  # of a file of areas: a key frame every 40 ms of ten hours
 _DECIMALS = 12  # of a cell's cover: a cell that is covered whole counts as 1, not a rounding less
 
 
@@ -130,6 +131,17 @@ def parse_areas(texts: Iterable[str], size: Size) -> list[Area]:
         raise UsageError(f"--area {_line(error)}") from None
 
 
+def _text_of(path: Path) -> str:
+    if path.exists() and not path.is_file():  # a pipe or a device would never end
+        raise ValueError("no regular file")
+    if path.stat().st_size > _MAX_BYTES:
+        raise ValueError(f"larger than {_MAX_BYTES >> 20} MB")
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError("no text in UTF-8") from None
+
+
 def read_areas(path: Path, size: Size) -> list[Area]:
     """Read areas from a .csv or .json file; see the module's text and `parse_areas`.
 
@@ -137,7 +149,7 @@ def read_areas(path: Path, size: Size) -> list[Area]:
         DataError: the file cannot be read or understood.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = _text_of(path)
         keys = _json_keys(text, size) if path.suffix.lower() == ".json" else _csv_keys(text, size)
         return _collect(keys)
     except (OSError, ValueError, csv.Error, RecursionError) as error:

@@ -130,7 +130,7 @@ def refuse_folders(sources: list[Path]) -> None:
     for source in sources:
         with suppress(OSError):  # a name that is too long is no folder either
             if source.is_dir():
-                raise UsageError(f"{source}: this is a folder; use avsal batch")
+                raise UsageError(f"{source}: this is a folder; give a file, or use avsal batch")
 
 
 def check_source(source: Path) -> None:
