@@ -6,6 +6,7 @@ after any codec. Sounds are given as float arrays (channels, samples).
 
 from __future__ import annotations
 
+import math
 import random
 import struct
 from collections.abc import Iterable, Sequence
@@ -461,6 +462,25 @@ def with_index_first(source: Path, path: Path) -> Path:
             if packet.dts is not None:
                 packet.stream = streams[packet.stream.index]
                 output.mux(packet)
+    return path
+
+
+def repeated(source: Path, path: Path, seconds: int, times: int) -> Path:
+    """A file's packets again and again; each turn starts `seconds` after the one before."""
+    with av.open(str(source)) as read, av.open(str(path), "w") as output:
+        streams = {s.index: output.add_stream_from_template(s) for s in read.streams}
+        written = dict.fromkeys(streams, -math.inf)  # decoding time of each stream's last packet
+        for turn in range(times):
+            read.seek(0)
+            for packet in read.demux():
+                if packet.dts is None:
+                    continue
+                later = round(turn * seconds / packet.time_base)
+                packet.pts, packet.dts = packet.pts + later, packet.dts + later
+                index = packet.stream.index
+                if packet.dts > written[index]:  # sound lasts a little longer than its pictures
+                    written[index], packet.stream = packet.dts, streams[index]
+                    output.mux(packet)
     return path
 
 
