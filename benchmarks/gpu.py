@@ -18,6 +18,7 @@ import json
 import statistics
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from functools import partial
@@ -40,6 +41,7 @@ from avsal.prediction.predictor import Predictor  # noqa: E402
 from avsal.prediction.settings import MapSize, PredictSettings  # noqa: E402
 
 FULL, SMALL = "mvitv2s-224x384", "small-224x384"
+WAIT = "called a synchronizing CUDA operation"  # PyTorch's warning
 CLIP = ROOT / "examples" / "talk_and_bounce.mp4"
 
 
@@ -194,6 +196,28 @@ def measure_speed(
             row(what, f"{count / spent:.2f} maps/s", remark)
 
 
+def count_waits(variant: str, device: torch.device, precision: torch.dtype) -> None:
+    """How often a CUDA call stops the host, in a run that is under way: it should be never.
+
+    Waiting for finished maps does not count; nor is everything seen that could stop the host.
+    """
+    made, count = predictor(variant, device, precision), 64
+    settings = PredictSettings(stride=1, size=MapSize.parse("640x360"))
+    list(made.predict_frames(frames(32), None, settings))  # warm-up
+    given = list(frames(count))
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        predict_all(made, given, settings)
+        torch.cuda.set_sync_debug_mode("default")
+    waits = [f"{w.filename}:{w.lineno}" for w in found if WAIT in str(w.message)]
+    row(
+        f"{variant} {precision_name(precision)} host stopped",
+        f"{len(waits)} x",
+        waits[0] if waits else "",
+    )
+
+
 def measure_videos(device: torch.device, variants: list[str], precision: torch.dtype) -> None:
     """Decode, network and post-processing together, and each share alone."""
     if importlib.util.find_spec("av") is None:
@@ -264,6 +288,7 @@ def main() -> int:
         measure_videos(device, [FULL, SMALL] if on_gpu else [SMALL], (half or [torch.float32])[0])
     if on_gpu:
         for variant in (FULL, SMALL):
+            count_waits(variant, device, torch.float16)
             measure_compiled(variant, device, torch.float16)
     print("all checks passed" if fine else "A CHECK FAILED")
     return 0 if fine else 1
