@@ -9,7 +9,7 @@ import torch
 from avsal.media.frames import FrameTag
 from avsal.prediction.cache import FrameCache
 from avsal.prediction.settings import PredictSettings
-from avsal.preprocess.rules import FrameRule
+from avsal.preprocess.rules import FrameRule, TimeRule
 
 
 class FakeSound:
@@ -127,6 +127,18 @@ def test_a_reader_may_begin_shortly_before_the_start():
             video(100, first=65 - frames_before(stride)), FakeSound(), start=2.6, stride=stride
         )
         assert [each.window for each in part] == [each.window for each in whole]
+
+
+@pytest.mark.parametrize("stride", [2, 7, 8, 12])
+@pytest.mark.parametrize("late", range(4))
+def test_frames_chosen_by_time_may_begin_between_two_targets(stride, late):
+    rule = TimeRule(5, Fraction(16, 100), stride)
+    settings = PredictSettings(start=2.6, end=3, stride=stride)
+    whole = list(FrameCache(settings, rule).windows(video(100)))
+    first = 65 - int(rule.before[0] * 25) - stride - late
+    part = list(FrameCache(settings, rule).windows(video(100, first=first)))
+    assert [each.window for each in part] == [each.window for each in whole]
+    assert outputs(part) == list(range(65, 75))
 
 
 def test_a_start_behind_the_end_gives_nothing():

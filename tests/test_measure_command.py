@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
+import sys
 from fractions import Fraction
 from html.parser import HTMLParser
 
@@ -231,6 +233,15 @@ def test_wrong_options(measure, video, arguments, message):
     code, _out, err = measure(video, *arguments)
     assert code == 2
     assert message in err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_a_name_that_is_no_utf_8(measure, video, tmp_path):
+    odd = video.rename(os.fsdecode(bytes(tmp_path) + b"/caf\xe9.mp4"))
+    maps = save_maps(tmp_path / "maps", odd, lambda _i: (0.5, 0.5))
+    assert measure(odd, "--saliency", maps, *BOXES)[0] == 0
+    assert summary_of(tmp_path)["areas"][0]["name"] == "left"
+    assert "caf\\udce9.mp4" in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_a_video_that_lost_frames_since_its_maps_were_made(video):

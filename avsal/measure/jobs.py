@@ -56,7 +56,9 @@ def measure_to_folder(
         differences = compare(series, second) if second else []
         summary = build_summary(video, series, shots, other, differences)
         (aside / SUMMARY).write_text(
-            json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False), encoding="utf-8"
+            json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False),
+            encoding="utf-8",
+            errors="backslashreplace",  # of a name that is no UTF-8
         )
         pictures, placed = _pictures(video, shots, clearest, areas, series)
         page = Page(
@@ -72,7 +74,7 @@ def measure_to_folder(
             (other.path.name, second) if other and second else None,
             differences,
         )
-        (aside / REPORT).write_text(build_report(page), encoding="utf-8")
+        (aside / REPORT).write_text(build_report(page), encoding="utf-8", errors="backslashreplace")
 
 
 def check_replaceable(folder: Path) -> None:

@@ -90,6 +90,7 @@ def _area_table(page: Page) -> str:
     series = page.series
     columns = [series.average(values) for values in (series.share, series.part, series.prior)]
     seconds, present = series.seconds(), series.present()
+    lines = [] if page.still else _charted(page)
     rows = []
     for number, name in enumerate(series.names):
         share, part, prior = (float(values[number]) for values in columns)
@@ -104,7 +105,10 @@ def _area_table(page: Page) -> str:
         ]
         if not page.still:
             cells += [f"{seconds[number]:.1f} of {present[number]:.1f}"]
-        rows.append(f"<tr><td>{escape(name)}</td>{''.join(f'<td>{c}</td>' for c in cells)}</tr>")
+        key = f'<i class="key s{lines.index(number)}"></i>' if number in lines else ""
+        rows.append(
+            f"<tr><td>{key}{escape(name)}</td>{''.join(f'<td>{c}</td>' for c in cells)}</tr>"
+        )
     heads = [
         "area",
         "share of the gaze",
@@ -177,6 +181,13 @@ def _comparison(page: Page) -> str:
     )
 
 
+def _charted(page: Page) -> list[int]:
+    """Numbers of the areas that the chart over time shows, those with most gaze."""
+    count = _PAIRS if page.other else _LINES
+    order = np.argsort(-np.nan_to_num(page.series.average(page.series.share)))
+    return [int(number) for number in order[:count]]
+
+
 def _over_time(page: Page) -> str:
     series = page.series
     if len(series.time) < 2:
@@ -186,12 +197,11 @@ def _over_time(page: Page) -> str:
     cuts = [float(shot.start - start) + float(series.time[0]) for shot in page.shots[1:]]
     parts = []
     if series.names:
-        count = _PAIRS if page.other else _LINES
-        order = np.argsort(-np.nan_to_num(series.average(series.share)))[:count]
+        order = _charted(page)
         lines = [(series.names[i], series.share[:, i]) for i in order]
         note = " Solid is A, dashed is B." if page.other else ""
         if len(series.names) > len(order):
-            note += f" The {count} areas with most gaze; all are in shares.csv."
+            note += f" The {len(order)} areas with most gaze; all are in shares.csv."
         chart = line_chart(
             series.time, lines, cuts, "Share of the gaze over time", end, _other_lines(page, order)
         )
@@ -211,7 +221,7 @@ def _over_time(page: Page) -> str:
     return "".join(parts)
 
 
-def _other_lines(page: Page, areas: np.ndarray) -> list[np.ndarray]:
+def _other_lines(page: Page, areas: Sequence[int]) -> list[np.ndarray]:
     """The lines of version B of some areas, read at A's times."""
     if page.other is None:
         return []

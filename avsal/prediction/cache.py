@@ -187,7 +187,8 @@ class FrameCache:
         """Drop what no window to come can see or hear."""
         target = self._target
         if target is None:  # the first one is not known yet, but it lies no further back than this
-            target = target_until(self._latest, self._stride)
+            # and where reading began in the middle, it is none that was not read.
+            target = max(target_until(self._latest, self._stride), next(iter(self._frames)))
             while self._passed[0][0].index < target:
                 self._passed.popleft()
         before = self._rule.oldest(target_from(target, self._stride), self._times)

@@ -37,6 +37,8 @@ def read_toml(path: Path, table: type[T], changes: Iterable[str] = ()) -> T:
     Raises:
         UsageError: the file cannot be read, or a key, a type or a value is wrong.
     """
+    if path.exists() and not path.is_file():  # a pipe would wait for ever
+        raise UsageError(f"{path}: cannot be read: no regular file")
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
         for change in changes:
