@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -32,5 +33,10 @@ def chosen(name: str, lists: list[Path] | None) -> bool:
     """Whether lists name a file, with or without its suffix; without lists every one is."""
     if not lists:
         return True
-    listed = (line for path in lists for line in path.read_text().split())
-    return name in {Path(line).stem for line in listed}
+    return any(name in listed(path) for path in lists)
+
+
+@functools.cache
+def listed(path: Path) -> frozenset[str]:
+    """The names in a list, without suffixes."""
+    return frozenset(Path(line).stem for line in path.read_text().split())
