@@ -68,10 +68,7 @@ def check_finished(out: Path) -> int:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["predict", "overlay", "batch"])
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["kill", "term"])
-def test_a_command_that_is_killed_leaves_nothing_partial(
-    avsal_process, footage, tmp_path, kind, number
-):
+def test_a_command_that_is_killed_leaves_nothing_partial(avsal_process, footage, tmp_path, kind):
     whole = tmp_path / "whole"
     began = time.monotonic()
     process, output = avsal_process(*command(kind, footage, whole))
@@ -81,29 +78,29 @@ def test_a_command_that_is_killed_leaves_nothing_partial(
     expected = check_finished(whole)
     assert expected == (3 if kind == "batch" else 1)
 
-    choose = random.Random(f"{kind} {number}")
-    out = tmp_path / "out"
-    stopped = 0
-    for _round in range(4):
+    choose = random.Random(kind)
+    for number in (signal.SIGKILL, signal.SIGTERM):
+        out = tmp_path / number.name
+        stopped = 0
+        for _round in range(4):
+            process, output = avsal_process(*command(kind, footage, out))
+            process.join(timeout=choose.uniform(0.2, 1.0) * took)
+            with suppress(ProcessLookupError):
+                os.kill(process.pid, number)
+            process.join(timeout=60)
+            assert process.exitcode in (0, -number, 128 + number), output()
+            assert "Traceback" not in output()
+            stopped += process.exitcode != 0
+            if out.is_dir():
+                check_finished(out)
+            if number == signal.SIGTERM and out.is_dir():
+                assert not partials(out)
+        assert stopped, "every run was over before it was killed"
         process, output = avsal_process(*command(kind, footage, out))
-        process.join(timeout=choose.uniform(0.2, 1.0) * took)
-        with suppress(ProcessLookupError):
-            os.kill(process.pid, number)
         process.join(timeout=60)
-        assert process.exitcode in (0, -number, 128 + number), output()
-        assert "Traceback" not in output()
-        stopped += process.exitcode != 0
-        if out.is_dir():
-            check_finished(out)
-        if number == signal.SIGTERM and out.is_dir():
-            assert not partials(out)
-    assert stopped, "every run was over before it was killed"
-
-    process, output = avsal_process(*command(kind, footage, out))
-    process.join(timeout=60)
-    assert process.exitcode == 0, output()
-    assert check_finished(out) == expected
-    assert not partials(out)
+        assert process.exitcode == 0, output()
+        assert check_finished(out) == expected
+        assert not partials(out)
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
