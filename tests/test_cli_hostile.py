@@ -256,5 +256,9 @@ def test_a_summary_of_many_files_lists_those_that_failed(capsys):
     print_summary([*outcomes, Outcome("bad\n.jpg", "out", "failed")], Path("in"))
     err = capsys.readouterr().err
     assert f"{MAX_ROWS + 1} files ({MAX_ROWS} done, 1 failed)" in err
+    print_summary([*outcomes, Outcome("last.jpg", "out", "done", 1)], Path("in"))
+    assert (
+        capsys.readouterr().err.split() == f"in: {MAX_ROWS + 1} files ({MAX_ROWS + 1} done)".split()
+    )
     assert "bad\\n.jpg" in err
     assert "0.jpg" not in err

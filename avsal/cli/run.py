@@ -199,6 +199,9 @@ def print_summary(outcomes: list[Outcome], folder: Path) -> None:
     title = Text(f"{printable(str(folder))}: {len(outcomes)} files ({counted or 'none'})")
     if len(outcomes) > MAX_ROWS:
         outcomes = [outcome for outcome in outcomes if outcome.status == "failed"]
+    if not outcomes:
+        stderr.print(title)
+        return
     table = Table(title=title, title_justify="left")
     for heading in ("file", "result", "maps", "seconds"):
         table.add_column(heading, justify="right" if heading in ("maps", "seconds") else "left")
