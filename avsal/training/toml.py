@@ -25,6 +25,8 @@ class Table(BaseModel):
 
 T = TypeVar("T", bound=Table)
 
+_TOO_DEEP = "tables or arrays are nested too deep"
+
 
 def read_toml(path: Path, table: type[T], changes: Iterable[str] = ()) -> T:
     """Read a file.
@@ -47,9 +49,12 @@ def read_toml(path: Path, table: type[T], changes: Iterable[str] = ()) -> T:
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from None
     except ValidationError as error:
-        raise UsageError(f"{path}: {_first_line(error, table)}") from None
+        # Python 3.13's parsers go deeper than pydantic's, which then finds the JSON wrong.
+        deep = error.errors()[0]["type"] == "json_invalid"
+        line = _TOO_DEEP if deep else _first_line(error, table)
+        raise UsageError(f"{path}: {line}") from None
     except RecursionError:
-        raise UsageError(f"{path}: tables or arrays are nested too deep") from None
+        raise UsageError(f"{path}: {_TOO_DEEP}") from None
     except TypeError:  # JSON has none
         raise UsageError(f"{path}: dates and times have no place here; use quotes") from None
     except ValueError as error:  # no TOML, no UTF-8, or a number of thousands of digits
