@@ -5,11 +5,13 @@ from pathlib import Path
 
 import avsal
 from avsal.media import VideoReader
-from avsal.results.overlay import predicted_maps, write_overlay
+from avsal.prediction import PredictSettings
+from avsal.results.overlay import predicted, write_overlay
 from avsal.results.style import OverlayStyle
 
 video, out = (Path(argument) for argument in sys.argv[1:])
 model = avsal.load_model()
-with VideoReader(video) as pictures, model.predict(video) as maps:
-    write_overlay(pictures, out, predicted_maps(maps), OverlayStyle(alpha=0.6))
+with VideoReader(video) as pictures:
+    pairs = predicted(model, pictures, PredictSettings())
+    write_overlay(pictures, out, pairs, OverlayStyle(alpha=0.6))
 print(out)

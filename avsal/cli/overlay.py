@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from avsal.media.video import VideoReader
     from avsal.prediction.settings import PredictSettings
-    from avsal.results.overlay import Map
+    from avsal.results.overlay import Mapped
     from avsal.results.style import OverlayStyle
 
 LOOKS = "Looks"
@@ -85,7 +86,7 @@ def overlay(
     from avsal.media.video import VideoReader
     from avsal.prediction.settings import PredictSettings
     from avsal.results.folder import read_result
-    from avsal.results.overlay import predicted_maps, saved_maps
+    from avsal.results.overlay import matched, predicted, saved_maps
     from avsal.results.plan import check_source, choose_output
     from avsal.results.style import OverlayStyle
 
@@ -99,19 +100,20 @@ def overlay(
         settings = replace(settings, start=start, end=end)
     with VideoReader(video, start=settings.start) as frames:
         out = choose_output(video, frames.info.is_image, output, force)
-        if result is not None:
-            maps = saved_maps(result, start, end)
-            _draw(frames, out, maps, style, crf, settings)
-        else:
-            with network.load().predict(video, settings) as predicted:
-                _draw(frames, out, predicted_maps(predicted), style, crf, settings)
+        pairs = (
+            predicted(network.load(), frames, settings)
+            if result is None
+            else matched(frames, saved_maps(result, start, end))
+        )
+        with closing(pairs):
+            _draw(frames, out, pairs, style, crf, settings)
     say(str(out))
 
 
 def _draw(
     video: VideoReader,
     out: Path,
-    maps: Iterable[Map],
+    pairs: Iterable[Mapped],
     style: OverlayStyle,
     crf: int,
     settings: PredictSettings,
@@ -125,5 +127,5 @@ def _draw(
     with progress_bars() as progress:
         task = progress.add_task(printable(out.name), total=total)
         write_overlay(
-            video, out, maps, style, crf, part, lambda done: progress.update(task, completed=done)
+            video, out, pairs, style, crf, part, lambda done: progress.update(task, completed=done)
         )

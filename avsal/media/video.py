@@ -89,6 +89,7 @@ class VideoReader:
         self._lead = lead
         self._notes: list[str] = []
         self._convert = RgbConverter()
+        self._kept: deque[tuple[_Slot, Fraction]] | None = None
         self._frames: Generator[VideoFrame, None, None] | None = None
         self._stream: Any = None
         self._read_to = Fraction(0)  # end of the packets so far, where they are counted
@@ -131,8 +132,41 @@ class VideoReader:
             self._frames = self._read()
         return self._frames
 
+    def skip_to(self, start: float, lead: int = 0) -> None:
+        """Begin at another `start`, with another `lead`; only before the first frame is read."""
+        self._start, self._lead = Fraction(str(start)), lead
+
+    def keep(self, start: float = 0) -> None:
+        """Keep the frames from `start` on, in the pixel format of the file, until they are taken.
+
+        Args:
+            start: seconds since the first frame.
+        """
+        self._kept, self._keep_from = deque(), self.origin + Fraction(str(start))
+        self._convert_kept = RgbConverter()  # frames may be read in one thread and taken in another
+
+    def take(self, index: int) -> VideoFrame:
+        """Give a frame that was read before once more, and forget it and all before it.
+
+        Raises:
+            MediaError: it was not kept.
+        """
+        while self._kept:
+            slot, duration = self._kept.popleft()
+            if slot.index == index:
+                return self._finished(slot, duration, self._convert_kept)
+        raise MediaError(f"{self.path}: no frame {index} though there is a map for it")
+
+    @property
+    def frame_bytes(self) -> int:
+        """Memory that a frame takes while it is kept."""
+        return sum(plane.buffer_size for plane in self._first.frame.planes)
+
     def close(self) -> None:
         """Free the decoder and the file; may be called again."""
+        if self._kept is not None:
+            self._kept.clear()
+            self._convert_kept.close()
         if self._frames is not None:
             self._frames.close()
         self._slots.close()
@@ -242,19 +276,24 @@ class VideoReader:
         held: _Slot | None = None
         for slot in _deinterlaced(self._wanted()):
             if held is not None:  # its duration is known now
-                yield self._finished(held, slot.time - held.time)
+                yield self._passed_on(held, slot.time - held.time)
                 held = None
             if end is not None and slot.time >= end:
                 return
             held = slot
         if held is not None:
             last = max(held.nominal, self._read_to - held.time)
-            yield self._finished(held, last)
+            yield self._passed_on(held, last)
             self._check_end(held.time + last)
 
-    def _finished(self, slot: _Slot, duration: Fraction) -> VideoFrame:
+    def _passed_on(self, slot: _Slot, duration: Fraction) -> VideoFrame:
+        if self._kept is not None and slot.time >= self._keep_from:
+            self._kept.append((slot, duration))
+        return self._finished(slot, duration, self._convert)
+
+    def _finished(self, slot: _Slot, duration: Fraction, convert: RgbConverter) -> VideoFrame:
         try:
-            image = self._convert(slot.frame, slot.matrix)
+            image = convert(slot.frame, slot.matrix)
         except (FFmpegError, ValueError) as error:
             raise MediaError(
                 f"{self.path}: its pixel format {slot.frame.format.name} with colour matrix "

@@ -148,9 +148,12 @@ class Predictor:
         return dataclasses.replace(settings, stride=settings.stride or self.variant.stride)
 
     def open(
-        self, source: str | os.PathLike[str], settings: PredictSettings | None = None
+        self, source: str | os.PathLike[str] | VideoReader, settings: PredictSettings | None = None
     ) -> VideoReader:
         """Open a file's pictures for `predict`, from the first frame on that it needs.
+
+        Args:
+            source: a file, or its pictures where they are opened already and not yet read.
 
         Raises:
             MediaError: the file cannot be read.
@@ -159,8 +162,10 @@ class Predictor:
 
         settings = self.complete(settings or PredictSettings())
         seconds, lead = self.rule(settings).before
-        start = None if settings.start is None else max(0.0, settings.start - float(seconds))
-        return VideoReader(source, start=start, lead=lead)
+        video = source if isinstance(source, VideoReader) else VideoReader(source)
+        if settings.start is not None:
+            video.skip_to(max(0.0, settings.start - float(seconds)), lead)
+        return video
 
     def rule(self, settings: PredictSettings) -> Rule:
         """How the network's windows are laid."""
@@ -173,15 +178,18 @@ class Predictor:
         self,
         source: str | os.PathLike[str] | VideoReader,
         settings: PredictSettings | None = None,
+        held: int | None = None,
         **changes: Any,
     ) -> Prediction:
         """Predict a video file or a still image, frame by frame and in constant memory.
 
         Args:
-            source: path of anything FFmpeg decodes, or what `open` gave for the same settings. It
+            source: path of anything FFmpeg decodes, or its pictures, opened and not yet read. It
                 is opened now, once for its pictures and once for its sound where the network
                 hears, and closed after the last map.
             settings: see `PredictSettings`; keyword arguments replace single fields.
+            held: how many frames may be read and still have no map, besides those that the
+                network needs for one map; None leaves it to the device's memory.
 
         Returns:
             An iterator of one `SaliencyFrame` for every frame from start to end, which also tells
@@ -193,13 +201,11 @@ class Predictor:
             UsageError: a setting is out of its range.
         """
         from avsal.media.audio import AudioReader
-        from avsal.media.video import VideoReader
         from avsal.shots import ShotFinder
 
         settings = self.complete(dataclasses.replace(settings or PredictSettings(), **changes))
         with ExitStack() as opening:
-            opened = source if isinstance(source, VideoReader) else self.open(source, settings)
-            video = opening.enter_context(opened)
+            video = opening.enter_context(self.open(source, settings))
             audio = None
             if video.info.has_audio and self.uses_audio:
                 audio = opening.enter_context(AudioReader(video.path, video.origin))
@@ -207,7 +213,7 @@ class Predictor:
         info = video.info
         total = expected_maps(info.frames, info.rate, settings.start, settings.end)
         finder = ShotFinder()
-        maps = self._file_maps(video, audio, settings, finder, files)
+        maps = self._file_maps(video, audio, settings, finder, files, held)
         return Prediction(info, total, finder, maps, files)
 
     def batch(self, settings: PredictSettings) -> int:
@@ -280,10 +286,11 @@ class Predictor:
         settings: PredictSettings,
         finder: ShotFinder,
         files: ExitStack,
+        held: int | None,
     ) -> Generator[SaliencyFrame, None, None]:
         with files:
             empty = True
-            for frame in self._maps(video, audio, video.origin, settings, finder):
+            for frame in self._maps(video, audio, video.origin, settings, finder, held):
                 empty = False
                 yield frame
             if empty:
@@ -298,14 +305,20 @@ class Predictor:
         origin: Fraction,
         settings: PredictSettings,
         finder: ShotFinder | None = None,
+        held: int | None = None,
     ) -> Iterator[SaliencyFrame]:
-        batch = self.batch(settings)
+        batch, stride = self.batch(settings), settings.stride or 1
+        depth, groups = max(WINDOWS_AHEAD, batch) * stride, GROUPS_AHEAD
+        if held is not None:  # a third of them reads ahead, one is in the network, one behind it
+            third = held // 3
+            batch = max(1, min(batch, third // stride))
+            depth = max(1, min(depth, third))
+            groups = min(groups, third // POSTPROCESS)
         cache = FrameCache(settings, self.rule(settings), audio)
         forward = Forward(self.network, self.device, self.precision, batch)
-        depth = max(WINDOWS_AHEAD, batch) * (settings.stride or 1)
         with closing(read_ahead(frames, origin, self.size, depth, finder)) as small_frames:
             maps = _filled(forward.batches(cache.windows(small_frames)))
-            yield from self.postprocess(maps, settings, 0 if self._copies is None else GROUPS_AHEAD)
+            yield from self.postprocess(maps, settings, 0 if self._copies is None else groups)
 
     def postprocess(
         self, maps: Iterable[TaggedMap], settings: PredictSettings, ahead: int = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 
 import cv2
@@ -16,19 +16,42 @@ from avsal.media.info import VideoInfo
 from avsal.media.suffixes import WRITABLE_STILLS
 from avsal.media.video import VideoReader
 from avsal.media.writer import VideoWriter
+from avsal.prediction.predictor import Predictor
 from avsal.prediction.saliency import SaliencyFrame
+from avsal.prediction.settings import PredictSettings
 from avsal.results.folder import Result
 from avsal.results.render import overlay
 from avsal.results.style import OverlayStyle
 
 logger = logging.getLogger("avsal")
 
+HELD_BYTES = 256 * 2**20  # of frames that wait for their maps
+
 Span = tuple[float, float]  # densities that are drawn as nothing and as full heat
 Map = tuple[int, np.ndarray, Span]  # frame index, density (h, w)
+Mapped = tuple[VideoFrame, np.ndarray, Span]
+
+
+def predicted(
+    predictor: Predictor, video: VideoReader, settings: PredictSettings
+) -> Generator[Mapped, None, None]:
+    """Frames with their maps straight from the network.
+
+    The file is decoded once: the network gets small frames, and those of full size wait in the
+    reader until their map is there.
+
+    Args:
+        video: opened and not yet read; closed afterwards.
+    """
+    video.keep(settings.start or 0)
+    held = HELD_BYTES // video.frame_bytes
+    with predictor.predict(video, settings, held=held) as maps:
+        for index, density, span in predicted_maps(maps):
+            yield video.take(index), density, span
 
 
 def predicted_maps(frames: Iterable[SaliencyFrame]) -> Iterator[Map]:
-    """Maps straight from the network."""
+    """Maps with the densities between which they are drawn."""
     for frame in frames:
         density = frame.density
         yield frame.index, density, (float(density.min()), float(density.max()))
@@ -60,7 +83,7 @@ def saved_maps(
 def write_overlay(
     video: VideoReader,
     out: Path,
-    maps: Iterable[Map],
+    pairs: Iterable[Mapped],
     style: OverlayStyle,
     crf: int = 20,
     part: bool = False,
@@ -68,13 +91,10 @@ def write_overlay(
 ) -> None:
     """Draw the maps over the video's frames and keep its sound, times and duration.
 
-    The video is decoded apart from the network's frames: holding full frames for its look-ahead
-    would need memory in proportion to their size.
-
     Args:
-        video: gives the frames, from the first one that has a map or earlier.
+        video: where the frames come from.
         out: see `avsal.results.plan.choose_output`.
-        maps: in order of frames; the overlay covers the frames that have one.
+        pairs: frames with their maps, see `predicted` and `matched`; the overlay covers these.
         crf: quality of H.264, 0 (lossless) to 51.
         part: the maps cover a part of the video, so its sound is cut to them.
 
@@ -83,7 +103,6 @@ def write_overlay(
         OutputError: `out` cannot be written.
     """
     info = video.info
-    pairs = _pair(video, iter(maps))
     if out.suffix.lower() in WRITABLE_STILLS:
         _write_image(info, out, pairs, style)
         return
@@ -102,7 +121,7 @@ def write_overlay(
             drawn = overlay(frame.image, density, style, span)
             writer.write(_fit(drawn, writer), frame.pts, frame.duration)
             on_frame(count)
-    for note in (*video.warnings, *writer.warnings):
+    for note in writer.warnings:
         logger.warning(note)
 
 
@@ -114,12 +133,20 @@ def _fit(image: np.ndarray, writer: VideoWriter) -> np.ndarray:
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
-def _pair(video: VideoReader, maps: Iterator[Map]) -> Iterator[tuple[VideoFrame, np.ndarray, Span]]:
-    """Bring frames and maps of the same index together, from the first map to the last."""
+def matched(video: VideoReader, maps: Iterator[Map]) -> Generator[Mapped, None, None]:
+    """Frames with saved maps: brought together by index, from the first map to the last.
+
+    Args:
+        video: gives the frames, from the first one that has a map or earlier.
+        maps: in order of frames.
+
+    Raises:
+        MediaError: a map has no frame.
+    """
     current = next(maps, None)
     for frame in video:
         if current is None:
-            return
+            break
         index, density, span = current
         if frame.index == index:
             yield frame, density, span
@@ -128,12 +155,14 @@ def _pair(video: VideoReader, maps: Iterator[Map]) -> Iterator[tuple[VideoFrame,
         raise MediaError(
             f"{video.path}: no frame {current[0]} though there is a map for it; wrong video?"
         )
+    for note in video.warnings:
+        logger.warning(note)
 
 
 def _write_image(
     info: VideoInfo,
     out: Path,
-    pairs: Iterator[tuple[VideoFrame, np.ndarray, Span]],
+    pairs: Iterable[Mapped],
     style: OverlayStyle,
 ) -> None:
     for frame, density, span in pairs:
