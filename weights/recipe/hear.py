@@ -33,10 +33,10 @@ from avsal.models.mspi import MSPI
 from avsal.preprocess.sound import COLUMNS, HOP, log_spectrogram
 
 KINDS = ("speech", "music", "thing", "noise")
-STRENGTH = {"speech": 0.5, "music": 0.4, "thing": 0.35}  # a
+STRENGTH = {"speech": 0.6, "music": 0.5, "thing": 0.5}  # a
 KEPT = (1, 2, 4)  # frames of a composite whose features are kept, by stride
 EVEN = 0.1  # share of the source's panel that is looked at evenly
-NEUTRAL = 1.5  # weight of samples whose map must not move
+NEUTRAL = 2.5  # weight of samples whose map must not move
 HOP_SECONDS = 0.2  # between the stretches of sound of the first part
 CANVASES = 8  # in a batch
 BINS = 257

@@ -1,12 +1,12 @@
 """Train the default network's streams of pictures and motion on cached features.
 
-    python weights/recipe/train.py --cache runs/small/cache --data DIR \
-        --initial runs/small/unisal.safetensors -o runs/small/seen
+    python weights/recipe/train.py --cache runs/small/tuned-cache --teacher runs/small/cache \
+        --data DIR --initial runs/small/tuned.safetensors -o runs/small/seen
 
-The image encoder stays as it is. What people looked at teaches, and on everything that nobody
-looked at the network as it starts (UNISAL in its video mode, on photographs in that of photographs)
-is the teacher. `--without KIND` leaves a kind of data out, `--all` trains on the validation videos
-too. Every EVERY steps the moving average of the weights is scored and kept.
+The image encoder stays as `tune.py` left it. What people looked at teaches, and on everything that
+nobody looked at the maps of `teach.py`; on videos with gaze they keep a share. `--without KIND`
+leaves a kind of data out, `--all` trains on the validation videos too. Every EVERY steps the moving
+average of the weights is scored and kept.
 """
 
 from __future__ import annotations
@@ -45,9 +45,10 @@ from avsal.weights import describe, read_state, write_state
 VARIANT = "small-224x384"
 LISTS = Path(__file__).parent
 KINDS = ("gaze", "osie", "eyecrowd", "photos", "silent", "sound", "clips")
-SHARES = {"gaze": 6, "osie": 5, "eyecrowd": 4, "photos": 4, "silent": 2, "sound": 1, "clips": 1}
+SHARES = {"gaze": 4, "osie": 5, "eyecrowd": 4, "photos": 4, "silent": 3, "sound": 2, "clips": 1}
 SPREAD = (0, 2, 4)  # targets of a sequence, in frames before its last one
 EVERY = 60  # steps
+TAUGHT = 0.4  # the teacher's share of a video's target where there is gaze
 TINY = 1e-9
 
 
@@ -107,21 +108,24 @@ class Data:
             store.take(1, pairs).unflatten(0, shape)[None],
             store.take(2, rows)[None],
         )
-        real = clip.wide is not None
-        marks = [
-            marks_of(clip.wide[max(0, each)]) if real else np.zeros(GRID, np.float32)
-            for each in targets
-        ]
-        density = [
-            density_of(mark, clip.sigma) if real else np.exp(np.float32(clip.teacher[max(0, each)]))
-            for mark, each in zip(marks, targets, strict=True)
-        ]
+        made = [self.target(clip, max(0, each)) for each in targets]
+        marks, density = zip(*made, strict=True)
         return Batch(
             features,
             torch.from_numpy(np.stack(density)).float(),
             torch.from_numpy(np.stack(marks)),
-            torch.tensor([real] * len(targets)),
+            torch.tensor([clip.wide is not None] * len(targets)),
         )
+
+    def target(self, clip: Clip, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Fixations in each cell and density, float32 GRID, of a frame; the teacher's without."""
+        if clip.wide is None:
+            return np.zeros(GRID, np.float32), np.exp(np.float32(clip.teacher[number]))
+        marks = marks_of(clip.wide[number])
+        density = density_of(marks, clip.sigma)
+        if clip.teacher is not None:  # a video: few scenes, so the teacher keeps a share
+            density = (1 - TAUGHT) * density + TAUGHT * np.exp(np.float32(clip.teacher[number]))
+        return marks, density
 
 
 def joined(batches: Sequence[Batch]) -> Batch:
@@ -205,48 +209,14 @@ class Sampler:
         return None
 
 
-@torch.inference_mode()
-def add_teacher(data: Data, cache: Path, initial: Path, still: Path) -> None:
-    """Give sequences without gaze the maps of the networks as they start; made once a set."""
+def add_teacher(data: Data, taught: Path) -> None:
+    """Give videos and photographs without gaze the maps that `teach.py` made of them."""
     for kind, clips in data.clips.items():
-        if clips[0].wide is not None:
+        if kind in ("osie", "eyecrowd"):
             continue
-        file = cache / kind / "teacher.npy"
-        if not file.exists():
-            networks = load(initial), load(still)
-            maps = [
-                teach(data, networks[len(clip.rows) == 1], clip, start)
-                for clip in clips
-                for start in range(0, len(clip.rows), 12)
-            ]
-            np.save(file, np.concatenate(maps).astype(np.float16))
-        maps_of_set = np.load(file, mmap_mode="r")
+        maps_of_set = np.load(taught / kind / "teacher.npy", mmap_mode="r")
         for clip in clips:
             clip.teacher = maps_of_set[clip.rows.start : clip.rows.stop]
-
-
-def teach(data: Data, network: MSPI, clip: Clip, start: int, history: int = 10) -> np.ndarray:
-    """A teacher's log-densities of up to 12 frames, each with a longer past than a window's."""
-    image = network.image_encoder
-    store, rows = data.stores[clip.set], clip.rows
-    last = min(start + 12, len(rows))
-    first = max(0, start - history)
-    raw = [store.take(level, list(rows[first:last])) for level in range(3)]
-    stride8, stride16, deep = image.refine(tuple(raw))
-    seen = deep
-    if len(rows) > 1:
-        motion = network.visnet
-        parts = [motion.get_submodule(f"{g}_seen")(deep) for g in ("reset", "update", "new")]
-        held, all_held = torch.zeros_like(deep[:1]), []
-        for number in range(len(deep)):
-            held = motion.step(held, *(part[number : number + 1] for part in parts))
-            all_held.append(held)
-        seen = deep + motion.recall(torch.cat(all_held))
-    keep = slice(start - first, None)
-    change = network.visnet.change(torch.zeros_like(stride16[keep]))
-    volumes = (change[:, :, None], seen[keep, :, None])
-    logits = network.decoder((stride8[keep, None], stride16[keep, None]), volumes)
-    return pooled(logits).numpy()
 
 
 @torch.inference_mode()
@@ -311,8 +281,7 @@ def run(given: argparse.Namespace) -> None:
     data = Data(given.cache, given.data, kinds, given.all)
     network = load(given.initial)
     frames = network.frames
-    add_teacher(data, given.cache, given.initial, given.still)
-    print("teacher done", flush=True)
+    add_teacher(data, given.teacher)
     average = copy.deepcopy(network)
     parts = trained_parts(network)
     optimiser = torch.optim.AdamW([p for _, p in parts], lr=given.rate, weight_decay=1e-3)
@@ -367,7 +336,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--initial", type=Path, required=True)
-    parser.add_argument("--still", type=Path, required=True, help="UNISAL for photographs")
+    parser.add_argument("--teacher", type=Path, required=True, help="cache that teach.py filled")
     parser.add_argument("--without", nargs="*", default=[], choices=KINDS)
     parser.add_argument("--all", action="store_true")
     parser.add_argument("--steps", type=int, default=600)
