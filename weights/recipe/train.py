@@ -45,10 +45,9 @@ from avsal.weights import describe, read_state, write_state
 VARIANT = "small-224x384"
 LISTS = Path(__file__).parent
 KINDS = ("gaze", "osie", "eyecrowd", "photos", "silent", "sound", "clips")
-SHARES = {"gaze": 4, "osie": 5, "eyecrowd": 4, "photos": 4, "silent": 3, "sound": 2, "clips": 1}
+SHARES = {"gaze": 6, "osie": 5, "eyecrowd": 4, "photos": 4, "silent": 3, "sound": 2, "clips": 1}
 SPREAD = (0, 2, 4)  # targets of a sequence, in frames before its last one
 EVERY = 60  # steps
-TAUGHT = 0.4  # the teacher's share of a video's target where there is gaze
 TINY = 1e-9
 
 
@@ -70,6 +69,8 @@ class Batch:
 
 class Data:
     """All cached sets, split."""
+
+    taught = 0.0  # the teacher's share of a video's target where there is gaze
 
     def __init__(self, cache: Path, data: Path, kinds: Sequence[str], everything: bool) -> None:
         self.stores = {kind: Store(cache / kind) for kind in (*kinds,)}
@@ -124,7 +125,7 @@ class Data:
         marks = marks_of(clip.wide[number])
         density = density_of(marks, clip.sigma)
         if clip.teacher is not None:  # a video: few scenes, so the teacher keeps a share
-            density = (1 - TAUGHT) * density + TAUGHT * np.exp(np.float32(clip.teacher[number]))
+            density = (1 - self.taught) * density + self.taught * np.exp(np.float32(clip.teacher[number]))
         return marks, density
 
 
@@ -282,6 +283,7 @@ def run(given: argparse.Namespace) -> None:
     network = load(given.initial)
     frames = network.frames
     add_teacher(data, given.teacher)
+    data.taught = given.taught
     average = copy.deepcopy(network)
     parts = trained_parts(network)
     optimiser = torch.optim.AdamW([p for _, p in parts], lr=given.rate, weight_decay=1e-3)
@@ -337,6 +339,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--initial", type=Path, required=True)
     parser.add_argument("--teacher", type=Path, required=True, help="cache that teach.py filled")
+    parser.add_argument("--taught", type=float, default=0.0, help="the teacher's share of gaze")
     parser.add_argument("--without", nargs="*", default=[], choices=KINDS)
     parser.add_argument("--all", action="store_true")
     parser.add_argument("--steps", type=int, default=600)
