@@ -88,7 +88,6 @@ def test_people_look_at_the_face_and_at_the_word(every_frame):
     assert word.mean() > 1.5 * density.mean()
 
 
-@pytest.mark.xfail(strict=True, reason="nothing trained the sound stream of the shipped weights")
 def test_sound_reaches_the_map(default, every_frame):
     from avsal.media import VideoReader
 

@@ -52,7 +52,7 @@ REGISTRY: dict[str, WeightsRow] = {
             "avsal-small",
             "small-224x384",
             "avsal-small.safetensors",
-            sha256="33584d7daa9d190c383cd4cfdf0793d94ab6b04e1aa3572c636f3c7d0a7faab9",
+            sha256="3dc34268669c1388e83322d49f049397b5510c3648e4043e280d400b58b89ec9",
             licence="Apache-2.0",
             source=MODEL_CARD,
         ),
