@@ -125,7 +125,8 @@ class Data:
         marks = marks_of(clip.wide[number])
         density = density_of(marks, clip.sigma)
         if clip.teacher is not None:  # a video: few scenes, so the teacher keeps a share
-            density = (1 - self.taught) * density + self.taught * np.exp(np.float32(clip.teacher[number]))
+            taught = np.exp(np.float32(clip.teacher[number]))
+            density = (1 - self.taught) * density + self.taught * taught
         return marks, density
 
 
