@@ -1,7 +1,11 @@
-"""A contact sheet: a few frames of some videos with their saliency drawn over, a row a video."""
+"""A contact sheet: a few frames of some videos with their maps drawn over, a row per video.
+
+python weights/recipe/sheet.py VIDEO... -o weights/sheet.jpg
+"""
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from itertools import dropwhile
 from pathlib import Path
@@ -9,36 +13,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from avsal import load_model
 from avsal.media import VideoReader, probe
-from avsal.media.suffixes import VIDEOS
 from avsal.prediction.predictor import Predictor
 from avsal.results.render import OverlayStyle, overlay
 
-CLIPS = (  # faces, faces, things that move, text, animation
-    "people_music_whitehouse",
-    "talking_head_makeup",
-    "street_bikes_noaudio",  # not trained on, see clips-validation.txt
-    "ui_ad_720sq_noaudio",
-    "animation_bbb_0_30",
-)
 FRAMES = 4  # of each video
 CELL = (216, 384)  # pixels (height, width)
 GAP, CAPTION = 8, 24  # pixels
 MOST_BYTES = 600_000
 FONT, FONT_SIZE = cv2.FONT_HERSHEY_SIMPLEX, 0.55
 BLACK, WHITE = (0, 0, 0), (255, 255, 255)
-
-
-def find_videos(folder: Path, names: Sequence[str]) -> list[Path]:
-    """The videos of these stems, in this order.
-
-    Raises:
-        SystemExit: the folder lacks one.
-    """
-    files = {path.stem: path for path in folder.iterdir() if path.suffix.lower() in VIDEOS}
-    if missing := [name for name in names if name not in files]:
-        raise SystemExit(f"{folder}: has no video {', '.join(missing)}")
-    return [files[name] for name in names]
 
 
 def write_sheet(predictor: Predictor, videos: Sequence[Path], out: Path) -> None:
@@ -92,3 +77,15 @@ def _cell(image: np.ndarray, time: float) -> np.ndarray:
     top, left = (CELL[0] - size[1]) // 2, (CELL[1] - size[0]) // 2
     cell[top : top + size[1], left : left + size[0]] = small
     return cell
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser.add_argument("videos", nargs="+", type=Path)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    given = parser.parse_args()
+    write_sheet(load_model(), given.videos, given.output)
+
+
+if __name__ == "__main__":
+    main()
