@@ -184,23 +184,3 @@ def test_a_stretch_without_saved_maps_is_one_line(overlay, maps, film, tmp_path)
         assert code in (1, 2)
         one_line(err)
         assert not out.exists()
-
-
-def test_files_are_opened_once_for_pictures_and_once_for_sound(
-    overlay, maps, film, tmp_path, monkeypatch
-):
-    opened = []
-    real = av.open
-
-    def counted(name, mode="r", **options):
-        if mode == "r" and str(film) in str(name):
-            opened.append(name)
-        return real(name, mode, **options)
-
-    folder = maps()
-    monkeypatch.setattr(av, "open", counted)
-    assert overlay(film, "-o", tmp_path / "saved.mp4", "--saliency", folder)[0] == 0
-    assert len(opened) == 2
-    opened.clear()
-    assert overlay(film, "-o", tmp_path / "net.mp4")[0] == 0
-    assert len(opened) == 3  # the sound: decoded for the network, copied into the overlay

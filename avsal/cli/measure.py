@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from avsal.measure.areas import Area
-    from avsal.measure.summary import Video
+    from avsal.results.gaze import Maps
 
 AREAS = "Areas"  # headings in --help
 COMPARE = "Compare"
@@ -86,15 +87,13 @@ def measure(
     density says where gaze is at a moment, not whose it is or in which order.
     """
     from avsal.measure.jobs import measure_to_folder
-    from avsal.measure.summary import open_video
-    from avsal.media.video import probe
+    from avsal.measure.summary import Video
+    from avsal.media.video import VideoReader
     from avsal.results.folder import read_result
     from avsal.results.plan import check_source
 
     check_source(video)
     out = output or _beside(video)
-    info = probe(video)
-    chosen = _areas(area or [], areas, grid, (info.width, info.height))
     if compare_saliency and not compare:
         raise UsageError("--compare-saliency needs --compare, the video that it is of")
     if compare:
@@ -103,12 +102,18 @@ def measure(
     load = functools.cache(network.load)
     settings = PredictSettings(int(audio_context), stride, batch)
 
-    def opened(path: Path, folder: Path | None) -> Video:
-        return open_video(path, read_result(folder) if folder else (load(), settings))
+    def maps(folder: Path | None) -> Maps:
+        return read_result(folder) if folder else (load(), settings)
 
-    first = opened(video, saliency)
-    second = opened(compare, compare_saliency) if compare else None
-    with progress_bars() as progress:
+    with ExitStack() as files:
+        reader = files.enter_context(VideoReader(video))
+        info = reader.info
+        chosen = _areas(area or [], areas, grid, (info.width, info.height))
+        first, second = Video(video, reader, maps(saliency)), None
+        if compare:
+            other = files.enter_context(VideoReader(compare))
+            second = Video(compare, other, maps(compare_saliency))
+        progress = files.enter_context(progress_bars())
         task = progress.add_task(printable(video.name), total=info.frames)
         measure_to_folder(
             first, chosen, out, second, lambda done: progress.update(task, completed=done)

@@ -13,6 +13,7 @@ import typer
 from avsal.cli import options
 from avsal.cli.console import printable, progress_bars, report_error, say
 from avsal.errors import UsageError
+from avsal.media.source import name_of
 from avsal.prediction.settings import Precision, PredictSettings
 from avsal.reframe.geometry import parse_size
 from avsal.reframe.settings import Fill, Motion, ReframeSettings
@@ -20,6 +21,7 @@ from avsal.reframe.settings import Fill, Motion, ReframeSettings
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
+    from avsal.media.video import VideoReader
     from avsal.prediction.predictor import Predictor
 
 CROP = "Crop"  # heading in --help
@@ -102,6 +104,7 @@ def reframe(
     NAME.reframe.json with the crop of every frame; edit it and render it with
     --path.
     """
+    from avsal.media.video import VideoReader
     from avsal.results.plan import check_source
 
     shape = parse_size(size) if size else None
@@ -117,10 +120,11 @@ def reframe(
             raise UsageError(f"{video}: --path renders one video; give the file that it is of")
         raise typer.Exit(run.folder(video, output or Path("reframed"), saliency))
     check_source(video)
-    if path:
-        run.rerender(video, output, path)
-    else:
-        run.file(video, output, saliency)
+    with VideoReader(video) as pictures:
+        if path:
+            run.rerender(pictures, output, path)
+        else:
+            run.file(pictures, output, saliency)
 
 
 def _refuse_beside_path(path: Path, given: dict[str, object]) -> None:
@@ -139,56 +143,54 @@ class _Run:
     load: Callable[[], Predictor]
     force: bool
 
-    def file(self, source: Path, output: Path | None, saliency: Path | None) -> None:
+    def file(self, video: VideoReader, output: Path | None, saliency: Path | None) -> None:
         """Reframe one file; `saliency` holds its maps."""
         from avsal.reframe.jobs import reframe
         from avsal.results.folder import read_result
 
-        out, total = self._prepare(source, output)
+        out = self._choose_output(video, output)
         maps = read_result(saliency) if saliency else (self.load(), self.predict)
         with progress_bars() as progress:
-            name = printable(source.name)
+            name, total = printable(name_of(video.path)), video.info.frames
             tasks = [progress.add_task(f"{name}: {what}", total=total) for what in _STEPS]
             counts = [functools.partial(_advance, progress, task) for task in tasks]
-            reframe(source, out, self.settings, maps, *counts)
+            reframe(video, out, self.settings, maps, *counts)
         say(str(out))
 
-    def rerender(self, source: Path, output: Path | None, path: Path) -> None:
+    def rerender(self, video: VideoReader, output: Path | None, path: Path) -> None:
         """Render an edited path."""
         from avsal.reframe.jobs import rerender
 
-        out, total = self._prepare(source, output)
+        out = self._choose_output(video, output)
         settings = self.settings
         with progress_bars() as progress:
-            task = progress.add_task(printable(source.name), total=total)
+            task = progress.add_task(printable(name_of(video.path)), total=video.info.frames)
             count = functools.partial(_advance, progress, task)
-            rerender(source, out, path, settings.fill, settings.size, settings.crf, count)
+            rerender(video, out, path, settings.fill, settings.size, settings.crf, count)
         say(str(out))
 
     def folder(self, folder: Path, output: Path, saliency: Path | None) -> int:
         """Reframe what a folder holds; return the exit code."""
-        from avsal.media.video import probe
+        from avsal.media.video import VideoReader
         from avsal.results.plan import plan_folder
 
         failed = False
         for source, place in plan_folder(folder, output):
             maps = saliency / place.relative_to(output) if saliency else None
             try:
-                suffix = ".png" if probe(source).is_image else ".mp4"
-                self.file(source, place.with_name(place.name + suffix), maps)
+                with VideoReader(source) as video:
+                    suffix = ".png" if video.info.is_image else ".mp4"
+                    self.file(video, place.with_name(place.name + suffix), maps)
             except Exception as error:  # whatever is wrong with one, the next may be fine
                 report_error(error)
                 failed = True
         return int(failed)
 
-    def _prepare(self, source: Path, output: Path | None) -> tuple[Path, int | None]:
-        """Where the result goes, and how many frames it will have, if that is known."""
-        from avsal.media.video import probe
+    def _choose_output(self, video: VideoReader, output: Path | None) -> Path:
         from avsal.results.plan import choose_output
 
-        info = probe(source)
         word = self.settings.aspect.replace(":", "x")
-        return choose_output(source, info.is_image, output, self.force, word), info.frames
+        return choose_output(Path(video.path), video.info.is_image, output, self.force, word)
 
 
 _STEPS = ("gaze", "video")

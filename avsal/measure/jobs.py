@@ -132,7 +132,7 @@ def _measure(
     writer = csv.writer(file) if file else None
     if writer:
         writer.writerow(_COLUMNS)
-    with open_gaze(video.path, video.maps) as gaze:
+    with open_gaze(video.reader, video.maps) as gaze:
         passing = clearest.passing(gaze.maps, gaze.cuts) if clearest else gaze.maps
         for count, frame in enumerate(collector.measure(_timed(video, passing)), 1):
             if writer:
@@ -145,7 +145,7 @@ def _timed(video: Video, maps: Iterable[GazeMap]) -> Iterator[tuple[int, float, 
     """Maps with seconds since the video's first frame and durations, 0 for a still image."""
     for entry in maps:
         duration = 0.0 if video.info.is_image else float(entry.duration)
-        yield entry.index, float(entry.pts - video.origin), duration, entry.density
+        yield entry.index, float(entry.pts - video.reader.origin), duration, entry.density
 
 
 def _row(area: AreaShare, still: bool) -> list[Any]:

@@ -26,7 +26,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -49,28 +48,25 @@ class Video:
     """A video to measure.
 
     Attributes:
-        path, maps: the file, and the maps of gaze on it.
-        origin: container time of its first frame, seconds.
-        model: the network's name.
+        path: the file.
+        reader: its pictures, opened and not yet read.
+        maps: the maps of gaze on it.
     """
 
     path: Path
+    reader: VideoReader
     maps: Maps
-    info: VideoInfo
-    origin: Fraction
-    model: str
 
+    @property
+    def info(self) -> VideoInfo:
+        return self.reader.info
 
-def open_video(path: Path, maps: Maps) -> Video:
-    """Find out what is known of a video before its maps are.
-
-    Raises:
-        MediaError: it cannot be read.
-    """
-    with VideoReader(path) as reader:
-        info, origin = reader.info, reader.origin
-    made_by = maps.header if isinstance(maps, Result) else {"model": maps[0].description.model}
-    return Video(path, maps, info, origin, str(made_by.get("model")))
+    @property
+    def model(self) -> str:
+        """The network's name."""
+        maps = self.maps
+        made_by = maps.header if isinstance(maps, Result) else {"model": maps[0].description.model}
+        return str(made_by.get("model"))
 
 
 def build_summary(

@@ -12,7 +12,7 @@ import numpy as np
 
 from avsal import atomic
 from avsal.errors import MediaError
-from avsal.media.video import probe
+from avsal.media.video import VideoReader
 from avsal.reframe.file import PathFile, path_beside, read_crops, read_head, write_path
 from avsal.reframe.geometry import Picture, Size
 from avsal.reframe.planning import plan_crops
@@ -28,7 +28,7 @@ OnFrame = Callable[[int], None]
 
 
 def reframe(
-    source: Path,
+    video: VideoReader,
     out: Path,
     settings: ReframeSettings,
     maps: Maps,
@@ -38,13 +38,14 @@ def reframe(
     """Crop a video to what people look at; `out` and its path file appear only when whole.
 
     Args:
+        video: opened and not yet read; closed afterwards.
         maps: see `avsal.results.gaze`.
         on_map, on_frame: called with the number of maps read and of frames written.
 
     Raises:
         AvsalError: something cannot be read or written, or does not fit together.
     """
-    info = probe(source)
+    source, info = video.path, video.info
     picture = Picture(info.width, info.height, info.sample_aspect)
     framing = settings.framing
     if picture.largest_crop(framing.aspect) == (1.0, 1.0) and settings.zoom == 1:
@@ -60,16 +61,17 @@ def reframe(
         {"motion": settings.motion, "zoom": settings.zoom, "pad": settings.fill},
     )
     with atomic.new_file(path_beside(out)) as aside:
-        with open_gaze(source, maps) as gaze:
+        with open_gaze(video, maps) as gaze:
             frames = _counted(gaze.maps, on_map)
             write_path(aside, head, plan_crops(frames, gaze.cuts, picture, framing))
         crops = read_crops(aside, picture)
         fill = settings.fill or Fill.BLACK
-        render(source, out, head, crops, fill=fill, crf=settings.crf, on_frame=on_frame)
+        unread = video if isinstance(maps, Result) else VideoReader(source)
+        render(unread, out, head, crops, fill=fill, crf=settings.crf, on_frame=on_frame)
 
 
 def rerender(
-    source: Path,
+    video: VideoReader,
     out: Path,
     path: Path,
     fill: str | None = None,
@@ -82,19 +84,19 @@ def rerender(
     Raises:
         AvsalError: something cannot be read or written, or the path is of another video.
     """
-    info = probe(source)
+    info = video.info
     head = read_head(path)
     if (head.picture.width, head.picture.height) != (info.width, info.height):
         raise MediaError(
-            f"{path}: a path for a {head.picture.width}x{head.picture.height} video, but {source} "
-            f"has {info.width}x{info.height}; give the path of this video"
+            f"{path}: a path for a {head.picture.width}x{head.picture.height} video, but "
+            f"{info.path} has {info.width}x{info.height}; give the path of this video"
         )
     head = dataclasses.replace(head, size=size or head.size)
     fill = fill or head.settings.get("pad") or Fill.BLACK
     with atomic.new_file(path_beside(out)) as aside:
         write_path(aside, head, read_crops(path, head.picture))
         crops = read_crops(aside, head.picture)
-        render(source, out, head, crops, fill=fill, crf=crf, on_frame=on_frame)
+        render(video, out, head, crops, fill=fill, crf=crf, on_frame=on_frame)
 
 
 def _counted(

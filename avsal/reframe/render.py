@@ -13,7 +13,7 @@ from avsal import atomic
 from avsal.errors import MediaError
 from avsal.media.frames import VideoFrame
 from avsal.media.suffixes import WRITABLE_STILLS
-from avsal.media.video import VideoReader, probe
+from avsal.media.video import VideoReader
 from avsal.media.writer import VideoWriter
 from avsal.reframe.file import PathFile
 from avsal.reframe.geometry import Size
@@ -29,7 +29,7 @@ _DIMMED = 0.6  # brightness of what fills the bars
 
 
 def render(
-    source: Path,
+    video: VideoReader,
     out: Path,
     head: PathFile,
     crops: Iterator[Crop],
@@ -41,6 +41,7 @@ def render(
     """Write the cropped video with the source's sound, times and duration; or a cropped image.
 
     Args:
+        video: opened and not yet read; closed afterwards.
         out: .mp4, .mkv, .mov, ... or, for a still image, an image file.
         head: says the result's size, and which part of the video the crops cover.
         crops: one for every frame.
@@ -51,9 +52,9 @@ def render(
         MediaError: something cannot be read, or the crops are of another video.
         OutputError: `out` cannot be written.
     """
-    info = probe(source)
     part = head.start is not None or head.end is not None
-    with VideoReader(source, start=head.start) as video:
+    video.skip_to(head.start or 0)
+    with video:
         pairs = _pair(video, crops, part)
         if out.suffix.lower() in WRITABLE_STILLS:
             for frame, crop in pairs:
@@ -63,9 +64,9 @@ def render(
             out,
             *head.size,
             crf=crf,
-            audio_from=source if info.has_audio else None,
+            audio_from=video.path if video.info.has_audio else None,
             trim=part,
-            time_base=info.time_base,
+            time_base=video.info.time_base,
         ) as writer:
             for count, (frame, crop) in enumerate(pairs, 1):
                 writer.write(cut_out(frame.image, crop, head, fill), frame.pts, frame.duration)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from avsal.errors import MediaError
-from avsal.media.source import as_source, without_query
+from avsal.media.source import Source, as_source, without_query
 from avsal.prediction.saliency import SaliencyFrame
 from avsal.results import records
 from avsal.results.records import frame_number, number, seconds
@@ -133,10 +133,10 @@ def damaged(folder: Path, error: Exception) -> MediaError:
     return records.damaged(folder / DESCRIPTION, _MADE_BY, error)
 
 
-def file_identity(source: Path) -> dict[str, Any]:
+def file_identity(source: Source) -> dict[str, Any]:
     """Name, size and time of change of a file, without reading it; an address without its query."""
-    address = as_source(source)
-    if isinstance(address, str):
-        return {"name": without_query(address)}
+    source = as_source(source)
+    if isinstance(source, str):
+        return {"name": without_query(source)}
     status = source.stat()
     return {"name": source.name, "bytes": status.st_size, "modified_ns": status.st_mtime_ns}

@@ -8,12 +8,12 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 
 from avsal.errors import MediaError
 from avsal.media.info import VideoInfo
+from avsal.media.source import Source
 from avsal.media.video import VideoReader
 from avsal.prediction.predictor import Prediction, Predictor
 from avsal.prediction.settings import MapSize, PredictSettings
@@ -62,25 +62,30 @@ class Gaze:
 
 
 @contextmanager
-def open_gaze(source: Path, maps: Maps) -> Iterator[Gaze]:
+def open_gaze(video: VideoReader, maps: Maps) -> Iterator[Gaze]:
     """Give the maps of a video one by one, at the size in which they are there at least cost.
+
+    Args:
+        video: opened and not yet read; the network reads and closes it, saved maps leave it alone.
 
     Raises:
         AvsalError: something cannot be read, or the maps are of another video; also while
             iterating.
     """
     if isinstance(maps, Result):
-        shots = _shots_of(source, maps)
-        yield Gaze(_saved(source, maps, shots), [shot.first for shot in shots[1:]], lambda: shots)
+        shots = _shots_of(video.path, maps)
+        yield Gaze(
+            _saved(video.path, maps, shots), [shot.first for shot in shots[1:]], lambda: shots
+        )
         return
     predictor, settings = maps
-    with predictor.predict(source, settings, size=MapSize.parse("model")) as prediction:
+    with predictor.predict(video, settings, size=MapSize.parse("model")) as prediction:
         given: list[GazeMap] = []  # the first map and the latest
         frames = _predicted(prediction, given)
         yield Gaze(frames, prediction.finder.cuts, lambda: _shots_between(prediction, given))
 
 
-def _shots_of(source: Path, result: Result) -> list[Shot]:
+def _shots_of(source: Source, result: Result) -> list[Shot]:
     """The shots that a result lists, if it is of this very file; else the file is read through."""
     shots = result.shots()
     if shots and result.header.get("source") == file_identity(source):
@@ -98,7 +103,7 @@ def _check_shape(info: VideoInfo, result: Result) -> None:
         )
 
 
-def _saved(source: Path, result: Result, shots: list[Shot]) -> Iterator[GazeMap]:
+def _saved(source: Source, result: Result, shots: list[Shot]) -> Iterator[GazeMap]:
     """Maps with durations; the last one's follows from the end of the last shot."""
     last, end = shots[-1].last, shots[-1].end
     ended = (last + 1, end, None)

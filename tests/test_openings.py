@@ -1,0 +1,79 @@
+"""How often a command opens its file: every opening reads or downloads it once more."""
+
+from __future__ import annotations
+
+import av
+import pytest
+import samples
+
+
+@pytest.fixture
+def film(tmp_path):
+    return samples.film(tmp_path / "film.mp4", seconds=1.0, rate=10)
+
+
+@pytest.fixture
+def network(tiny, tiny_weights):
+    return ("--model", tiny, "--weights", tiny_weights, "--device", "cpu")
+
+
+@pytest.fixture
+def openings(avsal_command, film, monkeypatch):
+    """Run a command and return how often it opened the film."""
+    opened = []
+    real = av.open
+
+    def counted(name, mode="r", **options):
+        if mode == "r" and str(film) in str(name):
+            opened.append(name)
+        return real(name, mode, **options)
+
+    monkeypatch.setattr(av, "open", counted)
+
+    def run(*arguments):
+        opened.clear()
+        code, _out, err = avsal_command(*arguments)
+        assert code == 0, err
+        return len(opened)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "count"),
+    [
+        ("predict", (), 2),  # pictures and sound
+        ("overlay", (), 3),  # its sound is decoded for the network and copied for the overlay
+        ("reframe", (), 4),  # pictures and sound for the network, and again when the path is known
+        ("measure", ("--grid", "2x2"), 3),  # and pictures again for those that the report shows
+    ],
+)
+def test_with_the_network(openings, film, network, tmp_path, command, options, count):
+    assert openings(command, film, "-o", tmp_path / "out.mp4", *options, *network) == count
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "count"),
+    [
+        ("overlay", (), 2),
+        ("reframe", (), 2),
+        ("measure", ("--grid", "2x2"), 2),
+    ],
+)
+def test_with_saved_maps(openings, film, network, tmp_path, command, options, count):
+    openings("predict", film, "-o", tmp_path, *network)
+    saved = ("--saliency", tmp_path / "film")
+    assert openings(command, film, "-o", tmp_path / "out.mp4", *saved, *options) == count
+
+
+def test_an_edited_path(openings, film, network, tmp_path):
+    openings("reframe", film, "-o", tmp_path / "one.mp4", *network)
+    path = ("--path", tmp_path / "one.reframe.json")
+    assert openings("reframe", film, "-o", tmp_path / "two.mp4", *path) == 2
+
+
+def test_evaluate(openings, film, network, tmp_path):
+    table = tmp_path / "gaze.csv"
+    table.write_text("time,x,y,observer\n0.11,0.5,0.5,anna\n0.12,0.4,0.5,bert\n")
+    options = ("--fixations", table, "-o", tmp_path / "out")
+    assert openings("evaluate", film, *options, *network) == 3  # what it is, pictures, sound
