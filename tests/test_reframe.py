@@ -58,7 +58,7 @@ def test_a_target_that_stays_is_not_chased():
 
 def test_what_gains_too_little_stays_in_the_middle():
     even = np.full((36, 64), 1 / (36 * 64))
-    for part, moves in ((0.02, False), (0.2, True)):
+    for part, moves in ((0.01, False), (0.2, True)):
         crops = plan([(1 - part) * even + part * spot(0.7)] * 50, "9:16", SIZE)
         assert (crops[0].x != 219) == moves
 
