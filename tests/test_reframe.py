@@ -125,7 +125,7 @@ def test_the_dynamic_programme_is_the_best_of_all_paths():
 
 
 def test_zoom_goes_closer_only_where_it_keeps_the_gaze():
-    close = plan([spot(0.3, 0.4)] * 50, "9:16", SIZE, zoom=2)
+    close = plan([spot(0.3, 0.4, width=0.03)] * 50, "9:16", SIZE, zoom=2)
     assert close[0].height == pytest.approx(180)
     assert close[0].y < 0.4 * 360 < close[0].y + close[0].height
     assert close[0].kept > 0.9
