@@ -125,20 +125,36 @@ def report(cases: list[Case], prior: np.ndarray, count: int) -> tuple[float, flo
     map_errors = (np.nan, np.nan)
     print(f"  {count}x{count}: the fullest box has {truth.max(axis=1).mean():.3f} of the gaze")
     for name, values in rows.items():
-        predicted = np.array(values)
+        predicted = np.array(values).round(12)  # rounding errors are no order of boxes
         error = np.abs(predicted - truth)
-        above = predicted > 1 / count**2
+        above = predicted > np.round(1 / count**2, 12)
         if name == "map":
-            map_errors = (float(error[above].mean()), float(error[~above].mean()))
+            map_errors = (mean(error[above]), mean(error[~above]))
         missing = (predicted - truth)[np.arange(len(full)), full].mean()
-        ranks = [spearmanr(p, t).statistic for p, t in zip(predicted, truth, strict=True)]
         print(
             f"    {name:22} error {error.mean():.3f}, "
-            f"above even {error[above].mean():.3f}, below {error[~above].mean():.3f}  "
-            f"bias above even {(predicted - truth)[above].mean():+.3f}, "
-            f"in the fullest {missing:+.3f}  rank correlation {np.nanmean(ranks):.2f}"
+            f"above even {shown(mean(error[above]))}, below {shown(mean(error[~above]))}  "
+            f"bias above even {shown(mean((predicted - truth)[above]), '+.3f')}, "
+            f"in the fullest {missing:+.3f}  rank correlation "
+            f"{shown(mean(ranks(predicted, truth)), '.2f')}"
         )
     return map_errors
+
+
+def ranks(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Rank correlations, row by row, where both rows have an order."""
+    ordered = (np.ptp(predicted, axis=1) > 0) & (np.ptp(truth, axis=1) > 0)
+    pairs = zip(predicted[ordered], truth[ordered], strict=True)
+    return np.array([spearmanr(p, t).statistic for p, t in pairs])
+
+
+def mean(values: np.ndarray) -> float:
+    """NaN where there is none."""
+    return float(values.mean()) if len(values) else np.nan
+
+
+def shown(value: float, form: str = ".3f") -> str:
+    return "-" if np.isnan(value) else format(value, form)
 
 
 if __name__ == "__main__":
