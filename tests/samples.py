@@ -484,6 +484,20 @@ def repeated(source: Path, path: Path, seconds: int, times: int) -> Path:
     return path
 
 
+def mostly_noise(source: Path) -> Path:
+    """Copy the sound alone, with noise in all packets but the first ones."""
+    path = source.with_name(f"noise_{source.name}")
+    with av.open(str(source)) as whole, av.open(str(path), "w") as output:
+        stream = output.add_stream_from_template(whole.streams.audio[0])
+        for index, packet in enumerate(p for p in whole.demux(audio=0) if p.dts is not None):
+            if index > 20:
+                noise = np.random.default_rng(index).integers(0, 256, packet.size, np.uint8)
+                packet.update(noise.tobytes())
+            packet.stream = stream
+            output.mux(packet)
+    return path
+
+
 def flipped(source: Path, path: Path, flips: int = 30, seed: int = 0, spare: float = 0.1) -> Path:
     """A copy with single bits flipped anywhere after the first share `spare` of the file."""
     data = bytearray(source.read_bytes())

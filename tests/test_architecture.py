@@ -10,7 +10,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "avsal"
 FILES = sorted(PACKAGE.rglob("*.py"))
-LONGEST_CHAIN = 13  # of imports between files, late ones included
+LONGEST_CHAIN = 14  # of imports between files, late ones included
 HEAVY = set("torch av cv2 numpy PIL huggingface_hub safetensors scipy scenedetect pydantic".split())
 
 # From the ground up: a part imports parts of earlier rows only. `avsal/__init__.py` stands outside:

@@ -43,7 +43,7 @@ def openings(avsal_command, film, monkeypatch):
     ("command", "options", "count"),
     [
         ("predict", (), 2),  # pictures and sound
-        ("overlay", (), 3),  # its sound is decoded for the network and copied for the overlay
+        ("overlay", (), 2),
         ("reframe", (), 4),  # pictures and sound for the network, and again when the path is known
         ("measure", ("--grid", "2x2"), 3),  # and pictures again for those that the report shows
     ],

@@ -17,6 +17,7 @@ from avsal.results.style import Colormap
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from avsal.media.sound import SoundFile
     from avsal.media.video import VideoReader
     from avsal.prediction.settings import PredictSettings
     from avsal.results.overlay import Mapped
@@ -83,6 +84,7 @@ def overlay(
     revision: options.Revision = None,
 ) -> None:
     """Draw the predicted gaze over a video and keep its sound, times and duration."""
+    from avsal.media.sound import SoundFile
     from avsal.media.video import VideoReader
     from avsal.prediction.settings import PredictSettings
     from avsal.results.folder import read_result
@@ -100,18 +102,20 @@ def overlay(
         settings = replace(settings, start=start, end=end)
     with VideoReader(video, start=settings.start) as frames:
         out = choose_output(video, frames.info.is_image, output, force)
+        sound = SoundFile(video) if frames.info.has_audio else None
         pairs = (
-            predicted(network.load(), frames, settings)
+            predicted(network.load(), frames, settings, sound)
             if result is None
             else matched(frames, saved_maps(result, start, end))
         )
         with closing(pairs):
-            _draw(frames, out, pairs, style, crf, settings)
+            _draw(frames, sound, out, pairs, style, crf, settings)
     say(str(out))
 
 
 def _draw(
     video: VideoReader,
+    sound: SoundFile | None,
     out: Path,
     pairs: Iterable[Mapped],
     style: OverlayStyle,
@@ -127,5 +131,12 @@ def _draw(
     with progress_bars() as progress:
         task = progress.add_task(printable(out.name), total=total)
         write_overlay(
-            video, out, pairs, style, crf, part, lambda done: progress.update(task, completed=done)
+            video,
+            out,
+            pairs,
+            style,
+            crf,
+            part,
+            sound,
+            lambda done: progress.update(task, completed=done),
         )

@@ -7,24 +7,22 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from av.audio.frame import format_dtypes
 from av.audio.resampler import AudioResampler
-from av.error import FFmpegError
 
 from avsal.errors import MediaError
 from avsal.media.clock import restarts
-from avsal.media.container import MAX_SAMPLE_RATE, SEEKABLE_FORMATS, choose_audio, open_input
-from avsal.media.decoding import Decoder
+from avsal.media.container import MAX_SAMPLE_RATE
 from avsal.media.resample import SAMPLE_RATE, StreamingResampler
-from avsal.media.source import as_source
+from avsal.media.sound import queue_of
 
 if TYPE_CHECKING:
-    import os
-
     from av.audio.frame import AudioFrame
+
+    from avsal.media.sound import SoundSource
 
 # Stored times may be off by rounding (Matroska counts milliseconds) without any sound missing.
 # A gap shorter than a column of the spectrogram is closed rather than filled with a click.
@@ -114,19 +112,22 @@ class AudioReader:
     Use it in a `with` statement, or call `close`.
 
     Args:
-        path: any file with sound, or an http(s) address.
+        path: any file with sound, or an http(s) address; or its sound that others read too.
         origin: container time of sample 0 in seconds; a video's first frame time.
 
     Raises:
         MediaError: the file cannot be opened or has no sound that can be decoded.
     """
 
-    def __init__(self, path: str | os.PathLike[str], origin: Fraction | int = 0) -> None:
-        self.path = as_source(path)
+    def __init__(self, path: SoundSource, origin: Fraction | int = 0) -> None:
+        self._queue = queue_of(path)
+        self._file = self._queue.file
+        self.path = self._file.path
         self.origin = Fraction(origin)
         self._notes: list[str] = []
-        self._stream: Any = None
-        self._open()
+        if self._file.stream is None:
+            self._queue.close()
+            raise MediaError(f"{self.path}: has no sound that can be decoded")
         self._blocks = self._resampled(base=0)
         self._held: deque[np.ndarray] = deque()
         self._start = self._end = 0  # output samples that are held
@@ -136,7 +137,7 @@ class AudioReader:
     @property
     def skipped(self) -> int:
         """Number of damaged packets so far."""
-        return self._decoder.skipped
+        return self._file.skipped
 
     @property
     def warnings(self) -> list[str]:
@@ -158,9 +159,7 @@ class AudioReader:
     def close(self) -> None:
         """Free the decoder and the file; may be called again."""
         self._blocks.close()
-        self._container.close()
-        self._decoder.close()
-        self._stream = None  # the last reference: ends the codec's threads
+        self._queue.close()
 
     def read(self, start: int, end: int) -> np.ndarray:
         """Return the samples from `start` to `end`, fewer where the sound ends before.
@@ -210,48 +209,30 @@ class AudioReader:
                 self._held[0] = self._held[0][done:].copy()
             self._start += done
 
-    def _open(self) -> None:
-        self._container = open_input(self.path)
-        self._stream = choose_audio(self._container)
-        if self._stream is None:
-            self._container.close()
-            raise MediaError(f"{self.path}: has no sound that can be decoded")
-        self._decoder = Decoder(self.path, self._container, self._stream)
-
     def _seek(self, start: int) -> None:
         """Go near `start` without decoding the way; a whole second keeps the sampling grid."""
         second = start // SAMPLE_RATE - _SEEK_MARGIN
-        if self._container.format.name not in SEEKABLE_FORMATS or self._stream.time_base is None:
+        if not self._file.seek(self.origin + second - 1):  # the first samples after it are no good
             return
-        target = self.origin + second - 1  # a decoder's first samples after a seek are no good
-        try:
-            self._container.seek(int(target / self._stream.time_base), stream=self._stream)
-        except FFmpegError:  # the container still stands at its beginning
-            return
-        frames = self._decoder.frames()
-        first = next(frames, None)
+        first = self._queue.first_frame()
         time = None if first is None else _time(first)
-        if first is None or time is None or time > self.origin + second:
-            self._container.close()
-            self._open()
+        if time is None or time > self.origin + second:
+            self._file.restart()
             return
         self._start = self._end = second * SAMPLE_RATE
-        self._blocks = self._resampled(self._start, [first])
+        self._blocks = self._resampled(self._start)
 
-    def _frames(self, first: list[AudioFrame]) -> Iterator[AudioFrame]:
-        yield from first
+    def _frames(self) -> Iterator[AudioFrame]:
         try:
-            yield from self._decoder.frames()
+            yield from self._queue.frames()
         except MediaError as error:  # the pictures may still be fine
             self._notes.append(f"{error}; the rest counts as silence")
 
-    def _resampled(
-        self, base: int, first: list[AudioFrame] | None = None
-    ) -> Generator[np.ndarray, None, None]:
+    def _resampled(self, base: int) -> Generator[np.ndarray, None, None]:
         """Contiguous blocks at 16 kHz from output sample `base` on."""
         stretch: _Stretch | None = None
         shift, started = -self.origin, False
-        for frame in self._frames(first or []):
+        for frame in self._frames():
             if not 0 < frame.sample_rate <= MAX_SAMPLE_RATE:
                 continue
             if stretch is None or stretch.rate != frame.sample_rate:

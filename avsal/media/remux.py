@@ -10,14 +10,14 @@ from av.error import FFmpegError
 from av.filter import Graph
 
 from avsal.errors import MediaError
-from avsal.media.container import choose_audio, open_input
-from avsal.media.decoding import Decoder
-from avsal.media.source import Source
+from avsal.media.sound import queue_of
 
 if TYPE_CHECKING:
     from av.audio.frame import AudioFrame
     from av.container import OutputContainer
     from av.packet import Packet
+
+    from avsal.media.sound import SoundSource
 
 # Codecs that players expect in a container; Matroska takes everything that FFmpeg can put in it.
 _PCM = frozenset({"pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_s24be", "pcm_s32le", "pcm_f32le"})
@@ -43,74 +43,67 @@ class SourceSound:
     encoded as AAC. Either way it stays on the source's clock.
 
     Args:
-        source: any file; `exists` tells whether it has sound.
+        source: any file, or its sound that others read too.
 
     Attributes:
+        exists: there is sound.
         start: container time of the first packet, seconds; 0 without sound.
         rate: samples per second; 1 without sound.
         copied: the packets are copied; known after `attach`.
     """
 
-    def __init__(self, source: Source) -> None:
-        self.source = source
+    def __init__(self, source: SoundSource) -> None:
         self.copied = False
         self.warnings: list[str] = []
-        self._open()
+        self._queue = queue_of(source)
+        stream = self._queue.file.stream
+        self.exists = stream is not None
         self.start, self.rate = Fraction(0), 1
-        if self._stream is not None:
-            self.rate = self._stream.codec_context.sample_rate
-            if self._stream.start_time is not None:
-                self.start = self._stream.start_time * Fraction(self._stream.time_base or 0)
+        if stream is not None:
+            self.rate = stream.codec_context.sample_rate
+            self._channels = stream.channels
+            if stream.start_time is not None:
+                self.start = stream.start_time * Fraction(stream.time_base or 0)
         self._late = self.rate == 0
         if self._late:
             self._find_beginning()
         self._packets: Generator[tuple[Fraction, Packet], None, None] | None = None
         self._next: tuple[Fraction, Packet] | None = None
 
-    def _open(self) -> None:
-        self._container = open_input(self.source)
-        self._stream = choose_audio(self._container)
-
     def _find_beginning(self) -> None:
         """Learn from the first frame what FFmpeg did not: it looks only at a file's beginning."""
         try:
-            first = next(Decoder(self.source, self._container, self._stream).frames(), None)
+            first = self._queue.first_frame()
         except MediaError:
             first = None
-        self._container.close()
-        self._open()
         if first is None:
-            self.warnings.append(f"{self.source}: its sound cannot be decoded and is left out")
-            self._stream, self.rate = None, 1
+            self.warnings.append(
+                f"{self._queue.file.path}: its sound cannot be decoded and is left out"
+            )
+            self.exists, self.rate = False, 1
             return
         self.rate = first.sample_rate
         if first.pts is not None:
-            self.start = first.pts * first.time_base
-
-    @property
-    def exists(self) -> bool:
-        return self._stream is not None
+            self.start = first.pts * Fraction(first.time_base or 0)
 
     def attach(self, output: OutputContainer, kind: str, origin: Fraction) -> None:
         """Add the sound's stream to an output whose time 0 is `origin` on the source's clock."""
-        if self._stream is None:
+        if not self.exists:
             return
         self._output, self._origin = output, origin
-        decoder = Decoder(self.source, self._container, self._stream)
+        stream = self._queue.file.stream
         allowed = _COPIED.get(kind)
-        players_expect = allowed is None or (
-            self._stream.codec_context.codec.canonical_name in allowed
-        )
+        players_expect = allowed is None or stream.codec_context.codec.canonical_name in allowed
         if players_expect and not self._late:
             try:
-                target: Any = output.add_stream_from_template(self._stream)
+                target: Any = output.add_stream_from_template(stream)
             except (ValueError, FFmpegError):  # the container cannot hold this codec
                 pass
             else:
                 self.copied = True
-                self._packets = self._copy(decoder, target, kind in _WITH_EDIT_LISTS)
+                self._packets = self._copy(target, kind in _WITH_EDIT_LISTS)
         if self._packets is None:
-            self._packets = self._encode(decoder)
+            self._packets = self._encode()
 
     def mux_until(self, time: Fraction | None) -> None:
         """Write the packets that start before an output time; all that are left for None."""
@@ -126,7 +119,7 @@ class SourceSound:
         """Free the source; may be called again."""
         if self._packets is not None:
             self._packets.close()
-        self._container.close()
+        self._queue.close()
 
     def _advance(self) -> tuple[Fraction, Packet] | None:
         assert self._packets is not None
@@ -137,16 +130,15 @@ class SourceSound:
             return None
 
     def _copy(
-        self, decoder: Decoder, target: Any, edit_lists: bool
+        self, target: Any, edit_lists: bool
     ) -> Generator[tuple[Fraction, Packet], None, None]:
-        assert self._stream is not None
         codec = target.codec_context.codec.canonical_name
         # Matroska stores Opus' preroll in a field of its own.
         keeps_preroll = codec in _WITH_PREROLL and (edit_lists or codec == "opus")
         earliest = -_PREROLL if keeps_preroll else Fraction(0)
         tick = Fraction(1, self.rate)  # AVI counts whole packets
         last: int | None = None
-        for packet in decoder.packets():
+        for packet in self._queue.packets():
             if packet.pts is None or packet.dts is None:
                 continue  # the flush
             time = packet.pts * packet.time_base - self._origin
@@ -159,15 +151,14 @@ class SourceSound:
             packet.time_base, packet.stream = tick, target
             yield time, packet
 
-    def _encode(self, decoder: Decoder) -> Generator[tuple[Fraction, Packet], None, None]:
-        assert self._stream is not None
-        channels = 2 if self._late else min(2, self._stream.channels)
+    def _encode(self) -> Generator[tuple[Fraction, Packet], None, None]:
+        channels = 2 if self._late else min(2, self._channels)
         rate = self.rate if self.rate in _AAC_RATES else _AAC_FALLBACK_RATE
         target: Any = self._output.add_stream("aac", rate=rate)
         target.layout = layout = "mono" if channels == 1 else "stereo"
         target.bit_rate = _AAC_BITS_PER_CHANNEL * channels
         origin = round(self._origin * rate)
-        return self._encoded(target, _leveled(decoder, rate, layout, origin), origin)
+        return self._encoded(target, _leveled(self._queue.frames(), rate, layout, origin), origin)
 
     def _encoded(
         self, target: Any, frames: Iterator[AudioFrame], origin: int
@@ -180,11 +171,13 @@ class SourceSound:
             yield packet.pts * packet.time_base, packet
 
 
-def _leveled(decoder: Decoder, rate: int, layout: str, origin: int) -> Iterator[AudioFrame]:
+def _leveled(
+    decoded: Iterator[AudioFrame], rate: int, layout: str, origin: int
+) -> Iterator[AudioFrame]:
     """Frames of one format without gaps, from the sample `origin` on."""
     graph: Graph | None = None
     shape: tuple[int, str, str] | None = None
-    for frame in decoder.frames():
+    for frame in decoded:
         if shape != (frame.sample_rate, frame.format.name, frame.layout.name):
             if graph is not None:
                 yield from _pulled(graph, None)

@@ -20,11 +20,12 @@ from avsal.atomic import new_file, write_errors
 from avsal.errors import AvsalError, MediaError
 from avsal.media.codecs import MAX_CLOCK, Encoder, choose_encoder
 from avsal.media.remux import SourceSound
-from avsal.media.source import as_source
 from avsal.media.suffixes import muxer_of
 
 if TYPE_CHECKING:
     from av.container import OutputContainer
+
+    from avsal.media.sound import SoundSource
 
 _CLOCK = 90_000  # ticks per second where the caller names no time base, as in MPEG systems
 _LATE_START = 10  # seconds; a later start is a broadcast clock, not silence before the picture
@@ -71,7 +72,7 @@ class VideoWriter:
         height: int,
         *,
         crf: int = 20,
-        audio_from: str | os.PathLike[str] | None = None,
+        audio_from: SoundSource | None = None,
         trim: bool = False,
         time_base: Fraction | None = None,
         sample_aspect: Fraction = Fraction(1),
@@ -91,7 +92,7 @@ class VideoWriter:
         self._durations: dict[int, int] = {}  # ticks, by time, of frames inside the encoder
         self._last: int | None = None
         self._end = Fraction(0)
-        self._sound = SourceSound(as_source(audio_from)) if audio_from is not None else None
+        self._sound = None if audio_from is None else SourceSound(audio_from)
         self._file = ExitStack()
         self._aside = self._file.enter_context(new_file(self.path))
 

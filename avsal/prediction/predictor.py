@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from avsal.media.audio import AudioReader
     from avsal.media.frames import VideoFrame
     from avsal.media.info import VideoInfo
+    from avsal.media.sound import SoundFile
     from avsal.media.video import VideoReader
     from avsal.shots import ShotFinder
 
@@ -179,6 +180,7 @@ class Predictor:
         source: str | os.PathLike[str] | VideoReader,
         settings: PredictSettings | None = None,
         held: int | None = None,
+        sound: SoundFile | None = None,
         **changes: Any,
     ) -> Prediction:
         """Predict a video file or a still image, frame by frame and in constant memory.
@@ -190,6 +192,7 @@ class Predictor:
             settings: see `PredictSettings`; keyword arguments replace single fields.
             held: how many frames may be read and still have no map, besides those that the
                 network needs for one map; None leaves it to the device's memory.
+            sound: the file's sound where others read it too; None opens it if the network hears.
 
         Returns:
             An iterator of one `SaliencyFrame` for every frame from start to end, which also tells
@@ -208,7 +211,7 @@ class Predictor:
             video = opening.enter_context(self.open(source, settings))
             audio = None
             if video.info.has_audio and self.uses_audio:
-                audio = opening.enter_context(AudioReader(video.path, video.origin))
+                audio = opening.enter_context(AudioReader(sound or video.path, video.origin))
             files = opening.pop_all()
         info = video.info
         total = expected_maps(info.frames, info.rate, settings.start, settings.end)

@@ -13,6 +13,7 @@ from avsal import atomic
 from avsal.errors import MediaError
 from avsal.media.frames import VideoFrame
 from avsal.media.info import VideoInfo
+from avsal.media.sound import SoundFile
 from avsal.media.suffixes import WRITABLE_STILLS
 from avsal.media.video import VideoReader
 from avsal.media.writer import VideoWriter
@@ -33,7 +34,10 @@ Mapped = tuple[VideoFrame, np.ndarray, Span]
 
 
 def predicted(
-    predictor: Predictor, video: VideoReader, settings: PredictSettings
+    predictor: Predictor,
+    video: VideoReader,
+    settings: PredictSettings,
+    sound: SoundFile | None = None,
 ) -> Generator[Mapped, None, None]:
     """Frames with their maps straight from the network.
 
@@ -42,10 +46,11 @@ def predicted(
 
     Args:
         video: opened and not yet read; closed afterwards.
+        sound: the same file's, which `write_overlay` gets too; None opens it once more.
     """
     video.keep(settings.start or 0)
     held = HELD_BYTES // video.frame_bytes
-    with predictor.predict(video, settings, held=held) as maps:
+    with predictor.predict(video, settings, held, sound) as maps:
         for index, density, span in predicted_maps(maps):
             yield video.take(index), density, span
 
@@ -87,6 +92,7 @@ def write_overlay(
     style: OverlayStyle,
     crf: int = 20,
     part: bool = False,
+    sound: SoundFile | None = None,
     on_frame: Callable[[int], None] = lambda _count: None,
 ) -> None:
     """Draw the maps over the video's frames and keep its sound, times and duration.
@@ -97,6 +103,7 @@ def write_overlay(
         pairs: frames with their maps, see `predicted` and `matched`; the overlay covers these.
         crf: quality of H.264, 0 (lossless) to 51.
         part: the maps cover a part of the video, so its sound is cut to them.
+        sound: see `predicted`.
 
     Raises:
         MediaError: something cannot be read, or a map has no frame.
@@ -112,7 +119,7 @@ def write_overlay(
         width,
         info.height,
         crf=crf,
-        audio_from=video.path if info.has_audio else None,
+        audio_from=(sound or video.path) if info.has_audio else None,
         trim=part,
         time_base=info.time_base,
         sample_aspect=info.sample_aspect,

@@ -1,0 +1,213 @@
+"""The sound of a file, opened once for everything that reads it at the same time."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Generator, Iterator
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from av.error import FFmpegError
+
+from avsal.errors import MediaError
+from avsal.media.container import SEEKABLE_FORMATS, choose_audio, open_input
+from avsal.media.decoding import Decoder
+from avsal.media.source import as_source
+
+if TYPE_CHECKING:
+    from av.audio.frame import AudioFrame
+    from av.packet import Packet
+
+    # A packet, None for what the decoder still holds at the end; and its frames, or why there are
+    # none any more.
+    Read = tuple[Packet | None, list[AudioFrame] | MediaError]
+    SoundSource: TypeAlias = "str | os.PathLike[str] | SoundFile"
+
+
+class SoundFile:
+    """A file's best stream of sound, read forward; each `SoundQueue` gets all of it.
+
+    What one queue has read waits for the others, so they should stay close to each other. The file
+    is closed with its last queue.
+
+    Args:
+        path: any file, or an http(s) address.
+
+    Attributes:
+        stream: PyAV's, None without sound; another one after `restart`, which ends the first.
+
+    Raises:
+        MediaError: the file cannot be opened.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = as_source(path)
+        self._queues: list[SoundQueue] = []
+        self._open()
+
+    def _open(self) -> None:
+        self._container = open_input(self.path)
+        self.stream: Any = choose_audio(self._container)
+        self._decoder = Decoder(self.path, self._container, self.stream)
+        self._rest = self._read()
+        self._undecodable: MediaError | None = None
+        self._broken: MediaError | None = None
+        self._begun = False
+
+    @property
+    def skipped(self) -> int:
+        """Damaged packets so far."""
+        return self._decoder.skipped
+
+    def queue(self) -> SoundQueue:
+        """Take part from where the reader that is farthest behind stands."""
+        queue = SoundQueue(self)
+        behind = max(self._queues, key=lambda other: len(other.waiting), default=queue)
+        queue.waiting.extend(behind.waiting)
+        self._queues.append(queue)
+        return queue
+
+    def remove(self, queue: SoundQueue) -> None:
+        """Keep nothing more for a reader; the last one closes the file."""
+        if queue in self._queues:
+            self._queues.remove(queue)
+        if not self._queues:
+            self.close()
+
+    def seek(self, time: Fraction) -> bool:
+        """Go to a container time, or somewhat before, without reading the way; with all readers.
+
+        Returns:
+            False where the file stays at its place: it cannot seek exactly, or was read already.
+        """
+        seekable = self._container.format.name in SEEKABLE_FORMATS
+        if not seekable or self._begun or self.stream.time_base is None:
+            return False
+        try:
+            self._container.seek(int(time / self.stream.time_base), stream=self.stream)
+        except FFmpegError:
+            return False
+        return True
+
+    def restart(self) -> None:
+        """Open the file anew, where a seek went astray."""
+        self._container.close()
+        for queue in self._queues:
+            queue.waiting.clear()
+        self._open()
+
+    def advance(self) -> bool:
+        """Give every queue one more packet; False at the end.
+
+        Raises:
+            MediaError: the rest cannot be read.
+        """
+        if self._broken is not None:
+            raise self._broken
+        self._begun = True
+        try:
+            read = next(self._rest, None)
+        except MediaError as error:
+            self._broken = error
+            raise
+        if read is None:
+            return False
+        for queue in self._queues:
+            queue.waiting.append(read)
+        return True
+
+    def close(self) -> None:
+        """Free the decoder and the file; may be called again."""
+        self._rest.close()
+        self._container.close()
+        self._decoder.close()
+        self.stream = None  # the last reference: ends the codec's threads
+
+    def _read(self) -> Generator[Read, None, None]:
+        for packet in self._decoder.packets():
+            # Before anyone sees it: who writes the packet changes its times, which frames take.
+            yield packet, self._decoded(packet)
+        if self._decoder.broken_off:
+            yield None, self._decoded(None)
+
+    def _decoded(self, packet: Packet | None) -> list[AudioFrame] | MediaError:
+        if self._undecodable is None and any(queue.decoding for queue in self._queues):
+            try:
+                return self._decoder.decode(packet)
+            except MediaError as error:
+                self._undecodable = error
+        return self._undecodable or []
+
+
+class SoundQueue:
+    """What one reader of a `SoundFile` has still to read: its frames or its packets.
+
+    Attributes:
+        file: what it reads.
+        waiting: read for other queues already.
+        decoding: frames are wanted.
+    """
+
+    def __init__(self, file: SoundFile) -> None:
+        self.file = file
+        self.waiting: deque[Read] = deque()
+        self.decoding = True
+
+    def frames(self) -> Iterator[AudioFrame]:
+        """Yield every frame that can be decoded.
+
+        Raises:
+            MediaError: more is damaged than not, or memory is short.
+        """
+        for _packet, frames in self._reads():
+            if isinstance(frames, MediaError):
+                raise frames
+            yield from frames
+
+    def packets(self) -> Iterator[Packet]:
+        """Yield every packet, the last one empty; nothing is decoded for this any more.
+
+        Raises:
+            MediaError: more is damaged than not.
+        """
+        self.decoding = False
+        self.waiting = deque((packet, []) for packet, _frames in self.waiting)
+        for packet, _frames in self._reads():
+            if packet is not None:
+                yield packet
+
+    def first_frame(self) -> AudioFrame | None:
+        """Look at the next frame, which stays to be read; None where there is none.
+
+        Raises:
+            MediaError: see `frames`.
+        """
+        place = 0
+        while place < len(self.waiting) or self.file.advance():
+            frames = self.waiting[place][1]
+            if isinstance(frames, MediaError):
+                raise frames
+            if frames:
+                return frames[0]
+            place += 1
+        return None
+
+    def close(self) -> None:
+        """Read no more; may be called again."""
+        self.waiting.clear()
+        self.file.remove(self)
+
+    def _reads(self) -> Iterator[Read]:
+        while self.waiting or self.file.advance():
+            yield self.waiting.popleft()
+
+
+def queue_of(source: SoundSource) -> SoundQueue:
+    """Open a file for one reader, or take part in what others read.
+
+    Raises:
+        MediaError: the file cannot be opened.
+    """
+    file = source if isinstance(source, SoundFile) else SoundFile(source)
+    return file.queue()
