@@ -13,7 +13,6 @@ import typer
 from avsal.cli import options
 from avsal.cli.console import printable, progress_bars, report_error, say
 from avsal.errors import UsageError
-from avsal.media.source import name_of
 from avsal.prediction.settings import Precision, PredictSettings
 from avsal.reframe.geometry import parse_size
 from avsal.reframe.settings import Fill, Motion, ReframeSettings
@@ -145,6 +144,7 @@ class _Run:
 
     def file(self, video: VideoReader, output: Path | None, saliency: Path | None) -> None:
         """Reframe one file; `saliency` holds its maps."""
+        from avsal.media.source import name_of
         from avsal.reframe.jobs import reframe
         from avsal.results.folder import read_result
 
@@ -159,6 +159,7 @@ class _Run:
 
     def rerender(self, video: VideoReader, output: Path | None, path: Path) -> None:
         """Render an edited path."""
+        from avsal.media.source import name_of
         from avsal.reframe.jobs import rerender
 
         out = self._choose_output(video, output)
