@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -16,7 +17,7 @@ from avsal.errors import MediaError
 from avsal.media import AudioReader, VideoWriter
 from avsal.media.decoding import Decoder
 from avsal.media.resample import SAMPLE_RATE
-from avsal.media.sound import SoundFile
+from avsal.media.sound import SoundFile, SoundQueue
 
 STEP = SAMPLE_RATE // 10  # samples while a picture is shown
 
@@ -94,15 +95,31 @@ def test_each_reader_gets_what_it_would_get_alone(
 class Astray(SoundFile):
     """Its index is wrong."""
 
-    def seek(self, time: Fraction) -> bool:
-        return super().seek(time + 8)
+    def seek(self, time: Fraction, reader: SoundQueue) -> bool:
+        sought = super().seek(time, reader)
+        self._container.seek(int((time + 8) / self.stream.time_base), stream=self.stream)
+        return sought
 
 
-@pytest.mark.parametrize("make", [SoundFile, Astray])
-def test_a_seek_moves_both(tmp_path: Path, make: type[SoundFile]) -> None:
-    source = with_sound(tmp_path / "a.mp4", "aac", seconds=45)
+@pytest.mark.parametrize(
+    ("name", "make"), [("a.mp4", SoundFile), ("a.mp4", Astray), ("a.ts", SoundFile)]
+)
+def test_a_seek_moves_both(
+    tmp_path: Path, name: str, make: type[SoundFile], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the container cannot, the way is read and does not wait for the other."""
+    waited = [0]
+    real = SoundQueue.add
+
+    def add(queue: SoundQueue, read: Any) -> None:
+        real(queue, read)
+        waited.append(len(queue.waiting))
+
+    monkeypatch.setattr(SoundQueue, "add", add)
+    source = with_sound(tmp_path / name, "aac", seconds=45)
     copy(source, tmp_path / "alone.mp4", start=40)
     shared = copy(source, tmp_path / "shared.mp4", make(source), start=40)
+    assert max(waited) < 6 * 48000 / 1024  # seconds of AAC
     assert packets_of(tmp_path / "shared.mp4") == packets_of(tmp_path / "alone.mp4")
     with AudioReader(source) as reader:
         reader.release(40 * SAMPLE_RATE)

@@ -212,7 +212,8 @@ class AudioReader:
     def _seek(self, start: int) -> None:
         """Go near `start` without decoding the way; a whole second keeps the sampling grid."""
         second = start // SAMPLE_RATE - _SEEK_MARGIN
-        if not self._file.seek(self.origin + second - 1):  # the first samples after it are no good
+        target = self.origin + second - 1  # a decoder's first samples after a seek are no good
+        if not self._file.seek(target, self._queue):
             return
         first = self._queue.first_frame()
         time = None if first is None else _time(first)

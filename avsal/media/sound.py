@@ -75,12 +75,18 @@ class SoundFile:
         if not self._queues:
             self.close()
 
-    def seek(self, time: Fraction) -> bool:
-        """Go to a container time, or somewhat before, without reading the way; with all readers.
+    def seek(self, time: Fraction, reader: SoundQueue) -> bool:
+        """Go to a container time, or somewhat before, without reading the way.
+
+        The other readers get nothing from before that time in any case, so that it does not wait
+        for them where this one has to read the way.
 
         Returns:
             False where the file stays at its place: it cannot seek exactly, or was read already.
         """
+        for queue in self._queues:
+            if queue is not reader:
+                queue.leave_out(time)
         seekable = self._container.format.name in SEEKABLE_FORMATS
         if not seekable or self._begun or self.stream.time_base is None:
             return False
@@ -114,7 +120,7 @@ class SoundFile:
         if read is None:
             return False
         for queue in self._queues:
-            queue.waiting.append(read)
+            queue.add(read)
         return True
 
     def close(self) -> None:
@@ -153,6 +159,21 @@ class SoundQueue:
         self.file = file
         self.waiting: deque[Read] = deque()
         self.decoding = True
+        self._start: Fraction | None = None
+
+    def add(self, read: Read) -> None:
+        """Keep what was read until it is asked for."""
+        packet, _frames = read
+        time = None if packet is None or packet.pts is None else packet.pts * packet.time_base
+        if self._start is None or time is None or time >= self._start:
+            self.waiting.append(read)
+
+    def leave_out(self, before: Fraction) -> None:
+        """Keep nothing from before a container time."""
+        self._start = before
+        waiting, self.waiting = self.waiting, deque()
+        for read in waiting:
+            self.add(read)
 
     def frames(self) -> Iterator[AudioFrame]:
         """Yield every frame that can be decoded.

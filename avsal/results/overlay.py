@@ -103,7 +103,7 @@ def write_overlay(
         pairs: frames with their maps, see `predicted` and `matched`; the overlay covers these.
         crf: quality of H.264, 0 (lossless) to 51.
         part: the maps cover a part of the video, so its sound is cut to them.
-        sound: see `predicted`.
+        sound: see `predicted`; where the maps begin late, `part` has to say so.
 
     Raises:
         MediaError: something cannot be read, or a map has no frame.
