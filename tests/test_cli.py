@@ -9,6 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import copies
 import cv2
 import numpy as np
 import pytest
@@ -138,10 +139,10 @@ BAD = {
     "missing": lambda folder: folder / "missing.mp4",
     "0 bytes": lambda folder: samples.empty(folder / "bad.mp4"),
     "text": lambda folder: samples.text(folder / "bad.mp4"),
-    "header cut": lambda folder: samples.without_header(
+    "header cut": lambda folder: copies.without_header(
         samples.film(folder / "whole.mp4"), folder / "bad.mp4"
     ),
-    "index cut": lambda folder: samples.cut_off(
+    "index cut": lambda folder: copies.cut_off(
         samples.film(folder / "whole.mp4"), folder / "bad.mp4"
     ),
     "audio only": lambda folder: samples.audio_only(folder / "bad.m4a"),
@@ -161,8 +162,8 @@ def test_a_bad_file_is_one_line_and_never_stops_the_others(predict, film, tmp_pa
 
 @pytest.mark.parametrize("seed", range(3))
 def test_flipped_bits_give_maps_or_one_line(predict, tmp_path, seed):
-    whole = samples.with_index_first(samples.film(tmp_path / "whole.mp4"), tmp_path / "first.mp4")
-    bad = samples.flipped(whole, tmp_path / "bad.mp4", seed=seed, spare=0.2)
+    whole = copies.with_index_first(samples.film(tmp_path / "whole.mp4"), tmp_path / "first.mp4")
+    bad = copies.flipped(whole, tmp_path / "bad.mp4", seed=seed, spare=0.2)
     code, _out, err = predict(bad, "--end", "0.5")
     if code:
         one_line(err)
@@ -171,10 +172,10 @@ def test_flipped_bits_give_maps_or_one_line(predict, tmp_path, seed):
 
 
 def test_a_cut_tail_gives_what_is_left_and_says_so(predict, tmp_path):
-    whole = samples.with_index_first(
+    whole = copies.with_index_first(
         samples.film(tmp_path / "whole.mp4", seconds=4, rate=10), tmp_path / "first.mp4"
     )
-    cut = samples.cut_off(whole, tmp_path / "cut.mp4", share=0.7)
+    cut = copies.cut_off(whole, tmp_path / "cut.mp4", share=0.7)
     code, _out, err = predict(cut, "--stride", "8")
     assert code == 0
     assert "cut" in err

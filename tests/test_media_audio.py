@@ -6,6 +6,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import copies
 import numpy as np
 import pytest
 import samples
@@ -348,7 +349,7 @@ def test_damaged_sound_is_skipped(tmp_path: Path, suffix: str) -> None:
     whole = samples.write(tmp_path / f"whole{suffix}", pictures(75), sound)
     read = 0
     for seed in range(8):
-        path = samples.flipped(whole, tmp_path / f"bad{suffix}", flips=30, seed=seed, spare=0.2)
+        path = copies.flipped(whole, tmp_path / f"bad{suffix}", flips=30, seed=seed, spare=0.2)
         try:
             result = heard(path)
         except MediaError:  # the container itself is broken
@@ -363,7 +364,7 @@ def test_sound_that_is_mostly_damage_ends_in_silence_with_a_warning(tmp_path: Pa
     whole = samples.write(
         tmp_path / "whole.mp4", sound=track(samples.tone(6, 44100), 44100, codec="aac")
     )
-    path = samples.mostly_noise(whole)
+    path = copies.mostly_noise(whole)
     with AudioReader(path) as reader:
         assert reader.read(0, EVERYTHING).size < 2 * RATE
         assert any("counts as silence" in warning for warning in reader.warnings)

@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import av
+import copies
 import numpy as np
 import pytest
 import samples
@@ -54,14 +55,14 @@ def test_unreadable_file(tmp_path: Path) -> None:
 
 
 def test_header_cut_off(tmp_path: Path) -> None:
-    path = samples.without_header(samples.PARITY_CLIP, tmp_path / "a.mp4")
+    path = copies.without_header(samples.PARITY_CLIP, tmp_path / "a.mp4")
     with pytest.raises(MediaError, match="beginning is damaged"):
         probe(path)
 
 
 @pytest.mark.parametrize("share", [0.5, 0.97], ids=["no index", "half an index"])
 def test_tail_cut_off_with_the_index_at_the_end(tmp_path: Path, share: float) -> None:
-    path = samples.cut_off(samples.PARITY_CLIP, tmp_path / "a.mp4", share)
+    path = copies.cut_off(samples.PARITY_CLIP, tmp_path / "a.mp4", share)
     with pytest.raises(MediaError, match="incomplete file"):
         probe(path)
 
@@ -70,8 +71,8 @@ def test_tail_cut_off_with_the_index_at_the_end(tmp_path: Path, share: float) ->
 def test_tail_cut_off_elsewhere_gives_the_frames_that_are_left(tmp_path: Path, suffix: str) -> None:
     whole = samples.constant_rate(tmp_path / f"whole{suffix}", frames=100)
     if suffix == ".mp4":
-        whole = samples.with_index_first(whole, tmp_path / "index.mp4")
-    with VideoReader(samples.cut_off(whole, tmp_path / f"cut{suffix}", 0.6)) as reader:
+        whole = copies.with_index_first(whole, tmp_path / "index.mp4")
+    with VideoReader(copies.cut_off(whole, tmp_path / f"cut{suffix}", 0.6)) as reader:
         frames = list(reader)
         assert any("cut off" in warning for warning in reader.warnings)
     assert 10 < len(frames) < 90
@@ -90,7 +91,7 @@ def test_flipped_bytes_are_skipped_or_told(tmp_path: Path, suffix: str) -> None:
     whole = samples.constant_rate(tmp_path / f"whole{suffix}", frames=60)
     outcomes = set()
     for seed in range(12):
-        path = samples.flipped(whole, tmp_path / f"bad{suffix}", flips=25, seed=seed)
+        path = copies.flipped(whole, tmp_path / f"bad{suffix}", flips=25, seed=seed)
         try:
             frames = frames_of(path)
         except MediaError as error:

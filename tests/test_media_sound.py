@@ -6,6 +6,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import copies
 import numpy as np
 import pytest
 import samples
@@ -143,7 +144,7 @@ def test_damaged_sound_does_not_cost_the_pictures(tmp_path: Path) -> None:
     whole = film_with(tmp_path / "a.mkv", "aac", 44100)
     written = 0
     for seed in range(6):
-        bad = samples.flipped(whole, tmp_path / "bad.mkv", flips=4, seed=seed, spare=0.3)
+        bad = copies.flipped(whole, tmp_path / "bad.mkv", flips=4, seed=seed, spare=0.3)
         try:
             out = copy(bad, tmp_path / f"{seed}.mp4")
         except MediaError:

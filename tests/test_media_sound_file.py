@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import copies
 import numpy as np
 import pytest
 import samples
@@ -145,7 +146,7 @@ def test_nothing_waits_or_is_decoded_for_a_reader_that_is_done(
 
 
 def test_sound_that_cannot_be_decoded_is_still_copied(tmp_path: Path) -> None:
-    source = samples.mostly_noise(with_sound(tmp_path / "a.mp4", "aac", seconds=8))
+    source = copies.mostly_noise(with_sound(tmp_path / "a.mp4", "aac", seconds=8))
     copier = (file := SoundFile(source)).queue()
     with AudioReader(file) as reader:
         assert reader.read(0, 8 * SAMPLE_RATE).size < 2 * SAMPLE_RATE

@@ -8,6 +8,7 @@ import textwrap
 from fractions import Fraction
 from pathlib import Path
 
+import copies
 import numpy as np
 import pytest
 import samples
@@ -318,7 +319,7 @@ def test_memory_does_not_grow_with_the_length_of_the_video(tiny_variant, tiny_we
     tone = [(Fraction(0), samples.tone(10, 44_100))]
     sound = samples.SoundTrack(tone, 44_100, codec="aac", format="fltp")
     short = samples.write(tmp_path / "short.mp4", samples.Pictures(images, options=quick), sound)
-    long = samples.repeated(short, tmp_path / "long.mp4", seconds=10, times=8)
+    long = copies.repeated(short, tmp_path / "long.mp4", seconds=10, times=8)
     peaks = []
     for path, seconds in ((short, 10), (long, 80)):
         command = [sys.executable, "-c", script, str(path)]

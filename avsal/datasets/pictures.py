@@ -52,7 +52,7 @@ def read_gray(source: Path | bytes, name: str = "") -> np.ndarray:
 
 
 def _read_npy(path: Path) -> np.ndarray:
-    _require_file(path)
+    require_file(path, "map or picture")
     try:
         # Mapped, so that a header may promise what it likes: what the file lacks is an error.
         values = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -75,7 +75,7 @@ def _read_npy(path: Path) -> np.ndarray:
 def _decode(source: Path | bytes, name: str, mode: str | None) -> np.ndarray:
     place = source if isinstance(source, Path) else name
     if isinstance(source, Path):
-        _require_file(source)
+        require_file(source, "map or picture")
     try:
         with Image.open(source if isinstance(source, Path) else io.BytesIO(source)) as image:
             _require_size(place, image.size)
@@ -97,10 +97,14 @@ def _gray(image: Image.Image, place: Path | str) -> np.ndarray:
     return np.array(image.convert("L"))
 
 
-def _require_file(path: Path) -> None:
-    """Opening a pipe or a device could wait for ever."""
+def require_file(path: Path, what: str) -> None:
+    """Refuse a pipe or a device: opening or reading one could wait for ever.
+
+    Raises:
+        DataError: it is there and no regular file; `what` it should be.
+    """
     if path.exists() and not path.is_file():
-        raise DataError(f"{path}: is no regular file; put the map or picture itself there")
+        raise DataError(f"{path}: is no regular file; put the {what} itself there")
 
 
 def _require_size(place: Path | str, size: tuple[int, ...]) -> None:
@@ -177,7 +181,7 @@ def read_salicon(path: Path) -> tuple[Points, tuple[int, int]] | None:
 
 
 def _load_mat(path: Path) -> dict[str, Any]:
-    _require_file(path)
+    require_file(path, "map or picture")
     try:
         return read_matlab(path)
     except (OSError, MemoryError) as error:

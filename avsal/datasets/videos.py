@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from avsal.datasets.gaze import DEFAULT_SIGMA, Blur, Gaze, Points
-from avsal.datasets.pictures import read_gray
+from avsal.datasets.pictures import read_gray, require_file
 from avsal.datasets.recording import Clip, OpenSound, Recording
 from avsal.errors import DataError
 from avsal.media.audio import AudioReader
@@ -241,8 +241,7 @@ def read_table(path: Path) -> dict[str | None, GazeRows]:
     Raises:
         DataError: the file is missing, lacks a column, or has a row without numbers.
     """
-    if path.exists() and not path.is_file():  # a pipe or a device would never end
-        raise DataError(f"{path}: is no regular file; give the table itself")
+    require_file(path, "table")
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = csv.reader(file, _dialect(file.readline()))

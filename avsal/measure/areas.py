@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from avsal.datasets.pictures import require_file
 from avsal.errors import DataError, UsageError
 
 Shape = tuple[tuple[float, float], ...]  # corners, x and y as fractions of width and height
@@ -132,8 +133,7 @@ def parse_areas(texts: Iterable[str], size: Size) -> list[Area]:
 
 
 def _text_of(path: Path) -> str:
-    if path.exists() and not path.is_file():  # a pipe or a device would never end
-        raise ValueError("no regular file")
+    require_file(path, "table of areas")
     if path.stat().st_size > _MAX_BYTES:
         raise ValueError(f"larger than {_MAX_BYTES >> 20} MB")
     try:
