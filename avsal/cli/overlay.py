@@ -102,12 +102,12 @@ def overlay(
         settings = replace(settings, start=start, end=end)
     with VideoReader(video, start=settings.start) as frames:
         out = choose_output(video, frames.info.is_image, output, force)
-        sound = SoundFile(video) if frames.info.has_audio else None
-        pairs = (
-            predicted(network.load(), frames, settings, sound)
-            if result is None
-            else matched(frames, saved_maps(result, start, end))
-        )
+        if result is None:
+            predictor = network.load()
+            sound = SoundFile(video) if frames.info.has_audio else None
+            pairs = predicted(predictor, frames, settings, sound)
+        else:  # nobody but the writer reads the sound
+            sound, pairs = None, matched(frames, saved_maps(result, start, end))
         with closing(pairs):
             _draw(frames, sound, out, pairs, style, crf, settings)
     say(str(out))
