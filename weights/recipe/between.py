@@ -1,10 +1,12 @@
 """Weights between those that training started from and those that it ended with.
 
     python weights/recipe/between.py FIRST LAST --share 1 --habit -2 -o OUT
+    python weights/recipe/between.py FIRST LAST --share 0.27 --sound HEARD --gain 0.85 -o OUT
     python weights/recipe/between.py FIRST LAST --share 0.4 0.6 0.8 --cache DIR --data DIR
 
-A mixture of both keeps more of what the first knew (Wortsman et al., CVPR 2022). With one share it
-is written, with a cache the held-out parts are scored for each.
+A mixture of both keeps more of what the first knew (Wortsman et al., CVPR 2022). What hears may be
+taken from the file HEARD of `hear.py`, with `--gain` for how far it moves the map. With one share
+the mixture is written, with a cache the held-out parts are scored for each.
 """
 
 from __future__ import annotations
@@ -34,12 +36,23 @@ def between(first: Path, last: Path, share: float, habit: float | None = None) -
     return network
 
 
+def take_sound(network: MSPI, heard: MSPI, gain: float) -> None:
+    """Take over all that hears, moving the map `gain` times as far."""
+    network.audnet.load_state_dict(heard.audnet.state_dict())
+    network.aud_vis_sync_block.load_state_dict(heard.aud_vis_sync_block.state_dict())
+    network.decoder.listen.load_state_dict(heard.decoder.listen.state_dict())
+    for parameter in network.decoder.listen.change.parameters():
+        parameter.data.mul_(gain)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     parser.add_argument("first", type=Path)
     parser.add_argument("last", type=Path)
     parser.add_argument("--share", type=float, nargs="+", required=True)
     parser.add_argument("--habit", type=float, help="logit of the share of the middle")
+    parser.add_argument("--sound", type=Path, help="file that what hears is taken from")
+    parser.add_argument("--gain", type=float, default=1.0, help="of what is taken from it")
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--thin", type=int, default=6)
@@ -47,7 +60,10 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path)
     given = parser.parse_args()
     if given.output is not None:
-        save(given.output, between(given.first, given.last, given.share[0], given.habit))
+        network = between(given.first, given.last, given.share[0], given.habit)
+        if given.sound is not None:
+            take_sound(network, load(given.sound), given.gain)
+        save(given.output, network)
     if given.cache is not None:
         data = Data(given.cache, given.data, ("gaze", "osie", "eyecrowd"), everything=False)
         for share in given.share:

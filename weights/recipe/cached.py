@@ -31,6 +31,7 @@ class Clip:
         wide: the same with those open up to OPEN seconds away, for training.
         sigma: (x, y) deviation of the blur in cells of GRID.
         teacher: (count, *GRID) log-densities, None where there are none.
+        taught: the teacher's share of the target where there is gaze.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Clip:
     wide: list[np.ndarray] | None = None
     sigma: tuple[float, float] = (0.0, 0.0)
     teacher: np.ndarray | None = None
+    taught: float = 0.0
 
 
 class Store:

@@ -70,8 +70,6 @@ class Batch:
 class Data:
     """All cached sets, split."""
 
-    taught = 0.0  # the teacher's share of a video's target where there is gaze
-
     def __init__(self, cache: Path, data: Path, kinds: Sequence[str], everything: bool) -> None:
         self.stores = {kind: Store(cache / kind) for kind in (*kinds,)}
         self.clips = {kind: store.clips(kind) for kind, store in self.stores.items()}
@@ -109,25 +107,30 @@ class Data:
             store.take(1, pairs).unflatten(0, shape)[None],
             store.take(2, rows)[None],
         )
-        made = [self.target(clip, max(0, each)) for each in targets]
-        marks, density = zip(*made, strict=True)
-        return Batch(
-            features,
-            torch.from_numpy(np.stack(density)).float(),
-            torch.from_numpy(np.stack(marks)),
-            torch.tensor([clip.wide is not None] * len(targets)),
-        )
+        return with_targets(features, [(clip, max(0, each)) for each in targets])
 
-    def target(self, clip: Clip, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """Fixations in each cell and density, float32 GRID, of a frame; the teacher's without."""
-        if clip.wide is None:
-            return np.zeros(GRID, np.float32), np.exp(np.float32(clip.teacher[number]))
-        marks = marks_of(clip.wide[number])
-        density = density_of(marks, clip.sigma)
-        if clip.teacher is not None:  # a video: few scenes, so the teacher keeps a share
-            taught = np.exp(np.float32(clip.teacher[number]))
-            density = (1 - self.taught) * density + self.taught * taught
-        return marks, density
+
+def with_targets(features: tuple[torch.Tensor, ...], frames: Sequence[tuple[Clip, int]]) -> Batch:
+    """A batch of features and of what is looked at in frames: clips and numbers in them."""
+    marks, density = zip(*(_target(*frame) for frame in frames), strict=True)
+    return Batch(
+        features,
+        torch.from_numpy(np.stack(density)).float(),
+        torch.from_numpy(np.stack(marks)),
+        torch.tensor([clip.wide is not None for clip, _number in frames]),
+    )
+
+
+def _target(clip: Clip, number: int) -> tuple[np.ndarray, np.ndarray]:
+    """Fixations in each cell and density, float32 GRID, of a frame; the teacher's without."""
+    if clip.wide is None:
+        return np.zeros(GRID, np.float32), np.exp(np.float32(clip.teacher[number]))
+    marks = marks_of(clip.wide[number])
+    density = density_of(marks, clip.sigma)
+    if clip.taught:
+        taught = np.exp(np.float32(clip.teacher[number]))
+        density = (1 - clip.taught) * density + clip.taught * taught
+    return marks, density
 
 
 def joined(batches: Sequence[Batch]) -> Batch:
@@ -211,14 +214,19 @@ class Sampler:
         return None
 
 
-def add_teacher(data: Data, taught: Path) -> None:
-    """Give videos and photographs without gaze the maps that `teach.py` made of them."""
+def add_teacher(data: Data, cache: Path, taught: float = 0.0) -> None:
+    """Give what has no gaze the maps that `teach.py` made of it.
+
+    Args:
+        taught: the teacher's share of the target of videos with gaze, of which there are few.
+    """
     for kind, clips in data.clips.items():
         if kind in ("osie", "eyecrowd"):
             continue
-        maps_of_set = np.load(taught / kind / "teacher.npy", mmap_mode="r")
+        maps_of_set = np.load(cache / kind / "teacher.npy", mmap_mode="r")
         for clip in clips:
             clip.teacher = maps_of_set[clip.rows.start : clip.rows.stop]
+            clip.taught = taught
 
 
 @torch.inference_mode()
@@ -283,8 +291,7 @@ def run(given: argparse.Namespace) -> None:
     data = Data(given.cache, given.data, kinds, given.all)
     network = load(given.initial)
     frames = network.frames
-    add_teacher(data, given.teacher)
-    data.taught = given.taught
+    add_teacher(data, given.teacher, given.taught)
     average = copy.deepcopy(network)
     parts = trained_parts(network)
     optimiser = torch.optim.AdamW([p for _, p in parts], lr=given.rate, weight_decay=1e-3)
@@ -309,10 +316,7 @@ def run(given: argparse.Namespace) -> None:
         nn.utils.clip_grad_norm_([p for _, p in parts], 2.0)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
-        rate = min(0.99, step / (step + 10))
-        with torch.no_grad():
-            for name, parameter in parts:
-                names[name].lerp_(parameter, 1 - rate)
+        follow(names, parts, step)
         losses.append(value)
         row: dict[str, object] = {"step": step, "loss": value}
         if step % given.every == 0 or step == given.steps:
@@ -327,6 +331,15 @@ def run(given: argparse.Namespace) -> None:
             )
         log.write(json.dumps(row) + "\n")
         log.flush()
+
+
+@torch.no_grad()
+def follow(
+    averages: dict[str, nn.Parameter], parts: Sequence[tuple[str, nn.Parameter]], step: int
+) -> None:
+    """Move the averages, by name, towards the parameters after a step, counted from 1."""
+    for name, parameter in parts:
+        averages[name].lerp_(parameter, 1 - min(0.99, step / (step + 10)))
 
 
 def save(path: Path, network: MSPI) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import copy
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ import torch
 from cache import SETS, SIZE, files_of, read_still
 from cached import Clip, cc, density_of, marks_of, nss
 from torch import nn
-from train import Batch, Data, add_teacher, load, loss_of, pooled, save
+from train import Batch, Data, add_teacher, follow, load, loss_of, pooled, save, with_targets
 
 from avsal.models.mspi import MSPI
 from avsal.preprocess.frames import normalise, resize_frame
@@ -36,7 +37,7 @@ class Pictures:
     def __init__(self, root: Path, kinds: list[str]) -> None:
         self.frames = {kind: dict(self._read(root / SETS[kind].folder)) for kind in kinds}
 
-    def _read(self, folder: Path):  # type: ignore[no-untyped-def]
+    def _read(self, folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
         for path in files_of(folder):
             for _, image in read_still(path):
                 yield path.name, resize_frame(image, SIZE)
@@ -64,12 +65,8 @@ def drawn(
         if kind in data.clips
         for number in random.integers(0, len(data.clips[kind]), count)
     ]
-    marks, density = zip(*(data.target(clip, 0) for clip in clips), strict=True)
-    real = torch.tensor([clip.wide is not None for clip in clips])
     frames = torch.stack([pictures.frame(clip) for clip in clips])
-    return frames, Batch(
-        (), torch.from_numpy(np.stack(density)).float(), torch.from_numpy(np.stack(marks)), real
-    )
+    return frames, with_targets((), [(clip, 0) for clip in clips])
 
 
 @torch.inference_mode()
@@ -100,9 +97,9 @@ def run(given: argparse.Namespace) -> None:
     parts = [(n, p) for n, p in network.named_parameters() if not n.startswith(FIXED)]
     slow = [p for n, p in parts if n.startswith(SLOW)]
     quick = [p for n, p in parts if not n.startswith(SLOW)]
-    groups = [{"params": slow, "lr": given.rate / 4}, {"params": quick, "lr": given.rate}]
-    optimiser = torch.optim.AdamW(groups, weight_decay=1e-3)
     rates = [given.rate / 4, given.rate]
+    groups = [{"params": each, "lr": rate} for each, rate in zip((slow, quick), rates, strict=True)]
+    optimiser = torch.optim.AdamW(groups, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, rates, total_steps=given.steps, pct_start=0.1
     )
@@ -120,9 +117,7 @@ def run(given: argparse.Namespace) -> None:
         optimiser.step()
         schedule.step()
         optimiser.zero_grad(set_to_none=True)
-        with torch.no_grad():
-            for name, parameter in parts:
-                kept[name].lerp_(parameter, 1 - min(0.99, step / (step + 10)))
+        follow(kept, parts, step)
         losses.append(float(loss.detach()))
         if step % given.every == 0 or step == given.steps:
             save(given.output / "last.safetensors", average)
