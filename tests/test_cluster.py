@@ -33,10 +33,12 @@ class Deadly(Predictor):
         made = load_model(device="cpu", precision="fp32")
         self.__dict__ = made.__dict__
         notes.mkdir(exist_ok=True)
-        (notes / str(os.getpid())).touch()
+        self.note = notes / str(os.getpid())
+        self.note.touch()
 
     def predict(self, source, settings=None, **changes):
         if source.name == "deadly.mp4":
+            self.note.unlink()  # who notes the living must not find the dead
             os.kill(os.getpid(), signal.SIGKILL)
         return super().predict(source, settings, **changes)
 
@@ -50,8 +52,11 @@ def kill_the_first_to_write(output, notes, killed):
     until = time.monotonic() + WAIT
     while time.monotonic() < until:
         if any(output.glob(".avsal-partial*/000070.png")):
-            for note in notes.iterdir():
-                os.kill(int(note.name), signal.SIGKILL)
+            for note in list(notes.iterdir()):
+                try:
+                    os.kill(int(note.name), signal.SIGKILL)
+                except ProcessLookupError:  # it came to the deadly file since
+                    continue
                 killed.append(int(note.name))
                 return
         time.sleep(0.01)
