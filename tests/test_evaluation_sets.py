@@ -320,6 +320,20 @@ def test_a_video_is_decoded_once(evaluate, watched, tiny, tiny_weights, monkeypa
     assert passes == ["walk.mp4"]
 
 
+def test_a_video_that_cannot_be_read_does_not_stop_the_others(evaluate, watched, tmp_path):
+    video, table = watched
+    text = samples.text(video.with_name("text.mp4"))
+    header, *rows = table.read_text().splitlines()
+    both = [f"{name},{row}" for name in (text.name, video.name) for row in rows]
+    table = tmp_path / "both.csv"
+    table.write_text("\n".join([f"video,{header}", *both]))
+    arguments = (video.parent, "--fixations", table, "--baselines-only")
+    code, err, groups = evaluate(*arguments)
+    assert code == 1
+    assert "text.mp4" in one_line(err)
+    assert groups["both"]["recordings"] == 1
+
+
 def test_a_malformed_table(evaluate, watched, tmp_path):
     table = tmp_path / "bad.csv"
     table.write_text("time,x\n0.1,3\n")

@@ -76,4 +76,4 @@ def test_evaluate(openings, film, network, tmp_path):
     table = tmp_path / "gaze.csv"
     table.write_text("time,x,y,observer\n0.11,0.5,0.5,anna\n0.12,0.4,0.5,bert\n")
     options = ("--fixations", table, "-o", tmp_path / "out")
-    assert openings("evaluate", film, *options, *network) == 3  # what it is, pictures, sound
+    assert openings("evaluate", film, *options, *network) == 2

@@ -5,16 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from samples import text
 from stavis_tree import write_tree
 from training_state import same
 
 from avsal.datasets import tag_of
 from avsal.datasets.stavis import StavisVideo, open_stavis
-from avsal.errors import DataError
+from avsal.errors import DataError, MediaError
 from avsal.media import AudioReader
 from avsal.training.augment import draw_augmentation, no_augmentation
 from avsal.training.batches import BatchOrder, open_sets
 from avsal.training.config import AugmentSettings
+from avsal.training.inspection import inspect
 from avsal.training.loop import train
 from avsal.training.samples import Inputs, TrainingSamples
 
@@ -118,6 +120,19 @@ def test_dry_run_reports_broken_files(avsal_command, make_config, tmp_path, tiny
     assert "img_00007.jpg" in out
     assert "fixMap_00009.mat" in out
     assert not (tmp_path / "run").exists()
+
+
+def test_a_video_that_cannot_be_read_stops_a_run_before_it_begins(make_config, tmp_path):
+    video = tmp_path / "videos" / "text.mp4"
+    video.parent.mkdir()
+    text(video)
+    (tmp_path / "maps" / "text").mkdir(parents=True)
+    config = make_config(f"data.train=[{{root='{video.parent}', maps='{tmp_path / 'maps'}'}}]")
+    with pytest.raises(MediaError, match=r"text\.mp4"):
+        train(config)
+    report = next(inspect(config))
+    assert (report.recordings, report.stills, report.heard) == (1, 0, 0)
+    assert "text.mp4" in report.problems[0]
 
 
 def test_a_missing_data_set_is_named(make_config, tmp_path):

@@ -62,7 +62,6 @@ def open_dataset(spec: DatasetSpec) -> list[Recording]:
 
     Raises:
         DataError: something is missing or malformed; the text names the file.
-        MediaError: a video cannot be read.
         UsageError: a blur out of its range.
     """
     root, blur = spec.root, Blur(spec.blur, spec.degree)

@@ -11,14 +11,14 @@ import csv
 from collections import deque
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 
-from avsal.datasets.gaze import DEFAULT_SIGMA, Blur, Gaze, Points
+from avsal.datasets.gaze import Blur, Gaze, Points
 from avsal.datasets.pictures import read_gray, require_file
 from avsal.datasets.recording import Clip, OpenSound, Recording
 from avsal.errors import DataError
@@ -72,23 +72,35 @@ NO_ROWS = GazeRows(np.zeros(0), np.zeros(0), np.zeros((0, 2), np.float32), None)
 
 @dataclass(frozen=True)
 class VideoRecording(Recording):
-    """A video file; frames are decoded when they are asked for.
+    """A video file; it is opened when something is asked of it.
 
     Attributes:
-        rows: gaze, places as fractions.
-        sigma: see `Points.density`.
+        path: the file.
+        given: gaze as the table has it.
+        units: of the table's places, see `open_videos`.
+        blur: of the gaze points.
     """
 
     name: str
     database: str
-    info: VideoInfo
-    rows: GazeRows
-    start: Fraction
-    sigma: float = DEFAULT_SIGMA
+    path: Path
+    given: GazeRows = NO_ROWS
+    units: str = "auto"
+    blur: Blur = field(default_factory=Blur)
+
+    @cached_property
+    def _told(self) -> tuple[VideoInfo, Fraction]:
+        """What the file tells of itself, and the container time of its first frame."""
+        with VideoReader(self.path) as reader:
+            return reader.info, reader.origin
+
+    @property
+    def info(self) -> VideoInfo:
+        return self._told[0]
 
     @property
     def origin(self) -> Fraction:
-        return self.start
+        return self._told[1]
 
     @property
     def has_sound(self) -> bool:
@@ -98,17 +110,33 @@ class VideoRecording(Recording):
     def still(self) -> bool:
         return self.info.is_image
 
+    @cached_property
+    def rows(self) -> GazeRows:
+        """Gaze with places as fractions of the picture."""
+        places = self.given.places
+        pixels = self.units == "pixels"
+        if self.units == "auto" and len(places):
+            pixels = bool((np.nanmedian(np.abs(places), axis=0) > _LARGEST_FRACTION).any())
+        size = (self.info.width, self.info.height)
+        return replace(self.given, places=places / size) if pixels else self.given
+
     def frames(self) -> Iterator[VideoFrame]:
-        with VideoReader(self.info.path) as reader:
+        reader = VideoReader(self.path)
+        vars(self)["_told"] = reader.info, reader.origin  # sound and gaze need not open it again
+        return self._decoded(reader)
+
+    def _decoded(self, reader: VideoReader) -> Iterator[VideoFrame]:
+        with reader:
             yield from reader
 
     def sound(self) -> OpenSound:
-        return AudioReader(self.info.path, self.start) if self.has_sound else nullcontext(None)
+        return AudioReader(self.path, self.origin) if self.has_sound else nullcontext(None)
 
     def gaze(self, tag: FrameTag) -> Gaze | None:
         start = float(tag.time)
         points = self.rows.shown(start, start + float(tag.duration))
-        return Gaze.of_points(points, (tag.height, tag.width), self.sigma)
+        sigma = self.blur.sigma((self.info.width, self.info.height))
+        return Gaze.of_points(points, (tag.height, tag.width), sigma)
 
     def others(self, size: tuple[int, int]) -> np.ndarray | None:
         return Points.inside(self.rows.places).mask(size)
@@ -125,20 +153,20 @@ class VideoRecording(Recording):
             final = len(frames) - 1
             window = window_for(min(int(place * len(frames)), final), final)
         kept = {frame.index: frame for frame in frames if frame.index in window.frames}
-        return Clip(window, kept.__getitem__, partial(self._time, kept), self.start)
+        return Clip(window, kept.__getitem__, partial(self._time, kept), self.origin)
 
     def _time(self, frames: dict[int, VideoFrame], index: int) -> Fraction:
         """Behind the window, times follow at the pace of its last frame."""
         nearest = frames.get(index) or frames[max(frames)]
-        return nearest.pts - self.start + (index - nearest.index) * nearest.duration
+        return nearest.pts - self.origin + (index - nearest.index) * nearest.duration
 
     def _before(self, wanted: Fraction) -> list[VideoFrame]:
         """Up to 16 frames that end with the one at a time, or with the video's last."""
-        with VideoReader(self.info.path, start=float(wanted), lead=PAST_FRAMES) as reader:
+        with VideoReader(self.path, start=float(wanted), lead=PAST_FRAMES) as reader:
             frames: deque[VideoFrame] = deque(maxlen=CLIP_FRAMES)
             for frame in reader:
                 frames.append(frame)
-                if float(frame.pts - self.start) >= float(wanted):
+                if float(frame.pts - self.origin) >= float(wanted):
                     break
         if len(frames) < CLIP_FRAMES:  # the header promised more than there is, or less than 16
             frames = deque(self.frames(), maxlen=CLIP_FRAMES)
@@ -168,9 +196,10 @@ class MappedVideo(VideoRecording):
 def open_mapped(videos: Path, maps: Path) -> list[Recording]:
     """Find videos and their folders of maps, which are called like the videos' stems.
 
+    No video is opened before something is asked of it.
+
     Raises:
         DataError: a folder is missing, or there is no video.
-        MediaError: a video cannot be read.
     """
     if not videos.is_dir():
         raise DataError(f"{videos}: no such folder; the videos belong there")
@@ -183,15 +212,15 @@ def open_mapped(videos: Path, maps: Path) -> list[Recording]:
 def _open_mapped(path: Path, maps: Path) -> MappedVideo:
     if not maps.is_dir():
         raise DataError(f"{maps}: missing; it should hold the maps of {path}")
-    with VideoReader(path) as video:
-        info, origin = video.info, video.origin
-    return MappedVideo(path.stem, path.parent.name, info, NO_ROWS, origin, maps=maps)
+    return MappedVideo(path.stem, path.parent.name, path, maps=maps)
 
 
 def open_videos(
     place: Path, table: Path, blur: Blur | None = None, units: str = "auto"
 ) -> list[Recording]:
     """Find the videos that a table has gaze for; their database is called like the table.
+
+    No video is opened before something is asked of it.
 
     Args:
         place: a video, or the folder of the videos that the table's `video` column names.
@@ -201,7 +230,6 @@ def open_videos(
 
     Raises:
         DataError: the table is malformed, or a video is missing.
-        MediaError: a video cannot be read.
     """
     if units not in UNITS:
         raise DataError(f"units {units}: give one of {', '.join(UNITS)}")
@@ -217,22 +245,13 @@ def open_videos(
         if place.stem not in names:
             raise DataError(f"{table}: has no rows for {place.name}")
         paths = {place: names[place.stem]}
-    return [_open_video(path, table, rows, blur or Blur(), units) for path, rows in paths.items()]
-
-
-def _open_video(path: Path, table: Path, rows: GazeRows, blur: Blur, units: str) -> VideoRecording:
-    if not path.is_file():
-        raise DataError(f"{path}: missing, though {table} has gaze for it")
-    with VideoReader(path) as reader:
-        info, origin = reader.info, reader.origin
-    pixels = units == "pixels"
-    if units == "auto" and len(rows.places):
-        pixels = bool((np.nanmedian(np.abs(rows.places), axis=0) > _LARGEST_FRACTION).any())
-    size = (info.width, info.height)
-    places = rows.places / size if pixels else rows.places
-    scaled = GazeRows(rows.times, rows.durations, places, rows.observers)
-    sigma = blur.sigma(size)
-    return VideoRecording(path.name, table.stem, info, scaled, origin, sigma)
+    for path in paths:
+        if not path.is_file():
+            raise DataError(f"{path}: missing, though {table} has gaze for it")
+    return [
+        VideoRecording(path.name, table.stem, path, rows, units, blur or Blur())
+        for path, rows in paths.items()
+    ]
 
 
 def read_table(path: Path) -> dict[str | None, GazeRows]:

@@ -90,8 +90,8 @@ def _start(
 ) -> _Pending:
     recording = annotations.recording
     pending = _Pending(recording, [])
-    shown = SmallPictures(recording.frames()) if recording.has_pictures else None
     try:
+        shown = SmallPictures(recording.frames()) if recording.has_pictures else None
         for tag, saliency in _maps(recording, source, shown):
             picture = shown.take(tag.index) if shown else None
             pending.frames.append(

@@ -98,8 +98,14 @@ class Batches:
     """
 
     def __init__(self, config: Config, inputs: Inputs, engine: Engine) -> None:
-        """Open all sets; see `open_sets` and `BatchOrder` for errors."""
+        """Open all sets; see `open_sets` and `BatchOrder` for errors.
+
+        Raises:
+            MediaError: a video cannot be read.
+        """
         recordings = open_sets(config.data.train, "train")
+        for recording in recordings:  # opened now: a bad file must not stop a run in its middle
+            _ = recording.still
         self.count = len(recordings)
         samples = TrainingSamples(recordings, inputs, config.augment, config.run.seed)
         batch = config.optimiser.batch

@@ -68,33 +68,38 @@ def _read_all(
     samples = TrainingSamples(recordings, inputs, config.augment, config.run.seed)
     problems: list[str] = []
     shapes: Counter[str] = Counter()
+    kinds: Counter[str] = Counter()
     workers = max(1, config.run.workers)
     with BoundedPool(workers, 2 * workers, "avsal-inspect") as pool:
         read = partial(_read, samples)
-        for done, (found, shape) in enumerate(pool.map(read, range(len(recordings))), start=1):
+        everything = pool.map(read, range(len(recordings)))
+        for done, (found, shape, kind) in enumerate(everything, start=1):
             problems += [problem for problem in found if problem not in problems]
             shapes.update([shape] if shape else [])
+            kinds.update(kind)
             progress(done, len(recordings))
     return Report(
         split,
         len(recordings),
-        sum(recording.still for recording in recordings),
-        sum(recording.has_sound for recording in recordings),
+        kinds["still"],
+        kinds["heard"],
         dict(shapes),
         tuple(problems),
     )
 
 
-def _read(samples: TrainingSamples, index: int) -> tuple[list[str], str]:
-    """Problems of a recording, and what a sample of it looks like."""
+def _read(samples: TrainingSamples, index: int) -> tuple[list[str], str, dict[str, int]]:
+    """Problems of a recording, what a sample of it looks like, and whether it is still or heard."""
     problems: list[str] = []
-    shape = ""
+    shape, kind = "", {}
+    recording = samples.recordings[index]
     try:
-        problems += samples.recordings[index].problems()
+        problems += recording.problems()
+        kind = {"still": recording.still, "heard": recording.has_sound}
         shape = _shapes(samples[0, index])
     except AvsalError as error:
         problems.append(str(error))
-    return problems, shape
+    return problems, shape, kind
 
 
 def _shapes(sample: Sample) -> str:
