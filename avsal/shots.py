@@ -45,17 +45,23 @@ class Shot:
 class ShotFinder:
     """Finds the shots of a video whose frames come one after the other, in constant memory.
 
+    Whether there is a cut before a frame is known once the frame `look_ahead` later was added. The
+    lists grow at their ends only, so that another thread may read them.
+
     Attributes:
-        cuts: index of the first frame after every cut so far, ascending. Whether there is a cut
-            before a frame is known once the frame `LOOK_AHEAD` later was added. Grows at its end
-            only, so that another thread may read it.
+        changes: every cut so far, however close to the one before, ascending. Whether a frame is
+            among them follows from the frames around it alone, wherever reading began.
+        cuts: index of the first frame of every shot so far but the first one.
     """
 
+    look_ahead = LOOK_AHEAD
+
     def __init__(self) -> None:
+        self.changes: list[Cut] = []
         self.cuts: list[int] = []
-        self._times: list[Fraction] = []
-        self._recent: deque[Fraction] = deque(maxlen=LOOK_AHEAD + 1)
-        self._detector = AdaptiveDetector(window_width=LOOK_AHEAD, min_scene_len=SHORTEST)
+        self._recent: deque[Cut] = deque(maxlen=LOOK_AHEAD + 1)
+        self._begun = 0  # the first frame of the latest shot
+        self._detector = AdaptiveDetector(window_width=LOOK_AHEAD, min_scene_len=0)
 
     def add(self, index: int, pts: Fraction, image: np.ndarray) -> None:
         """Take the next frame.
@@ -64,16 +70,25 @@ class ShotFinder:
             pts: container time, seconds.
             image: uint8 (H, W, 3) RGB of any size; the small one that a network sees will do.
         """
-        self._recent.append(pts)
+        if not self._recent:
+            self._begun = index
+        self._recent.append((index, pts))
         small = cv2.resize(image, _SMALL, interpolation=cv2.INTER_AREA)
         time = FrameTimecode(index, _ANY_RATE)
-        if self._detector.process_frame(time, cv2.cvtColor(small, cv2.COLOR_RGB2BGR)):
-            self._times.append(self._recent[0])
-            self.cuts.append(index - LOOK_AHEAD)
+        if not self._detector.process_frame(time, cv2.cvtColor(small, cv2.COLOR_RGB2BGR)):
+            return
+        change = self._recent[0]
+        self.changes.append(change)
+        if change[0] >= self._begun + SHORTEST:
+            self._begun = change[0]
+            self.cuts.append(self._begun)
 
-    def timed_cuts(self) -> list[Cut]:
-        """The cuts so far with their times."""
-        return list(zip(self.cuts, self._times, strict=False))
+    def last_change(self, first: int, last: int) -> int | None:
+        """The latest of the changes from frame `first` to `last`, None where there is none."""
+        for index, _pts in reversed(self.changes):
+            if index <= last:
+                return index if index >= first else None
+        return None
 
 
 def shots_between(first: Cut, last: int, end: Fraction, cuts: Iterable[Cut]) -> list[Shot]:
@@ -103,4 +118,4 @@ def find_shots(frames: Iterable[VideoFrame]) -> list[Shot]:
         finder.add(frame.index, frame.pts, frame.image)
         first = first or (frame.index, frame.pts)
         last, end = frame.index, frame.pts + frame.duration
-    return shots_between(first, last, end, finder.timed_cuts()) if first else []
+    return shots_between(first, last, end, finder.changes) if first else []

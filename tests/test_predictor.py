@@ -19,6 +19,7 @@ from avsal.errors import MediaError, UsageError, WeightsError
 from avsal.media import AudioReader, VideoFrame, VideoReader
 from avsal.prediction.model import load_model
 from avsal.prediction.settings import MapSize, PredictSettings
+from avsal.preprocess.cuts import difference, thumbnail
 from avsal.preprocess.frames import normalise, resize_frame
 from avsal.preprocess.sound import log_spectrogram
 from avsal.preprocess.windows import audio_span, window_for
@@ -123,6 +124,31 @@ def test_no_map_is_mixed_across_a_cut(predictor):
     assert np.abs(maps[5] - maps[4]).max() < 1e-5
     assert np.abs(maps[6] - maps[8]).max() < 1e-5
     assert np.abs(maps[7] - maps[8]).max() < 1e-5
+
+
+def chequered(cut: int, count: int) -> list[np.ndarray]:
+    """Fields of two colours that change places at a cut, which coarse mean colours cannot tell."""
+    fields = np.indices((16, 24)).sum(axis=0) % 2
+    colours = np.array([[200, 40, 40], [40, 60, 200]], np.uint8)
+    scenes = (np.kron(colours[each], np.ones((4, 4, 1), np.uint8)) for each in (fields, 1 - fields))
+    before, after = scenes
+    return [before if index < cut else after for index in range(count)]
+
+
+@pytest.mark.parametrize("cut", [9, 11, 13])
+def test_no_map_is_mixed_across_a_cut_between_scenes_of_like_colours(predictor, cut):
+    images = chequered(cut, 24)
+    small = [thumbnail(torch.from_numpy(image).permute(2, 0, 1)) for image in images]
+    assert difference(small[cut - 1], small[cut]) < 1
+    frames = [
+        VideoFrame(i, Fraction(i, 25), Fraction(1, 25), image) for i, image in enumerate(images)
+    ]
+    found = list(predictor.predict_frames(frames, None, PredictSettings(stride=4)))
+    maps = [frame.log_density for frame in found]
+    before = cut - cut % 4
+    for index in range(before + 1, before + 4):
+        own = before if index < cut else before + 4
+        assert np.abs(maps[index] - maps[own]).max() < 1e-5
 
 
 def test_a_part_at_a_stride_has_the_maps_of_the_whole(predictor, example_clip):

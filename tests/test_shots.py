@@ -62,6 +62,24 @@ def test_a_cut_is_known_after_the_look_ahead():
     assert known[10 + LOOK_AHEAD] == [110]
 
 
+def test_changes_follow_from_the_frames_around_them_alone():
+    """Flashes every four frames: which of them are shots depends on the first, no change does."""
+    images = [scene(1 if i % 4 else 2) for i in range(60)]
+
+    def changes(first):
+        finder = ShotFinder()
+        for frame in frames(images)[first:]:
+            finder.add(frame.index, frame.pts, frame.image)
+        return finder
+
+    whole, part = changes(0), changes(22)
+    assert [change for change in whole.changes if change[0] > 23] == part.changes
+    assert len(part.changes) > 10
+    assert part.cuts[-1] not in whole.cuts
+    assert whole.last_change(0, 29) == whole.last_change(28, 31) == 29
+    assert whole.last_change(30, 31) is None
+
+
 def test_one_frame_is_one_shot():
     assert find_shots(frames([scene(0)])) == [Shot(0, 0, Fraction(0), Fraction(1, 25))]
     assert find_shots([]) == []

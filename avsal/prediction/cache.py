@@ -23,6 +23,7 @@ from avsal.preprocess.windows import Window, target_from, target_until
 
 if TYPE_CHECKING:
     from avsal.media.audio import AudioReader
+    from avsal.shots import ShotFinder
 
 
 @dataclass(eq=False)
@@ -74,7 +75,11 @@ class FrameCache:
     """
 
     def __init__(
-        self, settings: PredictSettings, rule: Rule, audio: AudioReader | None = None
+        self,
+        settings: PredictSettings,
+        rule: Rule,
+        audio: AudioReader | None = None,
+        finder: ShotFinder | None = None,
     ) -> None:
         """Take the stretch that is asked for.
 
@@ -82,8 +87,10 @@ class FrameCache:
             settings: start, end and audio context; stride, None for 1.
             rule: how windows are laid.
             audio: 16 kHz mono sound, sample 0 at the video's first frame; None without sound.
+            finder: knows the cuts up to every frame that arrives; None leaves them to coarse
+                changes of colour.
         """
-        self._settings, self._rule, self._audio = settings, rule, audio
+        self._settings, self._rule, self._audio, self._finder = settings, rule, audio, finder
         self._stride = settings.stride or 1
         self._frames: dict[int, CachedFrame] = {}
         # Frames read since the last window, each with its difference from the one before.
@@ -163,9 +170,16 @@ class FrameCache:
             tuple(self._frames[index] for index in window.frames),
             self._spectrogram(window),
             tuple(tag for tag, _ in passed if tag.index < window.target and self._wants(tag.index)),
-            cuts.find_cut({tag.index: difference for tag, difference in passed}),
+            self._cut({tag.index: difference for tag, difference in passed}),
             self._wants(window.target),
         )
+
+    def _cut(self, differences: dict[int, float]) -> int | None:
+        """The first frame of a new scene among those with these differences from the one before."""
+        shot = None
+        if self._finder is not None:
+            shot = self._finder.last_change(min(differences), max(differences))
+        return cuts.find_cut(differences) if shot is None else shot
 
     def _wants(self, index: int) -> bool:
         """Whether a frame whose time is known lies between start and end."""

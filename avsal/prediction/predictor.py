@@ -21,10 +21,7 @@ from avsal.models.folding import prepare_for_inference
 from avsal.models.mspi import MSPI
 from avsal.models.variants import Variant
 from avsal.prediction.cache import FrameCache, WindowInput
-from avsal.prediction.device import (
-    automatic_batch,
-    precision_name,
-)
+from avsal.prediction.device import automatic_batch, precision_name
 from avsal.prediction.forward import Forward
 from avsal.prediction.live import LatestFrames
 from avsal.prediction.postprocess import interpolate, to_density
@@ -160,12 +157,13 @@ class Predictor:
             MediaError: the file cannot be read.
         """
         from avsal.media.video import VideoReader
+        from avsal.shots import LOOK_AHEAD
 
         settings = self.complete(settings or PredictSettings())
         seconds, lead = self.rule(settings).before
         video = source if isinstance(source, VideoReader) else VideoReader(source)
-        if settings.start is not None:
-            video.skip_to(max(0.0, settings.start - float(seconds)), lead)
+        if settings.start is not None:  # cuts are judged by as many frames before as behind
+            video.skip_to(max(0.0, settings.start - float(seconds)), lead + LOOK_AHEAD)
         return video
 
     def rule(self, settings: PredictSettings) -> Rule:
@@ -234,7 +232,8 @@ class Predictor:
     ) -> Iterator[SaliencyFrame]:
         """Predict frames that are already decoded; see `predict`.
 
-        Needs neither PyAV nor OpenCV.
+        Needs neither PyAV nor OpenCV. Where OpenCV or PySceneDetect is missing, maps of skipped
+        frames know only those cuts that change colours coarsely.
 
         Args:
             frames: in order, numbered from 0, RGB uint8 (H, W, 3); they are taken in a thread.
@@ -255,7 +254,8 @@ class Predictor:
                 raise UsageError(f"the first frame has the number {first.index}; it must be 0")
             everything = itertools.chain([first], rest)
             settings = self.complete(settings or PredictSettings())
-            yield from self._maps(everything, audio, first.pts, settings)
+            finder = None if settings.stride == 1 else _shot_finder()
+            yield from self._maps(everything, audio, first.pts, settings, finder)
 
     def stream(
         self, frames: Iterable[VideoFrame], size: MapSize | None = None
@@ -317,7 +317,7 @@ class Predictor:
             batch = max(1, min(batch, third // stride))
             depth = max(1, min(depth, third))
             groups = min(groups, third // POSTPROCESS)
-        cache = FrameCache(settings, self.rule(settings), audio)
+        cache = FrameCache(settings, self.rule(settings), audio, finder)
         forward = Forward(self.network, self.device, self.precision, batch)
         with closing(read_ahead(frames, origin, self.size, depth, finder)) as small_frames:
             maps = _filled(forward.batches(cache.windows(small_frames)))
@@ -367,6 +367,15 @@ class Predictor:
         if settings.size.kind == "model":
             return self.size
         return settings.size.height, settings.size.width
+
+
+def _shot_finder() -> ShotFinder | None:
+    """None where what it needs is not installed."""
+    try:
+        from avsal.shots import ShotFinder
+    except ImportError:
+        return None
+    return ShotFinder()
 
 
 def _filled(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Generator, Iterable
 from fractions import Fraction
 from typing import TYPE_CHECKING
@@ -34,14 +35,19 @@ def read_ahead(
         origin: container time of the video's first frame, seconds.
         size: (height, width).
         depth: how many frames the thread may be ahead, bounded by `MOST_AHEAD`.
-        finder: is given every frame for its cuts.
+        finder: is given every frame, and knows of those that are handed over whether a cut lies
+            before them.
     """
 
     def small() -> Generator[SmallFrame, None, None]:
+        waiting: deque[SmallFrame] = deque()
         for frame in frames:
             pixels = resize_frame(frame.image, size)
+            waiting.append((tag_of(frame, origin), pixels))
             if finder is not None:
                 finder.add(frame.index, frame.pts, pixels.permute(1, 2, 0).numpy())
-            yield tag_of(frame, origin), pixels
+            if finder is None or len(waiting) > finder.look_ahead:
+                yield waiting.popleft()
+        yield from waiting
 
     return run_ahead(small, min(depth, MOST_AHEAD))

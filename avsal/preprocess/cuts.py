@@ -1,7 +1,8 @@
-"""Where maps of skipped frames are not interpolated: at changes that may be cuts.
+"""Changes of colour so coarse that they may be cuts.
 
-This misses no cut and needs no later frame, but takes some fast motion for one, which does maps no
-harm. Shots, where that would do harm, are found by `avsal.shots`; the benchmarks compare both.
+Maps of skipped frames are not interpolated across the cuts of `avsal.shots`, nor across these:
+besides every cut between scenes of different colours they hold fast changes, where a cut too many
+does maps no harm. The benchmarks compare both.
 """
 
 from __future__ import annotations

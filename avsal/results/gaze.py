@@ -25,7 +25,6 @@ from avsal.shots import LOOK_AHEAD, Shot, find_shots, shots_between
 Maps = Result | tuple[Predictor, PredictSettings]
 
 _SHAPE_TOLERANCE = 0.01  # by which width to height of two encodes of one video may differ
-HELD = 2 * LOOK_AHEAD  # maps by which cuts are known ahead
 
 
 @dataclass(frozen=True)
@@ -127,7 +126,7 @@ def _predicted(prediction: Prediction, given: list[GazeMap]) -> Generator[GazeMa
         entry = GazeMap(frame.index, frame.pts, frame.tag.duration, frame.density)
         held.append(entry)
         given[1:] = [entry]
-        if len(held) > HELD:
+        if len(held) > LOOK_AHEAD:
             yield held.popleft()
     yield from held
 
@@ -136,5 +135,5 @@ def _shots_between(prediction: Prediction, given: list[GazeMap]) -> list[Shot]:
     if not given:
         return []
     first, last = given[0], given[-1]
-    cuts = prediction.finder.timed_cuts()
+    cuts = prediction.finder.changes
     return shots_between((first.index, first.pts), last.index, last.pts + last.duration, cuts)

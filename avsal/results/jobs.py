@@ -121,7 +121,7 @@ def write_prediction(
             for count, frame in enumerate(frames, 1):
                 result.write(frame)
                 on_map(count, frames.total)
-            result.after = {"shots": shot_records(result.shots(frames.finder.timed_cuts()))}
+            result.after = {"shots": shot_records(result.shots(frames.finder.changes))}
     return count
 
 
@@ -248,7 +248,7 @@ def predict_stretch(
                     break
                 result.write(frame)
                 count += 1
-            cuts = [{"index": i, "pts": str(pts)} for i, pts in frames.finder.timed_cuts()]
+            cuts = [{"index": i, "pts": str(pts)} for i, pts in frames.finder.changes]
             result.after = {"cuts": cuts, "end": [{"pts": str(result.end)}]}
     return count
 

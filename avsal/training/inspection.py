@@ -91,7 +91,7 @@ def _read_all(
 def _read(samples: TrainingSamples, index: int) -> tuple[list[str], str, dict[str, int]]:
     """Problems of a recording, what a sample of it looks like, and whether it is still or heard."""
     problems: list[str] = []
-    shape, kind = "", {}
+    shape, kind = "", dict[str, int]()
     recording = samples.recordings[index]
     try:
         problems += recording.problems()
