@@ -2,8 +2,9 @@
 
     python benchmarks/shots.py FOLDER
 
-FOLDER holds clips of one scene each. Random stretches of them are joined, so that the true cuts are
-known; what is found inside a single clip is counted by itself, as some hold real cuts after all.
+FOLDER holds clips of one scene each. Stretches of them are joined, so that the true cuts are known:
+at random, and so that colours change as little as they can, as between two views of one room. What
+is found inside a single clip is counted by itself, as some hold real cuts after all.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import torch.nn.functional as F
 from scenedetect import AdaptiveDetector, ContentDetector, FrameTimecode
 
 from avsal import media
+from avsal.preprocess import cuts
 from avsal.shots import ShotFinder
 
 CLIPS, JOINED, PIECES = 160, 60, 10
@@ -43,15 +45,30 @@ def read(folder: Path) -> list[np.ndarray]:
     return clips
 
 
-def join(clips: list[np.ndarray], draw: random.Random) -> tuple[np.ndarray, set[int]]:
-    parts, cuts, length = [], set(), 0
-    for clip in draw.sample(clips, PIECES):
+def join(clips: list[np.ndarray], draw: random.Random, alike: bool) -> tuple[np.ndarray, set[int]]:
+    """Pieces of clips one after the other, and where they join.
+
+    Args:
+        alike: each clip is the one of those left whose colours are nearest to the one before.
+    """
+    rest = draw.sample(clips, len(clips))
+    parts, joints, length = [], set(), 0
+    for _ in range(PIECES):
+        if alike and parts:
+            rest.sort(key=lambda clip: -coarse_difference(parts[-1][-1], clip[0]))
+        clip = rest.pop()
         count = min(len(clip), draw.randint(*LENGTH))
-        start = draw.randint(0, len(clip) - count)
+        start = 0 if alike else draw.randint(0, len(clip) - count)
         parts.append(clip[start : start + count])
         length += count
-        cuts.add(length)
-    return np.concatenate(parts), cuts - {length}
+        joints.add(length)
+    return np.concatenate(parts), joints - {length}
+
+
+def coarse_difference(before: np.ndarray, after: np.ndarray) -> float:
+    return cuts.difference(
+        *(cuts.thumbnail(torch.tensor(i).permute(2, 0, 1)) for i in (before, after))
+    )
 
 
 def avsal_shots(frames: np.ndarray) -> list[int]:
@@ -59,6 +76,11 @@ def avsal_shots(frames: np.ndarray) -> list[int]:
     for index, image in enumerate(frames):
         finder.add(index, Fraction(0), image)
     return finder.cuts
+
+
+def stride_barriers(frames: np.ndarray) -> list[int]:
+    """Where `--stride` interpolates no maps."""
+    return sorted({*avsal_shots(frames), *coarse_change(frames)})
 
 
 def detector(make: Callable[[], ContentDetector]) -> Find:
@@ -83,14 +105,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     clips = read(parser.parse_args().folder)
-    draw = random.Random(1)
-    joined = [join(clips, draw) for _ in range(JOINED)]
+    for alike in (False, True):
+        draw = random.Random(1)
+        compare(clips, [join(clips, draw, alike) for _ in range(JOINED)])
+
+
+def compare(clips: list[np.ndarray], joined: list[tuple[np.ndarray, set[int]]]) -> None:
     ways: dict[str, Find] = {
         "coarse change (avsal 0.1)": coarse_change,
         "content 27": detector(lambda: ContentDetector(27, min_scene_len=1)),
         "adaptive 3, window 1": detector(lambda: AdaptiveDetector(window_width=1, min_scene_len=1)),
         "adaptive 3, window 2": detector(lambda: AdaptiveDetector(min_scene_len=1)),
         "avsal.shots": avsal_shots,
+        "--stride: both": stride_barriers,
     }
     frames = sum(len(video) for video, _ in joined)
     print(f"{len(clips)} clips, {frames} joined frames, {sum(len(c) for _, c in joined)} cuts")

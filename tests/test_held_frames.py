@@ -7,6 +7,7 @@ import pytest
 import samples
 
 from avsal.media import VideoReader
+from avsal.media import video as media_video
 from avsal.prediction.model import load_model
 from avsal.prediction.settings import PredictSettings
 from avsal.results import overlay
@@ -30,7 +31,7 @@ def drawn(tiny, tiny_weights, tmp_path, monkeypatch):
 
     def run(cap):
         waited.clear()
-        monkeypatch.setattr(overlay, "HELD_BYTES", cap * FRAME)
+        monkeypatch.setattr(media_video, "KEPT_BYTES", cap * FRAME)
         with VideoReader(film) as video:
             pairs = overlay.predicted(predictor, video, SETTINGS)
             found = [(frame.index, frame.image.copy(), density) for frame, density, _ in pairs]

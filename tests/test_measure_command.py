@@ -16,8 +16,12 @@ import samples
 from gaze_maps import save_maps
 
 from avsal.errors import MediaError
-from avsal.measure.pictures import thumbnails
+from avsal.measure import jobs
 from avsal.media.video import VideoReader
+from avsal.prediction.model import load_model
+from avsal.prediction.settings import PredictSettings
+from avsal.results.folder import read_result
+from avsal.results.gaze import open_gaze
 
 BOXES = ("--area", "left:0,0,50%,100%", "--area", "right:50%,0,50%,100%")
 
@@ -244,12 +248,45 @@ def test_a_name_that_is_no_utf_8(measure, video, tmp_path):
     assert "caf\\udce9.mp4" in (tmp_path / "out" / "report.html").read_text()
 
 
-def test_a_video_that_lost_frames_since_its_maps_were_made(video):
-    with (
-        VideoReader(video) as reader,
-        pytest.raises(MediaError, match="has no frame 24, of which there is a map"),
-    ):
-        thumbnails(reader, [(2, np.ones((9, 16))), (24, np.ones((9, 16)))])
+def test_a_video_that_lost_frames_since_its_maps_were_made(video, maps):
+    with VideoReader(video) as reader, open_gaze(reader, read_result(maps), frames=True) as gaze:
+        assert gaze.frame(23).index == 23
+        with pytest.raises(MediaError, match="has no frame 24, of which there is a map"):
+            gaze.frame(24)
+
+
+def test_every_frame_can_be_had_with_its_map_from_the_network(video, tiny, tiny_weights):
+    """The last ones too, whose maps are held back until the file has been read to its end."""
+    network = load_model(tiny, tiny_weights, "cpu", "fp32"), PredictSettings()
+    with VideoReader(video) as reader, open_gaze(reader, network, frames=True) as gaze:
+        found = [gaze.frame(entry.index) for entry in gaze.maps]
+    assert [frame.index for frame in found] == list(range(24))
+    with VideoReader(video) as reader:
+        for frame, read in zip(found, reader, strict=True):
+            np.testing.assert_array_equal(frame.image, read.image)
+
+
+def test_a_report_shows_the_longest_shots(measure, tmp_path, monkeypatch):
+    """However many there are, no more pictures are kept than it shows."""
+    monkeypatch.setattr(jobs, "_PICTURES", 3)
+    kept = []
+    ended = jobs.Clearest._ended
+
+    def watched(clearest, number, time):
+        ended(clearest, number, time)
+        kept.append(len(clearest.found))
+
+    monkeypatch.setattr(jobs.Clearest, "_ended", watched)
+    lengths = (8, 20, 9, 6, 22, 7, 21)
+    images = [picture(seed) for seed, length in enumerate(lengths) for _ in range(length)]
+    video = samples.write(tmp_path / "shots.mp4", samples.Pictures(images, rate=12))
+    maps = save_maps(tmp_path / "maps", video, lambda _i: (0.5, 0.5))
+    assert measure(video, "--saliency", maps, *BOXES)[0] == 0
+    assert len(kept) == len(lengths)
+    assert max(kept) == 3
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "The 3 longest of 7 are shown" in page
+    assert set(re.findall(r'alt="Shot (\d)"', page)) == {"2", "5", "7"}
 
 
 @pytest.mark.parametrize("scale", [-1, 1e30])

@@ -45,7 +45,7 @@ def openings(avsal_command, film, monkeypatch):
         ("predict", (), 2),  # pictures and sound
         ("overlay", (), 2),
         ("reframe", (), 4),  # pictures and sound for the network, and again when the path is known
-        ("measure", ("--grid", "2x2"), 3),  # and pictures again for those that the report shows
+        ("measure", ("--grid", "2x2"), 2),
     ],
 )
 def test_with_the_network(openings, film, network, tmp_path, command, options, count):
@@ -57,7 +57,7 @@ def test_with_the_network(openings, film, network, tmp_path, command, options, c
     [
         ("overlay", (), 2),
         ("reframe", (), 2),
-        ("measure", ("--grid", "2x2"), 2),
+        ("measure", ("--grid", "2x2"), 1),
     ],
 )
 def test_with_saved_maps(openings, film, network, tmp_path, command, options, count):

@@ -6,6 +6,7 @@ import csv
 import json
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,11 @@ from avsal import atomic
 from avsal.errors import OutputError
 from avsal.measure.areas import Area
 from avsal.measure.frames import AreaShare, fine_grid, spread
-from avsal.measure.pictures import Thumbnail, thumbnails
+from avsal.measure.pictures import Thumbnail, shrink, thumbnail
 from avsal.measure.report import Page, build_report
 from avsal.measure.series import Collector, Series, compare
 from avsal.measure.summary import Video, build_summary, facts
-from avsal.media.video import VideoReader
-from avsal.results.gaze import GazeMap, open_gaze
+from avsal.results.gaze import Gaze, GazeMap, open_gaze
 from avsal.shots import Shot
 
 SUMMARY, SHARES, REPORT = "summary.json", "shares.csv", "report.html"
@@ -49,7 +49,7 @@ def measure_to_folder(
     """
     check_replaceable(folder)
     with atomic.new_folder(folder) as aside:
-        clearest = Clearest()
+        clearest = Clearest(video)
         with (aside / SHARES).open("w", newline="", encoding="utf-8") as file:
             series, shots = _measure(video, areas, on_map, clearest, file)
         second = _measure(other, areas, on_map)[0] if other else None
@@ -60,7 +60,7 @@ def measure_to_folder(
             encoding="utf-8",
             errors="backslashreplace",  # of a name that is no UTF-8
         )
-        pictures, placed = _pictures(video, shots, clearest, areas, series)
+        pictures, placed = _pictures(shots, clearest.found, areas, series.mean)
         page = Page(
             video.path.name,
             facts(video, series, shots),
@@ -94,30 +94,65 @@ def check_replaceable(folder: Path) -> None:
         )
 
 
-class Clearest:
-    """Keeps the map of every shot whose gaze is most concentrated.
+@dataclass
+class _Clear:
+    """The frame of a shot whose gaze is most concentrated.
 
     Attributes:
-        found: spread, frame number and map, by number of the shot.
+        rank: part of the picture over which its gaze is spread, and 1 more near a cut.
+        time: seconds since the video's first frame.
+        grid: its map.
+        image: small, RGB.
+        begun: seconds at which the shot began.
     """
 
-    def __init__(self) -> None:
-        self.found: dict[int, tuple[float, int, np.ndarray]] = {}
+    rank: float
+    time: float
+    grid: np.ndarray
+    image: np.ndarray
+    begun: float
 
-    def passing(self, maps: Iterable[GazeMap], cuts: Sequence[int]) -> Iterator[GazeMap]:
-        """Look at maps on their way; `cuts` as of `avsal.results.gaze.Gaze`."""
-        first = None
-        for entry in maps:
+
+class Clearest:
+    """Keeps the clearest frame of every shot, of the longest ones where there are many.
+
+    Attributes:
+        found: by number of the shot.
+    """
+
+    def __init__(self, video: Video) -> None:
+        self.found: dict[int, _Clear] = {}
+        self._lengths: dict[int, float] = {}  # seconds of the shots in `found` that have ended
+        self._aspect, self._origin = float(video.info.sample_aspect), video.reader.origin
+
+    def passing(self, gaze: Gaze) -> Iterator[GazeMap]:
+        """Look at maps on their way."""
+        first, cuts = None, gaze.cuts
+        for entry in gaze.maps:
             first = entry.index if first is None else first
             number = bisect_right(cuts, entry.index)
             ends = (cuts[number - 1] if number else first, *cuts[number : number + 1])
             # A frame near a cut counts only where the shot has no other.
             near = any(-_MARGIN <= entry.index - end < _MARGIN for end in ends)
             grid = fine_grid(entry.density)
-            value = spread(grid) + near
-            if number not in self.found or value < self.found[number][0]:
-                self.found[number] = value, entry.index, grid.astype(np.float32)
+            rank = spread(grid) + near
+            time = float(entry.pts - self._origin)
+            before = self.found.get(number)
+            if before is None:
+                self._ended(number - 1, time)
+            if before is None or rank < before.rank:
+                image = shrink(gaze.frame(entry.index).image, self._aspect)
+                begun = time if before is None else before.begun
+                self.found[number] = _Clear(rank, time, grid.astype(np.float32), image, begun)
             yield entry
+
+    def _ended(self, number: int, time: float) -> None:
+        """Forget the shortest shot that has ended, where there are more than a report shows."""
+        if number in self.found:
+            self._lengths[number] = time - self.found[number].begun
+        if len(self._lengths) > _PICTURES:
+            shortest = min(self._lengths, key=lambda each: (self._lengths[each], -each))
+            del self._lengths[shortest], self.found[shortest]
 
 
 def _measure(
@@ -132,8 +167,8 @@ def _measure(
     writer = csv.writer(file) if file else None
     if writer:
         writer.writerow(_COLUMNS)
-    with open_gaze(video.reader, video.maps) as gaze:
-        passing = clearest.passing(gaze.maps, gaze.cuts) if clearest else gaze.maps
+    with open_gaze(video.reader, video.maps, frames=clearest is not None) as gaze:
+        passing = clearest.passing(gaze) if clearest else gaze.maps
         for count, frame in enumerate(collector.measure(_timed(video, passing)), 1):
             if writer:
                 writer.writerows(_row(area, video.info.is_image) for area in frame.areas)
@@ -155,24 +190,13 @@ def _row(area: AreaShare, still: bool) -> list[Any]:
 
 
 def _pictures(
-    video: Video,
-    shots: Sequence[Shot],
-    clearest: Clearest,
-    areas: Sequence[Area],
-    series: Series,
+    shots: Sequence[Shot], found: dict[int, _Clear], areas: Sequence[Area], mean: np.ndarray
 ) -> tuple[dict[int, Thumbnail], Thumbnail]:
     """Thumbnails of the longest shots, and one with the mean map where most areas exist."""
-    found = clearest.found
     by_length = sorted(found, key=lambda number: shots[number].start - shots[number].end)
-    chosen = by_length[:_PICTURES]
-
-    def areas_at(number: int) -> int:
-        time = float(series.time[series.index == found[number][1]][0])
-        return sum(area.at(time) is not None for area in areas)
-
-    fullest = max(chosen, key=areas_at)
-    maps = [found[number][1:] for number in [*chosen, fullest]]
-    maps[-1] = maps[-1][0], series.mean
-    with VideoReader(video.path) as reader:
-        *pictures, placed = thumbnails(reader, maps)
-    return dict(zip(chosen, pictures, strict=True)), placed
+    chosen = {number: found[number] for number in by_length[:_PICTURES]}
+    fullest = max(chosen.values(), key=lambda each: sum(a.at(each.time) is not None for a in areas))
+    pictures = {
+        number: thumbnail(clear.image, clear.grid, clear.time) for number, clear in chosen.items()
+    }
+    return pictures, thumbnail(fullest.image, mean, fullest.time)

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 # Codecs of which one packet is one frame, so that counting packets gives a frame's index.
 _COUNTABLE_CODECS = frozenset({"h264", "hevc", "vp9", "av1", "mjpeg", "prores", "ffv1"})
+KEPT_BYTES = 256 * 2**20  # of frames that wait to be taken
 _SEEK_FROM = Fraction(5)  # seconds; decoding a shorter way costs less than a seek
 _SEEK_MARGIN = Fraction(1)  # seconds before the first wanted frame, for B-frames
 _END_TOLERANCE = Fraction(1, 2)  # seconds that a video may lack against its header
@@ -136,14 +137,18 @@ class VideoReader:
         """Begin at another `start`, with another `lead`; only before the first frame is read."""
         self._start, self._lead = Fraction(str(start)), lead
 
-    def keep(self, start: float = 0) -> None:
+    def keep(self, start: float = 0) -> int:
         """Keep the frames from `start` on, in the pixel format of the file, until they are taken.
 
         Args:
             start: seconds since the first frame.
+
+        Returns:
+            How many of them may wait at once, so that they take no more than `KEPT_BYTES`.
         """
         self._kept, self._keep_from = deque(), self.origin + Fraction(str(start))
         self._convert_kept = RgbConverter()  # frames may be read in one thread and taken in another
+        return KEPT_BYTES // self.frame_bytes
 
     def take(self, index: int) -> VideoFrame:
         """Give a frame that was read before once more, and forget it and all before it.
@@ -151,11 +156,16 @@ class VideoReader:
         Raises:
             MediaError: it was not kept.
         """
-        while self._kept:
-            slot, duration = self._kept.popleft()
-            if slot.index == index:
-                return self._finished(slot, duration, self._convert_kept)
-        raise MediaError(f"{self.path}: no frame {index} though there is a map for it")
+        self.forget(index - 1)
+        if not self._kept or self._kept[0][0].index != index:
+            raise MediaError(f"{self.path}: no frame {index} though there is a map for it")
+        slot, duration = self._kept.popleft()
+        return self._finished(slot, duration, self._convert_kept)
+
+    def forget(self, last: int) -> None:
+        """Forget the kept frames up to the one numbered `last`."""
+        while self._kept and self._kept[0][0].index <= last:
+            self._kept.popleft()
 
     @property
     def frame_bytes(self) -> int:
@@ -163,10 +173,7 @@ class VideoReader:
         return sum(plane.buffer_size for plane in self._first.frame.planes)
 
     def close(self) -> None:
-        """Free the decoder and the file; may be called again."""
-        if self._kept is not None:
-            self._kept.clear()
-            self._convert_kept.close()
+        """Free the decoder and the file; may be called again. Kept frames can still be taken."""
         if self._frames is not None:
             self._frames.close()
         self._slots.close()

@@ -8,10 +8,12 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 
 from avsal.errors import MediaError
+from avsal.media.frames import VideoFrame
 from avsal.media.info import VideoInfo
 from avsal.media.source import Source
 from avsal.media.video import VideoReader
@@ -53,19 +55,23 @@ class Gaze:
         cuts: indices of the first frames of new shots, ascending; the list may still grow, but
             holds every cut up to `LOOK_AHEAD` frames after the map that was read last.
         shots: the video's shots; call it after the last map.
+        frame: gives the frame of the map that was read last, once; only where frames are wanted.
     """
 
     maps: Iterator[GazeMap]
     cuts: Sequence[int]
     shots: Callable[[], list[Shot]]
+    frame: Callable[[int], VideoFrame]
 
 
 @contextmanager
-def open_gaze(video: VideoReader, maps: Maps) -> Iterator[Gaze]:
+def open_gaze(video: VideoReader, maps: Maps, frames: bool = False) -> Iterator[Gaze]:
     """Give the maps of a video one by one, at the size in which they are there at least cost.
 
     Args:
-        video: opened and not yet read; the network reads and closes it, saved maps leave it alone.
+        video: opened and not yet read; the network reads and closes it. With saved maps it is read
+            only where frames are wanted.
+        frames: frames are wanted too.
 
     Raises:
         AvsalError: something cannot be read, or the maps are of another video; also while
@@ -73,15 +79,26 @@ def open_gaze(video: VideoReader, maps: Maps) -> Iterator[Gaze]:
     """
     if isinstance(maps, Result):
         shots = _shots_of(video.path, maps)
-        yield Gaze(
-            _saved(video.path, maps, shots), [shot.first for shot in shots[1:]], lambda: shots
-        )
+        saved, cuts = _saved(video.path, maps, shots), [shot.first for shot in shots[1:]]
+        yield Gaze(saved, cuts, lambda: shots, partial(_frame_of, video))
         return
     predictor, settings = maps
-    with predictor.predict(video, settings, size=MapSize.parse("model")) as prediction:
+    held = video.keep() if frames else None
+    with predictor.predict(video, settings, held, size=MapSize.parse("model")) as prediction:
         given: list[GazeMap] = []  # the first map and the latest
-        frames = _predicted(prediction, given)
-        yield Gaze(frames, prediction.finder.cuts, lambda: _shots_between(prediction, given))
+        predicted = _predicted(prediction, given, video)
+        shots_so_far = partial(_shots_between, prediction, given)
+        yield Gaze(predicted, prediction.finder.cuts, shots_so_far, video.take)
+
+
+def _frame_of(video: VideoReader, index: int) -> VideoFrame:
+    """Read on to a frame."""
+    for frame in video:
+        if frame.index == index:
+            return frame
+    raise MediaError(
+        f"{video.path}: has no frame {index}, of which there is a map; give the maps of this video"
+    )
 
 
 def _shots_of(source: Source, result: Result) -> list[Shot]:
@@ -119,7 +136,9 @@ def _saved(source: Source, result: Result, shots: list[Shot]) -> Iterator[GazeMa
         yield GazeMap(index, pts, until - pts, density)
 
 
-def _predicted(prediction: Prediction, given: list[GazeMap]) -> Generator[GazeMap, None, None]:
+def _predicted(
+    prediction: Prediction, given: list[GazeMap], video: VideoReader
+) -> Generator[GazeMap, None, None]:
     """Maps straight from the network, held back until the cuts around them are known."""
     held: deque[GazeMap] = deque()
     for frame in prediction:
@@ -128,6 +147,7 @@ def _predicted(prediction: Prediction, given: list[GazeMap]) -> Generator[GazeMa
         given[1:] = [entry]
         if len(held) > LOOK_AHEAD:
             yield held.popleft()
+            video.forget(held[0].index - 1)
     yield from held
 
 

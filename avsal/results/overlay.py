@@ -26,8 +26,6 @@ from avsal.results.style import OverlayStyle
 
 logger = logging.getLogger("avsal")
 
-HELD_BYTES = 256 * 2**20  # of frames that wait for their maps
-
 Span = tuple[float, float]  # densities that are drawn as nothing and as full heat
 Map = tuple[int, np.ndarray, Span]  # frame index, density (h, w)
 Mapped = tuple[VideoFrame, np.ndarray, Span]
@@ -48,8 +46,7 @@ def predicted(
         video: opened and not yet read; closed afterwards.
         sound: the same file's, which `write_overlay` gets too; None opens it once more.
     """
-    video.keep(settings.start or 0)
-    held = HELD_BYTES // video.frame_bytes
+    held = video.keep(settings.start or 0)
     with predictor.predict(video, settings, held, sound) as maps:
         for index, density, span in predicted_maps(maps):
             yield video.take(index), density, span
