@@ -135,10 +135,32 @@ def test_frames_chosen_by_time_may_begin_between_two_targets(stride, late):
     rule = TimeRule(5, Fraction(16, 100), stride)
     settings = PredictSettings(start=2.6, end=3, stride=stride)
     whole = list(FrameCache(settings, rule).windows(video(100)))
-    first = 65 - int(rule.before[0] * 25) - stride - late
+    first = 65 - int(rule.before[0] * 25) - rule.before[1] - late
     part = list(FrameCache(settings, rule).windows(video(100, first=first)))
     assert [each.window for each in part] == [each.window for each in whole]
     assert outputs(part) == list(range(65, 75))
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.parametrize("stride", [1, 2, 7])
+@pytest.mark.parametrize("start", [0.2, 2.6])
+def test_what_maps_are_smoothed_with_is_predicted_before_them(stride, batch, start):
+    """In whole batches, where the video has as many frames before; without it none is."""
+    rule = TimeRule(5, Fraction(16, 100), stride, Fraction(1, 10), batch)
+    settings = PredictSettings(start=start, end=3, stride=stride)
+    first = round(start * 25)
+    frames = video(100, first=max(0, first - int(rule.before[0] * 25) - rule.before[1]))
+    part = list(FrameCache(settings, rule).windows(frames))
+    whole = FrameCache(PredictSettings(stride=stride), rule).windows(video(100))
+    windows = {each.window.target: each.window for each in whole}
+    assert all(each.window == windows[each.window.target] for each in part)
+    assert outputs(part) == list(range(first, 75))
+    own = first - first % stride
+    before = [each.window.target for each in part if each.window.target < own]
+    needed = [target for target in range(0, own, stride) if own - target <= 0.3 * 25]
+    assert set(needed) <= set(before)
+    assert len(before) % batch == 0 or before[0] == 0
+    assert len(before) < len(needed) + batch
 
 
 def test_a_start_behind_the_end_gives_nothing():

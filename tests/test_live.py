@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -28,8 +29,8 @@ def frame(index):
 class Camera:
     """Gives a frame whenever it is told to, and remembers how many were taken."""
 
-    def __init__(self):
-        self.taken = 0
+    def __init__(self, make=frame):
+        self.taken, self._make = 0, make
         self._allowed = threading.Semaphore(0)
         self._changed = threading.Condition()
         self._ended = False
@@ -51,7 +52,7 @@ class Camera:
             self._allowed.acquire()
             if self._ended:
                 return
-            yield frame(index)
+            yield self._make(index)
             with self._changed:
                 self.taken += 1
                 self._changed.notify()
@@ -101,8 +102,27 @@ def test_memory_does_not_grow_while_nobody_asks():
     with LatestFrames(map(frame, range(500)), (32, 64), FrameRule(16, 1)) as latest:
         latest._thread.join(10)
         assert len(latest._frames) <= 16
+        assert len(latest._differences) <= 16
         assert latest.window().window.frames == tuple(range(484, 500))
         assert latest.window() is None
+
+
+def test_maps_are_smoothed_but_not_across_a_cut(predictor):
+    """The same as of a file whose every frame is predicted."""
+    smooth = replace(predictor.variant, spacing="0.04", smoothing="0.1")
+    predictor.variant = smooth
+    colours = [np.full((48, 64, 3), 40 + 3 * i if i < 6 else 200 - 3 * i, "u1") for i in range(12)]
+    frames = [VideoFrame(i, Fraction(i, 25), Fraction(1, 25), c) for i, c in enumerate(colours)]
+    expected = list(predictor.predict_frames(frames))
+    camera = Camera(frames.__getitem__)
+    stream = predictor.stream(camera)
+    threading.Timer(0, camera.show, [1]).start()
+    for each in expected[:-1]:
+        found = next(stream)
+        assert found.index == each.index
+        assert np.abs(found.log_density - each.log_density).max() < 1e-4
+        camera.show(1)
+    camera.end()
 
 
 def test_an_error_of_the_camera_reaches_the_consumer(predictor):

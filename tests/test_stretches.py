@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from types import SimpleNamespace
@@ -58,6 +59,20 @@ def test_the_result_is_that_of_the_whole(predictor, tmp_path, clip, settings, co
     parts = in_stretches(predictor, clip, tmp_path / "parts", settings, output, 12)
     assert parts == count
     assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(("batch", "stride"), [(1, 1), (3, 2), (4, 1)])
+def test_smoothed_maps_are_those_of_the_whole(predictor, tmp_path, clip, batch, stride):
+    """The maps before a stretch, which its first maps are smoothed with, are whole batches."""
+    predictor.variant = replace(predictor.variant, spacing="0.04", smoothing="0.1")
+    settings, output = PredictSettings(batch=batch, stride=stride), OutputSettings("npy")
+    jobs.predict_to_folder(predictor, clip, tmp_path / "whole", settings, output)
+    parts = in_stretches(predictor, clip, tmp_path / "parts", settings, output, 12)
+    assert parts >= 2
+    assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
+    predictor.variant = replace(predictor.variant, smoothing=None)
+    jobs.predict_to_folder(predictor, clip, tmp_path / "rough", settings, output)
+    assert contents(tmp_path / "rough") != contents(tmp_path / "whole")
 
 
 def test_shots_are_those_of_the_whole(predictor, tmp_path):

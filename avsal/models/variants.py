@@ -34,6 +34,7 @@ class Variant:
     readout_channels: tuple[int, int] = (64, 32)  # after the readout's second and third stage
     head_norm: str = "layer"  # of the training heads: "layer", or "batch" for batches of 4 and more
     spacing: str | None = None  # seconds between a window's frames; None for 16 neighbours
+    smoothing: str | None = None  # seconds in which a map's weight in later ones falls to 1/e
     stride: int = 1  # predict every how many frames, unless told otherwise
     cpu_batch: int = 1  # windows at once on a CPU; more pays only where layers are small
     note: str = field(default="", compare=False)
@@ -97,6 +98,7 @@ _SMALL = Variant(
     fusion_dim=128,
     decoder="compact",
     spacing="0.16",
+    smoothing="0.1",
     stride=2,
     cpu_batch=4,
 )

@@ -19,7 +19,7 @@ from avsal.prediction.settings import PredictSettings, exact_seconds
 from avsal.preprocess import cuts
 from avsal.preprocess.rules import Rule
 from avsal.preprocess.sound import log_spectrogram
-from avsal.preprocess.windows import Window, target_from, target_until
+from avsal.preprocess.windows import Window, target_from
 
 if TYPE_CHECKING:
     from avsal.media.audio import AudioReader
@@ -135,14 +135,14 @@ class FrameCache:
         self._passed.append((tag, self._difference(pixels)))
         if self._first is None and tag.time >= exact_seconds(self._settings.start or 0):
             self._first = tag.index
-            self._target = target_until(tag.index, self._stride)
+            self._target = self._rule.begin(tag.index, self._times)
         end = self._settings.end
         if self._final is None and end is not None and tag.time >= exact_seconds(end):
             self._final = tag.index - 1
 
     def _difference(self, pixels: torch.Tensor) -> float:
-        """Difference from the frame before, where cuts matter: where frames are skipped."""
-        if self._stride == 1:
+        """Difference from the frame before, where cuts matter."""
+        if self._stride == 1 and not self._rule.smoothing:
             return 0.0
         before, self._thumbnail = self._thumbnail, cuts.thumbnail(pixels)
         return 0.0 if before is None else cuts.difference(before, self._thumbnail)
@@ -202,8 +202,8 @@ class FrameCache:
         target = self._target
         if target is None:  # the first one is not known yet, but it lies no further back than this
             # and where reading began in the middle, it is none that was not read.
-            target = max(target_until(self._latest, self._stride), next(iter(self._frames)))
-            while self._passed[0][0].index < target:
+            target = max(self._rule.begin(self._latest, self._times), next(iter(self._frames)))
+            while self._passed and self._passed[0][0].index < target:
                 self._passed.popleft()
         before = self._rule.oldest(target_from(target, self._stride), self._times)
         for index in [index for index in self._frames if index < before]:

@@ -17,8 +17,8 @@ from avsal.preprocess.frames import normalise
 T = TypeVar("T")
 R = TypeVar("R")
 
-# Frames that go through the image encoder together. From 16 on oneDNN may take a kernel that rounds
-# differently, and the features of a frame must not depend on where the reading began.
+# Frames that go through the image encoder together. From 16 on, and for one alone, oneDNN may take
+# a kernel that rounds differently, and a frame's features must not depend on where reading began.
 FRAMES_AT_ONCE = 8
 
 
@@ -37,7 +37,9 @@ class Batches(Generic[T, R]):
         """Return the results of all items, in order; UsageError if not even one item fits."""
         results: list[R] = []
         while len(results) < len(items):
-            part = items[len(results) : len(results) + self.most]
+            left = len(items) - len(results)
+            count = self.most - 1 if left == self.most + 1 > 3 else self.most  # leave none alone
+            part = items[len(results) : len(results) + count]
             done = self._attempt(part)
             if done is None:
                 self._halve(len(part))
@@ -79,7 +81,9 @@ class Forward:
         self._network = network
         self._device = device
         self._precision = precision
-        self._encode = Batches(self._image_features, FRAMES_AT_ONCE, device)
+        # Where later windows bring one frame each, the first of a part, which bring many, do too.
+        at_once = 1 if batch == 1 and device.type == "cpu" else FRAMES_AT_ONCE
+        self._encode = Batches(self._image_features, at_once, device)
         self._predict = Batches(self._log_densities, batch, device)
 
     def batches(

@@ -8,9 +8,11 @@ from fractions import Fraction
 from types import TracebackType
 
 import numpy as np
+import torch
 
 from avsal.media.frames import VideoFrame, tag_of
 from avsal.prediction.cache import CachedFrame, WindowInput
+from avsal.preprocess import cuts
 from avsal.preprocess.frames import resize_frame
 from avsal.preprocess.rules import Rule
 from avsal.preprocess.sound import log_spectrogram
@@ -35,6 +37,8 @@ class LatestFrames:
         """
         self._size, self._rule = size, rule
         self._frames: dict[int, CachedFrame] = {}
+        self._differences: dict[int, float] = {}  # of frames since that window from those before
+        self._thumbnail: torch.Tensor | None = None
         self._given = -1  # the frame of the window that was given out last
         self._ended = False
         self._error: BaseException | None = None
@@ -75,7 +79,9 @@ class LatestFrames:
             window = self._rule.window(self._given, self._times, None, ended=True)
             assert window is not None  # with `ended` nothing is waited for
             frames = tuple(self._frames[index] for index in window.frames)
-        return WindowInput(window, frames, log_spectrogram(np.zeros(0, np.float32)))
+            cut = cuts.find_cut(self._differences)
+            self._differences.clear()
+        return WindowInput(window, frames, log_spectrogram(np.zeros(0, np.float32)), cut=cut)
 
     @property
     def _latest(self) -> int:
@@ -93,11 +99,16 @@ class LatestFrames:
                     return
                 origin = frame.pts if origin is None else origin
                 taken = CachedFrame(tag_of(frame, origin), resize_frame(frame.image, self._size))
+                before, self._thumbnail = self._thumbnail, cuts.thumbnail(taken.pixels)
                 with self._changed:
                     self._frames[frame.index] = taken
-                    before = self._rule.oldest(frame.index, self._times)
-                    for index in [index for index in self._frames if index < before]:
+                    if before is not None:
+                        change = cuts.difference(before, self._thumbnail)
+                        self._differences[frame.index] = change
+                    oldest = self._rule.oldest(frame.index, self._times)
+                    for index in [index for index in self._frames if index < oldest]:
                         del self._frames[index]
+                        self._differences.pop(index, None)
                     self._changed.notify()
         except BaseException as error:  # raised again where the maps are consumed
             self._error = error

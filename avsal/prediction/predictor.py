@@ -28,6 +28,7 @@ from avsal.prediction.postprocess import interpolate, to_density
 from avsal.prediction.reader import read_ahead
 from avsal.prediction.saliency import SaliencyFrame
 from avsal.prediction.settings import MapSize, PredictSettings, expected_maps
+from avsal.prediction.smoothing import Smoothing
 from avsal.prediction.transfer import Fetched, behind
 from avsal.preprocess.rules import FrameRule, Rule, TimeRule
 
@@ -171,7 +172,8 @@ class Predictor:
         count, stride = self.network.frames, settings.stride or self.variant.stride
         if self.variant.spacing is None:
             return FrameRule(count, stride)
-        return TimeRule(count, Fraction(self.variant.spacing), stride)
+        spacing, smoothing = Fraction(self.variant.spacing), Fraction(self.variant.smoothing or 0)
+        return TimeRule(count, spacing, stride, smoothing, self.batch(settings))
 
     def predict(
         self,
@@ -254,7 +256,8 @@ class Predictor:
                 raise UsageError(f"the first frame has the number {first.index}; it must be 0")
             everything = itertools.chain([first], rest)
             settings = self.complete(settings or PredictSettings())
-            finder = None if settings.stride == 1 else _shot_finder()
+            cuts_matter = settings.stride != 1 or self.rule(settings).smoothing
+            finder = _shot_finder() if cuts_matter else None
             yield from self._maps(everything, audio, first.pts, settings, finder)
 
     def stream(
@@ -277,10 +280,11 @@ class Predictor:
         """
         settings = PredictSettings(stride=1, size=size or MapSize())
         forward = Forward(self.network, self.device, self.precision, batch=1)
-        with LatestFrames(frames, self.size, self.rule(settings)) as latest:
-            windows = iter(latest.window, None)
-            for ((inputs, log_density),) in forward.batches(windows):
-                yield from self.postprocess([(inputs.tag, log_density)], settings)
+        rule = self.rule(settings)
+        with LatestFrames(frames, self.size, rule) as latest:
+            batches = forward.batches(iter(latest.window, None))
+            for tagged in _filled(batches, Smoothing(rule.smoothing)):
+                yield from self.postprocess([tagged], settings)
 
     def _file_maps(
         self,
@@ -317,10 +321,12 @@ class Predictor:
             batch = max(1, min(batch, third // stride))
             depth = max(1, min(depth, third))
             groups = min(groups, third // POSTPROCESS)
-        cache = FrameCache(settings, self.rule(settings), audio, finder)
+        rule = self.rule(settings)
+        cache = FrameCache(settings, rule, audio, finder)
         forward = Forward(self.network, self.device, self.precision, batch)
         with closing(read_ahead(frames, origin, self.size, depth, finder)) as small_frames:
-            maps = _filled(forward.batches(cache.windows(small_frames)))
+            batches = forward.batches(cache.windows(small_frames))
+            maps = _filled(batches, Smoothing(rule.smoothing))
             yield from self.postprocess(maps, settings, 0 if self._copies is None else groups)
 
     def postprocess(
@@ -379,12 +385,13 @@ def _shot_finder() -> ShotFinder | None:
 
 
 def _filled(
-    batches: Iterable[list[tuple[WindowInput, torch.Tensor]]],
+    batches: Iterable[list[tuple[WindowInput, torch.Tensor]]], smoothing: Smoothing
 ) -> Iterator[TaggedMap]:
     """The predicted maps, and between them those of skipped frames: interpolated by time, or where
     there is a cut between, the map of their own scene."""
     before: TaggedMap | None = None
-    for inputs, later in itertools.chain.from_iterable(batches):
+    for inputs, log_density in itertools.chain.from_iterable(batches):
+        later = smoothing.add(inputs.tag.time, log_density, inputs.cut is not None)
         first, earlier = before or (inputs.tag, later)
         span = inputs.tag.time - first.time
         for tag in inputs.skipped:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,13 +11,32 @@ from typing import Protocol
 
 from avsal.media.resample import SAMPLE_RATE
 from avsal.preprocess.sound import COLUMNS, HOP
-from avsal.preprocess.windows import Window, audio_span, frames_before, oldest_seen, seen_window
+from avsal.preprocess.windows import (
+    Window,
+    audio_span,
+    frames_before,
+    oldest_seen,
+    seen_window,
+    target_from,
+    target_until,
+)
 
 Times = dict[int, Fraction]  # seconds of frames by index, in order
+
+MEMORY = 3  # time constants after which a map counts no more in later ones
 
 
 class Rule(Protocol):
     """Decides which frames and which sound a network is given; `times` as in `seen_window`."""
+
+    @property
+    def smoothing(self) -> Fraction:
+        """Seconds in which the weight of a map in later ones falls to 1/e; 0 for none."""
+        ...
+
+    def begin(self, first: int, times: Times) -> int:
+        """The first frame that is predicted where `first` is the first to get a map."""
+        ...
 
     def window(
         self, target: int, times: Times, audio_context: int | None, ended: bool
@@ -51,6 +71,10 @@ class FrameRule:
 
     count: int
     stride: int
+    smoothing = Fraction(0)
+
+    def begin(self, first: int, times: Times) -> int:
+        return target_until(first, self.stride)
 
     def window(
         self, target: int, times: Times, audio_context: int | None, ended: bool
@@ -82,11 +106,24 @@ class TimeRule:
         count: frames of a window.
         spacing: seconds between them.
         stride: every how many frames is predicted.
+        smoothing: see `Rule`.
+        batch: windows at once. What is predicted before the first wanted frame, for maps to be
+            smoothed with, is whole batches: the batches of a part are those of the whole.
     """
 
     count: int
     spacing: Fraction
     stride: int
+    smoothing: Fraction = Fraction(0)
+    batch: int = 1
+
+    def begin(self, first: int, times: Times) -> int:
+        target = target_until(first, self.stride)
+        back = range(target - self.stride, min(times) - 1, -self.stride)
+        earlier = sum(times[target] - times[index] <= self.memory for index in back)
+        batches = math.ceil(earlier / self.batch) if self.smoothing else 0
+        begun = target - batches * self.batch * self.stride
+        return max(begun, target_from(min(times), self.stride))
 
     def window(
         self, target: int, times: Times, audio_context: int | None, ended: bool
@@ -116,8 +153,13 @@ class TimeRule:
         return max(self.count * self.spacing, Fraction(COLUMNS * HOP, SAMPLE_RATE))
 
     @property
+    def memory(self) -> Fraction:
+        """Seconds before a map's frame up to which maps are smoothed together with it."""
+        return MEMORY * self.smoothing
+
+    @property
     def before(self) -> tuple[Fraction, int]:
-        return self.reach, self.stride
+        return self.memory + self.reach, (1 + self.batch) * self.stride
 
     def _step(self, target: int, times: Times) -> int:
         """The largest divisor of the stride that takes no more than half of the spacing."""
