@@ -17,16 +17,20 @@ def log_densities(count: int) -> torch.Tensor:
 
 
 def test_weights_fall_with_age_and_end():
-    maps = log_densities(12)
+    """Against the same mean by fine steps over the maps as they change from one to the next."""
+    maps = log_densities(12).double()
     times = [Fraction(i * i, 400) for i in range(12)]  # of a rate that varies
+    seconds = np.array([float(time) for time in times])
     smoothing = Smoothing(Fraction(1, 10))
     for last, time in enumerate(times):
-        found = smoothing.add(time, maps[last], cut=False)
-        ages = np.array([float(time - each) for each in times[: last + 1]])
-        weights = np.exp(-ages / 0.1) * (ages <= 0.3)
-        mean = np.tensordot(weights / weights.sum(), maps[: last + 1].numpy(), axes=1)
-        expected = np.exp(mean) / np.exp(mean).sum()
-        np.testing.assert_allclose(found.exp().numpy(), expected, rtol=1e-4)
+        found = smoothing.add(time, maps[last], cut=False).numpy()
+        oldest = min(each for each in seconds[: last + 1] if seconds[last] - each <= 0.3 + 1e-9)
+        steps = np.linspace(oldest, seconds[last], 20_001)
+        flat = maps.numpy().reshape(12, -1)
+        course = np.stack([np.interp(steps, seconds, flat[:, cell]) for cell in range(48)])
+        mean = np.average(course, axis=1, weights=np.exp((steps - seconds[last]) / 0.1))
+        expected = mean - np.log(np.exp(mean).sum())
+        np.testing.assert_allclose(found.ravel(), expected, atol=2e-4)
 
 
 def test_nothing_reaches_across_a_cut():
@@ -47,13 +51,15 @@ def test_without_it_maps_stay_as_they_are():
 
 
 @pytest.mark.parametrize("rate", [12, 25, 50])
-def test_a_jump_takes_as_long_at_every_frame_rate(rate):
-    """After 0.2 seconds, two time constants, at least .8 of it are done, at any rate."""
+def test_a_steady_change_comes_as_late_at_every_frame_rate(rate):
+    """By the time constant, but for what is older than the memory of three."""
     before, after = log_densities(2)
-    smoothing = Smoothing(Fraction(1, 10))
-    for index in range(rate):
-        smoothing.add(Fraction(index, rate), before, cut=False)
-    for index in range(rate, rate + rate // 5 + 1):
-        found = smoothing.add(Fraction(index, rate), after, cut=False)
-    done = ((found - before) * (after - before)).sum() / ((after - before) ** 2).sum()
-    assert 0.8 < done < 1
+    smoothing = Smoothing(Fraction(1, 12))
+    for index in range(rate + 1):
+        found = smoothing.add(
+            Fraction(index, rate), torch.lerp(before, after, index / rate), cut=False
+        )
+    change = after - before
+    change -= change.mean()
+    late = 1 - float(((found - before) * change).sum() / (change**2).sum())
+    assert late == pytest.approx(0.07, abs=0.002)

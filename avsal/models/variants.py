@@ -98,7 +98,7 @@ _SMALL = Variant(
     fusion_dim=128,
     decoder="compact",
     spacing="0.16",
-    smoothing="0.1",
+    smoothing="0.12",
     stride=2,
     cpu_batch=4,
 )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Sequence
 from fractions import Fraction
+from itertools import pairwise
 
 import torch
 
@@ -14,13 +16,15 @@ from avsal.preprocess.rules import MEMORY
 class Smoothing:
     """Takes a video's maps in order and smooths them over time.
 
-    The weight of a map falls with its age to 1/e in `seconds`, at any frame rate, and ends after
-    `MEMORY` of them, so that the maps of a part are those of the whole. None reaches across a cut.
+    What has weight is the course of the maps, linear from one to the next, so that the delay is the
+    same at every frame rate and stride. It ends after `MEMORY` time constants, so that the maps of
+    a part are those of the whole. None reaches across a cut.
     """
 
     def __init__(self, seconds: Fraction) -> None:
-        """Take the time constant; 0 leaves maps as they are."""
-        self._seconds = seconds
+        """Take the time in which weights fall to 1/e; 0 leaves maps as they are."""
+        self._seconds = float(seconds)
+        self._memory = MEMORY * seconds
         self._maps: deque[tuple[Fraction, torch.Tensor]] = deque()
 
     def add(self, time: Fraction, log_density: torch.Tensor, cut: bool) -> torch.Tensor:
@@ -34,16 +38,34 @@ class Smoothing:
         Returns:
             (h, w) log-density.
         """
-        if cut or not self._seconds:
+        if cut or not self._memory:
             self._maps.clear()
-        self._maps.append((time, log_density))
-        while time - self._maps[0][0] > MEMORY * self._seconds:
-            self._maps.popleft()
+        self._maps.appendleft((time, log_density))
+        while time - self._maps[-1][0] > self._memory:
+            self._maps.pop()
         if len(self._maps) == 1:
             return log_density
-        weights = [math.exp((earlier - time) / self._seconds) for earlier, _ in self._maps]
-        total = sum(weights)
+        ages = [float(time - earlier) / self._seconds for earlier, _ in self._maps]
         mixed = torch.zeros_like(log_density)
-        for weight, (_, each) in zip(weights, self._maps, strict=True):
-            mixed.add_(each, alpha=weight / total)
+        for weight, (_, each) in zip(weights(ages), self._maps, strict=True):
+            mixed.add_(each, alpha=weight)
         return mixed - mixed.logsumexp(dim=(0, 1))
+
+
+def weights(ages: Sequence[float]) -> list[float]:
+    """Weights of maps, which sum to 1.
+
+    Args:
+        ages: at least two different ones, from the newest map's on, in time constants.
+
+    Returns:
+        The integrals of exp(-age) times each map's part in the linear course between them.
+    """
+    found = [0.0] * len(ages)
+    for place, (newer, older) in enumerate(pairwise(ages)):
+        whole = math.exp(-newer) - math.exp(-older)
+        second = whole / (older - newer) - math.exp(-older)
+        found[place] += whole - second
+        found[place + 1] += second
+    total = sum(found)
+    return [each / total for each in found]
