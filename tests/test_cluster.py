@@ -123,6 +123,8 @@ def test_interrupted_it_leaves_nothing_partial_and_the_same_command_resumes(
     options = ["--ray", "--json", "--skip-existing"]
     command = [sys.executable, "-m", "avsal", "batch", tmp_path / "in", "-o", out, *options]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    # What a shell runs in the background ignores Ctrl-C, and so would what it starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     run = subprocess.Popen(command, **pipes)
     until = time.monotonic() + WAIT
     while time.monotonic() < until and not any(out.glob(".avsal-partial*/*.png")):

@@ -61,7 +61,7 @@ def test_the_result_is_that_of_the_whole(predictor, tmp_path, clip, settings, co
     assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
 
 
-@pytest.mark.parametrize(("batch", "stride"), [(1, 1), (3, 2), (4, 1)])
+@pytest.mark.parametrize(("batch", "stride"), [(2, 1), (3, 2), (4, 1)])
 def test_smoothed_maps_are_those_of_the_whole(predictor, tmp_path, clip, batch, stride):
     """The maps before a stretch, which its first maps are smoothed with, are whole batches."""
     predictor.variant = replace(predictor.variant, spacing="0.04", smoothing="0.1")

@@ -81,9 +81,7 @@ class Forward:
         self._network = network
         self._device = device
         self._precision = precision
-        # Where later windows bring one frame each, the first of a part, which bring many, do too.
-        at_once = 1 if batch == 1 and device.type == "cpu" else FRAMES_AT_ONCE
-        self._encode = Batches(self._image_features, at_once, device)
+        self._encode = Batches(self._image_features, FRAMES_AT_ONCE, device)
         self._predict = Batches(self._log_densities, batch, device)
 
     def batches(
