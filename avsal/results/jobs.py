@@ -2,7 +2,8 @@
 
 Or in stretches of frames that are predicted apart, by many workers, and put together. The maps are
 those of the whole video: windows reach back beyond a stretch's first frame, and stretches begin
-where a batch of windows begins, so that even the rounding is the same.
+where a batch of windows begins, so that even the rounding is the same where a batch is more than
+one window.
 """
 
 from __future__ import annotations
