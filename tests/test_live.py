@@ -102,7 +102,7 @@ def test_memory_does_not_grow_while_nobody_asks():
     with LatestFrames(map(frame, range(500)), (32, 64), FrameRule(16, 1)) as latest:
         latest._thread.join(10)
         assert len(latest._frames) <= 16
-        assert len(latest._differences) <= 16
+        assert len(latest._changes) <= 16
         assert latest.window().window.frames == tuple(range(484, 500))
         assert latest.window() is None
 

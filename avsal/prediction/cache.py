@@ -95,7 +95,7 @@ class FrameCache:
         self._frames: dict[int, CachedFrame] = {}
         # Frames read since the last window, each with its difference from the one before.
         self._passed: deque[tuple[FrameTag, float]] = deque()
-        self._thumbnail: torch.Tensor | None = None  # of the frame read last
+        self._differences = cuts.Differences()
         self._first: int | None = None  # first and last frame that get a map, once known
         self._final: int | None = None
         self._target: int | None = None  # the next frame to predict
@@ -132,20 +132,14 @@ class FrameCache:
         if self._frames and tag.index != self._latest + 1:
             raise UsageError(f"frame {tag.index} follows frame {self._latest}; number all frames")
         self._frames[tag.index] = CachedFrame(tag, pixels)
-        self._passed.append((tag, self._difference(pixels)))
+        cuts_matter = self._stride > 1 or self._rule.smoothing
+        self._passed.append((tag, self._differences.next(pixels) if cuts_matter else 0.0))
         if self._first is None and tag.time >= exact_seconds(self._settings.start or 0):
             self._first = tag.index
             self._target = self._rule.begin(tag.index, self._times)
         end = self._settings.end
         if self._final is None and end is not None and tag.time >= exact_seconds(end):
             self._final = tag.index - 1
-
-    def _difference(self, pixels: torch.Tensor) -> float:
-        """Difference from the frame before, where cuts matter."""
-        if self._stride == 1 and not self._rule.smoothing:
-            return 0.0
-        before, self._thumbnail = self._thumbnail, cuts.thumbnail(pixels)
-        return 0.0 if before is None else cuts.difference(before, self._thumbnail)
 
     def _complete(self, ended: bool) -> Iterator[WindowInput]:
         """The windows that can be made of the frames read so far."""

@@ -8,7 +8,6 @@ from fractions import Fraction
 from types import TracebackType
 
 import numpy as np
-import torch
 
 from avsal.media.frames import VideoFrame, tag_of
 from avsal.prediction.cache import CachedFrame, WindowInput
@@ -37,8 +36,7 @@ class LatestFrames:
         """
         self._size, self._rule = size, rule
         self._frames: dict[int, CachedFrame] = {}
-        self._differences: dict[int, float] = {}  # of frames since that window from those before
-        self._thumbnail: torch.Tensor | None = None
+        self._changes: dict[int, float] = {}  # of the frames since the latest window
         self._given = -1  # the frame of the window that was given out last
         self._ended = False
         self._error: BaseException | None = None
@@ -79,8 +77,8 @@ class LatestFrames:
             window = self._rule.window(self._given, self._times, None, ended=True)
             assert window is not None  # with `ended` nothing is waited for
             frames = tuple(self._frames[index] for index in window.frames)
-            cut = cuts.find_cut(self._differences)
-            self._differences.clear()
+            cut = cuts.find_cut(self._changes)
+            self._changes.clear()
         return WindowInput(window, frames, log_spectrogram(np.zeros(0, np.float32)), cut=cut)
 
     @property
@@ -92,23 +90,21 @@ class LatestFrames:
         return {index: frame.tag.time for index, frame in self._frames.items()}
 
     def _take(self, frames: Iterable[VideoFrame]) -> None:
-        origin = None
+        origin, differences = None, cuts.Differences()
         try:
             for frame in frames:
                 if self._ended:
                     return
                 origin = frame.pts if origin is None else origin
                 taken = CachedFrame(tag_of(frame, origin), resize_frame(frame.image, self._size))
-                before, self._thumbnail = self._thumbnail, cuts.thumbnail(taken.pixels)
+                change = differences.next(taken.pixels)
                 with self._changed:
                     self._frames[frame.index] = taken
-                    if before is not None:
-                        change = cuts.difference(before, self._thumbnail)
-                        self._differences[frame.index] = change
+                    self._changes[frame.index] = change
                     oldest = self._rule.oldest(frame.index, self._times)
                     for index in [index for index in self._frames if index < oldest]:
                         del self._frames[index]
-                        self._differences.pop(index, None)
+                        self._changes.pop(index, None)
                     self._changed.notify()
         except BaseException as error:  # raised again where the maps are consumed
             self._error = error

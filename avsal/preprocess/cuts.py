@@ -29,6 +29,18 @@ def difference(before: torch.Tensor, after: torch.Tensor) -> float:
     return float((after - before).abs().mean())
 
 
+class Differences:
+    """How much every frame differs from the one before, in levels of 255; the first one by 0."""
+
+    def __init__(self) -> None:
+        self._latest: torch.Tensor | None = None
+
+    def next(self, pixels: torch.Tensor) -> float:
+        """Take the next frame, uint8 (3, h, w)."""
+        before, self._latest = self._latest, thumbnail(pixels)
+        return 0.0 if before is None else difference(before, self._latest)
+
+
 def find_cut(differences: Mapping[int, float]) -> int | None:
     """Return the first frame of a new scene, None where there is no cut.
 

@@ -121,7 +121,7 @@ class TimeRule:
         target = target_until(first, self.stride)
         back = range(target - self.stride, min(times) - 1, -self.stride)
         earlier = sum(times[target] - times[index] <= self.memory for index in back)
-        batches = math.ceil(earlier / self.batch) if self.smoothing else 0
+        batches = math.ceil(earlier / self.batch)
         begun = target - batches * self.batch * self.stride
         return max(begun, target_from(min(times), self.stride))
 
