@@ -229,6 +229,53 @@ def test_wrong_areas_are_told(texts, message):
     assert "\n" not in str(caught.value)
 
 
+MOVING = {"name": "car", "keyframes": [{"time": t, "box": [t, 0, 9, 9]} for t in (1, 2)]}
+LATER = {"name": "car", "keyframes": [{"time": t, "box": [t, 0, 9, 9]} for t in (5, 6)]}
+TWICE = json.dumps({"areas": [MOVING, LATER]})
+
+
+def test_small_numbers_of_json_are_read(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text('{"areas": [{"name": "a", "box": [1e-05, 0.30000000000000004, 10, 10]}]}')
+    assert read_areas(path, SIZE)[0].shapes[0][0] == pytest.approx((5e-8, 0.003))
+
+
+CORNERS = box(0, 0, 0.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("", (CORNERS,)), "is no name"),
+        (("a\nb", (CORNERS,)), "is no name"),
+        (("a\ud800", (CORNERS,)), "is no name"),
+        ((5, (CORNERS,)), "is no name"),
+        (("a", ()), "a: has 0 shapes without times"),
+        (("a", (CORNERS, CORNERS)), "a: has 2 shapes without times"),
+        (("a", (CORNERS,), (1.0,)), "one key frame only"),
+        (("a", (CORNERS, CORNERS), (2.0, 1.0)), "times that fall"),
+        (("a", (CORNERS, CORNERS), (0.0, float("nan"))), "no number of seconds"),
+        (("a", (CORNERS, CORNERS), (0.0, float("inf"))), "no number of seconds"),
+        (("a", (CORNERS, CORNERS), (0.0, 1.0, 2.0)), "2 shapes and 3 times"),
+        (("a", (CORNERS, CORNERS[:3]), (0.0, 1.0)), "different numbers of corners"),
+        (("a", (box(float("nan"), 0, 1, 1),)), "a corner is no number"),
+        (("a", (box(0, 0, 0, 0),)), "a: has no surface"),
+        (("a", (box(0.5, 0.5, 1, 1),)), "outside"),
+        (("a", (CORNERS[:2],)), "3 to 10000 corners"),
+    ],
+)
+def test_areas_that_cannot_be_are_refused_by_name(arguments, message):
+    with pytest.raises(UsageError, match=message):
+        Area(*arguments)
+
+
+def test_names_that_look_the_same_are_the_same():
+    with pytest.raises(UsageError, match="twice"):
+        parse_areas(["caf\u00e9:0,0,9,9", "cafe\u0301:0,0,9,9"], SIZE)
+    with pytest.raises(UsageError, match="twice"):
+        shares([spot(0.5)], [Area("caf\u00e9", (CORNERS,)), Area("cafe\u0301", (CORNERS,))])
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
@@ -241,6 +288,19 @@ def test_wrong_areas_are_told(texts, message):
         ("a.json", '{"areas": [{"name": "a", "box": 5}]}', "not of the form"),
         ("a.json", '{"areas": [{"name": "a", "points": [[0, 0], [1]]}]}', "neither a box"),
         ("a.csv", None, "cannot be read"),
+        ("a.csv", "name,x,y,w,h\n", "holds no area"),
+        ("a.json", '{"areas": []}', "holds no area"),
+        ("a.csv", "name,points\nroof,0,0;9,0;9,9\n", "line 2: more values than columns"),
+        ("a.csv", f"name,x,y,w,h\nlogo,{'9' * 400},1,1,1\n", "neither pixels nor per cent"),
+        ("a.csv", "name,x,y,w,h\nlogo,nan,1,1,1\n", "neither pixels nor per cent"),
+        ("a.csv", "name,x,y,w,h\nlogo,1e99,1,1,1\n", "outside the 200x100 picture"),
+        ("a.json", '{"areas": [{"name": "a", "box": [1e999, 1, 1, 1]}]}', "1e999 is too large"),
+        ("a.json", '{"areas": [{"name": "a", "box": [NaN, 1, 1, 1]}]}', "NaN is no JSON"),
+        ("a.json", '{"areas": [{"name": "a", "box": [true, 1, 1, 1]}]}', "True is neither"),
+        ("a.json", '{"areas": [{"name": {}, "box": [1, 1, 1, 1]}]}', "name {} is no text"),
+        ("a.json", '{"areas": [{"name": "a", "keyframes": []}]}', "a: has no key frames"),
+        ("a.json", '{"areas": [{"name": "a", "time": "inf", "box": [1, 1, 1, 1]}]}', "no number"),
+        ("a.json", TWICE, "car: is there twice"),
     ],
 )
 def test_wrong_files_are_told(tmp_path, name, text, message):

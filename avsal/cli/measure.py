@@ -132,8 +132,7 @@ def _beside(video: Path) -> Path:
 def _areas(
     texts: Sequence[str], path: Path | None, grid: str | None, size: tuple[int, int]
 ) -> list[Area]:
-    from avsal.measure.areas import grid_areas, parse_areas, read_areas
-    from avsal.measure.frames import check_unique
+    from avsal.measure.areas import check_unique, grid_areas, parse_areas, read_areas
 
     found = [
         *parse_areas(texts, size),

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from avsal.errors import UsageError
-from avsal.measure.areas import Area, Shape, cover
+from avsal.measure.areas import Area, Shape, check_unique, cover
 
 _FINEST = (108, 192)  # (height, width) of the grid that maps are measured on, at most
 _COARSE = (36, 64)  # on which concentration is measured, so that map sizes can be compared
@@ -128,18 +127,6 @@ def measure(
                 share = float((grid * inside).sum() / total) if total > 0 else part
                 found.append(AreaShare(index, time, duration, area.name, share, part, prior))
         yield FrameShares(index, time, duration, spread(grid), tuple(found))
-
-
-def check_unique(areas: Sequence[Area]) -> None:
-    """Refuse areas of the same name.
-
-    Raises:
-        UsageError: there are two.
-    """
-    names = [area.name for area in areas]
-    for name in names:
-        if names.count(name) > 1:
-            raise UsageError(f"area {name}: is there twice; give another name")
 
 
 def fine_grid(density: np.ndarray) -> np.ndarray:

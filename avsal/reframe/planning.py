@@ -125,17 +125,22 @@ def _plan_shot(
         cost = COSTS[framing.motion]
         pixels = picture.width, picture.height
         offsets = [
-            at_times(smooth(np.rint(way * side) / side, 1 - length, cost), seconds)
+            at_times(smooth(_whole_pixels(way, side, length), 1 - length, cost), seconds)
             for way, side, length in zip(_places(knots, share, cost), pixels, share, strict=True)
         ]
         kept = frames.kept(offsets, share)
         width, height = share[0] * picture.width, share[1] * picture.height
         for (index, pts), left, top, inside in zip(tags, *offsets, kept, strict=True):
             x, y = (
-                round(float(offset) * side, 3)
-                for offset, side in zip((left, top), pixels, strict=True)
+                min(round(float(offset) * side, 3), side * (1 - length))
+                for offset, side, length in zip((left, top), pixels, share, strict=True)
             )
             yield Crop(index, pts, x, y, width, height, number, float(inside))
+
+
+def _whole_pixels(offsets: np.ndarray, side: int, length: float) -> np.ndarray:
+    """Offsets rounded to whole pixels of a side, but never so far that the crop leaves it."""
+    return np.minimum(np.rint(offsets * side) / side, 1 - length)
 
 
 def _collect(maps: Iterable[GazeMap], frames: Grids, knots: Grids) -> list[tuple[int, Fraction]]:
