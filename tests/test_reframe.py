@@ -15,6 +15,7 @@ from avsal.errors import MediaError, UsageError
 from avsal.reframe import plan
 from avsal.reframe.file import PathFile, read_crops, read_head, write_path
 from avsal.reframe.geometry import Picture, parse_aspect, parse_size
+from avsal.reframe.grids import Grids
 from avsal.reframe.motion import COSTS, KNOT, at_times, choose_places, smooth
 from avsal.reframe.planning import plan_crops
 from avsal.reframe.settings import Framing
@@ -222,6 +223,19 @@ def test_a_long_shot_needs_no_memory_for_its_maps():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 19e6
+
+
+def test_a_pause_of_hours_is_planned_as_one_of_seconds(monkeypatch):
+    kept = []
+    add = Grids.add
+    monkeypatch.setattr(Grids, "add", lambda self, grid: (kept.append(1), add(self, grid)))
+    maps = [spot(0.2), spot(0.2), spot(0.8), spot(0.8)]
+    hours, seconds = (
+        plan(maps, "9:16", SIZE, times=[0, 1, 1 + pause, 2 + pause]) for pause in (7200, 10)
+    )
+    assert offsets(hours).tolist() == offsets(seconds).tolist()
+    assert hours[2].pts == 7201
+    assert len(kept) < 300  # maps in the temporary file, of both
 
 
 # ---- path files

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from avsal.errors import AvsalError
+from avsal.errors import AvsalError, without_keys
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -25,11 +25,13 @@ debug = False  # set by --debug: errors come with their traceback
 def printable(text: str) -> str:
     """Text in which line breaks, escape sequences and the like are written out as \\x1b.
 
+    Addresses lose their query, which may hold a key.
+
     File names may hold anything; on a terminal they could move the cursor and hide lines.
     """
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode()
-        for character in text
+        for character in without_keys(text)
     )
 
 

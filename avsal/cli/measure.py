@@ -88,6 +88,7 @@ def measure(
     """
     from avsal.measure.jobs import measure_to_folder
     from avsal.measure.summary import Video
+    from avsal.media.source import name_of
     from avsal.media.video import VideoReader
     from avsal.results.folder import read_result
     from avsal.results.plan import check_source
@@ -114,7 +115,7 @@ def measure(
             other = files.enter_context(VideoReader(compare))
             second = Video(compare, other, maps(compare_saliency))
         progress = files.enter_context(progress_bars())
-        task = progress.add_task(printable(video.name), total=info.frames)
+        task = progress.add_task(printable(name_of(video)), total=info.frames)
         measure_to_folder(
             first, chosen, out, second, lambda done: progress.update(task, completed=done)
         )

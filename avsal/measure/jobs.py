@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,15 +14,18 @@ from typing import Any
 import numpy as np
 
 from avsal import atomic
-from avsal.errors import OutputError
+from avsal.errors import OutputError, UsageError
 from avsal.measure.areas import Area
 from avsal.measure.frames import AreaShare, fine_grid, spread
 from avsal.measure.pictures import Thumbnail, shrink, thumbnail
 from avsal.measure.report import Page, build_report
 from avsal.measure.series import Collector, Series, compare
 from avsal.measure.summary import Video, build_summary, facts
+from avsal.media.source import name_of
 from avsal.results.gaze import Gaze, GazeMap, open_gaze
 from avsal.shots import Shot
+
+logger = logging.getLogger("avsal")
 
 SUMMARY, SHARES, REPORT = "summary.json", "shares.csv", "report.html"
 _PICTURES = 48  # shots that a report shows
@@ -48,11 +52,16 @@ def measure_to_folder(
         AvsalError: something cannot be read or written, or the maps are of another video.
     """
     check_replaceable(folder)
+    if other and other.info.is_image != video.info.is_image:
+        raise UsageError(
+            f"{other.path}: an image and a video cannot be compared; give two of the same kind"
+        )
     with atomic.new_folder(folder) as aside:
         clearest = Clearest(video)
         with (aside / SHARES).open("w", newline="", encoding="utf-8") as file:
             series, shots = _measure(video, areas, on_map, clearest, file)
         second = _measure(other, areas, on_map)[0] if other else None
+        report_absent(video, areas, series)
         differences = compare(series, second) if second else []
         summary = build_summary(video, series, shots, other, differences)
         (aside / SUMMARY).write_text(
@@ -62,7 +71,7 @@ def measure_to_folder(
         )
         pictures, placed = _pictures(shots, clearest.found, areas, series.mean)
         page = Page(
-            video.path.name,
+            name_of(video.path),
             facts(video, series, shots),
             areas,
             series,
@@ -71,10 +80,29 @@ def measure_to_folder(
             placed,
             video.model,
             video.info.is_image,
-            (other.path.name, second) if other and second else None,
+            (name_of(other.path), second) if other and second else None,
             differences,
         )
         (aside / REPORT).write_text(build_report(page), encoding="utf-8", errors="backslashreplace")
+
+
+def report_absent(video: Video, areas: Sequence[Area], series: Series) -> None:
+    """Say which areas have key frames at times that were not measured."""
+    if not len(series.time):
+        return
+    start, end = float(series.time[0]), float(series.time[-1] + series.duration[-1])
+    for area, present in zip(areas, (~np.isnan(series.share)).any(axis=0), strict=True):
+        if area.times and (area.times[0] < start or area.times[-1] > end):
+            logger.warning(
+                "%s: area %s has key frames from %g to %g s, but the maps go from %g to %g s; %s",
+                name_of(video.path),
+                area.name,
+                area.times[0],
+                area.times[-1],
+                round(start, 3),
+                round(end, 3),
+                "the rest of it is not measured" if present else "it is not measured",
+            )
 
 
 def check_replaceable(folder: Path) -> None:

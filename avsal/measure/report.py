@@ -171,10 +171,15 @@ def _comparison(page: Page) -> str:
             f"<tr><td>{escape(found.area)}</td>{''.join(f'<td>{c}</td>' for c in cells)}</tr>"
         )
     heads = ("area", "A", "B", "A − B, points", "range over time, 95 %")
+    means = (
+        ""
+        if page.still
+        else "; means over the time that both have. The range is of whole seconds drawn again: it "
+        "tells how even the difference is over time, not how viewers differ"
+    )
     return (
-        f"<h2>Two versions</h2><p>A is {escape(page.name)}, B is {escape(page.other[0])}; means "
-        "over the seconds that both have. The range is of whole seconds drawn again: it tells "
-        "how even the difference is over time, not how viewers differ.</p>"
+        f"<h2>Two versions</h2><p>A is {escape(page.name)}, B is {escape(page.other[0])}{means}."
+        "</p>"
         "<div class='scroll'><table><thead>"
         f"<tr>{''.join(f'<th>{head}</th>' for head in heads)}</tr></thead>"
         f"<tbody>{''.join(rows)}</tbody></table></div>"
@@ -184,8 +189,9 @@ def _comparison(page: Page) -> str:
 def _charted(page: Page) -> list[int]:
     """Numbers of the areas that the chart over time shows, those with most gaze."""
     count = _PAIRS if page.other else _LINES
-    order = np.argsort(-np.nan_to_num(page.series.average(page.series.share)))
-    return [int(number) for number in order[:count]]
+    shares = page.series.average(page.series.share)
+    order = [int(number) for number in np.argsort(-np.nan_to_num(shares))]
+    return [number for number in order if not math.isnan(shares[number])][:count]
 
 
 def _over_time(page: Page) -> str:
@@ -196,8 +202,8 @@ def _over_time(page: Page) -> str:
     start = page.shots[0].start if page.shots else 0
     cuts = [float(shot.start - start) + float(series.time[0]) for shot in page.shots[1:]]
     parts = []
-    if series.names:
-        order = _charted(page)
+    order = _charted(page)
+    if order:
         lines = [(series.names[i], series.share[:, i]) for i in order]
         note = " Solid is A, dashed is B." if page.other else ""
         if len(series.names) > len(order):
