@@ -148,7 +148,7 @@ class _Run:
         from avsal.reframe.jobs import reframe
         from avsal.results.folder import read_result
 
-        out = self._choose_output(video, output)
+        out = self._choose_output(video, output, self.settings.aspect)
         maps = read_result(saliency) if saliency else (self.load(), self.predict)
         with progress_bars() as progress:
             name, total = printable(name_of(video.path)), video.info.frames
@@ -160,9 +160,10 @@ class _Run:
     def rerender(self, video: VideoReader, output: Path | None, path: Path) -> None:
         """Render an edited path."""
         from avsal.media.source import name_of
+        from avsal.reframe.file import read_head
         from avsal.reframe.jobs import rerender
 
-        out = self._choose_output(video, output)
+        out = self._choose_output(video, output, read_head(path).aspect)
         settings = self.settings
         with progress_bars() as progress:
             task = progress.add_task(printable(name_of(video.path)), total=video.info.frames)
@@ -187,10 +188,11 @@ class _Run:
                 failed = True
         return int(failed)
 
-    def _choose_output(self, video: VideoReader, output: Path | None) -> Path:
+    def _choose_output(self, video: VideoReader, output: Path | None, aspect: str) -> Path:
+        """Where the result goes; `aspect` was checked and makes a part of its name."""
         from avsal.results.plan import choose_output
 
-        word = self.settings.aspect.replace(":", "x")
+        word = aspect.strip().replace(":", "x")
         return choose_output(Path(video.path), video.info.is_image, output, self.force, word)
 
 
