@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from gaze_maps import spot
 
+from avsal.areas import Area, box, shares
+from avsal.areas.areas import cover, grid_areas, parse_areas, read_areas
+from avsal.areas.frames import centre_prior, spread
+from avsal.areas.series import Collector, compare
+from avsal.areas.trust import MEASURED_WITH, expected_error
+from avsal.crops import plan
 from avsal.datasets.videos import read_table
 from avsal.errors import DataError, UsageError
-from avsal.measure import Area, box, shares
-from avsal.measure.areas import cover, grid_areas, parse_areas, read_areas
-from avsal.measure.frames import centre_prior, spread
-from avsal.measure.series import Collector, compare
-from avsal.measure.trust import MEASURED_WITH, expected_error
-from avsal.reframe import plan
 
 SIZE = (200, 100)
 WHOLE = Area("whole", (box(0, 0, 1, 1),))

@@ -16,8 +16,8 @@ import samples
 from file_server import serving
 from gaze_maps import save_maps
 
+from avsal.areas import jobs
 from avsal.errors import MediaError
-from avsal.measure import jobs
 from avsal.media.video import VideoReader
 from avsal.prediction.model import load_model
 from avsal.prediction.settings import PredictSettings

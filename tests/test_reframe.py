@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from gaze_maps import spot
 
+from avsal.crops import plan
+from avsal.crops.file import PathFile, read_crops, read_head, write_path
+from avsal.crops.geometry import Picture, parse_aspect, parse_size
+from avsal.crops.grids import Grids
+from avsal.crops.motion import COSTS, KNOT, at_times, choose_places, smooth
+from avsal.crops.planning import plan_crops
+from avsal.crops.settings import Framing
 from avsal.errors import MediaError, UsageError
-from avsal.reframe import plan
-from avsal.reframe.file import PathFile, read_crops, read_head, write_path
-from avsal.reframe.geometry import Picture, parse_aspect, parse_size
-from avsal.reframe.grids import Grids
-from avsal.reframe.motion import COSTS, KNOT, at_times, choose_places, smooth
-from avsal.reframe.planning import plan_crops
-from avsal.reframe.settings import Framing
 
 SIZE = (640, 360)
 

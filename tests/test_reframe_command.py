@@ -13,10 +13,10 @@ from gaze_maps import save_maps
 from media_checks import click_times, frames_of, sound_of, times_of
 
 from avsal import media
-from avsal.reframe.file import PathFile
-from avsal.reframe.geometry import Picture
-from avsal.reframe.planning import Crop
-from avsal.reframe.render import cut_out
+from avsal.crops.file import PathFile
+from avsal.crops.geometry import Picture
+from avsal.crops.planning import Crop
+from avsal.crops.render import cut_out
 
 
 def ramp(index, width=160, height=90, step=10):

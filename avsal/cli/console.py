@@ -16,7 +16,7 @@ from rich.markup import escape
 from avsal.errors import AvsalError, without_keys
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.progress import Progress, TaskID
 
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 debug = False  # set by --debug: errors come with their traceback
@@ -110,3 +110,16 @@ def progress_bars() -> Iterator[Progress]:
     )
     with Progress(*columns, console=stderr, disable=not stderr.is_terminal) as progress:
         yield progress
+
+
+class StepBars:
+    """A bar for every step of a job: call it with the step, what is done and what there is."""
+
+    def __init__(self, bars: Progress, name: str) -> None:
+        self._bars, self._name = bars, printable(name)
+        self._tasks: dict[str, TaskID] = {}
+
+    def __call__(self, step: str, done: int, total: int | None) -> None:
+        if step not in self._tasks:
+            self._tasks[step] = self._bars.add_task(f"{self._name}: {step}", total=total)
+        self._bars.update(self._tasks[step], completed=done)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from avsal.measure.areas import Area
-from avsal.measure.frames import FrameShares, fine_grid, measure
+from avsal.areas.areas import Area
+from avsal.areas.frames import FrameShares, fine_grid, measure
 
 BLOCK = 1.0  # seconds that belong together when time is drawn again
 DRAWS = 2000
@@ -101,12 +101,12 @@ class Collector:
     def measure(
         self, maps: Iterable[tuple[int, float, float, np.ndarray]]
     ) -> Iterator[FrameShares]:
-        """See `avsal.measure.frames.measure`."""
+        """See `avsal.areas.frames.measure`."""
         for frame in measure(self._averaged(maps), self._areas):
             found = {row.area: (row.share, row.part, row.prior) for row in frame.areas}
             missing = (np.nan, np.nan, np.nan)
             rows = [found.get(area.name, missing) for area in self._areas]
-            self._values.append(np.array(rows, np.float32).reshape(-1, 3))
+            self._values.append(np.array(rows).reshape(-1, 3))
             self._frames.append((frame.index, frame.time, frame.duration, frame.spread))
             yield frame
 

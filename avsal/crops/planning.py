@@ -10,10 +10,10 @@ from fractions import Fraction
 
 import numpy as np
 
-from avsal.reframe.geometry import Picture, Share, parse_aspect, scaled
-from avsal.reframe.grids import GRID, Grids, coverage, small_grid
-from avsal.reframe.motion import COSTS, KNOT, PLACES, Cost, at_times, choose_places, smooth
-from avsal.reframe.settings import Framing
+from avsal.crops.geometry import Picture, Share, parse_aspect, scaled
+from avsal.crops.grids import GRID, Grids, coverage, small_grid
+from avsal.crops.motion import COSTS, KNOT, PLACES, Cost, at_times, choose_places, smooth
+from avsal.crops.settings import Framing
 from avsal.results.timed import timed_maps
 
 GazeMap = tuple[int, Fraction, np.ndarray]  # frame index, pts in seconds, density (h, w)

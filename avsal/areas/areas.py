@@ -18,7 +18,7 @@ import itertools
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from avsal.results.numbers import JSON, decimal
 
 Shape = tuple[tuple[float, float], ...]  # corners, x and y as fractions of width and height
 Size = tuple[int, int]  # (width, height), pixels
+Box = str | Sequence[float | str]  # "x,y,w,h", "x,y;x,y;x,y" or four numbers
 Key = tuple[str, float | None, Shape]  # name, seconds, shape
 
 _ROUNDING = 1e-3  # of a side, that a corner may seem to lie outside
@@ -147,6 +148,30 @@ def parse_areas(texts: Iterable[str], size: Size) -> list[Area]:
         return _collect([_parse(text, size) for text in texts])
     except ValueError as error:
         raise UsageError(f"--area {_line(error)}") from None
+
+
+def area_of(name: str, shape: Box | Mapping[float, Box], size: Size) -> Area:
+    """An area from what a program gives: a box or polygon, or one for each second of a mapping.
+
+    Raises:
+        UsageError: see `parse_areas`.
+    """
+    frames = shape if isinstance(shape, Mapping) else {None: shape}
+    try:
+        _check_name(name)
+        keys = [
+            (
+                name,
+                None if second is None else _seconds(name, str(second)),
+                _shape(name, box if isinstance(box, str) else ",".join(map(str, box)), size),
+            )
+            for second, box in frames.items()
+        ]
+        if not keys:
+            raise ValueError(f"{name}: has no key frames")
+        return _collect(keys)[0]
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"area {_line(error)}") from None
 
 
 def _text_of(path: Path) -> str:

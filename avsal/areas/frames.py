@@ -11,8 +11,8 @@ from fractions import Fraction
 import cv2
 import numpy as np
 
+from avsal.areas.areas import Area, Shape, check_unique, cover
 from avsal.errors import UsageError
-from avsal.measure.areas import Area, Shape, check_unique, cover
 from avsal.results.timed import Seconds, frame_step, timed_maps
 
 _FINEST = (108, 192)  # (height, width) of the grid that maps are measured on, at most
@@ -91,7 +91,7 @@ def shares(
 
     Args:
         maps: one (h, w) array of non-negative values for every frame, of any size and scale.
-        areas: with unique names; `avsal.measure.Area("logo", (avsal.measure.box(0, 0, .2, .1),))`.
+        areas: with unique names; `avsal.areas.Area("logo", (avsal.areas.box(0, 0, .2, .1),))`.
         times: seconds at which every frame begins, one for each map, ascending; None counts frames
             at `rate` frames per second.
         end: seconds at which the last frame ends; None shows it as long as the one before it.

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from avsal import atomic
+from avsal.crops.file import PathFile, path_beside, read_crops, read_head, write_path
+from avsal.crops.geometry import Picture, Size
+from avsal.crops.planning import plan_crops
+from avsal.crops.render import render
+from avsal.crops.settings import Fill, ReframeSettings
 from avsal.errors import MediaError
 from avsal.media.video import VideoReader
-from avsal.reframe.file import PathFile, path_beside, read_crops, read_head, write_path
-from avsal.reframe.geometry import Picture, Size
-from avsal.reframe.planning import plan_crops
-from avsal.reframe.render import render
-from avsal.reframe.settings import Fill, ReframeSettings
 from avsal.results.description import file_identity
 from avsal.results.folder import Result
 from avsal.results.gaze import GazeMap, Maps, open_gaze

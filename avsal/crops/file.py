@@ -36,11 +36,11 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from avsal.crops.geometry import Picture, Size, parse_aspect
+from avsal.crops.planning import Crop
+from avsal.crops.settings import Fill
 from avsal.errors import MediaError, UsageError
 from avsal.prediction.settings import MAX_SECONDS, check_word
-from avsal.reframe.geometry import Picture, Size, parse_aspect
-from avsal.reframe.planning import Crop
-from avsal.reframe.settings import Fill
 from avsal.results import records
 from avsal.results.numbers import exact, number, picture_size, ratio, whole
 from avsal.results.records import RecordsWriter
