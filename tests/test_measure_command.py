@@ -321,6 +321,13 @@ def test_an_earlier_measurement_is_replaced_and_nothing_else(measure, video, map
     assert (tmp_path / "mine" / "file").read_text() == "keep"
 
 
+def test_an_output_that_cannot_be_written_is_found_before_the_network(measure, video):
+    (video.parent / "file").write_text("keep")
+    code, _out, err = measure(video, *BOXES, "--weights", "none.pt", out="file/out")
+    assert code == 1
+    assert "file: cannot be written" in err and "none.pt" not in err
+
+
 @pytest.mark.parametrize("frames", [20, 30])
 def test_maps_of_another_video_are_refused(measure, video, tmp_path, frames):
     images = [picture(0)] * frames

@@ -91,9 +91,13 @@ class Measurement:
         """
         check_replaceable(Path(folder))
         with atomic.new_folder(Path(folder)) as partial:
-            self.to_csv(partial / SHARES)
-            self.to_json(partial / SUMMARY)
-            self.to_html(partial / REPORT)
+            self.write(partial)
+
+    def write(self, folder: Path) -> None:
+        """Write the three files into a folder that exists; see `save`."""
+        self.to_csv(folder / SHARES)
+        self.to_json(folder / SUMMARY)
+        self.to_html(folder / REPORT)
 
     @staticmethod
     def _write(path: File, text: str) -> None:

@@ -79,6 +79,7 @@ def measure(
     fixation, no per cent of people who saw something and no gaze path: a
     density says where gaze is at a moment, not whose it is or in which order.
     """
+    from avsal import atomic
     from avsal.areas.api import measure as measured
     from avsal.areas.measurement import check_replaceable
     from avsal.media.source import name_of
@@ -88,7 +89,8 @@ def measure(
     out = output or _beside(video)
     check_replaceable(out)
     network = options.Network(model, weights, device, precision, offline, revision)
-    with progress_bars() as bars:
+    # The folder is begun first: that it cannot be written is found out before the network runs.
+    with atomic.new_folder(out) as partial, progress_bars() as bars:
         measurement = measured(
             video,
             area or (),
@@ -103,7 +105,7 @@ def measure(
             progress=StepBars(bars, name_of(video)),
             **asdict(network),
         )
-    measurement.save(out)
+        measurement.write(partial)
     say(str(out / "report.html"))
 
 
