@@ -16,7 +16,7 @@ from avsal.crops.geometry import Picture, Size
 from avsal.crops.planning import plan_crops
 from avsal.crops.render import render
 from avsal.crops.settings import Fill, ReframeSettings
-from avsal.errors import MediaError
+from avsal.errors import MediaError, without_keys
 from avsal.media.video import VideoReader
 from avsal.results.description import file_identity
 from avsal.results.folder import Result
@@ -49,7 +49,8 @@ def reframe(
     picture = Picture(info.width, info.height, info.sample_aspect)
     framing = settings.framing
     if picture.largest_crop(framing.aspect) == (1.0, 1.0) and settings.zoom == 1:
-        logger.warning("%s: is %s already; nothing is cropped", source, settings.aspect)
+        name = without_keys(str(source))
+        logger.warning("%s: is %s already; nothing is cropped", name, settings.aspect)
     start, end = (maps.start, maps.end) if isinstance(maps, Result) else (None, None)
     head = PathFile(
         picture,
