@@ -55,6 +55,7 @@ def overlay(
 def _heat(
     image: np.ndarray, density: np.ndarray, style: OverlayStyle, span: tuple[float, float]
 ) -> np.ndarray:
+    opacity: np.ndarray
     shares = None
     if style.color_by == ColorBy.SHARE or style.threshold is not None:
         shares = _resized(enclosed_share(density), image)
