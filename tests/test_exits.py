@@ -70,6 +70,7 @@ def run(script, *arguments):
         [sys.executable, "-c", script, *map(str, arguments)],
         capture_output=True,
         text=True,
+        check=False,
         timeout=SECONDS,
         cwd=ROOT,
     )
