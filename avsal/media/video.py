@@ -143,8 +143,15 @@ class VideoReader:
             return next(self._frames)
 
     def skip_to(self, start: float, lead: int = 0) -> None:
-        """Begin at another `start`, with another `lead`; only before the first frame is read."""
-        self._start, self._lead = Fraction(str(start)), lead
+        """Begin at another `start`, with another `lead`; frames read before may come once more."""
+        with self._reading:
+            self._start, self._lead = Fraction(str(start)), lead
+            if self._frames is not None and not self._broken_off:
+                self._close_file()
+                self._frames = None
+                if self._kept is not None:
+                    self._kept.clear()
+                self._open()
 
     def keep(self, start: float = 0) -> int:
         """Keep the frames from `start` on, in the pixel format of the file, until they are taken.
@@ -195,12 +202,15 @@ class VideoReader:
     def _free(self) -> None:
         if self._frames is None or self._frames.gi_frame is not None:
             self._broken_off = True
+        self._close_file()
+        self._convert.close()
+
+    def _close_file(self) -> None:
         if self._frames is not None:
             self._frames.close()
         self._slots.close()
         self._container.close()
         self._decoder.close()
-        self._convert.close()
         self._stream = None  # the last reference: ends the codec's threads
 
     def _open(self) -> None:

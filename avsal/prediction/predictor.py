@@ -25,7 +25,7 @@ from avsal.prediction.device import automatic_batch, precision_name
 from avsal.prediction.forward import Forward
 from avsal.prediction.live import LatestFrames
 from avsal.prediction.postprocess import interpolate, to_density
-from avsal.prediction.reader import read_ahead
+from avsal.prediction.reader import Start, read_ahead
 from avsal.prediction.saliency import SaliencyFrame
 from avsal.prediction.settings import MapSize, PredictSettings, expected_maps
 from avsal.prediction.smoothing import Smoothing
@@ -146,34 +146,14 @@ class Predictor:
         """Settings with what they leave to the network."""
         return dataclasses.replace(settings, stride=settings.stride or self.variant.stride)
 
-    def open(
-        self, source: str | os.PathLike[str] | VideoReader, settings: PredictSettings | None = None
-    ) -> VideoReader:
-        """Open a file's pictures for `predict`, from the first frame on that it needs.
-
-        Args:
-            source: a file, or its pictures where they are opened already and not yet read.
-
-        Raises:
-            MediaError: the file cannot be read.
-        """
-        from avsal.media.video import VideoReader
-        from avsal.shots import LOOK_AHEAD
-
-        settings = self.complete(settings or PredictSettings())
-        seconds, lead = self.rule(settings).before
-        video = source if isinstance(source, VideoReader) else VideoReader(source)
-        if settings.start is not None:  # cuts are judged by as many frames before as behind
-            video.skip_to(max(0.0, settings.start - float(seconds)), lead + LOOK_AHEAD)
-        return video
-
-    def rule(self, settings: PredictSettings) -> Rule:
-        """How the network's windows are laid."""
+    def rule(self, settings: PredictSettings, batch: int | None = None) -> Rule:
+        """How the network's windows are laid; `batch` windows at once, None for as many as fit."""
         count, stride = self.network.frames, settings.stride or self.variant.stride
+        batch = batch or self.batch(settings)
         if self.variant.spacing is None:
-            return FrameRule(count, stride)
+            return FrameRule(count, stride, batch)
         spacing, smoothing = Fraction(self.variant.spacing), Fraction(self.variant.smoothing or 0)
-        return TimeRule(count, spacing, stride, smoothing, self.batch(settings))
+        return TimeRule(count, spacing, stride, smoothing, batch)
 
     def predict(
         self,
@@ -204,11 +184,13 @@ class Predictor:
             UsageError: a setting is out of its range.
         """
         from avsal.media.audio import AudioReader
+        from avsal.media.video import VideoReader
         from avsal.shots import ShotFinder
 
         settings = self.complete(dataclasses.replace(settings or PredictSettings(), **changes))
         with ExitStack() as opening:
-            video = opening.enter_context(self.open(source, settings))
+            video = source if isinstance(source, VideoReader) else VideoReader(source)
+            opening.enter_context(video)
             audio = None
             if video.info.has_audio and self.uses_audio:
                 audio = opening.enter_context(AudioReader(sound or video.path, video.origin))
@@ -297,11 +279,14 @@ class Predictor:
     ) -> Generator[SaliencyFrame, None, None]:
         with files:
             empty = True
-            for frame in self._maps(video, audio, video.origin, settings, finder, held):
+            for frame in self._maps(video, audio, video.origin, settings, finder, held, video):
                 empty = False
                 yield frame
             if empty:
-                raise MediaError(f"{video.path}: no frame at or after {settings.start or 0} s")
+                until = "" if settings.end is None else f" and before {settings.end} s"
+                raise MediaError(
+                    f"{video.path}: no frame at or after {settings.start or 0} s{until}"
+                )
             for note in (*video.warnings, *(audio.warnings if audio else ())):
                 logger.warning(note)
 
@@ -313,7 +298,9 @@ class Predictor:
         settings: PredictSettings,
         finder: ShotFinder | None = None,
         held: int | None = None,
+        video: VideoReader | None = None,
     ) -> Iterator[SaliencyFrame]:
+        """`video` where `frames` are those of a file, which may be read from the middle on."""
         batch, stride = self.batch(settings), settings.stride or 1
         depth, groups = max(WINDOWS_AHEAD, batch) * stride, GROUPS_AHEAD
         if held is not None:  # a third of them reads ahead, one is in the network, one behind it
@@ -321,10 +308,11 @@ class Predictor:
             batch = max(1, min(batch, third // stride))
             depth = max(1, min(depth, third))
             groups = min(groups, third // POSTPROCESS)
-        rule = self.rule(settings)
+        rule = self.rule(settings, batch)
         cache = FrameCache(settings, rule, audio, finder)
         forward = Forward(self.network, self.device, self.precision, batch)
-        with closing(read_ahead(frames, origin, self.size, depth, finder)) as small_frames:
+        start = Start(video, rule, settings.start) if video and settings.start else None
+        with closing(read_ahead(frames, origin, self.size, depth, finder, start)) as small_frames:
             batches = forward.batches(cache.windows(small_frames))
             maps = _filled(batches, Smoothing(rule.smoothing))
             yield from self.postprocess(maps, settings, 0 if self._copies is None else groups)
