@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import threading
 from collections import deque
@@ -200,7 +201,7 @@ class VideoReader:
             self._free()
 
     def _free(self) -> None:
-        if self._frames is None or self._frames.gi_frame is not None:
+        if self._frames is None or inspect.getgeneratorstate(self._frames) != inspect.GEN_CLOSED:
             self._broken_off = True
         self._close_file()
         self._convert.close()

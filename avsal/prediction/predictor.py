@@ -10,12 +10,12 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from avsal.errors import MediaError, UsageError, WeightsError
+from avsal.errors import MediaError, WeightsError
 from avsal.media.frames import FrameTag
 from avsal.models.folding import prepare_for_inference
 from avsal.models.mspi import MSPI
@@ -23,11 +23,12 @@ from avsal.models.variants import Variant
 from avsal.prediction.cache import FrameCache, WindowInput
 from avsal.prediction.device import automatic_batch, precision_name
 from avsal.prediction.forward import Forward
+from avsal.prediction.incoming import Seconds, checked_frames
 from avsal.prediction.live import LatestFrames
 from avsal.prediction.postprocess import interpolate, to_density
 from avsal.prediction.reader import Start, read_ahead
 from avsal.prediction.saliency import SaliencyFrame
-from avsal.prediction.settings import MapSize, PredictSettings, expected_maps
+from avsal.prediction.settings import PredictSettings, Size, expected_maps, with_changes
 from avsal.prediction.smoothing import Smoothing
 from avsal.prediction.transfer import Fetched, behind
 from avsal.preprocess.rules import FrameRule, Rule, TimeRule
@@ -161,7 +162,13 @@ class Predictor:
         settings: PredictSettings | None = None,
         held: int | None = None,
         sound: SoundFile | None = None,
-        **changes: Any,
+        *,
+        audio_context: int | None = None,
+        stride: int | None = None,
+        batch: int | None = None,
+        start: float | None = None,
+        end: float | None = None,
+        size: Size | None = None,
     ) -> Prediction:
         """Predict a video file or a still image, frame by frame and in constant memory.
 
@@ -169,7 +176,9 @@ class Predictor:
             source: path of anything FFmpeg decodes, or its pictures, opened and not yet read. It
                 is opened now, once for its pictures and once for its sound where the network
                 hears, and closed after the last map.
-            settings: see `PredictSettings`; keyword arguments replace single fields.
+            settings: see `PredictSettings`, as for the keywords named after its fields, which
+                replace them where they are given; `size` may also be "video", "model", "640x360"
+                or (640, 360).
             held: how many frames may be read and still have no map, besides those that the
                 network needs for one map; None leaves it to the device's memory.
             sound: the file's sound where others read it too; None opens it if the network hears.
@@ -187,7 +196,9 @@ class Predictor:
         from avsal.media.video import VideoReader
         from avsal.shots import ShotFinder
 
-        settings = self.complete(dataclasses.replace(settings or PredictSettings(), **changes))
+        settings = self.complete(
+            with_changes(settings, audio_context, stride, batch, start, end, size)
+        )
         with ExitStack() as opening:
             video = source if isinstance(source, VideoReader) else VideoReader(source)
             opening.enter_context(video)
@@ -210,41 +221,66 @@ class Predictor:
 
     def predict_frames(
         self,
-        frames: Iterable[VideoFrame],
+        frames: Iterable[VideoFrame | np.ndarray],
         audio: AudioReader | None = None,
         settings: PredictSettings | None = None,
-    ) -> Iterator[SaliencyFrame]:
+        *,
+        fps: Seconds | None = None,
+        times: Iterable[Seconds] | None = None,
+        audio_context: int | None = None,
+        stride: int | None = None,
+        batch: int | None = None,
+        start: float | None = None,
+        end: float | None = None,
+        size: Size | None = None,
+    ) -> Generator[SaliencyFrame, None, None]:
         """Predict frames that are already decoded; see `predict`.
 
         Needs neither PyAV nor OpenCV. Where OpenCV or PySceneDetect is missing, maps of skipped
         frames know only those cuts that change colours coarsely.
 
         Args:
-            frames: in order, numbered from 0, RGB uint8 (H, W, 3); they are taken in a thread.
+            frames: RGB uint8 (H, W, 3), in order, as arrays or as `VideoFrame`s numbered from 0;
+                they are taken in a thread.
             audio: gives 16 kHz mono samples like `avsal.media.AudioReader`, sample 0 at the time
                 of the first frame; None for no sound.
-            settings: see `PredictSettings`.
+            settings: see `PredictSettings`; the keywords named after its fields as in `predict`.
+            fps: frames per second, for arrays.
+            times: seconds of the frames, one for each and rising, for arrays in place of `fps`.
 
         Yields:
             One `SaliencyFrame` for every frame from start to end.
 
         Raises:
-            UsageError: the numbers of the frames are not 0, 1, 2, ...
+            UsageError: a setting is out of its range; while iterating: a frame is no such picture,
+                or has no time, or none after that of the frame before.
         """
-        rest = iter(frames)
-        first = next(rest, None)
+        settings = self.complete(
+            with_changes(settings, audio_context, stride, batch, start, end, size)
+        )
+        return self._frame_maps(checked_frames(frames, fps, times), audio, settings)
+
+    def _frame_maps(
+        self,
+        frames: Generator[VideoFrame, None, None],
+        audio: AudioReader | None,
+        settings: PredictSettings,
+    ) -> Generator[SaliencyFrame, None, None]:
+        first = next(frames, None)
         if first is not None:
-            if first.index != 0:
-                raise UsageError(f"the first frame has the number {first.index}; it must be 0")
-            everything = itertools.chain([first], rest)
-            settings = self.complete(settings or PredictSettings())
+            everything = itertools.chain([first], frames)
             cuts_matter = settings.stride != 1 or self.rule(settings).smoothing
             finder = _shot_finder() if cuts_matter else None
             yield from self._maps(everything, audio, first.pts, settings, finder)
 
     def stream(
-        self, frames: Iterable[VideoFrame], size: MapSize | None = None
-    ) -> Iterator[SaliencyFrame]:
+        self,
+        frames: Iterable[VideoFrame | np.ndarray],
+        size: Size | None = None,
+        *,
+        fps: Seconds | None = None,
+        times: Iterable[Seconds] | None = None,
+    ) -> Generator[SaliencyFrame, None, None]:
         """Predict frames as they come, always the latest one: for cameras and live streams.
 
         Where the network is slower than the frames come, those between get no map, though it
@@ -253,14 +289,22 @@ class Predictor:
         neither PyAV nor OpenCV.
 
         Args:
-            frames: in order, numbered from 0, RGB uint8 (H, W, 3); its iterator is used in a
-                thread and waits until the next frame is there.
-            size: size of the maps; None for that of the frames.
+            frames, fps, times: see `predict_frames`; the iterators are used in a thread, and wait
+                until the next frame is there.
+            size: size of the maps as in `predict`; None for that of the frames.
 
         Yields:
             A `SaliencyFrame` for the latest frame, until the frames end; the last one has a map.
+
+        Raises:
+            UsageError: as `predict_frames`.
         """
-        settings = PredictSettings(stride=1, size=size or MapSize())
+        settings = with_changes(None, stride=1, size=size)
+        return self._live_maps(checked_frames(frames, fps, times, live=True), settings)
+
+    def _live_maps(
+        self, frames: Iterable[VideoFrame], settings: PredictSettings
+    ) -> Generator[SaliencyFrame, None, None]:
         forward = Forward(self.network, self.device, self.precision, batch=1)
         rule = self.rule(settings)
         with LatestFrames(frames, self.size, rule) as latest:

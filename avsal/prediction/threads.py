@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator
 from contextlib import closing
 from functools import cache
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 
@@ -31,6 +31,8 @@ _EXIT_SECONDS = 5.0  # a source that gives nothing any more must not keep the in
 
 FORKED = "the process was forked while a video was read; start its prediction in the child instead"
 
+# What waits for a thread, and must be told in a forked child that there is none.
+_waiting: weakref.WeakSet[Any] = weakref.WeakSet()
 _producers: weakref.WeakSet[_Producer[Any]] = weakref.WeakSet()
 
 
@@ -44,6 +46,7 @@ class _Producer(threading.Thread, Generic[T]):
         self._running = threading.Lock()
         self._make = make
         _producers.add(self)
+        orphan_after_fork(self)
 
     def run(self) -> None:
         with self._running:
@@ -125,13 +128,26 @@ def _stop_producers() -> None:
         producer.stop(_EXIT_SECONDS)
 
 
-def _orphan_producers() -> None:
-    for producer in list(_producers):
-        producer.orphan()
+class Orphan(Protocol):
+    """Something that a thread works for."""
+
+    def orphan(self) -> None:
+        """Go on without the thread."""
+        ...
+
+
+def orphan_after_fork(waiting: Orphan) -> None:
+    """Have something told in a forked child that its thread is not there."""
+    _waiting.add(waiting)
+
+
+def _orphan_all() -> None:
+    for each in list(_waiting):
+        each.orphan()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_orphan_producers)
+    os.register_at_fork(after_in_child=_orphan_all)
 
 
 @cache
