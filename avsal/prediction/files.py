@@ -99,7 +99,9 @@ def _opened(
 def _open(
     predictor: Predictor, source: str | os.PathLike[str], settings: PredictSettings
 ) -> Still | VideoReader:
-    video = predictor.open(source, settings)
+    from avsal.media.video import VideoReader
+
+    video = VideoReader(source)
     if not video.info.is_image or settings.start:
         return video
     with video:

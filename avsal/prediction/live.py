@@ -9,8 +9,10 @@ from types import TracebackType
 
 import numpy as np
 
+from avsal.errors import UsageError
 from avsal.media.frames import VideoFrame, tag_of
 from avsal.prediction.cache import CachedFrame, WindowInput
+from avsal.prediction.threads import FORKED, orphan_after_fork
 from avsal.preprocess import cuts
 from avsal.preprocess.frames import resize_frame
 from avsal.preprocess.rules import Rule
@@ -44,6 +46,12 @@ class LatestFrames:
         self._thread = threading.Thread(
             target=self._take, args=(frames,), name="avsal-live", daemon=True
         )
+        orphan_after_fork(self)
+
+    def orphan(self) -> None:
+        """End in a child process, which does not have the thread."""
+        self._changed = threading.Condition()
+        self._ended, self._error = True, UsageError(FORKED)
 
     def __enter__(self) -> LatestFrames:
         self._thread.start()
