@@ -216,7 +216,7 @@ def test_altered_content_is_removed(avsal_command, released, github, home):
 
 
 def test_another_network_is_refused(avsal_command, released, github, home, tiny, monkeypatch):
-    network = models.build(tiny, audio=None)
+    network = models.build(tiny, audio=False)
     github.files[FILE] = checkpoint(network)
     code, _out, err = avsal_command("weights", "pull", NAME, *YES)
     assert code == 1

@@ -18,7 +18,7 @@ import torch
 from avsal.errors import MediaError, UsageError, WeightsError
 from avsal.media.frames import FrameTag
 from avsal.models.folding import prepare_for_inference
-from avsal.models.mspi import MSPI
+from avsal.models.network import SaliencyNetwork
 from avsal.models.variants import Variant
 from avsal.prediction.cache import FrameCache, WindowInput
 from avsal.prediction.device import automatic_batch, precision_name
@@ -105,7 +105,7 @@ class Predictor:
 
     def __init__(
         self,
-        network: MSPI,
+        network: SaliencyNetwork,
         variant: Variant,
         device: torch.device,
         precision: torch.dtype,

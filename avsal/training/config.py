@@ -94,6 +94,8 @@ class NetworkSettings(Table):
         for key in values:
             one_of(key, VariantChanges.model_fields)
         given = {key: None if value == NONE else value for key, value in values.items()}
+        if "audio" in given:  # "none", as for the image encoder, or false
+            given["audio"] = bool(given["audio"])
         checked = VariantChanges.model_validate_json(json.dumps(given))
         return checked.model_dump(exclude_unset=True)
 

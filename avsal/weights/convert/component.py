@@ -35,7 +35,7 @@ class Component:
 COMPONENTS = {
     "motion": Component("visnet.", lambda variant: variant.motion),
     "image": Component("image_encoder.encoder.", lambda variant: variant.image),
-    "audio": Component("audnet.", lambda variant: variant.audio),
+    "audio": Component("audnet.", lambda variant: "resnet18" if variant.audio else None),
 }
 
 

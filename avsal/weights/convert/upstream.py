@@ -146,7 +146,6 @@ MOBILENET_UNISAL: Rules = (
 LAYOUTS: dict[str, tuple[Layout, ...]] = {
     "mvitv2s": (PYSLOWFAST,),
     "x3dl": (PYSLOWFAST,),
-    "x3ds": (PYSLOWFAST,),
     "slowfast4x16": (
         PYSLOWFAST,
         Layout(

@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from parity_check import filled
 
-from avsal.models import MSPI, build
-from avsal.models.compact import CompactDecoder, Habit, Prior, presence
-from avsal.models.encoders.mobilenetv2 import mobilenet_v2, skipped_mobilenet_v2
-from avsal.models.encoders.recurrent import Recurrence
+from avsal.models import build
+from avsal.models.encoders.mobilenetv2 import SkippedMobileNetV2, mobilenet_v2
+from avsal.models.network import SaliencyNetwork
+from avsal.models.small import CentreBias, Prior, Recurrence, SmallDecoder, audio_activity
 from avsal.preprocess.sound import PADDING
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -20,7 +20,7 @@ SIZE = (64, 96)
 
 
 @pytest.fixture(scope="module")
-def network() -> MSPI:
+def network() -> SaliencyNetwork:
     torch.manual_seed(5)
     return filled(SMALL)
 
@@ -34,7 +34,7 @@ def features(count: int = 1) -> tuple[torch.Tensor, ...]:
 @torch.inference_mode()
 def test_skips_are_read_before_they_are_thinned_out() -> None:
     torch.manual_seed(0)
-    plain, skipped = mobilenet_v2().eval(), skipped_mobilenet_v2().eval()
+    plain, skipped = mobilenet_v2().eval(), SkippedMobileNetV2().eval()
     skipped.load_state_dict(plain.state_dict())
     frames = torch.randn(1, 3, *SIZE)
     stride8, stride16, stride32 = skipped(frames)
@@ -54,7 +54,7 @@ def test_priors_peak_where_they_say() -> None:
 
 
 def test_a_share_of_the_map_lies_about_the_middle() -> None:
-    habit = Habit()
+    habit = CentreBias()
     habit.share.data.fill_(0.0)  # half of it
     corner = torch.full((1, 20, 30), -100.0)
     corner[0, 0, 0] = 0.0
@@ -88,7 +88,7 @@ def test_the_past_is_remembered_and_the_last_change_seen() -> None:
 @torch.inference_mode()
 def test_cells_are_smoothed_as_repeated_pixels_are() -> None:
     """The kernel of 7x7 cells for each of 8x8 places is one kernel on the enlarged scores."""
-    decoder = CompactDecoder(None)
+    decoder = SmallDecoder(None)
     torch.manual_seed(2)
     line = torch.rand(9)
     weight = torch.zeros(8, 7, 7)
@@ -106,14 +106,14 @@ def test_cells_are_smoothed_as_repeated_pixels_are() -> None:
 
 def test_presence_is_the_share_of_columns_with_sound() -> None:
     spectrogram = torch.full((2, 1, 257, 111), PADDING)
-    assert presence(spectrogram).tolist() == [0, 0]
+    assert audio_activity(spectrogram).tolist() == [0, 0]
     column = torch.randn(257)
     spectrogram[1, 0, :, :37] = ((column - column.mean()) / column.std())[:, None]
-    assert presence(spectrogram).tolist() == pytest.approx([0, 1 / 3], abs=1e-4)
+    assert audio_activity(spectrogram).tolist() == pytest.approx([0, 1 / 3], abs=1e-4)
 
 
 @torch.inference_mode()
-def test_silence_leaves_the_map_and_sound_moves_it(network: MSPI) -> None:
+def test_silence_leaves_the_map_and_sound_moves_it(network: SaliencyNetwork) -> None:
     torch.manual_seed(3)
     clip = torch.randn(1, 3, 4, *SIZE)
     silence, sound = torch.zeros(1, 1, 257, 111), torch.randn(1, 1, 257, 111)
@@ -126,7 +126,7 @@ def test_silence_leaves_the_map_and_sound_moves_it(network: MSPI) -> None:
 @torch.inference_mode()
 def test_it_is_a_density_without_sound_too() -> None:
     torch.manual_seed(4)
-    network = build(SMALL, audio=None).eval()
+    network = build(SMALL, audio=False).eval()
     density = network(torch.randn(2, 3, 4, *SIZE))
     assert density.shape == (2, *SIZE)
     torch.testing.assert_close(density.logsumexp((1, 2)), torch.zeros(2), atol=1e-4, rtol=0)
