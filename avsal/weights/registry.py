@@ -52,7 +52,7 @@ REGISTRY: dict[str, WeightsRow] = {
             "avsal-small",
             "small-224x384",
             "avsal-small.safetensors",
-            sha256="3dc34268669c1388e83322d49f049397b5510c3648e4043e280d400b58b89ec9",
+            sha256="64b23f3e674664e0847ee0b000f4c1e04763981b9669768ca554710fed4d14d7",
             licence="Apache-2.0",
             source=MODEL_CARD,
         ),

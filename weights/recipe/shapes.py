@@ -73,7 +73,7 @@ def still_density(network: MSPI, image: np.ndarray, scale: float = 1.0) -> np.nd
 
 def log_density_of(network: MSPI, features: tuple[torch.Tensor, ...]) -> torch.Tensor:
     """Log-densities (N, H, W) of stills' refined features (N, C, h, w), one per picture."""
-    stride8, stride16, deep = features
+    stride8, stride16, deep = features[:3]
     motion = network.visnet
     parts = [motion.get_submodule(f"{gate}_seen")(deep) for gate in ("reset", "update", "new")]
     held = torch.zeros_like(deep)
@@ -210,7 +210,8 @@ def fill(given: argparse.Namespace) -> None:
     rows, begun = [], time.monotonic()
     for picture in (each for source in sources for each in source):
         held = picture.name in held_names.get(picture.kind, ())
-        if held and random.random() < 0.5:
+        skipped = 0.6 if held else given.skipped if picture.kind in ("osie", "eyecrowd") else 0.0
+        if random.random() < skipped:
             continue
         for shape in chosen(picture, held, random):
             own = picture if held or picture.kind in ("web", "pages") else cut(picture, shape, random)
@@ -355,6 +356,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--pages", type=Path)
     parser.add_argument("--photos", type=int, default=300)
+    parser.add_argument("--skipped", type=float, default=0.0, help="share of pictures left out")
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--initial", type=Path, required=True)
     parser.add_argument("--without", nargs="*", default=[], choices=list(SHARES))
