@@ -32,9 +32,9 @@ SMOOTHING = 7  # cells of stride 8 that a pixel of the map is smoothed over
 CENTRE_LOGIT = -2.0  # logit of the centre bias's share in an untrained network's maps
 BRIGHTNESS = (0.299 * 255 * 0.229, 0.587 * 255 * 0.224, 0.114 * 255 * 0.225)  # of RGB
 CUT = 20.0  # levels of 255 that a cut changes the mean cell by
-NOISE = 0.2  # levels of 255 that are added to the mean change
+NOISE = 0.5  # levels of 255 that are added to the mean change
 MOST_MOTION = 4.0  # times the mean change
-BLURS = 3  # by 3x3 cells
+BLURS = 2  # by 3x3 cells
 MODULATION = 64  # channels of the head that turns fused features into a change of the map
 
 

@@ -52,7 +52,7 @@ REGISTRY: dict[str, WeightsRow] = {
             "avsal-small",
             "small-224x384",
             "avsal-small.safetensors",
-            sha256="64b23f3e674664e0847ee0b000f4c1e04763981b9669768ca554710fed4d14d7",
+            sha256="77f5d480b44d7e5ed2e4d274c51965a90e7d4f2227478f39be0263df2e75e9bf",
             licence="Apache-2.0",
             source=MODEL_CARD,
         ),

@@ -72,8 +72,13 @@ class Page:
             part += mass * across / (across.sum() * part.shape[0])
 
     def line(
-        self, place: tuple[int, int], text: str, height: int, colour: object = None,
-        bold: bool = False, weight: float = 1.0,
+        self,
+        place: tuple[int, int],
+        text: str,
+        height: int,
+        colour: object = None,
+        bold: bool = False,
+        weight: float = 1.0,
     ) -> Box:
         """A line of text; its mass rises with its length and, faster, with its height."""
         font = ImageFont.truetype(self.bold if bold else self.face, height)
@@ -130,9 +135,7 @@ class Page:
         return 0.85 * blurred / blurred.sum() + 0.15 * middle / middle.sum()
 
 
-def cropped(
-    image: np.ndarray, density: np.ndarray, ratio: float
-) -> tuple[np.ndarray, np.ndarray]:
+def cropped(image: np.ndarray, density: np.ndarray, ratio: float) -> tuple[np.ndarray, np.ndarray]:
     """The middle of a picture and of its map, cut to a ratio of width to height."""
     result = []
     for each in (image, density):
@@ -302,7 +305,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True)
     given = parser.parse_args()
     network, random = load(given.initial), np.random.default_rng(0)
-    files = sorted(given.photos.glob("*.jpg"))[:: 8]
+    files = sorted(given.photos.glob("*.jpg"))[::8]
 
     @cache
     def seen(number: int) -> tuple[np.ndarray, np.ndarray]:

@@ -92,7 +92,9 @@ def taught(network: MSPI, image: np.ndarray) -> np.ndarray:
         for mirrored in (False, True):
             seen = np.ascontiguousarray(image[:, ::-1]) if mirrored else image
             found = np.log(still_density(network, seen, scale))
-            found = cv2.resize(found[:, ::-1] if mirrored else found, (image.shape[1], image.shape[0]))
+            found = cv2.resize(
+                found[:, ::-1] if mirrored else found, (image.shape[1], image.shape[0])
+            )
             total = found if total is None else total + found
     density = np.exp(total / 4 - np.max(total / 4))  # type: ignore[operator]
     return density / density.sum()
@@ -214,7 +216,9 @@ def fill(given: argparse.Namespace) -> None:
         if random.random() < skipped:
             continue
         for shape in chosen(picture, held, random):
-            own = picture if held or picture.kind in ("web", "pages") else cut(picture, shape, random)
+            own = (
+                picture if held or picture.kind in ("web", "pages") else cut(picture, shape, random)
+            )
             if own is None:
                 continue
             frame = resize_frame(own.image, (shape[0] * CELL, shape[1] * CELL))
@@ -255,11 +259,14 @@ class Shaped:
     def _held_site(kind: str, name: str, sites: list[str]) -> bool:
         return kind == "web" and name.split("_")[1] in sites
 
-    def load(self, numbers: list[int]) -> tuple[tuple[torch.Tensor, ...], torch.Tensor, torch.Tensor]:
+    def load(
+        self, numbers: list[int]
+    ) -> tuple[tuple[torch.Tensor, ...], torch.Tensor, torch.Tensor]:
         """Encoder features, densities and marks of pictures of one shape."""
         entries = [torch.load(self.folder / f"{number:05d}.pt") for number in numbers]
         features = tuple(
-            torch.stack(each).float() for each in zip(*(e["features"] for e in entries), strict=True)
+            torch.stack(each).float()
+            for each in zip(*(e["features"] for e in entries), strict=True)
         )
         density = torch.stack([entry["density"] for entry in entries])
         return features, density, torch.stack([entry["marks"] for entry in entries])
