@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from avsal.measure.areas import Area
-from avsal.measure.frames import FrameShares, fine_grid, measure
+from avsal.areas.areas import Area
+from avsal.areas.frames import FrameShares, fine_grid, measure
 
 BLOCK = 1.0  # seconds that belong together when time is drawn again
 DRAWS = 2000
 _RANGE = (2.5, 97.5)  # per cent
+_ROUNDING = 1e-6  # of a block or of a second
+_MOST_BLOCKS = 36_000  # ten hours of seconds; in longer videos blocks are longer
 
 
 @dataclass(frozen=True)
@@ -52,16 +54,33 @@ class Series:
         """(a,) seconds that every area exists."""
         return (~np.isnan(self.share) * self.duration[:, None]).sum(axis=0)
 
-    def blocks(self) -> np.ndarray:
-        """(seconds, a) mean share in every block of `BLOCK` seconds."""
-        number = (self.time / BLOCK).astype(int)
-        rows = np.full((int(number.max(initial=-1)) + 1, len(self.names)), np.nan)
-        for block in np.unique(number):
-            chosen = number == block
-            weights = self.duration[chosen, None] * ~np.isnan(self.share[chosen])
-            with np.errstate(invalid="ignore"):
-                rows[block] = np.nansum(self.share[chosen] * weights, axis=0) / weights.sum(axis=0)
-        return rows
+    def blocks(self, length: float = BLOCK) -> tuple[np.ndarray, np.ndarray]:
+        """(n, a) mean share in every block of time, and seconds of it that the area exists.
+
+        A frame counts in every block for as long as it is shown there. A still image fills one.
+        """
+        duration = self.duration if self.duration.sum() > 0 else np.full_like(self.duration, length)
+        shown = np.stack([self.time, self.time + duration], axis=1).ravel()
+        shown = np.maximum.accumulate(shown)
+        count = int(np.ceil(shown[-1] / length - _ROUNDING)) if shown.size else 0
+        edges = np.arange(count + 1) * length
+        exists = ~np.isnan(self.share)
+        seconds = _between(edges, shown, exists * duration[:, None])
+        gaze = _between(edges, shown, np.nan_to_num(self.share) * duration[:, None])
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.where(seconds > _ROUNDING, gaze / seconds, np.nan), seconds
+
+
+def _between(edges: np.ndarray, shown: np.ndarray, amounts: np.ndarray) -> np.ndarray:
+    """What falls between neighbouring edges of amounts (n, a) that are spread over time.
+
+    Args:
+        shown: (2 n,) begin and end of every amount in turn, ascending.
+    """
+    sums = np.cumsum(amounts, axis=0)
+    so_far = np.stack([sums - amounts, sums], axis=1).reshape(-1, amounts.shape[1])
+    at_edges = [np.interp(edges, shown, column) for column in so_far.T]
+    return np.diff(np.array(at_edges).reshape(-1, len(edges)).T, axis=0)
 
 
 def _weights(duration: np.ndarray, dimensions: int) -> np.ndarray:
@@ -82,12 +101,12 @@ class Collector:
     def measure(
         self, maps: Iterable[tuple[int, float, float, np.ndarray]]
     ) -> Iterator[FrameShares]:
-        """See `avsal.measure.frames.measure`."""
+        """See `avsal.areas.frames.measure`."""
         for frame in measure(self._averaged(maps), self._areas):
             found = {row.area: (row.share, row.part, row.prior) for row in frame.areas}
             missing = (np.nan, np.nan, np.nan)
             rows = [found.get(area.name, missing) for area in self._areas]
-            self._values.append(np.array(rows, np.float32).reshape(-1, 3))
+            self._values.append(np.array(rows).reshape(-1, 3))
             self._frames.append((frame.index, frame.time, frame.duration, frame.spread))
             yield frame
 
@@ -132,21 +151,29 @@ class Difference:
 def compare(first: Series, second: Series, seed: int = 0) -> list[Difference]:
     """Compare two versions second by second, over the time that both have an area.
 
-    The range holds 95 % of the mean differences of 2000 drawings of whole seconds with repetition.
-    It tells how even the difference is over time, and nothing about viewers.
+    A second counts by the time of it that both have. The range holds 95 % of the mean differences
+    of 2000 drawings of whole seconds with repetition. It tells how even the difference is over
+    time, and nothing about viewers.
     """
-    one, other = first.blocks(), second.blocks()
-    length = min(len(one), len(other))
+    longest = max(
+        (float(s.time[-1] + s.duration[-1]) for s in (first, second) if len(s.time)), default=0
+    )
+    length = max(BLOCK, longest / _MOST_BLOCKS)
+    (one, shown), (other, other_shown) = first.blocks(length), second.blocks(length)
+    count = min(len(one), len(other))
     differences = []
     for place, name in enumerate(first.names):
-        a, b = one[:length, place], other[:length, place]
+        a, b = one[:count, place], other[:count, place]
         both = ~np.isnan(a) & ~np.isnan(b)
         a, b = a[both], b[both]
+        weights = np.minimum(shown[:count, place], other_shown[:count, place])[both]
         low = high = None
         if len(a) > 1:
             random = np.random.default_rng(seed)
-            drawn = [random.choice(a - b, len(a)).mean() for _ in range(DRAWS)]
+            draws = (random.choice(len(a), len(a)) for _ in range(DRAWS))
+            drawn = [np.average((a - b)[draw], weights=weights[draw]) for draw in draws]
             low, high = map(float, np.percentile(drawn, _RANGE))
         if len(a):
-            differences.append(Difference(name, float(a.mean()), float(b.mean()), low, high))
+            mean_a, mean_b = (float(np.average(values, weights=weights)) for values in (a, b))
+            differences.append(Difference(name, mean_a, mean_b, low, high))
     return differences

@@ -10,14 +10,18 @@ from fractions import Fraction
 
 import numpy as np
 
-from avsal.reframe.geometry import Picture, Share, parse_aspect, scaled
-from avsal.reframe.grids import GRID, Grids, coverage, small_grid
-from avsal.reframe.motion import COSTS, KNOT, PLACES, Cost, at_times, choose_places, smooth
-from avsal.reframe.settings import Framing
+from avsal.crops.geometry import Picture, Share, parse_aspect, scaled
+from avsal.crops.grids import GRID, Grids, coverage, small_grid
+from avsal.crops.motion import COSTS, KNOT, PLACES, Cost, at_times, choose_places, smooth
+from avsal.crops.settings import Framing
+from avsal.results.timed import timed_maps
 
 GazeMap = tuple[int, Fraction, np.ndarray]  # frame index, pts in seconds, density (h, w)
 
 _EXACT_KNOT = Fraction(KNOT)
+_LONGEST = Fraction(
+    10
+)  # seconds that one frame counts for; after a pause of hours nothing is gained
 
 
 def _centre(sigma_y: float, sigma_x: float) -> np.ndarray:
@@ -86,17 +90,17 @@ def plan(
         maps: one (h, w) array of non-negative values for every frame, of any size and scale.
         aspect: width to height of the result, as a number or as "9:16".
         size: (width, height) of the video in pixels, as displayed.
-        times: seconds of every frame; None counts frames at `rate` frames per second.
+        times: seconds at which every frame begins, one for each map, ascending; None counts frames
+            at `rate` frames per second.
         cuts: numbers of the frames that begin a new shot (`avsal.shots` finds them).
         motion, zoom, pad: see `Framing`.
         sample_aspect: width to height of a displayed pixel.
 
     Raises:
-        UsageError: an aspect, motion or zoom that cannot be.
+        UsageError: an aspect, motion or zoom that cannot be, or times that do not fit the maps.
     """
     ratio = parse_aspect(aspect) if isinstance(aspect, str) else Fraction(aspect)
-    clock = times if times is not None else (i / Fraction(rate) for i in itertools.count())
-    frames = ((i, Fraction(t), m) for i, (t, m) in enumerate(zip(clock, maps, strict=False)))
+    frames = timed_maps(maps, times, rate)
     picture = Picture(*size, Fraction(sample_aspect))
     return list(plan_crops(frames, sorted(cuts), picture, Framing(ratio, motion, zoom, pad)))
 
@@ -119,32 +123,46 @@ def _plan_shot(
     number: int, maps: Iterable[GazeMap], picture: Picture, framing: Framing
 ) -> Iterator[Crop]:
     with Grids() as frames, Grids() as knots:
-        tags = _collect(maps, frames, knots)
-        seconds = np.array([float(pts - tags[0][1]) for _index, pts in tags])
+        tags, seconds = _collect(maps, frames, knots)
         share = _choose_share(knots, picture.largest_crop(framing.aspect), framing)
         cost = COSTS[framing.motion]
         pixels = picture.width, picture.height
         offsets = [
-            at_times(smooth(np.rint(way * side) / side, 1 - length, cost), seconds)
+            at_times(smooth(_whole_pixels(way, side, length), 1 - length, cost), seconds)
             for way, side, length in zip(_places(knots, share, cost), pixels, share, strict=True)
         ]
         kept = frames.kept(offsets, share)
         width, height = share[0] * picture.width, share[1] * picture.height
         for (index, pts), left, top, inside in zip(tags, *offsets, kept, strict=True):
             x, y = (
-                round(float(offset) * side, 3)
-                for offset, side in zip((left, top), pixels, strict=True)
+                min(round(float(offset) * side, 3), side * (1 - length))
+                for offset, side, length in zip((left, top), pixels, share, strict=True)
             )
             yield Crop(index, pts, x, y, width, height, number, float(inside))
 
 
-def _collect(maps: Iterable[GazeMap], frames: Grids, knots: Grids) -> list[tuple[int, Fraction]]:
-    """Keep every map small, and the mean map of every `KNOT` seconds; return index and pts."""
+def _whole_pixels(offsets: np.ndarray, side: int, length: float) -> np.ndarray:
+    """Offsets rounded to whole pixels of a side, but never so far that the crop leaves it."""
+    return np.minimum(np.rint(offsets * side) / side, 1 - length)
+
+
+def _collect(
+    maps: Iterable[GazeMap], frames: Grids, knots: Grids
+) -> tuple[list[tuple[int, Fraction]], np.ndarray]:
+    """Keep every map small, and the mean map of every `KNOT` seconds.
+
+    Returns:
+        Index and pts of every frame; and the seconds (n,) at which it counts in the plan, where no
+        frame lasts longer than `_LONGEST`.
+    """
     tags: list[tuple[int, Fraction]] = []
+    seconds: list[Fraction] = []
     total, count, done = np.zeros(GRID), 0, 0
     for index, pts, density in maps:
+        passed = min(pts - tags[-1][1], _LONGEST) if tags else Fraction(0)
         tags.append((index, pts))
-        knot = int((pts - tags[0][1]) / _EXACT_KNOT)
+        seconds.append(seconds[-1] + passed if seconds else passed)
+        knot = int(seconds[-1] / _EXACT_KNOT)
         while done < knot:  # a frame that is shown longer counts for all that time
             knots.add(total / count)
             total, count, done = total / count, 1, done + 1
@@ -154,7 +172,7 @@ def _collect(maps: Iterable[GazeMap], frames: Grids, knots: Grids) -> list[tuple
         frames.add(grid)
         total, count = total + grid, count + 1
     knots.add(total / count)
-    return tags
+    return tags, np.array([float(second) for second in seconds])
 
 
 def _places(knots: Grids, share: Share, cost: Cost) -> tuple[np.ndarray, np.ndarray]:

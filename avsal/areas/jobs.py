@@ -1,97 +1,93 @@
-"""The whole job on one video: maps in, a folder of shares and a report out."""
+"""The whole job on one video: maps in, what was measured out."""
 
 from __future__ import annotations
 
-import csv
-import json
+import logging
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from avsal import atomic
-from avsal.errors import OutputError
-from avsal.measure.areas import Area
-from avsal.measure.frames import AreaShare, fine_grid, spread
-from avsal.measure.pictures import Thumbnail, shrink, thumbnail
-from avsal.measure.report import Page, build_report
-from avsal.measure.series import Collector, Series, compare
-from avsal.measure.summary import Video, build_summary, facts
+from avsal.areas.areas import Area
+from avsal.areas.frames import fine_grid, spread
+from avsal.areas.measurement import Measurement
+from avsal.areas.pictures import shrink, thumbnail
+from avsal.areas.report import Page, Thumbnail
+from avsal.areas.series import Collector, Series, compare
+from avsal.areas.summary import Video, build_summary, facts
+from avsal.errors import UsageError
+from avsal.media.source import name_of
 from avsal.results.gaze import Gaze, GazeMap, open_gaze
 from avsal.shots import Shot
 
-SUMMARY, SHARES, REPORT = "summary.json", "shares.csv", "report.html"
+logger = logging.getLogger("avsal")
+
 _PICTURES = 48  # shots that a report shows
 _MARGIN = 2  # frames at either end of a shot that may show a transition
-_COLUMNS = "time area share part share_per_part share_per_prior seconds".split()
 
 OnMap = Callable[[int], None]
 
 
-def measure_to_folder(
+def measure_video(
     video: Video,
     areas: Sequence[Area],
-    folder: Path,
     other: Video | None = None,
     on_map: OnMap = lambda _count: None,
-) -> None:
-    """Write shares.csv, summary.json and report.html; the folder appears only when whole.
+) -> Measurement:
+    """Measure areas of a video.
 
     Args:
         other: another version of the video to compare with.
         on_map: called with the number of maps measured.
 
     Raises:
-        AvsalError: something cannot be read or written, or the maps are of another video.
+        AvsalError: something cannot be read, or the maps are of another video.
     """
-    check_replaceable(folder)
-    with atomic.new_folder(folder) as aside:
-        clearest = Clearest(video)
-        with (aside / SHARES).open("w", newline="", encoding="utf-8") as file:
-            series, shots = _measure(video, areas, on_map, clearest, file)
-        second = _measure(other, areas, on_map)[0] if other else None
-        differences = compare(series, second) if second else []
-        summary = build_summary(video, series, shots, other, differences)
-        (aside / SUMMARY).write_text(
-            json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False),
-            encoding="utf-8",
-            errors="backslashreplace",  # of a name that is no UTF-8
+    if other and other.info.is_image != video.info.is_image:
+        raise UsageError(
+            f"{other.path}: an image and a video cannot be compared; give two of the same kind"
         )
-        pictures, placed = _pictures(shots, clearest.found, areas, series.mean)
-        page = Page(
-            video.path.name,
-            facts(video, series, shots),
-            areas,
-            series,
-            shots,
-            pictures,
-            placed,
-            video.model,
-            video.info.is_image,
-            (other.path.name, second) if other and second else None,
-            differences,
-        )
-        (aside / REPORT).write_text(build_report(page), encoding="utf-8", errors="backslashreplace")
+    clearest = Clearest(video)
+    series, shots = _measure(video, areas, on_map, clearest)
+    second = _measure(other, areas, on_map)[0] if other else None
+    report_absent(video, areas, series)
+    differences = compare(series, second) if second else []
+    summary = build_summary(video, series, shots, other, differences)
+    pictures, placed = _pictures(shots, clearest.found, areas, series.mean)
+    page = Page(
+        name_of(video.path),
+        facts(video, series, shots),
+        areas,
+        series,
+        shots,
+        pictures,
+        placed,
+        video.model,
+        video.info.is_image,
+        (name_of(other.path), second) if other and second else None,
+        differences,
+    )
+    return Measurement(page, summary)
 
 
-def check_replaceable(folder: Path) -> None:
-    """Refuse to overwrite what is not an earlier measurement.
-
-    Raises:
-        OutputError: something else is at that place.
-    """
-    if not folder.exists():
+def report_absent(video: Video, areas: Sequence[Area], series: Series) -> None:
+    """Say which areas have key frames at times that were not measured."""
+    if not len(series.time):
         return
-    if not folder.is_dir():
-        raise OutputError(f"{folder}: a file is in the way; remove it or choose another output")
-    if any(folder.iterdir()) and not all((folder / name).is_file() for name in (SUMMARY, SHARES)):
-        raise OutputError(
-            f"{folder}: the folder is not empty and holds no earlier measurement; remove it or "
-            "choose another output"
-        )
+    start, end = float(series.time[0]), float(series.time[-1] + series.duration[-1])
+    for area, present in zip(areas, (~np.isnan(series.share)).any(axis=0), strict=True):
+        if area.times and (area.times[0] < start or area.times[-1] > end):
+            logger.warning(
+                "%s: area %s has key frames from %g to %g s, but the maps go from %g to %g s; %s",
+                name_of(video.path),
+                area.name,
+                area.times[0],
+                area.times[-1],
+                round(start, 3),
+                round(end, 3),
+                "the rest of it is not measured" if present else "it is not measured",
+            )
 
 
 @dataclass
@@ -156,22 +152,13 @@ class Clearest:
 
 
 def _measure(
-    video: Video,
-    areas: Sequence[Area],
-    on_map: OnMap,
-    clearest: Clearest | None = None,
-    file: Any = None,
+    video: Video, areas: Sequence[Area], on_map: OnMap, clearest: Clearest | None = None
 ) -> tuple[Series, list[Shot]]:
-    """Measure a video; rows go to a CSV file if one is given."""
+    """Measure a video."""
     collector = Collector(areas)
-    writer = csv.writer(file) if file else None
-    if writer:
-        writer.writerow(_COLUMNS)
     with open_gaze(video.reader, video.maps, frames=clearest is not None) as gaze:
         passing = clearest.passing(gaze) if clearest else gaze.maps
-        for count, frame in enumerate(collector.measure(_timed(video, passing)), 1):
-            if writer:
-                writer.writerows(_row(area, video.info.is_image) for area in frame.areas)
+        for count, _frame in enumerate(collector.measure(_timed(video, passing)), 1):
             on_map(count)
         return collector.series(), gaze.shots()
 
@@ -181,12 +168,6 @@ def _timed(video: Video, maps: Iterable[GazeMap]) -> Iterator[tuple[int, float, 
     for entry in maps:
         duration = 0.0 if video.info.is_image else float(entry.duration)
         yield entry.index, float(entry.pts - video.reader.origin), duration, entry.density
-
-
-def _row(area: AreaShare, still: bool) -> list[Any]:
-    values = (area.share, area.part, area.density, area.over_prior, area.seconds)
-    numbers = [f"{value:.6g}" for value in values]
-    return [f"{area.time:.6f}", area.area, *numbers[:-1], "" if still else numbers[-1]]
 
 
 def _pictures(

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
 
+from avsal.crops.geometry import Size, parse_aspect
 from avsal.errors import UsageError
 from avsal.prediction.settings import check_word
-from avsal.reframe.geometry import Size, parse_aspect
 
 _CLOSEST = 4  # times; closer crops of usual videos are no pictures any more
 _SIZE_TOLERANCE = Fraction(1, 50)  # by which the shape of a wanted size may miss the aspect

@@ -18,7 +18,7 @@
 
 Shares are means over the time that an area exists; null where it never does. `expected_error` is
 null for networks that it was not measured with, "seconds" for a still image. "start" and "end" of
-shots are exact container times. "low" and "high": see `avsal.measure.series.compare`.
+shots are exact container times. "low" and "high": see `avsal.areas.series.compare`.
 """
 
 from __future__ import annotations
@@ -29,14 +29,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from avsal.measure.charts import clock
-from avsal.measure.series import Difference, Series
-from avsal.measure.trust import expected_error
+from avsal.areas.charts import clock
+from avsal.areas.series import Difference, Series
+from avsal.areas.trust import expected_error
 from avsal.media.info import VideoInfo
 from avsal.media.video import VideoReader
+from avsal.prediction.predictor import Predictor
+from avsal.prediction.settings import PredictSettings
 from avsal.results.description import file_identity, shot_records
 from avsal.results.folder import Result
-from avsal.results.gaze import Maps
 from avsal.shots import Shot
 from avsal.version import __version__
 
@@ -55,7 +56,7 @@ class Video:
 
     path: Path
     reader: VideoReader
-    maps: Maps
+    maps: Result | tuple[Predictor, PredictSettings]
 
     @property
     def info(self) -> VideoInfo:

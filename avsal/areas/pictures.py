@@ -3,34 +3,16 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
+from avsal.areas.report import Thumbnail
 from avsal.results.render import overlay
 from avsal.results.style import OverlayStyle
 
 _SIDE = 480  # pixels of the longer side
 _QUALITY = 78
-
-
-@dataclass(frozen=True)
-class Thumbnail:
-    """One frame as `data:` addresses of JPEG pictures.
-
-    Attributes:
-        time: seconds since the video's first frame.
-        plain: the frame.
-        heat: with a heatmap over it.
-        width, height: pixels.
-    """
-
-    time: float
-    plain: str
-    heat: str
-    width: int
-    height: int
 
 
 def thumbnail(image: np.ndarray, density: np.ndarray, time: float) -> Thumbnail:

@@ -14,9 +14,11 @@ from __future__ import annotations
 
 import csv
 import io
-import json
+import itertools
 import re
-from collections.abc import Iterable
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,14 +27,17 @@ import numpy as np
 
 from avsal.datasets.pictures import require_file
 from avsal.errors import DataError, UsageError
+from avsal.prediction.settings import MAX_SECONDS
+from avsal.results.numbers import JSON, decimal
 
 Shape = tuple[tuple[float, float], ...]  # corners, x and y as fractions of width and height
 Size = tuple[int, int]  # (width, height), pixels
+Box = str | Sequence[float | str]  # "x,y,w,h", "x,y;x,y;x,y" or four numbers
 Key = tuple[str, float | None, Shape]  # name, seconds, shape
 
 _ROUNDING = 1e-3  # of a side, that a corner may seem to lie outside
-_NUMBER = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))(%?)")
 _NAME_LENGTH = 80
+_MOST_CORNERS = 10_000
 _MAX_BYTES = 1 << 26  # of a file of areas: a key frame every 40 ms of ten hours
 _DECIMALS = 12  # of a cell's cover: a cell that is covered whole counts as 1, not a rounding less
 
@@ -45,11 +50,24 @@ class Area:
         name: unique among those that are measured together.
         shapes: its corners, at each time of `times`, or always the same.
         times: seconds since the first frame, ascending; empty if the area never changes.
+
+    Raises:
+        UsageError: there is no such name, or the shapes and times do not fit together or into the
+            picture.
     """
 
     name: str
     shapes: tuple[Shape, ...]
     times: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        try:
+            _check_name(self.name)
+            for shape in self.shapes:
+                _checked(self.name, shape, (1, 1))
+            _check_times(self.name, self.shapes, self.times)
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"area {_line(error)}") from None
 
     def at(self, time: float) -> Shape | None:
         """Its corners at a time in seconds; None where there is no area then."""
@@ -132,6 +150,30 @@ def parse_areas(texts: Iterable[str], size: Size) -> list[Area]:
         raise UsageError(f"--area {_line(error)}") from None
 
 
+def area_of(name: str, shape: Box | Mapping[float, Box], size: Size) -> Area:
+    """An area from what a program gives: a box or polygon, or one for each second of a mapping.
+
+    Raises:
+        UsageError: see `parse_areas`.
+    """
+    frames = shape if isinstance(shape, Mapping) else {None: shape}
+    try:
+        _check_name(name)
+        keys = [
+            (
+                name,
+                None if second is None else _seconds(name, str(second)),
+                _shape(name, box if isinstance(box, str) else ",".join(map(str, box)), size),
+            )
+            for second, box in frames.items()
+        ]
+        if not keys:
+            raise ValueError(f"{name}: has no key frames")
+        return _collect(keys)[0]
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"area {_line(error)}") from None
+
+
 def _text_of(path: Path) -> str:
     require_file(path, "table of areas")
     if path.stat().st_size > _MAX_BYTES:
@@ -151,6 +193,8 @@ def read_areas(path: Path, size: Size) -> list[Area]:
     try:
         text = _text_of(path)
         keys = _json_keys(text, size) if path.suffix.lower() == ".json" else _csv_keys(text, size)
+        if not keys:
+            raise ValueError("it holds no area")
         return _collect(keys)
     except (OSError, ValueError, csv.Error, RecursionError) as error:
         reason = getattr(error, "strerror", None) or error
@@ -177,6 +221,10 @@ def _csv_keys(text: str, size: Size) -> list[Key]:
     keys = []
     reader = csv.DictReader(io.StringIO(text), skipinitialspace=True)
     for row in reader:
+        if None in row:  # an unquoted comma would cut a list of points short
+            raise ValueError(
+                f'line {reader.line_num}: more values than columns; put points in quotes: "0,0;..."'
+            )
         values = {
             str(key).strip().lower(): (value or "").strip()
             for key, value in row.items()
@@ -192,19 +240,29 @@ def _csv_keys(text: str, size: Size) -> list[Key]:
 
 
 def _json_keys(text: str, size: Size) -> list[Key]:
+    keys, seen, whole = [], set(), set()  # names of all entries, and of those with "keyframes"
     try:
-        entries = json.loads(text)["areas"]
-        return [
-            (
-                str(entry["name"]),
-                _json_time(entry["name"], frame),
-                _json_shape(entry["name"], frame, size),
-            )
-            for entry in entries
-            for frame in entry.get("keyframes", [entry])
-        ]
+        for entry in JSON.decode(text)["areas"]:
+            name = _json_name(entry)
+            frames = entry.get("keyframes", [entry])
+            if name in whole or ("keyframes" in entry and name in seen):
+                raise ValueError(f"{name}: is there twice; give another name")
+            if "keyframes" in entry:
+                whole.add(name)
+            seen.add(name)
+            if not frames:
+                raise ValueError(f"{name}: has no key frames")
+            keys += [(name, _json_time(name, f), _json_shape(name, f, size)) for f in frames]
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f'not of the form {{"areas": [{{"name", "box"}}]}} ({error})') from None
+    return keys
+
+
+def _json_name(entry: dict[str, Any]) -> str:
+    name = entry["name"]
+    if not isinstance(name, str):
+        raise ValueError(f"name {name!r} is no text")
+    return name
 
 
 def _json_time(name: str, frame: dict[str, Any]) -> float | None:
@@ -218,9 +276,10 @@ def _json_shape(name: str, frame: dict[str, Any], size: Size) -> Shape:
 
 
 def _seconds(name: str, text: str) -> float:
-    if not re.fullmatch(r"\d{1,9}(\.\d{1,9})?", text):
+    seconds = decimal(text)
+    if seconds is None or not 0 <= seconds <= MAX_SECONDS:
         raise ValueError(f"{name}: time {text} is no number of seconds")
-    return float(text)
+    return seconds
 
 
 def _shape(name: str, text: str, size: Size) -> Shape:
@@ -241,14 +300,19 @@ def _shape(name: str, text: str, size: Size) -> Shape:
 
 
 def _fraction(name: str, text: str, side: int) -> float:
-    match = _NUMBER.fullmatch(text.strip())
-    if match is None:
-        raise ValueError(f"{name}: {text.strip() or 'nothing'} is neither pixels nor per cent")
-    return float(match[1]) / (100 if match[2] else side)
+    text = text.strip()
+    value = decimal(text.removesuffix("%"))
+    if value is None:
+        raise ValueError(f"{name}: {text[:40] or 'nothing'} is neither pixels nor per cent")
+    return value / (100 if text.endswith("%") else side)
 
 
 def _checked(name: str, shape: Shape, size: Size) -> Shape:
-    corners = np.array(shape)
+    corners = np.array(shape, np.float64)
+    if corners.ndim != 2 or corners.shape[1] != 2 or not 3 <= len(corners) <= _MOST_CORNERS:
+        raise ValueError(f"{name}: give 3 to {_MOST_CORNERS} corners (x, y)")
+    if not np.isfinite(corners).all():
+        raise ValueError(f"{name}: a corner is no number")
     if corners.min() < -_ROUNDING or corners.max() > 1 + _ROUNDING:
         x, y = corners[np.abs(corners - 0.5).max(axis=1).argmax()] * size
         raise ValueError(
@@ -261,15 +325,41 @@ def _checked(name: str, shape: Shape, size: Size) -> Shape:
     return tuple(map(tuple, inside.tolist()))
 
 
+def _check_name(name: str) -> None:
+    fits = isinstance(name, str) and name.strip() and len(name) <= _NAME_LENGTH
+    if not fits or not name.isprintable():
+        raise ValueError(
+            f"{str(name)[:_NAME_LENGTH]!r}: is no name; give 1 to {_NAME_LENGTH} characters"
+        )
+
+
+def _check_times(name: str, shapes: Sequence[Shape], times: Sequence[float]) -> None:
+    """Check that key frames have one time each, in order, and that corners can be interpolated."""
+    if not times and len(shapes) != 1:
+        raise ValueError(f"{name}: has {len(shapes)} shapes without times; give one, or times")
+    if len(times) == 1:
+        raise ValueError(f"{name}: has one key frame only; give its end too, or no time")
+    if times and len(times) != len(shapes):
+        raise ValueError(f"{name}: has {len(shapes)} shapes and {len(times)} times")
+    if not all(0 <= time <= MAX_SECONDS for time in times):
+        raise ValueError(f"{name}: a time is no number of seconds")
+    if any(later <= time for time, later in itertools.pairwise(times)):
+        raise ValueError(f"{name}: has two key frames at the same time, or times that fall")
+    if len(set(map(len, shapes))) > 1:
+        raise ValueError(f"{name}: its key frames have different numbers of corners")
+
+
 def _collect(keys: Iterable[Key]) -> list[Area]:
     by_name: dict[str, list[tuple[float | None, Shape]]] = {}
     for name, time, shape in keys:
-        if not name.strip() or len(name) > _NAME_LENGTH or not name.isprintable():
-            raise ValueError(
-                f"{name[:_NAME_LENGTH]!r}: is no name; give 1 to {_NAME_LENGTH} characters"
-            )
-        by_name.setdefault(name.strip(), []).append((time, shape))
+        _check_name(name)
+        by_name.setdefault(_normal(name), []).append((time, shape))
     return [_area(name, frames) for name, frames in by_name.items()]
+
+
+def _normal(name: str) -> str:
+    """A name with accents in their composed form, so that names that look the same are the same."""
+    return unicodedata.normalize("NFC", name.strip())
 
 
 def _area(name: str, frames: list[tuple[float | None, Shape]]) -> Area:
@@ -280,11 +370,19 @@ def _area(name: str, frames: list[tuple[float | None, Shape]]) -> Area:
         return Area(name, (frames[0][1],))
     if len(times) < len(frames):
         raise ValueError(f"{name}: has key frames with and without a time")
-    if len(times) == 1:
-        raise ValueError(f"{name}: has one key frame only; give its end too, or no time")
-    if len(set(times)) < len(times):
-        raise ValueError(f"{name}: has two key frames at the same time")
     ordered = sorted(frames, key=lambda frame: frame[0] or 0)
-    if len({len(shape) for _time, shape in ordered}) > 1:
-        raise ValueError(f"{name}: its key frames have different numbers of corners")
-    return Area(name, tuple(shape for _t, shape in ordered), tuple(sorted(times)))
+    shapes, times = tuple(shape for _t, shape in ordered), sorted(times)
+    _check_times(name, shapes, times)
+    return Area(name, shapes, tuple(times))
+
+
+def check_unique(areas: Sequence[Area]) -> None:
+    """Refuse areas of the same name.
+
+    Raises:
+        UsageError: there are two.
+    """
+    counts = Counter(_normal(area.name) for area in areas)
+    for name, count in counts.items():
+        if count > 1:
+            raise UsageError(f"area {name}: is there twice; give another name")

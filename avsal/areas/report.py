@@ -11,11 +11,10 @@ from string import Template
 
 import numpy as np
 
-from avsal.measure.areas import Area, Shape
-from avsal.measure.charts import clock, line_chart
-from avsal.measure.pictures import Thumbnail
-from avsal.measure.series import Difference, Series
-from avsal.measure.trust import expected_error
+from avsal.areas.areas import Area, Shape
+from avsal.areas.charts import clock, line_chart
+from avsal.areas.series import Difference, Series
+from avsal.areas.trust import expected_error
 from avsal.shots import Shot
 from avsal.version import __version__
 
@@ -23,6 +22,24 @@ _LINES = 6  # areas that a chart shows
 _PAIRS = 3  # the same of two versions
 _CANDIDATES = 6  # frames that might be the video's thumbnail
 _FEW = 30  # names of areas that fit on a picture
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """One frame as `data:` addresses of JPEG pictures.
+
+    Attributes:
+        time: seconds since the video's first frame.
+        plain: the frame.
+        heat: with a heatmap over it.
+        width, height: pixels.
+    """
+
+    time: float
+    plain: str
+    heat: str
+    width: int
+    height: int
 
 
 @dataclass(frozen=True)
@@ -58,7 +75,7 @@ class Page:
 
 def build_report(page: Page) -> str:
     """The whole page as HTML."""
-    template = Template(files("avsal.measure").joinpath("report.html").read_text(encoding="utf-8"))
+    template = Template(files("avsal.areas").joinpath("report.html").read_text(encoding="utf-8"))
     facts = "".join(
         f"<div><dt>{escape(word)}</dt><dd>{escape(value)}</dd></div>" for word, value in page.facts
     )
@@ -84,20 +101,18 @@ def _points(change: float) -> str:
     return f"{change * 100:+.1f}".replace("-", "−")
 
 
-def _area_table(page: Page) -> str:
-    if not page.areas:
-        return ""
+def area_rows(page: Page) -> tuple[list[str], list[list[str]]]:
+    """The table of areas: heads, and for each area its escaped cells, the name first."""
     series = page.series
     columns = [series.average(values) for values in (series.share, series.part, series.prior)]
     seconds, present = series.seconds(), series.present()
-    lines = [] if page.still else _charted(page)
     rows = []
     for number, name in enumerate(series.names):
         share, part, prior = (float(values[number]) for values in columns)
         error = expected_error(share, part, page.model, page.still)
-        bar = f'<span class="bar"><i style="width:{min(100, share * 100):.1f}%"></i></span>'
         cells = [
-            f"<b>{_percent(share)}</b>{bar if not math.isnan(share) else ''}",
+            escape(name),
+            f"<b>{_percent(share)}</b>",
             f"± {error * 100:.1f}" if error is not None else "–",
             _percent(part),
             _times(share / part if part else math.nan),
@@ -105,10 +120,7 @@ def _area_table(page: Page) -> str:
         ]
         if not page.still:
             cells += [f"{seconds[number]:.1f} of {present[number]:.1f}"]
-        key = f'<i class="key s{lines.index(number)}"></i>' if number in lines else ""
-        rows.append(
-            f"<tr><td>{key}{escape(name)}</td>{''.join(f'<td>{c}</td>' for c in cells)}</tr>"
-        )
+        rows.append(cells)
     heads = [
         "area",
         "share of the gaze",
@@ -117,15 +129,30 @@ def _area_table(page: Page) -> str:
         "× even",
         "× centre",
     ]
-    heads += [] if page.still else ["seconds"]
+    return heads + ([] if page.still else ["seconds"]), rows
+
+
+def _area_table(page: Page) -> str:
+    if not page.areas:
+        return ""
+    heads, rows = area_rows(page)
+    shares = page.series.average(page.series.share)
+    lines = [] if page.still else _charted(page)
+    for number, (cells, share) in enumerate(zip(rows, shares, strict=True)):
+        if number in lines:
+            cells[0] = f'<i class="key s{lines.index(number)}"></i>{cells[0]}'
+        if not math.isnan(share):
+            width = min(100, share * 100)
+            cells[1] += f'<span class="bar"><i style="width:{width:.1f}%"></i></span>'
     unmeasured = (
         ""
         if expected_error(1, 1, page.model) is not None
         else ("<p>How far the shares can be trusted was not measured for this network.</p>")
     )
+    body = "".join(f"<tr>{''.join(f'<td>{c}</td>' for c in cells)}</tr>" for cells in rows)
     return (
         f"<h2>Areas</h2>{_placed(page)}{unmeasured}<div class='scroll'><table><thead><tr>"
-        f"{''.join(f'<th>{head}</th>' for head in heads)}</tr></thead><tbody>{''.join(rows)}"
+        f"{''.join(f'<th>{head}</th>' for head in heads)}</tr></thead><tbody>{body}"
         "</tbody></table></div>"
     )
 
@@ -171,10 +198,15 @@ def _comparison(page: Page) -> str:
             f"<tr><td>{escape(found.area)}</td>{''.join(f'<td>{c}</td>' for c in cells)}</tr>"
         )
     heads = ("area", "A", "B", "A − B, points", "range over time, 95 %")
+    means = (
+        ""
+        if page.still
+        else "; means over the time that both have. The range is of whole seconds drawn again: it "
+        "tells how even the difference is over time, not how viewers differ"
+    )
     return (
-        f"<h2>Two versions</h2><p>A is {escape(page.name)}, B is {escape(page.other[0])}; means "
-        "over the seconds that both have. The range is of whole seconds drawn again: it tells "
-        "how even the difference is over time, not how viewers differ.</p>"
+        f"<h2>Two versions</h2><p>A is {escape(page.name)}, B is {escape(page.other[0])}{means}."
+        "</p>"
         "<div class='scroll'><table><thead>"
         f"<tr>{''.join(f'<th>{head}</th>' for head in heads)}</tr></thead>"
         f"<tbody>{''.join(rows)}</tbody></table></div>"
@@ -184,8 +216,9 @@ def _comparison(page: Page) -> str:
 def _charted(page: Page) -> list[int]:
     """Numbers of the areas that the chart over time shows, those with most gaze."""
     count = _PAIRS if page.other else _LINES
-    order = np.argsort(-np.nan_to_num(page.series.average(page.series.share)))
-    return [int(number) for number in order[:count]]
+    shares = page.series.average(page.series.share)
+    order = [int(number) for number in np.argsort(-np.nan_to_num(shares))]
+    return [number for number in order if not math.isnan(shares[number])][:count]
 
 
 def _over_time(page: Page) -> str:
@@ -196,8 +229,8 @@ def _over_time(page: Page) -> str:
     start = page.shots[0].start if page.shots else 0
     cuts = [float(shot.start - start) + float(series.time[0]) for shot in page.shots[1:]]
     parts = []
-    if series.names:
-        order = _charted(page)
+    order = _charted(page)
+    if order:
         lines = [(series.names[i], series.share[:, i]) for i in order]
         note = " Solid is A, dashed is B." if page.other else ""
         if len(series.names) > len(order):

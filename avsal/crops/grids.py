@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import cv2
 import numpy as np
 
-from avsal.reframe.geometry import Share
+from avsal.crops.geometry import Share
 
 GRID = (36, 64)  # (height, width) to which maps are brought
 _CHUNK = 512  # maps read at once

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from avsal import atomic
-from avsal.errors import MediaError
+from avsal.crops.file import PathFile, path_beside, read_crops, read_head, write_path
+from avsal.crops.geometry import Picture, Size
+from avsal.crops.planning import plan_crops
+from avsal.crops.render import render
+from avsal.crops.settings import Fill, ReframeSettings
+from avsal.errors import MediaError, without_keys
 from avsal.media.video import VideoReader
-from avsal.reframe.file import PathFile, path_beside, read_crops, read_head, write_path
-from avsal.reframe.geometry import Picture, Size
-from avsal.reframe.planning import plan_crops
-from avsal.reframe.render import render
-from avsal.reframe.settings import Fill, ReframeSettings
 from avsal.results.description import file_identity
 from avsal.results.folder import Result
 from avsal.results.gaze import GazeMap, Maps, open_gaze
@@ -49,7 +49,8 @@ def reframe(
     picture = Picture(info.width, info.height, info.sample_aspect)
     framing = settings.framing
     if picture.largest_crop(framing.aspect) == (1.0, 1.0) and settings.zoom == 1:
-        logger.warning("%s: is %s already; nothing is cropped", source, settings.aspect)
+        name = without_keys(str(source))
+        logger.warning("%s: is %s already; nothing is cropped", name, settings.aspect)
     start, end = (maps.start, maps.end) if isinstance(maps, Result) else (None, None)
     head = PathFile(
         picture,

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import functools
-import itertools
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import cv2
 import numpy as np
 
+from avsal.areas.areas import Area, Shape, check_unique, cover
 from avsal.errors import UsageError
-from avsal.measure.areas import Area, Shape, cover
+from avsal.results.timed import Seconds, frame_step, timed_maps
 
 _FINEST = (108, 192)  # (height, width) of the grid that maps are measured on, at most
 _COARSE = (36, 64)  # on which concentration is measured, so that map sizes can be compared
@@ -45,13 +47,13 @@ class AreaShare:
 
     @property
     def density(self) -> float:
-        """How many times more gaze than if it were spread evenly."""
-        return self.share / self.part
+        """How many times more gaze than if it were spread evenly; not a number for no surface."""
+        return self.share / self.part if self.part else math.nan
 
     @property
     def over_prior(self) -> float:
         """How many times more gaze than the middle of the picture would explain."""
-        return self.share / self.prior
+        return self.share / self.prior if self.prior else math.nan
 
     @property
     def seconds(self) -> float:
@@ -81,28 +83,45 @@ def shares(
     maps: Iterable[np.ndarray],
     areas: Sequence[Area],
     *,
-    times: Sequence[float] | None = None,
-    rate: float = 25,
+    times: Sequence[Seconds] | None = None,
+    rate: Seconds = 25,
+    end: Seconds | None = None,
 ) -> list[FrameShares]:
     """Measure areas on maps alone.
 
     Args:
         maps: one (h, w) array of non-negative values for every frame, of any size and scale.
-        areas: with unique names; `avsal.measure.Area("logo", (avsal.measure.box(0, 0, .2, .1),))`.
-        times: seconds of every frame and of the end of the last one; None counts frames at `rate`
-            frames per second.
+        areas: with unique names; `avsal.areas.Area("logo", (avsal.areas.box(0, 0, .2, .1),))`.
+        times: seconds at which every frame begins, one for each map, ascending; None counts frames
+            at `rate` frames per second.
+        end: seconds at which the last frame ends; None shows it as long as the one before it.
 
     Raises:
-        UsageError: two areas have the same name.
+        UsageError: two areas have the same name, or times do not fit the maps.
     """
-    clock = itertools.count() if times is None else iter(times)
-    seconds = (tick / rate for tick in clock) if times is None else clock
-    pairs = itertools.pairwise(float(second) for second in seconds)
-    frames = (
-        (i, start, end - start, density)
-        for i, ((start, end), density) in enumerate(zip(pairs, maps, strict=False))
-    )
-    return list(measure(frames, areas))
+    return list(measure(_lasting(timed_maps(maps, times, rate), frame_step(rate), end), areas))
+
+
+def _lasting(
+    maps: Iterable[tuple[int, Fraction, np.ndarray]], only: Seconds, end: Seconds | None
+) -> Iterator[tuple[int, float, float, np.ndarray]]:
+    """Give maps with times their durations.
+
+    Args:
+        only: seconds that a single map lasts without an end.
+    """
+    duration = float(only)
+    held: tuple[int, float, np.ndarray] | None = None
+    for index, time, density in maps:
+        if held is not None:
+            duration = float(time) - held[1]
+            yield held[0], held[1], duration, held[2]
+        held = index, float(time), density
+    if held is not None:
+        duration = duration if end is None else float(end) - held[1]
+        if not 0 < duration < math.inf:
+            raise UsageError(f"end {end}: does not come after the last map's {held[1]:g} s")
+        yield held[0], held[1], duration, held[2]
 
 
 def measure(
@@ -128,18 +147,6 @@ def measure(
                 share = float((grid * inside).sum() / total) if total > 0 else part
                 found.append(AreaShare(index, time, duration, area.name, share, part, prior))
         yield FrameShares(index, time, duration, spread(grid), tuple(found))
-
-
-def check_unique(areas: Sequence[Area]) -> None:
-    """Refuse areas of the same name.
-
-    Raises:
-        UsageError: there are two.
-    """
-    names = [area.name for area in areas]
-    for name in names:
-        if names.count(name) > 1:
-            raise UsageError(f"area {name}: is there twice; give another name")
 
 
 def fine_grid(density: np.ndarray) -> np.ndarray:

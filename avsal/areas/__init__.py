@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from avsal.measure.areas import Area as Area
-    from avsal.measure.areas import box as box
-    from avsal.measure.frames import AreaShare as AreaShare
-    from avsal.measure.frames import shares as shares
+    from avsal.areas.areas import Area as Area
+    from avsal.areas.areas import box as box
+    from avsal.areas.frames import AreaShare as AreaShare
+    from avsal.areas.frames import shares as shares
 
 __all__ = ["Area", "AreaShare", "box", "shares"]
 
@@ -21,5 +21,5 @@ def __getattr__(name: str) -> Any:
         from importlib import import_module
 
         module = "areas" if name in ("Area", "box") else "frames"
-        return getattr(import_module(f"avsal.measure.{module}"), name)
+        return getattr(import_module(f"avsal.areas.{module}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

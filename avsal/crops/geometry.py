@@ -21,7 +21,7 @@ def parse_aspect(text: str) -> Fraction:
     Raises:
         UsageError: it is no ratio, or one of no use.
     """
-    match = re.fullmatch(r"(\d{1,5}(?:\.\d{1,4})?):(\d{1,5}(?:\.\d{1,4})?)", text.strip())
+    match = re.fullmatch(r"(\d{1,5}(?:\.\d{1,4})?):(\d{1,5}(?:\.\d{1,4})?)", text.strip(), re.ASCII)
     if match is None or not float(match[1]) or not float(match[2]):
         raise UsageError(f"aspect {text[:40]}: give width:height such as 9:16 or 1:1")
     aspect = Fraction(match[1]) / Fraction(match[2])
@@ -36,7 +36,7 @@ def parse_size(text: str) -> Size:
     Raises:
         UsageError: it is something else.
     """
-    match = re.fullmatch(r"(\d{2,4})x(\d{2,4})", text.strip())
+    match = re.fullmatch(r"(\d{2,4})x(\d{2,4})", text.strip(), re.ASCII)
     sides = (int(match[1]), int(match[2])) if match else (0, 0)
     if any(side % 2 or not _SMALLEST <= side <= _LARGEST for side in sides):
         raise UsageError(f"size {text}: give WIDTHxHEIGHT with even sides, such as 1080x1920")

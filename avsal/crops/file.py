@@ -36,18 +36,19 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from avsal.errors import MediaError
-from avsal.prediction.settings import MAX_PIXELS, MAX_SIDE
-from avsal.reframe.geometry import Picture, Size, parse_aspect
-from avsal.reframe.planning import Crop
+from avsal.crops.geometry import Picture, Size, parse_aspect
+from avsal.crops.planning import Crop
+from avsal.crops.settings import Fill
+from avsal.errors import MediaError, UsageError
+from avsal.prediction.settings import MAX_SECONDS, check_word
 from avsal.results import records
-from avsal.results.records import RecordsWriter, frame_number, number, seconds
+from avsal.results.numbers import exact, number, picture_size, ratio, whole
+from avsal.results.records import RecordsWriter
 from avsal.version import __version__
 
 VERSION = 1
 _MADE_BY = "avsal reframe"
 _ROUNDING = 0.01  # pixels that a crop may seem to lie outside
-_SMALLEST = 2  # pixels of a side
 _NARROWEST = Fraction(1, 100)  # of a pixel, width to height
 
 
@@ -124,28 +125,28 @@ def read_head(path: Path) -> PathFile:
     try:
         if header["reframe"] != VERSION:
             raise ValueError(f"version {header['reframe']}, this avsal reads {VERSION}")
-        width, height = (int(number(header, name)) for name in ("width", "height"))
-        out_width, out_height = (int(side) for side in header["size"])
-        aspect = Fraction(header["sample_aspect"])
-        for sides in ((width, height), (out_width, out_height)):
-            if min(sides) < _SMALLEST or max(sides) > MAX_SIDE or sides[0] * sides[1] > MAX_PIXELS:
-                raise ValueError(f"{sides[0]}x{sides[1]} pixels")
-        if not _NARROWEST <= aspect <= 1 / _NARROWEST:
-            raise ValueError(f"sample_aspect {aspect}")
-        parse_aspect(header["aspect"])
+        width, height = picture_size(header)
+        size = picture_size(header["size"], (0, 1))
+        sample_aspect = ratio(header, "sample_aspect")
+        if not _NARROWEST <= sample_aspect <= 1 / _NARROWEST:
+            raise ValueError(f"sample_aspect {float(sample_aspect):g}")
         start, end = (
-            None if header.get(name) is None else number(header, name) for name in ("start", "end")
+            None if header.get(name) is None else number(header, name, 0, MAX_SECONDS)
+            for name in ("start", "end")
         )
+        if end is not None and end <= (start or 0):
+            raise ValueError(f"end {end:g} is not after start")
+        aspect, settings = header["aspect"], dict(header.get("settings") or {})
+        if not isinstance(aspect, str):
+            raise ValueError("aspect is no text")
+        parse_aspect(aspect)
+        if settings.get("pad") is not None:
+            check_word("pad", settings["pad"], Fill)
+        source = dict(header.get("source") or {})
         return PathFile(
-            Picture(width, height, aspect),
-            header["aspect"],
-            (out_width, out_height),
-            start,
-            end,
-            dict(header.get("source") or {}),
-            dict(header.get("settings") or {}),
+            Picture(width, height, sample_aspect), aspect, size, start, end, source, settings
         )
-    except (*records.UNREADABLE, ArithmeticError) as error:
+    except (*records.UNREADABLE, UsageError) as error:
         raise records.damaged(path, _MADE_BY, error) from error
 
 
@@ -157,22 +158,29 @@ def read_crops(path: Path, picture: Picture) -> Iterator[Crop]:
     """
 
     def parse(values: Any) -> Crop:
-        index = frame_number(values)
+        index = whole(values, "index")
         x, y, width, height = (number(values, name) for name in ("x", "y", "w", "h"))
-        shot = frame_number(values, "shot") if "shot" in values else 0
-        kept = None if values.get("kept") is None else number(values, "kept")
-        crop = Crop(index, seconds(values, "pts"), x, y, width, height, shot, kept)
+        shot = whole(values, "shot") if "shot" in values else 0
+        kept = None if values.get("kept") is None else number(values, "kept", 0, 1)
+        crop = Crop(index, exact(values, "pts"), x, y, width, height, shot, kept)
         _check_inside(path, crop, picture)
         return crop
 
+    before: Crop | None = None
     for _index, crop in records.read_records(path, _MADE_BY, parse):
+        if before is not None and crop.pts < before.pts:
+            raise MediaError(
+                f"{path}: frame {crop.index} at {float(crop.pts):.3f} s comes before frame "
+                f"{before.index} at {float(before.pts):.3f} s; correct its pts"
+            )
         yield crop
+        before = crop
 
 
 def _check_inside(path: Path, crop: Crop, picture: Picture) -> None:
     right, bottom = crop.x + crop.width, crop.y + crop.height
     if (
-        min(crop.width, crop.height) < _SMALLEST
+        min(crop.width, crop.height) <= 0
         or min(crop.x, crop.y) < -_ROUNDING
         or right > picture.width + _ROUNDING
         or bottom > picture.height + _ROUNDING

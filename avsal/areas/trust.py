@@ -8,6 +8,8 @@ one second.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 MEASURED_WITH = "small-224x384"  # the network that the figures are of
@@ -31,7 +33,7 @@ STILL = {
 
 
 def expected_error(share: float, part: float, model: str, still: bool = False) -> float | None:
-    """Mean absolute error to be expected of a share, None where it was not measured.
+    """Mean absolute error to be expected of a share; None where it was not measured, or no share.
 
     Between the sizes that were measured it is interpolated by the logarithm of the part; smaller
     parts have the error of the smallest in proportion, larger ones fall to 0 for the whole picture.
@@ -41,7 +43,7 @@ def expected_error(share: float, part: float, model: str, still: bool = False) -
         part: of the picture that the area is, 0..1.
         model: the network's name as `saliency.json` has it.
     """
-    if model != MEASURED_WITH:
+    if model != MEASURED_WITH or math.isnan(share) or math.isnan(part):
         return None
     table = STILL if still else VIDEO
     column = 0 if share > part else 1

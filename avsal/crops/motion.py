@@ -20,7 +20,7 @@ import scipy.sparse as sp
 from scipy.ndimage import map_coordinates
 from scipy.optimize import linprog
 
-from avsal.reframe.settings import Motion
+from avsal.crops.settings import Motion
 
 KNOT = 0.125  # seconds between control points
 PLACES = 65  # of a crop along an axis that the dynamic programme chooses from

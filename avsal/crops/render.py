@@ -10,15 +10,15 @@ import cv2
 import numpy as np
 
 from avsal import atomic
+from avsal.crops.file import PathFile
+from avsal.crops.geometry import Size
+from avsal.crops.planning import Crop
+from avsal.crops.settings import Fill
 from avsal.errors import MediaError
 from avsal.media.frames import VideoFrame
 from avsal.media.suffixes import WRITABLE_STILLS
 from avsal.media.video import VideoReader
 from avsal.media.writer import VideoWriter
-from avsal.reframe.file import PathFile
-from avsal.reframe.geometry import Size
-from avsal.reframe.planning import Crop
-from avsal.reframe.settings import Fill
 
 logger = logging.getLogger("avsal")
 
@@ -45,7 +45,7 @@ def render(
         out: .mp4, .mkv, .mov, ... or, for a still image, an image file.
         head: says the result's size, and which part of the video the crops cover.
         crops: one for every frame.
-        fill: what lies beside a crop of another shape, see `avsal.reframe.settings.Fill`.
+        fill: what lies beside a crop of another shape, see `avsal.crops.settings.Fill`.
         crf: quality of H.264, 0 (lossless) to 51.
 
     Raises:
