@@ -10,7 +10,16 @@ from parity_check import filled
 from avsal.models import build
 from avsal.models.encoders.mobilenetv2 import SkippedMobileNetV2, mobilenet_v2
 from avsal.models.network import SaliencyNetwork
-from avsal.models.small import CentreBias, Prior, Recurrence, SmallDecoder, audio_activity
+from avsal.models.small import (
+    CentreBias,
+    MotionModulation,
+    Prior,
+    Recurrence,
+    SmallDecoder,
+    audio_activity,
+    brightness,
+    motion_energy,
+)
 from avsal.preprocess.sound import PADDING
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -130,3 +139,52 @@ def test_it_is_a_density_without_sound_too() -> None:
     density = network(torch.randn(2, 3, 4, *SIZE))
     assert density.shape == (2, *SIZE)
     torch.testing.assert_close(density.logsumexp((1, 2)), torch.zeros(2), atol=1e-4, rtol=0)
+
+
+def flickering(at: tuple[int, int], frames: int = 4, levels: float = 60.0) -> torch.Tensor:
+    """Brightness (1, T, 1, 28, 48) of a gray picture, one cell of which goes on and off."""
+    brightness = torch.full((1, frames, 1, 28, 48), 100.0)
+    brightness[:, ::2, :, at[0], at[1]] += levels
+    return brightness
+
+
+def even() -> torch.Tensor:
+    return torch.zeros(1, 224, 384).flatten(1).log_softmax(1).view(1, 224, 384)
+
+
+def test_local_motion_draws_the_map():
+    moved = MotionModulation()(even(), flickering((6, 40)))
+    assert moved.logsumexp(dim=(1, 2)).abs() < 1e-4
+    place = int(moved.flatten().argmax())
+    assert abs(place // 384 - 52) < 16 and abs(place % 384 - 324) < 16
+
+
+def test_a_still_picture_a_moving_camera_and_a_cut_leave_the_map():
+    modulation = MotionModulation()
+    still = flickering((6, 40), levels=0)
+    panned = torch.rand(1, 4, 1, 28, 48, generator=torch.Generator().manual_seed(0)) * 55
+    cut = flickering((6, 40), levels=0)
+    cut[:, -1] += 100
+    with torch.no_grad():
+        assert torch.allclose(modulation(even(), still), even(), atol=1e-6)
+        assert torch.allclose(modulation(even(), cut), even(), atol=1e-6)
+        assert (modulation(even(), panned) - even()).abs().max() < 0.05
+
+
+def test_only_what_follows_a_cut_counts():
+    moving = flickering((6, 40))
+    other = flickering((20, 5))
+    other[:, 2:] = moving[:, 2:] + 100  # another scene before the last two frames
+    alone = moving.clone()
+    alone[:, :2] = moving[:, 2:3]
+    energy, _mean = motion_energy(other.squeeze(2))
+    expected, _mean = motion_energy(alone.squeeze(2))
+    assert torch.allclose(energy, expected, atol=1e-3)
+
+
+def test_motion_is_measured_in_any_shape():
+    clip = torch.rand(1, 3, 4, 384, 224, generator=torch.Generator().manual_seed(0))
+    assert brightness(clip.transpose(1, 2).flatten(0, 1)).shape == (4, 1, 48, 28)
+    log_density = build("small-224x384").eval()(clip, torch.zeros(1, 1, 257, 111))
+    assert log_density.shape == (1, 384, 224)
+    assert log_density.logsumexp(dim=(1, 2)).abs() < 1e-3

@@ -30,14 +30,19 @@ PRIORS = 16  # Gaussians
 PRIOR_SCALE = 6.0  # their height
 SMOOTHING = 7  # cells of stride 8 that a pixel of the map is smoothed over
 CENTRE_LOGIT = -2.0  # logit of the centre bias's share in an untrained network's maps
+BRIGHTNESS = (0.299 * 255 * 0.229, 0.587 * 255 * 0.224, 0.114 * 255 * 0.225)  # of RGB
+CUT = 20.0  # levels of 255 that a cut changes the mean cell by
+NOISE = 0.5  # levels of 255 that are added to the mean change
+MOST_MOTION = 4.0  # times the mean change
+BLURS = 2  # by 3x3 cells
 MODULATION = 64  # channels of the head that turns fused features into a change of the map
 
 
 class SmallNetwork(SaliencyNetwork):
     """The default network; see `SaliencyNetwork` for its inputs and its output.
 
-    T is 4 frames. Image features are (N, 64, H/8, W/8), (N, 128, H/16, W/16) and
-    (N, 256, H/32, W/32). The clip has no influence besides them.
+    T is 4 frames. Image features are (N, 64, H/8, W/8), (N, 128, H/16, W/16), (N, 256, H/32, W/32)
+    and the frames' brightness (N, 1, H/8, W/8). The clip has no influence besides them.
     """
 
     uses_pixels = False
@@ -61,15 +66,14 @@ class SmallNetwork(SaliencyNetwork):
 
     def image_features(self, frames: torch.Tensor) -> Features:
         """See `SaliencyNetwork.image_features`."""
-        features: Features = self.image_encoder(frames)
-        return features
+        return *self.image_encoder(frames), brightness(frames)
 
     def silent(self, features: Features) -> torch.Tensor:
         """As `forward_with_features` for windows without sound, which is faster."""
         return self._decode(self._motion(None, features), features, None, None)
 
     def _motion(self, clip: torch.Tensor | None, features: Features) -> Features:
-        motion: Features = self.visnet(features)
+        motion: Features = self.visnet(features[:3])
         return motion
 
     def _decode(
@@ -81,7 +85,7 @@ class SmallNetwork(SaliencyNetwork):
     ) -> torch.Tensor:
         activity = None if fused is None or spectrogram is None else audio_activity(spectrogram)
         log_density: torch.Tensor = self.decoder(features, motion, fused, activity)
-        return log_density
+        return log_density if len(features) < 4 else self.decoder.motion(log_density, features[3])
 
 
 def relu6() -> nn.Module:
@@ -235,6 +239,7 @@ class SmallDecoder(nn.Module):
         self.score = nn.Conv2d(SKIP8, 1, 1)
         self.smooth = nn.Conv2d(1, 8 * 8, SMOOTHING, bias=False)
         self.habit = CentreBias()
+        self.motion = MotionModulation()
         if fusion_dim is not None:
             self.listen = AudioModulation(fusion_dim)
 
@@ -322,6 +327,57 @@ class AudioModulation(nn.Module):
         strength = activity[:, None] * torch.sigmoid(self.gate(fused.audio))
         change: torch.Tensor = strength[:, :, None, None] * self.change(matched)
         return change
+
+
+class MotionModulation(nn.Module):
+    """How local motion moves the map: more of it where the picture changes, unless it changes
+    everywhere.
+
+    `gain`, `slope` and `camera` are logarithms: of the power of the modulation, of its rise with
+    motion, and of the mean change, in levels of 255, at which a moving camera lets e times less of
+    it through.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.tensor(0.0))
+        self.slope = nn.Parameter(torch.tensor(0.0))
+        self.camera = nn.Parameter(torch.tensor(1.0))
+
+    def forward(self, log_density: torch.Tensor, brightness: torch.Tensor) -> torch.Tensor:
+        """Log-densities (B, H, W) and brightness (B, T, 1, H/8, W/8) -> (B, H, W)."""
+        energy, camera = motion_energy(brightness.squeeze(2))
+        gate = torch.exp(-camera / self.camera.exp())
+        weight = self.gain.exp() * torch.log1p(self.slope.exp() * gate * energy)
+        size = log_density.shape[-2:]
+        weight = F.interpolate(weight[:, None], size, mode="bilinear", align_corners=False)
+        modulated = log_density + weight[:, 0]
+        return modulated - modulated.logsumexp(dim=(1, 2), keepdim=True)
+
+
+def brightness(frames: torch.Tensor) -> torch.Tensor:
+    """Mean brightness of cells of 8x8 pixels, in levels of 255: normalised frames (N, 3, H, W) ->
+    (N, 1, H/8, W/8)."""
+    colours = F.avg_pool2d(frames.float(), 8)
+    weights = torch.tensor(BRIGHTNESS, device=frames.device).view(3, 1, 1)
+    return (colours * weights).sum(dim=1, keepdim=True)
+
+
+def motion_energy(brightness: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where the picture changes, relative to its mean change, and this mean in levels of 255.
+
+    Brightness of a window's frames (B, T, h, w) -> (B, h, w) and (B, 1, 1). What lies before a cut
+    does not count. Changes so small as a codec's noise give nearly nothing.
+    """
+    changes = (brightness[:, 1:] - brightness[:, :-1]).abs()
+    same_scene = (changes.mean(dim=(2, 3)) < CUT).to(changes)
+    same_scene = same_scene.flip(1).cumprod(dim=1).flip(1)[:, :, None, None]
+    change = (changes * same_scene).mean(dim=1)
+    mean = change.mean(dim=(1, 2), keepdim=True)
+    energy = (change / (mean + NOISE)).clamp(max=MOST_MOTION)
+    for _ in range(BLURS):
+        energy = F.avg_pool2d(energy, 3, stride=1, padding=1, count_include_pad=False)
+    return energy, mean
 
 
 def audio_activity(spectrogram: torch.Tensor) -> torch.Tensor:

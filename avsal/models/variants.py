@@ -47,6 +47,7 @@ class Variant:
     spacing: str | None = None
     smoothing: str | None = None
     stride: int = 1
+    follows_shape: bool = False  # the input has the picture's own shape, and about this area
     cpu_batch: int = 1
     note: str = field(default="", compare=False)
 
@@ -111,6 +112,7 @@ _SMALL = Variant(
     spacing="0.16",
     smoothing="0.12",
     stride=2,
+    follows_shape=True,
     cpu_batch=4,
 )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import logging
+import math
 import os
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack, closing
@@ -32,6 +33,7 @@ from avsal.prediction.settings import PredictSettings, Size, expected_maps, with
 from avsal.prediction.smoothing import Smoothing
 from avsal.prediction.transfer import Fetched, behind
 from avsal.preprocess.rules import FrameRule, Rule, TimeRule
+from avsal.preprocess.shape import size_near
 
 if TYPE_CHECKING:
     from avsal.media.audio import AudioReader
@@ -46,6 +48,7 @@ logger = logging.getLogger("avsal")
 TaggedMap = tuple[FrameTag, torch.Tensor]  # a frame and its (h, w) log-density
 
 POSTPROCESS = 8  # maps that a GPU brings to display size together
+ONE = Fraction(1)  # square pixels
 GROUPS_AHEAD = 2  # of so many maps, that a GPU works on while the one before is written
 WINDOWS_AHEAD = 4  # windows whose new frames may wait for the network
 
@@ -128,8 +131,20 @@ class Predictor:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(height, width) of the network's input and of its log-densities."""
+        """(height, width) of the network's input and of its log-densities; where these follow the
+        picture's shape, those of a picture of the same shape."""
         return self.variant.height, self.variant.width
+
+    def input_size(self, height: int, width: int, sample_aspect: Fraction = ONE) -> tuple[int, int]:
+        """(height, width) of the network's input and log-densities for a picture.
+
+        Args:
+            height, width: of the picture in pixels.
+            sample_aspect: width to height of a displayed pixel.
+        """
+        if not self.variant.follows_shape:
+            return self.size
+        return size_near(math.prod(self.size), float(sample_aspect * width / height))
 
     @property
     def uses_audio(self) -> bool:
@@ -271,7 +286,8 @@ class Predictor:
             everything = itertools.chain([first], frames)
             cuts_matter = settings.stride != 1 or self.rule(settings).smoothing
             finder = _shot_finder() if cuts_matter else None
-            yield from self._maps(everything, audio, first.pts, settings, finder)
+            size = self.input_size(*first.image.shape[:2])
+            yield from self._maps(everything, audio, first.pts, size, settings, finder)
 
     def stream(
         self,
@@ -307,7 +323,7 @@ class Predictor:
     ) -> Generator[SaliencyFrame, None, None]:
         forward = Forward(self.network, self.device, self.precision, batch=1)
         rule = self.rule(settings)
-        with LatestFrames(frames, self.size, rule) as latest:
+        with LatestFrames(frames, self.input_size, rule) as latest:
             batches = forward.batches(iter(latest.window, None))
             for tagged in _filled(batches, Smoothing(rule.smoothing)):
                 yield from self.postprocess([tagged], settings)
@@ -322,8 +338,10 @@ class Predictor:
         held: int | None,
     ) -> Generator[SaliencyFrame, None, None]:
         with files:
-            empty = True
-            for frame in self._maps(video, audio, video.origin, settings, finder, held, video):
+            empty, info = True, video.info
+            size = self.input_size(info.height, info.width, info.sample_aspect)
+            maps = self._maps(video, audio, video.origin, size, settings, finder, held, video)
+            for frame in maps:
                 empty = False
                 yield frame
             if empty:
@@ -339,6 +357,7 @@ class Predictor:
         frames: Iterable[VideoFrame],
         audio: AudioReader | None,
         origin: Fraction,
+        size: tuple[int, int],
         settings: PredictSettings,
         finder: ShotFinder | None = None,
         held: int | None = None,
@@ -356,7 +375,7 @@ class Predictor:
         cache = FrameCache(settings, rule, audio, finder)
         forward = Forward(self.network, self.device, self.precision, batch)
         start = Start(video, rule, settings.start) if video and settings.start else None
-        with closing(read_ahead(frames, origin, self.size, depth, finder, start)) as small_frames:
+        with closing(read_ahead(frames, origin, size, depth, finder, start)) as small_frames:
             batches = forward.batches(cache.windows(small_frames))
             maps = _filled(batches, Smoothing(rule.smoothing))
             yield from self.postprocess(maps, settings, 0 if self._copies is None else groups)
@@ -384,7 +403,7 @@ class Predictor:
         together = 1 if self.device.type == "cpu" else POSTPROCESS
         for (_part, size), group in itertools.groupby(
             enumerate(maps),
-            key=lambda entry: (entry[0] // together, self._output_size(entry[1][0], settings)),
+            key=lambda entry: (entry[0] // together, _output_size(entry[1], settings)),
         ):
             tags, log_densities = zip(*(tagged for _place, tagged in group), strict=True)
             stacked = torch.stack(log_densities)
@@ -399,12 +418,14 @@ class Predictor:
                 f"too large for {precision}; use other weights{cure}"
             )
 
-    def _output_size(self, tag: FrameTag, settings: PredictSettings) -> tuple[int, int]:
-        if settings.size.kind == "video":
-            return tag.height, tag.width
-        if settings.size.kind == "model":
-            return self.size
-        return settings.size.height, settings.size.width
+
+def _output_size(tagged: TaggedMap, settings: PredictSettings) -> tuple[int, int]:
+    tag, log_density = tagged
+    if settings.size.kind == "video":
+        return tag.height, tag.width
+    if settings.size.kind == "model":
+        return log_density.shape[0], log_density.shape[1]
+    return settings.size.height, settings.size.width
 
 
 def _shot_finder() -> ShotFinder | None:

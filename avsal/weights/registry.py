@@ -52,7 +52,7 @@ REGISTRY: dict[str, WeightsRow] = {
             "avsal-small",
             "small-224x384",
             "avsal-small.safetensors",
-            sha256="3dc34268669c1388e83322d49f049397b5510c3648e4043e280d400b58b89ec9",
+            sha256="77f5d480b44d7e5ed2e4d274c51965a90e7d4f2227478f39be0263df2e75e9bf",
             licence="Apache-2.0",
             source=MODEL_CARD,
         ),
