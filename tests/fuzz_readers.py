@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 from mutations import mutated
 
+from avsal.datasets.gaze_table import read_table
 from avsal.datasets.pictures import read_mask, read_picture, read_salicon
-from avsal.datasets.videos import read_table
 from avsal.errors import AvsalError
 from avsal.measure.areas import cover, read_areas
 from avsal.media import AudioReader, VideoReader, VideoWriter

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from gaze_maps import spot
 
-from avsal.datasets.videos import read_table
+from avsal.datasets.gaze_table import read_table
 from avsal.errors import DataError, UsageError
 from avsal.measure import Area, box, shares
 from avsal.measure.areas import cover, grid_areas, parse_areas, read_areas

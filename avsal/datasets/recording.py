@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from avsal.datasets.gaze import Gaze
+from avsal.datasets.gaze_check import Reading
 from avsal.errors import AvsalError
 from avsal.media.frames import FrameTag, VideoFrame, tag_of
 from avsal.media.resample import SAMPLE_RATE
@@ -101,6 +102,15 @@ class Recording(ABC):
         For a video the union over all its frames, those of the frame in question included; for a
         picture some other pictures. It is the same for every frame, and costs something: ask once.
         """
+
+    @property
+    def reading(self) -> Reading | None:
+        """What was read of its gaze; None where there is nothing to say beyond the scores.
+
+        Raises:
+            DataError: that cannot be gaze on this recording.
+        """
+        return None
 
     def sound(self) -> OpenSound:
         """The sound while the `with` block lasts; None for a recording without."""

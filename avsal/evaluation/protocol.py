@@ -49,7 +49,10 @@ class _Pending:
                 raise self.error
             rows = [row for row in (frame.result() for frame in self.frames) if row is not None]
             if not rows:
-                raise DataError(f"{self.recording.name}: no frame has fixations; nothing to score")
+                read = f" ({self.recording.reading})" if self.recording.reading else ""
+                raise DataError(
+                    f"{self.recording.name}: no frame has fixations{read}; nothing to score"
+                )
         except Exception as error:
             return error
         return rows
@@ -92,6 +95,7 @@ def _start(
     pending = _Pending(recording, [])
     try:
         shown = SmallPictures(recording.frames()) if recording.has_pictures else None
+        _ = recording.reading  # raises before the network runs for nothing
         for tag, saliency in _maps(recording, source, shown):
             picture = shown.take(tag.index) if shown else None
             pending.frames.append(

@@ -12,6 +12,7 @@ import numpy as np
 
 from avsal import atomic
 from avsal.datasets import DatasetSpec, open_dataset
+from avsal.datasets.gaze_check import Reading
 from avsal.datasets.recording import Recording
 from avsal.datasets.stavis import is_stavis
 from avsal.errors import DataError
@@ -28,7 +29,7 @@ from avsal.evaluation.saved_scores import (
 )
 from avsal.evaluation.scoring import MODEL, mean_scores
 
-PROTOCOL = 3  # part of every record: raise it when scores of the same maps or baselines change
+PROTOCOL = 4  # part of every record: raise it when scores of the same maps or baselines change
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,7 @@ class Evaluation:
     _label: str = MODEL  # heads no row: without a source there are baselines alone
     _made_with: dict[str, Any] = field(default_factory=dict)
     _by_conditions: dict[str, RecordingScores] = field(default_factory=dict)
+    _readings: dict[str, list[Reading]] = field(default_factory=dict)  # by database
 
     def run(self, sets: list[EvaluationSet]) -> dict[str, Any]:
         """Evaluate all sets and write scores.csv and summary.json.
@@ -135,7 +137,8 @@ class Evaluation:
         """
         for wanted in sets:
             self._evaluate(wanted)
-        summed = summary(self.results, self._label, self._made_with)
+        read = {name: str(Reading.of_all(parts)) for name, parts in self._readings.items()}
+        summed = summary(self.results, self._label, self._made_with, read)
         if self.results:
             scores = as_csv(self.results, self._label)
             atomic.write_bytes(self.folder / "scores.csv", scores.encode())
@@ -163,6 +166,10 @@ class Evaluation:
         ]
         if missing:
             self._score(wanted, missing, source, conditions)
+        scored = {result.name for result in self.results if result.database == wanted.database}
+        for recording in wanted.recordings:
+            if recording.name in scored and (reading := recording.reading) is not None:
+                self._readings.setdefault(wanted.database, []).append(reading)
 
     def _reuse(
         self, wanted: EvaluationSet, recording: Recording, conditions: dict[str, Any]
