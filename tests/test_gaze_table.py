@@ -154,10 +154,7 @@ def test_what_cannot_be_right_is_refused(evaluate, video, tmp_path, kind):
 
 
 REFUSED_TEXT = {
-    "commas for both": (
-        "time,x,y\n0,5,80,1,40,2\n",
-        r"csv:2: .*6 fields, the header 3.*semicolons",
-    ),
+    "commas for both": ("time,x,y\n0,5,8,1,4,2\n", r"csv:2: .*6 fields, .* 3 .*semicolons"),
     "two decimal marks": ("time;x;y\n0,5;80.1;40.2\n", "a comma and numbers with a point"),
     "spaces": ("time x y\n0 1 2\n", "commas, semicolons or tabs"),
     "nothing": ("", "missing time, x, y"),

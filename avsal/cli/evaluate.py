@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -186,8 +187,9 @@ class _Gaze:
             raise UsageError("evaluate: --split belongs to --images")
         if self.fit_prior and self.split is None and self.data is None:
             raise UsageError("evaluate: --fit-prior needs --split FILE or --data DIR")
-        if self.pixels_per_degree is not None and self.pixels_per_degree <= 0:
-            raise UsageError(f"pixels-per-degree {self.pixels_per_degree:g}: give more than 0")
+        degree = self.pixels_per_degree
+        if degree is not None and not 0 < degree < math.inf:
+            raise UsageError(f"pixels-per-degree {degree:g}: give a number above 0")
 
     def open(self, database: Database, fold: Fold) -> list[EvaluationSet]:
         """Open the data set."""
@@ -246,7 +248,7 @@ def _run(sets: list[EvaluationSet], sources: _Sources, output: Path, as_json: bo
         evaluation = _with_progress(bars, output, sources)
         summed = evaluation.run(sets)
     if as_json:
-        typer.echo(json.dumps(summed, indent=1))
+        typer.echo(json.dumps(summed, indent=1, allow_nan=False))
     else:
         out = Console(soft_wrap=True, highlight=False)
         for table in tables(summed, console.plain):

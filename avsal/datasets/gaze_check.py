@@ -19,6 +19,7 @@ LARGEST_FRACTION = 1.5  # gaze may leave the picture, but a median beyond this i
 MOST_ODD = 0.5  # share of rows outside the picture or the video that cannot be right
 MOST_NEGATIVE = 0.25  # share of rows with a negative place that tells of an origin in the centre
 WORTH_A_WARNING = 0.03  # share of rows that count nowhere
+A_FEW_ROWS = 10  # fewer may look in any direction
 ENOUGH_ROWS = 50  # from here on it is odd if all rows lie in one corner, or in a short span
 SMALL_PART = 0.55  # of the width and of the height, in which no row of a whole picture stays
 SHORT_SPAN = 0.05  # of the video
@@ -96,8 +97,8 @@ class Reading:
         length = "" if self.seconds is None else f" of {self.seconds:.2f} s"
         return (
             f"{Path(self.table).name}: {self.rows} rows, {who}, "
-            f"{self.first:.2f} to {self.last:.2f} s{length}; {self.lost} lost, {self.outside} outside the picture, {self.late} before the start "
-            "or after the end"
+            f"{self.first:.2f} to {self.last:.2f} s{length}; {self.lost} lost, "
+            f"{self.outside} outside the picture, {self.late} before the start or after the end"
         )
 
 
@@ -111,7 +112,7 @@ def checked(rows: GazeRows, shown: Shown, units: str) -> tuple[GazeRows, Reading
         DataError: they cannot be gaze on this video; the text names the likely unit.
     """
     everything = len(rows) + rows.lost
-    whole = rows.where(~_lost(rows.places, (shown.width, shown.height)))
+    whole = rows.where(~lost_places(rows.places))
     if not len(whole):
         raise DataError(
             f"{rows.table}: all {everything} rows for {shown.name} are lost samples, without a "
@@ -140,11 +141,12 @@ def checked(rows: GazeRows, shown: Shown, units: str) -> tuple[GazeRows, Reading
     return fractions, reading
 
 
-def _lost(places: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def lost_places(places: np.ndarray) -> np.ndarray:
+    """Mark those of some (n, 2) places that say that the tracker lost the eyes, bool (n,)."""
     lost = ~np.isfinite(places).all(axis=1)
     for place in _LOST_PLACES:
         lost |= (places == place).all(axis=1)
-    return lost | (np.abs(places) >= max(_LOST_FROM, *size)).any(axis=1)
+    return lost | (np.abs(places) >= _LOST_FROM).any(axis=1)
 
 
 def _late(rows: GazeRows, seconds: float | None) -> np.ndarray:
@@ -221,7 +223,8 @@ def _check_places(rows: GazeRows, outside: np.ndarray, shown: Shown) -> None:
     if not len(rows):
         return
     negative = float((rows.places < 0).any(axis=1).mean())
-    if outside.mean() <= MOST_ODD and negative <= MOST_NEGATIVE:
+    centred = negative > MOST_NEGATIVE and len(rows) >= A_FEW_ROWS
+    if outside.mean() <= MOST_ODD and not centred:
         return
     (left, top), (right, bottom) = rows.places.min(axis=0), rows.places.max(axis=0)
     origin = "count from the upper left corner, x to the right and y down"

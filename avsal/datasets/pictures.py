@@ -22,6 +22,7 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 MATLAB = ".mat"
 # Names that data sets give the fixations inside a .mat file.
 MASK_VARIABLES = ("eyeMap", "fixLocs", "fixation", "fixations", "I")
+MOST_MARKED = 0.5  # share of a mask's pixels
 GRAY = ("L", "I", "I;16", "F")  # modes of Pillow that hold levels as they were written
 COLOURFUL = 32  # of 255 levels by which the channels of a gray JPEG do not differ
 HELD_MASKS = 50_000  # masks kept as pixel indices: the frames of a video are asked for twice
@@ -51,6 +52,27 @@ def read_gray(source: Path | bytes, name: str = "") -> np.ndarray:
     return _decode(source, name, None)
 
 
+def read_density(path: Path) -> np.ndarray:
+    """Read a saliency map or a map of recorded gaze as `read_gray` does.
+
+    Raises:
+        DataError: see `read_picture`; or values that no density has.
+    """
+    return _require_density(read_gray(path), path)
+
+
+def _require_density(values: np.ndarray, place: Path) -> np.ndarray:
+    """Refuse what is not finite or negative: scores of it have no meaning."""
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise DataError(f"{place}: has values that are not finite (NaN or infinity); make it again")
+    if values.dtype.kind in "if" and values.min() < 0:
+        raise DataError(
+            f"{place}: has negative values ({values.min():.4g} to {values.max():.4g}); a map has "
+            "none below 0: of log-densities give the exponential, of z-scores the map before them"
+        )
+    return values
+
+
 def _read_npy(path: Path) -> np.ndarray:
     require_file(path, "map or picture")
     try:
@@ -66,10 +88,7 @@ def _read_npy(path: Path) -> np.ndarray:
             "width) numbers"
         )
     _require_size(path, values.shape)
-    numbers = np.array(values, np.float32)
-    if not np.isfinite(numbers).all():
-        raise DataError(f"{path}: has values that are not finite (NaN or infinity); make it again")
-    return numbers
+    return np.array(values, np.float32)
 
 
 def _decode(source: Path | bytes, name: str, mode: str | None) -> np.ndarray:
@@ -132,7 +151,19 @@ def _mask_pixels(path: Path, _changed: int) -> tuple[tuple[int, int], np.ndarray
             f"{path}: holds {found}; a mask called {' or '.join(MASK_VARIABLES[:2])} is needed"
         )
     _require_size(path, values.shape)
-    return (values.shape[0], values.shape[1]), np.flatnonzero(values).astype(np.int32)
+    marked = _require_points(values, path) > 0
+    return (values.shape[0], values.shape[1]), np.flatnonzero(marked).astype(np.int32)
+
+
+def _require_points(values: np.ndarray, path: Path) -> np.ndarray:
+    """Refuse what is no mask of points."""
+    marked = np.count_nonzero(_require_density(values, path))
+    if marked > MOST_MARKED * values.size:
+        raise DataError(
+            f"{path}: marks {marked} of {values.size} pixels; a mask of fixations has points on a "
+            "ground of 0 (is it a map, or inverted?)"
+        )
+    return values
 
 
 def read_mask(path: Path) -> np.ndarray:
@@ -141,10 +172,11 @@ def read_mask(path: Path) -> np.ndarray:
     Raises:
         DataError: see `read_picture`; or a .mat file without a mask.
     """
-    if path.suffix != MATLAB:
-        gray = read_gray(path)
+    if path.suffix.lower() != MATLAB:
+        jpeg = path.suffix.lower() in (".jpg", ".jpeg")
+        gray = read_density(path) if jpeg else _require_points(read_gray(path), path)
         # Points drawn into a JPEG have weak halos, a PNG's are as bright as they were written.
-        return gray > (gray.max() / 2 if path.suffix.lower() in (".jpg", ".jpeg") else 0)
+        return gray > (gray.max() / 2 if jpeg else 0)
     try:
         changed = path.stat().st_mtime_ns
     except OSError as error:

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from avsal.datasets.gaze import Gaze
-from avsal.datasets.pictures import read_gray, read_mask, read_picture
+from avsal.datasets.pictures import read_density, read_mask, read_picture
 from avsal.datasets.recording import IndexedRecording, OpenSound, Recording
 from avsal.errors import DataError, UsageError
 from avsal.media.audio import AudioReader
@@ -61,7 +61,7 @@ class AnnotationFolder:
         fixations = read_mask(self.fixation_file(index))
         if not fixations.any():
             return None
-        density = read_gray(self.map_file(index)).astype(np.float32)
+        density = read_density(self.map_file(index)).astype(np.float32)
         if density.shape != fixations.shape:
             raise DataError(
                 f"{self.map_file(index)}: {_size(density)} pixels, but its fixations have "

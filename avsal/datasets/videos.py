@@ -16,7 +16,7 @@ import numpy as np
 from avsal.datasets.gaze import Blur, Gaze, Points
 from avsal.datasets.gaze_check import UNITS, Reading, Shown, checked
 from avsal.datasets.gaze_table import NO_ROWS, GazeRows, read_table
-from avsal.datasets.pictures import read_gray
+from avsal.datasets.pictures import read_density
 from avsal.datasets.recording import Clip, OpenSound, Recording
 from avsal.errors import DataError
 from avsal.media.audio import AudioReader
@@ -159,7 +159,7 @@ class MappedVideo(VideoRecording):
     def gaze(self, tag: FrameTag) -> Gaze | None:
         names = (self.maps / name.format(tag.index) for name in MAP_NAMES)
         path = next((path for path in names if path.is_file()), None)
-        density = None if path is None else read_gray(path).astype(np.float32)
+        density = None if path is None else read_density(path).astype(np.float32)
         return None if density is None or not density.any() else Gaze(density, None)
 
     def others(self, size: tuple[int, int]) -> np.ndarray | None:

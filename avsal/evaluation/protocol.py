@@ -5,6 +5,7 @@ Frames on which nobody looked are left out. Scoring runs in threads beside the n
 
 from __future__ import annotations
 
+import math
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -125,7 +126,7 @@ def score_frame(
     truth = annotations.truth(tag)
     if truth is None:
         return None
-    rows = {}
+    rows: MethodScores = {}
     if saliency is not None:
         if not np.isfinite(saliency).all():
             raise DataError(
@@ -134,7 +135,13 @@ def score_frame(
             )
         rows[MODEL] = score_map(saliency, truth, centre_map(truth.size))
     maps = baselines.maps(annotations.recording.name, truth.size, picture)
-    return {**rows, **score_baselines(truth, maps)}
+    rows |= score_baselines(truth, maps)
+    if not all(math.isfinite(value) for scores in rows.values() for value in scores.values()):
+        raise DataError(
+            f"{annotations.recording.name}: frame {tag.index} (from 0) has scores that are not "
+            "finite; its map or its gaze has numbers too large or too small to be compared"
+        )
+    return rows
 
 
 def mean_map(recording: Recording) -> np.ndarray:

@@ -142,7 +142,7 @@ class Evaluation:
         if self.results:
             scores = as_csv(self.results, self._label)
             atomic.write_bytes(self.folder / "scores.csv", scores.encode())
-            text = json.dumps(summed, indent=1, ensure_ascii=False)
+            text = json.dumps(summed, indent=1, ensure_ascii=False, allow_nan=False)
             atomic.write_bytes(self.folder / "summary.json", text.encode())
         return summed
 

@@ -51,7 +51,7 @@ def load_scores(
 def save_scores(folder: Path, result: RecordingScores, made_with: dict[str, Any]) -> None:
     """Write the scores of a recording into `folder`; raises OutputError."""
     content = {"made_with": made_with, "result": asdict(result)}
-    text = json.dumps(content, indent=1, ensure_ascii=False)
+    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
     atomic.write_bytes(_path(folder, result.database, result.fold, result.name), text.encode())
 
 
