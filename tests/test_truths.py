@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -145,12 +147,13 @@ def test_missing_fixations_are_told(pictures, caplog):
     assert "not read: looked" in record.getMessage()
 
 
-def test_gaze_of_exchanged_width_and_height(pictures):
+def test_gaze_of_exchanged_width_and_height(pictures, caplog):
     for name in NAMES:
         (pictures / "maps" / f"{name}.png").unlink()
         Image.fromarray(mask().T.copy()).save(pictures / "fixations" / f"{name}.png")
     still, *_rest = open_dataset(DatasetSpec(pictures))
-    assert any("exchanged" in problem for problem in still.problems())
+    assert list(still.problems()) == []
+    assert "p0.png: the gaze is on 60x80 pixels, but the picture has 80x60" in caplog.text
 
 
 # ---- a table of fixations
@@ -226,3 +229,42 @@ def test_metrics_refuse_what_is_no_density():
             metric(density(), holes)
     with pytest.raises(ValueError, match="finite"):
         metrics.nss(density(), np.where(points, 1, np.nan))
+
+
+# ---- names
+
+
+@pytest.mark.parametrize(
+    "name", ["../escaped.jpg", "/escaped.jpg", "..\\escaped.jpg", "a/../b", ""]
+)
+def test_names_of_tables_stay_in_the_folder(image_set, name):
+    (image_set / "escaped.jpg").write_bytes((image_set / "images" / "p0.jpg").read_bytes())
+    change_table(image_set / "fixations.npz", names=[name, "p1.jpg", "p2.jpg", "p3.jpg"])
+    with pytest.raises(DataError, match=r"fixations\.npz: .*cannot name a file"):
+        open_dataset(DatasetSpec(image_set))
+
+
+def test_names_of_lists_stay_in_the_folder(tree, tmp_path):
+    root = tmp_path / "copy"
+    shutil.copytree(tree, root)
+    path = root / "fold_lists" / "SumMe_list_test_1_fps.txt"
+    path.write_text("../SumMe/" + path.read_text())
+    with pytest.raises(DataError, match=r"fps\.txt:1: .*cannot name a file"):
+        open_dataset(DatasetSpec(root, ("SumMe",)))
+
+
+def test_scores_stay_in_the_output(tmp_path, image_set):
+    """Whatever a recording is called; the others are scored."""
+    from avsal.evaluation.run import Evaluation, EvaluationSet
+
+    first, *rest = open_dataset(DatasetSpec(image_set))
+    outside = replace(first, name="../../../escaped")
+    errors = []
+    evaluation = Evaluation(
+        tmp_path / "a" / "b", lambda _fold: None, on_recording=lambda error: errors.append(error)
+    )
+    evaluation.run([EvaluationSet("set", (outside, *rest))])
+    assert not list(tmp_path.rglob("escaped*"))
+    assert len(evaluation.results) == 3
+    (error,) = (error for error in errors if error is not None)
+    assert "cannot name a file" in str(error)

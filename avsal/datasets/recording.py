@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from avsal.atomic import path_part
 from avsal.datasets.gaze import Gaze
 from avsal.datasets.gaze_check import Reading
-from avsal.errors import AvsalError
+from avsal.errors import AvsalError, DataError, UsageError
 from avsal.media.frames import FrameTag, VideoFrame, tag_of
 from avsal.media.resample import SAMPLE_RATE
 from avsal.preprocess.windows import PAST_FRAMES, Window, window_for
@@ -158,6 +159,23 @@ class Recording(ABC):
                 pass
         except AvsalError as error:
             yield str(error)
+
+
+def require_inside(name: str, place: Path | str) -> None:
+    """Refuse a recording's name that leads out of the data set's folder.
+
+    Args:
+        name: parts of a path, with / between them.
+        place: the file that gives it.
+
+    Raises:
+        DataError: see `avsal.atomic.path_part`.
+    """
+    try:
+        for part in name.split("/"):
+            path_part(part)
+    except UsageError as error:
+        raise DataError(f"{place}: {error}") from None
 
 
 class IndexedRecording(Recording):

@@ -28,7 +28,7 @@ from avsal.datasets.pictures import (
     read_picture,
     read_salicon,
 )
-from avsal.datasets.recording import IndexedRecording, Recording
+from avsal.datasets.recording import IndexedRecording, Recording, require_inside
 from avsal.errors import DataError
 from avsal.media.frames import FrameTag
 from avsal.media.suffixes import PLAIN_STILLS
@@ -149,17 +149,20 @@ class Still(IndexedRecording):
         return gaze
 
     def _check_shape(self, size: tuple[int, int], tag: FrameTag) -> None:
-        """Refuse gaze whose (height, width) are exchanged, or not the picture's by a table."""
+        """Compare the gaze's (height, width) with the picture's, which may be of another scale."""
         shape, turned, shown = size[1] / size[0], size[0] / size[1], tag.width / tag.height
         if abs(shape / shown - 1) <= _SAME_SHAPE:
             return
         exchanged = abs(turned / shown - 1) <= _SAME_SHAPE
-        if exchanged or isinstance(self.source, TableGaze):
-            likely = "are width and height exchanged?" if exchanged else "of which picture is it?"
-            raise DataError(
-                f"{self.database}/{self.name}: the gaze is on {size[1]}x{size[0]} pixels, but the "
-                f"picture has {tag.width}x{tag.height} (width x height); {likely}"
-            )
+        text = (
+            f"{self.database}/{self.name}: the gaze is on {size[1]}x{size[0]} pixels, but the "
+            f"picture has {tag.width}x{tag.height} (width x height)"
+        )
+        likely = "are width and height exchanged?" if exchanged else "is it of another picture?"
+        if isinstance(self.source, TableGaze):
+            raise DataError(f"{text}; {likely}")
+        if exchanged:  # some sets store all maps in one size
+            logger.warning(f"{text}; {likely}")
 
     def others(self, size: tuple[int, int]) -> np.ndarray | None:
         found = [source.fixations() for source in self.elsewhere]
@@ -216,6 +219,7 @@ def _open_table(root: Path, blur: Blur, pictures: bool) -> list[Still]:
     bounds = np.searchsorted(rows[:, 0], np.arange(len(names) + 1))
     stills = []
     for number, name in enumerate(names):
+        require_inside(str(name), path)
         own = rows[bounds[number] : bounds[number + 1]]
         own = own[~lost_places(own[:, 2:4])]
         points = Points.inside(own[:, 2:4], own[:, 1].astype(int))

@@ -15,7 +15,7 @@ from avsal.datasets import DatasetSpec, open_dataset
 from avsal.datasets.gaze_check import Reading
 from avsal.datasets.recording import Recording
 from avsal.datasets.stavis import is_stavis
-from avsal.errors import DataError
+from avsal.errors import DataError, UsageError
 from avsal.evaluation.baselines import MEAN_GRID, BaselineMaps
 from avsal.evaluation.maps import MapSource
 from avsal.evaluation.protocol import mean_map, score_recordings
@@ -25,6 +25,7 @@ from avsal.evaluation.saved_scores import (
     digest,
     load_scores,
     recording_identity,
+    relative_path,
     save_scores,
 )
 from avsal.evaluation.scoring import MODEL, mean_scores
@@ -162,7 +163,7 @@ class Evaluation:
         missing = [
             recording
             for recording in wanted.recordings
-            if not self._reuse(wanted, recording, conditions)
+            if self._can_be_named(recording) and not self._reuse(wanted, recording, conditions)
         ]
         if missing:
             self._score(wanted, missing, source, conditions)
@@ -170,6 +171,15 @@ class Evaluation:
         for recording in wanted.recordings:
             if recording.name in scored and (reading := recording.reading) is not None:
                 self._readings.setdefault(wanted.database, []).append(reading)
+
+    def _can_be_named(self, recording: Recording) -> bool:
+        """Whether its scores can be written under its name, which files of the data set give."""
+        try:
+            relative_path(recording.database, recording.name)
+        except UsageError as error:
+            self._fail(error)
+            return False
+        return True
 
     def _reuse(
         self, wanted: EvaluationSet, recording: Recording, conditions: dict[str, Any]

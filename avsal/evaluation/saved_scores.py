@@ -56,7 +56,17 @@ def save_scores(folder: Path, result: RecordingScores, made_with: dict[str, Any]
 
 
 def _path(folder: Path, database: str, fold: str, name: str) -> Path:
-    return folder / "results" / (f"fold{fold}" if fold else "") / database / f"{name}.json"
+    return folder / "results" / (f"fold{fold}" if fold else "") / relative_path(database, name)
+
+
+def relative_path(database: str, name: str) -> Path:
+    """Where the scores of a recording are below those of its fold.
+
+    Raises:
+        UsageError: a name leads out of there, or cannot name a file.
+    """
+    parts = [part for text in (database, f"{name}.json") for part in text.split("/")]
+    return Path(*map(atomic.path_part, parts))
 
 
 def digest(values: Any) -> str:
