@@ -260,9 +260,7 @@ def test_scores_stay_in_the_output(tmp_path, image_set):
     first, *rest = open_dataset(DatasetSpec(image_set))
     outside = replace(first, name="../../../escaped")
     errors = []
-    evaluation = Evaluation(
-        tmp_path / "a" / "b", lambda _fold: None, on_recording=lambda error: errors.append(error)
-    )
+    evaluation = Evaluation(tmp_path / "a" / "b", lambda _fold: None, on_recording=errors.append)
     evaluation.run([EvaluationSet("set", (outside, *rest))])
     assert not list(tmp_path.rglob("escaped*"))
     assert len(evaluation.results) == 3

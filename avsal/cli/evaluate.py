@@ -18,6 +18,7 @@ from avsal.prediction.settings import Precision
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from avsal.datasets.recording import Recording
     from avsal.evaluation.maps import MapSource
     from avsal.evaluation.run import Evaluation, EvaluationSet
     from avsal.prediction.settings import PredictSettings
@@ -263,6 +264,7 @@ def _with_progress(bars: Progress, output: Path, sources: _Sources) -> Evaluatio
     from avsal.evaluation.run import Evaluation
 
     task = bars.add_task("evaluate", total=None)
+    frames = bars.add_task("frames", total=None, visible=False)
 
     def on_stage(text: str, total: int) -> None:
         bars.reset(task, description=text, total=total)
@@ -272,4 +274,10 @@ def _with_progress(bars: Progress, output: Path, sources: _Sources) -> Evaluatio
         if error is not None:
             console.report_error(error)
 
-    return Evaluation(output, sources, on_stage, on_recording)
+    def on_frames(recording: Recording, done: int) -> None:
+        if done == 1:
+            name = console.printable(recording.name)
+            bars.reset(frames, description=name, total=recording.expected_frames)
+        bars.update(frames, completed=done, visible=not recording.still)
+
+    return Evaluation(output, sources, on_stage, on_recording, on_frames)

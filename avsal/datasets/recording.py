@@ -72,6 +72,11 @@ class Recording(ABC):
         """Whether what was shown is at hand, not the gaze alone."""
         return True
 
+    @property
+    def expected_frames(self) -> int | None:
+        """How many frames it has, which may be an estimate; None where that is not known."""
+        return None
+
     @abstractmethod
     def frames(self) -> Iterator[VideoFrame]:
         """All frames in order, in constant memory."""
@@ -196,6 +201,10 @@ class IndexedRecording(Recording):
     @property
     def still(self) -> bool:
         return self.count == 1
+
+    @property
+    def expected_frames(self) -> int:
+        return self.count
 
     @property
     def size(self) -> tuple[int, int]:

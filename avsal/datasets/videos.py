@@ -70,6 +70,10 @@ class VideoRecording(Recording):
     def still(self) -> bool:
         return self.info.is_image
 
+    @property
+    def expected_frames(self) -> int | None:
+        return self.info.frames
+
     @cached_property
     def _checked(self) -> tuple[GazeRows, Reading]:
         info = self.info

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 
@@ -30,6 +30,8 @@ from avsal.media.frames import FrameTag
 from avsal.pool import BoundedPool
 
 _MOST_WORKERS = 8
+
+OnFrames = Callable[[Recording, int], None]
 
 
 @dataclass
@@ -63,11 +65,13 @@ def score_recordings(
     recordings: Iterable[Recording],
     source: MapSource | None,
     baselines: BaselineMaps,
+    on_frames: OnFrames = lambda _recording, _done: None,
 ) -> Iterator[tuple[Recording, list[MethodScores] | Exception]]:
     """Score recordings one after the other; one that fails does not stop the rest.
 
     Args:
         source: gives the maps; None scores the baselines alone.
+        on_frames: called with a recording and how many of its frames have a map.
 
     Yields:
         Each recording with the scores of its frames, or with the error that stopped it.
@@ -77,7 +81,7 @@ def score_recordings(
     # Maps that wait to be scored must not fill the memory.
     with BoundedPool(workers, 2 * workers, "avsal-scores") as pool:
         for recording in recordings:
-            pending.append(_start(pool, Annotations(recording), source, baselines))
+            pending.append(_start(pool, Annotations(recording), source, baselines, on_frames))
             while pending and pending[0].done():
                 first = pending.popleft()
                 yield first.recording, first.scored_frames()
@@ -91,6 +95,7 @@ def _start(
     annotations: Annotations,
     source: MapSource | None,
     baselines: BaselineMaps,
+    on_frames: OnFrames,
 ) -> _Pending:
     recording = annotations.recording
     pending = _Pending(recording, [])
@@ -102,6 +107,7 @@ def _start(
             pending.frames.append(
                 pool.submit(score_frame, annotations, tag, saliency, baselines, picture)
             )
+            on_frames(recording, len(pending.frames))
     except Exception as error:  # one recording never stops the others
         pending.error = error
     return pending

@@ -18,7 +18,7 @@ from avsal.datasets.stavis import is_stavis
 from avsal.errors import DataError, UsageError
 from avsal.evaluation.baselines import MEAN_GRID, BaselineMaps
 from avsal.evaluation.maps import MapSource
-from avsal.evaluation.protocol import mean_map, score_recordings
+from avsal.evaluation.protocol import OnFrames, mean_map, score_recordings
 from avsal.evaluation.report import as_csv, summary
 from avsal.evaluation.saved_scores import (
     RecordingScores,
@@ -112,6 +112,7 @@ class Evaluation:
         source_for: gives the maps' source of a fold; None for baselines alone.
         on_stage: called with what is done next and the number of its recordings.
         on_recording: called after each recording of the stage, with the error of one that failed.
+        on_frames: called with the recording that is scored and how many of its frames have a map.
         results: of the recordings that have scores.
         failed: how many recordings have none.
     """
@@ -120,6 +121,7 @@ class Evaluation:
     source_for: Callable[[str], MapSource | None]
     on_stage: Callable[[str, int], None] = lambda _text, _total: None
     on_recording: Callable[[Exception | None], None] = lambda _error: None
+    on_frames: OnFrames = lambda _recording, _done: None
     results: list[RecordingScores] = field(default_factory=list)
     failed: int = 0
     _label: str = MODEL  # heads no row: without a source there are baselines alone
@@ -211,7 +213,7 @@ class Evaluation:
         baselines = BaselineMaps(mean_maps, self._fitted_prior(wanted))
         whole = [recording for recording in recordings if recording.name not in broken]
         self.on_stage(" ".join(filter(None, (wanted.database, wanted.fold))), len(whole))
-        for recording, frames in score_recordings(whole, source, baselines):
+        for recording, frames in score_recordings(whole, source, baselines, self.on_frames):
             if isinstance(frames, Exception):
                 self._fail(frames)
                 continue
