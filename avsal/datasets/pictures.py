@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import warnings
 from functools import lru_cache
 from pathlib import Path
@@ -28,28 +27,24 @@ COLOURFUL = 32  # of 255 levels by which the channels of a gray JPEG do not diff
 HELD_MASKS = 50_000  # masks kept as pixel indices: the frames of a video are asked for twice
 
 
-def read_picture(source: Path | bytes, name: str = "") -> np.ndarray:
+def read_picture(path: Path) -> np.ndarray:
     """Read a picture as uint8 (H, W, 3) RGB.
-
-    Args:
-        source: a file, or a file's content.
-        name: what an error calls the content.
 
     Raises:
         DataError: it is missing or damaged.
     """
-    return _decode(source, name, "RGB")
+    return _decode(path, "RGB")
 
 
-def read_gray(source: Path | bytes, name: str = "") -> np.ndarray:
+def read_gray(path: Path) -> np.ndarray:
     """Read a map or a mask as (H, W) of its own type: 8 or 16 bit, or float32 of a .npy file.
 
     Raises:
         DataError: see `read_picture`.
     """
-    if isinstance(source, Path) and source.suffix.lower() == ".npy":
-        return _read_npy(source)
-    return _decode(source, name, None)
+    if path.suffix.lower() == ".npy":
+        return _read_npy(path)
+    return _decode(path, None)
 
 
 def read_density(path: Path) -> np.ndarray:
@@ -91,21 +86,19 @@ def _read_npy(path: Path) -> np.ndarray:
     return np.array(values, np.float32)
 
 
-def _decode(source: Path | bytes, name: str, mode: str | None) -> np.ndarray:
-    place = source if isinstance(source, Path) else name
-    if isinstance(source, Path):
-        require_file(source, "map or picture")
+def _decode(path: Path, mode: str | None) -> np.ndarray:
+    require_file(path, "map or picture")
     try:
-        with Image.open(source if isinstance(source, Path) else io.BytesIO(source)) as image:
-            _require_size(place, image.size)
-            return _gray(image, place) if mode is None else np.array(image.convert(mode))
+        with Image.open(path) as image:
+            _require_size(path, image.size)
+            return _gray(image, path) if mode is None else np.array(image.convert(mode))
     except DataError:
         raise
     except Exception as error:  # whatever a damaged file leads to
-        raise _unreadable(place, error) from None
+        raise _unreadable(path, error) from None
 
 
-def _gray(image: Image.Image, place: Path | str) -> np.ndarray:
+def _gray(image: Image.Image, place: Path) -> np.ndarray:
     if image.mode in GRAY:
         return np.array(image)
     if image.mode.startswith("I;16"):  # other orders of bytes
@@ -126,14 +119,14 @@ def require_file(path: Path, what: str) -> None:
         raise DataError(f"{path}: is no regular file; put the {what} itself there")
 
 
-def _require_size(place: Path | str, size: tuple[int, ...]) -> None:
+def _require_size(place: Path, size: tuple[int, ...]) -> None:
     if min(size) < 1:
         raise DataError(f"{place}: {size[0]}x{size[1]} values; an empty map cannot be used")
     if size[0] * size[1] > MAX_PIXELS:
         raise DataError(f"{place}: {size[0]}x{size[1]} values; at most {MAX_PIXELS} can be used")
 
 
-def _unreadable(place: Path | str, error: Exception) -> DataError:
+def _unreadable(place: Path, error: Exception) -> DataError:
     if isinstance(error, FileNotFoundError):
         return DataError(f"{place}: missing; complete the data set or leave this item out")
     text = " ".join(str(error).split())[:120]

@@ -107,8 +107,6 @@ def _parts(value: Any) -> Iterator[bytes]:
         yield str(value.absolute()).encode() if value.is_dir() else _identity(value)
     elif isinstance(value, np.ndarray):
         yield np.ascontiguousarray(value).tobytes()
-    elif isinstance(value, dict):
-        return  # arrays of a packed file, which counts by its path
     elif isinstance(value, tuple | list):
         for item in value:
             yield from _parts(item)
