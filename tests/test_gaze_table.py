@@ -122,6 +122,11 @@ REFUSED = {
     "another length": (lambda row: (row[0] + 60, *row[1:]), HEADER, "lasts 2.00 s"),
     "long durations": (lambda row: (*row, 250), HEADER + ",duration", "duration_ms"),
     "durations of samples": (lambda row: (*row, 1), HEADER + ",duration", "duration_ms"),
+    "durations of one observer's samples": (
+        lambda row: (row[0] / 10, *row[1:3], 1000 / 600),
+        "time,x,y,duration",
+        "duration_ms",
+    ),
     "offsets from the centre": (
         lambda row: (row[0], row[1] / 80 - 1, 1 - row[2] / 45, row[3]),
         HEADER,

@@ -93,6 +93,7 @@ NO_TRUTHS = {
     "a mask with NaN": ("fixations", ".mat", np.where(mask() > 0, 1, np.nan), "not finite"),
     "a negative mask": ("fixations", ".mat", np.where(mask() > 0, 1.0, -1), "negative"),
     "an array with NaN": ("fixations", ".npy", np.where(mask() > 0, 1, np.nan), "not finite"),
+    "an inverted photograph": ("fixations", ".jpg", 255 - mask(), "inverted"),
     "an inverted mask": ("fixations", ".png", 255 - mask(), "inverted"),
     "a map as a mask": ("fixations", ".mat", density(), "is it a map"),
 }

@@ -81,7 +81,7 @@ Fixations = Annotated[
     Path | None,
     typer.Option(
         "--fixations",
-        help="CSV of gaze on VIDEO: time (s), x, y (pixels or fractions), observer.",
+        help="CSV of gaze on VIDEO: time (s, or time_ms), x, y (pixels or fractions), observer.",
         rich_help_panel=GAZE,
     ),
 ]

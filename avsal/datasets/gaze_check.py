@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from multiprocessing import parent_process
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,8 @@ SMALL_PART = 0.55  # of the width and of the height, in which no row of a whole 
 SHORT_SPAN = 0.05  # of the video
 SLACK = 1.2  # times the video's length: recordings may go on a little after the end
 LONGEST_FIXATION = 10.0  # seconds, for the median; fixations last some tenths
-LONGEST_OVERLAP = 3.0  # median of durations over the time to the same observer's next row
+# Median of durations over the time to the next row: of one observer, of all if none is known.
+LONGEST_OVERLAP, LONGEST_OVERLAP_OF_ALL = 3.0, 500.0
 # Values that trackers write where they lost the eyes, beside NaN.
 _LOST_PLACES = ((0, 0), (-1, -1))
 _LOST_FROM = 32767.0  # EyeLink writes -32768 or 1e8, in pixels and in fractions
@@ -123,7 +125,7 @@ def checked(rows: GazeRows, shown: Shown, units: str) -> tuple[GazeRows, Reading
     _check_durations(whole, shown)
     in_time = whole.where(~late)
     fractions = _as_fractions(whole, shown, units)
-    outside = ((fractions.places < 0) | (fractions.places >= 1)).any(axis=1)
+    outside: np.ndarray = ((fractions.places < 0) | (fractions.places >= 1)).any(axis=1)
     _check_places(in_time, outside[~late], shown)
     reading = Reading(
         rows.table,
@@ -136,8 +138,9 @@ def checked(rows: GazeRows, shown: Shown, units: str) -> tuple[GazeRows, Reading
         int((outside & ~late).sum()),
         int(late.sum()),
     )
-    for text in _warnings(fractions.where(~late & ~outside), reading, rows.unread, shown):
-        logger.warning(text)
+    if parent_process() is None:  # workers that read the same table need not repeat it
+        for text in _warnings(fractions.where(~late & ~outside), reading, rows.unread, shown):
+            logger.warning(text)
     return fractions, reading
 
 
@@ -191,7 +194,8 @@ def _check_durations(rows: GazeRows, shown: Shown) -> None:
         return
     median = float(np.median(lasting.durations))
     longest = min(LONGEST_FIXATION, shown.seconds or LONGEST_FIXATION)
-    if median > longest or _overlap(lasting) > LONGEST_OVERLAP:
+    limit = LONGEST_OVERLAP_OF_ALL if rows.observers is None else LONGEST_OVERLAP
+    if median > longest or _overlap(lasting) > limit:
         raise DataError(
             f"{rows.table}: half of the durations are {median:g} s or more, longer than fixations "
             "and the time between them; they look like milliseconds: call the column duration_ms, "
@@ -200,11 +204,10 @@ def _check_durations(rows: GazeRows, shown: Shown) -> None:
 
 
 def _overlap(rows: GazeRows) -> float:
-    """Median of durations over the time to the same observer's next row; 0 where unknown."""
-    if rows.observers is None:
-        return 0.0
-    order = np.lexsort((rows.times, rows.observers))
-    same = np.diff(rows.observers[order]) == 0
+    """Median of durations over the time to the same observer's next row; 0 without such rows."""
+    observers = np.zeros(len(rows), int) if rows.observers is None else rows.observers
+    order = np.lexsort((rows.times, observers))
+    same = np.diff(observers[order]) == 0
     steps = np.diff(rows.times[order])[same]
     durations = rows.durations[order][:-1][same]
     known = steps > 0

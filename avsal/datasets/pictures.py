@@ -144,19 +144,22 @@ def _mask_pixels(path: Path, _changed: int) -> tuple[tuple[int, int], np.ndarray
             f"{path}: holds {found}; a mask called {' or '.join(MASK_VARIABLES[:2])} is needed"
         )
     _require_size(path, values.shape)
-    marked = _require_points(values, path) > 0
+    marked = _marked(_require_density(values, path), path)
     return (values.shape[0], values.shape[1]), np.flatnonzero(marked).astype(np.int32)
 
 
-def _require_points(values: np.ndarray, path: Path) -> np.ndarray:
-    """Refuse what is no mask of points."""
-    marked = np.count_nonzero(_require_density(values, path))
-    if marked > MOST_MARKED * values.size:
+def _marked(values: np.ndarray, path: Path) -> np.ndarray:
+    """The fixated pixels of a mask, bool; refuses what is no mask of points."""
+    # Points drawn into a JPEG have weak halos; elsewhere they are as bright as they were written.
+    jpeg = path.suffix.lower() in (".jpg", ".jpeg")
+    marked: np.ndarray = values > (values.max() / 2 if jpeg else 0)
+    count = np.count_nonzero(marked)
+    if count > MOST_MARKED * marked.size:
         raise DataError(
-            f"{path}: marks {marked} of {values.size} pixels; a mask of fixations has points on a "
+            f"{path}: marks {count} of {marked.size} pixels; a mask of fixations has points on a "
             "ground of 0 (is it a map, or inverted?)"
         )
-    return values
+    return marked
 
 
 def read_mask(path: Path) -> np.ndarray:
@@ -166,10 +169,7 @@ def read_mask(path: Path) -> np.ndarray:
         DataError: see `read_picture`; or a .mat file without a mask.
     """
     if path.suffix.lower() != MATLAB:
-        jpeg = path.suffix.lower() in (".jpg", ".jpeg")
-        gray = read_density(path) if jpeg else _require_points(read_gray(path), path)
-        # Points drawn into a JPEG have weak halos, a PNG's are as bright as they were written.
-        return gray > (gray.max() / 2 if jpeg else 0)
+        return _marked(read_density(path), path)
     try:
         changed = path.stat().st_mtime_ns
     except OSError as error:
