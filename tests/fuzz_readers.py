@@ -22,8 +22,8 @@ from mutations import mutated
 
 from avsal.areas.areas import cover, read_areas
 from avsal.crops.file import read_crops, read_head
+from avsal.datasets.gaze_table import read_table
 from avsal.datasets.pictures import read_mask, read_picture, read_salicon
-from avsal.datasets.videos import read_table
 from avsal.errors import AvsalError
 from avsal.media import AudioReader, VideoReader, VideoWriter
 from avsal.results.folder import read_result

@@ -1,4 +1,4 @@
-"""Frames that a caller decoded: what is taken, with which times, and what is refused in one line."""
+"""Frames that a caller decoded: what is taken, with which times, and what is refused."""
 
 from __future__ import annotations
 

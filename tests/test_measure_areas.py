@@ -16,7 +16,7 @@ from avsal.areas.frames import centre_prior, spread
 from avsal.areas.series import Collector, compare
 from avsal.areas.trust import MEASURED_WITH, expected_error
 from avsal.crops import plan
-from avsal.datasets.videos import read_table
+from avsal.datasets.gaze_table import read_table
 from avsal.errors import DataError, UsageError
 
 SIZE = (200, 100)

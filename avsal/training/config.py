@@ -111,8 +111,8 @@ class SetSettings(Table):
     """One set of recordings; `avsal.datasets` tells by what is on disk which form it has.
 
     Attributes:
-        root: a folder in the STAViS layout, a folder of pictures, a packed .npz file, a video or
-            folder of videos with `fixations`, a folder of videos with `maps`.
+        root: a folder in the STAViS layout, a folder of pictures, a video or folder of videos
+            with `fixations`, a folder of videos with `maps`.
         databases, fold, split: of the STAViS layout; no database takes all, split "" is the train
             list in data.train and the test list in data.validation.
         names, without: text files, one name per line, of the recordings to take or to leave out.
