@@ -13,7 +13,7 @@ from avsal.errors import WeightsError
 from avsal.models.variants import VARIANTS
 from avsal.weights.keys import check, check_values, detect, without_heads
 from avsal.weights.places import SUFFIX, UNTRAINED, resolve, user_folder
-from avsal.weights.reading import sha256_of
+from avsal.weights.reading import sha256_of, unchanged
 from avsal.weights.registry import DEFAULT, find_row, resolve_variant
 from avsal.weights.state import State, read_state, sha256_of_state
 
@@ -91,7 +91,9 @@ def load_state(
         UsageError: unknown name.
     """
     path = resolve(source, offline, revision)
-    everything, metadata = read_state(path)
+    with unchanged(path):
+        everything, metadata = read_state(path)
+        digest = sha256_of(path)
     found = without_heads(everything)
     chosen = variant or metadata.get("variant")
     if chosen not in VARIANTS:
@@ -100,7 +102,7 @@ def load_state(
     state = {name: _float32(tensor) for name, tensor in found.items()}
     check_values(state, chosen, path)
     label = path.name if path == Path(source).expanduser() else _proper_name(os.fspath(source))
-    return LoadedWeights(label, chosen, state, sha256_of(path), path, metadata)
+    return LoadedWeights(label, chosen, state, digest, path, metadata)
 
 
 def _proper_name(name: str) -> str:

@@ -50,6 +50,27 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 
 @contextmanager
+def unchanged(path: Path) -> Iterator[None]:
+    """Make sure that everything the block reads from a file, it reads from one version of it.
+
+    Raises:
+        WeightsError: the file was written to or replaced meanwhile.
+    """
+    before = _version_of(path)
+    yield
+    if _version_of(path) != before:
+        raise WeightsError(f"{path}: was changed while it was read; try again")
+
+
+def _version_of(path: Path) -> tuple[int, ...] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None  # whoever reads it says why
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+@contextmanager
 def read_errors(path: Path) -> Iterator[None]:
     """Tell in one line what is wrong with a file that cannot be read.
 

@@ -16,6 +16,7 @@ from avsal.weights.convert.fitting import fit
 from avsal.weights.convert.network import Imported, describe, describe_source
 from avsal.weights.convert.upstream import LAYOUTS, Layout
 from avsal.weights.keys import Shapes, check_values, compare, expected_shapes, shapes_of
+from avsal.weights.reading import sha256_of, unchanged
 from avsal.weights.registry import resolve_variant
 from avsal.weights.state import State, read_state, write_state
 
@@ -59,16 +60,19 @@ def import_component(
     """
     name = resolve_variant(variant)
     encoder = encoder_of(component, name)
-    upstream = (
-        read_blobs(source) if (url or source.name).endswith(".pkl") else read_state(source)[0]
-    )
+    caffe2 = (url or source.name).endswith(".pkl")
+    with unchanged(source):
+        upstream = read_blobs(source) if caffe2 else read_state(source)[0]
+        digest = sha256_of(source)
     try:
         layout, state = translate(upstream, component, name)
         check_values(state, name, encoder)
     except WeightsError as error:
         raise WeightsError(f"{source}: {error}") from None
     metadata = {"component": component, "encoder": encoder, "layout": layout.project}
-    write_state(output, state, {**describe(name), **metadata, **describe_source(source, url)})
+    write_state(
+        output, state, {**describe(name), **metadata, **describe_source(source, digest, url)}
+    )
     return Imported(output, str(output), name, len(state), len(upstream) - len(state))
 
 

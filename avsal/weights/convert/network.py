@@ -11,7 +11,7 @@ from avsal.models.variants import VARIANTS
 from avsal.version import __version__
 from avsal.weights.keys import check, check_values, detect, expected_shapes, without_heads
 from avsal.weights.places import user_folder
-from avsal.weights.reading import sha256_of
+from avsal.weights.reading import sha256_of, unchanged
 from avsal.weights.registry import find_row, resolve_variant
 from avsal.weights.state import State, read_state, write_state
 
@@ -57,7 +57,9 @@ def import_checkpoint(
         WeightsError: the file is damaged, could run code, or does not fit the network.
         UsageError: no such variant.
     """
-    everything, metadata = read_state(source)
+    with unchanged(source):
+        everything, metadata = read_state(source)
+        digest = sha256_of(source)
     state = without_heads(everything)
     chosen = resolve_variant(variant) if variant else metadata.get("variant")
     if chosen not in VARIANTS:
@@ -66,7 +68,7 @@ def import_checkpoint(
     check_values(state, chosen, source)
     name = name or _local_name(chosen)
     path = output or user_folder() / f"{name}.safetensors"
-    write_state(path, state, {**describe(chosen), **describe_source(source, url)})
+    write_state(path, state, {**describe(chosen), **describe_source(source, digest, url)})
     return Imported(
         path, str(path) if output else name, chosen, len(state), len(everything) - len(state)
     )
@@ -78,9 +80,9 @@ def describe(variant: str) -> dict[str, str]:
     return {"variant": variant, "size": f"{height}x{width}", "avsal": __version__}
 
 
-def describe_source(source: Path, url: str | None = None) -> dict[str, str]:
+def describe_source(source: Path, digest: str, url: str | None = None) -> dict[str, str]:
     """Metadata that says which file the weights were taken from, and from which address."""
-    sha256 = {"source_sha256": sha256_of(source)}
+    sha256 = {"source_sha256": digest}
     if url is None:
         return {"source": source.name, **sha256}
     return {"source": PurePosixPath(unquote(urlsplit(url).path)).name, "source_url": url, **sha256}
