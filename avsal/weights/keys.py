@@ -113,8 +113,11 @@ def _largest_inputs() -> list[Variant]:
     return list(largest.values())
 
 
-def check(state: State, variant: str, path: Path | str) -> None:
+def check(state: State, variant: str, path: Path | str, option: str = "--model") -> None:
     """Make sure that a state dict without heads fits a network exactly.
+
+    Args:
+        option: of the command that chose the variant, for the message.
 
     Raises:
         WeightsError: it does not; the text tells what it is, or how it differs.
@@ -125,7 +128,7 @@ def check(state: State, variant: str, path: Path | str) -> None:
     closest, other = detect(state)
     if not other:
         raise WeightsError(
-            f"{path}: holds weights of {closest}, not of {variant}; use --model {closest}, or "
+            f"{path}: holds weights of {closest}, not of {variant}; use {option} {closest}, or "
             f"weights of {variant}"
         )
     raise WeightsError(f"{path}: does not fit {variant}: {diff}")

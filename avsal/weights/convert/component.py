@@ -13,7 +13,7 @@ from avsal.errors import UsageError, WeightsError
 from avsal.models.variants import VARIANTS, Variant
 from avsal.weights.convert.caffe2 import read_blobs
 from avsal.weights.convert.fitting import fit
-from avsal.weights.convert.network import Imported, describe, describe_source
+from avsal.weights.convert.network import Imported, describe, describe_source, refuse_replacing
 from avsal.weights.convert.upstream import LAYOUTS, Layout
 from avsal.weights.keys import Shapes, check_values, compare, expected_shapes, shapes_of
 from avsal.weights.reading import sha256_of, unchanged
@@ -41,7 +41,13 @@ COMPONENTS = {
 
 
 def import_component(
-    source: Path, component: str, variant: str, output: Path, *, url: str | None = None
+    source: Path,
+    component: str,
+    variant: str,
+    output: Path,
+    *,
+    url: str | None = None,
+    force: bool = False,
 ) -> Imported:
     """Turn another project's checkpoint into weights of one encoder, under the network's names.
 
@@ -53,10 +59,12 @@ def import_component(
         variant: network variant or registry name whose encoder it is for.
         output: the safetensors file to write.
         url: address that the file was downloaded from; its end tells a Caffe2 pickle.
+        force: replace a file that was made from another one.
 
     Raises:
         WeightsError: the file is damaged, could run code, or does not fit the encoder.
-        UsageError: no such component or variant, or the variant has no such encoder.
+        UsageError: no such component or variant, the variant has no such encoder, or
+            `output` holds something else.
     """
     name = resolve_variant(variant)
     encoder = encoder_of(component, name)
@@ -69,6 +77,8 @@ def import_component(
         check_values(state, name, encoder)
     except WeightsError as error:
         raise WeightsError(f"{source}: {error}") from None
+    if not force:
+        refuse_replacing(output, digest)
     metadata = {"component": component, "encoder": encoder, "layout": layout.project}
     write_state(
         output, state, {**describe(name), **metadata, **describe_source(source, digest, url)}
