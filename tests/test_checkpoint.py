@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
+import datetime
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -99,3 +102,45 @@ def test_checkpoint_without_state_dict(tmp_path):
     torch.save({"epoch": 3, "loss": 0.5}, path)
     with pytest.raises(WeightsError, match="holds no state dict"):
         weights.read_state(path)
+
+
+class Meter:
+    """An object of a training program, which nobody else can import."""
+
+    def __init__(self) -> None:
+        self.values = [np.float32(2)]
+
+
+class Log(list):
+    """A list with a name of its own."""
+
+
+def test_what_is_no_tensor_is_ignored_in_words(tmp_path, caplog):
+    beside = {
+        "best": np.float64(0.5),
+        "args": argparse.Namespace(lr=np.float32(0.1), root=Path("data")),
+        "meter": Meter(),
+        "log": Log([1, 2]),
+        "when": datetime.datetime(2026, 1, 2),
+        "seen": {1, 2},
+        "rng": np.random.RandomState(0).get_state(),
+    }
+    for name, content in (
+        ("beside.pt", {"state_dict": STATE, **beside}),
+        ("among.pt", {**STATE, **beside, "epoch": 3}),
+    ):
+        torch.save(content, tmp_path / name)
+        caplog.clear()
+        state = weights.read_state(tmp_path / name)[0]
+        assert state.keys() == STATE.keys()
+        for key, tensor in STATE.items():
+            assert torch.equal(state[key], tensor)
+        (said,) = [record.getMessage() for record in caplog.records]
+        assert said.startswith(f"{tmp_path / name}: read the tensors only, ignored ")
+        assert "argparse.Namespace" in said
+
+
+def test_other_entries_are_ignored_in_words(tmp_path, caplog):
+    torch.save({**STATE, "epoch": 3}, tmp_path / "x.pt")
+    assert weights.read_state(tmp_path / "x.pt")[0].keys() == STATE.keys()
+    assert "ignored epoch" in caplog.text

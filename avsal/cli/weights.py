@@ -147,7 +147,8 @@ def _pull_release(
     fold_unknown = "" if names.folds_in(fitting[0].name) else ", its name says no fold"
     console.note(
         f"{fitting[0].url} ({_megabytes(fitting[0].size)}{fold_unknown}): "
-        "the authors state no licence, so ask them before you publish or sell anything that you make with it"
+        "the authors state no licence, so ask them before you publish or sell anything that you "
+        "make with it"
     )
     _ask(yes)
     return _import_from_web(fitting[0], Import(row.variant, name=name, force=True)).path

@@ -70,6 +70,15 @@ def _version_of(path: Path) -> tuple[int, ...] | None:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
+def archive_of(names: list[str]) -> str:
+    """What to do with an archive that is no checkpoint, for a message."""
+    files = [name for name in names if not name.endswith("/")]
+    shown = ", ".join(files[:3]) + (", ..." if len(files) > 3 else "")
+    return (
+        f"is a zip archive ({shown or 'empty'}), not a checkpoint; unpack it and use a file in it"
+    )
+
+
 @contextmanager
 def read_errors(path: Path) -> Iterator[None]:
     """Tell in one line what is wrong with a file that cannot be read.

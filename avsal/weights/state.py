@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import mmap
 import pickle
 import re
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,8 +23,12 @@ from safetensors.torch import save, save_file
 
 from avsal import atomic
 from avsal.errors import OutputError, WeightsError
-from avsal.weights.pickles import globals_of
-from avsal.weights.reading import read_errors, require_file
+from avsal.weights import standins
+from avsal.weights.pickles import Call, Storage, requests_of
+from avsal.weights.reading import archive_of, read_errors, require_file
+from avsal.weights.standins import PLAIN_GLOBALS, is_harmless
+
+logger = logging.getLogger("avsal")
 
 State = dict[str, torch.Tensor]
 # Where training programs keep the network inside a checkpoint.
@@ -30,14 +38,12 @@ PREFIXES = ("module.", "_orig_mod.")
 DEEPEST_WRAPPER = 4  # one inside the other
 FORGOTTEN_GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
 
-# All that state dicts are made of. torch's own list is longer: it has, for example, ways to ask for
-# any amount of memory.
-PLAIN_GLOBALS = re.compile(
+# The functions and classes among them that a checkpoint calls.
+PLAIN_CALLS = re.compile(
     r"collections\.OrderedDict|torch\._utils\._rebuild_(tensor|tensor_v2|parameter)"
-    r"|torch\.(cuda\.)?\w+Storage|torch\.storage\.(Typed|Untyped)Storage"
     r"|torch\.(Size|device|nn\.parameter\.Parameter|serialization\._get_layout)"
-    r"|torch\.(u?int|float|bfloat|complex|bool)\w*"
 )
+OTHERS_SHOWN = 5
 ZIP_START = b"PK\x03\x04"  # by which torch tells the two kinds of its files apart
 LARGEST_REPEATED = 1 << 28  # bytes of a tensor that repeats fewer values
 LARGEST_PICKLE = 64 << 20  # bytes; names, shapes and settings, without the tensors' values
@@ -64,7 +70,9 @@ def read_state(path: Path) -> tuple[State, dict[str, str]]:
             start = file.read(9)
         if start[8:] == b"{" or path.suffix == ".safetensors":
             return _read_safetensors(path)
-        return unwrap(load_plain(path), path), {}
+        loaded, others = load_ignoring(path)
+        with _pickle_errors(path):
+            return unwrap(loaded, path, others), {}
 
 
 def _read_safetensors(path: Path) -> tuple[State, dict[str, str]]:
@@ -78,14 +86,41 @@ def load_plain(path: Path) -> Any:
 
     Raises:
         WeightsError: the file is damaged, asks for more memory than its size explains, or holds
-            objects whose loading could run code.
+            other objects.
     """
+    with _pickle_errors(path):
+        if others := _inspect(path):
+            raise _could_run_code(path, others[0])
+        return _unpickled(path)
+
+
+def load_ignoring(path: Path) -> tuple[Any, list[str]]:
+    """Like `load_plain`, but with a stand-in for every other object, whose names are given too.
+
+    Raises:
+        WeightsError: the file is damaged, asks for more memory than its size explains, or names
+            something that only a hostile file does.
+    """
+    with _pickle_errors(path):
+        others = _inspect(path)
+        if others and not zipfile.is_zipfile(path):
+            raise _could_run_code(path, others[0])  # torch's old format has more ways to run it
+        return _unpickled(path, with_stand_ins=bool(others)), others
+
+
+def _unpickled(path: Path, with_stand_ins: bool = False) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's hints to authors of checkpoints
+        if not with_stand_ins:
+            return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=False, pickle_module=standins)
+
+
+@contextmanager
+def _pickle_errors(path: Path) -> Iterator[None]:
     require_file(path)
     try:
-        _inspect(path)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's hints to authors of checkpoints
-            return torch.load(path, map_location="cpu", weights_only=True)
+        yield
     except WeightsError:
         raise
     except Exception as error:  # whatever a damaged pickle may lead to
@@ -98,42 +133,122 @@ def load_plain(path: Path) -> Any:
         ) from None
 
 
-def _inspect(path: Path) -> None:
+def _inspect(path: Path) -> list[str]:
     """Refuse a checkpoint by what it declares, before any of it is unpacked.
 
+    Returns:
+        Names of the objects in it that no state dict needs.
+
     Raises:
-        WeightsError: it asks for too much, or for objects that no state dict needs.
+        WeightsError: it asks for more memory than it has bytes, or for what hostile files do.
         ValueError, LookupError, BadZipFile: it is damaged.
     """
+    size = path.stat().st_size
     with path.open("rb") as file:
         if file.read(len(ZIP_START)) == ZIP_START:
-            for content in _archived_pickles(path):
-                _inspect_pickle(path, io.BytesIO(content))
-            return
-        file.seek(0)
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as pickles:
-            for _ in range(PICKLES_OF_OLD_FILES):
-                _inspect_pickle(path, pickles)
+            archive = _read_archive(path)
+            inspection = _Inspection(path, archive.sizes)
+            for content in archive.pickles:
+                inspection.read(io.BytesIO(content))
+        else:
+            file.seek(0)
+            inspection = _Inspection(path, None)
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as pickles:
+                for _ in range(PICKLES_OF_OLD_FILES):
+                    inspection.read(pickles)
+    if sum(inspection.storages.values()) > size:
+        raise _too_large(path, sum(inspection.storages.values()))
+    return list(inspection.others)
 
 
-def _archived_pickles(path: Path) -> Iterator[bytes]:
-    """The pickles in an archive; torch packs without compression, so it is no larger than it is."""
+class _Archive(NamedTuple):
+    """The pickles in an archive, and the bytes of its other entries by the last part of a name."""
+
+    pickles: list[bytes]
+    sizes: dict[str, int]
+
+
+def _read_archive(path: Path) -> _Archive:
+    """Read the pickles; torch packs without compression, so an archive is as large as its content.
+
+    Raises:
+        WeightsError: it would unpack to more, or is another program's.
+    """
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
         pickles = [entry for entry in entries if entry.filename.lower().endswith("data.pkl")]
         unpacked = sum(entry.file_size for entry in entries)
         if unpacked > path.stat().st_size or any(e.file_size > LARGEST_PICKLE for e in pickles):
+            raise _too_large(path, unpacked)
+        if not pickles:
+            raise WeightsError(f"{path}: {archive_of([entry.filename for entry in entries])}")
+        if any(entry.filename.endswith("/constants.pkl") for entry in entries):
             raise WeightsError(
-                f"{path}: would unpack to {unpacked / 1e6:.0f} MB, more than a checkpoint of this "
-                "size holds, so it is refused; save it again with torch.save"
+                f"{path}: is a TorchScript program, not a checkpoint; save the network's state dict"
             )
-        yield from map(archive.read, pickles)
+        sizes: dict[str, int] = {}
+        for entry in entries:
+            folder, _, key = entry.filename.rpartition("/")
+            if folder.endswith("/data"):
+                sizes[key] = min(entry.file_size, sizes.get(key, entry.file_size))
+        return _Archive([archive.read(entry) for entry in pickles], sizes)
 
 
-def _inspect_pickle(path: Path, content: io.BytesIO | mmap.mmap) -> None:
-    for name in globals_of(content):
-        if not PLAIN_GLOBALS.fullmatch(name):
-            raise _could_run_code(path, name)
+@dataclass
+class _Inspection:
+    """What the pickles of a checkpoint ask for.
+
+    Attributes:
+        sizes: bytes of each storage that is in the file; None if they follow the pickles.
+        storages: bytes of each storage as the pickles declare them, by key.
+        others: names of objects that no state dict needs, in order.
+    """
+
+    path: Path
+    sizes: dict[str, int] | None
+    storages: dict[str, int] = field(default_factory=dict)
+    others: dict[str, None] = field(default_factory=dict)
+
+    def read(self, pickle: io.BytesIO | mmap.mmap) -> None:
+        """Look at one pickle; raises as `_inspect`."""
+        for request in requests_of(pickle):
+            if isinstance(request, Storage):
+                self._add(request)
+            elif isinstance(request, Call):
+                self._check_call(request.name)
+            elif not PLAIN_GLOBALS.fullmatch(request.name):
+                if not is_harmless(request.name):
+                    raise _could_run_code(self.path, request.name)
+                self.others[request.name] = None
+
+    def _check_call(self, name: str | None) -> None:
+        if name is None or (PLAIN_GLOBALS.fullmatch(name) and not PLAIN_CALLS.fullmatch(name)):
+            raise WeightsError(
+                f"{self.path}: calls {name or 'a result'}, as no checkpoint does, so it is refused"
+                "; download it again"
+            )
+
+    def _add(self, storage: Storage) -> None:
+        size = storage.length * _item_size(storage.name)
+        self.storages[storage.key] = max(size, self.storages.get(storage.key, 0))
+        if self.sizes is not None and size > self.sizes.get(storage.key, 0):
+            raise _too_large(self.path, size)
+
+
+@cache
+def _item_size(storage: str) -> int:
+    """Bytes of a value in a storage; 1 for storages without a type."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's advice against using these classes
+        dtype = getattr(getattr(torch, storage.rpartition(".")[2], None), "dtype", None)
+    return dtype.itemsize if isinstance(dtype, torch.dtype) else 1
+
+
+def _too_large(path: Path, size: int) -> WeightsError:
+    return WeightsError(
+        f"{path}: would unpack to {size / 1e6:.0f} MB, more than a checkpoint of this size holds, "
+        "so it is refused; download it again, or save it again with torch.save"
+    )
 
 
 def _could_run_code(path: Path, name: str) -> WeightsError:
@@ -143,8 +258,11 @@ def _could_run_code(path: Path, name: str) -> WeightsError:
     )
 
 
-def unwrap(loaded: Any, path: Path) -> State:
+def unwrap(loaded: Any, path: Path, others: Sequence[str] = ()) -> State:
     """Find the state dict inside a checkpoint and take parallel training's prefixes off.
+
+    Args:
+        others: names of objects for which `loaded` has stand-ins.
 
     Raises:
         WeightsError: there is none, or it holds tensors that take no part of the file.
@@ -154,17 +272,24 @@ def unwrap(loaded: Any, path: Path) -> State:
             break
         inner = (loaded[key] for key in WRAPPERS if isinstance(loaded.get(key), Mapping))
         loaded = next(inner, loaded)
-    if not isinstance(loaded, Mapping) or not loaded or not all(map(_is_entry, loaded.items())):
+    state = dict(filter(_is_entry, loaded.items())) if isinstance(loaded, Mapping) else {}
+    if not state:
+        if others:
+            raise _could_run_code(path, others[0])
         raise WeightsError(
             f"{path}: holds no state dict (names with tensors), at the top or under "
             f"{', '.join(WRAPPERS)}; save one with torch.save(network.state_dict(), ...)"
         )
-    for name, tensor in loaded.items():
+    for name, tensor in state.items():
         if not _is_plain(tensor):
             raise WeightsError(
                 f"{path}: {name} is a sparse, quantised or virtual tensor; save it dense"
             )
-    return strip_prefixes(dict(loaded))
+    beside = [*others, *(str(name) for name in loaded if name not in state)]
+    if beside:
+        shown = ", ".join(beside[:OTHERS_SHOWN]) + (", ..." if len(beside) > OTHERS_SHOWN else "")
+        logger.warning("%s: read the tensors only, ignored %s", path, shown)
+    return strip_prefixes(state)
 
 
 def _is_entry(item: tuple[Any, Any]) -> bool:
