@@ -20,7 +20,7 @@ from avsal import atomic
 from avsal.errors import AvsalError, WeightsError
 from avsal.weights.hub import one_line
 from avsal.weights.places import user_folder
-from avsal.weights.reading import sha256_of
+from avsal.weights.reading import START, refuse_foreign, sha256_of
 
 LARGEST = 8 << 30  # bytes; no weights are larger, and a server may send without end
 CHUNK = 1 << 18  # bytes
@@ -207,9 +207,8 @@ def _receive(file: WebFile, part: _Part, on_bytes: OnBytes) -> bool:
         if answer.status_code == OK:
             part.clear()
             part.tag = tag
-        here = part.size
-        total = file.size or _announced(answer, here)
-        _write(answer, part, here, total, on_bytes)
+        total = file.size or _announced(answer, part.size)
+        _write(answer, file, part, total, on_bytes)
     return total is None or part.size == total
 
 
@@ -221,14 +220,17 @@ def _resuming(file: WebFile, part: _Part) -> dict[str, str]:
     return headers | ({"If-Range": part.tag} if part.tag.startswith('"') else {})
 
 
-def _write(answer: Any, part: _Part, here: int, total: int | None, on_bytes: OnBytes) -> None:
-    """Append what the server sends."""
+def _write(answer: Any, file: WebFile, part: _Part, total: int | None, on_bytes: OnBytes) -> None:
+    """Append what the server sends; stop at once if it is plainly something else than weights."""
+    here = part.size
     with part.path.open("ab") as target:
         for chunk in answer.iter_bytes(CHUNK):
+            if here == 0:
+                refuse_foreign(chunk[:START], file.url)
             here += target.write(chunk)
             if here > LARGEST:
                 part.clear()
-                raise WeightsError(f"{answer.url}: more than {LARGEST >> 30} GB; no weights are")
+                raise WeightsError(f"{file.url}: more than {LARGEST >> 30} GB; no weights are")
             on_bytes(here, total)
 
 

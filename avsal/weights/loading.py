@@ -11,7 +11,7 @@ import torch
 from avsal import models
 from avsal.errors import WeightsError
 from avsal.models.variants import VARIANTS
-from avsal.weights.keys import check, check_values, detect, without_heads
+from avsal.weights.keys import check, check_values, detect, whole_network, without_heads
 from avsal.weights.places import FOLD, UNTRAINED, imported, require_imported, resolve
 from avsal.weights.reading import read_metadata, sha256_of, unchanged
 from avsal.weights.registry import DEFAULT, find_row, resolve_variant
@@ -95,7 +95,7 @@ def load_state(
     with unchanged(path):
         everything, metadata = read_state(path)
         digest = sha256_of(path)
-    found = without_heads(everything)
+    found = without_heads(whole_network(everything, path))
     chosen = variant or metadata.get("variant")
     if chosen not in VARIANTS:
         chosen = detect(found)[0]
@@ -122,7 +122,7 @@ def _variant_of(name: str) -> str:
         return resolve_variant(name)
     path = require_imported(name)
     told = read_metadata(path).get("variant")
-    return told if told in VARIANTS else detect(without_heads(read_state(path)[0]))[0]
+    return told if told in VARIANTS else detect(whole_network(read_state(path)[0], path))[0]
 
 
 def _require_known_weights(name: str) -> None:

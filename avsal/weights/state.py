@@ -25,16 +25,24 @@ from avsal import atomic
 from avsal.errors import OutputError, WeightsError
 from avsal.weights import standins
 from avsal.weights.pickles import Call, Storage, requests_of
-from avsal.weights.reading import archive_of, read_errors, require_file
+from avsal.weights.places import SUFFIX
+from avsal.weights.reading import archive_of, read_errors, require_file, require_weights
 from avsal.weights.standins import PLAIN_GLOBALS, is_harmless
 
 logger = logging.getLogger("avsal")
 
 State = dict[str, torch.Tensor]
-# Where training programs keep the network inside a checkpoint.
-WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model")
-# What parallel training and torch.compile put before every name.
-PREFIXES = ("module.", "_orig_mod.")
+# Where training programs keep the network inside a checkpoint, and averages of its weights.
+WRAPPERS = (
+    *("state_dict", "model_state_dict", "model_state", "model", "network", "net", "module"),
+    *("state_dict_ema", "ema_state_dict", "model_ema", "ema_model", "ema"),
+)
+AVERAGES = WRAPPERS[-5:]
+# What parallel training, torch.compile, averaging and Lightning put before every name.
+PREFIXES = ("module.", "_orig_mod.", "model.", "network.", "net.", "ema_model.")
+AVERAGED_COUNTER = "n_averaged"  # of torch.optim.swa_utils.AveragedModel
+# Entries of avsal's own checkpoints of a training run.
+OWN_CHECKPOINT = {"task", "optimiser", "config"}
 DEEPEST_WRAPPER = 4  # one inside the other
 FORGOTTEN_GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
 
@@ -64,11 +72,10 @@ def read_state(path: Path) -> tuple[State, dict[str, str]]:
     Raises:
         WeightsError: the file is missing, damaged, or holds something else.
     """
-    require_file(path)
+    start = require_weights(path)
     with read_errors(path):
-        with path.open("rb") as file:
-            start = file.read(9)
-        if start[8:] == b"{" or path.suffix == ".safetensors":
+        named = path.suffix == SUFFIX and not start.startswith(ZIP_START)
+        if start[8:9] == b"{" or named:
             return _read_safetensors(path)
         loaded, others = load_ignoring(path)
         with _pickle_errors(path):
@@ -109,11 +116,13 @@ def load_ignoring(path: Path) -> tuple[Any, list[str]]:
 
 
 def _unpickled(path: Path, with_stand_ins: bool = False) -> Any:
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), path.open("rb") as file:
         warnings.simplefilter("ignore")  # torch's hints to authors of checkpoints
+        # torch believes the name rather than the content of a file with this suffix.
+        source = file if path.suffix == SUFFIX else path
         if not with_stand_ins:
-            return torch.load(path, map_location="cpu", weights_only=True)
-        return torch.load(path, map_location="cpu", weights_only=False, pickle_module=standins)
+            return torch.load(source, map_location="cpu", weights_only=True)
+        return torch.load(source, map_location="cpu", weights_only=False, pickle_module=standins)
 
 
 @contextmanager
@@ -267,11 +276,16 @@ def unwrap(loaded: Any, path: Path, others: Sequence[str] = ()) -> State:
     Raises:
         WeightsError: there is none, or it holds tensors that take no part of the file.
     """
+    if isinstance(loaded, Mapping) and loaded.keys() >= OWN_CHECKPOINT:
+        raise WeightsError(
+            f"{path}: is a checkpoint to resume training from; the weights of the run are in "
+            f"{path.with_name('best.safetensors')}"
+        )
     for _ in range(DEEPEST_WRAPPER):
-        if not isinstance(loaded, Mapping):
+        inner = _wrapped(loaded, path)
+        if inner is None:
             break
-        inner = (loaded[key] for key in WRAPPERS if isinstance(loaded.get(key), Mapping))
-        loaded = next(inner, loaded)
+        loaded = inner
     state = dict(filter(_is_entry, loaded.items())) if isinstance(loaded, Mapping) else {}
     if not state:
         if others:
@@ -292,6 +306,25 @@ def unwrap(loaded: Any, path: Path, others: Sequence[str] = ()) -> State:
     return strip_prefixes(state)
 
 
+def _wrapped(loaded: Any, path: Path) -> Mapping[Any, Any] | None:
+    """What the first of the known wrappers holds."""
+    if not isinstance(loaded, Mapping):
+        return None
+    found = [key for key in WRAPPERS if isinstance(loaded.get(key), Mapping)]
+    averages = [key for key in found[1:] if key in AVERAGES]
+    if averages and found[0] not in AVERAGES:
+        logger.warning(
+            "%s: read %s; the averaged weights under %s are not used, save them alone to use them",
+            *(path, found[0], averages[0]),
+        )
+    if not found and "shadow_params" in loaded:
+        raise WeightsError(
+            f"{path}: holds averaged weights without their names; copy them into the network "
+            "(copy_to) and save its state_dict()"
+        )
+    return loaded[found[0]] if found else None
+
+
 def _is_entry(item: tuple[Any, Any]) -> bool:
     return isinstance(item[0], str) and isinstance(item[1], torch.Tensor)
 
@@ -305,10 +338,14 @@ def _is_plain(tensor: torch.Tensor) -> bool:
 
 
 def strip_prefixes(state: State) -> State:
-    """Take off each known prefix that all names begin with."""
-    while prefix := next((p for p in PREFIXES if all(name.startswith(p) for name in state)), None):
+    """Take off each known prefix that all names begin with, and an average's counter."""
+    while True:
+        if len(state) > 1:
+            state = {name: t for name, t in state.items() if name != AVERAGED_COUNTER}
+        prefix = next((p for p in PREFIXES if all(name.startswith(p) for name in state)), None)
+        if prefix is None:
+            return state
         state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
-    return state
 
 
 def write_state(path: Path, state: State, metadata: Mapping[str, str] | None = None) -> None:

@@ -9,7 +9,14 @@ from pathlib import Path
 from avsal.errors import UsageError, WeightsError
 from avsal.models.variants import VARIANTS
 from avsal.version import __version__
-from avsal.weights.keys import check, check_values, detect, expected_shapes, without_heads
+from avsal.weights.keys import (
+    check,
+    check_values,
+    detect,
+    expected_shapes,
+    whole_network,
+    without_heads,
+)
 from avsal.weights.names import file_name, name_for, require_free, sizes_in
 from avsal.weights.places import SUFFIX, user_folder
 from avsal.weights.reading import read_metadata, sha256_of, unchanged
@@ -67,6 +74,7 @@ def import_checkpoint(
     with unchanged(source):
         everything, metadata = read_state(source)
         digest = sha256_of(source)
+    everything = whole_network(everything, source)
     state = without_heads(everything)
     file = file_name(url or source.name)
     chosen = resolve_variant(variant) if variant else metadata.get("variant")
