@@ -107,7 +107,7 @@ def test_own_weights_of_a_network_that_is_shipped(rows, avsal_command, monkeypat
     assert value_of(f"{NAME}-own") == 5
     code, _out, err = avsal_command("weights", "import", own, "--name", NAME)
     assert code == 2
-    assert f"means {NAME} already" in err
+    assert f"means the weights {NAME} already" in err
     assert [path.stem for path in home.iterdir()] == [f"{NAME}-own"]
     (home / shipped.file).touch()  # as version 0.2 wrote it
     assert f"{home / shipped.file}: never used" in avsal_command("weights", "list")[2]

@@ -99,7 +99,8 @@ def load_state(
     chosen = variant or metadata.get("variant")
     if chosen not in VARIANTS:
         chosen = detect(found)[0]
-    check(found, chosen, path)
+    option = "--model" if variant else "avsal weights import --variant"
+    check(found, chosen, path, option)
     state = {name: _float32(tensor) for name, tensor in found.items()}
     check_values(state, chosen, path)
     label = path.name if path == Path(source).expanduser() else _proper_name(os.fspath(source))

@@ -96,5 +96,5 @@ def require_free(name: str) -> None:
         raise UsageError(f"name {name}: give letters, digits, - and _ only, without a suffix")
     row = find_row(name)
     if name == UNTRAINED or (row is not None and (row.name != name or row.sha256 is not None)):
-        other = row.name if row else "weights that nobody trained"
+        other = f"the weights {row.name}" if row else "weights that nobody trained"
         raise UsageError(f"name {name}: means {other} already; choose another --name")
