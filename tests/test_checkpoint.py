@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -144,3 +145,29 @@ def test_other_entries_are_ignored_in_words(tmp_path, caplog):
     torch.save({**STATE, "epoch": 3}, tmp_path / "x.pt")
     assert weights.read_state(tmp_path / "x.pt")[0].keys() == STATE.keys()
     assert "ignored epoch" in caplog.text
+
+
+def test_nothing_is_imported_for_what_is_ignored(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    module = tmp_path / "foreign_settings.py"
+    module.write_text("class Settings:\n    pass\n")
+    import foreign_settings
+
+    torch.save({"state_dict": STATE, "cfg": foreign_settings.Settings()}, tmp_path / "x.pt")
+    proof = tmp_path / "proof"
+    module.write_text(f"open({str(proof)!r}, 'w')\nclass Settings:\n    pass\n")
+    monkeypatch.delitem(sys.modules, "foreign_settings")
+    assert weights.read_state(tmp_path / "x.pt")[0].keys() == STATE.keys()
+    assert "foreign_settings" not in sys.modules
+    assert not proof.exists()
+
+
+def test_other_objects_in_the_old_format_are_refused(tmp_path):
+    """Also if the end of the file looks like an archive's, which torch does not look at."""
+    path = tmp_path / "x.pt"
+    torch.save({"state_dict": STATE, "m": Meter()}, path, _use_new_zipfile_serialization=False)
+    torch.save(STATE, tmp_path / "archive.pt")
+    for content in (path.read_bytes(), path.read_bytes() + (tmp_path / "archive.pt").read_bytes()):
+        path.write_bytes(content)
+        with pytest.raises(WeightsError, match=r"holds a .*Meter.* refused"):
+            weights.read_state(path)

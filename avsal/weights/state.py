@@ -66,8 +66,9 @@ def sha256_of_state(state: State) -> str:
 def read_state(path: Path) -> tuple[State, dict[str, str]]:
     """Read the tensors and the metadata of a safetensors or PyTorch file.
 
-    The content decides which of the two it is. A PyTorch checkpoint is read with
-    `weights_only=True` and never otherwise, and has no metadata.
+    The content decides which of the two it is. A PyTorch checkpoint has no metadata. It is read
+    with `weights_only=True`, or if there are other objects beside the tensors, with stand-ins for
+    them, so that no code of the file is run and no other module is imported.
 
     Raises:
         WeightsError: the file is missing, damaged, or holds something else.
@@ -110,7 +111,7 @@ def load_ignoring(path: Path) -> tuple[Any, list[str]]:
     """
     with _pickle_errors(path):
         others = _inspect(path)
-        if others and not zipfile.is_zipfile(path):
+        if others and not _is_archive(path):
             raise _could_run_code(path, others[0])  # torch's old format has more ways to run it
         return _unpickled(path, with_stand_ins=bool(others)), others
 
@@ -153,21 +154,28 @@ def _inspect(path: Path) -> list[str]:
         ValueError, LookupError, BadZipFile: it is damaged.
     """
     size = path.stat().st_size
-    with path.open("rb") as file:
-        if file.read(len(ZIP_START)) == ZIP_START:
-            archive = _read_archive(path)
-            inspection = _Inspection(path, archive.sizes)
-            for content in archive.pickles:
-                inspection.read(io.BytesIO(content))
-        else:
-            file.seek(0)
-            inspection = _Inspection(path, None)
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as pickles:
-                for _ in range(PICKLES_OF_OLD_FILES):
-                    inspection.read(pickles)
+    if _is_archive(path):
+        archive = _read_archive(path)
+        inspection = _Inspection(path, archive.sizes)
+        for content in archive.pickles:
+            inspection.read(io.BytesIO(content))
+    else:
+        inspection = _Inspection(path, None)
+        with (
+            path.open("rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as pickles,
+        ):
+            for _ in range(PICKLES_OF_OLD_FILES):
+                inspection.read(pickles)
     if sum(inspection.storages.values()) > size:
         raise _too_large(path, sum(inspection.storages.values()))
     return list(inspection.others)
+
+
+def _is_archive(path: Path) -> bool:
+    """Whether torch reads a file as an archive; the end of a file may say something else."""
+    with path.open("rb") as file:
+        return file.read(len(ZIP_START)) == ZIP_START
 
 
 class _Archive(NamedTuple):
