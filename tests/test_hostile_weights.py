@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 
 from avsal import models, weights
 from avsal.errors import WeightsError
-from avsal.weights.convert.caffe2 import read_blobs
+from avsal.weights.caffe2 import read_blobs
 from avsal.weights.pickles import globals_of
 
 LARGE = 64 << 30  # bytes
@@ -31,7 +31,7 @@ import resource, sys
 from pathlib import Path
 import torch
 from avsal.errors import WeightsError
-from avsal.weights.convert.caffe2 import read_blobs
+from avsal.weights.caffe2 import read_blobs
 from avsal.weights.state import read_state
 
 def peak():

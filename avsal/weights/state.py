@@ -23,11 +23,10 @@ from safetensors.torch import save, save_file
 
 from avsal import atomic
 from avsal.errors import OutputError, WeightsError
-from avsal.weights import standins
-from avsal.weights.pickles import Call, Storage, requests_of
+from avsal.weights import pickles
+from avsal.weights.pickles import PLAIN_GLOBALS, Call, Storage, is_harmless, requests_of
 from avsal.weights.places import SUFFIX
 from avsal.weights.reading import archive_of, read_errors, require_file, require_weights
-from avsal.weights.standins import PLAIN_GLOBALS, is_harmless
 
 logger = logging.getLogger("avsal")
 
@@ -123,7 +122,7 @@ def _unpickled(path: Path, with_stand_ins: bool = False) -> Any:
         source = file if path.suffix == SUFFIX else path
         if not with_stand_ins:
             return torch.load(source, map_location="cpu", weights_only=True)
-        return torch.load(source, map_location="cpu", weights_only=False, pickle_module=standins)
+        return torch.load(source, map_location="cpu", weights_only=False, pickle_module=pickles)
 
 
 @contextmanager
@@ -163,10 +162,10 @@ def _inspect(path: Path) -> list[str]:
         inspection = _Inspection(path, None)
         with (
             path.open("rb") as file,
-            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as pickles,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
         ):
             for _ in range(PICKLES_OF_OLD_FILES):
-                inspection.read(pickles)
+                inspection.read(mapped)
     if sum(inspection.storages.values()) > size:
         raise _too_large(path, sum(inspection.storages.values()))
     return list(inspection.others)
@@ -193,11 +192,11 @@ def _read_archive(path: Path) -> _Archive:
     """
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
-        pickles = [entry for entry in entries if entry.filename.lower().endswith("data.pkl")]
+        pickled = [entry for entry in entries if entry.filename.lower().endswith("data.pkl")]
         unpacked = sum(entry.file_size for entry in entries)
-        if unpacked > path.stat().st_size or any(e.file_size > LARGEST_PICKLE for e in pickles):
+        if unpacked > path.stat().st_size or any(e.file_size > LARGEST_PICKLE for e in pickled):
             raise _too_large(path, unpacked)
-        if not pickles:
+        if not pickled:
             raise WeightsError(f"{path}: {archive_of([entry.filename for entry in entries])}")
         if any(entry.filename.endswith("/constants.pkl") for entry in entries):
             raise WeightsError(
@@ -208,7 +207,7 @@ def _read_archive(path: Path) -> _Archive:
             folder, _, key = entry.filename.rpartition("/")
             if folder.endswith("/data"):
                 sizes[key] = min(entry.file_size, sizes.get(key, entry.file_size))
-        return _Archive([archive.read(entry) for entry in pickles], sizes)
+        return _Archive([archive.read(entry) for entry in pickled], sizes)
 
 
 @dataclass
