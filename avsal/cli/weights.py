@@ -48,7 +48,7 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask about the lic
 Force = Annotated[
     bool, typer.Option("--force", help="Replace weights that were made from another file.")
 ]
-Name = Annotated[str | None, typer.Argument(help="Name of weights; the default's when left out.")]
+Name = Annotated[str | None, typer.Argument(help="Name of weights (default: avsal-small).")]
 Revision = Annotated[
     str | None, typer.Option("--revision", help="Branch, tag or commit of the Hub repository.")
 ]
@@ -82,12 +82,12 @@ def pull(
         Fold | None,
         typer.Option(
             "--fold",
-            help="Of the authors' release: which fold's weights, saved as NAME-foldN; 1 if "
-            "omitted, saved as NAME.",
+            help="Fold of the authors' release, saved as NAME-foldN (default: fold 1, saved as "
+            "NAME).",
         ),
     ] = None,
     asset: Annotated[
-        str | None, typer.Option("--asset", help="Of the authors' release: this file.")
+        str | None, typer.Option("--asset", help="File of the authors' release.")
     ] = None,
     force: Force = False,
     yes: Yes = False,
@@ -104,7 +104,7 @@ def pull(
     row = weights.get_row(name or weights.DEFAULT)
     chosen = fold is not None or asset is not None
     if chosen and not row.released:
-        raise UsageError(f"{row.name} is in no release; leave --fold and --asset out")
+        raise UsageError(f"{row.name} is not part of the authors' release; omit --fold and --asset")
     from_release = row.released and (chosen or not hub.published(row))
     found = weights.locate(row, revision)
     in_cache = found is not None and found.where == "cached" and not (chosen or force)
@@ -160,7 +160,7 @@ def _ask(yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise UsageError("nobody is there to ask; give --yes to download it")
+        raise UsageError("this is no terminal, so nobody can be asked; add --yes to download it")
     if not typer.confirm("Download it?", err=True):
         raise typer.Exit(1)
 
@@ -217,11 +217,11 @@ def import_weights(
         str, typer.Argument(help="The authors' .pt file, or an encoder's; or its web address.")
     ],
     variant: Annotated[
-        str | None, typer.Option("--variant", help="Network; told from the file if left out.")
+        str | None, typer.Option("--variant", help="Network (default: detected from the file).")
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Write here, not into avsal's folder."),
+        typer.Option("--output", "-o", help="Write to this file instead of avsal's folder."),
     ] = None,
     component: Annotated[
         Component | None,
@@ -235,8 +235,8 @@ def import_weights(
         str | None,
         typer.Option(
             "--name",
-            help="Name for --weights and --model. If omitted: the network's, with the fold in the "
-            "file's name unless it is the first.",
+            help="Name for --weights and --model (default: the network's name, and the fold if the "
+            "file's name says another than 1).",
         ),
     ] = None,
     force: Force = False,
@@ -256,12 +256,12 @@ def import_weights(
     if component is None:
         console.say(
             f"{made.path}: {made.variant}, {made.tensors} tensors ({made.dropped} of training "
-            f"heads left out); use it with --weights {shlex.quote(made.name)}"
+            f"heads omitted); use it with --weights {shlex.quote(made.name)}"
         )
     else:
         console.say(
             f"{made.path}: {component} encoder of {made.variant}, {made.tensors} tensors; upstream "
-            f"tensors left out: {made.dropped}"
+            f"tensors omitted: {made.dropped}"
         )
 
 
@@ -281,7 +281,8 @@ def _import_address(address: str, request: Import) -> Imported:
 @app.command()
 def verify(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Names or files; all that are here if left out.")
+        list[str] | None,
+        typer.Argument(help="Names or files (default: all that are here)."),
     ] = None,
 ) -> None:
     """Read weights, compare them with their network and, where it is published, their sha256."""
@@ -318,7 +319,7 @@ def push(
         typer.Option("--repo", envvar="AVSAL_HUB_REPO", help="Hub repository, owner/name."),
     ] = None,
     file: Annotated[
-        str | None, typer.Option("--file", help="Name in the repository; as here if left out.")
+        str | None, typer.Option("--file", help="Name in the repository (default: the name here).")
     ] = None,
     revision: Revision = None,
     create: Annotated[

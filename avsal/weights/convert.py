@@ -45,14 +45,14 @@ SWIN_WINDOW = (15, 13, 13)  # relative positions of an 8x7x7 window in time, hei
 
 @dataclass(frozen=True)
 class Imported:
-    """What an import made.
+    """The result of an import.
 
     Attributes:
         path: the safetensors file.
         name: by which `--weights` and `--model` find it, or the path of a file elsewhere.
         variant: the network that it belongs to.
         tensors: how many the file holds.
-        dropped: how many tensors of training heads were left out.
+        dropped: number of training-head tensors that were omitted.
     """
 
     path: Path
@@ -75,7 +75,7 @@ def import_checkpoint(
 
     Args:
         source: PyTorch checkpoint or safetensors file.
-        variant: network variant or registry name; None tells it from the names and shapes. Of two
+        variant: network variant or registry name; None detects it by names and shapes. Of two
             variants that differ in their input size only, it is the one in the file's name, else
             the larger one.
         output: where to write; None takes the user's folder, where the weights have a name.
@@ -160,7 +160,7 @@ def _local_name(variant: str, file: str) -> str:
     """The name of weights in the user's folder; one that does not mean the shipped weights."""
     row = find_row(variant)
     name = row.name if row else variant
-    if row and row.sha256:  # the name stands for exactly that file
+    if row and row.sha256:  # the name means exactly that file
         name = f"{name}-own"
     return name_for(name, file)
 
@@ -211,7 +211,7 @@ def import_component(
         component: "motion", "image" or "audio".
         variant: network variant or registry name whose encoder it is for.
         output: the safetensors file to write.
-        url: address that the file was downloaded from; its end tells a Caffe2 pickle.
+        url: address that the file was downloaded from; a Caffe2 pickle is recognised by its suffix.
         force: replace a file that was made from another one.
 
     Raises:
@@ -256,7 +256,7 @@ def encoder_of(component: str, variant: str) -> str:
 def translate(upstream: State, component: str, variant: str) -> tuple[Layout, State]:
     """Give upstream weights the names and shapes that they have in a network.
 
-    The layout whose names fit best is taken.
+    The layout with the best match of names is used.
 
     Raises:
         WeightsError: they do not fit.
@@ -333,7 +333,7 @@ def _resample_axis(table: torch.Tensor, length: int) -> torch.Tensor:
 def _resample_window(table: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
     """Resample (T * H * W, heads) to the published window; one of T = 1 is repeated over time.
 
-    The file does not tell T, H and W: the window is taken to be square, and its length in time to
+    The file does not say T, H and W: the window is assumed to be square, and its length in time to
     be the shortest odd one that leaves an odd square.
     """
     source = _window(table.shape[0])

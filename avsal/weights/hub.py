@@ -49,7 +49,7 @@ def pull(row: WeightsRow, *, offline: bool = False, revision: str | None = None)
     """Download weights into the Hub's cache, or find them there.
 
     The file's sha256 is compared with the registry's (unless another revision is asked for) or, for
-    files in the Hub's large-file storage, with the one that the Hub told; a file that differs is
+    files in the Hub's large-file storage, with the one that the Hub reports; a file that differs is
     removed from the cache.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Which network a state dict belongs to, told by the names and shapes of its tensors."""
+"""Find the network that a state dict belongs to, by the names and shapes of its tensors."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def expected_shapes(variant: str) -> Shapes:
 
 
 def compare(wanted: Shapes, found: Shapes) -> KeyDiff:
-    """Tell in which names and shapes two state dicts differ."""
+    """Find the names and shapes in which two state dicts differ."""
     return KeyDiff(
         tuple(name for name in wanted if name not in found),
         tuple(name for name in found if name not in wanted),
@@ -89,8 +89,8 @@ def _shape(shape: tuple[int, ...]) -> str:
 def whole_network(state: State, path: Path | str) -> State:
     """Find a network among the tensors of a training program, and add what its file may lack.
 
-    Lightning and others put the name of an attribute before the network's names, and have tensors
-    of their own beside them. Counters of batch normalisation do not change predictions.
+    Lightning and other programs put the name of an attribute before the network's names, and save
+    further tensors with them. Counters of batch normalisation do not change predictions.
 
     Raises:
         WeightsError: there are several networks.
@@ -160,7 +160,7 @@ def check(state: State, variant: str, path: Path | str, option: str = "--model")
         option: of the command that chose the variant, for the message.
 
     Raises:
-        WeightsError: it does not; the text tells what it is, or how it differs.
+        WeightsError: it does not; the message says what it is, or how it differs.
     """
     diff = compare(expected_shapes(variant), shapes_of(state))
     if not diff:

@@ -30,8 +30,8 @@ class LoadedWeights:
         state: names and tensors without training heads, floating ones as float32.
         sha256: of the file; of the state as `sha256_of_state` takes it for untrained weights.
         path: the file, None for untrained weights.
-        metadata: what the file says of itself.
-        notes: what a person should know before trusting the maps.
+        metadata: the metadata of the file.
+        notes: what users should know before they trust the maps.
     """
 
     name: str
@@ -122,8 +122,8 @@ def _variant_of(name: str) -> str:
     if known or not (FOLD.fullmatch(name) or imported(name)):
         return resolve_variant(name)
     path = require_imported(name)
-    told = read_metadata(path).get("variant")
-    return told if told in VARIANTS else detect(whole_network(read_state(path)[0], path))[0]
+    variant = read_metadata(path).get("variant")
+    return variant if variant in VARIANTS else detect(whole_network(read_state(path)[0], path))[0]
 
 
 def _require_known_weights(name: str) -> None:

@@ -15,7 +15,7 @@ from avsal.weights.registry import find_row
 
 DEFAULT_FOLD = 1
 ARCHIVES = re.compile(r"(?<!\.pt)(?<!\.pth)\.tar$|\.(tar\.\w+|t[gx]z|zip|gz|bz2|xz|zst|7z|rar)$")
-# What file names call the motion encoders.
+# Patterns for the motion encoders in file names.
 NETWORKS = {
     "mvitv2s": r"mvit",
     "s3d": r"s3d",
@@ -25,7 +25,7 @@ NETWORKS = {
     "uniformerb": r"uni[_-]?former",
     "videoswins": r"swin",
 }
-# What file names of pretrained encoders tell: where they were trained.
+# Pretrained encoders are named after the data that they were trained on.
 ENCODERS = re.compile(r"k[2-7]00|kinetics|imagenet|in1k|in21k|vggsound|audioset")
 SIDES = re.compile(r"(?<!\d)(224|384)(?:[x_,-](224|384))?(?!\d)")
 FOLDS = re.compile(r"(?:fold|split|cv)[_. -]*0*(\d)(?!\d)|(?<![a-z0-9])f0*(\d)(?![a-z0-9])")
@@ -53,7 +53,7 @@ def is_encoder(name: str) -> bool:
 
 
 def networks_in(name: str) -> set[str]:
-    """The motion encoders that a file's name names."""
+    """The motion encoders in a file's name."""
     return {motion for motion, known in NETWORKS.items() if re.search(known, name.lower())}
 
 
@@ -69,8 +69,8 @@ def sizes_in(name: str) -> set[str]:
 def folds_in(name: str) -> set[str]:
     """The folds in a file's name: "2" for split2, fold-02, split2_of_3 or f2."""
     name = NUMBER_OF_FOLDS.sub("", name.lower())
-    if told := {number for match in FOLDS.findall(name) for number in match if number}:
-        return told
+    if folds := {number for match in FOLDS.findall(name) for number in match if number}:
+        return folds
     return set(LAST_NUMBER.findall(name)) if networks_in(name) else set()
 
 

@@ -1,4 +1,4 @@
-"""What a pickle asks for, looked at before any of it is carried out.
+"""What a pickle asks for, found out before any of it is executed.
 
 torch and `pickle` refuse objects that could run code, but a file of a few bytes may still ask them
 for 64 GiB of memory, or nest values so deep that comparing them ends the process. Such files are
@@ -28,7 +28,7 @@ LONGEST_NAME = 500  # characters
 _TUPLES = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 _GETS = ("GET", "BINGET", "LONG_BINGET")
 _PUTS = ("PUT", "BINPUT", "LONG_BINPUT")
-# Opcodes that call what lies so many values below the top of the stack, or directly above a mark.
+# Opcodes that call a value on the stack: its position, counted from the top.
 _CALLS = {"REDUCE": 2, "NEWOBJ": 2, "NEWOBJ_EX": 3}
 
 
@@ -230,8 +230,8 @@ PLAIN_GLOBALS = re.compile(
     r"|torch\.(Size|device|nn\.parameter\.Parameter|serialization\._get_layout)"
     r"|torch\.(u?int\d+|float\d+\w*|bfloat16|complex\d+|bool)"
 )
-# Settings, numbers and the like of the standard library. Whatever else of it a checkpoint names can
-# do harm, and nobody's settings name it.
+# Settings, numbers and containers of the standard library. Anything else of it can do harm, and no
+# training program saves it.
 PYTHON_2_NAMES = {"__builtin__": "builtins", "copy_reg": "copyreg"}  # as protocol 2 writes them
 HARMLESS = re.compile(
     r"(argparse|collections|copyreg|datetime|decimal|enum|fractions|pathlib|uuid)\.\w+"
@@ -241,7 +241,7 @@ HARMLESS = re.compile(
 
 
 def is_harmless(name: str) -> bool:
-    """Whether an object may stand in a checkpoint, to be ignored.
+    """Whether an object in a checkpoint may be ignored, rather than refused.
 
     The objects of other packages may, as they are never imported.
     """

@@ -1,4 +1,4 @@
-"""Where weights are: shipped with avsal, imported by the user, in the Hub's cache, on the Hub."""
+"""Where weights are: shipped with avsal, imported, in the cache of the Hub, or on the Hub."""
 
 from __future__ import annotations
 

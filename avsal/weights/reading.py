@@ -1,4 +1,4 @@
-"""Files of weights without their tensors: checksum, metadata, what is wrong with them.
+"""Files of weights without their tensors: checksum, metadata, and what other files they may be.
 
 Importing this does not import torch, so that looking for weights stays quick.
 """
@@ -106,7 +106,7 @@ def refuse_foreign(start: bytes, name: str) -> None:
 
 @contextmanager
 def unchanged(path: Path) -> Iterator[None]:
-    """Make sure that everything the block reads from a file, it reads from one version of it.
+    """Make sure that a file does not change while the block reads it.
 
     Raises:
         WeightsError: the file was written to or replaced meanwhile.
@@ -136,7 +136,7 @@ def archive_of(names: list[str]) -> str:
 
 @contextmanager
 def read_errors(path: Path) -> Iterator[None]:
-    """Tell in one line what is wrong with a file that cannot be read.
+    """Report in one line why a file cannot be read.
 
     Raises:
         WeightsError: the block raised OSError, or found no whole safetensors file.

@@ -18,10 +18,10 @@ MODEL_CARD = "weights/README.md"
 
 @dataclass(frozen=True)
 class WeightsRow:
-    """Weights that can be asked for by name.
+    """Weights that have a name.
 
     Attributes:
-        name: what a person types.
+        name: what users type.
         variant: the network that they belong to, a key of `avsal.models.variants.VARIANTS`.
         file: name of the safetensors file, in the repository and in local folders alike.
         repo: Hub repository, owner/name.

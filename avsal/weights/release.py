@@ -127,10 +127,11 @@ def is_here(path: Path, asset: str | None) -> bool:
 
 
 def fitting_files(files: list[WebFile], row: WeightsRow, fold: int) -> list[WebFile]:
-    """The files whose names fit a network and a fold best; one, where they tell enough.
+    """Find the files whose names fit a network and a fold best, ideally one.
 
-    A name that says nothing about the size or the fold may have any, unless another name says the
-    wanted one. A name that says no network may be of any only if no other name says one.
+    A file whose name does not mention the size or the fold may have any, unless another name
+    mentions the right one. A file whose name does not mention a network is considered only if no
+    other name does.
     """
     variant = VARIANTS[row.variant]
     files = [file for file in files if not is_encoder(file.name)] or files
@@ -143,9 +144,11 @@ def fitting_files(files: list[WebFile], row: WeightsRow, fold: int) -> list[WebF
     return _narrowed(files, folds_in, str(fold))
 
 
-def _narrowed(files: list[WebFile], told: Callable[[str], set[str]], wanted: str) -> list[WebFile]:
-    exact = [file for file in files if told(file.name) == {wanted}]
-    return exact or [file for file in files if not told(file.name) or wanted in told(file.name)]
+def _narrowed(
+    files: list[WebFile], found_in: Callable[[str], set[str]], value: str
+) -> list[WebFile]:
+    exact = [file for file in files if found_in(file.name) == {value}]
+    return exact or [f for f in files if not found_in(f.name) or value in found_in(f.name)]
 
 
 def check_choice(file: WebFile, row: WeightsRow, fold: int | None, chosen_by_hand: bool) -> None:

@@ -51,7 +51,7 @@ PLAIN_CALLS = re.compile(
     r"|torch\.(Size|device|nn\.parameter\.Parameter|serialization\._get_layout)"
 )
 OTHERS_SHOWN = 5
-ZIP_START = b"PK\x03\x04"  # by which torch tells the two kinds of its files apart
+ZIP_START = b"PK\x03\x04"  # the start of an archive; torch has an older format too
 LARGEST_REPEATED = 1 << 28  # bytes of a tensor that repeats fewer values
 LARGEST_PICKLE = 64 << 20  # bytes; names, shapes and settings, without the tensors' values
 PICKLES_OF_OLD_FILES = 5  # one after the other: magic number, version, machine, content, storages
@@ -66,7 +66,7 @@ def read_state(path: Path) -> tuple[State, dict[str, str]]:
     """Read the tensors and the metadata of a safetensors or PyTorch file.
 
     The content decides which of the two it is. A PyTorch checkpoint has no metadata. It is read
-    with `weights_only=True`, or if there are other objects beside the tensors, with stand-ins for
+    with `weights_only=True`, or if the file holds other objects than tensors, with stand-ins for
     them, so that no code of the file is run and no other module is imported.
 
     Raises:
@@ -102,7 +102,7 @@ def load_plain(path: Path) -> Any:
 
 
 def load_ignoring(path: Path) -> tuple[Any, list[str]]:
-    """Like `load_plain`, but with a stand-in for every other object, whose names are given too.
+    """Like `load_plain`, but put a stand-in for every other object, and return their names too.
 
     Raises:
         WeightsError: the file is damaged, asks for more memory than its size explains, or names
@@ -306,9 +306,10 @@ def unwrap(loaded: Any, path: Path, others: Sequence[str] = ()) -> State:
             raise WeightsError(
                 f"{path}: {name} is a sparse, quantised or virtual tensor; save it dense"
             )
-    beside = [*others, *(str(name) for name in loaded if name not in state)]
-    if beside:
-        shown = ", ".join(beside[:OTHERS_SHOWN]) + (", ..." if len(beside) > OTHERS_SHOWN else "")
+    ignored = [*others, *(str(name) for name in loaded if name not in state)]
+    if ignored:
+        more = ", ..." if len(ignored) > OTHERS_SHOWN else ""
+        shown = ", ".join(ignored[:OTHERS_SHOWN]) + more
         logger.warning("%s: read the tensors only, ignored %s", path, shown)
     return strip_prefixes(state)
 
@@ -356,20 +357,20 @@ def strip_prefixes(state: State) -> State:
 
 
 def write_state(path: Path, state: State, metadata: Mapping[str, str] | None = None) -> None:
-    """Write a safetensors file; it appears only when whole.
+    """Write a safetensors file; it appears only once it is complete.
 
     Raises:
         OutputError: it cannot be written.
     """
     # Views into one storage are legal in a state dict, but not in the file format.
     separate = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}
-    with atomic.new_file(path) as aside:
-        aside.touch()
-        mode = aside.stat().st_mode  # safetensors makes files that only their owner can read
+    with atomic.new_file(path) as temporary:
+        temporary.touch()
+        mode = temporary.stat().st_mode  # safetensors makes files that only their owner can read
         try:
-            save_file(separate, aside, {"format": "pt", **(metadata or {})})
+            save_file(separate, temporary, {"format": "pt", **(metadata or {})})
         except SafetensorError as error:
             raise OutputError(
                 f"{path}: cannot be written ({error}); free space or choose another place"
             ) from None
-        aside.chmod(mode)
+        temporary.chmod(mode)
