@@ -28,7 +28,7 @@ from avsal.errors import AvsalError
 from avsal.media import AudioReader, VideoReader, VideoWriter
 from avsal.results.folder import read_result
 from avsal.training.config import read_config
-from avsal.weights.convert.caffe2 import read_blobs
+from avsal.weights.caffe2 import read_blobs
 from avsal.weights.keys import detect
 from avsal.weights.state import read_state
 

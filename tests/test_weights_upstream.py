@@ -17,11 +17,10 @@ import torch
 from avsal import weights
 from avsal.errors import UsageError, WeightsError
 from avsal.models.variants import VARIANTS
-from avsal.weights.convert.caffe2 import read_blobs
-from avsal.weights.convert.component import COMPONENTS, translate
-from avsal.weights.convert.fitting import fit
-from avsal.weights.convert.upstream import LAYOUTS
+from avsal.weights.caffe2 import read_blobs
+from avsal.weights.convert import COMPONENTS, fit, translate
 from avsal.weights.keys import expected_shapes
+from avsal.weights.upstream import LAYOUTS
 
 COUNTER = "num_batches_tracked"
 INDEX = "relative_position_index"

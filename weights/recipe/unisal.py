@@ -21,7 +21,7 @@ from avsal import models
 from avsal.models.network import SaliencyNetwork
 from avsal.models.small import DEEP, SKIP16, SMOOTHING
 from avsal.weights import describe, write_state
-from avsal.weights.convert.component import translate
+from avsal.weights.convert import translate
 
 VARIANT = "small-224x384"
 WITH_ENCODER = "v4-s3d-224x224"  # any network with MobileNet-V2

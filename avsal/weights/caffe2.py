@@ -14,7 +14,7 @@ import torch
 
 from avsal.errors import WeightsError
 from avsal.weights.pickles import globals_of
-from avsal.weights.reading import read_errors, require_file
+from avsal.weights.reading import read_errors, require_weights
 from avsal.weights.state import State
 
 
@@ -84,7 +84,7 @@ def read_blobs(path: Path) -> State:
     Raises:
         WeightsError: the file cannot be read, is something else, or names other objects.
     """
-    require_file(path)
+    require_weights(path)
     with read_errors(path):
         try:
             return _tensors(_unpickled(path), path)
