@@ -125,7 +125,7 @@ def checked(rows: GazeRows, shown: Shown, units: str) -> tuple[GazeRows, Reading
     _check_durations(whole, shown)
     in_time = whole.where(~late)
     fractions = _as_fractions(whole, shown, units)
-    outside = np.any((fractions.places < 0) | (fractions.places >= 1), axis=1)
+    outside: np.ndarray = np.any((fractions.places < 0) | (fractions.places >= 1), axis=1)
     _check_places(in_time, outside[~late], shown)
     reading = Reading(
         rows.table,
