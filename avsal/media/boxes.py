@@ -60,3 +60,15 @@ def elements(file: BinaryIO, start: int, end: int) -> Iterator[tuple[int, int, i
         stop = end if size == ones else content + size
         yield int.from_bytes(header[:length], "big"), content, min(stop, end)
         start = stop
+
+
+def find_elements(
+    file: BinaryIO, path: tuple[int, ...], start: int, end: int
+) -> Iterator[tuple[int, int]]:
+    """Yield (start, end) of the content of each element of Matroska at a path of identities."""
+    for identity, inner, inner_end in elements(file, start, end):
+        if identity == path[0]:
+            if len(path) == 1:
+                yield inner, inner_end
+            else:
+                yield from find_elements(file, path[1:], inner, inner_end)

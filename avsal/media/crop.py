@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from avsal.media.boxes import boxes, elements, find
+from avsal.media.boxes import boxes, find, find_elements
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -108,29 +108,21 @@ def _described_crop(file: BinaryIO, start: int, end: int) -> Crop | None:
 
 def _pixel_crop(file: BinaryIO, number: int) -> Crop | None:
     """PixelCrop of the video track with a number, counted from 0 among the video tracks."""
-    for identity, start, end in elements(file, 0, file.seek(0, 2)):
-        if identity == _SEGMENT:
-            for inner, tracks, tracks_end in elements(file, start, end):
-                if inner == _TRACKS:
-                    videos = list(_videos(file, tracks, tracks_end))
-                    return _crop_by(videos[number]) if number < len(videos) else None
+    for start, end in find_elements(file, (_SEGMENT, _TRACKS), 0, file.seek(0, 2)):
+        videos = list(_videos(file, start, end))
+        return _crop_by(videos[number]) if number < len(videos) else None
     return None
 
 
 def _videos(file: BinaryIO, start: int, end: int) -> Iterator[dict[int, int]]:
     """The numbers that the settings of each video track hold, by element."""
-    for identity, track, track_end in elements(file, start, end):
-        if identity != _TRACK:
-            continue
-        kind, numbers = 0, dict.fromkeys((_BOTTOM, _TOP, _LEFT, _RIGHT, _WIDTH, _HEIGHT), 0)
-        for inner, content, content_end in elements(file, track, track_end):
-            if inner == _TYPE:
-                kind = _number(file, content, content_end)
-            elif inner == _VIDEO:
-                for setting, value, value_end in elements(file, content, content_end):
-                    if setting in numbers:
-                        numbers[setting] = _number(file, value, value_end)
-        if kind == _IS_VIDEO:
+    for track, track_end in find_elements(file, (_TRACK,), start, end):
+        numbers = dict.fromkeys((_TYPE, _BOTTOM, _TOP, _LEFT, _RIGHT, _WIDTH, _HEIGHT), 0)
+        for setting in numbers:
+            way = (setting,) if setting == _TYPE else (_VIDEO, setting)
+            for value, value_end in find_elements(file, way, track, track_end):
+                numbers[setting] = _number(file, value, value_end)
+        if numbers[_TYPE] == _IS_VIDEO:
             yield numbers
 
 

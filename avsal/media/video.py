@@ -22,9 +22,10 @@ from avsal.media.frames import VideoFrame
 from avsal.media.info import VideoInfo
 from avsal.media.orientation import rotation_of, swaps_sides
 from avsal.media.pixels import RgbConverter, is_hdr
+from avsal.media.refusal import ENCRYPTED, is_encrypted, why_undecodable
 from avsal.media.slots import Slot, deinterlaced, from_time, up_to
 from avsal.media.source import as_source
-from avsal.media.stills import heif_picture, is_heif, is_image
+from avsal.media.stills import heif_picture, is_heif, is_image, is_raw
 
 if TYPE_CHECKING:
     import os
@@ -169,6 +170,8 @@ class VideoReader:
     def _open(self) -> None:
         self._container = open_input(self.path)
         try:
+            if is_encrypted(self.path, self._container.format.name):
+                raise MediaError(f"{self.path}: {ENCRYPTED}")
             self._stream = choose_video(self._container, self.path)
             self._stream.thread_type = "AUTO"
             self._codec = self._stream.codec_context.codec.canonical_name
@@ -178,15 +181,8 @@ class VideoReader:
             self._slots = self._decode()
             first = next(self._slots, None)
             if first is None:
-                kind = (
-                    "animated, which FFmpeg cannot decode"
-                    if self._codec == "webp"
-                    else ("of an unsupported kind")
-                )
-                raise MediaError(
-                    f"{self.path}: no frame of its {self._codec} video can be decoded; it is "
-                    f"damaged or {kind}, get it again or convert it"
-                )
+                why = why_undecodable(self.path, self._container, self._stream, self._codec)
+                raise MediaError(f"{self.path}: {why}")
             self._first = first
             self.origin = first.time
             self._notes = self._remarks(first)
@@ -370,6 +366,11 @@ class VideoReader:
         notes = []
         if is_hdr(first.frame) or is_hdr(self._stream.codec_context):
             notes.append(f"{self.path}: HDR colours are used as they are, without tone mapping")
+        if is_raw(self.path):
+            notes.append(
+                f"{self.path}: a camera raw file; FFmpeg may show its preview or undeveloped "
+                "colours, so export it as JPEG or PNG"
+            )
         return notes
 
     def _check_end(self, end: Fraction) -> None:
