@@ -47,11 +47,11 @@ class Crop:
     def size(self) -> tuple[int, int]:
         return self.width, self.height
 
-    def fits(self, width: int, height: int) -> bool:
-        """Tell whether the crop is one of pictures of this size, and a part of them."""
+    def is_inside(self) -> bool:
+        """Tell whether the crop is a part of the pictures that it is meant for."""
+        width, height = self.stored
         return (
-            (width, height) == self.stored
-            and 0 <= self.left < self.left + self.width <= width
+            0 <= self.left < self.left + self.width <= width
             and 0 <= self.top < self.top + self.height <= height
         )
 

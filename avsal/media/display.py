@@ -82,7 +82,7 @@ class Display:
             aspect: width to height of its stored pixels.
         """
         matrix = self._orientation(frame)
-        crop = self._crop if self._crop and self._crop.fits(frame.width, frame.height) else None
+        crop = self._crop_for(frame)
         width, height = crop.size if crop else (frame.width, frame.height)
         if self._first is None:
             self._first_aspect = aspect
@@ -107,6 +107,16 @@ class Display:
         image = convert(frame, view.matrix, view.crop)
         size = self.first.width, self.first.height
         return image if (view.width, view.height) == size else fitted(image, *size, view.aspect)
+
+    def _crop_for(self, frame: VideoFrame) -> Crop | None:
+        crop = self._crop
+        if crop is None or crop.stored != (frame.width, frame.height):
+            return None  # none, or one for pictures of another size
+        if not crop.is_inside():
+            self.notes.append("its crop is no part of the picture; ignored")
+            self._crop = None
+            return None
+        return crop
 
     def _orientation(self, frame: VideoFrame) -> Matrix:
         """A frame's orientation: the file's, or the latest that the video stream has told.
