@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 import struct
 import zlib
 from fractions import Fraction
@@ -62,6 +63,45 @@ def test_frame_numbers_after_a_seek_over_damage_are_those_of_the_whole(
         assert [frame.index for frame in part] == list(range(first, 120))
         assert numbers(part) == shown[first:]
         assert [frame.pts for frame in part] == [frame.pts for frame in frames[first:]]
+
+
+def summary(frames: list) -> list[tuple]:
+    return [(frame.index, frame.pts, frame.duration) for frame in frames]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("codec", ["libx264", "libvpx-vp9", "mjpeg", "ffv1"])
+def test_parts_of_damaged_files_are_those_of_the_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codec: str
+) -> None:
+    monkeypatch.setattr(video, "_SEEK_FROM", Fraction(0))
+    monkeypatch.setattr(video, "_SEEK_MARGIN", Fraction(1, 2))
+    choose = random.Random(codec)
+    pixels = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+    images = [samples.numbered(i) for i in range(120)]
+    pictures = samples.Pictures(images, codec=codec, pix_fmt=pixels, options={"g": "20"})
+    whole = samples.write(tmp_path / "whole.mkv", pictures).read_bytes()
+    path, compared = tmp_path / "a.mkv", 0
+    for _ in range(25):
+        data = bytearray(whole)
+        for _ in range(choose.choice((1, 3, 10))):
+            at, size = (
+                choose.randrange(len(data) // 10, len(data) * 9 // 10),
+                choose.choice((1, 99)),
+            )
+            data[at : at + size] = choose.randbytes(size)
+        path.write_bytes(data)
+        start, lead = round(choose.uniform(0.3, 4.5), 2), choose.choice((0, 3, 20))
+        try:
+            frames = summary(frames_of(path))
+        except MediaError:  # its headers are damaged
+            continue
+        target = frames[0][1] + Fraction(str(start))
+        first = sum(time < target for _, time, _ in frames)
+        part = summary(frames_of(path, start=start, lead=lead))
+        assert part == (frames[max(0, first - lead) :] if first < len(frames) else [])
+        compared += len(part)
+    assert compared > 500
 
 
 # ---- packets without a picture
@@ -400,9 +440,10 @@ def test_camera_raw_is_named(tmp_path: Path) -> None:
         assert reader.info.is_image
         (note,) = reader.warnings
     assert "camera raw" in note
-    path.write_bytes(path.read_bytes()[:40])
-    with pytest.raises(MediaError, match="camera raw file that FFmpeg cannot develop"):
-        VideoReader(path)
+    for content in (path.read_bytes()[:40], b"FUJIFILMCCD-RAW 0201" + bytes(range(256))):
+        path.write_bytes(content)
+        with pytest.raises(MediaError, match="camera raw file that FFmpeg cannot develop"):
+            VideoReader(path)
 
 
 def test_encrypted_mp4_is_called_so(tmp_path: Path) -> None:

@@ -17,7 +17,15 @@ from av.stream import Disposition
 
 from avsal.errors import MediaError
 from avsal.media.boxes import boxes
-from avsal.media.source import Source, check_file, format_of, is_text, opening
+from avsal.media.source import (
+    UNDEVELOPED,
+    Source,
+    check_file,
+    format_of,
+    is_raw,
+    is_text,
+    opening,
+)
 
 if TYPE_CHECKING:
     from av.audio.stream import AudioStream
@@ -88,6 +96,8 @@ def choose_video(container: InputContainer, path: Source) -> VideoStream:
             timed = [s for s in decodable if s.duration is not None]
             return max(timed or decodable, key=_video_rank)
         return max(decodable, key=_video_rank)
+    if is_raw(path):
+        raise MediaError(f"{path}: {UNDEVELOPED}")
     if videos:
         kind = _UNDECODED.get(container.format.name) or _UNDECODED.get(Path(path).suffix.lower())
         raise MediaError(
@@ -136,6 +146,8 @@ def _reason(source: Source, error: Exception) -> str:
         return "permission denied; check who may read it"
     if isinstance(error, (ValueError, EOFError)):  # a demuxer refuses it or may not be used
         incomplete = isinstance(error, InvalidDataError) and _lacks_index(source)
+        if is_raw(source) and not incomplete:
+            return UNDEVELOPED
         return _INCOMPLETE if incomplete else _TEXT if is_text(source) else _UNREADABLE
     return getattr(error, "strerror", None) or str(error)
 

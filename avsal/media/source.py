@@ -55,6 +55,14 @@ _DEVELOP = (
     "ffmpeg -i {} video.mp4"
 )
 
+_CAMERA_RAW = frozenset(
+    """
+    .3fr .arw .cr2 .cr3 .crw .dng .erf .fff .iiq .k25 .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf
+    .raw .rw2 .rwl .sr2 .srf .srw .x3f
+    """.split()
+)
+UNDEVELOPED = "is a camera raw file that FFmpeg cannot develop; export it as JPEG or PNG"
+
 _NETWORK = {
     # httpproxy: how FFmpeg reaches an https address through the proxy that the user has set.
     "protocol_whitelist": "http,https,httpproxy,tcp,tls",
@@ -132,6 +140,11 @@ def format_of(source: Source) -> str | None:
     if not isinstance(source, Path) or source.suffix.lower() not in _MOTION_JPEG:
         return None
     return "mjpeg" if _head(source).startswith(_JPEG) else None
+
+
+def is_raw(source: Source) -> bool:
+    """Tell by its name whether a file is camera raw."""
+    return isinstance(source, Path) and source.suffix.lower() in _CAMERA_RAW
 
 
 def is_text(path: Path) -> bool:

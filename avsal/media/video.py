@@ -24,8 +24,8 @@ from avsal.media.orientation import rotation_of, swaps_sides
 from avsal.media.pixels import RgbConverter, is_hdr
 from avsal.media.refusal import ENCRYPTED, is_encrypted, why_undecodable
 from avsal.media.slots import Slot, deinterlaced, from_time, up_to
-from avsal.media.source import as_source
-from avsal.media.stills import heif_picture, is_heif, is_image, is_raw
+from avsal.media.source import as_source, is_raw
+from avsal.media.stills import heif_picture, is_heif, is_image
 
 if TYPE_CHECKING:
     import os
