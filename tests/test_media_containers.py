@@ -14,6 +14,7 @@ import av
 import numpy as np
 import pytest
 import samples
+from file_server import serving
 from media_checks import frames_of, numbers
 from PIL import Image
 
@@ -403,7 +404,7 @@ def test_a_double_time_between_others_is_mended_without_a_word() -> None:
 # ---- kinds of files, and what is said of them
 
 
-@pytest.mark.parametrize("suffix", [".mjpeg", ".mjpg", ".MJPEG"])
+@pytest.mark.parametrize("suffix", [".mjpeg", ".mjpg", ".MJPEG", ".avi"])
 def test_motion_jpeg_without_a_container_is_a_video(tmp_path: Path, suffix: str) -> None:
     images = [samples.numbered(i) for i in range(30)]
     pictures = samples.Pictures(images, codec="mjpeg", pix_fmt="yuvj420p", options={})
@@ -413,6 +414,14 @@ def test_motion_jpeg_without_a_container_is_a_video(tmp_path: Path, suffix: str)
         frames = list(reader)
     assert numbers(frames) == list(range(30))
     assert [frame.pts for frame in frames] == [Fraction(i, 25) for i in range(30)]
+
+
+def test_motion_jpeg_by_its_address(tmp_path: Path) -> None:
+    images = [samples.numbered(i) for i in range(5)]
+    pictures = samples.Pictures(images, codec="mjpeg", pix_fmt="yuvj420p", options={})
+    samples.write(tmp_path / "a.mjpeg", pictures, container="mjpeg")
+    with serving(tmp_path) as server:
+        assert numbers(frames_of(f"{server.address}/a.mjpeg?key=1")) == list(range(5))
 
 
 def test_several_jpeg_pictures_in_a_still_are_one(tmp_path: Path) -> None:
@@ -515,4 +524,19 @@ def test_a_picture_that_is_too_large_is_called_so(tmp_path: Path, suffix: str) -
         struct.pack_into(">2H", data, data.index(b"\xff\xc0") + 5, 20000, 15000)
     path.write_bytes(data)
     with pytest.raises(MediaError, match="more than the 268 million pixels"):
+        VideoReader(path)
+
+
+def test_scrambled_discs_are_called_so(tmp_path: Path) -> None:
+    images = [samples.moving_noise(number, 160, 96) for number in range(20)]
+    pictures = samples.Pictures(images, codec="mpeg2video", options={"b": "4000000"})
+    path = samples.write(tmp_path / "a.vob", pictures, container="vob")
+    assert len(frames_of(path)) == 20
+    data = bytearray(path.read_bytes())
+    for at in range(0, len(data), 2048):  # a sector each, ISO/IEC 13818-1 section 2.4.3.6
+        if data[at + 14 : at + 18] == b"\0\0\1\xe0":
+            data[at + 20] |= 0x10
+            data[at + 128 : at + 2048] = np.random.default_rng(at).bytes(1920)
+    path.write_bytes(data)
+    with pytest.raises(MediaError, match=r"is encrypted \(copy protection\)"):
         VideoReader(path)

@@ -21,11 +21,12 @@ from avsal.media.source import (
     UNDEVELOPED,
     Source,
     check_file,
-    format_of,
     is_raw,
     is_text,
+    name_of,
     opening,
 )
+from avsal.media.suffixes import VIDEOS
 
 if TYPE_CHECKING:
     from av.audio.stream import AudioStream
@@ -128,8 +129,16 @@ def _video_rank(stream: VideoStream) -> tuple[bool, int]:
 
 
 def _open(source: Source) -> InputContainer:
+    container = _open_as(source)
+    # Cameras write one JPEG picture after the other, which FFmpeg takes for a still.
+    if container.format.name == "jpeg_pipe" and Path(name_of(source)).suffix.lower() in VIDEOS:
+        container.close()
+        container = _open_as(source, "mjpeg")
+    return container
+
+
+def _open_as(source: Source, kind: str | None = None) -> InputContainer:
     name, options = opening(source)
-    kind = format_of(source)
     try:
         # Tags in the wild are often not UTF-8 (PyAV issue 1107).
         return av.open(name, format=kind, container_options=options, metadata_errors="replace")
