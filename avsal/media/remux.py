@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from contextlib import suppress
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from av.error import FFmpegError
 from av.filter import Graph
 
 from avsal.errors import MediaError
+from avsal.media.layout import mixings
 from avsal.media.sound import queue_of
 
 if TYPE_CHECKING:
@@ -61,7 +63,6 @@ class SourceSound:
         self.start, self.rate = Fraction(0), 1
         if stream is not None:
             self.rate = stream.codec_context.sample_rate
-            self._channels = stream.channels
             if stream.start_time is not None:
                 self.start = stream.start_time * Fraction(stream.time_base or 0)
         self._late = self.rate == 0
@@ -152,13 +153,15 @@ class SourceSound:
             yield time, packet
 
     def _encode(self) -> Generator[tuple[Fraction, Packet], None, None]:
-        channels = 2 if self._late else min(2, self._channels)
+        file_channels = self._queue.file.channels
+        channels = 2 if self._late else min(2, len(file_channels))
         rate = self.rate if self.rate in _AAC_RATES else _AAC_FALLBACK_RATE
         target: Any = self._output.add_stream("aac", rate=rate)
         target.layout = layout = "mono" if channels == 1 else "stereo"
         target.bit_rate = _AAC_BITS_PER_CHANNEL * channels
         origin = round(self._origin * rate)
-        return self._encoded(target, _leveled(self._queue.frames(), rate, layout, origin), origin)
+        frames = _leveled(self._queue.frames(), file_channels, rate, layout, origin)
+        return self._encoded(target, frames, origin)
 
     def _encoded(
         self, target: Any, frames: Iterator[AudioFrame], origin: int
@@ -172,9 +175,10 @@ class SourceSound:
 
 
 def _leveled(
-    decoded: Iterator[AudioFrame], rate: int, layout: str, origin: int
+    decoded: Iterator[AudioFrame], channels: tuple[str, ...], rate: int, layout: str, origin: int
 ) -> Iterator[AudioFrame]:
     """Frames of one format without gaps, from the sample `origin` on."""
+    wanted = f"sample_fmts=fltp:sample_rates={rate}:channel_layouts={layout}"
     graph: Graph | None = None
     shape: tuple[int, str, str] | None = None
     for frame in decoded:
@@ -182,7 +186,7 @@ def _leveled(
             if graph is not None:
                 yield from _pulled(graph, None)
             first = f":first_pts={origin}" if graph is None else ""
-            graph = _graph(frame, f"async=1{first}", rate, layout)
+            graph = _graph(frame, channels, f"async=1{first}", wanted)
             shape = (frame.sample_rate, frame.format.name, frame.layout.name)
         assert graph is not None
         yield from _pulled(graph, frame)
@@ -190,7 +194,16 @@ def _leveled(
         yield from _pulled(graph, None)
 
 
-def _graph(frame: AudioFrame, resampling: str, rate: int, layout: str) -> Graph:
+def _graph(frame: AudioFrame, channels: tuple[str, ...], resampling: str, wanted: str) -> Graph:
+    """Resample and mix down frames like this one, as FFmpeg does where it can."""
+    *mixes, last = mixings(frame.layout, channels)
+    for mix in mixes:
+        with suppress(FFmpegError):  # it knows no mix of these channels
+            return _linked(frame, [*mix, ("aresample", resampling), ("aformat", wanted)])
+    return _linked(frame, [*last, ("aresample", resampling), ("aformat", wanted)])
+
+
+def _linked(frame: AudioFrame, filters: list[tuple[str, str]]) -> Graph:
     graph = Graph()
     source = graph.add_abuffer(
         sample_rate=frame.sample_rate,
@@ -198,14 +211,8 @@ def _graph(frame: AudioFrame, resampling: str, rate: int, layout: str) -> Graph:
         layout=frame.layout.name,
         time_base=frame.time_base,
     )
-    wanted = f"sample_fmts=fltp:sample_rates={rate}:channel_layouts={layout}"
-    nodes = [
-        source,
-        graph.add("aresample", resampling),
-        graph.add("aformat", wanted),
-        graph.add("abuffersink"),
-    ]
-    graph.link_nodes(*nodes).configure()
+    nodes = [graph.add(name, arguments) for name, arguments in filters]
+    graph.link_nodes(source, *nodes, graph.add("abuffersink")).configure()
     return graph
 
 

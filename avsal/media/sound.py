@@ -13,6 +13,7 @@ from av.error import FFmpegError
 from avsal.errors import MediaError
 from avsal.media.container import SEEKABLE_FORMATS, choose_audio, open_input
 from avsal.media.decoding import Decoder
+from avsal.media.layout import detach_layout
 from avsal.media.source import as_source
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class SoundFile:
 
     Attributes:
         stream: PyAV's, None without sound; another one after `restart`, which ends the first.
+        channels: FFmpeg's names of the channels in their order; none where the header tells none.
 
     Raises:
         MediaError: the file cannot be opened.
@@ -49,6 +51,7 @@ class SoundFile:
     def _open(self) -> None:
         self._container = open_input(self.path)
         self.stream: Any = choose_audio(self._container)
+        self.channels = () if self.stream is None else detach_layout(self.stream)
         self._decoder = Decoder(self.path, self._container, self.stream)
         self._rest = self._read()
         self._undecodable: MediaError | None = None
