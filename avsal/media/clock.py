@@ -59,6 +59,10 @@ class FrameClock:
         if self._sent:
             self._sent.pop()
 
+    def continued(self, time: Fraction) -> Fraction:
+        """Return a stored time, in seconds, on the line that new starts were continued to."""
+        return time + self._shift
+
     def time(self, pts: int | None) -> Fraction:
         """Return the time of the next frame in presentation order, in seconds."""
         if self._counting:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from av.error import FFmpegError
 
 from avsal.errors import MediaError
+from avsal.media.clock import restarts
 from avsal.media.source import Source
 
 if TYPE_CHECKING:
@@ -93,17 +94,63 @@ class Decoder:
             )
 
 
-def count_frames(decoder: Decoder, first: Fraction, until: Fraction) -> int:
+def is_empty(packet: Packet) -> bool:
+    """Tell whether a packet holds nothing, which means that the picture before stays."""
+    timed = packet.pts is not None or packet.dts is not None
+    return not packet.size and timed  # the one without a time flushes the decoder
+
+
+class Outstanding:
+    """Stored times of the packets whose frames have not come yet, to tell which never will.
+
+    A frame that does not come although a later one does is lost: its packet is damaged, or what
+    it refers to is.
+    """
+
+    def __init__(self) -> None:
+        self._times: list[int] = []
+        self._lost: set[int] = set()
+        self._latest: int | None = None
+
+    def sent(self, packet: Packet) -> None:
+        """Note a packet that goes to the decoder."""
+        if packet.pts is not None and not packet.is_discard:
+            self._times.append(packet.pts)
+
+    def came_too_late(self, pts: int | None) -> bool:
+        """Tell whether a frame was called lost before it came."""
+        return pts in self._lost
+
+    def lost_before(self, pts: int | None) -> list[int]:
+        """Take the time of a frame that has come; return those of the frames lost before it."""
+        if pts is None or pts not in self._times:
+            return []
+        self._times.remove(pts)
+        latest, self._latest = self._latest, pts
+        if latest is None:  # nothing was shown before it
+            return []
+        lost = sorted(time for time in self._times if latest < time < pts)
+        self._times = [time for time in self._times if not latest < time < pts]
+        self._lost.update(lost)
+        return lost
+
+
+def count_frames(packets: Iterable[Packet], first: Fraction, until: Fraction) -> int | None:
     """Count the frames with first <= time < until (container clock, seconds) without decoding.
 
-    The container stands before the first of them. Exact where one packet is one frame and the
-    container stores presentation times.
+    The packets begin before the first of them. Exact where one packet is one frame and the
+    container stores presentation times; None where the clock jumps on the way.
     """
-    count = 0
-    for packet in decoder.packets():
-        if packet.pts is None or packet.is_discard:  # the flush; cut away by an edit list
-            continue
-        if packet.dts is not None and packet.dts * packet.time_base >= until:
-            break  # later packets are shown later still
+    count, previous = 0, None
+    for packet in packets:
+        if packet.pts is None or packet.is_discard or not packet.size:
+            continue  # the flush; cut away by an edit list; the picture before stays
+        if packet.dts is not None:
+            decoded = packet.dts * packet.time_base
+            if previous is not None and restarts(decoded - previous):
+                return None
+            if decoded >= until:
+                break  # later packets are shown later still
+            previous = decoded
         count += first <= packet.pts * packet.time_base < until
     return count

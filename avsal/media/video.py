@@ -17,7 +17,7 @@ from avsal.errors import MediaError
 from avsal.media import info
 from avsal.media.clock import COUNTING_FORMATS, FrameClock
 from avsal.media.container import SEEKABLE_FORMATS, choose_audio, choose_video, open_input
-from avsal.media.decoding import Decoder, count_frames
+from avsal.media.decoding import Decoder, Outstanding, count_frames, is_empty
 from avsal.media.deinterlace import Deinterlacer
 from avsal.media.frames import VideoFrame
 from avsal.media.info import VideoInfo
@@ -35,6 +35,7 @@ from avsal.media.stills import heif_picture, is_heif, is_image, still_orientatio
 if TYPE_CHECKING:
     import os
 
+    from av.packet import Packet
     from av.video.frame import VideoFrame as Decoded
 
 # Codecs of which one packet is one frame, so that counting packets gives a frame's index.
@@ -246,37 +247,57 @@ class VideoReader:
         )
 
     def _decode(self) -> Generator[_Slot, None, None]:
-        """Frames from where the container stands, numbered from 0."""
+        """Frames from where the container stands, numbered from 0.
+
+        A frame that is lost to damage shows the picture before it, so that numbers do not depend
+        on where reading began.
+        """
         still = is_image(self._container)
         counts = self._container.format.name in COUNTING_FORMATS
         counting = counts and self._stream.codec_context.codec.reorder
         self._clock = FrameClock(self._time_base, info.frame_step(self._stream), counting)
         if is_heif(self._container):
-            yield self._slot(0, heif_picture(self.path))
+            yield self._slot(0, heif_picture(self.path), 0)
             return
-        index = 0
+        for index, (frame, pts) in enumerate(self._pictures(counts)):
+            yield self._slot(index, frame, pts)
+            if still:  # further pictures in the file are previews or other views
+                return
+
+    def _pictures(self, counts: bool) -> Iterator[tuple[Decoded, int | None]]:
+        """Each picture with its stored time; the one before a lost picture comes again."""
+        outstanding = Outstanding() if self._one_a_packet() else None
+        latest: Decoded | None = None
         for packet in self._decoder.packets():
-            skipped = self._decoder.skipped
             if counts and packet.dts is not None:
-                # A packet may hold no frame: the one before stays, as in recordings of a screen.
                 self._read_to = (packet.dts + (packet.duration or 0)) * self._time_base
+            if is_empty(packet):  # the picture before stays, as in recordings of a screen
+                if not counts and packet.pts is not None:
+                    end = packet.pts + (packet.duration or 0)
+                    self._read_to = self._clock.continued(end * self._time_base)
+                continue
+            skipped = self._decoder.skipped
             if packet.size:
                 self._clock.sent(packet.dts)
+                if outstanding:
+                    outstanding.sent(packet)
             for frame in self._decoder.decode(packet):
-                yield self._slot(index, frame)
-                index += 1
-                if still:  # further pictures in the file are previews or other views
-                    return
+                if outstanding and outstanding.came_too_late(frame.pts):
+                    continue
+                lost = outstanding.lost_before(frame.pts) if outstanding else []
+                if latest is not None and not frame.interlaced_frame:
+                    yield from ((latest, pts) for pts in lost)
+                yield frame, frame.pts
+                latest = frame
             if self._decoder.skipped > skipped:
                 self._clock.lost()
         for frame in self._decoder.decode(None) if self._decoder.broken_off else ():
-            yield self._slot(index, frame)
-            index += 1
+            yield frame, frame.pts
 
-    def _slot(self, index: int, frame: Decoded) -> _Slot:
+    def _slot(self, index: int, frame: Decoded, pts: int | None) -> _Slot:
         nominal = frame.duration * self._time_base if frame.duration else self._clock.step
         matrix = self._matrix or turned(frame)
-        return _Slot(index, self._clock.time(frame.pts), nominal, matrix, frame)
+        return _Slot(index, self._clock.time(pts), nominal, matrix, frame)
 
     def _read(self) -> Generator[VideoFrame, None, None]:
         end = None if self._end is None else self.origin + self._end
@@ -323,37 +344,52 @@ class VideoReader:
             sought = _from_time(target, self._lead, chain([self._first], self._slots))
         return sought
 
+    def _one_a_packet(self) -> bool:
+        """A packet is a frame, and the container stores when it is shown."""
+        return self._container.format.name in SEEKABLE_FORMATS and self._codec in _COUNTABLE_CODECS
+
     def _countable(self) -> bool:
         """A frame's index can be had by counting packets, without decoding."""
         return (
-            self._container.format.name in SEEKABLE_FORMATS
-            and self._codec in _COUNTABLE_CODECS
+            self._one_a_packet()
             and not self._first.frame.interlaced_frame  # a packet may be half a frame
             and not self._clock.synthesised
         )
 
     def _sought(self, target: Fraction) -> Iterator[_Slot] | None:
         """Seek, then decode up to the target; None where the seek went astray."""
-        way = _SEEK_MARGIN + self._lead * self._clock.step
         self._slots.close()
         try:
-            self._seek(self.origin)
-            counter = Decoder(self.path, self._container, self._stream)
-            index = count_frames(counter, self.origin, target)
-            self._seek(target - way)
+            keyframe, index = self._keyframe(target - _SEEK_MARGIN - self._lead * self._clock.step)
         except FFmpegError:
             return None
+        # What comes before the keyframe refers to pictures that were not decoded.
+        slots = (slot for slot in self._slots if keyframe is None or slot.time >= keyframe)
+        first = next(slots, None)
+        if index is None or first is None or first.time != keyframe:
+            return None
+        offset = index - first.index
+        numbered = (replace(slot, index=slot.index + offset) for slot in chain([first], slots))
+        reached = list(_up_to(target, self._lead, numbered))
+        if not reached or len(reached) - 1 < min(self._lead, reached[-1].index):
+            return None
+        return chain(reached, numbered)
+
+    def _keyframe(self, time: Fraction) -> tuple[Fraction | None, int | None]:
+        """Go to the last keyframe before a time; return its own time and its index."""
+        self._seek(time)
+        packet = next(self._packets(), None)
+        if packet is None or packet.pts is None:
+            return None, None
+        keyframe = packet.pts * self._time_base
+        self._seek(self.origin)
+        index = count_frames(self._packets(), self.origin, keyframe)
+        self._seek(time)
         self._slots = self._decode()
-        reached = list(_up_to(target, self._lead, self._slots))
-        if not reached or reached[-1].time < target:
-            return None
-        first = reached[-1]
-        if len(reached) - 1 < min(self._lead, index):
-            return None
-        return (
-            replace(slot, index=slot.index + index - first.index)
-            for slot in chain(reached, self._slots)
-        )
+        return keyframe, index
+
+    def _packets(self) -> Iterator[Packet]:
+        return Decoder(self.path, self._container, self._stream).packets()
 
     def _seek(self, time: Fraction) -> None:
         self._container.seek(int(time / self._time_base), stream=self._stream)
