@@ -260,13 +260,13 @@ def changing_size(path: Path) -> Path:
 def joined(
     path: Path, pictures: Sequence[Pictures], sounds: Sequence[SoundTrack | None] | None = None
 ) -> Path:
-    """A transport stream (.ts) made of several that follow each other.
+    """A transport stream (.ts) or program stream (.vob) made of several that follow each other.
 
     All times are put off by a second: the muxer moves a stream whose encoder starts below 0.
     """
     data = b""
     for index, part in enumerate(pictures):
-        piece = path.with_name(f"{path.stem}.{index}.ts")
+        piece = path.with_name(f"{path.stem}.{index}{path.suffix}")
         times = part.times or [i / Fraction(part.rate) for i in range(len(part.images))]
         late = replace(part, times=[time + 1 for time in times])
         sound = sounds[index] if sounds else None

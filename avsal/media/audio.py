@@ -14,7 +14,6 @@ from av.audio.frame import format_dtypes
 from av.audio.resampler import AudioResampler
 
 from avsal.errors import MediaError
-from avsal.media.clock import restarts
 from avsal.media.container import MAX_SAMPLE_RATE
 from avsal.media.resample import SAMPLE_RATE, StreamingResampler
 from avsal.media.sound import queue_of
@@ -232,7 +231,7 @@ class AudioReader:
     def _resampled(self, base: int) -> Generator[np.ndarray, None, None]:
         """Contiguous blocks at 16 kHz from output sample `base` on."""
         stretch: _Stretch | None = None
-        shift, started = -self.origin, False
+        started = False
         for frame in self._frames():
             if not 0 < frame.sample_rate <= MAX_SAMPLE_RATE:
                 continue
@@ -242,10 +241,8 @@ class AudioReader:
                     base = stretch.end
                 stretch = _Stretch(frame.sample_rate, base)
             samples, time = to_mono(frame), _time(frame)
-            gap = 0 if time is None else stretch.gap_before(time + shift)
-            if started and restarts(Fraction(gap, stretch.rate)):
-                shift -= Fraction(gap, stretch.rate)
-            elif not started or abs(gap) > _JITTER * stretch.rate:
+            gap = 0 if time is None else stretch.gap_before(time - self.origin)
+            if not started or abs(gap) > _JITTER * stretch.rate:
                 yield from stretch.silence(max(0, gap))
                 samples = samples[max(0, -gap) :]
             if samples.size:

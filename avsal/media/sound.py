@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Generator, Iterator
+from contextlib import suppress
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from av.error import FFmpegError
 
 from avsal.errors import MediaError
-from avsal.media.container import SEEKABLE_FORMATS, choose_audio, open_input
+from avsal.media.container import SEEKABLE_FORMATS, choose_audio, choose_video, open_input
 from avsal.media.decoding import Decoder
 from avsal.media.layout import detach_layout
 from avsal.media.source import as_source
@@ -19,6 +20,7 @@ from avsal.media.source import as_source
 if TYPE_CHECKING:
     from av.audio.frame import AudioFrame
     from av.packet import Packet
+    from av.video.stream import VideoStream
 
     # A packet, None for what the decoder still holds at the end; and its frames, or why there are
     # none any more.
@@ -52,11 +54,16 @@ class SoundFile:
         self._container = open_input(self.path)
         self.stream: Any = choose_audio(self._container)
         self.channels = () if self.stream is None else detach_layout(self.stream)
-        self._decoder = Decoder(self.path, self._container, self.stream)
+        self._decoder = Decoder(self.path, self._container, self.stream, self._pictures())
         self._rest = self._read()
         self._undecodable: MediaError | None = None
         self._broken: MediaError | None = None
         self._begun = False
+
+    def _pictures(self) -> VideoStream | None:
+        with suppress(MediaError):
+            return choose_video(self._container, self.path)
+        return None
 
     @property
     def skipped(self) -> int:

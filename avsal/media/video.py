@@ -111,8 +111,8 @@ class VideoReader:
                 f"{self.path}: frame times are missing and follow from the rate of "
                 f"{float(1 / self._clock.step):g} frames per second"
             )
-        if self._clock.restarted:
-            notes.append(f"{self.path}: the clock starts again on the way; times were continued")
+        if self._clock.restarted or self._decoder.jumped:
+            notes.append(f"{self.path}: the clock starts again or jumps; times were continued")
         if self.skipped:
             notes.append(f"{self.path}: damaged packets skipped: {self.skipped}")
         return notes
@@ -191,7 +191,8 @@ class VideoReader:
             self._codec = self._stream.codec_context.codec.canonical_name
             self._time_base = Fraction(self._stream.time_base or 1)
             self._matrix = self._file_orientation()
-            self._decoder = Decoder(self.path, self._container, self._stream)
+            partner = choose_audio(self._container)
+            self._decoder = Decoder(self.path, self._container, self._stream, partner)
             self._slots = self._decode()
             first = next(self._slots, None)
             if first is None:
@@ -403,7 +404,7 @@ class VideoReader:
         return notes
 
     def _check_end(self, end: Fraction) -> None:
-        expected = info.stream_end(self._stream)
+        expected = None if self._decoder.jumped else info.stream_end(self._stream)
         if self._decoder.broken_off or (expected and end < expected - _END_TOLERANCE):
             of = f" of {float(expected - self.origin):.1f}" if expected else ""
             self._notes.append(
