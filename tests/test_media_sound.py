@@ -202,3 +202,20 @@ def test_real_clips_keep_times_and_sound(tmp_path: Path, name: str) -> None:
     assert abs(first.size - second.size) <= 16
     common = min(first.size, second.size)
     assert np.corrcoef(first[:common], second[:common])[0, 1] > 0.999
+
+
+def test_a_frame_without_a_time_follows_the_one_before(tmp_path: Path) -> None:
+    """WMA's decoder gives one when it is flushed; at 0 the muxer would refuse it."""
+    wave = samples.clicks(2, 44100, [0.5, 1.0, 1.5], channels=2)
+    sound = samples.SoundTrack([(Fraction(0), wave)], 44100, "stereo", "wmav2", bit_rate=128_000)
+    pictures = samples.Pictures(
+        [samples.numbered(i) for i in range(50)], codec="msmpeg4", options={"b": "2M"}
+    )
+    source = samples.write(tmp_path / "a.asf", pictures, sound)
+    with av.open(str(source)) as container:
+        (*_, last) = container.decode(audio=0)
+    assert last.pts is None
+    for suffix in (".mp4", ".mkv", ".mov"):
+        out = copy(source, tmp_path / f"b{suffix}")
+        assert sound_of(out).size == pytest.approx(2 * 16000, abs=1700)
+        assert click_times(sound_of(out)) == pytest.approx(click_times(sound_of(source)), abs=0.002)

@@ -167,7 +167,7 @@ class SourceSound:
         self, target: Any, frames: Iterator[AudioFrame], origin: int
     ) -> Generator[tuple[Fraction, Packet], None, None]:
         for frame in frames:
-            frame.pts = (frame.pts or 0) - origin
+            frame.pts -= origin
             for packet in target.encode(frame):
                 yield packet.pts * packet.time_base, packet
         for packet in target.encode(None):
@@ -181,7 +181,7 @@ def _leveled(
     wanted = f"sample_fmts=fltp:sample_rates={rate}:channel_layouts={layout}"
     graph: Graph | None = None
     shape: tuple[int, str, str] | None = None
-    for frame in decoded:
+    for frame in _timed(decoded, Fraction(origin, rate)):
         if shape != (frame.sample_rate, frame.format.name, frame.layout.name):
             if graph is not None:
                 yield from _pulled(graph, None)
@@ -192,6 +192,17 @@ def _leveled(
         yield from _pulled(graph, frame)
     if graph is not None:
         yield from _pulled(graph, None)
+
+
+def _timed(decoded: Iterator[AudioFrame], start: Fraction) -> Iterator[AudioFrame]:
+    """Frames that all have a time; one without, as a flush gives, follows the one before."""
+    end, unit = start, None
+    for frame in decoded:
+        unit = frame.time_base or unit or Fraction(1, frame.sample_rate)
+        if frame.pts is None:
+            frame.pts, frame.time_base = round(end / unit), unit
+        end = frame.pts * unit + Fraction(frame.samples, frame.sample_rate)
+        yield frame
 
 
 def _graph(frame: AudioFrame, channels: tuple[str, ...], resampling: str, wanted: str) -> Graph:
