@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -30,11 +30,33 @@ def is_discontinuous(container: InputContainer) -> bool:
 
 @dataclass
 class _Track:
-    """Where a stream has got to; `end` is on the continuous clock, `stored` as in the file."""
+    """Where a stream has got to on the continuous clock, in units of its own time base."""
 
-    offset: Fraction = Fraction(0)
-    end: Fraction | None = None
-    stored: int | None = None
+    time_base: Fraction
+    offset: int = 0  # from the stored clock to the continuous one
+    end: int | None = None
+    stored: int | None = None  # time of the packet before, in the file
+
+    def time(self, packet: Packet) -> Fraction:
+        """Time of a packet in seconds."""
+        return (packet.dts + self.offset) * self.time_base
+
+    def is_near(self, time: Fraction) -> bool:
+        """Tell whether the stream has got to about this time, seconds."""
+        return self.end is not None and abs(time - self.end * self.time_base) <= _GAP
+
+    def correct(self, packet: Packet) -> None:
+        """Move a packet by the offset, and the track past the packet."""
+        if packet.dts is None:
+            return
+        stored, self.stored = self.stored, packet.dts
+        time, duration = packet.dts + self.offset, packet.duration or 0
+        if stored == packet.dts and duration and packet.stream.type == "audio":
+            time = max(time, self.end or time)  # its clock stands still, as in RealAudio
+        shift, self.end = time - packet.dts, time + duration
+        if shift:
+            packet.dts += shift
+            packet.pts = None if packet.pts is None else packet.pts + shift
 
 
 class Timeline:
@@ -53,19 +75,20 @@ class Timeline:
 
     def __init__(self, leader: Any, discontinuous: bool) -> None:
         self.jumped = False
-        self._leader = leader.index
+        self._leader_index = leader.index
+        self._leader = _Track(leader.time_base or Fraction(1))
+        self._tracks = {leader.index: self._leader}
         self._ahead = _GAP if discontinuous else STEP_AHEAD
-        self._tracks: defaultdict[int, _Track] = defaultdict(_Track)
         self._held: deque[Packet] = deque()
         self._doubtful: list[Packet] = []
 
     def continued(self, packets: Iterable[Packet]) -> Iterator[Packet]:
         """Yield packets of the leader and of what follows it; the order within each stays."""
         for packet in packets:
-            if packet.stream_index == self._leader:
-                offset = self._tracks[self._leader].offset
+            if packet.stream_index == self._leader_index:
+                offset = self._leader.offset
                 yield from self._lead(packet)
-                if self._tracks[self._leader].offset != offset:
+                if self._leader.offset != offset:
                     yield from self._released()
             elif self._held or self._waits(packet):
                 self._held.append(packet)
@@ -74,15 +97,14 @@ class Timeline:
             else:
                 self._follow(packet)
                 yield packet
-        yield from self._settled(Fraction(0))
+        yield from self._settled(0)
         yield from self._released()
 
     def _lead(self, packet: Packet) -> Iterator[Packet]:
-        track = self._tracks[self._leader]
-        jump = self._jump(track, packet)
-        track.offset -= jump
+        jump = self._jump(self._leader, packet)
+        self._leader.offset -= jump
         self.jumped |= bool(jump)
-        _correct(track, packet)
+        self._leader.correct(packet)
         if not (self._doubtful or _is_shown_late(packet)):
             yield packet
             return
@@ -90,7 +112,7 @@ class Timeline:
         if jump or len(self._doubtful) > _REORDERED:
             yield from self._settled(jump)
 
-    def _settled(self, jump: Fraction) -> Iterator[Packet]:
+    def _settled(self, jump: int) -> Iterator[Packet]:
         """The packets since the first that is shown much later than it is decoded.
 
         Where FFmpeg makes up the times of decoding from those of showing, it sees a jump some
@@ -98,24 +120,22 @@ class Timeline:
         """
         for packet in self._doubtful:
             if jump and _is_shown_late(packet):
-                packet.pts -= round(jump / packet.time_base)
+                packet.pts -= jump
             yield packet
         self._doubtful.clear()
 
     def _waits(self, packet: Packet) -> bool:
-        track, leader = self._tracks[packet.stream_index], self._tracks[self._leader]
-        return bool(self._jump(track, packet)) and track.offset == leader.offset
+        track = self._track(packet)
+        return bool(self._jump(track, packet)) and track.offset == self._leaders_offset(track)
 
     def _follow(self, packet: Packet) -> None:
-        track, leader = self._tracks[packet.stream_index], self._tracks[self._leader]
-        if track.end is None:
-            track.offset = leader.offset
+        track = self._track(packet)
         if self._jump(track, packet):
             self.jumped = True
-            track.offset = leader.offset
-            if not _near(_time(packet) + track.offset, leader):
+            track.offset = self._leaders_offset(track)
+            if not self._leader.is_near(track.time(packet)):
                 track.offset -= self._jump(track, packet)
-        _correct(track, packet)
+        track.correct(packet)
 
     def _released(self) -> Iterator[Packet]:
         while self._held:
@@ -123,47 +143,39 @@ class Timeline:
             self._follow(packet)
             yield packet
 
-    def _jump(self, track: _Track, packet: Packet) -> Fraction:
+    def _track(self, packet: Packet) -> _Track:
+        index = packet.stream_index
+        if index not in self._tracks:
+            track = _Track(packet.time_base)
+            track.offset = self._leaders_offset(track)
+            self._tracks[index] = track
+        return self._tracks[index]
+
+    def _leaders_offset(self, track: _Track) -> int:
+        return round(self._leader.offset * self._leader.time_base / track.time_base)
+
+    def _jump(self, track: _Track, packet: Packet) -> int:
         """How far a packet is from where the clock should be; 0 where time may have passed."""
-        leader = self._tracks[self._leader]
-        expected = leader.end if track.end is None else track.end
-        if packet.dts is None or expected is None:
-            return Fraction(0)
-        time = _time(packet) + track.offset
-        back = _GAP if track.end is None else STEP_BACK
-        if -back <= time - expected <= self._ahead:
-            return Fraction(0)
+        if packet.dts is None:
+            return 0
+        back, expected = STEP_BACK, track.end
+        if expected is None:
+            if self._leader.end is None:
+                return 0
+            back, expected = (
+                _GAP,
+                round(self._leader.end * self._leader.time_base / track.time_base),
+            )
+        step = packet.dts + track.offset - expected
+        if -back <= step * track.time_base <= self._ahead:
+            return 0
         others = (other for other in self._tracks.values() if other is not track)
-        if time > expected and any(_near(time, other) for other in others):
-            return Fraction(0)  # only this stream paused
-        return time - expected
-
-
-def _time(packet: Packet) -> Fraction:
-    return packet.dts * packet.time_base
+        if step > 0 and any(other.is_near(track.time(packet)) for other in others):
+            return 0  # only this stream paused
+        return step
 
 
 def _is_shown_late(packet: Packet) -> bool:
-    if packet.pts is None or packet.dts is None:
+    if packet.pts is None or packet.dts is None or packet.pts == packet.dts:
         return False
     return abs(packet.pts - packet.dts) * packet.time_base > _GAP
-
-
-def _near(time: Fraction, track: _Track) -> bool:
-    return track.end is not None and abs(time - track.end) <= _GAP
-
-
-def _correct(track: _Track, packet: Packet) -> None:
-    """Move a packet by its track's offset, and the track past the packet."""
-    if packet.dts is None:
-        return
-    stored, track.stored = track.stored, packet.dts
-    duration = (packet.duration or 0) * packet.time_base
-    time = _time(packet) + track.offset
-    if stored == packet.dts and duration and packet.stream.type == "audio":
-        time = max(time, track.end or time)  # its clock stands still, as in RealAudio
-    shift = round((time - _time(packet)) / packet.time_base)
-    if shift:
-        packet.dts += shift
-        packet.pts = None if packet.pts is None else packet.pts + shift
-    track.end = time + duration
