@@ -17,7 +17,7 @@ from av.stream import Disposition
 
 from avsal.errors import MediaError
 from avsal.media.boxes import boxes
-from avsal.media.source import Source, check_file, is_text, opening
+from avsal.media.source import Source, check_file, format_of, is_text, opening
 
 if TYPE_CHECKING:
     from av.audio.stream import AudioStream
@@ -119,11 +119,12 @@ def _video_rank(stream: VideoStream) -> tuple[bool, int]:
 
 def _open(source: Source) -> InputContainer:
     name, options = opening(source)
+    kind = format_of(source)
     try:
         # Tags in the wild are often not UTF-8 (PyAV issue 1107).
-        return av.open(name, container_options=options, metadata_errors="replace")
+        return av.open(name, format=kind, container_options=options, metadata_errors="replace")
     except TypeError:  # newer PyAV always replaces and has no such argument (PyAV issue 2386)
-        return av.open(name, container_options=options)
+        return av.open(name, format=kind, container_options=options)
 
 
 def _reason(source: Source, error: Exception) -> str:

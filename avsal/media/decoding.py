@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from av.error import FFmpegError
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 # A file is given up once this many packets are damaged and they outnumber the good ones.
 MIN_DAMAGED = 100
+_REORDERED = 16  # frames at most that are decoded before one that is shown earlier
+_AHEAD, _AHEAD_BYTES = 300, 32 * 2**20  # packets without a time that are read ahead, at most
 _MAX_READ_ERRORS = 10  # in a row; FFmpeg finds the next packet after most of them
 
 
@@ -128,6 +131,38 @@ class Decoder:
             )
 
 
+def with_start(
+    packets: Iterator[Packet], time_base: Fraction, step: Fraction
+) -> tuple[Iterator[Packet], Fraction | None]:
+    """Tell when a stream begins whose first packets have no time, by the first that have one.
+
+    Matroska files that were cut have such packets: times before 0 are lost on the way.
+
+    Args:
+        packets: of one stream, from its beginning.
+        time_base: unit of their times, in seconds.
+        step: time between frames, in seconds, where a packet tells none.
+
+    Returns:
+        The same packets, and the time of the first frame in seconds; None where it has one, and
+        where no frame has.
+    """
+    held: list[Packet] = []
+    times: list[int] = []
+    untimed, size = Fraction(0), 0
+    for packet in packets:
+        held.append(packet)
+        size += packet.size
+        if packet.pts is not None:
+            times.append(packet.pts)
+        elif packet.size and not times:
+            untimed += packet.duration * time_base if packet.duration else step
+        if not untimed or len(times) > _REORDERED or len(held) > _AHEAD or size > _AHEAD_BYTES:
+            break
+    start = min(times) * time_base - untimed if times and untimed else None
+    return chain(held, packets), start
+
+
 def is_empty(packet: Packet) -> bool:
     """Tell whether a packet holds nothing, which means that the picture before stays."""
     timed = packet.pts is not None or packet.dts is not None
@@ -135,38 +170,37 @@ def is_empty(packet: Packet) -> bool:
 
 
 class Outstanding:
-    """Stored times of the packets whose frames have not come yet, to tell which never will.
+    """Shows the picture before again in place of each one that is lost.
 
-    A frame that does not come although a later one does is lost: its packet is damaged, or what
-    it refers to is.
+    A picture that does not come although a later one does is lost: its packet is damaged, or what
+    it refers to is. Packets and frames then have the same numbers.
     """
 
     def __init__(self) -> None:
-        self._times: list[int] = []
+        self._times: list[int] = []  # stored ones of the packets whose frames have not come yet
         self._lost: set[int] = set()
-        self._latest: int | None = None
+        self._shown: Any = None
 
     def sent(self, packet: Packet) -> None:
         """Note a packet that goes to the decoder."""
         if packet.pts is not None and not packet.is_discard:
             self._times.append(packet.pts)
 
-    def came_too_late(self, pts: int | None) -> bool:
-        """Tell whether a frame was called lost before it came."""
-        return pts in self._lost
-
-    def lost_before(self, pts: int | None) -> list[int]:
-        """Take the time of a frame that has come; return those of the frames lost before it."""
+    def shown(self, frame: Any) -> list[tuple[Any, int | None]]:
+        """Return what to show as a frame comes, with stored times; the last one is the frame."""
+        pts, before = frame.pts, self._shown
+        if pts in self._lost:  # it comes too late, the one before was shown in its place
+            return []
+        self._shown = frame
         if pts is None or pts not in self._times:
-            return []
+            return [(frame, pts)]
         self._times.remove(pts)
-        latest, self._latest = self._latest, pts
-        if latest is None:  # nothing was shown before it
-            return []
-        lost = sorted(time for time in self._times if latest < time < pts)
-        self._times = [time for time in self._times if not latest < time < pts]
+        if before is None or before.pts is None or frame.interlaced_frame:
+            return [(frame, pts)]  # nothing was shown before; a packet may be half a frame
+        lost = sorted(time for time in self._times if before.pts < time < pts)
+        self._times = [time for time in self._times if not before.pts < time < pts]
         self._lost.update(lost)
-        return lost
+        return [*((before, time) for time in lost), (frame, pts)]
 
 
 def count_frames(packets: Iterable[Packet], first: Fraction, until: Fraction) -> int | None:

@@ -24,7 +24,8 @@ class VideoInfo:
 
     Attributes:
         path: the file, or the text of an http(s) address.
-        width, height: display size in pixels after rotation; a sample aspect ratio is not applied.
+        width, height: display size in pixels after cropping and rotation; a sample aspect ratio
+            is not applied. Pictures of another size later on are fitted into it.
         rate: nominal frames per second; None where the file tells none, and for a still image.
         duration: seconds, None where unknown, and for a still image.
         frames: estimate of the number of frames, None where unknown.

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
+from avsal.media.crop import Crop
 from avsal.media.orientation import UPRIGHT, Matrix, turn
 
 if TYPE_CHECKING:
@@ -38,7 +39,9 @@ class RgbConverter:
     def __init__(self) -> None:
         self._reformatter: VideoReformatter | None = None
 
-    def __call__(self, frame: VideoFrame, matrix: Matrix = UPRIGHT) -> np.ndarray:
+    def __call__(
+        self, frame: VideoFrame, matrix: Matrix = UPRIGHT, crop: Crop | None = None
+    ) -> np.ndarray:
         """Return the picture as displayed, uint8 (H, W, 3), contiguous."""
         transparent = frame.format.name in _PALETTES or any(
             component.is_alpha for component in frame.format.components
@@ -54,6 +57,8 @@ class RgbConverter:
         ).to_ndarray()
         if frame.format.name in _GRAYS and frame.color_range == _LIMITED_RANGE:
             rgb = cv2.LUT(rgb, _full_range())  # swscale takes every gray for full range
+        if crop:
+            rgb = crop.of(rgb)
         return turn(over_black(rgb) if transparent else rgb, matrix)
 
     def close(self) -> None:

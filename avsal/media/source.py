@@ -30,6 +30,9 @@ _NO_PICTURES = frozenset({"tty"})  # renders any .txt as a film of a terminal
 _FROM_A_FILE = "image2"  # without a pattern it reads the one file that is named, except a
 _PLANE = ".y"  # plane of brightness, with which it opens those of colour that stand next to it
 
+_MOTION_JPEG = frozenset({".mjpeg", ".mjpg"})  # suffixes
+_JPEG = b"\xff\xd8\xff"
+
 _HEAD = 512  # bytes that tell a playlist
 _PLAYLISTS = (  # how their text begins, in lower case
     (r"#extm3u", "an HLS playlist"),
@@ -119,6 +122,16 @@ def check_file(path: Path) -> None:
 def _head(path: Path) -> bytes:
     with path.open("rb") as file:
         return file.read(_HEAD)
+
+
+def format_of(source: Source) -> str | None:
+    """Return FFmpeg's name of a format that must be told, None where FFmpeg finds it itself.
+
+    Motion JPEG as cameras write it is one JPEG picture after the other, which looks like a still.
+    """
+    if not isinstance(source, Path) or source.suffix.lower() not in _MOTION_JPEG:
+        return None
+    return "mjpeg" if _head(source).startswith(_JPEG) else None
 
 
 def is_text(path: Path) -> bool:
