@@ -107,3 +107,29 @@ def test_recordings_of_others(tmp_path: Path, name: str, seconds: int, tones: in
         blocks = np.abs(sound[: seconds * 16000]).reshape(-1, 1600).max(axis=1)
         loud = blocks > 0.1
         assert np.count_nonzero(loud[1:] & ~loud[:-1]) == tones
+
+
+@pytest.mark.parametrize("rate", [Fraction(30000, 1001), Fraction(24000, 1001), Fraction(60)])
+@pytest.mark.parametrize("suffix", [".mkv", ".ts"])
+def test_times_of_a_constant_rate_are_exact(tmp_path: Path, rate: Fraction, suffix: str) -> None:
+    """Matroska rounds to milliseconds; sound is cut by these times."""
+    images = [samples.numbered(i % 256) for i in range(600)]
+    source = samples.write(tmp_path / f"a{suffix}", samples.Pictures(images, rate=rate))
+    frames = frames_of(source)
+    origin = frames[0].pts
+    assert [frame.pts - origin for frame in frames] == [i / rate for i in range(600)]
+    assert {frame.duration for frame in frames} == {1 / rate}
+    part = frames_of(source, start=7.5)
+    assert [frame.pts for frame in part] == [f.pts for f in frames if f.pts - origin >= 7.5]
+    assert [frame.index for frame in part] == list(range(600 - len(part), 600))
+    out = copy(source, tmp_path / "b.mp4")
+    assert [frame.pts for frame in frames_of(out)] == [frame.pts for frame in frames]
+
+
+def test_times_of_a_variable_rate_stay(tmp_path: Path) -> None:
+    gaps = np.random.default_rng(0).choice([33, 34, 40, 67, 100, 400], 200)
+    times = [Fraction(int(time), 1000) for time in np.cumsum(gaps)]
+    images = [samples.numbered(i) for i in range(200)]
+    pictures = samples.Pictures(images, times, time_base=Fraction(1, 1000))
+    source = samples.write(tmp_path / "a.mkv", pictures)
+    assert [f.pts for f in frames_of(source)] == times

@@ -78,6 +78,7 @@ class VideoReader:
         self._kept: deque[tuple[Slot, Fraction]] | None = None
         self._frames: Generator[VideoFrame, None, None] | None = None
         self._stream: Any = None
+        self._first_time: Fraction | None = None  # known once the file was open
         self._read_to = Fraction(0)  # end of the packets so far, where they are counted
         self._open()
 
@@ -185,7 +186,7 @@ class VideoReader:
                 why = why_undecodable(self.path, self._container, self._stream, self._codec)
                 raise MediaError(f"{self.path}: {why}")
             self._first = first
-            self.origin = first.time
+            self.origin = self._first_time = first.time
             self._notes = self._remarks(first)
             self.info = self._describe(first)
         except BaseException:
@@ -225,7 +226,7 @@ class VideoReader:
         step, start, packets = info.frame_step(self._stream), None, self._decoder.packets()
         if not (counting or still):
             packets, start = with_start(packets, self._time_base, step)
-        self._clock = FrameClock(self._time_base, step, counting, start)
+        self._clock = FrameClock(self._time_base, step, counting, start, self._first_time)
         if is_heif(self._container):
             yield self._slot(0, heif_picture(self.path), 0)
             return
@@ -263,7 +264,7 @@ class VideoReader:
             self._read_to = self._clock.continued(end)
 
     def _slot(self, index: int, frame: Decoded, pts: int | None) -> Slot:
-        nominal = frame.duration * self._time_base if frame.duration else self._clock.step
+        nominal = self._clock.shown(frame.duration)
         time = self._clock.time(pts)
         aspect = Fraction(self._stream.codec_context.sample_aspect_ratio or 1)
         return Slot(index, time, nominal, self._display.view(frame, time, aspect), frame)
@@ -355,7 +356,7 @@ class VideoReader:
         index = count_frames(self._packets(), self.origin, keyframe)
         self._seek(time)
         self._slots = self._decode()
-        return keyframe, index
+        return self._clock.exact(keyframe), index
 
     def _packets(self) -> Iterator[Packet]:
         return Decoder(self.path, self._container, self._stream).packets()
