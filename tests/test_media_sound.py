@@ -219,3 +219,20 @@ def test_a_frame_without_a_time_follows_the_one_before(tmp_path: Path) -> None:
         out = copy(source, tmp_path / f"b{suffix}")
         assert sound_of(out).size == pytest.approx(2 * 16000, abs=1700)
         assert click_times(sound_of(out)) == pytest.approx(click_times(sound_of(source)), abs=0.002)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec"), [(".mkv", "libmp3lame"), (".mp4", "libmp3lame"), (".mkv", "ac3")]
+)
+def test_the_first_packet_is_kept(tmp_path: Path, suffix: str, codec: str) -> None:
+    """It lies before time 0, and what comes after it cannot be decoded without."""
+    wave = samples.clicks(2, 44100, [0.05, 1.0])
+    pictures = samples.Pictures([samples.numbered(i) for i in range(50)])
+    sound = samples.SoundTrack([(Fraction(0), wave)], 44100, codec=codec)
+    source = samples.write(tmp_path / f"a{suffix}", pictures, sound)
+    outputs = [tmp_path / "b.mp4", tmp_path / "b.mov", *([tmp_path / "b.mkv"] * (suffix == ".mkv"))]
+    for out in outputs:
+        assert times_of(copy(source, out)) == times_of(source)
+        expected = click_times(sound_of(source))
+        assert len(expected) == 2
+        assert click_times(sound_of(out)) == pytest.approx(expected, abs=0.001)

@@ -11,6 +11,7 @@ from av.error import FFmpegError
 from av.filter import Graph
 
 from avsal.errors import MediaError
+from avsal.media.container import MATROSKA
 from avsal.media.layout import mixings
 from avsal.media.sound import queue_of
 
@@ -28,8 +29,7 @@ _COPIED = {"mp4": _MP4_CODECS, "mov": _MP4_CODECS - {"opus", "flac"} | _PCM}
 
 # Containers with edit lists keep what a decoder needs before the first audible sample.
 _WITH_EDIT_LISTS = frozenset({"mp4", "mov"})
-_PREROLL = Fraction(1, 10)  # seconds; AAC needs 1024 samples, Opus 80 ms
-_WITH_PREROLL = frozenset({"aac", "opus"})
+_PREROLL = Fraction(1, 10)  # seconds; AAC needs 1024 samples, MP3 1105 and more, Opus 80 ms
 
 _AAC_RATES = frozenset(  # Hz, ISO/IEC 14496-3 table 1.18
     {96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000}
@@ -133,10 +133,7 @@ class SourceSound:
     def _copy(
         self, target: Any, edit_lists: bool
     ) -> Generator[tuple[Fraction, Packet], None, None]:
-        codec = target.codec_context.codec.canonical_name
-        # Matroska stores Opus' preroll in a field of its own.
-        keeps_preroll = codec in _WITH_PREROLL and (edit_lists or codec == "opus")
-        earliest = -_PREROLL if keeps_preroll else Fraction(0)
+        earliest = self._earliest(target.codec_context.codec.canonical_name, edit_lists)
         tick = Fraction(1, self.rate)  # AVI counts whole packets
         last: int | None = None
         for packet in self._queue.packets():
@@ -151,6 +148,13 @@ class SourceSound:
             packet.duration = round((packet.duration or 0) * packet.time_base / tick)
             packet.time_base, packet.stream = tick, target
             yield time, packet
+
+    def _earliest(self, codec: str, edit_lists: bool) -> Fraction:
+        """From when on packets are kept, seconds; those before 0 only prepare the decoder."""
+        # Matroska has a field for that, which is copied; Opus' is in its own header.
+        same = self._queue.file.format == MATROSKA and self._origin == 0
+        unprepared = codec in _PCM or not (edit_lists or same or codec == "opus")
+        return Fraction(0) if unprepared else -_PREROLL
 
     def _encode(self) -> Generator[tuple[Fraction, Packet], None, None]:
         file_channels = self._queue.file.channels

@@ -36,6 +36,7 @@ class SoundFile:
         path: any file, or an http(s) address.
 
     Attributes:
+        format: FFmpeg's name of the container.
         stream: PyAV's, None without sound.
         channels: FFmpeg's names of the channels in their order; none where the header tells none.
 
@@ -47,6 +48,7 @@ class SoundFile:
         self.path = as_source(path)
         self._queues: list[SoundQueue] = []
         self._container = open_input(self.path)
+        self.format = self._container.format.name
         self.stream: Any = choose_audio(self._container)
         self.channels = () if self.stream is None else detach_layout(self.stream)
         self._decoder = Decoder(self.path, self._container, self.stream, self._pictures())
