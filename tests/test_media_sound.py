@@ -13,7 +13,7 @@ import samples
 from media_checks import click_times, copy, frames_of, numbers, sound_of, times_of
 
 from avsal.errors import MediaError
-from avsal.media import VideoWriter, probe
+from avsal.media import AudioReader, VideoWriter, probe
 
 
 def audio_codec(path: Path) -> str:
@@ -236,3 +236,30 @@ def test_the_first_packet_is_kept(tmp_path: Path, suffix: str, codec: str) -> No
         expected = click_times(sound_of(source))
         assert len(expected) == 2
         assert click_times(sound_of(out)) == pytest.approx(expected, abs=0.001)
+
+
+def test_other_sound_tracks_are_told(tmp_path: Path) -> None:
+    source = tmp_path / "a.mkv"
+    with av.open(str(source), "w") as output:
+        video = output.add_stream("libx264", rate=25)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        tracks = [output.add_stream("aac", rate=44100, layout="mono") for _ in range(3)]
+        for track, language in zip(tracks, ("eng", "deu", "fra"), strict=True):
+            track.metadata["language"] = language
+        tracks[1].disposition = av.stream.Disposition.default
+        for index in range(25):
+            frame = av.VideoFrame.from_ndarray(samples.numbered(index), format="rgb24")
+            frame.pts = index
+            output.mux(video.encode(frame))
+        output.mux(video.encode(None))
+        for track in tracks:
+            sound = av.AudioFrame.from_ndarray(samples.tone(1, 44100), "fltp", "mono")
+            sound.sample_rate, sound.pts = 44100, 0
+            output.mux(track.encode(sound))
+            output.mux(track.encode(None))
+    note = f"{source}: has 3 sound tracks; only track 2 (deu) is used"
+    with AudioReader(source) as reader:
+        assert reader.warnings == [note]
+    with VideoWriter(tmp_path / "b.mp4", 64, 48, audio_from=source) as writer:
+        writer.write(samples.numbered(0), Fraction(0), Fraction(1, 25))
+    assert writer.warnings == [note]

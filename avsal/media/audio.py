@@ -155,7 +155,8 @@ class AudioReader:
     def warnings(self) -> list[str]:
         """One line for each thing that a person should know, complete after the last read."""
         damaged = f"{self.path}: damaged packets of sound skipped: {self.skipped}"
-        return [*self._notes, damaged] if self.skipped else list(self._notes)
+        notes = [*self._file.notes, *self._notes]
+        return [*notes, damaged] if self.skipped else notes
 
     def __enter__(self) -> AudioReader:
         return self

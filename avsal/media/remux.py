@@ -56,8 +56,8 @@ class SourceSound:
 
     def __init__(self, source: SoundSource) -> None:
         self.copied = False
-        self.warnings: list[str] = []
         self._queue = queue_of(source)
+        self.warnings = list(self._queue.file.notes)
         stream = self._queue.file.stream
         self.exists = stream is not None
         self.start, self.rate = Fraction(0), 1

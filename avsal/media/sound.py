@@ -39,6 +39,7 @@ class SoundFile:
         format: FFmpeg's name of the container.
         stream: PyAV's, None without sound.
         channels: FFmpeg's names of the channels in their order; none where the header tells none.
+        notes: one line for each thing that a person should know from the beginning.
 
     Raises:
         MediaError: the file cannot be opened.
@@ -51,10 +52,20 @@ class SoundFile:
         self.format = self._container.format.name
         self.stream: Any = choose_audio(self._container)
         self.channels = () if self.stream is None else detach_layout(self.stream)
+        self.notes = self._other_tracks()
         self._decoder = Decoder(self.path, self._container, self.stream, self._pictures())
         self._rest = self._read()
         self._undecodable: MediaError | None = None
         self._broken: MediaError | None = None
+
+    def _other_tracks(self) -> list[str]:
+        tracks = self._container.streams.audio
+        if self.stream is None or len(tracks) < 2:
+            return []
+        number = 1 + [track.index for track in tracks].index(self.stream.index)
+        language = self.stream.metadata.get("language", "und")
+        named = "" if language == "und" else f" ({language})"
+        return [f"{self.path}: has {len(tracks)} sound tracks; only track {number}{named} is used"]
 
     def _pictures(self) -> VideoStream | None:
         with suppress(MediaError):
