@@ -133,3 +133,18 @@ def test_times_of_a_variable_rate_stay(tmp_path: Path) -> None:
     pictures = samples.Pictures(images, times, time_base=Fraction(1, 1000))
     source = samples.write(tmp_path / "a.mkv", pictures)
     assert [f.pts for f in frames_of(source)] == times
+
+
+def test_sound_is_in_step_where_pictures_have_times_before_0(tmp_path: Path) -> None:
+    """A tone and a flash come every second; Matroska lost the times of the first pictures."""
+    source = Path(__file__).parent / "media" / "negative_times.mkv"
+    for path in (source, copy(source, tmp_path / "a.mp4"), copy(source, tmp_path / "a.mkv")):
+        frames = frames_of(path)
+        light = np.array([frame.image.mean() for frame in frames])
+        flashes = [
+            float(frames[i + 1].pts - frames[0].pts) for i in np.flatnonzero(np.diff(light) > 8)
+        ]
+        blocks = np.abs(sound_of(path)[: 4 * 16000]).reshape(-1, 160).max(axis=1)
+        tones = [(i + 1) / 100 for i in np.flatnonzero(np.diff(blocks) > 0.05)]
+        assert tones == pytest.approx([1, 2, 3], abs=0.011)
+        assert {1.0, 2.0, 3.0} <= set(flashes)

@@ -168,7 +168,7 @@ class SourceSound:
         return self._encoded(target, frames, origin)
 
     def _encoded(
-        self, target: Any, frames: Iterator[AudioFrame], origin: int
+        self, target: Any, frames: Iterator[Any], origin: int
     ) -> Generator[tuple[Fraction, Packet], None, None]:
         for frame in frames:
             frame.pts -= origin

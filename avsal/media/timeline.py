@@ -25,7 +25,8 @@ _PATIENCE = 500  # packets of sound that wait for the pictures to jump too, abou
 
 def is_discontinuous(container: InputContainer) -> bool:
     """Tell whether clocks may jump in a file of this format, as in transport streams."""
-    return bool(container.format.flags & Flags.ts_discont.value)
+    flag: Any = Flags.ts_discont.value
+    return bool(container.format.flags & flag)
 
 
 @dataclass
@@ -37,7 +38,7 @@ class _Track:
     end: int | None = None
     stored: int | None = None  # time of the packet before, in the file
 
-    def time(self, packet: Packet) -> Fraction:
+    def time(self, packet: Any) -> Fraction:
         """Time of a packet in seconds."""
         return (packet.dts + self.offset) * self.time_base
 
@@ -80,7 +81,7 @@ class Timeline:
         self._tracks = {leader.index: self._leader}
         self._ahead = _GAP if discontinuous else STEP_AHEAD
         self._held: deque[Packet] = deque()
-        self._doubtful: list[Packet] = []
+        self._doubtful: list[Any] = []
 
     def continued(self, packets: Iterable[Packet]) -> Iterator[Packet]:
         """Yield packets of the leader and of what follows it; the order within each stays."""

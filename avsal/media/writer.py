@@ -184,9 +184,10 @@ class VideoWriter:
         except (FFmpegError, OSError) as error:
             self.abandon()
             if isinstance(error, FFmpegError) and error.errno not in _SYSTEM_ERRORS:
+                reason = (error.strerror or str(error)).lower()
                 raise OutputError(
                     f"{self.path}: FFmpeg cannot write this video or its sound as "
-                    f"{self.path.suffix} ({error.strerror.lower()}); try another suffix, as .mkv"
+                    f"{self.path.suffix} ({reason}); try another suffix, as .mkv"
                 ) from error
             with write_errors(self.path):
                 raise OSError(error.errno, error.strerror) from error
