@@ -148,3 +148,24 @@ def test_sound_is_in_step_where_pictures_have_times_before_0(tmp_path: Path) -> 
         tones = [(i + 1) / 100 for i in np.flatnonzero(np.diff(blocks) > 0.05)]
         assert tones == pytest.approx([1, 2, 3], abs=0.011)
         assert {1.0, 2.0, 3.0} <= set(flashes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(20))
+def test_random_joins_are_whole_and_in_step(tmp_path: Path, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    codec, suffix = (("aac", ".ts"), ("mp2", ".ts"), ("mp2", ".vob"), ("ac3", ".vob"))[seed % 4]
+    starts = [int(rng.choice([0, 3, 500, 7000, 80000]))]
+    for _ in range(rng.integers(1, 4)):
+        jump = int(rng.choice([-90000, -100, -4, -3, 14, 100, 5000]))
+        starts.append(max(0, starts[-1] + 2 + jump) if abs(jump) < 9000 else 0)
+    if any(-1.5 < b - a - 2 < 12 for a, b in pairwise(starts)):
+        pytest.skip("time passes there, the clock does not jump")
+    source = joined(tmp_path / f"a{suffix}", starts, codec, [2.0] * len(starts))
+    frames = frames_of(source)
+    assert numbers(frames) == [i % 256 for i in range(FRAMES * len(starts))]
+    assert {b.pts - a.pts for a, b in pairwise(frames)} == {Fraction(1, 25)}
+    expected = [2 * number + time for number in range(len(starts)) for time in CLICKS]
+    assert click_times(sound_of(source)) == pytest.approx(expected, abs=0.04)
+    copy(source, tmp_path / "b.mp4")
+    assert click_times(sound_of(tmp_path / "b.mp4")) == pytest.approx(expected, abs=0.04)

@@ -31,6 +31,9 @@ _COPIED = {"mp4": _MP4_CODECS, "mov": _MP4_CODECS - {"opus", "flac"} | _PCM}
 _WITH_EDIT_LISTS = frozenset({"mp4", "mov"})
 _PREROLL = Fraction(1, 10)  # seconds; AAC needs 1024 samples, MP3 1105 and more, Opus 80 ms
 
+# Gaps are filled and overlaps are cut from the same length on as in `audio.AudioReader`.
+_FILL = "async=1:min_hard_comp=0.01"
+
 _AAC_RATES = frozenset(  # Hz, ISO/IEC 14496-3 table 1.18
     {96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000}
 )
@@ -190,7 +193,7 @@ def _leveled(
             if graph is not None:
                 yield from _pulled(graph, None)
             first = f":first_pts={origin}" if graph is None else ""
-            graph = _graph(frame, channels, f"async=1{first}", wanted)
+            graph = _graph(frame, channels, f"{_FILL}{first}", wanted)
             shape = (frame.sample_rate, frame.format.name, frame.layout.name)
         assert graph is not None
         yield from _pulled(graph, frame)

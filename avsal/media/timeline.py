@@ -117,11 +117,14 @@ class Timeline:
         """The packets since the first that is shown much later than it is decoded.
 
         Where FFmpeg makes up the times of decoding from those of showing, it sees a jump some
-        packets later. Without a jump there was a pause.
+        packets later; and it gives the last packet before one a time of another place. Without
+        a jump there was a pause.
         """
         for packet in self._doubtful:
             if jump and _is_shown_late(packet):
                 packet.pts -= jump
+                if _is_shown_late(packet):
+                    packet.pts = packet.dts + (packet.duration or 0)
             yield packet
         self._doubtful.clear()
 
@@ -179,4 +182,5 @@ class Timeline:
 def _is_shown_late(packet: Packet) -> bool:
     if packet.pts is None or packet.dts is None or packet.pts == packet.dts:
         return False
-    return abs(packet.pts - packet.dts) * packet.time_base > _GAP
+    longest = max(STEP_BACK, _REORDERED * (packet.duration or 0) * packet.time_base)
+    return abs(packet.pts - packet.dts) * packet.time_base > longest
