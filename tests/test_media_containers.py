@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 import struct
 import zlib
 from fractions import Fraction
@@ -13,6 +14,7 @@ import av
 import numpy as np
 import pytest
 import samples
+from file_server import serving
 from media_checks import frames_of, numbers
 from PIL import Image
 
@@ -62,6 +64,45 @@ def test_frame_numbers_after_a_seek_over_damage_are_those_of_the_whole(
         assert [frame.index for frame in part] == list(range(first, 120))
         assert numbers(part) == shown[first:]
         assert [frame.pts for frame in part] == [frame.pts for frame in frames[first:]]
+
+
+def summary(frames: list) -> list[tuple]:
+    return [(frame.index, frame.pts, frame.duration) for frame in frames]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("codec", ["libx264", "libvpx-vp9", "mjpeg", "ffv1"])
+def test_parts_of_damaged_files_are_those_of_the_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codec: str
+) -> None:
+    monkeypatch.setattr(video, "_SEEK_FROM", Fraction(0))
+    monkeypatch.setattr(video, "_SEEK_MARGIN", Fraction(1, 2))
+    choose = random.Random(codec)
+    pixels = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+    images = [samples.numbered(i) for i in range(120)]
+    pictures = samples.Pictures(images, codec=codec, pix_fmt=pixels, options={"g": "20"})
+    whole = samples.write(tmp_path / "whole.mkv", pictures).read_bytes()
+    path, compared = tmp_path / "a.mkv", 0
+    for _ in range(25):
+        data = bytearray(whole)
+        for _ in range(choose.choice((1, 3, 10))):
+            at, size = (
+                choose.randrange(len(data) // 10, len(data) * 9 // 10),
+                choose.choice((1, 99)),
+            )
+            data[at : at + size] = choose.randbytes(size)
+        path.write_bytes(data)
+        start, lead = round(choose.uniform(0.3, 4.5), 2), choose.choice((0, 3, 20))
+        try:
+            frames = summary(frames_of(path))
+        except MediaError:  # its headers are damaged
+            continue
+        target = frames[0][1] + Fraction(str(start))
+        first = sum(time < target for _, time, _ in frames)
+        part = summary(frames_of(path, start=start, lead=lead))
+        assert part == (frames[max(0, first - lead) :] if first < len(frames) else [])
+        compared += len(part)
+    assert compared > 500
 
 
 # ---- packets without a picture
@@ -363,7 +404,7 @@ def test_a_double_time_between_others_is_mended_without_a_word() -> None:
 # ---- kinds of files, and what is said of them
 
 
-@pytest.mark.parametrize("suffix", [".mjpeg", ".mjpg", ".MJPEG"])
+@pytest.mark.parametrize("suffix", [".mjpeg", ".mjpg", ".MJPEG", ".avi"])
 def test_motion_jpeg_without_a_container_is_a_video(tmp_path: Path, suffix: str) -> None:
     images = [samples.numbered(i) for i in range(30)]
     pictures = samples.Pictures(images, codec="mjpeg", pix_fmt="yuvj420p", options={})
@@ -373,6 +414,14 @@ def test_motion_jpeg_without_a_container_is_a_video(tmp_path: Path, suffix: str)
         frames = list(reader)
     assert numbers(frames) == list(range(30))
     assert [frame.pts for frame in frames] == [Fraction(i, 25) for i in range(30)]
+
+
+def test_motion_jpeg_by_its_address(tmp_path: Path) -> None:
+    images = [samples.numbered(i) for i in range(5)]
+    pictures = samples.Pictures(images, codec="mjpeg", pix_fmt="yuvj420p", options={})
+    samples.write(tmp_path / "a.mjpeg", pictures, container="mjpeg")
+    with serving(tmp_path) as server:
+        assert numbers(frames_of(f"{server.address}/a.mjpeg?key=1")) == list(range(5))
 
 
 def test_several_jpeg_pictures_in_a_still_are_one(tmp_path: Path) -> None:
@@ -400,9 +449,10 @@ def test_camera_raw_is_named(tmp_path: Path) -> None:
         assert reader.info.is_image
         (note,) = reader.warnings
     assert "camera raw" in note
-    path.write_bytes(path.read_bytes()[:40])
-    with pytest.raises(MediaError, match="camera raw file that FFmpeg cannot develop"):
-        VideoReader(path)
+    for content in (path.read_bytes()[:40], b"FUJIFILMCCD-RAW 0201" + bytes(range(256))):
+        path.write_bytes(content)
+        with pytest.raises(MediaError, match="camera raw file that FFmpeg cannot develop"):
+            VideoReader(path)
 
 
 def test_encrypted_mp4_is_called_so(tmp_path: Path) -> None:
@@ -474,4 +524,19 @@ def test_a_picture_that_is_too_large_is_called_so(tmp_path: Path, suffix: str) -
         struct.pack_into(">2H", data, data.index(b"\xff\xc0") + 5, 20000, 15000)
     path.write_bytes(data)
     with pytest.raises(MediaError, match="more than the 268 million pixels"):
+        VideoReader(path)
+
+
+def test_scrambled_discs_are_called_so(tmp_path: Path) -> None:
+    images = [samples.moving_noise(number, 160, 96) for number in range(20)]
+    pictures = samples.Pictures(images, codec="mpeg2video", options={"b": "4000000"})
+    path = samples.write(tmp_path / "a.vob", pictures, container="vob")
+    assert len(frames_of(path)) == 20
+    data = bytearray(path.read_bytes())
+    for at in range(0, len(data), 2048):  # a sector each, ISO/IEC 13818-1 section 2.4.3.6
+        if data[at + 14 : at + 18] == b"\0\0\1\xe0":
+            data[at + 20] |= 0x10
+            data[at + 128 : at + 2048] = np.random.default_rng(at).bytes(1920)
+    path.write_bytes(data)
+    with pytest.raises(MediaError, match=r"is encrypted \(copy protection\)"):
         VideoReader(path)

@@ -163,10 +163,14 @@ def test_a_video_by_its_address(tmp_path: Path) -> None:
         assert set(server.asked) == {"/a%20film.mp4?key=1//2"}
 
 
-def test_a_turned_video_by_its_address(tmp_path: Path) -> None:
-    path = samples.rotated(tmp_path / "a.mp4", 90)
-    with serving(tmp_path) as server:
-        assert probe(f"{server.address}/a.mp4").rotation == probe(path).rotation == 90
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_a_turned_video_by_its_address(tmp_path: Path, mirrored: bool) -> None:
+    path = samples.rotated(tmp_path / "a.mp4", 90, mirrored)
+    with serving(tmp_path) as server, VideoReader(f"{server.address}/a.mp4") as far:
+        assert far.info.rotation == 90
+        with VideoReader(path) as near:
+            for ours, theirs in zip(near, far, strict=True):
+                assert np.array_equal(ours.image, theirs.image)
 
 
 def test_an_avif_still_by_its_address_is_refused(tmp_path: Path) -> None:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
+from av.error import FFmpegError
 
+from avsal.errors import MediaError
 from avsal.media.crop import Crop, crop_of
 from avsal.media.orientation import (
     UPRIGHT,
@@ -57,11 +59,12 @@ class Display:
     """
 
     def __init__(self, path: Source, container: InputContainer, stream: Any, codec: str) -> None:
+        self._path = path
         self._codec = codec
         local = path if isinstance(path, Path) else None
-        still = is_image(container)
-        self._exif = still_orientation(local) if local and still else None
-        self._crop = None if still else crop_of(local, container, stream)
+        self._still = is_image(container)
+        self._exif = still_orientation(local) if local and self._still else None
+        self._crop = None if self._still else crop_of(local, container, stream)
         self._matrix = UPRIGHT
         self._first_aspect = Fraction(1)
         self._first: View | None = None
@@ -103,8 +106,19 @@ class Display:
         return view
 
     def picture(self, frame: VideoFrame, view: View, convert: RgbConverter) -> np.ndarray:
-        """Return a frame as displayed, uint8 (H, W, 3) RGB; H and W are those of the first."""
-        image = convert(frame, view.matrix, view.crop)
+        """Return a frame as displayed, uint8 (H, W, 3) RGB; H and W are those of the first.
+
+        Raises:
+            MediaError: its pixels cannot be turned into RGB.
+        """
+        try:
+            image = convert(frame, view.matrix, view.crop)
+        except (FFmpegError, ValueError) as error:
+            raise MediaError(
+                f"{self._path}: its pixel format {frame.format.name} with colour matrix "
+                f"{frame.colorspace} (ITU-T H.273) cannot be turned into RGB; "
+                f"convert it to {'PNG' if self._still else 'H.264'}"
+            ) from error
         size = self.first.width, self.first.height
         return image if (view.width, view.height) == size else fitted(image, *size, view.aspect)
 

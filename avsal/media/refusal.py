@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from avsal.media.boxes import boxes, find, find_elements
-from avsal.media.source import Source
-from avsal.media.stills import is_image, is_raw
+from avsal.media.source import UNDEVELOPED, Source, is_raw
+from avsal.media.stills import is_image
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -48,7 +48,7 @@ def why_undecodable(path: Source, container: InputContainer, stream: Any, codec:
             "decodes; scale it down"
         )
     if is_raw(path):
-        return "is a camera raw file that FFmpeg cannot develop; export it as JPEG or PNG"
+        return UNDEVELOPED
     if codec == "webp":
         return (
             "no frame of its webp picture can be decoded; it is damaged or animated, which FFmpeg "

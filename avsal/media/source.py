@@ -30,9 +30,6 @@ _NO_PICTURES = frozenset({"tty"})  # renders any .txt as a film of a terminal
 _FROM_A_FILE = "image2"  # without a pattern it reads the one file that is named, except a
 _PLANE = ".y"  # plane of brightness, with which it opens those of colour that stand next to it
 
-_MOTION_JPEG = frozenset({".mjpeg", ".mjpg"})  # suffixes
-_JPEG = b"\xff\xd8\xff"
-
 _HEAD = 512  # bytes that tell a playlist
 _PLAYLISTS = (  # how their text begins, in lower case
     (r"#extm3u", "an HLS playlist"),
@@ -54,6 +51,14 @@ _DEVELOP = (
     "is a Magic Lantern recording (MLV), whose parts are in other files; convert it first: "
     "ffmpeg -i {} video.mp4"
 )
+
+_CAMERA_RAW = frozenset(
+    """
+    .3fr .arw .cr2 .cr3 .crw .dng .erf .fff .iiq .k25 .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf
+    .raw .rw2 .rwl .sr2 .srf .srw .x3f
+    """.split()
+)
+UNDEVELOPED = "is a camera raw file that FFmpeg cannot develop; export it as JPEG or PNG"
 
 _NETWORK = {
     # httpproxy: how FFmpeg reaches an https address through the proxy that the user has set.
@@ -124,14 +129,9 @@ def _head(path: Path) -> bytes:
         return file.read(_HEAD)
 
 
-def format_of(source: Source) -> str | None:
-    """Return FFmpeg's name of a format that must be told, None where FFmpeg finds it itself.
-
-    Motion JPEG as cameras write it is one JPEG picture after the other, which looks like a still.
-    """
-    if not isinstance(source, Path) or source.suffix.lower() not in _MOTION_JPEG:
-        return None
-    return "mjpeg" if _head(source).startswith(_JPEG) else None
+def is_raw(source: Source) -> bool:
+    """Tell by its name whether a file is camera raw."""
+    return isinstance(source, Path) and source.suffix.lower() in _CAMERA_RAW
 
 
 def is_text(path: Path) -> bool:

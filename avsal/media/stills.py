@@ -22,23 +22,12 @@ if TYPE_CHECKING:
 _HEIF_BRANDS = frozenset({"avif", "heic", "heix", "heim", "heis", "mif1", "mif2"})
 _STILL_BRANDS = _HEIF_BRANDS | {"crx"}  # Canon's camera raw
 _PICTURES = frozenset({"image2", "ico", "alias_pix", "brender_pix", "msp", "fits"})
-_RAW = frozenset(
-    """
-    .3fr .arw .cr2 .cr3 .crw .dng .erf .fff .iiq .k25 .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf
-    .raw .rw2 .rwl .sr2 .srf .srw .x3f
-    """.split()
-)
 
 
 def is_image(container: InputContainer) -> bool:
     """Tell whether a container is a still image."""
     name = container.format.name  # most of FFmpeg's image demuxers are png_pipe, jpeg_pipe, ...
     return name.endswith("_pipe") or name in _PICTURES or _brand(container) in _STILL_BRANDS
-
-
-def is_raw(path: Source) -> bool:
-    """Tell by its name whether a file is camera raw."""
-    return isinstance(path, Path) and path.suffix.lower() in _RAW
 
 
 def is_heif(container: InputContainer) -> bool:

@@ -19,13 +19,12 @@ from avsal.media.container import SEEKABLE_FORMATS, choose_audio, choose_video, 
 from avsal.media.decoding import Decoder, Outstanding, count_frames, is_empty, with_start
 from avsal.media.display import Display
 from avsal.media.frames import VideoFrame
-from avsal.media.info import VideoInfo
-from avsal.media.orientation import rotation_of, swaps_sides
+from avsal.media.info import VideoInfo, describe
 from avsal.media.pixels import RgbConverter, is_hdr
 from avsal.media.refusal import ENCRYPTED, is_encrypted, why_undecodable
 from avsal.media.slots import Slot, deinterlaced, from_time, up_to
-from avsal.media.source import as_source
-from avsal.media.stills import heif_picture, is_heif, is_image, is_raw
+from avsal.media.source import as_source, is_raw
+from avsal.media.stills import heif_picture, is_heif, is_image
 
 if TYPE_CHECKING:
     import os
@@ -194,25 +193,9 @@ class VideoReader:
             raise
 
     def _describe(self, first: Slot) -> VideoInfo:
-        still = is_image(self._container)
-        stream, view = self._stream, first.view
-        aspect = Fraction(stream.sample_aspect_ratio or 1)
-        duration = info.stream_duration(stream) or info.container_duration(self._container)
-        duration = None if still else duration
-        return VideoInfo(
-            path=self.path,
-            width=view.width,
-            height=view.height,
-            rate=None if still else info.nominal_rate(stream),
-            duration=duration,
-            frames=1 if still else info.frame_count(stream, duration),
-            rotation=rotation_of(view.matrix),
-            has_audio=not still and choose_audio(self._container) is not None,
-            is_image=still,
-            codec=self._codec,
-            time_base=self._clock.unit,
-            sample_aspect=1 / aspect if swaps_sides(view.matrix) else aspect,
-        )
+        sound = choose_audio(self._container) is not None
+        unit = self._clock.unit
+        return describe(self.path, self._container, self._stream, first.view, unit, sound)
 
     def _decode(self) -> Generator[Slot, None, None]:
         """Frames from where the container stands, numbered from 0.
@@ -290,14 +273,7 @@ class VideoReader:
         return self._finished(slot, duration, self._convert)
 
     def _finished(self, slot: Slot, duration: Fraction, convert: RgbConverter) -> VideoFrame:
-        try:
-            image = self._display.picture(slot.frame, slot.view, convert)
-        except (FFmpegError, ValueError) as error:
-            raise MediaError(
-                f"{self.path}: its pixel format {slot.frame.format.name} with colour matrix "
-                f"{slot.frame.colorspace} (ITU-T H.273) cannot be turned into RGB; "
-                f"convert it to {'PNG' if self.info.is_image else 'H.264'}"
-            ) from error
+        image = self._display.picture(slot.frame, slot.view, convert)
         return VideoFrame(slot.index, slot.time, duration, image)
 
     def _wanted(self) -> Iterator[Slot]:
