@@ -6,9 +6,12 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from avsal import renamed
 from avsal.version import __version__
 
 if TYPE_CHECKING:
+    from avsal.areas.api import measure as measure
+    from avsal.crops.api import reframe as reframe
     from avsal.prediction import Predictor as Predictor
     from avsal.prediction import load_model as load_model
 
@@ -19,7 +22,9 @@ if TYPE_CHECKING:
 if "torch" not in sys.modules and not os.environ.keys() & {"GOMP_SPINCOUNT", "KMP_BLOCKTIME"}:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-__all__ = ["Predictor", "__version__", "load_model"]
+renamed.install()
+
+__all__ = ["Predictor", "__version__", "load_model", "measure", "reframe"]
 
 
 def __getattr__(name: str) -> Any:
@@ -28,4 +33,6 @@ def __getattr__(name: str) -> Any:
         from avsal import prediction
 
         return getattr(prediction, name)
+    if name in renamed.FUNCTIONS:
+        return renamed.function(name)
     raise AttributeError(f"module 'avsal' has no attribute {name!r}")

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import re
+
+_ADDRESS = re.compile(r"(https?:/+)(?:[^\s/?#]*@)?([^\s?#]*)(?:[?#]\S*?)?(?=[:;,)]*(?:\s|$))", re.I)
+
+
+def without_keys(text: str) -> str:
+    """A text in which http(s) addresses have no user and no query: these often hold a key."""
+    return _ADDRESS.sub(r"\1\2", text)
+
 
 class AvsalError(Exception):
     """Base of every error that avsal raises on purpose; its text is one complete line."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return without_keys(super().__str__())
 
 
 class UsageError(AvsalError):

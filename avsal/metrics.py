@@ -3,7 +3,8 @@
 A saliency map is any (H, W) array of finite non-negative values, of any dtype and scale. Gaze
 comes as a ground-truth map (blurred fixations, (H, W)) or as fixations, an (H, W) array that is
 true, or above 0, where somebody looked. A constant map holds no information: its CC and NSS are 0
-and both AUCs are 0.5.
+and both AUCs are 0.5. Values that are not finite are a ValueError, and so are negative ones in `kl`
+and `information_gain`, which need densities.
 
 Bylinskii et al., "What do different evaluation metrics tell us about saliency models?", TPAMI 2019.
 The details (scaling, ties, epsilon) are those of the benchmark's public code, to 1e-6.
@@ -224,7 +225,10 @@ def _dot(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _flat(values: np.ndarray) -> np.ndarray:
-    return np.asarray(values, np.float64).ravel()
+    flat = np.asarray(values, np.float64).ravel()
+    if not np.isfinite(flat).all():
+        raise ValueError("a map has values that are not finite (NaN or infinity)")
+    return flat
 
 
 def _centred(values: np.ndarray) -> np.ndarray:
@@ -242,6 +246,10 @@ def _unit(values: np.ndarray) -> np.ndarray:
 
 def _distribution(values: np.ndarray) -> np.ndarray:
     """Divide by the sum; a map of zeros becomes uniform."""
+    if values.min() < 0:
+        raise ValueError(
+            f"a map has negative values ({values.min():.4g}); of log-densities give the exponential"
+        )
     total = values.sum()
     return values / total if total > 0 else np.full_like(values, 1 / values.size)
 
@@ -251,7 +259,9 @@ def _where(mask: np.ndarray, size: int) -> np.ndarray:
     flat = np.ravel(mask)
     if flat.size != size:
         raise ValueError(f"fixations of {flat.size} pixels for a map of {size}")
-    indices = np.flatnonzero(flat)
+    if flat.dtype.kind == "f" and not np.isfinite(flat).all():
+        raise ValueError("the fixations have values that are not finite (NaN or infinity)")
+    indices = np.flatnonzero(flat > 0)
     if indices.size == 0:
         raise ValueError("no fixations: the score has no value")
     return indices

@@ -61,6 +61,7 @@ class ShotFinder:
         self.cuts: list[int] = []
         self._recent: deque[Cut] = deque(maxlen=LOOK_AHEAD + 1)
         self._begun = 0  # the first frame of the latest shot
+        self._trusted = 0  # the first frame whose surroundings were all seen
         self._detector = AdaptiveDetector(window_width=LOOK_AHEAD, min_scene_len=0)
 
     def add(self, index: int, pts: Fraction, image: np.ndarray) -> None:
@@ -72,12 +73,17 @@ class ShotFinder:
         """
         if not self._recent:
             self._begun = index
+            # How much a frame differs from one that was not read is unknown; in the middle of a
+            # video the detector would take it for 0, and what follows for a cut.
+            self._trusted = index + LOOK_AHEAD + 1 if index else 0
         self._recent.append((index, pts))
         small = cv2.resize(image, _SMALL, interpolation=cv2.INTER_AREA)
         time = FrameTimecode(index, _ANY_RATE)
         if not self._detector.process_frame(time, cv2.cvtColor(small, cv2.COLOR_RGB2BGR)):
             return
         change = self._recent[0]
+        if change[0] < self._trusted:
+            return
         self.changes.append(change)
         if change[0] >= self._begun + SHORTEST:
             self._begun = change[0]

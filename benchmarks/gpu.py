@@ -35,6 +35,8 @@ import parity_check  # noqa: E402 - the tests' goldens and deterministic weights
 from avsal import models  # noqa: E402
 from avsal.errors import UsageError  # noqa: E402
 from avsal.media.frames import VideoFrame  # noqa: E402
+from avsal.models.folding import prepare_for_inference  # noqa: E402
+from avsal.models.network import SaliencyNetwork  # noqa: E402
 from avsal.models.variants import VARIANTS  # noqa: E402
 from avsal.prediction.device import cpu_has_bfloat16, precision_name  # noqa: E402
 from avsal.prediction.predictor import Predictor  # noqa: E402
@@ -63,7 +65,7 @@ def shipped_state() -> dict[str, torch.Tensor]:
     return state
 
 
-def network(variant: str, heads: bool = False) -> models.MSPI:
+def network(variant: str, heads: bool = False) -> SaliencyNetwork:
     if variant != SMALL or heads:
         return parity_check.filled(variant, heads)
     made = models.build(variant).eval()
@@ -114,7 +116,7 @@ def check_goldens(device: torch.device, variants: list[str]) -> bool:
     """Log-densities of the published variants against the goldens, float32 without TF32."""
     fine = True
     for name in variants:
-        made = models.prepare_for_inference(parity_check.filled(name)).to(device)
+        made = prepare_for_inference(parity_check.filled(name)).to(device)
         clip, spectrogram = (tensor.to(device) for tensor in parity_check.inputs(name))
         with torch.inference_mode():
             found = made(clip, spectrogram).cpu().numpy()
@@ -241,7 +243,7 @@ def measure_videos(device: torch.device, variants: list[str], precision: torch.d
 
 def measure_compiled(variant: str, device: torch.device, precision: torch.dtype) -> None:
     """What torch.compile and CUDA graphs add to one batch of 4 windows."""
-    made = models.prepare_for_inference(network(variant)).to(device)
+    made = prepare_for_inference(network(variant)).to(device)
     inputs = torch.rand(4, 3, 16, 224, 384, device=device), torch.rand(4, 1, 257, 111).to(device)
     if not made.uses_pixels:
         inputs = inputs[0][:, :, 3::4], inputs[1]

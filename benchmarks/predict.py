@@ -18,6 +18,7 @@ from collections.abc import Callable
 import torch
 
 from avsal import models
+from avsal.models.folding import prepare_for_inference
 from avsal.models.variants import VARIANTS
 from avsal.preprocess.sound import BINS, COLUMNS
 from avsal.preprocess.windows import CLIP_FRAMES
@@ -41,7 +42,7 @@ def main() -> None:
     state = whole.state_dict()
     shared = models.build(variant.name).eval()
     shared.load_state_dict({k: state[k] for k in shared.state_dict()})
-    shared = models.prepare_for_inference(shared)
+    shared = prepare_for_inference(shared)
     clip = torch.randn(1, 3, CLIP_FRAMES, variant.height, variant.width)
     spectrogram = torch.randn(1, 1, BINS, COLUMNS)
 

@@ -21,10 +21,10 @@ import numpy as np
 from predicted import add_options, chosen, make_maps
 
 from avsal import media
-from avsal.reframe.geometry import Picture, parse_aspect
-from avsal.reframe.grids import small_grid
-from avsal.reframe.planning import plan_crops
-from avsal.reframe.settings import Framing, Motion
+from avsal.crops.geometry import Picture, parse_aspect
+from avsal.crops.grids import small_grid
+from avsal.crops.planning import plan_crops
+from avsal.crops.settings import Framing, Motion
 from avsal.results.folder import read_result
 from avsal.shots import find_shots
 

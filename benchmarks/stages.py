@@ -51,7 +51,8 @@ def main() -> None:
     with VideoReader(arguments.video) as video:
         sound = AudioReader(arguments.video, video.origin) if video.info.has_audio else None
         cache = FrameCache(settings, predictor.network.frames, sound)
-        frames = read_ahead(video, video.origin, predictor.size, depth=4)
+        size = predictor.input_size(video.info.height, video.info.width)
+        frames = read_ahead(video, video.origin, size, depth=4)
         seconds, windows = clock(cache.windows(frames), count)
         print(f"decode, resize, spectrogram  {seconds:.4f} s a frame")
     forward = Forward(predictor.network, predictor.device, predictor.precision, batch=1)

@@ -190,23 +190,25 @@ def image_set(tmp_path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def packed(tree, tmp_path_factory) -> Path:
-    """The training part of its database DIEM twice in one file: four recordings."""
-    from avsal.datasets.packing import pack
-    from avsal.datasets.stavis import open_stavis
-
-    path = tmp_path_factory.mktemp("packed") / "packed.npz"
-    recordings = [*open_stavis(tree, ("DIEM",), "train"), *open_stavis(tree, ("DIEM",), "test")]
-    pack(recordings, path, (48, 64), (48, 64))
-    return path
+def four_videos(tree, tmp_path_factory) -> Path:
+    """A data set of the tree's database DIEM whose lists name all four videos, for both splits."""
+    root = tmp_path_factory.mktemp("four")
+    for folder in ("video_frames", "video_audio", "annotations"):
+        (root / folder).symlink_to(tree / folder, target_is_directory=True)
+    (root / "fold_lists").mkdir()
+    lists = [f"fold_lists/DIEM_list_{split}_fps.txt" for split in ("train", "test")]
+    everything = "".join((tree / name).read_text() for name in lists)
+    for name in lists:
+        (root / name).write_text(everything)
+    return root
 
 
 @pytest.fixture
-def make_config(tiny, packed, tmp_path):
-    """`make_config("table.key=value", ...)` reads a run on the packed file."""
+def make_config(tiny, four_videos, tmp_path):
+    """`make_config("table.key=value", ...)` reads a run on the four videos."""
     from avsal.training.config import read_config
 
-    def make(*changes: str, data: Path = packed):
+    def make(*changes: str, data: Path = four_videos):
         path = tmp_path / "config.toml"
         path.write_text(TRAINING_RUN.format(output=tmp_path / "run", data=data))
         return read_config(path, changes)

@@ -20,15 +20,15 @@ from pathlib import Path
 import numpy as np
 from mutations import mutated
 
+from avsal.areas.areas import cover, read_areas
+from avsal.crops.file import read_crops, read_head
+from avsal.datasets.gaze_table import read_table
 from avsal.datasets.pictures import read_mask, read_picture, read_salicon
-from avsal.datasets.videos import read_table
 from avsal.errors import AvsalError
-from avsal.measure.areas import cover, read_areas
 from avsal.media import AudioReader, VideoReader, VideoWriter
-from avsal.reframe.file import read_crops, read_head
 from avsal.results.folder import read_result
 from avsal.training.config import read_config
-from avsal.weights.convert.caffe2 import read_blobs
+from avsal.weights.caffe2 import read_blobs
 from avsal.weights.keys import detect
 from avsal.weights.state import read_state
 

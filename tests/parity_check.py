@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from avsal.models import MSPI, build
+from avsal.models import build
+from avsal.models.network import SaliencyNetwork
 
 PARITY = Path(__file__).parent / "parity"
 VARIANT_NAMES = sorted(path.stem for path in (PARITY / "keys").glob("*.tsv"))
@@ -48,7 +49,7 @@ def state_keys(model: torch.nn.Module) -> list[tuple[str, str, tuple[int, ...]]]
     ]
 
 
-def filled(variant: str, heads: bool = False, seed: int = 0, **changes: Any) -> MSPI:
+def filled(variant: str, heads: bool = False, seed: int = 0, **changes: Any) -> SaliencyNetwork:
     """A network in eval mode with the deterministic weights of `fill.py`."""
     model = build(variant, heads=heads, **changes).eval()
     fill.fill(model.state_dict(), seed)
@@ -75,7 +76,7 @@ def tolerance(variant: str) -> dict[str, float]:
 
 
 @contextmanager
-def recorded_taps(model: MSPI) -> Iterator[dict[str, torch.Tensor]]:
+def recorded_taps(model: SaliencyNetwork) -> Iterator[dict[str, torch.Tensor]]:
     """Collect, while the context lasts, the intermediate tensors that the goldens name."""
     taps: dict[str, torch.Tensor] = {}
 
@@ -138,7 +139,7 @@ def tap_error(variant: str, name: str, value: torch.Tensor) -> float:
     return float(max(deviations)) / std
 
 
-def assert_parity(model: MSPI, variant: str) -> dict[str, float]:
+def assert_parity(model: SaliencyNetwork, variant: str) -> dict[str, float]:
     """Check output and every tap of a filled network; return the errors by name.
 
     The audio-visual loss and its embeddings are checked where the network has heads.

@@ -24,12 +24,16 @@ class GitHub:
             (connections drop in the middle, for ever), "cut once", "short" (the body ends early,
             and says so), "altered" (right size, wrong content), "html" (a page in place of JSON).
         digests: whether the release tells sha256 sums.
+        tags: whether it names versions of files (ETag).
+        conditions: whether it minds If-Range.
         requests: "METHOD path", with " from N" where a part was asked for.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
     fault: str = ""
     digests: bool = True
+    tags: bool = True
+    conditions: bool = True
     requests: list[str] = field(default_factory=list)
     url: str = ""
 
@@ -82,16 +86,16 @@ class Handler(BaseHTTPRequestHandler):
 
     def _file(self, content: bytes, start: int) -> None:
         tag = f'"{hashlib.sha256(content).hexdigest()}"'
-        if self.headers.get("If-Range", tag) != tag:
+        if self.github.conditions and self.headers.get("If-Range", tag) != tag:
             start = 0
         if start >= len(content):
-            return self._send(416, b"")
+            return self._send(416, b"", {"Content-Range": f"bytes */{len(content)}"})
         body, fault = content[start:], self.github.fault
         if fault == "short":
             body = body[: len(body) // 2]
         if fault == "altered":
             body = body[:-1] + bytes([body[-1] ^ 1])
-        headers = {"ETag": tag}
+        headers = {"ETag": tag} if self.github.tags else {}
         if start:
             headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
         return self._send(206 if start else 200, body, headers, cut=fault.startswith("cut"))

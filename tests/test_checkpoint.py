@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
+import datetime
 import os
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -99,3 +103,71 @@ def test_checkpoint_without_state_dict(tmp_path):
     torch.save({"epoch": 3, "loss": 0.5}, path)
     with pytest.raises(WeightsError, match="holds no state dict"):
         weights.read_state(path)
+
+
+class Meter:
+    """An object of a training program, which nobody else can import."""
+
+    def __init__(self) -> None:
+        self.values = [np.float32(2)]
+
+
+class Log(list):
+    """A list with a name of its own."""
+
+
+def test_what_is_no_tensor_is_ignored_in_words(tmp_path, caplog):
+    beside = {
+        "best": np.float64(0.5),
+        "args": argparse.Namespace(lr=np.float32(0.1), root=Path("data")),
+        "meter": Meter(),
+        "log": Log([1, 2]),
+        "when": datetime.datetime(2026, 1, 2),
+        "seen": {1, 2},
+        "rng": np.random.RandomState(0).get_state(),
+    }
+    for name, content in (
+        ("beside.pt", {"state_dict": STATE, **beside}),
+        ("among.pt", {**STATE, **beside, "epoch": 3}),
+    ):
+        torch.save(content, tmp_path / name)
+        caplog.clear()
+        state = weights.read_state(tmp_path / name)[0]
+        assert state.keys() == STATE.keys()
+        for key, tensor in STATE.items():
+            assert torch.equal(state[key], tensor)
+        (said,) = [record.getMessage() for record in caplog.records]
+        assert said.startswith(f"{tmp_path / name}: read the tensors only, ignored ")
+        assert "argparse.Namespace" in said
+
+
+def test_other_entries_are_ignored_in_words(tmp_path, caplog):
+    torch.save({**STATE, "epoch": 3}, tmp_path / "x.pt")
+    assert weights.read_state(tmp_path / "x.pt")[0].keys() == STATE.keys()
+    assert "ignored epoch" in caplog.text
+
+
+def test_nothing_is_imported_for_what_is_ignored(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    module = tmp_path / "foreign_settings.py"
+    module.write_text("class Settings:\n    pass\n")
+    import foreign_settings
+
+    torch.save({"state_dict": STATE, "cfg": foreign_settings.Settings()}, tmp_path / "x.pt")
+    proof = tmp_path / "proof"
+    module.write_text(f"open({str(proof)!r}, 'w')\nclass Settings:\n    pass\n")
+    monkeypatch.delitem(sys.modules, "foreign_settings")
+    assert weights.read_state(tmp_path / "x.pt")[0].keys() == STATE.keys()
+    assert "foreign_settings" not in sys.modules
+    assert not proof.exists()
+
+
+def test_other_objects_in_the_old_format_are_refused(tmp_path):
+    """Also if the end of the file looks like an archive's, which torch does not look at."""
+    path = tmp_path / "x.pt"
+    torch.save({"state_dict": STATE, "m": Meter()}, path, _use_new_zipfile_serialization=False)
+    torch.save(STATE, tmp_path / "archive.pt")
+    for content in (path.read_bytes(), path.read_bytes() + (tmp_path / "archive.pt").read_bytes()):
+        path.write_bytes(content)
+        with pytest.raises(WeightsError, match=r"holds a .*Meter.* refused"):
+            weights.read_state(path)

@@ -12,12 +12,11 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from avsal.models.blocks import round_channels
 from avsal.models.encoders import IMAGE, MOTION
-from avsal.models.encoders.mobilenetv2 import MobileNetV2
 from avsal.models.encoders.slowfast import SLOW_FRAMES
 from avsal.models.encoders.x3d import X3D
 
 RECORDED = ("s3d-224x224", "s3d-224x384", "x3dl-224x224", "slowfast4x16-224x224")
-SMALL_MOTION = ("s3d", "x3ds", "slowfast4x16")
+SMALL_MOTION = ("s3d", "x3dl", "slowfast4x16")
 CLASSIFIER_MACS = 7 * 7 * 320 * 1280 + 1280 * 1000  # of MobileNet-V2, beyond the encoder
 
 
@@ -47,7 +46,7 @@ def test_taps_equal_the_recorded_ones(variant: str) -> None:
 
 
 @pytest.mark.parametrize("size", [(64, 96), (32, 32)])
-@pytest.mark.parametrize("name", ["s3d", "x3ds", "x3dl", "slowfast4x16"])
+@pytest.mark.parametrize("name", ["s3d", "x3dl", "x3dl", "slowfast4x16"])
 def test_other_sizes_give_the_tabled_shapes(name: str, size: tuple[int, int]) -> None:
     height, width = size
     with torch.inference_mode():
@@ -76,7 +75,7 @@ def test_gradients_reach_every_weight_in_use(name: str) -> None:
 
 
 def test_x3d_s_is_the_published_size() -> None:
-    encoder = build("x3ds")
+    encoder = X3D(depth=2.2)
     depths = [len(stage) for stage in (encoder.s2, encoder.s3, encoder.s4, encoder.s5)]
     assert depths == [3, 5, 11, 7]
     # 3.794 M published parameters, less the head: 192->432 with BatchNorm, 432->2048, 2048->400.
@@ -199,12 +198,6 @@ def test_mobilenet_weight_names_are_timm_s() -> None:
     }
     assert expected.items() <= shapes.items()
     assert {name.split(".")[0] for name in shapes} == {"conv_stem", "bn1", "blocks"}
-
-
-def test_mobilenet_width_is_a_parameter() -> None:
-    with torch.inference_mode():
-        stride16, stride32 = MobileNetV2(width=0.5).eval()(torch.randn(1, 3, 64, 64))
-    assert (stride16.shape[1], stride32.shape[1]) == (48, 160)
 
 
 def test_mobilenet_gradients_reach_every_weight() -> None:

@@ -385,3 +385,35 @@ def test_saved_maps_of_images(evaluate, image_set, tmp_path):
     code, err, _groups = evaluate("--images", image_set, "--predictions", tmp_path / "maps")
     assert code == 1
     assert "p2" in one_line(err)
+
+
+def test_progress_counts_the_frames_of_a_video(watched, tmp_path):
+    """One video may take minutes: how long is told before it is over."""
+    from avsal.datasets import DatasetSpec
+    from avsal.evaluation.run import Evaluation, open_unfolded
+
+    video, table = watched
+    seen = []
+    evaluation = Evaluation(
+        tmp_path / "out",
+        lambda _fold: None,
+        on_frames=lambda recording, done: seen.append((done, recording.expected_frames)),
+    )
+    evaluation.run(open_unfolded(DatasetSpec(video, fixations=table)))
+    assert seen == [(number, 10) for number in range(1, 11)]
+
+
+def test_nothing_to_score_says_what_was_read(evaluate, watched):
+    video, table = watched
+    table.write_text("time,x,y\n" + "0.2,70,10\n" + "0.3,30,-5\n" + "0,0,0\n")
+    code, err, groups = evaluate(video, "--fixations", table, "--baselines-only")
+    assert (code, groups) == (1, {})
+    assert str(table) in one_line(err)
+    assert "100 % of the points for walk.mp4 are outside" in one_line(err)
+    table.write_text("time,x,y\n" + "100,30,10\n" + "nan,30,10\n")
+    stream = samples.raw_h264(video.with_name("endless.h264"))  # its header tells no duration
+    code, err, groups = evaluate(stream, "--fixations", table, "--baselines-only")
+    assert (code, groups) == (1, {})
+    read = "(gaze.csv: 2 rows, observers unknown, 100.00 to 100.00 s; 1 lost, 0 outside"
+    assert read in err
+    assert "nothing to score" in err

@@ -10,9 +10,11 @@ from parity_check import fill, filled
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from avsal.models import MSPI, build, prepare_for_inference
+from avsal.models import build
 from avsal.models.blocks import DropPath, FrameConv3d, PointwiseLinear, TimeConv3d, pointwise
 from avsal.models.decoder import Lateral
+from avsal.models.folding import prepare_for_inference
+from avsal.models.network import SaliencyNetwork
 
 SMALL = (64, 96)
 
@@ -22,7 +24,7 @@ def batch_norms(model: nn.Module) -> list[str]:
     return [name for name, module in model.named_modules() if isinstance(module, _BatchNorm)]
 
 
-def run(model: MSPI) -> torch.Tensor:
+def run(model: SaliencyNetwork) -> torch.Tensor:
     generator = torch.Generator().manual_seed(5)
     clip = torch.randn(1, 3, 16, *SMALL, generator=generator)
     spectrogram = torch.randn(1, 1, 257, 111, generator=generator)
@@ -33,7 +35,7 @@ def run(model: MSPI) -> torch.Tensor:
 
 @pytest.mark.parametrize(
     ("motion", "image"),
-    [("mvitv2s", "convnext_t"), ("s3d", "mobilenet_v2"), ("x3ds", None), ("slowfast4x16", None)],
+    [("mvitv2s", "convnext_t"), ("s3d", "mobilenet_v2"), ("x3dl", None), ("slowfast4x16", None)],
 )
 def test_prepared_networks_give_the_same_numbers(motion: str, image: str | None) -> None:
     model = filled("s3d-224x224", motion=motion, image=image)
@@ -47,13 +49,13 @@ def test_prepared_networks_give_the_same_numbers(motion: str, image: str | None)
 
 @pytest.mark.parametrize("motion", ["uniformerb", "videoswins"])
 def test_prepared_transformers_give_the_same_numbers(motion: str) -> None:
-    model = filled("s3d-224x224", motion=motion, image=None, audio=None)
+    model = filled("s3d-224x224", motion=motion, image=None, audio=False)
     before = run(model)
     torch.testing.assert_close(run(prepare_for_inference(model)), before, atol=1e-4, rtol=0)
 
 
 def test_a_second_call_changes_nothing() -> None:
-    model = prepare_for_inference(filled("s3d-224x224", motion="x3ds", image=None))
+    model = prepare_for_inference(filled("s3d-224x224", motion="x3dl", image=None))
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     after = prepare_for_inference(model).state_dict()
     assert list(after) == list(before)
@@ -61,7 +63,7 @@ def test_a_second_call_changes_nothing() -> None:
 
 
 def test_prepared_networks_ask_for_no_gradients() -> None:
-    model = prepare_for_inference(build("s3d-224x224", motion="x3ds", image=None).train())
+    model = prepare_for_inference(build("s3d-224x224", motion="x3dl", image=None).train())
     assert not model.training
     assert not any(parameter.requires_grad for parameter in model.parameters())
 

@@ -9,10 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from avsal.models.fusion import FUSIONS
-from avsal.models.fusion.avim import STEP, ConsistentInteraction, Interaction
-from avsal.models.fusion.bilinear import ChannelBilinear, SpatialBilinear
-from avsal.models.fusion.tokens import Fused
+from avsal.models.ablations import (
+    STEP,
+    ChannelBilinear,
+    ConsistentInteraction,
+    Interaction,
+    SpatialBilinear,
+)
+from avsal.models.fusion import Fused
+from avsal.models.mspi import FUSIONS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 
 from avsal import models, weights
 from avsal.errors import WeightsError
-from avsal.weights.convert.caffe2 import read_blobs
+from avsal.weights.caffe2 import read_blobs
 from avsal.weights.pickles import globals_of
 
 LARGE = 64 << 30  # bytes
@@ -31,7 +31,7 @@ import resource, sys
 from pathlib import Path
 import torch
 from avsal.errors import WeightsError
-from avsal.weights.convert.caffe2 import read_blobs
+from avsal.weights.caffe2 import read_blobs
 from avsal.weights.state import read_state
 
 def peak():
@@ -76,6 +76,39 @@ def far_memo(pieces: bytes = b"") -> bytes:
     return b"\x80\x02K\x01r\xff\xff\xff\xff" + pieces + b"."
 
 
+def called_storage(size: int = LARGE) -> bytes:
+    """Asks for memory by calling the class of a storage, which checkpoints only refer to."""
+    call = b"ctorch.storage\nUntypedStorage\n\x8a\x06" + size.to_bytes(6, "little") + b"\x85R"
+    return b"\x80\x02}(X\x01\x00\x00\x00a" + call + b"u."
+
+
+def with_length(content: bytes, length: int) -> bytes:
+    """A pickle of one tensor of 1000 floats, whose storage says to be of another length."""
+    assert content.count(b"M\xe8\x03tq") == 1
+    return content.replace(b"M\xe8\x03tq", b"\x8a\x06" + length.to_bytes(6, "little") + b"tq")
+
+
+def long_storages(folder: Path) -> dict[str, Path]:
+    """Checkpoints whose pickle says another length of a storage than it has in the file."""
+    new, old = folder / "record.pt", folder / "old.pt"
+    torch.save({"x": torch.zeros(1000)}, new)
+    with zipfile.ZipFile(new) as file:
+        entries = {name: file.read(name) for name in file.namelist()}
+    with zipfile.ZipFile(new, "w") as file:
+        for name, content in entries.items():
+            long = name.endswith("data.pkl")
+            file.writestr(name, with_length(content, 100_000_000) if long else content)
+    torch.save({"x": torch.zeros(1000)}, old, _use_new_zipfile_serialization=False)
+    content = old.read_bytes()
+    old.write_bytes(content.replace(b"M\xe8\x03Ntq", b"\x8a\x05\x00\x00\x00\x00\x04Ntq"))
+    assert old.read_bytes() != content
+    return {path.name: path for path in (new, old)}
+
+
+def safetensors_header(header: str) -> bytes:
+    return len(header).to_bytes(8, "little") + header.encode()
+
+
 def copies(times: int = 200) -> bytes:
     """The same 8 MB again and again, each time as another object."""
     text = b"x" * (8 << 20)
@@ -94,6 +127,8 @@ def hostile_files(folder: Path) -> dict[str, Path]:
         "doubled.pt": archive(folder / "doubled.pt", doubled_key()),
         "copies.pt": archive(folder / "copies.pt", copies()),
         "itself.pt": folder / "itself.pt",
+        "storage.pt": archive(folder / "storage.pt", called_storage()),
+        **long_storages(folder),
     }
     for name, content in (
         ("nested.pkl", nested_key()),
@@ -104,6 +139,13 @@ def hostile_files(folder: Path) -> dict[str, Path]:
             "array.pkl",
             b"\x80\x02cnumpy\nndarray\n\x8a\x06" + (64 << 30).to_bytes(6, "little") + b"\x85R.",
         ),
+        (
+            "tensor.safetensors",
+            safetensors_header(
+                '{"x":{"dtype":"F32","shape":[4000000000],"data_offsets":[0,16000000000]}}'
+            ),
+        ),
+        ("header.safetensors", LARGE.to_bytes(8, "little") + b"{}"),
         ("length.pkl", b"\x80\x04\x8e" + (64 << 30).to_bytes(8, "little") + b"x."),
     ):
         (folder / name).write_bytes(content)
@@ -123,7 +165,7 @@ def test_files_that_ask_for_too_much_are_refused_cheaply(tmp_path):
     assert result.returncode == 0, result.stderr  # a crash would be a signal
     assert result.stderr == ""
     lines = result.stdout.splitlines()
-    assert len(lines) == len(files)
+    assert len(lines) == len(files), lines
     for (name, path), line in zip(files.items(), lines, strict=True):
         grown, _, said = line.partition(" ")
         assert said.startswith(str(path)), name
@@ -144,6 +186,19 @@ def test_globals_are_found_in_every_protocol():
         content = pickle.dumps({"x": Path("y"), "z": (1, [2.5, "t", b"u"], None)}, protocol)
         found = list(globals_of(io.BytesIO(content)))
         assert any(name.startswith("pathlib.") for name in found)
+
+
+def test_a_storage_longer_than_its_bytes_is_refused(tmp_path):
+    """torch would read beyond its memory, or reserve all that the pickle says."""
+    for path in long_storages(tmp_path).values():
+        with pytest.raises(WeightsError, match=r"would unpack to .* MB"):
+            weights.read_state(path)
+
+
+def test_a_called_storage_is_refused(tmp_path):
+    path = archive(tmp_path / "x.pt", called_storage())
+    with pytest.raises(WeightsError, match=r"calls torch\.storage\.UntypedStorage"):
+        weights.read_state(path)
 
 
 @pytest.mark.parametrize("old", [False, True], ids=["archive", "old format"])

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from avsal import metrics
-from avsal.models.fusion.alignment import alignment_loss
+from avsal.models.fusion import alignment_loss
 from avsal.training.config import LossSettings
 from avsal.training.objectives import correlation, kl_divergence, total_loss
 

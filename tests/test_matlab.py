@@ -30,7 +30,7 @@ def test_arrays_and_structs_come_back(tmp_path, compressed):
     for name, values in arrays.items():
         np.testing.assert_array_equal(found[name], values, strict=True)
     assert found["text"] is None
-    assert found["sparse"] is None
+    np.testing.assert_array_equal(found["sparse"], np.eye(3))
     for one, other in zip(found["struct"], record.ravel(), strict=True):
         assert list(one) == ["x", "fixations"]
         np.testing.assert_array_equal(one["x"], other["x"])
@@ -45,6 +45,17 @@ def test_version_4(tmp_path):
     assert found["text"] is None
     for name, array in values.items():
         np.testing.assert_array_equal(found[name], array)
+
+
+@pytest.mark.parametrize("form", ["4", "5"])
+def test_sparse_arrays_come_back(tmp_path, form):
+    values = np.zeros((7, 4))
+    values[2, 0], values[6, 0], values[3, 2] = 1, 2.5, -3
+    path = tmp_path / "a.mat"
+    savemat(path, {"some": csc_matrix(values), "none": csc_matrix((7, 4))}, format=form)
+    found = read_matlab(path)
+    np.testing.assert_array_equal(found["some"], values)
+    np.testing.assert_array_equal(found["none"], np.zeros((7, 4)))
 
 
 @pytest.mark.parametrize(

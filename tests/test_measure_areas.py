@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from gaze_maps import spot
 
-from avsal.datasets.videos import read_table
+from avsal.areas import Area, box, shares
+from avsal.areas.areas import cover, grid_areas, parse_areas, read_areas
+from avsal.areas.frames import centre_prior, spread
+from avsal.areas.series import Collector, compare
+from avsal.areas.trust import MEASURED_WITH, expected_error
+from avsal.crops import plan
+from avsal.datasets.gaze_table import read_table
 from avsal.errors import DataError, UsageError
-from avsal.measure import Area, box, shares
-from avsal.measure.areas import cover, grid_areas, parse_areas, read_areas
-from avsal.measure.frames import centre_prior, spread
-from avsal.measure.series import Collector, compare
-from avsal.measure.trust import MEASURED_WITH, expected_error
 
 SIZE = (200, 100)
 WHOLE = Area("whole", (box(0, 0, 1, 1),))
@@ -91,7 +92,7 @@ def test_a_map_without_gaze_is_even():
 
 def test_times_and_seconds():
     area = [Area("left", (box(0, 0, 0.5, 1),))]
-    frames = shares([spot(0.2)] * 3, area, times=[0, 0.5, 2, 2.25])
+    frames = shares([spot(0.2)] * 3, area, times=[0, 0.5, 2], end=2.25)
     assert [frame.duration for frame in frames] == [0.5, 1.5, 0.25]
     assert sum(frame.areas[0].seconds for frame in frames) == pytest.approx(2.25, abs=1e-3)
     assert [frame.time for frame in shares([spot(0.2)] * 2, area, rate=10)] == [0, 0.1]
@@ -105,7 +106,7 @@ def test_an_area_moves_between_its_key_frames_and_is_absent_outside():
     assert np.allclose(area.at(2), box(0.4, 0, 0.2, 1))
     assert np.allclose(area.at(3), last)
     assert area.at(3.01) is None
-    frames = shares([spot(0.1), spot(0.5), spot(0.9)], [area], times=[1, 2, 3, 4])
+    frames = shares([spot(0.1), spot(0.5), spot(0.9)], [area], times=[1, 2, 3])
     assert all(frame.areas[0].share > 0.9 for frame in frames)
 
 
@@ -139,7 +140,7 @@ def test_means_are_over_time_and_over_what_exists():
     assert series.present() == pytest.approx([2, 1])
     assert series.seconds() == pytest.approx([2, 1], abs=1e-3)
     assert series.mean.sum() == pytest.approx(1)
-    assert series.blocks()[:, 1] == pytest.approx([1, np.nan], abs=1e-3, nan_ok=True)
+    assert series.blocks()[0][:, 1] == pytest.approx([1, np.nan], abs=1e-3, nan_ok=True)
 
 
 def test_versions_are_compared_second_by_second():
@@ -157,12 +158,96 @@ def test_versions_are_compared_second_by_second():
     assert short.low is None
 
 
+LEFT = Area("left", (box(0, 0, 0.5, 1),))
+
+
+def test_a_part_of_a_second_counts_as_a_part():
+    """26 frames of 0.04 s: the last one alone reaches into the second second."""
+    at_end = [spot(0.8)] * 25 + [spot(0.2)]
+    drawn, even = series_of(at_end, [LEFT], 0.04), series_of([spot(0.8)] * 26, [LEFT], 0.04)
+    found = compare(drawn, even)[0]
+    assert found.first == pytest.approx(1 / 26, abs=1e-3)
+    assert found.first == pytest.approx(drawn.average(drawn.share)[0])
+    assert found.second == pytest.approx(0, abs=1e-3)
+    shares_of_blocks, seconds = drawn.blocks()
+    assert seconds[:, 0] == pytest.approx([1, 0.04])
+    assert shares_of_blocks[:, 0] == pytest.approx([0, 1], abs=1e-3)
+
+
+def test_a_frame_of_many_seconds_counts_in_each_of_them():
+    moving = series_of([spot(0.2), spot(0.8)], [LEFT, WHOLE], 2.5)
+    means, seconds = moving.blocks()
+    assert means[:, 0] == pytest.approx([1, 1, 0.5, 0, 0], abs=1e-3)
+    assert seconds[:, 1] == pytest.approx([1] * 5)
+
+
+def test_hostile_durations_need_no_memory():
+    long = series_of([spot(0.2), spot(0.8)], [LEFT], 1e14)
+    assert compare(long, long)[0].first == pytest.approx(0.5, abs=1e-3)
+
+
+def test_stills_are_compared_too():
+    one, other = (series_of([map_], [LEFT], 0.0) for map_ in (spot(0.2), spot(0.8)))
+    found = compare(one, other)[0]
+    assert (found.first, found.second) == (pytest.approx(1, abs=1e-3), pytest.approx(0, abs=1e-3))
+    assert found.low is None
+
+
+def test_times_are_one_for_each_map_in_shares_and_plans():
+    for times in ([0], [0, 1], [0, 1, 2, 3], []):
+        with pytest.raises(UsageError, match=r"more .* than .*give one a map"):
+            shares([spot(0.2)] * 3, [LEFT], times=times)
+        with pytest.raises(UsageError, match=r"more .* than .*give one a map"):
+            plan([spot(0.2)] * 3, "1:1", (64, 36), times=times)
+    for times in ([0, 1, 1], [0, 2, 1], [0, 1, float("nan")], [0, 1, float("inf")], [0, 1, "x"]):
+        with pytest.raises(UsageError, match=r"does not come after|no finite number"):
+            shares([spot(0.2)] * 3, [LEFT], times=times)
+        with pytest.raises(UsageError, match=r"does not come after|no finite number"):
+            plan([spot(0.2)] * 3, "1:1", (64, 36), times=times)
+
+
+def test_the_last_frame_lasts_to_the_end_or_as_long_as_the_one_before():
+    def durations(count, **arguments):
+        return [frame.duration for frame in shares([spot(0.2)] * count, [LEFT], **arguments)]
+
+    assert durations(3, times=[0, 1, 3]) == [1, 2, 2]
+    assert durations(3, times=[0, 1, 3], end=4) == [1, 2, 1]
+    assert durations(2, rate=10) == [0.1, 0.1]
+    assert durations(1, rate=10) == [0.1]
+    for end in (3, 2, float("nan")):
+        with pytest.raises(UsageError, match="end"):
+            durations(3, times=[0, 1, 3], end=end)
+    for rate in (0, -1, float("nan")):
+        with pytest.raises(UsageError, match="rate"):
+            durations(1, rate=rate)
+
+
+@pytest.mark.parametrize(
+    "bad", [np.full((9, 16), np.nan), -spot(0.5), spot(0.5)[None], np.zeros((0, 4)), "map"]
+)
+def test_what_is_no_map_is_refused_by_its_number(bad):
+    with pytest.raises(UsageError, match="map 1: "):
+        shares([spot(0.5), bad], [LEFT])
+    with pytest.raises(UsageError, match="map 1: "):
+        plan([spot(0.5), bad], "1:1", (64, 36))
+
+
+def test_an_area_that_vanishes_on_its_way_has_no_density():
+    """Turned inside out, a polygon has no surface in the middle of its way."""
+    shape = box(0.2, 0.2, 0.4, 0.4)
+    area = Area("a", (shape, tuple((0.8 - x, y) for x, y in shape)), (0.0, 2.0))
+    row = shares([spot(0.4, 0.4)] * 3, [area], rate=1)[1].areas[0]
+    assert (row.share, row.part) == (0, 0)
+    assert np.isnan([row.density, row.over_prior]).all()
+
+
 def test_expected_errors_grow_with_size_and_are_of_one_network():
     errors = [expected_error(1, part, MEASURED_WITH) for part in (1 / 100, 1 / 64, 1 / 20, 1 / 4)]
     assert errors == sorted(errors)
     assert expected_error(1, 1, MEASURED_WITH) == 0
     assert expected_error(0.01, 1 / 9, MEASURED_WITH) < expected_error(0.5, 1 / 9, MEASURED_WITH)
     assert expected_error(1, 0.1, "another") is None
+    assert expected_error(float("nan"), float("nan"), MEASURED_WITH) is None
 
 
 # ---- reading areas
@@ -229,6 +314,53 @@ def test_wrong_areas_are_told(texts, message):
     assert "\n" not in str(caught.value)
 
 
+MOVING = {"name": "car", "keyframes": [{"time": t, "box": [t, 0, 9, 9]} for t in (1, 2)]}
+LATER = {"name": "car", "keyframes": [{"time": t, "box": [t, 0, 9, 9]} for t in (5, 6)]}
+TWICE = json.dumps({"areas": [MOVING, LATER]})
+
+
+def test_small_numbers_of_json_are_read(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text('{"areas": [{"name": "a", "box": [1e-05, 0.30000000000000004, 10, 10]}]}')
+    assert read_areas(path, SIZE)[0].shapes[0][0] == pytest.approx((5e-8, 0.003))
+
+
+CORNERS = box(0, 0, 0.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("", (CORNERS,)), "is no name"),
+        (("a\nb", (CORNERS,)), "is no name"),
+        (("a\ud800", (CORNERS,)), "is no name"),
+        ((5, (CORNERS,)), "is no name"),
+        (("a", ()), "a: has 0 shapes without times"),
+        (("a", (CORNERS, CORNERS)), "a: has 2 shapes without times"),
+        (("a", (CORNERS,), (1.0,)), "one key frame only"),
+        (("a", (CORNERS, CORNERS), (2.0, 1.0)), "times that fall"),
+        (("a", (CORNERS, CORNERS), (0.0, float("nan"))), "no number of seconds"),
+        (("a", (CORNERS, CORNERS), (0.0, float("inf"))), "no number of seconds"),
+        (("a", (CORNERS, CORNERS), (0.0, 1.0, 2.0)), "2 shapes and 3 times"),
+        (("a", (CORNERS, CORNERS[:3]), (0.0, 1.0)), "different numbers of corners"),
+        (("a", (box(float("nan"), 0, 1, 1),)), "a corner is no number"),
+        (("a", (box(0, 0, 0, 0),)), "a: has no surface"),
+        (("a", (box(0.5, 0.5, 1, 1),)), "outside"),
+        (("a", (CORNERS[:2],)), "3 to 10000 corners"),
+    ],
+)
+def test_areas_that_cannot_be_are_refused_by_name(arguments, message):
+    with pytest.raises(UsageError, match=message):
+        Area(*arguments)
+
+
+def test_names_that_look_the_same_are_the_same():
+    with pytest.raises(UsageError, match="twice"):
+        parse_areas(["caf\u00e9:0,0,9,9", "cafe\u0301:0,0,9,9"], SIZE)
+    with pytest.raises(UsageError, match="twice"):
+        shares([spot(0.5)], [Area("caf\u00e9", (CORNERS,)), Area("cafe\u0301", (CORNERS,))])
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
@@ -241,6 +373,19 @@ def test_wrong_areas_are_told(texts, message):
         ("a.json", '{"areas": [{"name": "a", "box": 5}]}', "not of the form"),
         ("a.json", '{"areas": [{"name": "a", "points": [[0, 0], [1]]}]}', "neither a box"),
         ("a.csv", None, "cannot be read"),
+        ("a.csv", "name,x,y,w,h\n", "holds no area"),
+        ("a.json", '{"areas": []}', "holds no area"),
+        ("a.csv", "name,points\nroof,0,0;9,0;9,9\n", "line 2: more values than columns"),
+        ("a.csv", f"name,x,y,w,h\nlogo,{'9' * 400},1,1,1\n", "neither pixels nor per cent"),
+        ("a.csv", "name,x,y,w,h\nlogo,nan,1,1,1\n", "neither pixels nor per cent"),
+        ("a.csv", "name,x,y,w,h\nlogo,1e99,1,1,1\n", "outside the 200x100 picture"),
+        ("a.json", '{"areas": [{"name": "a", "box": [1e999, 1, 1, 1]}]}', "1e999 is too large"),
+        ("a.json", '{"areas": [{"name": "a", "box": [NaN, 1, 1, 1]}]}', "NaN is no JSON"),
+        ("a.json", '{"areas": [{"name": "a", "box": [true, 1, 1, 1]}]}', "True is neither"),
+        ("a.json", '{"areas": [{"name": {}, "box": [1, 1, 1, 1]}]}', "name {} is no text"),
+        ("a.json", '{"areas": [{"name": "a", "keyframes": []}]}', "a: has no key frames"),
+        ("a.json", '{"areas": [{"name": "a", "time": "inf", "box": [1, 1, 1, 1]}]}', "no number"),
+        ("a.json", TWICE, "car: is there twice"),
     ],
 )
 def test_wrong_files_are_told(tmp_path, name, text, message):

@@ -13,10 +13,11 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 import samples
+from file_server import serving
 from gaze_maps import save_maps
 
+from avsal.areas import jobs
 from avsal.errors import MediaError
-from avsal.measure import jobs
 from avsal.media.video import VideoReader
 from avsal.prediction.model import load_model
 from avsal.prediction.settings import PredictSettings
@@ -164,6 +165,115 @@ def test_a_still_image(measure, tmp_path):
     check_page((tmp_path / "out" / "report.html").read_text())
 
 
+def test_two_still_images(measure, tmp_path):
+    photos = [samples.still(tmp_path / f"{seed}.png", picture(seed)) for seed in (0, 1)]
+    maps = [
+        save_maps(tmp_path / f"maps{x}", photo, lambda _i, x=x: (x, 0.5))
+        for photo, x in zip(photos, (0.2, 0.8), strict=True)
+    ]
+    arguments = ("--compare", photos[1], "--compare-saliency", maps[1])
+    assert measure(photos[0], "--saliency", maps[0], *BOXES, *arguments)[0] == 0
+    left, right = summary_of(tmp_path)["compare"]["areas"]
+    assert (left["difference"], left["low"]) == (pytest.approx(1, abs=0.01), None)
+    assert right["difference"] == pytest.approx(-1, abs=0.01)
+    page = (tmp_path / "out" / "report.html").read_text()
+    check_page(page)
+    assert "Two versions" in page
+    assert "seconds" not in page[page.index("Two versions") : page.index("What the numbers")]
+
+
+def test_a_still_image_and_a_video_are_not_compared(measure, video, maps, tmp_path):
+    photo = samples.still(tmp_path / "photo.png", picture(0))
+    other = save_maps(tmp_path / "other", photo, lambda _i: (0.2, 0.5))
+    arguments = ("--compare", photo, "--compare-saliency", other)
+    code, _out, err = measure(video, "--saliency", maps, *BOXES, *arguments)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "photo.png: an image and a video cannot be compared" in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_areas_at_times_without_maps_are_reported(measure, video, maps, tmp_path):
+    head = (maps / "saliency.json").read_text().replace('"test"', '"small-224x384"', 1)
+    (maps / "saliency.json").write_text(head)
+    late = ("--area", "late@100:0,0,9,9", "--area", "late@200:0,0,9,9")
+    over = ("--area", "over@1:0,0,9,9", "--area", "over@5:0,0,9,9")
+    code, _out, err = measure(video, "--saliency", maps, *late, *over, *BOXES)
+    assert code == 0
+    assert "area late has key frames from 100 to 200 s, but the maps go from 0 to 2 s" in err
+    assert "area over has key frames from 1 to 5 s" in err
+    assert err.count("note:") == 2
+    late, over = summary_of(tmp_path)["areas"][:2]
+    assert (late["share"], late["expected_error"], late["seconds_present"]) == (None, None, 0)
+    assert over["seconds_present"] == 1
+    page = (tmp_path / "out" / "report.html").read_text()
+    check_page(page)
+    assert "late" in page
+
+
+def test_names_are_escaped_wherever_they_stand(measure, video, maps, tmp_path):
+    name = "<b onclick='x'>&\"$name"
+    assert measure(video, "--saliency", maps, "--area", f"{name}:0,0,9,9")[0] == 0
+    page = (tmp_path / "out" / "report.html").read_text()
+    check_page(page)
+    assert "<b onclick" not in page
+    assert summary_of(tmp_path)["areas"][0]["name"] == rows_of(tmp_path)[0]["area"] == name
+
+
+def test_the_key_in_an_address_is_written_nowhere(measure, video, maps, tmp_path):
+    with serving(video.parent) as server:
+        host = server.address.removeprefix("http://")
+        address = f"http://user:pa55@{host}/two%20%3Cshots%3E.mp4?token=secret#part"
+        arguments = ("--compare", address, "--compare-saliency", maps)
+        code, out, err = measure(address, "--saliency", maps, *BOXES, *arguments)
+        assert code == 0
+        missing = f"http://{host}/none.mp4?token=secret: x"
+        _code, more_out, more = measure(missing, "--saliency", maps, *BOXES)
+    written = [path.read_text() for path in (tmp_path / "out").iterdir()]
+    for text in (*written, out, err, more_out, more):
+        assert "secret" not in text and "pa55" not in text
+    assert summary_of(tmp_path)["source"]["name"] == f"http://{host}/two%20%3Cshots%3E.mp4"
+    assert f"http://{host}/none.mp4" in more
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"width": 0}, "no size of a picture"),
+        ({"height": 10**9}, "too many"),
+        ({"width": 10**400}, "width is no number"),
+        ({"width": "1e1000000000"}, "width is no number"),
+        ({"fps": float("inf")}, "Infinity is no JSON"),
+        ({"settings": []}, "damaged"),
+    ],
+)
+@pytest.mark.timeout(30)
+def test_hostile_numbers_of_a_result(measure, video, maps, change, message):
+    path = maps / "saliency.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    code, _out, err = measure(video, "--saliency", maps, *BOXES)
+    assert (code, err.count("\n")) == (1, 1)
+    assert str(path) in err and message in err
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"pts": "1e1000000000"}, "frame 3: pts is no fraction"),
+        ({"pts": "-" + "9" * 20}, "frame 3: pts is too large"),
+        ({"peak": [10**400, 0]}, "frame 3: peak is no pixel"),
+        ({"min": 1e300}, "frame 3: min is no number"),
+    ],
+)
+def test_hostile_numbers_of_a_map(measure, video, maps, change, message):
+    path = maps / "saliency.json"
+    whole = json.loads(path.read_text())
+    whole["frames"][3] |= change
+    path.write_text(json.dumps(whole))
+    code, _out, err = measure(video, "--saliency", maps, *BOXES)
+    assert (code, err.count("\n")) == (1, 1)
+    assert message in err
+
+
 def test_the_network_makes_the_maps(measure, video, tiny, tiny_weights, tmp_path):
     network = ("--model", tiny, "--weights", tiny_weights, "--device", "cpu")
     assert measure(video, "--grid", "3x3", *network)[0] == 0
@@ -209,6 +319,13 @@ def test_an_earlier_measurement_is_replaced_and_nothing_else(measure, video, map
     assert code == 1
     assert "no earlier measurement" in err
     assert (tmp_path / "mine" / "file").read_text() == "keep"
+
+
+def test_an_output_that_cannot_be_written_is_found_before_the_network(measure, video):
+    (video.parent / "file").write_text("keep")
+    code, _out, err = measure(video, *BOXES, "--weights", "none.pt", out="file/out")
+    assert code == 1
+    assert "file: cannot be written" in err and "none.pt" not in err
 
 
 @pytest.mark.parametrize("frames", [20, 30])

@@ -22,18 +22,19 @@ from parity_check import (
 )
 
 from avsal.errors import UsageError
-from avsal.models import MSPI, VARIANTS, build, prepare_for_inference
+from avsal.models import VARIANTS, build
 from avsal.models.blocks import DropPath
 from avsal.models.decoder import Lateral, Readout, top_down
-from avsal.models.fusion.alignment import alignment_loss
-from avsal.models.fusion.avfb import sinusoid
+from avsal.models.folding import prepare_for_inference
+from avsal.models.fusion import alignment_loss, sinusoid
+from avsal.models.network import SaliencyNetwork
 
 HEADS = ("vis_projector", "aud_projector", "mlp_vis", "mlp_aud")
 SMALL = (64, 96)
 
 
 @pytest.fixture(scope="module")
-def network() -> MSPI:
+def network() -> SaliencyNetwork:
     """MViTv2-S with its heads; the same weights at every input size."""
     return filled("mvitv2s-224x224", heads=True)
 
@@ -77,12 +78,12 @@ def test_strict_loading_names_what_does_not_fit() -> None:
         plain.load_state_dict(state, strict=True)
 
 
-def test_filled_weights_are_the_golden_ones(network: MSPI) -> None:
+def test_filled_weights_are_the_golden_ones(network: SaliencyNetwork) -> None:
     expected = int(golden("mvitv2s-224x224")["weights_crc32"])
     assert fill.checksum(network.state_dict()) == expected
 
 
-def test_golden_output_and_taps(network: MSPI) -> None:
+def test_golden_output_and_taps(network: SaliencyNetwork) -> None:
     assert_parity(network, "mvitv2s-224x224")
 
 
@@ -97,7 +98,9 @@ def test_golden_output_and_taps_of_every_variant(variant: str) -> None:
 
 @pytest.mark.usefixtures("no_gradients")
 @pytest.mark.parametrize("size", [SMALL, (32, 32), (96, 64)])
-def test_any_multiple_of_32_gives_a_log_density(network: MSPI, size: tuple[int, int]) -> None:
+def test_any_multiple_of_32_gives_a_log_density(
+    network: SaliencyNetwork, size: tuple[int, int]
+) -> None:
     clip = torch.randn(1, 3, 16, *size)
     density = network(clip, torch.randn(1, 1, 257, 111))
     assert density.shape == (1, *size)
@@ -107,7 +110,7 @@ def test_any_multiple_of_32_gives_a_log_density(network: MSPI, size: tuple[int, 
 
 @pytest.mark.usefixtures("no_gradients")
 def test_windows_of_a_batch_do_not_meet(
-    network: MSPI, small_inputs: tuple[torch.Tensor, torch.Tensor]
+    network: SaliencyNetwork, small_inputs: tuple[torch.Tensor, torch.Tensor]
 ) -> None:
     clip, spectrogram = small_inputs
     together = network(clip, spectrogram)
@@ -118,7 +121,7 @@ def test_windows_of_a_batch_do_not_meet(
 
 @pytest.mark.usefixtures("no_gradients")
 def test_features_of_single_frames_give_the_same_map(
-    network: MSPI, small_inputs: tuple[torch.Tensor, torch.Tensor]
+    network: SaliencyNetwork, small_inputs: tuple[torch.Tensor, torch.Tensor]
 ) -> None:
     clip, spectrogram = (x[:1] for x in small_inputs)
     frames = [network.image_features(clip[:, :, i]) for i in range(16)]
@@ -129,7 +132,7 @@ def test_features_of_single_frames_give_the_same_map(
 
 @pytest.mark.usefixtures("no_gradients")
 def test_reloaded_weights_do_not_meet_cached_positions(
-    network: MSPI, small_inputs: tuple[torch.Tensor, torch.Tensor]
+    network: SaliencyNetwork, small_inputs: tuple[torch.Tensor, torch.Tensor]
 ) -> None:
     clip = small_inputs[0][:1]
     visnet = copy.deepcopy(network.visnet)
@@ -149,7 +152,7 @@ def test_reloaded_weights_do_not_meet_cached_positions(
 
 @pytest.mark.usefixtures("no_gradients")
 def test_alignment_comes_with_the_same_map(
-    network: MSPI, small_inputs: tuple[torch.Tensor, torch.Tensor]
+    network: SaliencyNetwork, small_inputs: tuple[torch.Tensor, torch.Tensor]
 ) -> None:
     clip, spectrogram = small_inputs
     density, loss = network.forward_with_alignment(clip, spectrogram)
@@ -157,7 +160,7 @@ def test_alignment_comes_with_the_same_map(
     torch.testing.assert_close(density, network(clip, spectrogram), atol=1e-4, rtol=0)
 
 
-def test_gradients_reach_every_weight_but_the_unused_norm(network: MSPI) -> None:
+def test_gradients_reach_every_weight_but_the_unused_norm(network: SaliencyNetwork) -> None:
     model = copy.deepcopy(network).train()
     for module in model.modules():
         if isinstance(module, DropPath):
@@ -193,12 +196,10 @@ def test_branches_can_be_left_out(changes: dict[str, None]) -> None:
 
 def test_all_widths_are_settings() -> None:
     settings = {
-        "motion": "x3ds",
+        "motion": "x3dl",
         "audio_width": 16,
         "fusion_dim": 96,
         "decoder_width": 48,
-        "mask_channels": 128,
-        "readout_channels": (24, 12),
     }
     model = build("s3d-224x224", heads=True, head_norm="batch", **settings).eval()
     density, _ = model.forward_with_alignment(
@@ -219,7 +220,7 @@ def test_all_widths_are_settings() -> None:
 )
 def test_wrong_clips_are_named(variant: str, shape: tuple[int, ...], message: str) -> None:
     with torch.device("meta"):
-        model = build(variant, audio=None)
+        model = build(variant, audio=False)
         clip = torch.empty(shape)
     with pytest.raises(UsageError, match=message):
         model(clip)
@@ -270,7 +271,7 @@ def test_alignment_loss_is_symmetric_and_stops_gradients() -> None:
 
 @pytest.mark.usefixtures("no_gradients")
 def test_readout_equals_convolving_the_concatenated_scales() -> None:
-    readout = Readout(12, (6, 4)).eval()
+    readout = Readout(12).eval()
     scales = [torch.randn(2, 12, 4, 16 // 2**i, 24 // 2**i) for i in range(4)]
     full = [
         F.interpolate(scale, scale_factor=(1, 2**i, 2**i), mode="trilinear")
@@ -304,7 +305,7 @@ def test_top_down_adds_every_coarser_sum() -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_on_cuda(network: MSPI, dtype: torch.dtype) -> None:
+def test_half_precision_on_cuda(network: SaliencyNetwork, dtype: torch.dtype) -> None:
     model = prepare_for_inference(copy.deepcopy(network)).cuda()
     clip, spectrogram = (x.cuda() for x in inputs("mvitv2s-224x224"))
     with torch.inference_mode():
@@ -319,7 +320,7 @@ def test_half_precision_on_cuda(network: MSPI, dtype: torch.dtype) -> None:
 
 @pytest.mark.usefixtures("no_gradients")
 def test_autocast_keeps_the_density_normalised(
-    network: MSPI, small_inputs: tuple[torch.Tensor, torch.Tensor]
+    network: SaliencyNetwork, small_inputs: tuple[torch.Tensor, torch.Tensor]
 ) -> None:
     clip, spectrogram = (x[:1] for x in small_inputs)
     with torch.autocast("cpu", torch.bfloat16):

@@ -13,10 +13,10 @@ from gaze_maps import save_maps
 from media_checks import click_times, frames_of, sound_of, times_of
 
 from avsal import media
-from avsal.reframe.file import PathFile
-from avsal.reframe.geometry import Picture
-from avsal.reframe.planning import Crop
-from avsal.reframe.render import cut_out
+from avsal.crops.file import PathFile
+from avsal.crops.geometry import Picture
+from avsal.crops.planning import Crop
+from avsal.crops.render import cut_out
 
 
 def ramp(index, width=160, height=90, step=10):
@@ -156,6 +156,32 @@ def test_an_edited_path_is_rendered(reframe, video, tmp_path):
     assert {frame["x"] for frame in path_of(tmp_path, "again")["frames"]} == {7.5}
     shown = frames_of(tmp_path / "again.mp4")[0].image[45, 25, 0]
     assert abs(int(shown) - 200 * (7.5 + 25) / 159) < 8
+
+
+@pytest.mark.parametrize("zoom", ["1", "1.3", "1.5", "3"])
+@pytest.mark.parametrize("pixel", [Fraction(1), Fraction(64, 45)])
+def test_gaze_at_the_lower_right_corner(reframe, tmp_path, zoom, pixel):
+    video = tmp_path / "corner.mp4"
+    with media.VideoWriter(video, 160, 90, sample_aspect=pixel) as writer:
+        for index in range(3):
+            writer.write(ramp(0), Fraction(index, 10), Fraction(1, 10))
+    maps = save_maps(tmp_path / "maps", video, lambda _i: (1, 1))
+    for aspect in ("9:16", "1:1"):
+        code, _out, err = reframe(video, "--saliency", maps, "--zoom", zoom, "--aspect", aspect)
+        assert (code, err) == (0, "")
+        crop = path_of(tmp_path)["frames"][0]
+        assert crop["x"] + crop["w"] == pytest.approx(160, abs=0.5)
+        assert crop["y"] + crop["h"] == pytest.approx(90, abs=0.5)
+
+
+def test_the_result_of_a_path_is_named_after_its_shape(avsal_command, video, tmp_path):
+    maps = save_maps(tmp_path / "maps", video, lambda _i: (0.5, 0.5))
+    out = tmp_path / "out.mp4"
+    arguments = ("reframe", video, "--saliency", maps, "--aspect", " 4:5 ", "-o", out)
+    assert avsal_command(*arguments)[0] == 0
+    path = out.with_suffix(".reframe.json")
+    assert avsal_command("reframe", video, "--path", path)[0] == 0
+    assert video.with_name("ramp.4x5.mp4").is_file()
 
 
 def test_bars_are_filled(reframe, video, tmp_path):

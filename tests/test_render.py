@@ -1,5 +1,6 @@
 from fractions import Fraction
 
+import cv2
 import numpy as np
 import pytest
 
@@ -7,8 +8,15 @@ from avsal.errors import UsageError
 from avsal.media.frames import FrameTag
 from avsal.prediction.saliency import SaliencyFrame
 from avsal.results.overlay import predicted_maps
-from avsal.results.render import mass_level, overlay
+from avsal.results.render import enclosed_share, overlay
 from avsal.results.style import Colormap, OverlayStyle
+
+
+def mass_level(density, share):
+    """The value above which a map holds `share` of its total, by sorting."""
+    values = np.sort(density, axis=None)[::-1]
+    total = np.cumsum(values, dtype=np.float64)
+    return float(values[min(np.searchsorted(total, share * total[-1]), values.size - 1)])
 
 
 @pytest.fixture
@@ -30,7 +38,9 @@ def test_the_picture_stays_where_no_one_looks(image, spot):
 
 
 def test_full_opacity_shows_the_heat_alone(image):
-    full = overlay(image, np.ones((90, 160), np.float32), OverlayStyle(alpha=1.0))
+    full = overlay(
+        image, np.ones((90, 160), np.float32), OverlayStyle(alpha=1.0, color_by="density")
+    )
     assert len(np.unique(full.reshape(-1, 3), axis=0)) == 1
 
 
@@ -44,9 +54,8 @@ def test_every_colormap_draws(image, spot, name):
 
 
 def test_hot_is_red_green_blue_not_reversed(image):
-    drawn = overlay(image, np.full((90, 160), 0.3, np.float32), OverlayStyle("hot", 1.0))
-    plain = overlay(np.zeros_like(image), np.full((90, 160), 0.3, np.float32), OverlayStyle("hot"))
-    assert drawn.shape == image.shape
+    style = OverlayStyle("hot", color_by="density")
+    plain = overlay(np.zeros_like(image), np.full((90, 160), 0.3, np.float32), style)
     assert plain[..., 0].mean() > plain[..., 2].mean()
 
 
@@ -84,7 +93,71 @@ def test_contours_enclose_shares_of_the_density_not_of_what_exceeds_its_minimum(
             assert abs(np.ptp(drawn_places) - np.ptp(wanted)) <= 2
 
 
-@pytest.mark.parametrize("style", [{"colormap": "grue"}, {"alpha": 1.5}, {"alpha": -0.1}])
+@pytest.mark.parametrize(
+    "style",
+    [{"colormap": "grue"}, {"alpha": 1.5}, {"alpha": -0.1}, {"threshold": 0}, {"color_by": "x"}],
+)
 def test_impossible_styles_are_refused(style):
     with pytest.raises(UsageError):
         OverlayStyle(**style)
+
+
+def test_enclosed_share_is_the_share_of_what_is_at_least_as_dense(spot):
+    shares = enclosed_share(spot)
+    for y, x in ((30, 40), (30, 50), (40, 40), (20, 25)):
+        expected = spot[spot >= spot[y, x]].sum() / spot.sum()
+        assert shares[y, x] == pytest.approx(expected, abs=0.01)
+
+
+def test_a_flat_or_empty_map_has_no_hot_area(image):
+    for value in (0.0, 0.3):
+        flat = np.full((90, 160), value, np.float32)
+        assert np.all(enclosed_share(flat) == 1)
+        assert np.array_equal(overlay(image, flat, OverlayStyle()), image)
+
+
+def test_colours_of_shares_do_not_depend_on_the_scale_of_the_map(image, spot):
+    drawn = overlay(image, spot, OverlayStyle())
+    assert np.array_equal(overlay(image, spot * 1000, OverlayStyle(), (0, 7)), drawn)
+
+
+@pytest.mark.parametrize("color_by", ["share", "density"])
+def test_nothing_is_drawn_beyond_the_threshold(image, spot, color_by):
+    drawn = overlay(image, spot, OverlayStyle(threshold=0.5, color_by=color_by))
+    outside = spot < mass_level(spot, 0.52)
+    assert np.array_equal(drawn[outside], image[outside])
+    assert not np.array_equal(drawn[30, 40], image[30, 40])
+
+
+@pytest.mark.parametrize("level", [0, 25, 128, 255])
+def test_the_area_that_holds_half_of_the_gaze_shows_on_dark_and_bright_pictures(spot, level):
+    """Its colours differ from the picture's by more than 10 in CIE Lab; 2.3 is just noticed."""
+    plain = np.full((90, 160, 3), level, np.uint8)
+    drawn = overlay(plain, spot, OverlayStyle())
+    lab = [
+        cv2.cvtColor(each.astype(np.float32) / 255, cv2.COLOR_RGB2LAB) for each in (plain, drawn)
+    ]
+    difference = np.linalg.norm(lab[0] - lab[1], axis=2)
+    assert difference[spot >= mass_level(spot, 0.5)].min() > 10
+
+
+def test_a_legend_is_drawn_where_the_picture_is_large_enough(image, spot):
+    large = np.zeros((360, 640, 3), np.uint8)
+    density = np.zeros((360, 640), np.float32)
+    density[:40, 600:] = 1
+    with_legend = overlay(large, density, OverlayStyle())
+    without = overlay(large, density, OverlayStyle(legend=False))
+    changed = np.any(with_legend != without, axis=2)
+    assert changed[-20:, :60].any()
+    assert not changed[:200].any()
+    small = overlay(image, spot, OverlayStyle())
+    assert np.array_equal(small, overlay(image, spot, OverlayStyle(legend=False)))
+    assert not np.array_equal(small, overlay(image, spot, OverlayStyle(legend=True)))
+
+
+def test_contours_show_on_white_and_bear_their_shares():
+    y, x = np.mgrid[:360, :640]
+    density = np.exp(-((x - 320) ** 2 + (y - 180) ** 2) / 5000).astype(np.float32)
+    white = np.full((360, 640, 3), 255, np.uint8)
+    drawn = overlay(white, density, OverlayStyle(contours=True))
+    assert (drawn.max(axis=2) < 60).sum() > 300  # dark outlines

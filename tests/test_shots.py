@@ -73,7 +73,7 @@ def test_changes_follow_from_the_frames_around_them_alone():
         return finder
 
     whole, part = changes(0), changes(22)
-    assert [change for change in whole.changes if change[0] > 23] == part.changes
+    assert [change for change in whole.changes if change[0] > 24] == part.changes
     assert len(part.changes) > 10
     assert part.cuts[-1] not in whole.cuts
     assert whole.last_change(0, 29) == whole.last_change(28, 31) == 29

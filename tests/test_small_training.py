@@ -94,7 +94,7 @@ def test_equal_views_of_one_picture_are_made_once(monkeypatch):
 def test_validation_in_half_precision_gives_scores():
     """bfloat16 networks are scored in float32; the products are emulated where they have to be."""
     torch.manual_seed(0)
-    variant = replace(VARIANTS["small-224x384"], height=32, width=32, audio=None)
+    variant = replace(VARIANTS["small-224x384"], height=32, width=32, audio=False)
     task = AudioVisual(variant, ("image",), LossSettings(alignment=0))
     assert task.inputs == Inputs((32, 32), frames=4, audio=False)
     batch = {

@@ -252,7 +252,7 @@ def test_a_moving_average_copies_what_is_no_fraction():
     torch.testing.assert_close(average.module.qkv.weight, before + 0.003)
 
 
-def test_image_training_makes_an_encoder_for_the_whole_network(make_config, tmp_path, packed):
+def test_image_training_makes_an_encoder_for_the_whole_network(make_config, tmp_path):
     config = make_config("run.task=image", "schedule.epochs=3", "optimiser.learning_rate=3e-3")
     folder = train(config)
     losses = [float(row["loss"]) for row in log_rows(folder, "epochs.csv")]

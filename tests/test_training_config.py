@@ -83,7 +83,7 @@ def test_an_image_run_needs_an_image_encoder(make_config):
 
 def test_variant_changes_and_head_norm(make_config):
     changed = make_config("network.changes.audio=none", "network.changes.decoder_width=24").variant
-    assert (changed.audio, changed.decoder_width, changed.head_norm) == (None, 24, "layer")
+    assert (changed.audio, changed.decoder_width, changed.head_norm) == (False, 24, "layer")
     assert make_config("optimiser.batch=3").variant.head_norm == "batch"
     assert make_config("optimiser.batch=3", "network.head_norm=layer").variant.head_norm == "layer"
 

@@ -39,7 +39,7 @@ cli.main()
 
 @pytest.fixture
 def script(make_config, tiny_variant, tmp_path) -> list[str]:
-    """Arguments of a Python that trains the packed file's run."""
+    """Arguments of a Python that trains the run on the four videos."""
     make_config()
     path = tmp_path / "run.py"
     path.write_text(SCRIPT)

@@ -159,6 +159,13 @@ def test_missing_file_and_missing_repository(machine):
     fails(malformed, "owner/name", code=2)
 
 
+def test_a_hub_without_the_file_names_the_release(machine):
+    machine.hub.files.clear()
+    command = f"avsal weights pull {NAME} --fold 1"
+    fails(machine.run("weights", "pull", NAME), NAME, command)
+    fails(machine.run("weights", "pull", NAME, AVSAL_HUB_REPO="no/where"), NAME, command)
+
+
 def test_no_permission(machine):
     machine.hub.fault = "gated"
     fails(machine.run("weights", "pull", NAME), "needs permission", "hf auth login")

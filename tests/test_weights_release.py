@@ -14,6 +14,7 @@ from release_server import RELEASE, running_github
 
 from avsal import models, weights
 from avsal.models.variants import VARIANTS
+from avsal.weights import names as file_names
 from avsal.weights import release
 from avsal.weights.download import WebFile
 from avsal.weights.registry import REGISTRY, WeightsRow
@@ -216,7 +217,7 @@ def test_altered_content_is_removed(avsal_command, released, github, home):
 
 
 def test_another_network_is_refused(avsal_command, released, github, home, tiny, monkeypatch):
-    network = models.build(tiny, audio=None)
+    network = models.build(tiny, audio=False)
     github.files[FILE] = checkpoint(network)
     code, _out, err = avsal_command("weights", "pull", NAME, *YES)
     assert code == 1
@@ -336,4 +337,4 @@ def test_files_are_chosen_by_what_their_names_tell(names, row, fold, expected):
 
 def test_every_released_network_has_a_name():
     for row in REGISTRY.values():
-        assert not row.released or VARIANTS[row.variant].motion in release.NETWORKS
+        assert not row.released or VARIANTS[row.variant].motion in file_names.NETWORKS

@@ -31,8 +31,6 @@ def make() -> Variant:
         audio_width=8,
         fusion_dim=32,
         decoder_width=16,
-        mask_channels=32,
-        readout_channels=(16, 8),
     )
 
 

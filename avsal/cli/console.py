@@ -13,10 +13,10 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from avsal.errors import AvsalError
+from avsal.errors import AvsalError, without_keys
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.progress import Progress, TaskID
 
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 debug = False  # set by --debug: errors come with their traceback
@@ -25,11 +25,13 @@ debug = False  # set by --debug: errors come with their traceback
 def printable(text: str) -> str:
     """Text in which line breaks, escape sequences and the like are written out as \\x1b.
 
+    Addresses lose their query, which may hold a key.
+
     File names may hold anything; on a terminal they could move the cursor and hide lines.
     """
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode()
-        for character in text
+        for character in without_keys(text)
     )
 
 
@@ -108,3 +110,16 @@ def progress_bars() -> Iterator[Progress]:
     )
     with Progress(*columns, console=stderr, disable=not stderr.is_terminal) as progress:
         yield progress
+
+
+class StepBars:
+    """A bar for every step of a job: call it with the step, what is done and what there is."""
+
+    def __init__(self, bars: Progress, name: str) -> None:
+        self._bars, self._name = bars, printable(name)
+        self._tasks: dict[str, TaskID] = {}
+
+    def __call__(self, step: str, done: int, total: int | None) -> None:
+        if step not in self._tasks:
+            self._tasks[step] = self._bars.add_task(f"{self._name}: {step}", total=total)
+        self._bars.update(self._tasks[step], completed=done)

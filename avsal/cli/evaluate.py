@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -17,6 +18,7 @@ from avsal.prediction.settings import Precision
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from avsal.datasets.recording import Recording
     from avsal.evaluation.maps import MapSource
     from avsal.evaluation.run import Evaluation, EvaluationSet
     from avsal.prediction.settings import PredictSettings
@@ -79,7 +81,7 @@ Fixations = Annotated[
     Path | None,
     typer.Option(
         "--fixations",
-        help="CSV of gaze on VIDEO: time (s), x, y (pixels or fractions), observer.",
+        help="CSV of gaze on VIDEO: time (s, or time_ms), x, y (pixels or fractions), observer.",
         rich_help_panel=GAZE,
     ),
 ]
@@ -186,8 +188,9 @@ class _Gaze:
             raise UsageError("evaluate: --split belongs to --images")
         if self.fit_prior and self.split is None and self.data is None:
             raise UsageError("evaluate: --fit-prior needs --split FILE or --data DIR")
-        if self.pixels_per_degree is not None and self.pixels_per_degree <= 0:
-            raise UsageError(f"pixels-per-degree {self.pixels_per_degree:g}: give more than 0")
+        degree = self.pixels_per_degree
+        if degree is not None and not 0 < degree < math.inf:
+            raise UsageError(f"pixels-per-degree {degree:g}: give a number above 0")
 
     def open(self, database: Database, fold: Fold) -> list[EvaluationSet]:
         """Open the data set."""
@@ -246,7 +249,7 @@ def _run(sets: list[EvaluationSet], sources: _Sources, output: Path, as_json: bo
         evaluation = _with_progress(bars, output, sources)
         summed = evaluation.run(sets)
     if as_json:
-        typer.echo(json.dumps(summed, indent=1))
+        typer.echo(json.dumps(summed, indent=1, allow_nan=False))
     else:
         out = Console(soft_wrap=True, highlight=False)
         for table in tables(summed, console.plain):
@@ -261,6 +264,7 @@ def _with_progress(bars: Progress, output: Path, sources: _Sources) -> Evaluatio
     from avsal.evaluation.run import Evaluation
 
     task = bars.add_task("evaluate", total=None)
+    frames = bars.add_task("frames", total=None, visible=False)
 
     def on_stage(text: str, total: int) -> None:
         bars.reset(task, description=text, total=total)
@@ -270,4 +274,10 @@ def _with_progress(bars: Progress, output: Path, sources: _Sources) -> Evaluatio
         if error is not None:
             console.report_error(error)
 
-    return Evaluation(output, sources, on_stage, on_recording)
+    def on_frames(recording: Recording, done: int) -> None:
+        if done == 1:
+            name = console.printable(recording.name)
+            bars.reset(frames, description=name, total=recording.expected_frames)
+        bars.update(frames, completed=done, visible=not recording.still)
+
+    return Evaluation(output, sources, on_stage, on_recording, on_frames)

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import functools
-from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from avsal.cli import options
-from avsal.cli.console import printable, progress_bars, say
+from avsal.cli.console import StepBars, progress_bars, say
 from avsal.errors import UsageError
-from avsal.prediction.settings import Precision, PredictSettings
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from avsal.measure.areas import Area
-    from avsal.results.gaze import Maps
+from avsal.prediction.settings import Precision
 
 AREAS = "Areas"  # headings in --help
 COMPARE = "Compare"
@@ -86,38 +79,33 @@ def measure(
     fixation, no per cent of people who saw something and no gaze path: a
     density says where gaze is at a moment, not whose it is or in which order.
     """
-    from avsal.measure.jobs import measure_to_folder
-    from avsal.measure.summary import Video
-    from avsal.media.video import VideoReader
-    from avsal.results.folder import read_result
+    from avsal import atomic
+    from avsal.areas.api import measure as measured
+    from avsal.areas.measurement import check_replaceable
+    from avsal.media.source import name_of
     from avsal.results.plan import check_source
 
     check_source(video)
     out = output or _beside(video)
-    if compare_saliency and not compare:
-        raise UsageError("--compare-saliency needs --compare, the video that it is of")
-    if compare:
-        check_source(compare)
+    check_replaceable(out)
     network = options.Network(model, weights, device, precision, offline, revision)
-    load = functools.cache(network.load)
-    settings = PredictSettings(int(audio_context), stride, batch)
-
-    def maps(folder: Path | None) -> Maps:
-        return read_result(folder) if folder else (load(), settings)
-
-    with ExitStack() as files:
-        reader = files.enter_context(VideoReader(video))
-        info = reader.info
-        chosen = _areas(area or [], areas, grid, (info.width, info.height))
-        first, second = Video(video, reader, maps(saliency)), None
-        if compare:
-            other = files.enter_context(VideoReader(compare))
-            second = Video(compare, other, maps(compare_saliency))
-        progress = files.enter_context(progress_bars())
-        task = progress.add_task(printable(video.name), total=info.frames)
-        measure_to_folder(
-            first, chosen, out, second, lambda done: progress.update(task, completed=done)
+    # The folder is begun first: that it cannot be written is found out before the network runs.
+    with atomic.new_folder(out) as partial, progress_bars() as bars:
+        measurement = measured(
+            video,
+            area or (),
+            areas_file=areas,
+            grid=grid,
+            saliency=saliency,
+            compare=compare,
+            compare_saliency=compare_saliency,
+            stride=stride,
+            audio_context=int(audio_context),
+            batch=batch,
+            progress=StepBars(bars, name_of(video)),
+            **asdict(network),
         )
+        measurement.write(partial)
     say(str(out / "report.html"))
 
 
@@ -127,20 +115,3 @@ def _beside(video: Path) -> Path:
     if is_address(video):
         raise UsageError(f"{video}: is an address; give --output")
     return video.with_name(f"{video.stem}.measure")
-
-
-def _areas(
-    texts: Sequence[str], path: Path | None, grid: str | None, size: tuple[int, int]
-) -> list[Area]:
-    from avsal.measure.areas import grid_areas, parse_areas, read_areas
-    from avsal.measure.frames import check_unique
-
-    found = [
-        *parse_areas(texts, size),
-        *(read_areas(path, size) if path else []),
-        *(grid_areas(grid) if grid else []),
-    ]
-    if not found:
-        raise UsageError("nothing to measure; give --area NAME:X,Y,W,H, --areas FILE or --grid 3x3")
-    check_unique(found)
-    return found

@@ -12,7 +12,7 @@ import typer
 from avsal.cli import options
 from avsal.cli.console import printable, progress_bars, say
 from avsal.prediction.settings import Precision
-from avsal.results.style import Colormap
+from avsal.results.style import ColorBy, Colormap
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -41,23 +41,57 @@ Saliency = Annotated[
     typer.Option("--saliency", help="Folder of maps from avsal predict; no network runs."),
 ]
 Colors = Annotated[
-    Colormap, typer.Option("--colormap", help="Of the heatmap.", rich_help_panel=LOOKS)
+    Colormap, typer.Option("--colormap", help="Colour map of the heatmap.", rich_help_panel=LOOKS)
+]
+ColoredBy = Annotated[
+    ColorBy,
+    typer.Option(
+        "--color-by",
+        help="What colours stand for: the share of gaze inside, equal in all frames, or density.",
+        rich_help_panel=LOOKS,
+    ),
 ]
 Alpha = Annotated[
-    float, typer.Option(min=0, max=1, help="Opacity at the peak.", rich_help_panel=LOOKS)
+    float,
+    typer.Option(
+        min=0, max=1, help="Opacity where the heatmap is strongest.", rich_help_panel=LOOKS
+    ),
+]
+Threshold = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        max=1,
+        help="Draw only the smallest area that holds this share of the gaze (default: 0.85).",
+        rich_help_panel=LOOKS,
+    ),
 ]
 Contours = Annotated[
     bool,
     typer.Option(
-        "--contours", help="Lines around 25, 50, 75 % of the gaze.", rich_help_panel=LOOKS
+        "--contours", help="Draw lines around 25, 50 and 75 % of the gaze.", rich_help_panel=LOOKS
+    ),
+]
+Legend = Annotated[
+    bool | None,
+    typer.Option(
+        "--legend/--no-legend",
+        help="Explain the colours in a corner (default: where the picture is large enough).",
+        rich_help_panel=LOOKS,
     ),
 ]
 SideBySide = Annotated[
-    bool, typer.Option("--side-by-side", help="Original to the left.", rich_help_panel=LOOKS)
+    bool,
+    typer.Option("--side-by-side", help="Put the original to the left.", rich_help_panel=LOOKS),
 ]
 Crf = Annotated[
     int,
-    typer.Option(min=0, max=51, help="H.264 quality; less is better.", rich_help_panel=LOOKS),
+    typer.Option(
+        min=0,
+        max=51,
+        help="H.264 CRF: lower means better quality and a larger file.",
+        rich_help_panel=LOOKS,
+    ),
 ]
 
 
@@ -66,9 +100,12 @@ def overlay(
     output: Output = None,
     force: Force = False,
     saliency: Saliency = None,
-    colormap: Colors = Colormap.INFERNO,
-    alpha: Alpha = 0.7,
+    colormap: Colors = Colormap.TURBO,
+    color_by: ColoredBy = ColorBy.SHARE,
+    alpha: Alpha = 0.5,
+    threshold: Threshold = None,
     contours: Contours = False,
+    legend: Legend = None,
     side_by_side: SideBySide = False,
     crf: Crf = 20,
     start: options.Start = None,
@@ -92,7 +129,7 @@ def overlay(
     from avsal.results.plan import check_source, choose_output
     from avsal.results.style import OverlayStyle
 
-    style = OverlayStyle(colormap, alpha, contours, side_by_side)
+    style = OverlayStyle(colormap, alpha, color_by, threshold, contours, legend, side_by_side)
     settings = PredictSettings(int(audio_context), stride, batch, start, end)
     network = options.Network(model, weights, device, precision, offline, revision)
     check_source(video)

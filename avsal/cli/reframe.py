@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from avsal.cli import options
-from avsal.cli.console import printable, progress_bars, report_error, say
+from avsal.cli.console import StepBars, progress_bars, report_error, say
+from avsal.crops.settings import Fill, Motion
 from avsal.errors import UsageError
-from avsal.prediction.settings import Precision, PredictSettings
-from avsal.reframe.geometry import parse_size
-from avsal.reframe.settings import Fill, Motion, ReframeSettings
-
-if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
-
-    from avsal.media.video import VideoReader
-    from avsal.prediction.predictor import Predictor
+from avsal.prediction.settings import Precision
 
 CROP = "Crop"  # heading in --help
 
@@ -103,99 +96,60 @@ def reframe(
     NAME.reframe.json with the crop of every frame; edit it and render it with
     --path.
     """
-    from avsal.media.video import VideoReader
-    from avsal.results.plan import check_source
+    from avsal.crops.api import reframe as crop
+    from avsal.crops.api import settings_of
 
-    shape = parse_size(size) if size else None
-    settings = ReframeSettings(aspect or "9:16", motion, zoom, pad, shape, crf)
-    predict = PredictSettings(int(audio_context), stride, batch)
     network = options.Network(model, weights, device, precision, offline, revision)
-    run = _Run(settings, predict, functools.cache(network.load), force)
+    run = functools.partial(
+        crop,
+        aspect=aspect,
+        motion=motion,
+        pad=pad,
+        zoom=zoom,
+        size=size,
+        crf=crf,
+        path=path,
+        force=force,
+        stride=stride,
+        audio_context=int(audio_context),
+        batch=batch,
+        **asdict(network),
+    )
+    if not video.is_dir():
+        _file(run, video, output, saliency)
+        return
     if path:
-        moved = {"--motion": motion != Motion.STEADY, "--zoom": zoom != 1}
-        _refuse_beside_path(path, {"--aspect": aspect, "--saliency": saliency, **moved})
-    if video.is_dir():
-        if path:
-            raise UsageError(f"{video}: --path renders one video; give the file that it is of")
-        raise typer.Exit(run.folder(video, output or Path("reframed"), saliency))
-    check_source(video)
-    with VideoReader(video) as pictures:
-        if path:
-            run.rerender(pictures, output, path)
-        else:
-            run.file(pictures, output, saliency)
+        raise UsageError(f"{video}: --path renders one video; give the file that it is of")
+    settings_of(aspect, motion, pad, zoom, size, crf)  # what is wrong here is so for every file
+    if saliency is None:
+        run = functools.partial(run, model=network.load())
+    raise typer.Exit(_folder(run, video, output or Path("reframed"), saliency))
 
 
-def _refuse_beside_path(path: Path, given: dict[str, object]) -> None:
-    """A path has what these options would decide."""
-    for option, value in given.items():
-        if value:
-            raise UsageError(f"{option}: {path} decides that already; leave one of them out")
+def _file(
+    run: Callable[..., Path], video: Path, output: Path | None, saliency: Path | None
+) -> None:
+    """Reframe one file; `saliency` holds its maps."""
+    from avsal.media.source import name_of
+
+    with progress_bars() as bars:
+        out = run(video, output, saliency=saliency, progress=StepBars(bars, name_of(video)))
+    say(str(out))
 
 
-@dataclass(frozen=True)
-class _Run:
-    """Reframing of one file or of many with one network."""
+def _folder(run: Callable[..., Path], folder: Path, output: Path, saliency: Path | None) -> int:
+    """Reframe what a folder holds; return the exit code."""
+    from avsal.media.video import VideoReader
+    from avsal.results.plan import plan_folder
 
-    settings: ReframeSettings
-    predict: PredictSettings
-    load: Callable[[], Predictor]
-    force: bool
-
-    def file(self, video: VideoReader, output: Path | None, saliency: Path | None) -> None:
-        """Reframe one file; `saliency` holds its maps."""
-        from avsal.media.source import name_of
-        from avsal.reframe.jobs import reframe
-        from avsal.results.folder import read_result
-
-        out = self._choose_output(video, output)
-        maps = read_result(saliency) if saliency else (self.load(), self.predict)
-        with progress_bars() as progress:
-            name, total = printable(name_of(video.path)), video.info.frames
-            tasks = [progress.add_task(f"{name}: {what}", total=total) for what in _STEPS]
-            counts = [functools.partial(_advance, progress, task) for task in tasks]
-            reframe(video, out, self.settings, maps, *counts)
-        say(str(out))
-
-    def rerender(self, video: VideoReader, output: Path | None, path: Path) -> None:
-        """Render an edited path."""
-        from avsal.media.source import name_of
-        from avsal.reframe.jobs import rerender
-
-        out = self._choose_output(video, output)
-        settings = self.settings
-        with progress_bars() as progress:
-            task = progress.add_task(printable(name_of(video.path)), total=video.info.frames)
-            count = functools.partial(_advance, progress, task)
-            rerender(video, out, path, settings.fill, settings.size, settings.crf, count)
-        say(str(out))
-
-    def folder(self, folder: Path, output: Path, saliency: Path | None) -> int:
-        """Reframe what a folder holds; return the exit code."""
-        from avsal.media.video import VideoReader
-        from avsal.results.plan import plan_folder
-
-        failed = False
-        for source, place in plan_folder(folder, output):
-            maps = saliency / place.relative_to(output) if saliency else None
-            try:
-                with VideoReader(source) as video:
-                    suffix = ".png" if video.info.is_image else ".mp4"
-                    self.file(video, place.with_name(place.name + suffix), maps)
-            except Exception as error:  # whatever is wrong with one, the next may be fine
-                report_error(error)
-                failed = True
-        return int(failed)
-
-    def _choose_output(self, video: VideoReader, output: Path | None) -> Path:
-        from avsal.results.plan import choose_output
-
-        word = self.settings.aspect.replace(":", "x")
-        return choose_output(Path(video.path), video.info.is_image, output, self.force, word)
-
-
-_STEPS = ("gaze", "video")
-
-
-def _advance(progress: Progress, task: TaskID, done: int) -> None:
-    progress.update(task, completed=done)
+    failed = False
+    for source, place in plan_folder(folder, output):
+        maps = saliency / place.relative_to(output) if saliency else None
+        try:
+            with VideoReader(source) as video:
+                suffix = ".png" if video.info.is_image else ".mp4"
+            _file(run, source, place.with_name(place.name + suffix), maps)
+        except Exception as error:  # whatever is wrong with one, the next may be fine
+            report_error(error)
+            failed = True
+    return int(failed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -44,7 +45,10 @@ class Fold(StrEnum):
 
 
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask about the licence.")]
-Name = Annotated[str | None, typer.Argument(help="Name of weights; the default's when left out.")]
+Force = Annotated[
+    bool, typer.Option("--force", help="Replace weights that were made from another file.")
+]
+Name = Annotated[str | None, typer.Argument(help="Name of weights (default: avsal-small).")]
 Revision = Annotated[
     str | None, typer.Option("--revision", help="Branch, tag or commit of the Hub repository.")
 ]
@@ -54,7 +58,7 @@ Revision = Annotated[
 def list_weights() -> None:
     """Show all known weights and where they are."""
     from avsal import weights
-    from avsal.weights.places import other_imports
+    from avsal.weights.places import other_imports, shadowed
 
     table = _table("name", "network", "here", "licence", "source")
     for row in weights.REGISTRY.values():
@@ -65,31 +69,32 @@ def list_weights() -> None:
     for name in other_imports():
         table.add_row(name, "", "imported", "", str(weights.user_folder()))
     _print(table)
+    for path in shadowed():
+        console.note(f"{path}: never used, as this name means the shipped weights; rename it")
 
 
 @app.command()
 def pull(
     name: Name = None,
     revision: Revision = None,
-    offline: Annotated[
-        bool, typer.Option("--offline", help="Only look into the Hub's cache.")
-    ] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Do not ask any server.")] = False,
     fold: Annotated[
         Fold | None,
         typer.Option(
             "--fold",
-            help="Of the authors' release: which fold's weights, saved as NAME-foldN; 1 if left "
-            "out, saved as NAME.",
+            help="Fold of the authors' release, saved as NAME-foldN (default: fold 1, saved as "
+            "NAME).",
         ),
     ] = None,
     asset: Annotated[
-        str | None, typer.Option("--asset", help="Of the authors' release: this file.")
+        str | None, typer.Option("--asset", help="File of the authors' release.")
     ] = None,
+    force: Force = False,
     yes: Yes = False,
 ) -> None:
     """Download weights, unless they are here, and print where they are.
 
-    They come from the Hub, or where nobody published them there, from the
+    They come from the Hub, or if nobody published them there, from the
     authors' release.
     """
     from avsal import weights
@@ -99,25 +104,37 @@ def pull(
     row = weights.get_row(name or weights.DEFAULT)
     chosen = fold is not None or asset is not None
     if chosen and not row.released:
-        raise UsageError(f"{row.name} is in no release; leave --fold and --asset out")
+        raise UsageError(f"{row.name} is not part of the authors' release; omit --fold and --asset")
     from_release = row.released and (chosen or not hub.published(row))
     found = weights.locate(row, revision)
-    if found and (found.where == "shipped" or (from_release and not chosen)):
+    in_cache = found is not None and found.where == "cached" and not (chosen or force)
+    if found and (found.where == "shipped" or (from_release and in_cache)):
         console.say(str(found.path))
-    elif from_release and not offline:
-        console.say(str(_pull_release(row, fold, asset, yes)))
+    elif from_release:
+        console.say(str(_pull_release(row, fold, asset, offline, force, yes)))
     else:
         console.say(str(hub.pull(row, offline=offline, revision=revision)))
 
 
-def _pull_release(row: WeightsRow, fold: Fold | None, asset: str | None, yes: bool) -> Path:
-    """Import the file of the authors' release that fits; where several do, list them."""
-    from avsal.errors import UsageError
-    from avsal.weights import release
+def _pull_release(
+    row: WeightsRow, fold: Fold | None, asset: str | None, offline: bool, force: bool, yes: bool
+) -> Path:
+    """Import the file of the authors' release that fits; if several do, list them."""
+    from avsal import weights
+    from avsal.errors import UsageError, WeightsError
+    from avsal.weights import names, release
 
+    number = None if fold is None else int(fold)
+    name = names.name_for(row.name, asset or "", number)
+    path = weights.user_folder() / f"{name}.safetensors"
+    if not force and release.is_here(path, asset):
+        return path
+    if offline:
+        command = f"avsal weights pull {row.name}" + (f" --fold {fold}" if fold else "")
+        raise WeightsError(f"{name}: not on this machine; run {command} without --offline")
     files = release.release_files(row)
-    number = release.DEFAULT_FOLD if fold is None else int(fold)
-    fitting = [release.pick(files, asset)] if asset else release.fitting_files(files, row, number)
+    wanted = number or names.DEFAULT_FOLD
+    fitting = [release.pick(files, asset)] if asset else release.fitting_files(files, row, wanted)
     if len(fitting) != 1:
         for file in fitting or files:
             command = f"avsal weights pull {row.name} --asset {shlex.quote(file.name)}"
@@ -126,13 +143,15 @@ def _pull_release(row: WeightsRow, fold: Fold | None, asset: str | None, yes: bo
             f"{row.name}: {len(fitting) or 'none'} of the release's files fit by name; choose one "
             "with --asset NAME"
         )
+    release.check_choice(fitting[0], row, number, chosen_by_hand=asset is not None)
+    fold_unknown = "" if names.folds_in(fitting[0].name) else ", its name says no fold"
     console.note(
-        f"{fitting[0].url} ({_megabytes(fitting[0].size)}): the authors state no licence, so ask "
-        "them before you publish or sell anything that you make with it"
+        f"{fitting[0].url} ({_megabytes(fitting[0].size)}{fold_unknown}): "
+        "the authors state no licence, so ask them before you publish or sell anything that you "
+        "make with it"
     )
     _ask(yes)
-    name = row.name if fold is None else f"{row.name}-fold{fold}"
-    return _import_from_web(fitting[0], row.variant, None, None, name).path
+    return _import_from_web(fitting[0], Import(row.variant, name=name, force=True)).path
 
 
 def _ask(yes: bool) -> None:
@@ -141,18 +160,36 @@ def _ask(yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise UsageError("nobody is there to ask; give --yes to download it")
+        raise UsageError("this is no terminal, so nobody can be asked; add --yes to download it")
     if not typer.confirm("Download it?", err=True):
         raise typer.Exit(1)
 
 
-def _import_from_web(
-    file: WebFile,
-    variant: str | None,
-    output: Path | None,
-    component: Component | None,
-    name: str | None = None,
-) -> Imported:
+@dataclass(frozen=True)
+class Import:
+    """What is to be made of a checkpoint; see `import_weights`."""
+
+    variant: str | None = None
+    output: Path | None = None
+    component: Component | None = None
+    name: str | None = None
+    force: bool = False
+
+    def run(self, file: Path, url: str | None = None) -> Imported:
+        """Import a file that is on this machine, wherever it comes from."""
+        from avsal import weights
+
+        if self.component is None:
+            return weights.import_checkpoint(
+                file, self.variant, self.output, name=self.name, url=url, force=self.force
+            )
+        assert self.variant is not None and self.output is not None, "checked"
+        return weights.import_component(
+            file, self.component, self.variant, self.output, url=url, force=self.force
+        )
+
+
+def _import_from_web(file: WebFile, request: Import) -> Imported:
     """Download a file with a progress bar and import it."""
     from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 
@@ -165,25 +202,9 @@ def _import_from_web(
         task = progress.add_task("download", total=file.size)
         return use_download(
             file,
-            lambda part: _import_file(part, variant, output, component, name, file.url),
+            lambda part: request.run(part, file.url),
             lambda here, total: progress.update(task, completed=here, total=total),
         )
-
-
-def _import_file(
-    file: Path,
-    variant: str | None,
-    output: Path | None,
-    component: Component | None,
-    name: str | None = None,
-    url: str | None = None,
-) -> Imported:
-    from avsal import weights
-
-    if component is None:
-        return weights.import_checkpoint(file, variant, output, name=name, url=url)
-    assert variant is not None and output is not None, "checked"
-    return weights.import_component(file, component, variant, output, url=url)
 
 
 def _megabytes(size: int | None) -> str:
@@ -196,11 +217,11 @@ def import_weights(
         str, typer.Argument(help="The authors' .pt file, or an encoder's; or its web address.")
     ],
     variant: Annotated[
-        str | None, typer.Option("--variant", help="Network; told from the file if left out.")
+        str | None, typer.Option("--variant", help="Network (default: detected from the file).")
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Write here, not into avsal's folder."),
+        typer.Option("--output", "-o", help="Write to this file instead of avsal's folder."),
     ] = None,
     component: Annotated[
         Component | None,
@@ -210,34 +231,58 @@ def import_weights(
             "can start from the result.",
         ),
     ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            "--name",
+            help="Name for --weights and --model (default: the network's name, and the fold if the "
+            "file's name says another than 1).",
+        ),
+    ] = None,
+    force: Force = False,
 ) -> None:
     """Turn a checkpoint into safetensors, checked against its network."""
     from avsal.errors import UsageError
 
     if component is not None and (variant is None or output is None):
         raise UsageError("--component needs --variant NAME and -o OUT.safetensors")
+    if name is not None and output is not None:
+        raise UsageError("give --name or -o, not both: a name is for files in avsal's folder")
+    request = Import(variant, output, component, name, force)
     if file.lower().startswith(("https://", "http://")):
-        from avsal.weights.download import WebFile
-
-        made = _import_from_web(WebFile(file, file), variant, output, component)
+        made = _import_address(file, request)
     else:
-        made = _import_file(Path(file), variant, output, component)
+        made = request.run(Path(file))
     if component is None:
         console.say(
             f"{made.path}: {made.variant}, {made.tensors} tensors ({made.dropped} of training "
-            f"heads left out); use it with --weights {made.name}"
+            f"heads omitted); use it with --weights {shlex.quote(made.name)}"
         )
     else:
         console.say(
             f"{made.path}: {component} encoder of {made.variant}, {made.tensors} tensors; upstream "
-            f"tensors left out: {made.dropped}"
+            f"tensors omitted: {made.dropped}"
         )
+
+
+def _import_address(address: str, request: Import) -> Imported:
+    """Import from the web; what cannot become weights is refused before it is downloaded."""
+    from avsal.errors import UsageError
+    from avsal.weights import names
+    from avsal.weights.download import WebFile
+
+    if request.name is not None:
+        names.require_free(request.name)
+    if names.is_archive(names.file_name(address)):
+        raise UsageError(f"{address}: is an archive; download and unpack it, then import the file")
+    return _import_from_web(WebFile(address, address), request)
 
 
 @app.command()
 def verify(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Names or files; all that are here if left out.")
+        list[str] | None,
+        typer.Argument(help="Names or files (default: all that are here)."),
     ] = None,
 ) -> None:
     """Read weights, compare them with their network and, where it is published, their sha256."""
@@ -274,7 +319,7 @@ def push(
         typer.Option("--repo", envvar="AVSAL_HUB_REPO", help="Hub repository, owner/name."),
     ] = None,
     file: Annotated[
-        str | None, typer.Option("--file", help="Name in the repository; as here if left out.")
+        str | None, typer.Option("--file", help="Name in the repository (default: the name here).")
     ] = None,
     revision: Revision = None,
     create: Annotated[

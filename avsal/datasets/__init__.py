@@ -8,7 +8,6 @@ from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 from avsal.datasets.gaze import DEFAULT_SIGMA, Blur, Gaze, Points
-from avsal.datasets.packed import SUFFIX, open_packed
 from avsal.datasets.recording import Clip, Recording, tag_of
 from avsal.datasets.stavis import has_annotations, is_stavis, open_annotations, open_stavis
 from avsal.datasets.stills import is_stills, open_stills, with_others
@@ -26,7 +25,7 @@ class DatasetSpec:
     """Which recordings of a data set.
 
     Attributes:
-        root: a folder (STAViS layout, pictures), a packed .npz file, or a video with `fixations`.
+        root: a folder (STAViS layout, pictures), or a video with `fixations`.
         databases: of the STAViS layout; none takes all.
         split: "train" or "test", of the STAViS layout.
         fold: 1, 2 or 3, of the STAViS layout.
@@ -69,8 +68,6 @@ def open_dataset(spec: DatasetSpec) -> list[Recording]:
         return _chosen(open_mapped(root, spec.maps), spec)
     if spec.fixations is not None:
         return _chosen(open_videos(root, spec.fixations, blur, spec.units), spec)
-    if root.is_file() and root.suffix == SUFFIX:
-        return _chosen(open_packed(root), spec)
     if not root.is_dir():
         raise DataError(f"{root}: {'no data set' if root.exists() else 'no such file or folder'}")
     if not spec.pictures and has_annotations(root):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,7 +30,7 @@ class Blur:
     def __post_init__(self) -> None:
         if not 0 < self.share <= 1:
             raise UsageError(f"blur {self.share:g}: give a share of the longer side, 0 to 1")
-        if self.degree is not None and self.degree <= 0:
+        if self.degree is not None and not 0 < self.degree < math.inf:
             raise UsageError(f"degree {self.degree:g}: give the pixels of one visual degree")
 
     def sigma(self, size: tuple[int, int]) -> float:

@@ -2,7 +2,7 @@
 
 SciPy's reader trusts the type numbers and sizes that a file declares, and damage to them ends the
 process (SciPy 1.17). Here each is checked against what is there. The layouts are described in
-"MAT-File Format" of the MathWorks. Texts, cells, sparse arrays and objects are named, not read.
+"MAT-File Format" of the MathWorks. Texts, cells and objects are named, not read.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _MAX_DEPTH = 8  # of structs inside structs
 _MAX_NAME = 63  # letters, MATLAB's own limit
 _HEADER = 128  # bytes before the first variable
 _MATRIX, _COMPRESSED = 14, 15  # types of elements
-_STRUCT, _OBJECT = 2, 3  # classes of matrices
+_STRUCT, _OBJECT, _SPARSE = 2, 3, 5  # classes of matrices
 # Element types and matrix classes, as NumPy's types.
 _TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8"}
 _TYPES |= {13: "u8"}
@@ -139,7 +139,34 @@ def _matrix(data: memoryview, order: str, depth: int = 0) -> tuple[str, Value]:
         if kind == _OBJECT:
             _next(parts)  # the class's name
         return name, _records(parts, math.prod(shape), len(data), order, depth)
+    if kind == _SPARSE and len(shape) == 2:
+        return name, _sparse(parts, (shape[0], shape[1]), order)
     return name, None
+
+
+def _sparse(parts: Iterator[Element], shape: tuple[int, int], order: str) -> np.ndarray:
+    """A sparse array with its zeros, float64: the rows of each column's values are stored."""
+    rows, ends, values = (_numbers(_next(parts), order).astype(np.float64) for _ in range(3))
+    counts = np.diff(ends)
+    stored = int(ends[-1]) if len(ends) else 0
+    if len(ends) != shape[1] + 1 or (counts < 0).any() or ends[0] != 0:
+        raise _DamagedError("a sparse array has other columns than it says")
+    if stored > min(len(rows), len(values)) or math.prod(shape) * values.itemsize > MAX_BYTES:
+        raise _DamagedError("a sparse array has fewer values than it says, or is too large")
+    columns = np.repeat(np.arange(shape[1]), counts.astype(np.intp))
+    return _dense(rows[:stored], columns, values[:stored], shape)
+
+
+def _dense(
+    rows: np.ndarray, columns: np.ndarray, values: np.ndarray, shape: tuple[int, int]
+) -> np.ndarray:
+    """Values at their rows and columns, counted from 0, among zeros."""
+    for places, side in ((rows, shape[0]), (columns, shape[1])):
+        if not ((places >= 0) & (places < side)).all():
+            raise _DamagedError("a sparse array has values outside")
+    dense = np.zeros(shape)
+    dense[rows.astype(np.intp), columns.astype(np.intp)] = values
+    return dense
 
 
 def _records(
@@ -195,5 +222,18 @@ def _old_variables(data: memoryview) -> Iterator[tuple[str, Value]]:
             raise _DamagedError("it ends inside a variable")
         name = _checked(bytes(data[place + 20 : begin]).split(b"\0")[0].decode("latin-1"))
         values = np.frombuffer(data[begin:end], dtype).reshape((rows, columns), order="F")
-        yield name, values if code % 10 == 0 else None  # text and sparse arrays are not read
+        yield name, _old_value(values, code % 10)
         place = end + (end - begin if complex_ else 0)
+
+
+def _old_value(values: np.ndarray, kind: int) -> Value:
+    """Numbers as they are, a sparse array with its zeros, None for text."""
+    if kind == 0:
+        return values
+    if kind != 2 or values.shape[1] != 3 or not len(values):
+        return None
+    rows, columns, stored = values.astype(np.float64).T  # counted from 1; last stands the shape
+    shape = (int(rows[-1]), int(columns[-1]))
+    if min(shape) < 0 or math.prod(shape) * stored.itemsize > MAX_BYTES:
+        raise _DamagedError("a sparse array has no shape, or is too large")
+    return _dense(rows[:-1] - 1, columns[:-1] - 1, stored[:-1], shape)

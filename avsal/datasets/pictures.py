@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import warnings
 from functools import lru_cache
 from pathlib import Path
@@ -22,33 +21,51 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 MATLAB = ".mat"
 # Names that data sets give the fixations inside a .mat file.
 MASK_VARIABLES = ("eyeMap", "fixLocs", "fixation", "fixations", "I")
+MOST_MARKED = 0.5  # share of a mask's pixels
 GRAY = ("L", "I", "I;16", "F")  # modes of Pillow that hold levels as they were written
 COLOURFUL = 32  # of 255 levels by which the channels of a gray JPEG do not differ
 HELD_MASKS = 50_000  # masks kept as pixel indices: the frames of a video are asked for twice
 
 
-def read_picture(source: Path | bytes, name: str = "") -> np.ndarray:
+def read_picture(path: Path) -> np.ndarray:
     """Read a picture as uint8 (H, W, 3) RGB.
-
-    Args:
-        source: a file, or a file's content.
-        name: what an error calls the content.
 
     Raises:
         DataError: it is missing or damaged.
     """
-    return _decode(source, name, "RGB")
+    return _decode(path, "RGB")
 
 
-def read_gray(source: Path | bytes, name: str = "") -> np.ndarray:
+def read_gray(path: Path) -> np.ndarray:
     """Read a map or a mask as (H, W) of its own type: 8 or 16 bit, or float32 of a .npy file.
 
     Raises:
         DataError: see `read_picture`.
     """
-    if isinstance(source, Path) and source.suffix.lower() == ".npy":
-        return _read_npy(source)
-    return _decode(source, name, None)
+    if path.suffix.lower() == ".npy":
+        return _read_npy(path)
+    return _decode(path, None)
+
+
+def read_density(path: Path) -> np.ndarray:
+    """Read a saliency map or a map of recorded gaze as `read_gray` does.
+
+    Raises:
+        DataError: see `read_picture`; or values that no density has.
+    """
+    return _require_density(read_gray(path), path)
+
+
+def _require_density(values: np.ndarray, place: Path) -> np.ndarray:
+    """Refuse what is not finite or negative: scores of it have no meaning."""
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise DataError(f"{place}: has values that are not finite (NaN or infinity); make it again")
+    if values.dtype.kind in "if" and values.min() < 0:
+        raise DataError(
+            f"{place}: has negative values ({values.min():.4g} to {values.max():.4g}); a map has "
+            "none below 0: of log-densities give the exponential, of z-scores the map before them"
+        )
+    return values
 
 
 def _read_npy(path: Path) -> np.ndarray:
@@ -66,27 +83,22 @@ def _read_npy(path: Path) -> np.ndarray:
             "width) numbers"
         )
     _require_size(path, values.shape)
-    numbers = np.array(values, np.float32)
-    if not np.isfinite(numbers).all():
-        raise DataError(f"{path}: has values that are not finite (NaN or infinity); make it again")
-    return numbers
+    return np.array(values, np.float32)
 
 
-def _decode(source: Path | bytes, name: str, mode: str | None) -> np.ndarray:
-    place = source if isinstance(source, Path) else name
-    if isinstance(source, Path):
-        require_file(source, "map or picture")
+def _decode(path: Path, mode: str | None) -> np.ndarray:
+    require_file(path, "map or picture")
     try:
-        with Image.open(source if isinstance(source, Path) else io.BytesIO(source)) as image:
-            _require_size(place, image.size)
-            return _gray(image, place) if mode is None else np.array(image.convert(mode))
+        with Image.open(path) as image:
+            _require_size(path, image.size)
+            return _gray(image, path) if mode is None else np.array(image.convert(mode))
     except DataError:
         raise
     except Exception as error:  # whatever a damaged file leads to
-        raise _unreadable(place, error) from None
+        raise _unreadable(path, error) from None
 
 
-def _gray(image: Image.Image, place: Path | str) -> np.ndarray:
+def _gray(image: Image.Image, place: Path) -> np.ndarray:
     if image.mode in GRAY:
         return np.array(image)
     if image.mode.startswith("I;16"):  # other orders of bytes
@@ -107,14 +119,14 @@ def require_file(path: Path, what: str) -> None:
         raise DataError(f"{path}: is no regular file; put the {what} itself there")
 
 
-def _require_size(place: Path | str, size: tuple[int, ...]) -> None:
+def _require_size(place: Path, size: tuple[int, ...]) -> None:
     if min(size) < 1:
         raise DataError(f"{place}: {size[0]}x{size[1]} values; an empty map cannot be used")
     if size[0] * size[1] > MAX_PIXELS:
         raise DataError(f"{place}: {size[0]}x{size[1]} values; at most {MAX_PIXELS} can be used")
 
 
-def _unreadable(place: Path | str, error: Exception) -> DataError:
+def _unreadable(place: Path, error: Exception) -> DataError:
     if isinstance(error, FileNotFoundError):
         return DataError(f"{place}: missing; complete the data set or leave this item out")
     text = " ".join(str(error).split())[:120]
@@ -132,7 +144,22 @@ def _mask_pixels(path: Path, _changed: int) -> tuple[tuple[int, int], np.ndarray
             f"{path}: holds {found}; a mask called {' or '.join(MASK_VARIABLES[:2])} is needed"
         )
     _require_size(path, values.shape)
-    return (values.shape[0], values.shape[1]), np.flatnonzero(values).astype(np.int32)
+    marked = _marked(_require_density(values, path), path)
+    return (values.shape[0], values.shape[1]), np.flatnonzero(marked).astype(np.int32)
+
+
+def _marked(values: np.ndarray, path: Path) -> np.ndarray:
+    """The fixated pixels of a mask, bool; refuses what is no mask of points."""
+    # Points drawn into a JPEG have weak halos; elsewhere they are as bright as they were written.
+    jpeg = path.suffix.lower() in (".jpg", ".jpeg")
+    marked: np.ndarray = values > (values.max() / 2 if jpeg else 0)
+    count = np.count_nonzero(marked)
+    if count > MOST_MARKED * marked.size:
+        raise DataError(
+            f"{path}: marks {count} of {marked.size} pixels; a mask of fixations has points on a "
+            "ground of 0 (is it a map, or inverted?)"
+        )
+    return marked
 
 
 def read_mask(path: Path) -> np.ndarray:
@@ -141,10 +168,8 @@ def read_mask(path: Path) -> np.ndarray:
     Raises:
         DataError: see `read_picture`; or a .mat file without a mask.
     """
-    if path.suffix != MATLAB:
-        gray = read_gray(path)
-        # Points drawn into a JPEG have weak halos, a PNG's are as bright as they were written.
-        return gray > (gray.max() / 2 if path.suffix.lower() in (".jpg", ".jpeg") else 0)
+    if path.suffix.lower() != MATLAB:
+        return _marked(read_density(path), path)
     try:
         changed = path.stat().st_mtime_ns
     except OSError as error:

@@ -17,8 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from avsal.atomic import path_part
 from avsal.datasets.gaze import Gaze
-from avsal.errors import AvsalError
+from avsal.datasets.gaze_check import Reading
+from avsal.errors import AvsalError, DataError, UsageError
 from avsal.media.frames import FrameTag, VideoFrame, tag_of
 from avsal.media.resample import SAMPLE_RATE
 from avsal.preprocess.windows import PAST_FRAMES, Window, window_for
@@ -70,6 +72,11 @@ class Recording(ABC):
         """Whether what was shown is at hand, not the gaze alone."""
         return True
 
+    @property
+    def expected_frames(self) -> int | None:
+        """How many frames it has, which may be an estimate; None where that is not known."""
+        return None
+
     @abstractmethod
     def frames(self) -> Iterator[VideoFrame]:
         """All frames in order, in constant memory."""
@@ -101,6 +108,15 @@ class Recording(ABC):
         For a video the union over all its frames, those of the frame in question included; for a
         picture some other pictures. It is the same for every frame, and costs something: ask once.
         """
+
+    @property
+    def reading(self) -> Reading | None:
+        """What was read of its gaze; None where there is nothing to say beyond the scores.
+
+        Raises:
+            DataError: that cannot be gaze on this recording.
+        """
+        return None
 
     def sound(self) -> OpenSound:
         """The sound while the `with` block lasts; None for a recording without."""
@@ -150,6 +166,23 @@ class Recording(ABC):
             yield str(error)
 
 
+def require_inside(name: str, place: Path | str) -> None:
+    """Refuse a recording's name that leads out of the data set's folder.
+
+    Args:
+        name: parts of a path, with / between them.
+        place: the file that gives it.
+
+    Raises:
+        DataError: see `avsal.atomic.path_part`.
+    """
+    try:
+        for part in name.split("/"):
+            path_part(part)
+    except UsageError as error:
+        raise DataError(f"{place}: {error}") from None
+
+
 class IndexedRecording(Recording):
     """A recording whose frames can be read in any order, each on its own.
 
@@ -168,6 +201,10 @@ class IndexedRecording(Recording):
     @property
     def still(self) -> bool:
         return self.count == 1
+
+    @property
+    def expected_frames(self) -> int:
+        return self.count
 
     @property
     def size(self) -> tuple[int, int]:

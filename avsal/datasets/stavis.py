@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 
 from avsal.datasets.gaze import Gaze
-from avsal.datasets.pictures import read_gray, read_mask, read_picture
-from avsal.datasets.recording import IndexedRecording, OpenSound, Recording
+from avsal.datasets.pictures import read_density, read_mask, read_picture
+from avsal.datasets.recording import IndexedRecording, OpenSound, Recording, require_inside
 from avsal.errors import DataError, UsageError
 from avsal.media.audio import AudioReader
 from avsal.media.frames import FrameTag
@@ -61,7 +61,7 @@ class AnnotationFolder:
         fixations = read_mask(self.fixation_file(index))
         if not fixations.any():
             return None
-        density = read_gray(self.map_file(index)).astype(np.float32)
+        density = read_density(self.map_file(index)).astype(np.float32)
         if density.shape != fixations.shape:
             raise DataError(
                 f"{self.map_file(index)}: {_size(density)} pixels, but its fixations have "
@@ -254,8 +254,8 @@ def open_annotations(root: Path) -> list[Recording]:
 def _annotated(folder: Path, root: Path) -> AnnotatedVideo:
     annotations = AnnotationFolder(folder)
     inside = folder.relative_to(root).parent
-    database = root.name if inside == Path() else inside.as_posix()
-    return AnnotatedVideo(annotations, database, folder.name, annotations.count())
+    database = root.resolve().name if inside == Path() else inside.as_posix()
+    return AnnotatedVideo(annotations, database, folder.resolve().name, annotations.count())
 
 
 def _read_list(root: Path, database: str, path: Path) -> list[StavisVideo]:
@@ -268,6 +268,7 @@ def _read_list(root: Path, database: str, path: Path) -> list[StavisVideo]:
     for number, line in enumerate(lines, start=1):
         if line.strip():
             name, count, rate = _parse(line, f"{path}:{number}")
+            require_inside(name, f"{path}:{number}")
             annotations = AnnotationFolder(root / "annotations" / database / name)
             video = StavisVideo(annotations, database, name, count, root, rate)
             videos.append(_complete(video))
@@ -279,7 +280,7 @@ def _read_list(root: Path, database: str, path: Path) -> list[StavisVideo]:
 def _parse(line: str, place: str) -> tuple[str, int, Fraction]:
     try:
         name, count, rate = line.rsplit(maxsplit=2)
-        parsed: tuple[str, int, Any] = name, int(count), Fraction(rate)
+        parsed: tuple[str, int, Any] = name.strip(), int(count), Fraction(rate)
         if parsed[1] < 1 or parsed[2] <= 0:
             raise ValueError
     except (ValueError, ZeroDivisionError):

@@ -1,8 +1,8 @@
 """Pictures with recorded gaze: folders like SALICON's and MIT1003's, or a table of fixations.
 
-Folders: `images/`, and `maps/` or `fixations/` or both, with the same names inside. MIT1003's own
-names (ALLSTIMULI, ALLFIXATIONMAPS, *_fixMap, *_fixPts) are known too. Fixations are .mat files of
-SALICON, .mat or .npy masks, or pictures of white points.
+Folders: `images/`, and `maps/` or `fixations/` (or `fixation/`) or both, with the same names
+inside. MIT1003's own names (ALLSTIMULI, ALLFIXATIONMAPS, *_fixMap, *_fixPts) are known too.
+Fixations are .mat files of SALICON, .mat or .npy masks, or pictures of white points.
 
 Table: `images/` and `fixations.npz` with `names`, `orig_size` (width, height) and `fix`, whose
 rows are image index, observer, x and y as fractions of the picture's size, and duration.
@@ -10,6 +10,7 @@ rows are image index, observer, x and y as fractions of the picture's size, and 
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,17 +20,20 @@ from zipfile import BadZipFile
 import numpy as np
 
 from avsal.datasets.gaze import Blur, Gaze, Points
+from avsal.datasets.gaze_check import MOST_ODD, WORTH_A_WARNING, lost_places
 from avsal.datasets.pictures import (
     MATLAB,
-    read_gray,
+    read_density,
     read_mask,
     read_picture,
     read_salicon,
 )
-from avsal.datasets.recording import IndexedRecording, Recording
+from avsal.datasets.recording import IndexedRecording, Recording, require_inside
 from avsal.errors import DataError
 from avsal.media.frames import FrameTag
 from avsal.media.suffixes import PLAIN_STILLS
+
+logger = logging.getLogger("avsal")
 
 TABLE = "fixations.npz"
 TABLE_COLUMNS = 4  # image, observer, x, y; a duration may follow
@@ -37,8 +41,10 @@ OTHER_PICTURES = 10  # whose fixations are sAUC's negatives, as in the MIT bench
 # Folders of pictures, of maps and of fixations, and what maps' and fixations' names end in.
 _LAYOUTS = (
     ("images", "maps", "fixations", "", ""),
+    ("images", "maps", "fixation", "", ""),  # DHF1K, UCF, Hollywood-2
     ("ALLSTIMULI", "ALLFIXATIONMAPS", "ALLFIXATIONMAPS", "_fixMap", "_fixPts"),
 )
+_SAME_SHAPE = 0.03  # relative difference of width over height that rounding may leave
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,7 @@ class FileGaze:
 
     def read(self) -> Gaze | None:
         """The gaze; None where nobody looked. Raises DataError where a file cannot be read."""
-        density = read_gray(self.map_file).astype(np.float32) if self.map_file else None
+        density = read_density(self.map_file).astype(np.float32) if self.map_file else None
         if self.fixation_file is None:
             return Gaze(density, None) if density is not None and density.any() else None
         mask, points = _mask_and_points(self.fixation_file)
@@ -92,7 +98,7 @@ class FileGaze:
 
 
 def _mask_and_points(path: Path) -> tuple[np.ndarray, Points]:
-    found = read_salicon(path) if path.suffix == MATLAB else None
+    found = read_salicon(path) if path.suffix.lower() == MATLAB else None
     if found:
         points, size = found
         return points.mask(size), points
@@ -137,7 +143,26 @@ class Still(IndexedRecording):
         return read_picture(self.path)
 
     def gaze(self, tag: FrameTag) -> Gaze | None:
-        return self.source.read()
+        gaze = self.source.read()
+        if gaze is not None:
+            self._check_shape(gaze.size, tag)
+        return gaze
+
+    def _check_shape(self, size: tuple[int, int], tag: FrameTag) -> None:
+        """Compare the gaze's (height, width) with the picture's, which may be of another scale."""
+        shape, turned, shown = size[1] / size[0], size[0] / size[1], tag.width / tag.height
+        if abs(shape / shown - 1) <= _SAME_SHAPE:
+            return
+        exchanged = abs(turned / shown - 1) <= _SAME_SHAPE
+        text = (
+            f"{self.database}/{self.name}: the gaze is on {size[1]}x{size[0]} pixels, but the "
+            f"picture has {tag.width}x{tag.height} (width x height)"
+        )
+        likely = "are width and height exchanged?" if exchanged else "is it of another picture?"
+        if isinstance(self.source, TableGaze):
+            raise DataError(f"{text}; {likely}")
+        if exchanged:  # some sets store all maps in one size
+            logger.warning(f"{text}; {likely}")
 
     def others(self, size: tuple[int, int]) -> np.ndarray | None:
         found = [source.fixations() for source in self.elsewhere]
@@ -189,11 +214,14 @@ def _open_table(root: Path, blur: Blur, pictures: bool) -> list[Still]:
         raise DataError(
             f"{path}: fix needs the columns image, observer, x, y, and one size per name"
         )
+    _check_rows(path, rows, len(names))
     rows = rows[np.argsort(rows[:, 0], kind="stable")]
     bounds = np.searchsorted(rows[:, 0], np.arange(len(names) + 1))
     stills = []
     for number, name in enumerate(names):
+        require_inside(str(name), path)
         own = rows[bounds[number] : bounds[number + 1]]
+        own = own[~lost_places(own[:, 2:4])]
         points = Points.inside(own[:, 2:4], own[:, 1].astype(int))
         width, height = (int(n) for n in sizes[number])
         picture = root / "images" / str(name) if pictures else None
@@ -204,11 +232,34 @@ def _open_table(root: Path, blur: Blur, pictures: bool) -> list[Still]:
     return stills
 
 
+def _check_rows(path: Path, rows: np.ndarray, pictures: int) -> None:
+    """Refuse rows of a table that cannot be what it should hold, and say what counts nowhere."""
+    numbers = rows[:, 0]
+    if len(rows) and (numbers.min() < 0 or numbers.max() >= pictures or numbers.dtype.kind == "b"):
+        raise DataError(
+            f"{path}: fix names the pictures {numbers.min():g} to {numbers.max():g}, but they "
+            f"count from 0 to {pictures - 1} here (from 1 there? subtract 1)"
+        )
+    if not (numbers == np.round(numbers)).all():
+        raise DataError(f"{path}: fix has picture numbers that are none; put them in column 1")
+    places = rows[:, 2:4].astype(np.float64)
+    lost = lost_places(places)
+    outside = ~lost & ((places < 0) | (places >= 1)).any(axis=1)
+    if outside.sum() > MOST_ODD * (~lost).sum():
+        raise DataError(
+            f"{path}: {outside.sum()} of {len(rows)} points in fix are outside their pictures; x "
+            "and y are fractions of the picture's size (divide pixels by orig_size)"
+        )
+    if (lost | outside).sum() > WORTH_A_WARNING * len(rows):
+        logger.warning(
+            f"{path}: {len(rows)} rows; {lost.sum()} lost, {outside.sum()} outside the picture"
+        )
+
+
 def _open_folders(root: Path, blur: Blur, pictures: bool) -> list[Still]:
-    layout = next((row for row in _LAYOUTS if any((root / n).is_dir() for n in row[:3])), None)
-    if layout is None or (pictures and not (root / layout[0]).is_dir()):
-        folder = root / (layout or _LAYOUTS[0])[0]
-        raise DataError(f"{folder}: missing; a folder of pictures is needed")
+    layout = max(_LAYOUTS, key=lambda row: sum((root / name).is_dir() for name in row[:3]))
+    if pictures and not (root / layout[0]).is_dir():
+        raise DataError(f"{root / layout[0]}: missing; a folder of pictures is needed")
     images, maps, fixations, map_ending, fixation_ending = layout
     densities = _by_name(root / maps, PLAIN_STILLS | {".npy"}, map_ending)
     points = _by_name(root / fixations, PLAIN_STILLS | {MATLAB, ".npy"}, fixation_ending)
@@ -216,7 +267,13 @@ def _open_folders(root: Path, blur: Blur, pictures: bool) -> list[Still]:
         raise DataError(
             f"{root / maps}: missing or empty, as is {fixations}; no gaze to compare with"
         )
-    files = _by_name(root / images, PLAIN_STILLS, "") if pictures else densities | points
+    unread = sorted({path.name for path in root.iterdir() if path.is_dir()} - {*layout[:3]})
+    if unread and not points:
+        logger.warning(
+            f"{root}: has no fixations in a folder {fixations}, so NSS and AUC cannot be scored; "
+            f"folders that are not read: {', '.join(unread)[:120]}"
+        )
+    files = _by_name(root / images, PLAIN_STILLS, "") if pictures else densities or points
     stills = []
     for name, file in files.items():
         if densities and name not in densities:

@@ -1,17 +1,12 @@
-"""Any video with a table of gaze points beside it.
-
-The table is a text file with a header: `time` in seconds from the first frame, `x` and `y` in
-pixels of the displayed video or as fractions of its size, and where known `observer`, `duration`
-of a fixation in seconds, and `video` (a file name) where one table serves several videos.
-"""
+"""Any video with a table of gaze points (`avsal.datasets.gaze_table`) or a folder of maps."""
 
 from __future__ import annotations
 
-import csv
+import math
 from collections import deque
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property, partial
 from pathlib import Path
@@ -19,7 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from avsal.datasets.gaze import Blur, Gaze, Points
-from avsal.datasets.pictures import read_gray, require_file
+from avsal.datasets.gaze_check import UNITS, Reading, Shown, checked
+from avsal.datasets.gaze_table import NO_ROWS, GazeRows, read_table
+from avsal.datasets.pictures import read_density
 from avsal.datasets.recording import Clip, OpenSound, Recording
 from avsal.errors import DataError
 from avsal.media.audio import AudioReader
@@ -29,45 +26,8 @@ from avsal.media.suffixes import VIDEOS
 from avsal.media.video import VideoReader
 from avsal.preprocess.windows import CLIP_FRAMES, PAST_FRAMES, window_for
 
-UNITS = ("auto", "pixels", "fractions")
-COLUMNS = {  # names that a column may have in the table
-    "time": ("time", "time_s", "t", "start", "timestamp"),
-    "x": ("x", "x_px", "gaze_x"),
-    "y": ("y", "y_px", "gaze_y"),
-    "observer": ("observer", "subject", "participant", "viewer"),
-    "duration": ("duration", "duration_s"),
-    "video": ("video", "file", "clip", "stimulus"),
-}
 MAP_NAMES = ("{:06d}.png", "{:06d}.npy")  # as `avsal predict` numbers frames
-REQUIRED = ("time", "x", "y")
-_LARGEST_FRACTION = 1.5  # gaze may leave the picture, but a median beyond this is in pixels
 _FALLBACK_STEP = Fraction(1, 25)  # seconds between frames where a file tells no rate
-
-
-@dataclass(frozen=True)
-class GazeRows:
-    """Rows of a table, sorted by time: seconds, (n, 2) places, observers' numbers."""
-
-    times: np.ndarray
-    durations: np.ndarray
-    places: np.ndarray
-    observers: np.ndarray | None
-
-    def where(self, chosen: np.ndarray) -> GazeRows:
-        """The rows that a boolean or an order (n,) chooses."""
-        observers = None if self.observers is None else self.observers[chosen]
-        return GazeRows(self.times[chosen], self.durations[chosen], self.places[chosen], observers)
-
-    def shown(self, start: float, end: float) -> Points:
-        """Points of the rows that touch the time from `start` to before `end`."""
-        longest = self.durations.max(initial=0.0)
-        first, last = np.searchsorted(self.times, (start - longest, end))
-        rows = self.where(np.arange(first, last))
-        touching = rows.where((rows.times >= start) | (rows.times + rows.durations > start))
-        return Points.inside(touching.places, touching.observers)
-
-
-NO_ROWS = GazeRows(np.zeros(0), np.zeros(0), np.zeros((0, 2), np.float32), None)
 
 
 @dataclass(frozen=True)
@@ -110,15 +70,30 @@ class VideoRecording(Recording):
     def still(self) -> bool:
         return self.info.is_image
 
+    @property
+    def expected_frames(self) -> int | None:
+        return self.info.frames
+
     @cached_property
+    def _checked(self) -> tuple[GazeRows, Reading]:
+        info = self.info
+        shown = Shown(
+            self.path.name,
+            info.width,
+            info.height,
+            None if info.duration is None else float(info.duration),
+            None if info.rate is None else float(info.rate),
+        )
+        return checked(self.given, shown, self.units)
+
+    @property
     def rows(self) -> GazeRows:
-        """Gaze with places as fractions of the picture."""
-        places = self.given.places
-        pixels = self.units == "pixels"
-        if self.units == "auto" and len(places):
-            pixels = bool((np.nanmedian(np.abs(places), axis=0) > _LARGEST_FRACTION).any())
-        size = (self.info.width, self.info.height)
-        return replace(self.given, places=places / size) if pixels else self.given
+        """Gaze with places as fractions of the picture; raises DataError if it cannot be right."""
+        return self._checked[0]
+
+    @property
+    def reading(self) -> Reading:
+        return self._checked[1]
 
     def frames(self) -> Iterator[VideoFrame]:
         reader = VideoReader(self.path)
@@ -133,8 +108,10 @@ class VideoRecording(Recording):
         return AudioReader(self.path, self.origin) if self.has_sound else nullcontext(None)
 
     def gaze(self, tag: FrameTag) -> Gaze | None:
-        start = float(tag.time)
-        points = self.rows.shown(start, start + float(tag.duration))
+        start, end = float(tag.time), float(tag.time + tag.duration)
+        if self.still:  # it was shown all the time
+            start, end = -math.inf, math.inf
+        points = self.rows.shown(start, end)
         sigma = self.blur.sigma((self.info.width, self.info.height))
         return Gaze.of_points(points, (tag.height, tag.width), sigma)
 
@@ -186,7 +163,7 @@ class MappedVideo(VideoRecording):
     def gaze(self, tag: FrameTag) -> Gaze | None:
         names = (self.maps / name.format(tag.index) for name in MAP_NAMES)
         path = next((path for path in names if path.is_file()), None)
-        density = None if path is None else read_gray(path).astype(np.float32)
+        density = None if path is None else read_density(path).astype(np.float32)
         return None if density is None or not density.any() else Gaze(density, None)
 
     def others(self, size: tuple[int, int]) -> np.ndarray | None:
@@ -233,99 +210,17 @@ def open_videos(
     """
     if units not in UNITS:
         raise DataError(f"units {units}: give one of {', '.join(UNITS)}")
-    by_video = read_table(table)
-    if place.is_dir():
-        if None in by_video:
-            raise DataError(f"{table}: needs a column video to tell which file of {place} it is of")
-        paths = {place / name: rows for name, rows in by_video.items() if name is not None}
-    elif len(by_video) == 1:
-        paths = {place: next(iter(by_video.values()))}
-    else:
-        names = {Path(name).stem: rows for name, rows in by_video.items() if name is not None}
-        if place.stem not in names:
-            raise DataError(f"{table}: has no rows for {place.name}")
-        paths = {place: names[place.stem]}
+    found = read_table(table)
+    paths = found.by_video(place) if place.is_dir() else {place: found.of_video(place)}
     for path in paths:
         if not path.is_file():
             raise DataError(f"{path}: missing, though {table} has gaze for it")
     return [
-        VideoRecording(path.name, table.stem, path, rows, units, blur or Blur())
+        VideoRecording(_name(path, place), table.stem, path, rows, units, blur or Blur())
         for path, rows in paths.items()
     ]
 
 
-def read_table(path: Path) -> dict[str | None, GazeRows]:
-    """Read a table: the rows of each video, under None where the table has no such column.
-
-    Raises:
-        DataError: the file is missing, lacks a column, or has a row without numbers.
-    """
-    require_file(path, "table")
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = csv.reader(file, _dialect(file.readline()))
-            file.seek(0)
-            header = [name.strip().lower() for name in next(rows, [])]
-            columns = _columns(header, path)
-            return _collect(rows, columns, path)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: cannot be read as a table ({error})") from None
-
-
-def _dialect(header: str) -> type[csv.Dialect]:
-    class Table(csv.excel):
-        delimiter = max(",;\t", key=header.count)
-
-    return Table
-
-
-def _columns(header: list[str], path: Path) -> dict[str, int]:
-    found = {
-        meaning: header.index(name)
-        for meaning, names in COLUMNS.items()
-        for name in names[::-1]  # the first name of a column wins
-        if name in header
-    }
-    missing = [meaning for meaning in REQUIRED if meaning not in found]
-    if missing:
-        found_ones = ", ".join(header)[:120] or "none"
-        raise DataError(f"{path}: has the columns {found_ones}; missing {', '.join(missing)}")
-    return found
-
-
-def _collect(
-    rows: Iterator[list[str]], columns: dict[str, int], path: Path
-) -> dict[str | None, GazeRows]:
-    numbers: dict[str | None, list[tuple[float, ...]]] = {}
-    observers: dict[str | None, list[str]] = {}
-    wanted = [columns.get(name) for name in (*REQUIRED, "duration")]
-    for line, row in enumerate(rows, start=2):
-        if not row:
-            continue
-        try:
-            video = row[columns["video"]].strip() if "video" in columns else None
-            values = tuple(_number(row[i]) if i is not None else 0.0 for i in wanted)
-            observer = row[columns["observer"]].strip() if "observer" in columns else ""
-        except (ValueError, IndexError):
-            text = ",".join(row)[:120]
-            raise DataError(f"{path}:{line}: {text!r} is not a row of numbers") from None
-        numbers.setdefault(video, []).append(values)
-        observers.setdefault(video, []).append(observer)
-    if not numbers:
-        raise DataError(f"{path}: has a header and no rows")
-    named = "observer" in columns
-    return {video: _sorted(numbers[video], observers[video], named) for video in numbers}
-
-
-def _number(text: str) -> float:
-    """A number; an empty field is a blink."""
-    return float(text) if text.strip() else float("nan")
-
-
-def _sorted(numbers: list[tuple[float, ...]], observers: list[str], named: bool) -> GazeRows:
-    table = np.array(numbers, np.float64)
-    who = np.unique(np.array(observers), return_inverse=True)[1] if named else None
-    durations = np.nan_to_num(np.maximum(table[:, 3], 0))
-    rows = GazeRows(table[:, 0], durations, table[:, 1:3].astype(np.float32), who)
-    rows = rows.where(np.isfinite(rows.times))
-    return rows.where(np.argsort(rows.times, kind="stable"))
+def _name(path: Path, place: Path) -> str:
+    """Of a video: by its path in the folder, as several folders may have one called like it."""
+    return path.name if path == place else path.relative_to(place).as_posix()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from avsal.datasets.pictures import read_gray
+from avsal.datasets.pictures import read_density
 from avsal.datasets.recording import Recording
 from avsal.errors import DataError
 from avsal.evaluation.saved_scores import file_identities
@@ -117,7 +117,7 @@ class SavedMaps:
         single = self._single(recording) if recording.still else None
         if single is not None:
             for tag in tags:
-                yield tag, read_gray(single)
+                yield tag, read_density(single)
             return
         folder = self._folder_of(recording)
         map_of = _result_maps(folder) if is_result(folder) else _numbered_maps(folder)
@@ -178,7 +178,7 @@ def _numbered_maps(folder: Path) -> Callable[[int], np.ndarray | None]:
 
     def map_of(index: int) -> np.ndarray | None:
         path = paths.get(index + first)
-        return None if path is None else read_gray(path)
+        return None if path is None else read_density(path)
 
     return map_of
 

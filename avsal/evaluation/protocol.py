@@ -5,9 +5,10 @@ Frames on which nobody looked are left out. Scoring runs in threads beside the n
 
 from __future__ import annotations
 
+import math
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 
@@ -30,6 +31,8 @@ from avsal.pool import BoundedPool
 
 _MOST_WORKERS = 8
 
+OnFrames = Callable[[Recording, int], None]
+
 
 @dataclass
 class _Pending:
@@ -49,7 +52,10 @@ class _Pending:
                 raise self.error
             rows = [row for row in (frame.result() for frame in self.frames) if row is not None]
             if not rows:
-                raise DataError(f"{self.recording.name}: no frame has fixations; nothing to score")
+                read = f" ({self.recording.reading})" if self.recording.reading else ""
+                raise DataError(
+                    f"{self.recording.name}: no frame has fixations{read}; nothing to score"
+                )
         except Exception as error:
             return error
         return rows
@@ -59,11 +65,13 @@ def score_recordings(
     recordings: Iterable[Recording],
     source: MapSource | None,
     baselines: BaselineMaps,
+    on_frames: OnFrames = lambda _recording, _done: None,
 ) -> Iterator[tuple[Recording, list[MethodScores] | Exception]]:
     """Score recordings one after the other; one that fails does not stop the rest.
 
     Args:
         source: gives the maps; None scores the baselines alone.
+        on_frames: called with a recording and how many of its frames have a map.
 
     Yields:
         Each recording with the scores of its frames, or with the error that stopped it.
@@ -73,7 +81,7 @@ def score_recordings(
     # Maps that wait to be scored must not fill the memory.
     with BoundedPool(workers, 2 * workers, "avsal-scores") as pool:
         for recording in recordings:
-            pending.append(_start(pool, Annotations(recording), source, baselines))
+            pending.append(_start(pool, Annotations(recording), source, baselines, on_frames))
             while pending and pending[0].done():
                 first = pending.popleft()
                 yield first.recording, first.scored_frames()
@@ -87,16 +95,19 @@ def _start(
     annotations: Annotations,
     source: MapSource | None,
     baselines: BaselineMaps,
+    on_frames: OnFrames,
 ) -> _Pending:
     recording = annotations.recording
     pending = _Pending(recording, [])
     try:
         shown = SmallPictures(recording.frames()) if recording.has_pictures else None
+        _ = recording.reading  # raises before the network runs for nothing
         for tag, saliency in _maps(recording, source, shown):
             picture = shown.take(tag.index) if shown else None
             pending.frames.append(
                 pool.submit(score_frame, annotations, tag, saliency, baselines, picture)
             )
+            on_frames(recording, len(pending.frames))
     except Exception as error:  # one recording never stops the others
         pending.error = error
     return pending
@@ -121,7 +132,7 @@ def score_frame(
     truth = annotations.truth(tag)
     if truth is None:
         return None
-    rows = {}
+    rows: MethodScores = {}
     if saliency is not None:
         if not np.isfinite(saliency).all():
             raise DataError(
@@ -130,7 +141,13 @@ def score_frame(
             )
         rows[MODEL] = score_map(saliency, truth, centre_map(truth.size))
     maps = baselines.maps(annotations.recording.name, truth.size, picture)
-    return {**rows, **score_baselines(truth, maps)}
+    rows |= score_baselines(truth, maps)
+    if not all(math.isfinite(value) for scores in rows.values() for value in scores.values()):
+        raise DataError(
+            f"{annotations.recording.name}: frame {tag.index} (from 0) has scores that are not "
+            "finite; its map or its gaze has numbers too large or too small to be compared"
+        )
+    return rows
 
 
 def mean_map(recording: Recording) -> np.ndarray:

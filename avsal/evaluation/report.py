@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from avsal.evaluation.baselines import BASELINES
@@ -89,15 +89,23 @@ def as_csv(results: Iterable[RecordingScores], label: str) -> str:
 
 
 def summary(
-    results: list[RecordingScores], label: str, made_with: dict[str, Any]
+    results: list[RecordingScores],
+    label: str,
+    made_with: dict[str, Any],
+    readings: Mapping[str, str],
 ) -> dict[str, Any]:
-    """All means as JSON values: by database over its folds, and by fold."""
+    """All means as JSON values: by database over its folds, and by fold.
+
+    Args:
+        readings: by database, what was read of its table of gaze where it has one.
+    """
     groups = {}
     for database, folds in fold_means(results).items():
         own = [result for result in results if result.database == database]
         groups[database] = {
             "recordings": len({result.name for result in own}),
             "frames": sum({result.name: result.frames for result in own}.values()),
+            "gaze": readings.get(database),
             "mean": _labelled(mean_scores(folds.values()), label),
             "folds": {fold: _labelled(rows, label) for fold, rows in folds.items() if fold},
             "published": {
@@ -130,6 +138,8 @@ def tables(summed: dict[str, Any], shown: Callable[[str], str] = str) -> Iterabl
         counts = f"{content['recordings']} recordings, {content['frames']} frames"
         title = f"{shown(database)}: {counts}" + (f", folds {folds}" if folds else "")
         table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        if content["gaze"]:
+            table.caption, table.caption_justify = shown(content["gaze"]), "left"
         table.add_column("")
         for heading in METRICS.values():
             table.add_column(heading, justify="right", no_wrap=True)

@@ -12,23 +12,25 @@ import numpy as np
 
 from avsal import atomic
 from avsal.datasets import DatasetSpec, open_dataset
+from avsal.datasets.gaze_check import Reading
 from avsal.datasets.recording import Recording
 from avsal.datasets.stavis import is_stavis
-from avsal.errors import DataError
+from avsal.errors import DataError, UsageError
 from avsal.evaluation.baselines import MEAN_GRID, BaselineMaps
 from avsal.evaluation.maps import MapSource
-from avsal.evaluation.protocol import mean_map, score_recordings
+from avsal.evaluation.protocol import OnFrames, mean_map, score_recordings
 from avsal.evaluation.report import as_csv, summary
 from avsal.evaluation.saved_scores import (
     RecordingScores,
     digest,
     load_scores,
     recording_identity,
+    relative_path,
     save_scores,
 )
 from avsal.evaluation.scoring import MODEL, mean_scores
 
-PROTOCOL = 3  # part of every record: raise it when scores of the same maps or baselines change
+PROTOCOL = 4  # part of every record: raise it when scores of the same maps or baselines change
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,7 @@ class Evaluation:
         source_for: gives the maps' source of a fold; None for baselines alone.
         on_stage: called with what is done next and the number of its recordings.
         on_recording: called after each recording of the stage, with the error of one that failed.
+        on_frames: called with the recording that is scored and how many of its frames have a map.
         results: of the recordings that have scores.
         failed: how many recordings have none.
     """
@@ -118,11 +121,13 @@ class Evaluation:
     source_for: Callable[[str], MapSource | None]
     on_stage: Callable[[str, int], None] = lambda _text, _total: None
     on_recording: Callable[[Exception | None], None] = lambda _error: None
+    on_frames: OnFrames = lambda _recording, _done: None
     results: list[RecordingScores] = field(default_factory=list)
     failed: int = 0
     _label: str = MODEL  # heads no row: without a source there are baselines alone
     _made_with: dict[str, Any] = field(default_factory=dict)
     _by_conditions: dict[str, RecordingScores] = field(default_factory=dict)
+    _readings: dict[str, list[Reading]] = field(default_factory=dict)  # by database
 
     def run(self, sets: list[EvaluationSet]) -> dict[str, Any]:
         """Evaluate all sets and write scores.csv and summary.json.
@@ -135,11 +140,12 @@ class Evaluation:
         """
         for wanted in sets:
             self._evaluate(wanted)
-        summed = summary(self.results, self._label, self._made_with)
+        read = {name: str(Reading.of_all(parts)) for name, parts in self._readings.items()}
+        summed = summary(self.results, self._label, self._made_with, read)
         if self.results:
             scores = as_csv(self.results, self._label)
             atomic.write_bytes(self.folder / "scores.csv", scores.encode())
-            text = json.dumps(summed, indent=1, ensure_ascii=False)
+            text = json.dumps(summed, indent=1, ensure_ascii=False, allow_nan=False)
             atomic.write_bytes(self.folder / "summary.json", text.encode())
         return summed
 
@@ -159,10 +165,23 @@ class Evaluation:
         missing = [
             recording
             for recording in wanted.recordings
-            if not self._reuse(wanted, recording, conditions)
+            if self._can_be_named(recording) and not self._reuse(wanted, recording, conditions)
         ]
         if missing:
             self._score(wanted, missing, source, conditions)
+        scored = {result.name for result in self.results if result.database == wanted.database}
+        for recording in wanted.recordings:
+            if recording.name in scored and (reading := recording.reading) is not None:
+                self._readings.setdefault(wanted.database, []).append(reading)
+
+    def _can_be_named(self, recording: Recording) -> bool:
+        """Whether its scores can be written under its name, which files of the data set give."""
+        try:
+            relative_path(recording.database, recording.name)
+        except UsageError as error:
+            self._fail(error)
+            return False
+        return True
 
     def _reuse(
         self, wanted: EvaluationSet, recording: Recording, conditions: dict[str, Any]
@@ -194,7 +213,7 @@ class Evaluation:
         baselines = BaselineMaps(mean_maps, self._fitted_prior(wanted))
         whole = [recording for recording in recordings if recording.name not in broken]
         self.on_stage(" ".join(filter(None, (wanted.database, wanted.fold))), len(whole))
-        for recording, frames in score_recordings(whole, source, baselines):
+        for recording, frames in score_recordings(whole, source, baselines, self.on_frames):
             if isinstance(frames, Exception):
                 self._fail(frames)
                 continue

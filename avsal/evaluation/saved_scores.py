@@ -51,12 +51,22 @@ def load_scores(
 def save_scores(folder: Path, result: RecordingScores, made_with: dict[str, Any]) -> None:
     """Write the scores of a recording into `folder`; raises OutputError."""
     content = {"made_with": made_with, "result": asdict(result)}
-    text = json.dumps(content, indent=1, ensure_ascii=False)
+    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
     atomic.write_bytes(_path(folder, result.database, result.fold, result.name), text.encode())
 
 
 def _path(folder: Path, database: str, fold: str, name: str) -> Path:
-    return folder / "results" / (f"fold{fold}" if fold else "") / database / f"{name}.json"
+    return folder / "results" / (f"fold{fold}" if fold else "") / relative_path(database, name)
+
+
+def relative_path(database: str, name: str) -> Path:
+    """Where the scores of a recording are below those of its fold.
+
+    Raises:
+        UsageError: a name leads out of there, or cannot name a file.
+    """
+    parts = [part for text in (database, f"{name}.json") for part in text.split("/")]
+    return Path(*map(atomic.path_part, parts))
 
 
 def digest(values: Any) -> str:
@@ -97,8 +107,6 @@ def _parts(value: Any) -> Iterator[bytes]:
         yield str(value.absolute()).encode() if value.is_dir() else _identity(value)
     elif isinstance(value, np.ndarray):
         yield np.ascontiguousarray(value).tobytes()
-    elif isinstance(value, dict):
-        return  # arrays of a packed file, which counts by its path
     elif isinstance(value, tuple | list):
         for item in value:
             yield from _parts(item)

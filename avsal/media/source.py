@@ -98,8 +98,10 @@ def name_of(path: str | os.PathLike[str]) -> str:
 
 
 def without_query(address: str) -> str:
-    """Return an address without its query, which often holds a key that is nobody's business."""
-    return urlsplit(address)._replace(query="", fragment="").geturl()
+    """Return an address without its query and user, which often hold a key that is nobody's."""
+    parts = urlsplit(address)
+    host = parts.netloc.rpartition("@")[2]
+    return parts._replace(netloc=host, query="", fragment="").geturl()
 
 
 def check_file(path: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+import os
+import threading
 from collections import deque
 from collections.abc import Generator, Iterator
 from dataclasses import replace
@@ -27,8 +30,6 @@ from avsal.media.source import as_source, is_raw
 from avsal.media.stills import heif_picture, is_heif, is_image
 
 if TYPE_CHECKING:
-    import os
-
     from av.packet import Packet
     from av.video.frame import VideoFrame as Decoded
 
@@ -76,6 +77,9 @@ class VideoReader:
         self._convert = RgbConverter()
         self._kept: deque[tuple[Slot, Fraction]] | None = None
         self._frames: Generator[VideoFrame, None, None] | None = None
+        self._reading = threading.RLock()  # may be read in one thread and closed in another
+        self._broken_off = False  # closed before the last frame
+        self._process = os.getpid()
         self._stream: Any = None
         self._first_time: Fraction | None = None  # known once the file was open
         self._read_to = Fraction(0)  # end of the packets so far, where they are counted
@@ -114,13 +118,26 @@ class VideoReader:
 
     def __iter__(self) -> Iterator[VideoFrame]:
         """Give the frames; a second call resumes where the first one stopped."""
-        if self._frames is None:
-            self._frames = self._read()
-        return self._frames
+        return self
+
+    def __next__(self) -> VideoFrame:
+        with self._reading:
+            if self._broken_off:
+                raise MediaError(f"{self.path}: was closed before all of its frames were read")
+            if self._frames is None:
+                self._frames = self._read()
+            return next(self._frames)
 
     def skip_to(self, start: float, lead: int = 0) -> None:
-        """Begin at another `start`, with another `lead`; only before the first frame is read."""
-        self._start, self._lead = Fraction(str(start)), lead
+        """Begin at another `start`, with another `lead`; frames read before may come once more."""
+        with self._reading:
+            self._start, self._lead = Fraction(str(start)), lead
+            if self._frames is not None and not self._broken_off:
+                self._close_file()
+                self._frames = None
+                if self._kept is not None:
+                    self._kept.clear()
+                self._open()
 
     def keep(self, start: float = 0) -> int:
         """Keep the frames from `start` on, in the pixel format of the file, until they are taken.
@@ -158,13 +175,28 @@ class VideoReader:
         return sum(plane.buffer_size for plane in self._first.frame.planes)
 
     def close(self) -> None:
-        """Free the decoder and the file; may be called again. Kept frames can still be taken."""
+        """Free the decoder and the file; may be called again. Kept frames can still be taken.
+
+        A frame that another thread reads at this moment is finished first. A forked child frees
+        nothing: such a thread is not there to finish.
+        """
+        if os.getpid() != self._process:
+            return
+        with self._reading:
+            self._free()
+
+    def _free(self) -> None:
+        if self._frames is None or inspect.getgeneratorstate(self._frames) != inspect.GEN_CLOSED:
+            self._broken_off = True
+        self._close_file()
+        self._convert.close()
+
+    def _close_file(self) -> None:
         if self._frames is not None:
             self._frames.close()
         self._slots.close()
         self._container.close()
         self._decoder.close()
-        self._convert.close()
         self._stream = None  # the last reference: ends the codec's threads
 
     def _open(self) -> None:

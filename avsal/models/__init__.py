@@ -1,7 +1,4 @@
-"""The networks: `build` makes one of the VARIANTS; nothing here reads files.
-
-Importing this package does not import torch.
-"""
+"""The networks; nothing here reads files. Importing this package does not import torch."""
 
 from __future__ import annotations
 
@@ -12,33 +9,27 @@ from avsal.errors import UsageError
 from avsal.models.variants import VARIANTS, Variant
 
 if TYPE_CHECKING:
-    from avsal.models.folding import prepare_for_inference as prepare_for_inference
-    from avsal.models.mspi import MSPI as MSPI
+    from avsal.models.network import SaliencyNetwork
 
-__all__ = ["MSPI", "VARIANTS", "Variant", "build", "prepare_for_inference"]
-
-_LAZY = {"MSPI": "mspi", "prepare_for_inference": "folding"}
+__all__ = ["VARIANTS", "Variant", "build"]
 
 
-def build(name: str | Variant, heads: bool = False, **changes: Any) -> MSPI:
+def build(name: str | Variant, heads: bool = False, **changes: Any) -> SaliencyNetwork:
     """Make a network with random weights, in training mode.
 
     `name` is a key of VARIANTS or a Variant; `changes` replace its fields, as in
-    `build("s3d-224x224", audio=None)`. `heads` adds the training heads.
+    `build("s3d-224x224", audio=False)`. `heads` adds the training heads.
     Raises UsageError for a variant, or a part of one, that does not exist.
     """
-    from avsal.models.mspi import MSPI
-
     if isinstance(name, str):
         if name not in VARIANTS:
             raise UsageError(f"no variant called {name!r}; there are {', '.join(VARIANTS)}")
         name = VARIANTS[name]
-    return MSPI(replace(name, **changes), heads)
+    variant = replace(name, **changes)
+    if variant.network == "small":
+        from avsal.models.small import SmallNetwork
 
+        return SmallNetwork(variant, heads)
+    from avsal.models.mspi import MSPI
 
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        from importlib import import_module
-
-        return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return MSPI(variant, heads)

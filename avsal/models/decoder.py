@@ -17,6 +17,7 @@ from avsal.models.encoders import DECODER_FRAMES
 from avsal.models.image import upsample
 
 TEMPORAL_KERNEL, SPATIAL_KERNEL = 7, 7
+READOUT_CHANNELS = (64, 32)  # after the second and third stage of the readout
 
 
 class ConvNeXtBlock3d(nn.Module):
@@ -76,10 +77,8 @@ class Readout(nn.Sequential):
     temporal convolution goes before the last upsampling for the same reason.
     """
 
-    def __init__(
-        self, width: int, channels: tuple[int, int] = (64, 32), scales: int = 4, stride: int = 4
-    ) -> None:
-        middle, last = channels
+    def __init__(self, width: int, scales: int = 4, stride: int = 4) -> None:
+        middle, last = READOUT_CHANNELS
         super().__init__(
             nn.Conv3d(scales * width, width, 1),
             nn.Conv3d(width, width, 3, padding=1),

@@ -11,6 +11,8 @@ from avsal.models.encoders import DECODER_FRAMES, IMAGE, find
 
 STRIDE16_CHANNELS, STRIDE32_CHANNELS = 96, 320  # after the smoothing convolutions
 ATTENTION_CHANNELS = 32
+MASK_WIDTHS = (192, 96, 208, 16, 48, 64)  # of the branches that make the 512 channels of the masks
+MASK_CHANNELS = 512
 
 
 def _smoothing(channels: int, out: int) -> nn.Sequential:
@@ -36,21 +38,17 @@ class ImageEncoder(nn.Module):
 
 
 class Adapter(nn.Module):
-    """Features of a window's frames -> temporally enhanced features (B, out, 4, H/16, W/16).
+    """Features of a window's frames -> temporally enhanced features (B, 512, 4, H/16, W/16).
 
-    Input o1 (B, T, 96, H/16, W/16) and o0 (B, T, 320, H/32, W/32), T a multiple of 4; features
-    before them are left alone. Widths follow the published block (192, 208, 48 and 64 of 512
-    channels).
+    Input o1 (B, T, 96, H/16, W/16) and o0 (B, T, 320, H/32, W/32), T a multiple of 4.
     """
 
-    def __init__(self, out: int = 512) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        unit = out // 32
-        widths = (12 * unit, 6 * unit, 13 * unit, unit, 3 * unit, 4 * unit)
-        self.conv = SepInception(STRIDE16_CHANNELS + STRIDE32_CHANNELS, widths)
+        self.conv = SepInception(STRIDE16_CHANNELS + STRIDE32_CHANNELS, MASK_WIDTHS)
 
     def forward(self, features: tuple[torch.Tensor, ...]) -> torch.Tensor:
-        stride16, stride32 = (strongest(feature) for feature in features[-2:])
+        stride16, stride32 = (strongest(feature) for feature in features)
         stride32 = upsample(stride32, 2)
         masks: torch.Tensor = self.conv(torch.cat((stride16, stride32), dim=1))
         return masks
@@ -73,14 +71,14 @@ def upsample(x: torch.Tensor, factor: int) -> torch.Tensor:
 class SpatialAttention(nn.Module):
     """Weights x (B, C, 4, h, w) by a mask made of the image features, with residual (eq. 4).
 
-    `factor` is the ratio of the spatial sizes of x and of the masks (B, C', 4, H/16, W/16).
+    `factor` is the ratio of the spatial sizes of x and of the masks (B, 512, 4, H/16, W/16).
     """
 
-    def __init__(self, channels: int, factor: int) -> None:
+    def __init__(self, factor: int) -> None:
         super().__init__()
         self.factor = factor
         self.conv_mask = nn.Sequential(
-            BasicConv3d(channels, ATTENTION_CHANNELS, 3, padding=1),
+            BasicConv3d(MASK_CHANNELS, ATTENTION_CHANNELS, 3, padding=1),
             nn.Identity(),  # place of the upsampling in the published weights' numbering
             FrameConv3d(ATTENTION_CHANNELS, 1, 3),
         )

@@ -21,7 +21,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from avsal.models import build
-from avsal.models.mspi import SPECTROGRAM
+from avsal.models.network import SPECTROGRAM
 from avsal.models.variants import Variant
 
 # Table 6: parameters with training heads in millions, multiply-accumulates in billions.
@@ -43,8 +43,9 @@ class Measure:
     Attributes:
         parameters: at inference.
         parameters_with_heads: with the four training heads, as the paper counts.
-        macs: multiply-accumulates of one window of 16 frames; convolutions, products and
-            attention, without normalisations, poolings and interpolations.
+        macs: multiply-accumulates of one window, which is 16 frames, or 4 in the default network;
+            convolutions, products and attention, without normalisations, poolings and
+            interpolations.
     """
 
     parameters: int

@@ -10,33 +10,45 @@ from typing import Any
 class Variant:
     """Everything that decides a network's shape; `models.build` turns it into a network.
 
-    The defaults are those of the published networks (sections 3.2-3.5). `image=None` leaves out
-    the image saliency branch, `audio=None` the audio encoder and the fusion block (Table 2);
-    neither changes the names of the remaining parameters. `note` tells what the paper has different
-    besides the network; two variants that differ in their notes only are equal.
+    The defaults are those of the published networks (sections 3.2-3.5). `image=None` omits the
+    image saliency branch, `audio=False` the audio encoder and the fusion block (Table 2); neither
+    changes the names of the remaining parameters. Two variants that differ only in their notes are
+    equal.
+
+    Attributes:
+        network: "mspi", the paper's network, or "small", the default one, which has image encoder,
+            motion and decoder of its own.
+        image_output: what motion is fused with, "features" or a saliency "map".
+        audio_width: channels of the audio ResNet's first stage; the last has 8 times more.
+        head_norm: normalisation of the training heads, "layer", or "batch" for batches of 3 and
+            more.
+        frames: frames of a window.
+        spacing: seconds between a window's frames; None for 16 neighbouring frames.
+        smoothing: seconds in which a map's weight in later ones falls to 1/e.
+        stride: predict every n-th frame unless the user says otherwise.
+        cpu_batch: windows at once on a CPU; more than one pays only where layers are small.
+        note: what the paper has different besides the network.
     """
 
     name: str
     motion: str
     height: int
     width: int
+    network: str = "mspi"
     image: str | None = "convnext_t"
-    # What motion is fused with: "features", "pyramid" (the same, and stride 8 for a motion encoder
-    # that mixes them), or a saliency "map".
     image_output: str = "features"
-    audio: str | None = "resnet18"
-    audio_width: int = 64  # channels of the audio ResNet's first stage; the last has 8 times more
+    audio: bool = True
+    audio_width: int = 64
     fusion: str = "avfb"
     fusion_dim: int = 512
     decoder_width: int = 192
-    mask_channels: int = 512  # of the temporally enhanced image saliency features
-    decoder: str = "top_down"  # the paper's, or "compact"
-    readout_channels: tuple[int, int] = (64, 32)  # after the readout's second and third stage
-    head_norm: str = "layer"  # of the training heads: "layer", or "batch" for batches of 4 and more
-    spacing: str | None = None  # seconds between a window's frames; None for 16 neighbours
-    smoothing: str | None = None  # seconds in which a map's weight in later ones falls to 1/e
-    stride: int = 1  # predict every how many frames, unless told otherwise
-    cpu_batch: int = 1  # windows at once on a CPU; more pays only where layers are small
+    head_norm: str = "layer"
+    frames: int = 16
+    spacing: str | None = None
+    smoothing: str | None = None
+    stride: int = 1
+    follows_shape: bool = False  # the input has the picture's own shape, and about this area
+    cpu_batch: int = 1
     note: str = field(default="", compare=False)
 
     @property
@@ -67,9 +79,9 @@ _PUBLISHED = (
 )
 
 _IMAGE_AND_SOUND = (  # Table 2
-    _ablation("base", image=None, audio=None),
+    _ablation("base", image=None, audio=False),
     _ablation("v1", image=None),
-    _ablation("v2", image="mobilenet_v2", audio=None),
+    _ablation("v2", image="mobilenet_v2", audio=False),
     _ablation(
         "v3", image="mobilenet_v2", note="v4's network, trained without the alignment loss (λ = 0)"
     ),
@@ -92,14 +104,15 @@ _SMALL = Variant(
     "recurrent",
     224,
     384,
+    network="small",
     image="mobilenet_v2",
-    image_output="skips",
     audio_width=16,
     fusion_dim=128,
-    decoder="compact",
+    frames=4,
     spacing="0.16",
     smoothing="0.12",
     stride=2,
+    follows_shape=True,
     cpu_batch=4,
 )
 

@@ -100,11 +100,13 @@ class FrameCache:
         self._final: int | None = None
         self._target: int | None = None  # the next frame to predict
         self._given = -1  # the last one that was given out
+        self._windows = 0  # how many were given out
 
     def windows(self, frames: Iterable[SmallFrame]) -> Iterator[WindowInput]:
         """Yield the windows that give every wanted frame its map, each as soon as it is complete.
 
-        They are those of the whole video: what is asked for decides only which of them are made.
+        They are those of the whole video: what is asked for decides only which of them are made,
+        in whole batches.
         """
         for tag, pixels in frames:
             self._add(tag, pixels)
@@ -126,7 +128,8 @@ class FrameCache:
     def _done(self) -> bool:
         if self._first is None or self._final is None:
             return False
-        return self._given >= self._final or self._first > self._final
+        given = self._given >= self._final and self._windows % self._rule.batch == 0
+        return given or self._first > self._final
 
     def _add(self, tag: FrameTag, pixels: torch.Tensor) -> None:
         if self._frames and tag.index != self._latest + 1:
@@ -136,7 +139,9 @@ class FrameCache:
         self._passed.append((tag, self._differences.next(pixels) if cuts_matter else 0.0))
         if self._first is None and tag.time >= exact_seconds(self._settings.start or 0):
             self._first = tag.index
-            self._target = self._rule.begin(tag.index, self._times)
+            times = self._times
+            earliest = target_from(next(iter(times)), self._stride)
+            self._target = max(earliest, self._rule.begin(tag.index, times))
         end = self._settings.end
         if self._final is None and end is not None and tag.time >= exact_seconds(end):
             self._final = tag.index - 1
@@ -146,12 +151,15 @@ class FrameCache:
         if ended and self._frames and self._final is None:
             self._final = self._latest
         while self._target is not None and not self._done:
+            if ended and self._given == self._latest:
+                return
             target = target_from(self._target, self._stride, self._latest if ended else None)
             context = self._settings.audio_context if self._audio is not None else None
             window = self._rule.window(target, self._times, context, ended)
             if window is None:
                 return
             yield self._give(window)
+            self._windows += 1
             self._given = target
             self._target = target + 1
 
@@ -193,13 +201,13 @@ class FrameCache:
 
     def _forget(self) -> None:
         """Drop what no window to come can see or hear."""
-        target = self._target
-        if target is None:  # the first one is not known yet, but it lies no further back than this
-            # and where reading began in the middle, it is none that was not read.
-            target = max(self._rule.begin(self._latest, self._times), next(iter(self._frames)))
-            while self._passed and self._passed[0][0].index < target:
+        times = self._times
+        if self._target is None:  # not known yet, but the next frame may be the first wanted one
+            before = self._rule.needed(self._latest, times)
+            while self._passed and self._passed[0][0].index < before:
                 self._passed.popleft()
-        before = self._rule.oldest(target_from(target, self._stride), self._times)
+        else:
+            before = self._rule.oldest(target_from(self._target, self._stride), times)
         for index in [index for index in self._frames if index < before]:
             del self._frames[index]
         if self._audio is not None and before in self._frames:

@@ -43,6 +43,11 @@ class Still:
     window: WindowInput
     notes: list[str]
 
+    @property
+    def size(self) -> torch.Size:
+        """Of the network's input."""
+        return self.window.frames[-1].pixels.shape
+
 
 if TYPE_CHECKING:
     Opened = Still | VideoReader | Exception
@@ -99,18 +104,30 @@ def _opened(
 def _open(
     predictor: Predictor, source: str | os.PathLike[str], settings: PredictSettings
 ) -> Still | VideoReader:
-    video = predictor.open(source, settings)
+    from avsal.media.video import VideoReader
+
+    video = VideoReader(source)
     if not video.info.is_image or settings.start:
         return video
     with video:
         (frame,) = video
-        small = tag_of(frame, video.origin), resize_frame(frame.image, predictor.size)
+        size = predictor.input_size(video.info.height, video.info.width, video.info.sample_aspect)
+        small = tag_of(frame, video.origin), resize_frame(frame.image, size)
         (window,) = FrameCache(settings, predictor.rule(settings)).windows([small])
         return Still(video.info, window, video.warnings)
 
 
 def _log_densities(forward: Forward, stills: list[Still]) -> list[torch.Tensor | Exception]:
-    """The images' log-densities, (h, w) each, or for each what is wrong with the network."""
+    """The images' log-densities, (h, w) each, or for each what is wrong with the network; images
+    of one size go through it together."""
+    found: dict[int, torch.Tensor | Exception] = {}
+    for size in dict.fromkeys(still.size for still in stills):
+        alike = [number for number, still in enumerate(stills) if still.size == size]
+        found.update(zip(alike, _attempt(forward, [stills[each] for each in alike]), strict=True))
+    return [found[number] for number in range(len(stills))]
+
+
+def _attempt(forward: Forward, stills: list[Still]) -> list[torch.Tensor | Exception]:
     try:
         batches = forward.batches(still.window for still in stills)
         return [log_density for batch in batches for _window, log_density in batch]

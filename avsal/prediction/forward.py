@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 import torch
 
 from avsal.errors import UsageError
-from avsal.models.mspi import MSPI
+from avsal.models.network import SaliencyNetwork
 from avsal.prediction.cache import CachedFrame, WindowInput
 from avsal.prediction.transfer import to_device
 from avsal.preprocess.frames import normalise
@@ -70,7 +70,7 @@ class Forward:
     """A network on a device, over the windows of one video or of several."""
 
     def __init__(
-        self, network: MSPI, device: torch.device, precision: torch.dtype, batch: int
+        self, network: SaliencyNetwork, device: torch.device, precision: torch.dtype, batch: int
     ) -> None:
         """Take a network.
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from fractions import Fraction
 from types import TracebackType
 
 import numpy as np
 
+from avsal.errors import UsageError
 from avsal.media.frames import VideoFrame, tag_of
 from avsal.prediction.cache import CachedFrame, WindowInput
+from avsal.prediction.threads import FORKED, orphan_after_fork
 from avsal.preprocess import cuts
 from avsal.preprocess.frames import resize_frame
 from avsal.preprocess.rules import Rule
@@ -26,15 +28,20 @@ class LatestFrames:
     Use it in a `with` statement. When it is left, the thread ends with the next frame.
     """
 
-    def __init__(self, frames: Iterable[VideoFrame], size: tuple[int, int], rule: Rule) -> None:
+    def __init__(
+        self,
+        frames: Iterable[VideoFrame],
+        input_size: Callable[[int, int], tuple[int, int]],
+        rule: Rule,
+    ) -> None:
         """Start taking frames.
 
         Args:
             frames: numbered from 0 without a gap; used by the thread alone.
-            size: (height, width) of the network's input.
+            input_size: gives (height, width) of the network's input for those of the frames.
             rule: how windows are laid.
         """
-        self._size, self._rule = size, rule
+        self._input_size, self._rule = input_size, rule
         self._frames: dict[int, CachedFrame] = {}
         self._changes: dict[int, float] = {}  # of the frames since the latest window
         self._given = -1  # the frame of the window that was given out last
@@ -44,6 +51,12 @@ class LatestFrames:
         self._thread = threading.Thread(
             target=self._take, args=(frames,), name="avsal-live", daemon=True
         )
+        orphan_after_fork(self)
+
+    def orphan(self) -> None:
+        """End in a child process, which does not have the thread."""
+        self._changed = threading.Condition()
+        self._ended, self._error = True, UsageError(FORKED)
 
     def __enter__(self) -> LatestFrames:
         self._thread.start()
@@ -90,13 +103,14 @@ class LatestFrames:
         return {index: frame.tag.time for index, frame in self._frames.items()}
 
     def _take(self, frames: Iterable[VideoFrame]) -> None:
-        origin, differences = None, cuts.Differences()
+        origin, size, differences = None, None, cuts.Differences()
         try:
             for frame in frames:
                 if self._ended:
                     return
                 origin = frame.pts if origin is None else origin
-                taken = CachedFrame(tag_of(frame, origin), resize_frame(frame.image, self._size))
+                size = size or self._input_size(*frame.image.shape[:2])
+                taken = CachedFrame(tag_of(frame, origin), resize_frame(frame.image, size))
                 change = differences.next(taken.pixels)
                 with self._changed:
                     self._frames[frame.index] = taken

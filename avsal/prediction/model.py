@@ -9,7 +9,7 @@ from avsal.models import build
 from avsal.models.variants import VARIANTS
 from avsal.prediction.device import choose_device, choose_precision, slow_precision
 from avsal.prediction.predictor import Predictor
-from avsal.prediction.threads import limit_threads
+from avsal.prediction.threads import limit_threads, survive_forks
 from avsal.weights.loading import load_weights
 
 logger = logging.getLogger("avsal")
@@ -40,6 +40,7 @@ def load_model(
         UsageError: unknown name, device or precision.
     """
     limit_threads()
+    survive_forks()
     where = choose_device(device)
     dtype = choose_precision(precision, where)
     loaded = load_weights(name, weights, offline=offline, revision=revision)

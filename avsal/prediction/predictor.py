@@ -5,32 +5,35 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import logging
+import math
 import os
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from avsal.errors import MediaError, UsageError, WeightsError
+from avsal.errors import MediaError, WeightsError
 from avsal.media.frames import FrameTag
 from avsal.models.folding import prepare_for_inference
-from avsal.models.mspi import MSPI
+from avsal.models.network import SaliencyNetwork
 from avsal.models.variants import Variant
 from avsal.prediction.cache import FrameCache, WindowInput
 from avsal.prediction.device import automatic_batch, precision_name
 from avsal.prediction.forward import Forward
+from avsal.prediction.incoming import Seconds, checked_frames
 from avsal.prediction.live import LatestFrames
 from avsal.prediction.postprocess import interpolate, to_density
-from avsal.prediction.reader import read_ahead
+from avsal.prediction.reader import Start, read_ahead
 from avsal.prediction.saliency import SaliencyFrame
-from avsal.prediction.settings import MapSize, PredictSettings, expected_maps
+from avsal.prediction.settings import PredictSettings, Size, expected_maps, with_changes
 from avsal.prediction.smoothing import Smoothing
 from avsal.prediction.transfer import Fetched, behind
 from avsal.preprocess.rules import FrameRule, Rule, TimeRule
+from avsal.preprocess.shape import size_near
 
 if TYPE_CHECKING:
     from avsal.media.audio import AudioReader
@@ -45,6 +48,7 @@ logger = logging.getLogger("avsal")
 TaggedMap = tuple[FrameTag, torch.Tensor]  # a frame and its (h, w) log-density
 
 POSTPROCESS = 8  # maps that a GPU brings to display size together
+ONE = Fraction(1)  # square pixels
 GROUPS_AHEAD = 2  # of so many maps, that a GPU works on while the one before is written
 WINDOWS_AHEAD = 4  # windows whose new frames may wait for the network
 
@@ -105,7 +109,7 @@ class Predictor:
 
     def __init__(
         self,
-        network: MSPI,
+        network: SaliencyNetwork,
         variant: Variant,
         device: torch.device,
         precision: torch.dtype,
@@ -127,8 +131,20 @@ class Predictor:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(height, width) of the network's input and of its log-densities."""
+        """(height, width) of the network's input and of its log-densities; where these follow the
+        picture's shape, those of a picture of the same shape."""
         return self.variant.height, self.variant.width
+
+    def input_size(self, height: int, width: int, sample_aspect: Fraction = ONE) -> tuple[int, int]:
+        """(height, width) of the network's input and log-densities for a picture.
+
+        Args:
+            height, width: of the picture in pixels.
+            sample_aspect: width to height of a displayed pixel.
+        """
+        if not self.variant.follows_shape:
+            return self.size
+        return size_near(math.prod(self.size), float(sample_aspect * width / height))
 
     @property
     def uses_audio(self) -> bool:
@@ -146,34 +162,14 @@ class Predictor:
         """Settings with what they leave to the network."""
         return dataclasses.replace(settings, stride=settings.stride or self.variant.stride)
 
-    def open(
-        self, source: str | os.PathLike[str] | VideoReader, settings: PredictSettings | None = None
-    ) -> VideoReader:
-        """Open a file's pictures for `predict`, from the first frame on that it needs.
-
-        Args:
-            source: a file, or its pictures where they are opened already and not yet read.
-
-        Raises:
-            MediaError: the file cannot be read.
-        """
-        from avsal.media.video import VideoReader
-        from avsal.shots import LOOK_AHEAD
-
-        settings = self.complete(settings or PredictSettings())
-        seconds, lead = self.rule(settings).before
-        video = source if isinstance(source, VideoReader) else VideoReader(source)
-        if settings.start is not None:  # cuts are judged by as many frames before as behind
-            video.skip_to(max(0.0, settings.start - float(seconds)), lead + LOOK_AHEAD)
-        return video
-
-    def rule(self, settings: PredictSettings) -> Rule:
-        """How the network's windows are laid."""
+    def rule(self, settings: PredictSettings, batch: int | None = None) -> Rule:
+        """How the network's windows are laid; `batch` windows at once, None for as many as fit."""
         count, stride = self.network.frames, settings.stride or self.variant.stride
+        batch = batch or self.batch(settings)
         if self.variant.spacing is None:
-            return FrameRule(count, stride)
+            return FrameRule(count, stride, batch)
         spacing, smoothing = Fraction(self.variant.spacing), Fraction(self.variant.smoothing or 0)
-        return TimeRule(count, spacing, stride, smoothing, self.batch(settings))
+        return TimeRule(count, spacing, stride, smoothing, batch)
 
     def predict(
         self,
@@ -181,7 +177,13 @@ class Predictor:
         settings: PredictSettings | None = None,
         held: int | None = None,
         sound: SoundFile | None = None,
-        **changes: Any,
+        *,
+        audio_context: int | None = None,
+        stride: int | None = None,
+        batch: int | None = None,
+        start: float | None = None,
+        end: float | None = None,
+        size: Size | None = None,
     ) -> Prediction:
         """Predict a video file or a still image, frame by frame and in constant memory.
 
@@ -189,7 +191,9 @@ class Predictor:
             source: path of anything FFmpeg decodes, or its pictures, opened and not yet read. It
                 is opened now, once for its pictures and once for its sound where the network
                 hears, and closed after the last map.
-            settings: see `PredictSettings`; keyword arguments replace single fields.
+            settings: see `PredictSettings`, as for the keywords named after its fields, which
+                replace them where they are given; `size` may also be "video", "model", "640x360"
+                or (640, 360).
             held: how many frames may be read and still have no map, besides those that the
                 network needs for one map; None leaves it to the device's memory.
             sound: the file's sound where others read it too; None opens it if the network hears.
@@ -204,11 +208,15 @@ class Predictor:
             UsageError: a setting is out of its range.
         """
         from avsal.media.audio import AudioReader
+        from avsal.media.video import VideoReader
         from avsal.shots import ShotFinder
 
-        settings = self.complete(dataclasses.replace(settings or PredictSettings(), **changes))
+        settings = self.complete(
+            with_changes(settings, audio_context, stride, batch, start, end, size)
+        )
         with ExitStack() as opening:
-            video = opening.enter_context(self.open(source, settings))
+            video = source if isinstance(source, VideoReader) else VideoReader(source)
+            opening.enter_context(video)
             audio = None
             if video.info.has_audio and self.uses_audio:
                 audio = opening.enter_context(AudioReader(sound or video.path, video.origin))
@@ -228,41 +236,67 @@ class Predictor:
 
     def predict_frames(
         self,
-        frames: Iterable[VideoFrame],
+        frames: Iterable[VideoFrame | np.ndarray],
         audio: AudioReader | None = None,
         settings: PredictSettings | None = None,
-    ) -> Iterator[SaliencyFrame]:
+        *,
+        fps: Seconds | None = None,
+        times: Iterable[Seconds] | None = None,
+        audio_context: int | None = None,
+        stride: int | None = None,
+        batch: int | None = None,
+        start: float | None = None,
+        end: float | None = None,
+        size: Size | None = None,
+    ) -> Generator[SaliencyFrame, None, None]:
         """Predict frames that are already decoded; see `predict`.
 
         Needs neither PyAV nor OpenCV. Where OpenCV or PySceneDetect is missing, maps of skipped
         frames know only those cuts that change colours coarsely.
 
         Args:
-            frames: in order, numbered from 0, RGB uint8 (H, W, 3); they are taken in a thread.
+            frames: RGB uint8 (H, W, 3), in order, as arrays or as `VideoFrame`s numbered from 0;
+                they are taken in a thread.
             audio: gives 16 kHz mono samples like `avsal.media.AudioReader`, sample 0 at the time
                 of the first frame; None for no sound.
-            settings: see `PredictSettings`.
+            settings: see `PredictSettings`; the keywords named after its fields as in `predict`.
+            fps: frames per second, for arrays.
+            times: seconds of the frames, one for each and rising, for arrays in place of `fps`.
 
         Yields:
             One `SaliencyFrame` for every frame from start to end.
 
         Raises:
-            UsageError: the numbers of the frames are not 0, 1, 2, ...
+            UsageError: a setting is out of its range; while iterating: a frame is no such picture,
+                or has no time, or none after that of the frame before.
         """
-        rest = iter(frames)
-        first = next(rest, None)
+        settings = self.complete(
+            with_changes(settings, audio_context, stride, batch, start, end, size)
+        )
+        return self._frame_maps(checked_frames(frames, fps, times), audio, settings)
+
+    def _frame_maps(
+        self,
+        frames: Generator[VideoFrame, None, None],
+        audio: AudioReader | None,
+        settings: PredictSettings,
+    ) -> Generator[SaliencyFrame, None, None]:
+        first = next(frames, None)
         if first is not None:
-            if first.index != 0:
-                raise UsageError(f"the first frame has the number {first.index}; it must be 0")
-            everything = itertools.chain([first], rest)
-            settings = self.complete(settings or PredictSettings())
+            everything = itertools.chain([first], frames)
             cuts_matter = settings.stride != 1 or self.rule(settings).smoothing
             finder = _shot_finder() if cuts_matter else None
-            yield from self._maps(everything, audio, first.pts, settings, finder)
+            size = self.input_size(*first.image.shape[:2])
+            yield from self._maps(everything, audio, first.pts, size, settings, finder)
 
     def stream(
-        self, frames: Iterable[VideoFrame], size: MapSize | None = None
-    ) -> Iterator[SaliencyFrame]:
+        self,
+        frames: Iterable[VideoFrame | np.ndarray],
+        size: Size | None = None,
+        *,
+        fps: Seconds | None = None,
+        times: Iterable[Seconds] | None = None,
+    ) -> Generator[SaliencyFrame, None, None]:
         """Predict frames as they come, always the latest one: for cameras and live streams.
 
         Where the network is slower than the frames come, those between get no map, though it
@@ -271,17 +305,25 @@ class Predictor:
         neither PyAV nor OpenCV.
 
         Args:
-            frames: in order, numbered from 0, RGB uint8 (H, W, 3); its iterator is used in a
-                thread and waits until the next frame is there.
-            size: size of the maps; None for that of the frames.
+            frames, fps, times: see `predict_frames`; the iterators are used in a thread, and wait
+                until the next frame is there.
+            size: size of the maps as in `predict`; None for that of the frames.
 
         Yields:
             A `SaliencyFrame` for the latest frame, until the frames end; the last one has a map.
+
+        Raises:
+            UsageError: as `predict_frames`.
         """
-        settings = PredictSettings(stride=1, size=size or MapSize())
+        settings = with_changes(None, stride=1, size=size)
+        return self._live_maps(checked_frames(frames, fps, times, live=True), settings)
+
+    def _live_maps(
+        self, frames: Iterable[VideoFrame], settings: PredictSettings
+    ) -> Generator[SaliencyFrame, None, None]:
         forward = Forward(self.network, self.device, self.precision, batch=1)
         rule = self.rule(settings)
-        with LatestFrames(frames, self.size, rule) as latest:
+        with LatestFrames(frames, self.input_size, rule) as latest:
             batches = forward.batches(iter(latest.window, None))
             for tagged in _filled(batches, Smoothing(rule.smoothing)):
                 yield from self.postprocess([tagged], settings)
@@ -296,12 +338,17 @@ class Predictor:
         held: int | None,
     ) -> Generator[SaliencyFrame, None, None]:
         with files:
-            empty = True
-            for frame in self._maps(video, audio, video.origin, settings, finder, held):
+            empty, info = True, video.info
+            size = self.input_size(info.height, info.width, info.sample_aspect)
+            maps = self._maps(video, audio, video.origin, size, settings, finder, held, video)
+            for frame in maps:
                 empty = False
                 yield frame
             if empty:
-                raise MediaError(f"{video.path}: no frame at or after {settings.start or 0} s")
+                until = "" if settings.end is None else f" and before {settings.end} s"
+                raise MediaError(
+                    f"{video.path}: no frame at or after {settings.start or 0} s{until}"
+                )
             for note in (*video.warnings, *(audio.warnings if audio else ())):
                 logger.warning(note)
 
@@ -310,10 +357,13 @@ class Predictor:
         frames: Iterable[VideoFrame],
         audio: AudioReader | None,
         origin: Fraction,
+        size: tuple[int, int],
         settings: PredictSettings,
         finder: ShotFinder | None = None,
         held: int | None = None,
+        video: VideoReader | None = None,
     ) -> Iterator[SaliencyFrame]:
+        """`video` where `frames` are those of a file, which may be read from the middle on."""
         batch, stride = self.batch(settings), settings.stride or 1
         depth, groups = max(WINDOWS_AHEAD, batch) * stride, GROUPS_AHEAD
         if held is not None:  # a third of them reads ahead, one is in the network, one behind it
@@ -321,10 +371,11 @@ class Predictor:
             batch = max(1, min(batch, third // stride))
             depth = max(1, min(depth, third))
             groups = min(groups, third // POSTPROCESS)
-        rule = self.rule(settings)
+        rule = self.rule(settings, batch)
         cache = FrameCache(settings, rule, audio, finder)
         forward = Forward(self.network, self.device, self.precision, batch)
-        with closing(read_ahead(frames, origin, self.size, depth, finder)) as small_frames:
+        start = Start(video, rule, settings.start) if video and settings.start else None
+        with closing(read_ahead(frames, origin, size, depth, finder, start)) as small_frames:
             batches = forward.batches(cache.windows(small_frames))
             maps = _filled(batches, Smoothing(rule.smoothing))
             yield from self.postprocess(maps, settings, 0 if self._copies is None else groups)
@@ -352,7 +403,7 @@ class Predictor:
         together = 1 if self.device.type == "cpu" else POSTPROCESS
         for (_part, size), group in itertools.groupby(
             enumerate(maps),
-            key=lambda entry: (entry[0] // together, self._output_size(entry[1][0], settings)),
+            key=lambda entry: (entry[0] // together, _output_size(entry[1], settings)),
         ):
             tags, log_densities = zip(*(tagged for _place, tagged in group), strict=True)
             stacked = torch.stack(log_densities)
@@ -367,12 +418,14 @@ class Predictor:
                 f"too large for {precision}; use other weights{cure}"
             )
 
-    def _output_size(self, tag: FrameTag, settings: PredictSettings) -> tuple[int, int]:
-        if settings.size.kind == "video":
-            return tag.height, tag.width
-        if settings.size.kind == "model":
-            return self.size
-        return settings.size.height, settings.size.width
+
+def _output_size(tagged: TaggedMap, settings: PredictSettings) -> tuple[int, int]:
+    tag, log_density = tagged
+    if settings.size.kind == "video":
+        return tag.height, tag.width
+    if settings.size.kind == "model":
+        return log_density.shape[0], log_density.shape[1]
+    return settings.size.height, settings.size.width
 
 
 def _shot_finder() -> ShotFinder | None:

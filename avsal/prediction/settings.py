@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from fractions import Fraction
+from numbers import Integral, Real
+from typing import Any
 
 from avsal.errors import UsageError
 
@@ -84,8 +86,24 @@ class MapSize:
             )
         return cls("fixed", width, height)
 
+    @classmethod
+    def of(cls, size: Size) -> MapSize:
+        """Take a size as a caller may write it: "model", "640x360", (640, 360).
+
+        Raises:
+            UsageError: see `parse`.
+        """
+        if isinstance(size, cls):
+            return size
+        if isinstance(size, tuple | list) and len(size) == 2:
+            return cls.parse(f"{size[0]}x{size[1]}")
+        return cls.parse(str(size))
+
     def __str__(self) -> str:
         return f"{self.width}x{self.height}" if self.kind == "fixed" else self.kind
+
+
+Size = MapSize | str | tuple[int, int]  # a tuple is (width, height)
 
 
 @dataclass(frozen=True)
@@ -117,19 +135,49 @@ class PredictSettings:
     def __post_init__(self) -> None:
         if self.audio_context not in (16, 32):
             raise UsageError(f"audio-context {self.audio_context}: give 32 or 16")
-        if self.stride is not None and self.stride < 1:
-            raise UsageError(f"stride {self.stride}: give 1 or more")
-        if self.batch is not None and self.batch < 1:
-            raise UsageError(f"batch {self.batch}: give 1 or more")
+        _check_count("stride", self.stride)
+        _check_count("batch", self.batch)
         _check_seconds("start", self.start)
         _check_seconds("end", self.end)
         if self.end is not None and self.end <= (self.start or 0):
             raise UsageError(f"end {self.end}: give a second after start")
 
 
+def with_changes(
+    settings: PredictSettings | None,
+    audio_context: int | None = None,
+    stride: int | None = None,
+    batch: int | None = None,
+    start: float | None = None,
+    end: float | None = None,
+    size: Size | None = None,
+) -> PredictSettings:
+    """Settings, None for the defaults, with the fields replaced that are given.
+
+    Raises:
+        UsageError: a setting is out of its range.
+    """
+    given = {
+        "audio_context": audio_context,
+        "stride": stride,
+        "batch": batch,
+        "start": start,
+        "end": end,
+        "size": None if size is None else MapSize.of(size),
+    }
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    return replace(settings or PredictSettings(), **changes)
+
+
+def _check_count(name: str, count: int | None) -> None:
+    if count is not None and not (isinstance(count, Integral) and count >= 1):
+        raise UsageError(f"{name} {count!r}: give a whole number, 1 or more")
+
+
 def _check_seconds(name: str, seconds: float | None) -> None:
-    if seconds is not None and not 0 <= seconds <= MAX_SECONDS:  # False for NaN too
-        raise UsageError(f"{name} {seconds}: give 0 or more seconds, at most {MAX_SECONDS:.0f}")
+    if seconds is None or (isinstance(seconds, Real) and 0 <= seconds <= MAX_SECONDS):
+        return  # NaN is not between them
+    raise UsageError(f"{name} {seconds!r}: give 0 or more seconds, at most {MAX_SECONDS:.0f}")
 
 
 def expected_maps(

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import atexit
 import math
 import os
 import queue
+import sys
 import threading
+import weakref
 from collections.abc import Callable, Generator
 from contextlib import closing
+from functools import cache
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
+
+from avsal.errors import UsageError
 
 T = TypeVar("T")
 
@@ -20,6 +26,14 @@ T = TypeVar("T")
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 _POLL_SECONDS = 0.1  # how soon a waiting producer notices that its consumer is gone
+_EXIT_SECONDS = 5.0  # a source that gives nothing any more must not keep the interpreter from exit
+
+
+FORKED = "the process was forked while a video was read; start its prediction in the child instead"
+
+# What waits for a thread, and must be told in a forked child that there is none.
+_waiting: weakref.WeakSet[Any] = weakref.WeakSet()
+_producers: weakref.WeakSet[_Producer[Any]] = weakref.WeakSet()
 
 
 class _Producer(threading.Thread, Generic[T]):
@@ -31,20 +45,38 @@ class _Producer(threading.Thread, Generic[T]):
         self.stopped = threading.Event()
         self._running = threading.Lock()
         self._make = make
+        _producers.add(self)
+        orphan_after_fork(self)
 
     def run(self) -> None:
         with self._running:
             if not self.stopped.is_set():
                 self._produce()
 
-    def stop(self) -> None:
+    def stop(self, timeout: float = -1) -> None:
         """Wait until the generator is closed; afterwards it is not started any more.
 
         Nothing is asked of the thread itself: Ctrl-C may have come while it was being started.
+        Nor is it waited for once the interpreter is being taken down: Python has stopped it then,
+        whatever it was doing, and it never gives its lock back.
+
+        Args:
+            timeout: seconds to wait at most; -1 waits as long as it takes.
         """
         self.stopped.set()
-        with self._running:
-            pass
+        if not sys.is_finalizing() and self._running.acquire(timeout=timeout):
+            self._running.release()
+
+    def orphan(self) -> None:
+        """Go on without the thread, in a child process that does not have it.
+
+        The thread may have held any lock at the moment of the fork, so all of them are replaced.
+        """
+        self._running = threading.Lock()
+        self.stopped = threading.Event()
+        self.stopped.set()
+        self.entries = queue.Queue()
+        self.entries.put((None, UsageError(FORKED)))
 
     def _produce(self) -> None:
         end: BaseException = StopIteration()
@@ -85,6 +117,47 @@ def run_ahead(make: Callable[[], Generator[T, None, None]], depth: int) -> Gener
             yield item  # type: ignore[misc]
     finally:
         producer.stop()
+
+
+@atexit.register
+def _stop_producers() -> None:
+    """Let the threads close their files while they still can."""
+    for producer in list(_producers):
+        producer.stopped.set()
+    for producer in list(_producers):
+        producer.stop(_EXIT_SECONDS)
+
+
+class Orphan(Protocol):
+    """Something that a thread works for."""
+
+    def orphan(self) -> None:
+        """Go on without the thread."""
+        ...
+
+
+def orphan_after_fork(waiting: Orphan) -> None:
+    """Have something told in a forked child that its thread is not there."""
+    _waiting.add(waiting)
+
+
+def _orphan_all() -> None:
+    for each in list(_waiting):
+        each.orphan()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_orphan_all)
+
+
+@cache
+def survive_forks() -> None:
+    """Give every forked child one thread for torch's layers.
+
+    OpenMP's threads do not exist in a child, and GNU's waits for them for ever.
+    """
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
 def limit_threads() -> None:

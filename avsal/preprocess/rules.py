@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,12 +11,12 @@ from typing import Protocol
 from avsal.media.resample import SAMPLE_RATE
 from avsal.preprocess.sound import COLUMNS, HOP
 from avsal.preprocess.windows import (
+    PAST_FRAMES,
     Window,
     audio_span,
     frames_before,
     oldest_seen,
     seen_window,
-    target_from,
     target_until,
 )
 
@@ -34,8 +33,25 @@ class Rule(Protocol):
         """Seconds in which the weight of a map in later ones falls to 1/e; 0 for none."""
         ...
 
+    @property
+    def batch(self) -> int:
+        """Windows that go through the network together.
+
+        A part of a video has the batches of the whole, as a map's last bits depend on the size of
+        its batch: it begins and ends where one does.
+        """
+        ...
+
     def begin(self, first: int, times: Times) -> int:
-        """The first frame that is predicted where `first` is the first to get a map."""
+        """The first frame that is predicted where `first` is the first to get a map.
+
+        It never falls when `first` rises, whatever the times. Less than all of `times` means that
+        they do not reach far enough back to know.
+        """
+        ...
+
+    def needed(self, first: int, times: Times) -> int:
+        """The first frame that the map of `first` depends on; otherwise as `begin`."""
         ...
 
     def window(
@@ -56,7 +72,8 @@ class Rule(Protocol):
 
     @property
     def before(self) -> tuple[Fraction, int]:
-        """Seconds, and frames besides, before the first wanted frame that its map needs."""
+        """Seconds, and frames besides, before the first wanted frame that its map needs where
+        times are regular."""
         ...
 
 
@@ -67,14 +84,19 @@ class FrameRule:
     Attributes:
         count: how many of the 16 the network sees.
         stride: every how many frames is predicted.
+        batch: windows at once.
     """
 
     count: int
     stride: int
+    batch: int = 1
     smoothing = Fraction(0)
 
     def begin(self, first: int, times: Times) -> int:
-        return target_until(first, self.stride)
+        return target_until(first, self.stride * self.batch)
+
+    def needed(self, first: int, times: Times) -> int:
+        return max(0, self.begin(first, times) - PAST_FRAMES)
 
     def window(
         self, target: int, times: Times, audio_context: int | None, ended: bool
@@ -91,7 +113,7 @@ class FrameRule:
 
     @property
     def before(self) -> tuple[Fraction, int]:
-        return Fraction(0), frames_before(self.stride)
+        return Fraction(0), frames_before(self.stride * self.batch)
 
 
 @dataclass(frozen=True)
@@ -107,8 +129,7 @@ class TimeRule:
         spacing: seconds between them.
         stride: every how many frames is predicted.
         smoothing: see `Rule`.
-        batch: windows at once. What is predicted before the first wanted frame, for maps to be
-            smoothed with, is whole batches: the batches of a part are those of the whole.
+        batch: windows at once.
     """
 
     count: int
@@ -118,12 +139,20 @@ class TimeRule:
     batch: int = 1
 
     def begin(self, first: int, times: Times) -> int:
-        target = target_until(first, self.stride)
-        back = range(target - self.stride, min(times) - 1, -self.stride)
-        earlier = sum(times[target] - times[index] <= self.memory for index in back)
-        batches = math.ceil(earlier / self.batch)
-        begun = target - batches * self.batch * self.stride
-        return max(begun, target_from(min(times), self.stride))
+        """Maps before that of `first` are predicted too where it is smoothed with them."""
+        known, target = next(iter(times)), target_until(first, self.stride)
+        if target < known:
+            return target
+        now, earlier = times[target], target - self.stride
+        while earlier >= known and now - times[earlier] <= self.memory:
+            target, earlier = earlier, earlier - self.stride
+        begun = target_until(target, self.stride * self.batch)
+        unknown = self.memory and 0 <= earlier < known
+        return min(begun, known - 1) if unknown else begun
+
+    def needed(self, first: int, times: Times) -> int:
+        begun = self.begin(first, times)
+        return begun if begun < next(iter(times)) else self.oldest(begun, times)
 
     def window(
         self, target: int, times: Times, audio_context: int | None, ended: bool
@@ -137,9 +166,12 @@ class TimeRule:
         return Window(target, frames, frames[0], reverse=False)
 
     def oldest(self, target: int, times: Times) -> int:
+        """Past frames are looked for among every so many; before a pause that may pass over the
+        last one that is old enough and find another."""
         latest = next(reversed(times))
         before = times[min(target, latest)] - self.reach
-        return max((index for index, time in times.items() if time <= before), default=0)
+        found = next((index for index in reversed(times) if times[index] <= before), None)
+        return max(0, next(iter(times)) - 1 if found is None else found - self.stride + 1)
 
     def sound(
         self, window: Window, audio_context: int, frame_time: Callable[[int], Fraction]

@@ -12,7 +12,7 @@ from avsal.errors import MediaError
 from avsal.media.source import Source, as_source, without_query
 from avsal.prediction.saliency import SaliencyFrame
 from avsal.results import records
-from avsal.results.records import frame_number, number, seconds
+from avsal.results.numbers import exact, number, whole
 from avsal.shots import Shot
 
 DESCRIPTION = "saliency.json"
@@ -61,14 +61,15 @@ class FrameRecord:
         Raises:
             ValueError, KeyError, TypeError: a value is missing or of the wrong kind.
         """
-        index, peak = frame_number(values), values["peak"]
-        if not isinstance(peak, list) or [type(number) for number in peak] != [int, int]:
-            raise ValueError(f"frame {index}: peak is no pixel")
+        index, peak = whole(values, "index"), values["peak"]
+        if not isinstance(peak, list) or len(peak) != 2:
+            raise ValueError("peak is no pixel")
         time, entropy, low, high = (
             number(values, name) for name in ("time", "entropy", "min", "max")
         )
-        pts = seconds(values, "pts")
-        return cls(index, pts, time, (peak[0], peak[1]), entropy, low, high)
+        pts = exact(values, "pts")
+        x, y = (whole({"peak": side}, "peak", "pixel") for side in peak)
+        return cls(index, pts, time, (x, y), entropy, low, high)
 
 
 def is_result(folder: Path) -> bool:
@@ -117,10 +118,10 @@ def read_shots(folder: Path) -> list[Shot] | None:
     try:
         return [
             Shot(
-                frame_number(values, "first"),
-                frame_number(values, "last"),
-                seconds(values, "start"),
-                seconds(values, "end"),
+                whole(values, "first"),
+                whole(values, "last"),
+                exact(values, "start"),
+                exact(values, "end"),
             )
             for values in after["shots"]
         ]

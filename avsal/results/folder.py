@@ -42,7 +42,8 @@ from avsal.results.formats import (
     is_map_name,
     restore,
 )
-from avsal.results.records import RecordsWriter, number
+from avsal.results.numbers import number, picture_size
+from avsal.results.records import RecordsWriter
 from avsal.shots import Cut, Shot, shots_between
 
 
@@ -305,7 +306,7 @@ def read_result(folder: Path) -> Result:
         settings = header["settings"]
         if settings["format"] not in FORMAT_CLASSES:
             raise ValueError(f"format {settings['format']}")
-        width, height = (int(number(header, name)) for name in ("width", "height"))
+        width, height = picture_size(header)
         start, end = (
             None if settings[name] is None else number(settings, name) for name in ("start", "end")
         )

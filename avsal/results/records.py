@@ -10,22 +10,20 @@ import json
 import re
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
-from fractions import Fraction
 from pathlib import Path
-from typing import Any, NoReturn, TextIO, TypeVar
+from typing import Any, TextIO, TypeVar
 
 from avsal.errors import MediaError
+from avsal.results.numbers import JSON, whole
 
 Record = TypeVar("Record")
 
-UNREADABLE = (OSError, ValueError, KeyError, TypeError, RecursionError)
+UNREADABLE = (OSError, ValueError, LookupError, TypeError, RecursionError)
 
 _CHUNK = 16 * 1024  # characters read at once
 _LONGEST_RECORD = 64 * 1024  # characters; avsal's own have about 150
 _LONGEST_HEADER = 1024 * 1024
 _RECORDS = re.compile(r'"frames"\s*:\s*\[')
-_SECONDS = re.compile(r"-?\d{1,24}(/[1-9]\d{0,24})?")
-_LARGEST = 10**15  # of any number
 
 
 class RecordsWriter:
@@ -91,13 +89,20 @@ def read_records(
         rest = _header(path, made_by, file)[1]
         try:
             for values in _objects(file, rest):
-                index = frame_number(values)
+                index = whole(values, "index", "frame number")
                 if index <= before:
                     raise ValueError(f"frame {index} comes after frame {before}")
                 before = index
-                yield index, parse(values)
+                yield index, _parsed(index, values, parse)
         except UNREADABLE as error:
             raise damaged(path, made_by, error) from error
+
+
+def _parsed(index: int, values: Any, parse: Callable[[Any], Record]) -> Record:
+    try:
+        return parse(values)
+    except ValueError as error:
+        raise ValueError(f"frame {index}: {error}") from error
 
 
 def read_after(path: Path, made_by: str) -> dict[str, Any]:
@@ -110,7 +115,7 @@ def read_after(path: Path, made_by: str) -> dict[str, Any]:
         objects = _objects(file, _header(path, made_by, file)[1])
         try:
             rest = _last(objects).strip().removeprefix(",")
-            return dict(json.loads("{" + (rest or "}")))
+            return dict(JSON.decode("{" + (rest or "}")))
         except UNREADABLE as error:
             raise damaged(path, made_by, error) from error
 
@@ -122,38 +127,6 @@ def _last(objects: Generator[Any, None, str]) -> str:
             next(objects)
         except StopIteration as ended:
             return str(ended.value)
-
-
-def frame_number(values: Any, name: str = "index") -> int:
-    """The number of a frame out of JSON values.
-
-    Raises:
-        ValueError, KeyError, TypeError: it is missing or something else.
-    """
-    index = values[name]
-    if type(index) is not int or not 0 <= index < _LARGEST:
-        raise ValueError(f"{name} is no frame number")
-    return index
-
-
-def seconds(values: Any, name: str) -> Fraction:
-    """An exact time out of JSON values; errors as of `number`."""
-    value = values[name]
-    if not isinstance(value, str) or not _SECONDS.fullmatch(value):
-        raise ValueError(f"frame {values.get('index', '')}: {name} is no fraction")
-    return Fraction(value)
-
-
-def number(values: Any, name: str) -> float:
-    """A finite number out of JSON values.
-
-    Raises:
-        ValueError, KeyError, TypeError: it is missing or something else.
-    """
-    value = values[name]
-    if type(value) not in (int, float) or not abs(value) < _LARGEST:
-        raise ValueError(f"{name} is no number")
-    return float(value)
 
 
 def damaged(path: Path, made_by: str, error: Exception) -> MediaError:
@@ -186,24 +159,17 @@ def _header(path: Path, made_by: str, file: TextIO) -> tuple[dict[str, Any], str
             if not more or len(text) > _LONGEST_HEADER:
                 raise ValueError("no list of frames in it")
             text += more
-        header = json.loads(text[: records.start()].rstrip().removesuffix(",") + "}")
+        header = JSON.decode(text[: records.start()].rstrip().removesuffix(",") + "}")
         return dict(header), text[records.end() :]
     except UNREADABLE as error:
         raise damaged(path, made_by, error) from error
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
-
-
-_DECODER = json.JSONDecoder(parse_constant=_no_constant)
 
 
 def _objects(file: TextIO, text: str) -> Generator[Any, None, str]:
     """The items of a JSON array of objects whose bracket lies before `text`; returns the rest."""
     while not (text := text.lstrip(" \t\r\n,")).startswith("]"):
         try:
-            value, end = _DECODER.raw_decode(text)
+            value, end = JSON.raw_decode(text)
         except ValueError:  # no JSON, or not read to its end
             more = file.read(_CHUNK)
             if not more or len(text) > _LONGEST_RECORD:

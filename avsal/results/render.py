@@ -1,15 +1,32 @@
-"""Pictures for people: heatmaps over frames, contour lines, side by side."""
+"""Pictures for people: heatmaps over frames, contour lines, legends, side by side."""
 
 from __future__ import annotations
+
+from functools import lru_cache
 
 import cv2
 import numpy as np
 
 from avsal.results.formats import levels
-from avsal.results.style import OverlayStyle
+from avsal.results.style import ColorBy, OverlayStyle
 
 CONTOUR_SHARES = (0.25, 0.5, 0.75)  # of all gaze, inside each line
 _CONTOUR_COLOURS = ((255, 255, 255), (255, 220, 0), (0, 200, 255))  # RGB, innermost line first
+_OUTLINE = (20, 20, 20)  # RGB, around lines and letters, so that they show on any picture
+
+SHARE_THRESHOLD = 0.85
+# Position in the colour map (0 to 1) by the share of gaze enclosed. With turbo, what is inside half
+# of the gaze is orange to red, and the rest yellow, green and blue.
+_SHARES = (0.0, 0.25, 0.5, 0.75, 0.85, 1.0)
+_POSITIONS = (0.96, 0.84, 0.68, 0.36, 0.12, 0.0)
+_FADE = 0.12  # share of gaze within which the opacity rises from 0 to its full value
+
+_GRID = 384  # pixels of the longer side at which shares are computed; maps have no finer detail
+_OCTAVES, _BINS_AN_OCTAVE = 32, 128  # of densities below the peak; a bin is half a per cent
+
+_LEGEND_LEAST = (320, 240)  # width and height of the smallest picture that gets a legend
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+_LETTERS_A_SIDE, _LETTER = 40, 22  # letters along the shorter side; their height at scale 1
 
 
 def overlay(
@@ -22,42 +39,201 @@ def overlay(
 
     Args:
         image: uint8 (H, W, 3) RGB.
-        density: float (h, w), brought to the frame's size if it has another one.
-        span: the densities that are drawn as nothing and as full heat. Contours do not need it:
-            they enclose shares of the density itself.
+        density: float (h, w), resized to the frame if it has another size.
+        span: the densities that are drawn as nothing and as full heat where colours stand for
+            density. Shares and contours do not need it.
 
     Returns:
         uint8 RGB, (H, W, 3), or (H, 2 W, 3) side by side.
     """
-    height, width = image.shape[:2]
-    if density.shape != (height, width):
-        density = cv2.resize(density, (width, height), interpolation=cv2.INTER_LINEAR)
-    if style.contours:
-        drawn = _draw_contours(image, density)
-    else:
-        drawn = _blend_heat(image, levels(density, *span, 255), style)
+    drawn = _with_contours(image, density) if style.contours else _heat(image, density, style, span)
+    if _has_legend(image, style):
+        _put_legend(drawn, style)
     return np.hstack([image, drawn]) if style.side_by_side else drawn
 
 
-def _blend_heat(image: np.ndarray, gray: np.ndarray, style: OverlayStyle) -> np.ndarray:
-    code = getattr(cv2, f"COLORMAP_{style.colormap.upper()}")
-    heat = cv2.cvtColor(cv2.applyColorMap(gray, code), cv2.COLOR_BGR2RGB)
-    opacity = (gray * (style.alpha / 255)).astype(np.float32)
-    return cv2.blendLinear(heat, image, opacity, 1 - opacity)
+def _heat(
+    image: np.ndarray, density: np.ndarray, style: OverlayStyle, span: tuple[float, float]
+) -> np.ndarray:
+    opacity: np.ndarray
+    shares = None
+    if style.color_by == ColorBy.SHARE or style.threshold is not None:
+        shares = _resized(enclosed_share(density), image)
+    if style.color_by == ColorBy.DENSITY:
+        gray = levels(_resized(density, image), *span, 255)
+        opacity = (gray * (style.alpha / 255)).astype(np.float32)
+        if shares is not None:
+            opacity[shares > (style.threshold or 1)] = 0
+        heat = cv2.applyColorMap(gray, _colormap(style.colormap))
+    else:
+        assert shares is not None
+        gray = cv2.convertScaleAbs(shares, alpha=255)
+        colours, opacities = _share_tables(style)
+        heat, opacity = cv2.applyColorMap(gray, colours), cv2.LUT(gray, opacities)
+    return cv2.blendLinear(cv2.cvtColor(heat, cv2.COLOR_BGR2RGB), image, opacity, 1 - opacity)
 
 
-def _draw_contours(image: np.ndarray, density: np.ndarray) -> np.ndarray:
+def _resized(values: np.ndarray, image: np.ndarray) -> np.ndarray:
+    height, width = image.shape[:2]
+    if values.shape == (height, width):
+        return values
+    return cv2.resize(values, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+def _colormap(name: str) -> int:
+    return int(getattr(cv2, f"COLORMAP_{name.upper()}"))
+
+
+def _coloured(gray: np.ndarray, style: OverlayStyle) -> np.ndarray:
+    """Levels uint8 (n,) in BGR, (n, 1, 3)."""
+    return cv2.applyColorMap(gray.reshape(-1, 1), _colormap(style.colormap))
+
+
+@lru_cache(maxsize=4)
+def _share_tables(style: OverlayStyle) -> tuple[np.ndarray, np.ndarray]:
+    """BGR colours (256, 1, 3) and opacities (256,) of the shares 0/255, 1/255, ... 1."""
+    shares = np.arange(256) / 255
+    positions = np.interp(shares, _SHARES, _POSITIONS)
+    every = _coloured(np.arange(256, dtype=np.uint8), style)
+    threshold = SHARE_THRESHOLD if style.threshold is None else style.threshold
+    opacities = style.alpha * np.clip((threshold - shares) / _FADE, 0, 1)
+    return every[np.rint(positions * 255).astype(int)], opacities.astype(np.float32)
+
+
+def enclosed_share(density: np.ndarray) -> np.ndarray:
+    """For each pixel the share of the map's total inside the smallest area that reaches it.
+
+    That area is where the density is at least the pixel's own, so the share is close to 0 at the
+    peak and 1 where the density is least; pixels of one density have one share.
+
+    Args:
+        density: float (H, W), not negative.
+
+    Returns:
+        float32, of the same shape, or smaller in proportion where the longer side is over 384.
+    """
+    height, width = density.shape
+    scale = _GRID / max(height, width)
+    if scale < 1:
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        density = cv2.resize(density, size, interpolation=cv2.INTER_AREA)
+    peak = float(density.max())
+    if not peak > 0:
+        return np.ones(density.shape, np.float32)
+    least = peak * 2.0**-_OCTAVES
+    octaves = np.log2(np.maximum(density, least) / least)  # 0 to 32
+    bins = (octaves * _BINS_AN_OCTAVE).astype(np.int32)
+    mass = np.bincount(bins.ravel(), weights=density.ravel(), minlength=bins.max() + 1)
+    inside = np.cumsum(mass[::-1])[::-1] / mass.sum()
+    return inside[bins].astype(np.float32)
+
+
+def _with_contours(image: np.ndarray, density: np.ndarray) -> np.ndarray:
     drawn = image.copy()
-    thickness = max(1, round(image.shape[0] / 360))
-    for share, colour in zip(CONTOUR_SHARES, _CONTOUR_COLOURS, strict=True):
-        inside = (density >= mass_level(density, share)).astype(np.uint8)
+    shares = _resized(enclosed_share(density), image)
+    thickness = _thickness(image)
+    for number, share in enumerate(CONTOUR_SHARES):
+        inside = (shares <= share).astype(np.uint8)
         lines, _ = cv2.findContours(inside, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(drawn, lines, -1, colour, thickness, cv2.LINE_AA)
+        cv2.drawContours(drawn, lines, -1, _OUTLINE, thickness + 2, cv2.LINE_AA)
+        cv2.drawContours(drawn, lines, -1, _CONTOUR_COLOURS[number], thickness, cv2.LINE_AA)
+        if lines and _fits_text(image):
+            _put_share(drawn, max(lines, key=cv2.contourArea), number)
     return drawn
 
 
-def mass_level(density: np.ndarray, share: float) -> float:
-    """The value above which a map holds `share` of its total (its smallest such region)."""
-    values = np.sort(density, axis=None)[::-1]
-    total = np.cumsum(values, dtype=np.float64)
-    return float(values[min(np.searchsorted(total, share * total[-1]), values.size - 1)])
+def _put_share(drawn: np.ndarray, line: np.ndarray, number: int) -> None:
+    """Write the share on a line: innermost at its right, then at its top, then at its bottom."""
+    points = line[:, 0]
+    extreme = (points[:, 0].argmax(), points[:, 1].argmin(), points[:, 1].argmax())[number]
+    text, size = f"{CONTOUR_SHARES[number]:.0%}", _text_scale(drawn)
+    (width, height), _ = cv2.getTextSize(text, _FONT, size, 1)
+    x, y = points[extreme] + (0 if number == 0 else -width // 2, height // 2)
+    x = int(np.clip(x, 2, max(2, drawn.shape[1] - width - 2)))
+    y = int(np.clip(y, height + 2, max(height + 2, drawn.shape[0] - 4)))
+    _put_text(drawn, text, (x, y), size, _CONTOUR_COLOURS[number])
+
+
+def _put_text(
+    drawn: np.ndarray,
+    text: str,
+    position: tuple[int, int],
+    size: float,
+    colour: tuple[int, int, int] = (255, 255, 255),
+) -> None:
+    thick = max(1, round(size * 2))
+    cv2.putText(drawn, text, position, _FONT, size, _OUTLINE, thick + 2, cv2.LINE_AA)
+    cv2.putText(drawn, text, position, _FONT, size, colour, thick, cv2.LINE_AA)
+
+
+def _thickness(image: np.ndarray) -> int:
+    return max(1, round(min(image.shape[:2]) / 360))
+
+
+def _text_scale(image: np.ndarray) -> float:
+    return _font_scale(min(image.shape[:2]))
+
+
+def _font_scale(side: int) -> float:
+    """OpenCV's scale for letters of about a fortieth of a picture's shorter side, in pixels."""
+    return max(0.33, side / _LETTERS_A_SIDE / _LETTER)
+
+
+def _fits_text(image: np.ndarray) -> bool:
+    return image.shape[1] >= _LEGEND_LEAST[0] and image.shape[0] >= _LEGEND_LEAST[1]
+
+
+def _has_legend(image: np.ndarray, style: OverlayStyle) -> bool:
+    """Without being asked, where it fits; lines bear their shares, and colours of density have no
+    fixed meaning."""
+    if style.legend is None:
+        return _fits_text(image) and not style.contours and style.color_by == ColorBy.SHARE
+    return style.legend
+
+
+def _put_legend(drawn: np.ndarray, style: OverlayStyle) -> None:
+    """Draw the legend into the lower left corner."""
+    panel = _legend(style, min(drawn.shape[:2]))
+    height, width = min(panel.shape[0], drawn.shape[0]), min(panel.shape[1], drawn.shape[1])
+    corner = drawn[drawn.shape[0] - height :, :width]
+    corner[:] = cv2.addWeighted(corner, 0.25, panel[:height, :width], 0.75, 0)
+
+
+@lru_cache(maxsize=4)
+def _legend(style: OverlayStyle, side: int) -> np.ndarray:
+    """The colours with their meaning, uint8 (h, w, 3) RGB, for a picture whose shorter side is
+    `side` pixels."""
+    size = _font_scale(side)
+    (label, line), _ = cv2.getTextSize("100%", _FONT, size, 1)
+    heading = (
+        "less likely  -  more likely"
+        if style.color_by == ColorBy.DENSITY
+        else "share of gaze inside"
+    )
+    (heading_width, _), _ = cv2.getTextSize(heading, _FONT, size, 1)
+    margin, bar = round(0.8 * line), max(5, line)
+    width = max(heading_width, 4 * label + 3 * margin) + 2 * margin
+    panel = np.full((2 * line + bar + 4 * margin, width, 3), 30, np.uint8)
+    _put_text(panel, heading, (margin, margin + line), size)
+    top = 2 * margin + line
+    shares = np.linspace(SHARE_THRESHOLD, 0, width - 2 * margin)
+    panel[top : top + bar, margin : width - margin] = _legend_colours(style, shares)
+    if style.color_by == ColorBy.SHARE or style.contours:
+        for share in CONTOUR_SHARES:
+            x = margin + int((1 - share / SHARE_THRESHOLD) * (width - 2 * margin))
+            panel[top : top + bar, x : x + max(1, bar // 8)] = _OUTLINE
+            corner = (x - label // 2, top + bar + margin + line)
+            _put_text(panel, f"{share:.0%}", corner, size)
+    return panel
+
+
+def _legend_colours(style: OverlayStyle, shares: np.ndarray) -> np.ndarray:
+    """RGB (n, 3) of a legend's bar."""
+    if style.contours:
+        number = np.searchsorted(CONTOUR_SHARES, shares).clip(max=len(CONTOUR_SHARES) - 1)
+        return np.array(_CONTOUR_COLOURS, np.uint8)[number]
+    if style.color_by == ColorBy.DENSITY:
+        gray = np.linspace(0, 255, len(shares)).astype(np.uint8)
+        return _coloured(gray, style)[:, 0, ::-1]
+    colours, _ = _share_tables(style)
+    return colours[np.rint(shares * 255).astype(int), 0, ::-1]

@@ -18,7 +18,7 @@ from avsal.atomic import new_file
 from avsal.errors import UsageError, WeightsError
 from avsal.training.config import Config, NetworkSettings, expand
 from avsal.training.objectives import Objective
-from avsal.weights.convert.network import describe
+from avsal.weights.convert import describe
 from avsal.weights.keys import without_heads
 from avsal.weights.places import resolve
 from avsal.weights.state import load_plain, read_state, write_state

@@ -94,6 +94,8 @@ class NetworkSettings(Table):
         for key in values:
             one_of(key, VariantChanges.model_fields)
         given = {key: None if value == NONE else value for key, value in values.items()}
+        if "audio" in given:  # "none", as for the image encoder, or false
+            given["audio"] = bool(given["audio"])
         checked = VariantChanges.model_validate_json(json.dumps(given))
         return checked.model_dump(exclude_unset=True)
 
@@ -109,8 +111,8 @@ class SetSettings(Table):
     """One set of recordings; `avsal.datasets` tells by what is on disk which form it has.
 
     Attributes:
-        root: a folder in the STAViS layout, a folder of pictures, a packed .npz file, a video or
-            folder of videos with `fixations`, a folder of videos with `maps`.
+        root: a folder in the STAViS layout, a folder of pictures, a video or folder of videos
+            with `fixations`, a folder of videos with `maps`.
         databases, fold, split: of the STAViS layout; no database takes all, split "" is the train
             list in data.train and the test list in data.validation.
         names, without: text files, one name per line, of the recordings to take or to leave out.

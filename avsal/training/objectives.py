@@ -13,8 +13,7 @@ import torch
 from torch import nn
 
 from avsal import models
-from avsal.models.encoders import MOTION, find
-from avsal.models.maps import MAP_STRIDE, MapEncoder, grow
+from avsal.models.ablations import MAP_STRIDE, MapEncoder, grow
 from avsal.models.variants import Variant
 from avsal.preprocess.frames import normalise
 from avsal.training.config import Config, LossSettings
@@ -149,7 +148,7 @@ class AudioVisual(Objective):
         super().__init__()
         self.variant = variant
         self._weights = weights
-        self.aligns = variant.audio is not None and weights.alignment != 0
+        self.aligns = variant.audio and weights.alignment != 0
         self.network = models.build(variant, heads=self.aligns)
         self.inputs = _clip_inputs(variant)
         modules = (ENCODERS[part] for part in freeze)
@@ -220,8 +219,8 @@ class ImageSaliency(Objective):
 def _clip_inputs(variant: Variant) -> Inputs:
     return Inputs(
         variant.size,
-        find(MOTION, "motion encoder", variant.motion).frames,
-        audio=variant.audio is not None,
+        variant.frames,
+        audio=variant.audio,
     )
 
 

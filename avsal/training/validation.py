@@ -10,6 +10,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable
 
+import numpy as np
 import torch
 
 from avsal import metrics
@@ -43,7 +44,10 @@ def validate(objective: Objective, batches: Iterable[Sample], engine: Engine) ->
             truths, marks = batch["map"].numpy(), batch["fixations"].numpy()
             for number, density, truth, mark in zip(numbers, densities, truths, marks, strict=True):
                 known = (values if values.any() else None for values in (truth, mark))
-                found.append((number, metrics.score(density, *known)))
+                scores = dict.fromkeys(SCORES, math.nan)  # of a run that diverged
+                if np.isfinite(density).all():
+                    scores = metrics.score(density, *known)
+                found.append((number, scores))
     return _mean([scored for share in engine.gather(found) for scored in share])
 
 

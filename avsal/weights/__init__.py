@@ -12,10 +12,10 @@ from avsal.weights.reading import sha256_of
 from avsal.weights.registry import DEFAULT, REGISTRY, WeightsRow, find_row, get_row, resolve_variant
 
 if TYPE_CHECKING:
-    from avsal.weights.convert.component import import_component as import_component
-    from avsal.weights.convert.network import Imported as Imported
-    from avsal.weights.convert.network import describe as describe
-    from avsal.weights.convert.network import import_checkpoint as import_checkpoint
+    from avsal.weights.convert import Imported as Imported
+    from avsal.weights.convert import describe as describe
+    from avsal.weights.convert import import_checkpoint as import_checkpoint
+    from avsal.weights.convert import import_component as import_component
     from avsal.weights.loading import LoadedWeights as LoadedWeights
     from avsal.weights.loading import load_state as load_state
     from avsal.weights.loading import load_weights as load_weights
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from avsal.weights.state import write_state as write_state
 
 _LAZY = {
-    "Imported": "convert.network",
+    "Imported": "convert",
     "LoadedWeights": "loading",
-    "describe": "convert.network",
-    "import_checkpoint": "convert.network",
-    "import_component": "convert.component",
+    "describe": "convert",
+    "import_checkpoint": "convert",
+    "import_component": "convert",
     "load_state": "loading",
     "load_weights": "loading",
     "read_state": "state",

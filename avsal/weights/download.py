@@ -1,29 +1,37 @@
-"""Files from the web: downloaded into a place of their own, resumed after a broken connection."""
+"""Files from the web: downloaded completely, resumed after a broken connection.
+
+While a process downloads, its part has a name that no other process uses. What is left when the
+download stops is renamed to a common name, from which the next download takes it by renaming again.
+Two downloads of one address at once therefore never write to one file.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote, unquote
 
 from avsal import atomic
 from avsal.errors import AvsalError, WeightsError
 from avsal.weights.hub import one_line
 from avsal.weights.places import user_folder
-from avsal.weights.reading import sha256_of
+from avsal.weights.reading import START, refuse_foreign, sha256_of
 
 LARGEST = 8 << 30  # bytes; no weights are larger, and a server may send without end
 CHUNK = 1 << 18  # bytes
 TIMEOUT = 15  # seconds without any answer or any byte
 TRIES = 4  # in a row without a byte more
 PAUSE = 0.5  # seconds before the second try, doubled before each further one
+LONGEST_TAG = 150  # characters of an ETag that can be part of a file name
 OK, PARTIAL, RANGE_REFUSED = 200, 206, 416  # HTTP
 
 T = TypeVar("T")
-# Called with the bytes that are here and the bytes of the whole, if they are known.
+# Called with the number of bytes received and that of the whole file, if it is known.
 OnBytes = Callable[[int, int | None], None]
 
 
@@ -32,8 +40,8 @@ class WebFile:
     """A file at an address.
 
     Attributes:
-        size: bytes; None where only the server knows.
-        sha256: of the content; None where nobody tells.
+        size: bytes; None if only the server knows.
+        sha256: of the content; None if it is not published.
     """
 
     url: str
@@ -42,44 +50,68 @@ class WebFile:
     sha256: str | None = None
 
 
-def download(file: WebFile, on_bytes: OnBytes = lambda _here, _all: None) -> Path:
-    """Download a file, or the rest of one that an earlier call began.
+@dataclass
+class _Part:
+    """What has been received of a file, under a name that only this process uses.
 
-    Returns:
-        Where it is: a place of its own below the user's folder, for the caller to use and remove.
+    Attributes:
+        tag: the server's name of the version that the bytes belong to (ETag); "" if it has none.
+    """
+
+    path: Path
+    tag: str = ""
+
+    @property
+    def size(self) -> int:
+        return self.path.stat().st_size
+
+    def clear(self) -> None:
+        self.path.write_bytes(b"")
+        self.tag = ""
+
+    def resumable(self, file: WebFile) -> bool:
+        """Whether the rest can be added without mixing two versions of the file."""
+        strong = self.tag.startswith('"') and len(quote(self.tag, safe="")) <= LONGEST_TAG
+        return self.size > 0 and (strong or file.sha256 is not None)
+
+
+@contextmanager
+def downloaded(file: WebFile, on_bytes: OnBytes = lambda _here, _all: None) -> Iterator[Path]:
+    """Download a file, or the rest of it, and give its path to the `with` block.
+
+    The file is removed when the block ends well or finds that the file is wrong. After any other
+    error it is kept for the next call, if it can be resumed safely.
 
     Raises:
-        WeightsError: no connection, no such file, or other content than was announced. What has
-            been received is kept for the next call, unless it is wrong.
+        WeightsError: no connection, no such file, or other content than was announced.
         OutputError: it cannot be written.
     """
     refuse_offline(file.url)
-    what = f"{file.url} {file.size} {file.sha256}"
-    part = user_folder() / "downloads" / f"{hashlib.sha256(what.encode()).hexdigest()[:16]}.part"
-    with atomic.write_errors(part):
-        atomic.prepare_folder(part.parent)
-        _receive_all(file, part, on_bytes)
-    _check(file, part)
-    return part
+    with _own_part(file) as part:
+        with atomic.write_errors(part.path.parent):
+            _receive_all(file, part, on_bytes)
+        _check(file, part)
+        try:
+            yield part.path
+        except WeightsError:
+            part.clear()
+            raise
+        part.clear()
 
 
 def use_download(
     file: WebFile, use: Callable[[Path], T], on_bytes: OnBytes = lambda _here, _all: None
 ) -> T:
-    """Download a file, do something with it and remove it; errors name its address.
+    """Download a file and do something with it; errors name its address.
 
     Raises:
-        AvsalError: see `download`, or whatever `use` raises. The file is kept for the next call
-            unless it is itself wrong.
+        AvsalError: see `downloaded`, or whatever `use` raises.
     """
-    part = download(file, on_bytes)
-    try:
-        result = use(part)
-    except WeightsError as error:
-        _remove(part)
-        raise WeightsError(str(error).replace(str(part), file.url)) from None
-    _remove(part)
-    return result
+    with downloaded(file, on_bytes) as path:
+        try:
+            return use(path)
+        except AvsalError as error:
+            raise type(error)(str(error).replace(str(path), file.url)) from None
 
 
 def refuse_offline(url: str) -> None:
@@ -90,11 +122,48 @@ def refuse_offline(url: str) -> None:
         raise WeightsError(f"{url}: not asked, as HF_HUB_OFFLINE is set; unset it to download")
 
 
-def _receive_all(file: WebFile, part: Path, on_bytes: OnBytes) -> None:
+@contextmanager
+def _own_part(file: WebFile) -> Iterator[_Part]:
+    """Take over what an earlier call left; leave what can be resumed to a later call.
+
+    What a killed process was writing is removed by `atomic.prepare_folder`.
+    """
+    what = f"{file.url} {file.size} {file.sha256}"
+    key = hashlib.sha256(what.encode()).hexdigest()[:16]
+    folder = user_folder() / "downloads"
+    with atomic.write_errors(folder):
+        atomic.prepare_folder(folder)
+        part = _taken_over(folder, key)
+    try:
+        yield part
+    finally:
+        if part.resumable(file):
+            tag = quote(part.tag, safe="")
+            part.path.replace(folder / f"{key}.{tag if len(tag) <= LONGEST_TAG else ''}.part")
+        else:
+            part.path.unlink(missing_ok=True)
+
+
+def _taken_over(folder: Path, key: str) -> _Part:
+    part = _Part(atomic.partial_path(folder / f"{key}.part"))
+    for left in sorted(folder.glob(f"{key}.*.part")):
+        if part.path.exists():
+            left.unlink(missing_ok=True)  # one is enough
+            continue
+        try:
+            left.rename(part.path)  # only one process can do it
+        except FileNotFoundError:
+            continue
+        part.tag = unquote(left.name.removeprefix(f"{key}.").removesuffix(".part"))
+    part.path.touch()
+    return part
+
+
+def _receive_all(file: WebFile, part: _Part, on_bytes: OnBytes) -> None:
     """Try until the file is complete, or several times in a row brought nothing."""
     failures = 0
     while failures < TRIES:
-        before = _size(part)
+        before = part.size
         try:
             if _receive(file, part, on_bytes):
                 return
@@ -103,53 +172,65 @@ def _receive_all(file: WebFile, part: Path, on_bytes: OnBytes) -> None:
             raise
         except Exception as error:  # the Hub's client changes the library whose errors these are
             cause = one_line(error)
-        failures = failures + 1 if _size(part) <= before else 1
+        failures = failures + 1 if part.size <= before else 1
         if failures < TRIES:
             time.sleep(PAUSE * 2 ** (failures - 1))
-    kept = f"; {_size(part) / 1e6:.1f} MB are kept, the same command resumes" if _size(part) else ""
-    raise WeightsError(f"{file.url}: cannot be downloaded ({cause}){kept or '; try again'}")
+    remedy = "try again"
+    if part.resumable(file):
+        remedy = f"{part.size / 1e6:.1f} MB are kept, the same command resumes"
+    raise WeightsError(f"{file.url}: cannot be downloaded ({cause}); {remedy}")
 
 
-def _receive(file: WebFile, part: Path, on_bytes: OnBytes) -> bool:
+def _receive(file: WebFile, part: _Part, on_bytes: OnBytes) -> bool:
     """Ask once for what is missing; whether the file is complete then."""
     from huggingface_hub import get_session
 
-    here = _size(part)
+    here = part.size
     if file.size is not None and here == file.size:
         return True
     headers = {"Accept-Encoding": "identity", **_resuming(file, part)}
     with get_session().stream("GET", file.url, headers=headers, timeout=TIMEOUT) as answer:
+        content_range = answer.headers.get("Content-Range", "")
         if answer.status_code == RANGE_REFUSED:
-            _remove(part)  # it is not a part of what is there now
+            if here and part.tag and content_range == f"bytes */{here}":
+                return True  # nothing is missing
+            part.clear()  # it is no part of what is there now
             return False
         if answer.status_code not in (OK, PARTIAL):
             raise WeightsError(f"{file.url}: {_refusal(answer)}")
-        resumed = answer.headers.get("Content-Range", "").startswith(f"bytes {here}-")
-        here = here if answer.status_code == PARTIAL and resumed else 0
-        total = file.size or _announced(answer, here)
-        _version_file(part).write_text(answer.headers.get("ETag", ""), encoding="utf-8")
-        _write(answer, part, here, total, on_bytes)
-    return total is None or _size(part) >= total
+        tag = answer.headers.get("ETag", "")
+        if answer.status_code == PARTIAL and not (
+            content_range.startswith(f"bytes {here}-") and (not tag or tag == part.tag)
+        ):
+            part.clear()  # the rest of another version, or another part than was asked for
+            return False
+        if answer.status_code == OK:
+            part.clear()
+            part.tag = tag
+        total = file.size or _announced(answer, part.size)
+        _write(answer, file, part, total, on_bytes)
+    return total is None or part.size == total
 
 
-def _resuming(file: WebFile, part: Path) -> dict[str, str]:
+def _resuming(file: WebFile, part: _Part) -> dict[str, str]:
     """Headers that ask for the rest, if it is known to belong to what is here."""
-    version = _version_file(part)
-    tag = version.read_text(encoding="utf-8") if version.is_file() else ""
-    here = _size(part)
-    if here and tag.startswith('"'):
-        return {"Range": f"bytes={here}-", "If-Range": tag}
-    return {"Range": f"bytes={here}-"} if here and file.sha256 else {}
+    if not part.resumable(file):
+        return {}
+    headers = {"Range": f"bytes={part.size}-"}
+    return headers | ({"If-Range": part.tag} if part.tag.startswith('"') else {})
 
 
-def _write(answer: Any, part: Path, here: int, total: int | None, on_bytes: OnBytes) -> None:
-    # At its place, not at the end: two downloads at once then write the same.
-    with part.open("r+b" if here else "wb") as target:
-        target.seek(here)
+def _write(answer: Any, file: WebFile, part: _Part, total: int | None, on_bytes: OnBytes) -> None:
+    """Append what the server sends; stop at once if it is plainly something else than weights."""
+    here = part.size
+    with part.path.open("ab") as target:
         for chunk in answer.iter_bytes(CHUNK):
+            if here == 0:
+                refuse_foreign(chunk[:START], file.url)
             here += target.write(chunk)
             if here > LARGEST:
-                raise WeightsError(f"{answer.url}: more than {LARGEST >> 30} GB; no weights are")
+                part.clear()
+                raise WeightsError(f"{file.url}: more than {LARGEST >> 30} GB; no weights are")
             on_bytes(here, total)
 
 
@@ -169,29 +250,15 @@ def _refusal(answer: Any) -> str:
     return reasons.get(status, f"the server answers with error {status}; try again later")
 
 
-def _check(file: WebFile, part: Path) -> None:
+def _check(file: WebFile, part: _Part) -> None:
     """Make sure that a complete file is what was announced; what is not is removed."""
-    found = _size(part)
-    if file.size is not None and found != file.size:
-        _remove(part)
+    if file.size is not None and part.size != file.size:
+        found = part.size
+        part.clear()
         raise WeightsError(f"{file.url}: {found} bytes, not {file.size}; it was removed, try again")
-    if file.sha256 and (digest := sha256_of(part)) != file.sha256:
-        _remove(part)
+    if file.sha256 and (digest := sha256_of(part.path)) != file.sha256:
+        part.clear()
         raise WeightsError(
             f"{file.url}: the sha256 is {digest[:12]}..., not {file.sha256[:12]}...; it was "
             "removed, try again"
         )
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.is_file() else 0
-
-
-def _version_file(part: Path) -> Path:
-    """Holds what the server calls the version of which a part is here (ETag)."""
-    return part.with_suffix(".etag")
-
-
-def _remove(part: Path) -> None:
-    for path in (part, _version_file(part)):
-        path.unlink(missing_ok=True)

@@ -49,7 +49,7 @@ def pull(row: WeightsRow, *, offline: bool = False, revision: str | None = None)
     """Download weights into the Hub's cache, or find them there.
 
     The file's sha256 is compared with the registry's (unless another revision is asked for) or, for
-    files in the Hub's large-file storage, with the one that the Hub told; a file that differs is
+    files in the Hub's large-file storage, with the one that the Hub reports; a file that differs is
     removed from the cache.
 
     Raises:
@@ -139,17 +139,23 @@ def _explain(error: Exception, row: WeightsRow, repo: str, revision: str) -> Avs
         return UsageError(f"Hub repository {repo}: give it as owner/name")
     offline = (
         "is not in the Hub's cache, and offline the Hub is not asked; run avsal weights pull "
-        f"{row.name} once with a connection"
+        f"{row.name} once, with a connection and without --offline"
     )
+    release = f"; for the authors' release: avsal weights pull {row.name} --fold 1"
+    elsewhere = release if row.released else ""
     permission = "needs permission: ask for it on the Hub's page, then hf auth login"
     meanings: tuple[tuple[type[Exception], str], ...] = (
         (errors.GatedRepoError, permission),
         (
             errors.RepositoryNotFoundError,
-            f"does not exist on the Hub, or is private: check {REPO_VARIABLE}, or hf auth login",
+            f"does not exist on the Hub, or is private: check {REPO_VARIABLE}, or hf auth login"
+            f"{elsewhere}",
         ),
         (errors.RevisionNotFoundError, f"has no revision {revision}; check --revision"),
-        (errors.RemoteEntryNotFoundError, f"has no file {row.file} at revision {revision}"),
+        (
+            errors.RemoteEntryNotFoundError,
+            f"has no file {row.file} at revision {revision}{elsewhere}",
+        ),
         (errors.LocalEntryNotFoundError, offline),
         (errors.OfflineModeIsEnabled, offline),
     )

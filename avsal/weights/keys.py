@@ -1,8 +1,10 @@
-"""Which network a state dict belongs to, told by the names and shapes of its tensors."""
+"""Find the network that a state dict belongs to, by the names and shapes of its tensors."""
 
 from __future__ import annotations
 
 import dataclasses
+import logging
+import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,10 +16,15 @@ from avsal.errors import WeightsError
 from avsal.models.variants import VARIANTS, Variant
 from avsal.weights.state import State
 
+logger = logging.getLogger("avsal")
+
 Shapes = dict[str, tuple[int, ...]]
 # Heads that only the training loss needs (section 3.4); predictions do without them.
 TRAINING_HEADS = ("vis_projector.", "aud_projector.", "mlp_vis.", "mlp_aud.")
 NAMES_SHOWN = 3
+ANCHOR = "visnet."  # every network has names that begin so
+AVERAGED = re.compile(r"ema|averag|swa|teacher|shadow")
+COUNTER = "num_batches_tracked"  # of batch normalisation; old and slimmed files lack it
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,7 @@ def expected_shapes(variant: str) -> Shapes:
 
 
 def compare(wanted: Shapes, found: Shapes) -> KeyDiff:
-    """Tell in which names and shapes two state dicts differ."""
+    """Find the names and shapes in which two state dicts differ."""
     return KeyDiff(
         tuple(name for name in wanted if name not in found),
         tuple(name for name in found if name not in wanted),
@@ -77,6 +84,39 @@ def compare(wanted: Shapes, found: Shapes) -> KeyDiff:
 
 def _shape(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape)) or "scalar"
+
+
+def whole_network(state: State, path: Path | str) -> State:
+    """Find a network among the tensors of a training program, and add what its file may lack.
+
+    Lightning and other programs put the name of an attribute before the network's names, and save
+    further tensors with them. Counters of batch normalisation do not change predictions.
+
+    Raises:
+        WeightsError: there are several networks.
+    """
+    state = _under_prefix(state, path)
+    norms = [name.rpartition(".")[0] for name in state if name.endswith(".running_var")]
+    counters = {f"{norm}.{COUNTER}": torch.tensor(0) for norm in norms}
+    return {**state, **{name: zero for name, zero in counters.items() if name not in state}}
+
+
+def _under_prefix(state: State, path: Path | str) -> State:
+    starts = [name[: name.index(ANCHOR)] for name in state if ANCHOR in name]
+    prefixes = dict.fromkeys(start for start in starts if start == "" or start.endswith("."))
+    chosen = [prefix for prefix in prefixes if not AVERAGED.search(prefix)] or list(prefixes)
+    if len(chosen) > 1:
+        raise WeightsError(
+            f"{path}: holds several networks (under {', '.join(chosen)}); save the state dict of "
+            "one of them"
+        )
+    if not chosen or chosen == [""]:
+        return state
+    (prefix,) = chosen
+    found = {name.removeprefix(prefix): t for name, t in state.items() if name.startswith(prefix)}
+    if others := len(state) - len(found):
+        logger.warning("%s: read what is under %s, ignored %d others", path, prefix, others)
+    return found
 
 
 def without_heads(state: State) -> State:
@@ -113,11 +153,14 @@ def _largest_inputs() -> list[Variant]:
     return list(largest.values())
 
 
-def check(state: State, variant: str, path: Path | str) -> None:
+def check(state: State, variant: str, path: Path | str, option: str = "--model") -> None:
     """Make sure that a state dict without heads fits a network exactly.
 
+    Args:
+        option: of the command that chose the variant, for the message.
+
     Raises:
-        WeightsError: it does not; the text tells what it is, or how it differs.
+        WeightsError: it does not; the message says what it is, or how it differs.
     """
     diff = compare(expected_shapes(variant), shapes_of(state))
     if not diff:
@@ -125,7 +168,7 @@ def check(state: State, variant: str, path: Path | str) -> None:
     closest, other = detect(state)
     if not other:
         raise WeightsError(
-            f"{path}: holds weights of {closest}, not of {variant}; use --model {closest}, or "
+            f"{path}: holds weights of {closest}, not of {variant}; use {option} {closest}, or "
             f"weights of {variant}"
         )
     raise WeightsError(f"{path}: does not fit {variant}: {diff}")

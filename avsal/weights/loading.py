@@ -11,9 +11,9 @@ import torch
 from avsal import models
 from avsal.errors import WeightsError
 from avsal.models.variants import VARIANTS
-from avsal.weights.keys import check, check_values, detect, without_heads
-from avsal.weights.places import SUFFIX, UNTRAINED, resolve, user_folder
-from avsal.weights.reading import sha256_of
+from avsal.weights.keys import check, check_values, detect, whole_network, without_heads
+from avsal.weights.places import FOLD, UNTRAINED, imported, require_imported, resolve
+from avsal.weights.reading import read_metadata, sha256_of, unchanged
 from avsal.weights.registry import DEFAULT, find_row, resolve_variant
 from avsal.weights.state import State, read_state, sha256_of_state
 
@@ -30,8 +30,8 @@ class LoadedWeights:
         state: names and tensors without training heads, floating ones as float32.
         sha256: of the file; of the state as `sha256_of_state` takes it for untrained weights.
         path: the file, None for untrained weights.
-        metadata: what the file says of itself.
-        notes: what a person should know before trusting the maps.
+        metadata: the metadata of the file.
+        notes: what users should know before they trust the maps.
     """
 
     name: str
@@ -53,7 +53,8 @@ def load_weights(
     """Load the weights of a network.
 
     Args:
-        name: a registry row or a variant; None takes what `weights` is for, or the default.
+        name: a registry row, a variant, or a name of imported weights; None takes what `weights`
+            is for, or the default.
         weights: a file, a name, or "untrained"; None takes those that belong to `name`.
         offline: never ask the Hub.
         revision: branch, tag or commit of the Hub repository.
@@ -62,7 +63,7 @@ def load_weights(
         WeightsError: no weights, damaged weights, or weights of another network.
         UsageError: unknown name.
     """
-    variant = resolve_variant(name) if name else None
+    variant = _variant_of(name) if name else None
     if weights == UNTRAINED:
         return _untrained(variant or resolve_variant(DEFAULT))
     if weights is None and name is not None:
@@ -91,16 +92,19 @@ def load_state(
         UsageError: unknown name.
     """
     path = resolve(source, offline, revision)
-    everything, metadata = read_state(path)
-    found = without_heads(everything)
+    with unchanged(path):
+        everything, metadata = read_state(path)
+        digest = sha256_of(path)
+    found = without_heads(whole_network(everything, path))
     chosen = variant or metadata.get("variant")
     if chosen not in VARIANTS:
         chosen = detect(found)[0]
-    check(found, chosen, path)
+    option = "--model" if variant else "avsal weights import --variant"
+    check(found, chosen, path, option)
     state = {name: _float32(tensor) for name, tensor in found.items()}
     check_values(state, chosen, path)
     label = path.name if path == Path(source).expanduser() else _proper_name(os.fspath(source))
-    return LoadedWeights(label, chosen, state, sha256_of(path), path, metadata)
+    return LoadedWeights(label, chosen, state, digest, path, metadata)
 
 
 def _proper_name(name: str) -> str:
@@ -112,9 +116,19 @@ def _float32(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.float() if tensor.is_floating_point() else tensor
 
 
+def _variant_of(name: str) -> str:
+    """The network of a registry row, a variant or imported weights."""
+    known = name in VARIANTS or find_row(name) is not None
+    if known or not (FOLD.fullmatch(name) or imported(name)):
+        return resolve_variant(name)
+    path = require_imported(name)
+    variant = read_metadata(path).get("variant")
+    return variant if variant in VARIANTS else detect(whole_network(read_state(path)[0], path))[0]
+
+
 def _require_known_weights(name: str) -> None:
     """A variant may exist without anyone having published weights for it."""
-    if find_row(name) is None and not (user_folder() / f"{name}{SUFFIX}").is_file():
+    if find_row(name) is None and imported(name) is None:
         raise WeightsError(f"{name}: no weights of this network are known; give --weights FILE")
 
 

@@ -1,18 +1,21 @@
-"""Where weights are: shipped with avsal, imported by the user, in the Hub's cache, on the Hub."""
+"""Where weights are: shipped with avsal, imported, in the cache of the Hub, or on the Hub."""
 
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from avsal.errors import UsageError, WeightsError
-from avsal.weights.registry import DEFAULT, REGISTRY, WeightsRow, find_row
+from avsal.errors import WeightsError
+from avsal.weights.registry import DEFAULT, REGISTRY, WeightsRow, find_row, unknown
 
 SUFFIX = ".safetensors"
 PACKAGE = Path(__file__).parent  # a wheel has the shipped weights here,
 CHECKOUT = PACKAGE.parents[1] / "weights"  # a checkout of the repository there
 UNTRAINED = "untrained"
+FOLD = re.compile(r"(?P<name>.+)-fold(?P<fold>[123])")  # names that `avsal weights pull` gives
+FILE_SUFFIXES = (SUFFIX, ".pt", ".pth", ".tar", ".bin", ".ckpt")
 
 
 @dataclass(frozen=True)
@@ -91,11 +94,11 @@ def resolve(
     path = Path(text).expanduser()
     if path.is_file():
         return path
-    if len(path.parts) > 1 or path.suffix in (SUFFIX, ".pt", ".pth", ".tar", ".bin", ".ckpt"):
+    if len(path.parts) > 1 or path.suffix in FILE_SUFFIXES:
         raise WeightsError(f"{text}: {'is a folder' if path.is_dir() else 'no such file'}")
     row = find_row(text)
     if row is None:
-        return _imported(text)
+        return require_imported(text)
     found = locate(row, revision)
     if found and found.where != "cached":
         return found.path
@@ -104,9 +107,28 @@ def resolve(
     return hub.pull(row, offline=offline, revision=revision)
 
 
-def _imported(name: str) -> Path:
+def imported(name: str) -> Path | None:
+    """Find weights that were imported under a name which the registry does not know."""
     path = user_folder() / f"{name}{SUFFIX}"
-    if path.is_file():
+    return path if find_row(name) is None and path.is_file() else None
+
+
+def require_imported(name: str) -> Path:
+    """Like `imported`.
+
+    Raises:
+        WeightsError: the name is one that `avsal weights pull` gives, but it is not here.
+        UsageError: no weights have that name.
+    """
+    if path := imported(name):
         return path
-    names = ", ".join([*REGISTRY, *other_imports()])
-    raise UsageError(f"weights {name}: neither a file nor one of {names}")
+    if (match := FOLD.fullmatch(name)) and (row := find_row(match["name"])) and row.released:
+        command = f"avsal weights pull {row.name} --fold {match['fold']}"
+        raise WeightsError(f"{name}: not on this machine; run once: {command}")
+    raise unknown(f"weights {name}: neither a file nor", name, [*REGISTRY, *other_imports()])
+
+
+def shadowed() -> list[Path]:
+    """Imported files under a name that means the weights that avsal ships, so never used."""
+    files = [user_folder() / row.file for row in REGISTRY.values() if row.sha256]
+    return [path for path in files if path.is_file()]

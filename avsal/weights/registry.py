@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 from avsal.errors import UsageError
 from avsal.models.variants import VARIANTS
@@ -16,17 +18,17 @@ MODEL_CARD = "weights/README.md"
 
 @dataclass(frozen=True)
 class WeightsRow:
-    """Weights that can be asked for by name.
+    """Weights that have a name.
 
     Attributes:
-        name: what a person types.
+        name: what users type.
         variant: the network that they belong to, a key of `avsal.models.variants.VARIANTS`.
         file: name of the safetensors file, in the repository and in local folders alike.
         repo: Hub repository, owner/name.
         revision: branch, tag or commit of the repository.
         sha256: of the published file; None while nothing is published.
         licence: SPDX identifier, or "unstated".
-        source: where the weights come from, or what tells it.
+        source: where the weights come from.
         released: whether the authors' release on GitHub may have them; see `avsal.weights.release`.
     """
 
@@ -52,7 +54,7 @@ REGISTRY: dict[str, WeightsRow] = {
             "avsal-small",
             "small-224x384",
             "avsal-small.safetensors",
-            sha256="3dc34268669c1388e83322d49f049397b5510c3648e4043e280d400b58b89ec9",
+            sha256="77f5d480b44d7e5ed2e4d274c51965a90e7d4f2227478f39be0263df2e75e9bf",
             licence="Apache-2.0",
             source=MODEL_CARD,
         ),
@@ -87,7 +89,7 @@ def get_row(name: str) -> WeightsRow:
     """
     row = find_row(name)
     if row is None:
-        raise UsageError(f"weights {name}: neither a file nor one of {', '.join(REGISTRY)}")
+        raise unknown(f"weights {name}: neither a file nor", name, REGISTRY)
     return row
 
 
@@ -101,4 +103,12 @@ def resolve_variant(name: str) -> str:
         return name
     if row := find_row(name):
         return row.variant
-    raise UsageError(f"model {name}: none of {', '.join(VARIANTS)}")
+    raise unknown(f"model {name}: not", name, [*VARIANTS, *REGISTRY])
+
+
+def unknown(what: str, name: str, known: Iterable[str]) -> UsageError:
+    """The error for a name that nothing has, with the most similar name or all of them."""
+    short = {full.removeprefix(prefix): full for full in known for prefix in PREFIXES}
+    if near := get_close_matches(name.lower(), short, 1):
+        return UsageError(f"{what} a known name; did you mean {short[near[0]]}?")
+    return UsageError(f"{what} one of {', '.join(dict.fromkeys(short.values()))}")

@@ -1,45 +1,38 @@
 """The authors' release on GitHub: which of its files are the weights of a network.
 
-Names of files are not known beforehand, so what they tell of network, input size and fold is read
-tolerantly. Whether the chosen file really is the wanted network, the import tells by its tensors.
+The names of the files are not known beforehand; see `avsal.weights.names`. Whether the chosen file
+really holds the wanted network is checked by its tensors when it is imported.
 """
 
 from __future__ import annotations
 
 import os
-import re
+import shlex
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from avsal.errors import UsageError, WeightsError
 from avsal.models.variants import VARIANTS
 from avsal.weights.download import WebFile, refuse_offline
 from avsal.weights.hub import one_line
+from avsal.weights.names import (
+    folds_in,
+    is_archive,
+    is_encoder,
+    networks_in,
+    sizes_in,
+)
+from avsal.weights.reading import read_metadata
 from avsal.weights.registry import MSPI_PAGE, MSPI_RELEASE, WeightsRow
 
 API_VARIABLE = "AVSAL_GITHUB_API"  # another server, for tests and mirrors
 API = "https://api.github.com"
 TIMEOUT = 8  # seconds
-SUFFIXES = (".pt", ".pth", ".tar", ".bin", ".ckpt", ".safetensors", ".zip")
-DEFAULT_FOLD = 1
+SUFFIXES = (".pt", ".pth", ".pt.tar", ".pth.tar", ".bin", ".ckpt", ".safetensors")
 OK, NOT_FOUND, FORBIDDEN, TOO_MANY = 200, 404, 403, 429  # HTTP
 BY_HAND = f"or download from {MSPI_PAGE} in a browser, then run: avsal weights import FILE.pt"
-
-# What file names call the motion encoders.
-NETWORKS = {
-    "mvitv2s": r"mvit",
-    "s3d": r"s3d",
-    "x3dl": r"x3d",
-    "slowfast4x16": r"slow[_-]?fast",
-    "morphmlps": r"morph",
-    "uniformerb": r"uni[_-]?former",
-    "videoswins": r"swin",
-}
-SIDES = re.compile(r"(?<!\d)(224|384)(?:[x_,-](224|384))?(?!\d)")
-FOLDS = re.compile(
-    r"(?:fold|split|cv)[_. -]?(\d)(?!\d)|(?<![a-z0-9])f(\d)(?![a-z0-9])|[_ -](\d)(?=\.[a-z.]+$)"
-)
 
 
 def release_files(row: WeightsRow) -> list[WebFile]:
@@ -66,9 +59,13 @@ def release_files(row: WeightsRow) -> list[WebFile]:
         raise WeightsError(f"{row.name}: {_refusal(answer, repository, tag)}")
     files = _weight_files(content)
     if not files:
-        raise WeightsError(
-            f"{row.name}: the release {tag} of {repository} has no file of weights; see {MSPI_PAGE}"
-        )
+        what = f"{row.name}: the release {tag} of {repository} has no file of weights"
+        if archives := ", ".join(_archives(content)):
+            raise WeightsError(
+                f"{what}, only archives, which avsal does not unpack ({archives}): download one "
+                f"from {MSPI_PAGE}, unpack it, then run: avsal weights import FILE"
+            )
+        raise WeightsError(f"{what}; see {MSPI_PAGE}")
     return files
 
 
@@ -85,11 +82,20 @@ def _refusal(answer: Any, repository: str, tag: str) -> str:
     return f"GitHub answers with error {answer.status_code}; try again later, {BY_HAND}"
 
 
+def _assets(content: Any) -> list[Any]:
+    assets = content.get("assets") if isinstance(content, dict) else None
+    return assets if isinstance(assets, list) else []
+
+
+def _archives(content: Any) -> list[str]:
+    names = [str(asset.get("name")) for asset in _assets(content) if isinstance(asset, dict)]
+    return [name for name in names if is_archive(name)]
+
+
 def _weight_files(content: Any) -> list[WebFile]:
     """The files of a release, as GitHub's API describes it, that may be weights."""
-    assets = content.get("assets") if isinstance(content, dict) else None
     files = []
-    for asset in assets if isinstance(assets, list) else ():
+    for asset in _assets(content):
         try:
             name, url, size = str(asset["name"]), str(asset["browser_download_url"]), asset["size"]
             digest = str(asset.get("digest") or "")
@@ -101,39 +107,73 @@ def _weight_files(content: Any) -> list[WebFile]:
     return files
 
 
-def fitting_files(files: list[WebFile], row: WeightsRow, fold: int) -> list[WebFile]:
-    """The files whose names fit a network and a fold best; one, where they tell enough.
+def is_here(path: Path, asset: str | None) -> bool:
+    """Whether a file of the release was imported before, and can be read.
 
-    A name that says nothing about a property may have any, unless another name says the wanted one.
+    Raises:
+        UsageError: what is there was made from another file than `asset`.
+    """
+    if not path.is_file():
+        return False
+    try:
+        source = read_metadata(path).get("source", "another file")
+    except WeightsError:  # damaged: it is downloaded again
+        return False
+    if asset is not None and source != asset:
+        raise UsageError(
+            f"{path}: holds weights from {source}, not {asset}; add --force to replace it"
+        )
+    return True
+
+
+def fitting_files(files: list[WebFile], row: WeightsRow, fold: int) -> list[WebFile]:
+    """Find the files whose names fit a network and a fold best, ideally one.
+
+    A file whose name does not mention the size or the fold may have any, unless another name
+    mentions the right one. A file whose name does not mention a network is considered only if no
+    other name does.
     """
     variant = VARIANTS[row.variant]
-    files = _narrowed(files, _networks, variant.motion)
-    files = _narrowed(files, _sizes, f"{variant.height}x{variant.width}")
-    if any("0" in _folds(file.name) for file in files):
+    files = [file for file in files if not is_encoder(file.name)] or files
+    if any(networks_in(file.name) for file in files):
+        files = [file for file in files if networks_in(file.name)]
+    files = _narrowed(files, networks_in, variant.motion)
+    files = _narrowed(files, sizes_in, f"{variant.height}x{variant.width}")
+    if any("0" in folds_in(file.name) for file in files):
         return files  # they count from 0 or from 1: a person has to choose
-    return _narrowed(files, _folds, str(fold))
+    return _narrowed(files, folds_in, str(fold))
 
 
-def _narrowed(files: list[WebFile], told: Callable[[str], set[str]], wanted: str) -> list[WebFile]:
-    exact = [file for file in files if told(file.name) == {wanted}]
-    return exact or [file for file in files if not told(file.name) or wanted in told(file.name)]
+def _narrowed(
+    files: list[WebFile], found_in: Callable[[str], set[str]], value: str
+) -> list[WebFile]:
+    exact = [file for file in files if found_in(file.name) == {value}]
+    return exact or [f for f in files if not found_in(f.name) or value in found_in(f.name)]
 
 
-def _networks(name: str) -> set[str]:
-    return {motion for motion, known in NETWORKS.items() if re.search(known, name.lower())}
+def check_choice(file: WebFile, row: WeightsRow, fold: int | None, chosen_by_hand: bool) -> None:
+    """Make sure before the download that a file's name does not contradict what was asked for.
 
+    Args:
+        fold: the fold that was asked for; None if none was.
+        chosen_by_hand: a name that says nothing is then enough.
 
-def _sizes(name: str) -> set[str]:
-    """ "224x384" or "224x224"; a single number is the larger side."""
-    found = set()
-    for first, second in SIDES.findall(name.lower()):
-        sides = sorted(filter(None, (first, second)))
-        found.add(f"224x{sides[-1]}")
-    return found
-
-
-def _folds(name: str) -> set[str]:
-    return {number for match in FOLDS.findall(name.lower()) for number in match if number}
+    Raises:
+        UsageError: it names another network or fold, or does not name the fold.
+    """
+    networks, folds = networks_in(file.name), folds_in(file.name)
+    motion = VARIANTS[row.variant].motion
+    if networks and motion not in networks:
+        raise UsageError(f"asset {file.name}: is a network with {', '.join(networks)} by its name")
+    if fold is None or str(fold) in folds:
+        return
+    if folds:
+        raise UsageError(f"asset {file.name}: is fold {', '.join(sorted(folds))} by its name")
+    if not chosen_by_hand:
+        raise UsageError(
+            f"{row.name}: no file of the release says that it is fold {fold}; if you know that "
+            f"{file.name} is, add --asset {shlex.quote(file.name)}, else leave out --fold"
+        )
 
 
 def pick(files: list[WebFile], name: str) -> WebFile:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import mmap
 import pickle
 import re
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,26 +23,35 @@ from safetensors.torch import save, save_file
 
 from avsal import atomic
 from avsal.errors import OutputError, WeightsError
-from avsal.weights.pickles import globals_of
-from avsal.weights.reading import read_errors, require_file
+from avsal.weights import pickles
+from avsal.weights.pickles import PLAIN_GLOBALS, Call, Storage, is_harmless, requests_of
+from avsal.weights.places import SUFFIX
+from avsal.weights.reading import archive_of, read_errors, require_file, require_weights
+
+logger = logging.getLogger("avsal")
 
 State = dict[str, torch.Tensor]
-# Where training programs keep the network inside a checkpoint.
-WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model")
-# What parallel training and torch.compile put before every name.
-PREFIXES = ("module.", "_orig_mod.")
+# Where training programs keep the network inside a checkpoint, and averages of its weights.
+WRAPPERS = (
+    *("state_dict", "model_state_dict", "model_state", "model", "network", "net", "module"),
+    *("state_dict_ema", "ema_state_dict", "model_ema", "ema_model", "ema"),
+)
+AVERAGES = WRAPPERS[-5:]
+# What parallel training, torch.compile, averaging and Lightning put before every name.
+PREFIXES = ("module.", "_orig_mod.", "model.", "network.", "net.", "ema_model.")
+AVERAGED_COUNTER = "n_averaged"  # of torch.optim.swa_utils.AveragedModel
+# Entries of avsal's own checkpoints of a training run.
+OWN_CHECKPOINT = {"task", "optimiser", "config"}
 DEEPEST_WRAPPER = 4  # one inside the other
 FORGOTTEN_GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
 
-# All that state dicts are made of. torch's own list is longer: it has, for example, ways to ask for
-# any amount of memory.
-PLAIN_GLOBALS = re.compile(
+# The functions and classes among them that a checkpoint calls.
+PLAIN_CALLS = re.compile(
     r"collections\.OrderedDict|torch\._utils\._rebuild_(tensor|tensor_v2|parameter)"
-    r"|torch\.(cuda\.)?\w+Storage|torch\.storage\.(Typed|Untyped)Storage"
     r"|torch\.(Size|device|nn\.parameter\.Parameter|serialization\._get_layout)"
-    r"|torch\.(u?int|float|bfloat|complex|bool)\w*"
 )
-ZIP_START = b"PK\x03\x04"  # by which torch tells the two kinds of its files apart
+OTHERS_SHOWN = 5
+ZIP_START = b"PK\x03\x04"  # the start of an archive; torch has an older format too
 LARGEST_REPEATED = 1 << 28  # bytes of a tensor that repeats fewer values
 LARGEST_PICKLE = 64 << 20  # bytes; names, shapes and settings, without the tensors' values
 PICKLES_OF_OLD_FILES = 5  # one after the other: magic number, version, machine, content, storages
@@ -52,19 +65,21 @@ def sha256_of_state(state: State) -> str:
 def read_state(path: Path) -> tuple[State, dict[str, str]]:
     """Read the tensors and the metadata of a safetensors or PyTorch file.
 
-    The content decides which of the two it is. A PyTorch checkpoint is read with
-    `weights_only=True` and never otherwise, and has no metadata.
+    The content decides which of the two it is. A PyTorch checkpoint has no metadata. It is read
+    with `weights_only=True`, or if the file holds other objects than tensors, with stand-ins for
+    them, so that no code of the file is run and no other module is imported.
 
     Raises:
         WeightsError: the file is missing, damaged, or holds something else.
     """
-    require_file(path)
+    start = require_weights(path)
     with read_errors(path):
-        with path.open("rb") as file:
-            start = file.read(9)
-        if start[8:] == b"{" or path.suffix == ".safetensors":
+        named = path.suffix == SUFFIX and not start.startswith(ZIP_START)
+        if start[8:9] == b"{" or named:
             return _read_safetensors(path)
-        return unwrap(load_plain(path), path), {}
+        loaded, others = load_ignoring(path)
+        with _pickle_errors(path):
+            return unwrap(loaded, path, others), {}
 
 
 def _read_safetensors(path: Path) -> tuple[State, dict[str, str]]:
@@ -78,14 +93,43 @@ def load_plain(path: Path) -> Any:
 
     Raises:
         WeightsError: the file is damaged, asks for more memory than its size explains, or holds
-            objects whose loading could run code.
+            other objects.
     """
+    with _pickle_errors(path):
+        if others := _inspect(path):
+            raise _could_run_code(path, others[0])
+        return _unpickled(path)
+
+
+def load_ignoring(path: Path) -> tuple[Any, list[str]]:
+    """Like `load_plain`, but put a stand-in for every other object, and return their names too.
+
+    Raises:
+        WeightsError: the file is damaged, asks for more memory than its size explains, or names
+            something that only a hostile file does.
+    """
+    with _pickle_errors(path):
+        others = _inspect(path)
+        if others and not _is_archive(path):
+            raise _could_run_code(path, others[0])  # torch's old format has more ways to run it
+        return _unpickled(path, with_stand_ins=bool(others)), others
+
+
+def _unpickled(path: Path, with_stand_ins: bool = False) -> Any:
+    with warnings.catch_warnings(), path.open("rb") as file:
+        warnings.simplefilter("ignore")  # torch's hints to authors of checkpoints
+        # torch believes the name rather than the content of a file with this suffix.
+        source = file if path.suffix == SUFFIX else path
+        if not with_stand_ins:
+            return torch.load(source, map_location="cpu", weights_only=True)
+        return torch.load(source, map_location="cpu", weights_only=False, pickle_module=pickles)
+
+
+@contextmanager
+def _pickle_errors(path: Path) -> Iterator[None]:
     require_file(path)
     try:
-        _inspect(path)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's hints to authors of checkpoints
-            return torch.load(path, map_location="cpu", weights_only=True)
+        yield
     except WeightsError:
         raise
     except Exception as error:  # whatever a damaged pickle may lead to
@@ -98,42 +142,129 @@ def load_plain(path: Path) -> Any:
         ) from None
 
 
-def _inspect(path: Path) -> None:
+def _inspect(path: Path) -> list[str]:
     """Refuse a checkpoint by what it declares, before any of it is unpacked.
 
+    Returns:
+        Names of the objects in it that no state dict needs.
+
     Raises:
-        WeightsError: it asks for too much, or for objects that no state dict needs.
+        WeightsError: it asks for more memory than it has bytes, or for what hostile files do.
         ValueError, LookupError, BadZipFile: it is damaged.
     """
-    with path.open("rb") as file:
-        if file.read(len(ZIP_START)) == ZIP_START:
-            for content in _archived_pickles(path):
-                _inspect_pickle(path, io.BytesIO(content))
-            return
-        file.seek(0)
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as pickles:
+    size = path.stat().st_size
+    if _is_archive(path):
+        archive = _read_archive(path)
+        inspection = _Inspection(path, archive.sizes)
+        for content in archive.pickles:
+            inspection.read(io.BytesIO(content))
+    else:
+        inspection = _Inspection(path, None)
+        with (
+            path.open("rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+        ):
             for _ in range(PICKLES_OF_OLD_FILES):
-                _inspect_pickle(path, pickles)
+                inspection.read(mapped)
+    if sum(inspection.storages.values()) > size:
+        raise _too_large(path, sum(inspection.storages.values()))
+    return list(inspection.others)
 
 
-def _archived_pickles(path: Path) -> Iterator[bytes]:
-    """The pickles in an archive; torch packs without compression, so it is no larger than it is."""
+def _is_archive(path: Path) -> bool:
+    """Whether torch reads a file as an archive; the end of a file may say something else."""
+    with path.open("rb") as file:
+        return file.read(len(ZIP_START)) == ZIP_START
+
+
+class _Archive(NamedTuple):
+    """The pickles in an archive, and the bytes of its other entries by the last part of a name."""
+
+    pickles: list[bytes]
+    sizes: dict[str, int]
+
+
+def _read_archive(path: Path) -> _Archive:
+    """Read the pickles; torch packs without compression, so an archive is as large as its content.
+
+    Raises:
+        WeightsError: it would unpack to more, or is another program's.
+    """
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
-        pickles = [entry for entry in entries if entry.filename.lower().endswith("data.pkl")]
+        pickled = [entry for entry in entries if entry.filename.lower().endswith("data.pkl")]
         unpacked = sum(entry.file_size for entry in entries)
-        if unpacked > path.stat().st_size or any(e.file_size > LARGEST_PICKLE for e in pickles):
+        if unpacked > path.stat().st_size or any(e.file_size > LARGEST_PICKLE for e in pickled):
+            raise _too_large(path, unpacked)
+        if not pickled:
+            raise WeightsError(f"{path}: {archive_of([entry.filename for entry in entries])}")
+        if any(entry.filename.endswith("/constants.pkl") for entry in entries):
             raise WeightsError(
-                f"{path}: would unpack to {unpacked / 1e6:.0f} MB, more than a checkpoint of this "
-                "size holds, so it is refused; save it again with torch.save"
+                f"{path}: is a TorchScript program, not a checkpoint; save the network's state dict"
             )
-        yield from map(archive.read, pickles)
+        sizes: dict[str, int] = {}
+        for entry in entries:
+            folder, _, key = entry.filename.rpartition("/")
+            if folder.endswith("/data"):
+                sizes[key] = min(entry.file_size, sizes.get(key, entry.file_size))
+        return _Archive([archive.read(entry) for entry in pickled], sizes)
 
 
-def _inspect_pickle(path: Path, content: io.BytesIO | mmap.mmap) -> None:
-    for name in globals_of(content):
-        if not PLAIN_GLOBALS.fullmatch(name):
-            raise _could_run_code(path, name)
+@dataclass
+class _Inspection:
+    """What the pickles of a checkpoint ask for.
+
+    Attributes:
+        sizes: bytes of each storage that is in the file; None if they follow the pickles.
+        storages: bytes of each storage as the pickles declare them, by key.
+        others: names of objects that no state dict needs, in order.
+    """
+
+    path: Path
+    sizes: dict[str, int] | None
+    storages: dict[str, int] = field(default_factory=dict)
+    others: dict[str, None] = field(default_factory=dict)
+
+    def read(self, pickle: io.BytesIO | mmap.mmap) -> None:
+        """Look at one pickle; raises as `_inspect`."""
+        for request in requests_of(pickle):
+            if isinstance(request, Storage):
+                self._add(request)
+            elif isinstance(request, Call):
+                self._check_call(request.name)
+            elif not PLAIN_GLOBALS.fullmatch(request.name):
+                if not is_harmless(request.name):
+                    raise _could_run_code(self.path, request.name)
+                self.others[request.name] = None
+
+    def _check_call(self, name: str | None) -> None:
+        if name is None or (PLAIN_GLOBALS.fullmatch(name) and not PLAIN_CALLS.fullmatch(name)):
+            raise WeightsError(
+                f"{self.path}: calls {name or 'a result'}, as no checkpoint does, so it is refused"
+                "; download it again"
+            )
+
+    def _add(self, storage: Storage) -> None:
+        size = storage.length * _item_size(storage.name)
+        self.storages[storage.key] = max(size, self.storages.get(storage.key, 0))
+        if self.sizes is not None and size > self.sizes.get(storage.key, 0):
+            raise _too_large(self.path, size)
+
+
+@cache
+def _item_size(storage: str) -> int:
+    """Bytes of a value in a storage; 1 for storages without a type."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's advice against using these classes
+        dtype = getattr(getattr(torch, storage.rpartition(".")[2], None), "dtype", None)
+    return dtype.itemsize if isinstance(dtype, torch.dtype) else 1
+
+
+def _too_large(path: Path, size: int) -> WeightsError:
+    return WeightsError(
+        f"{path}: would unpack to {size / 1e6:.0f} MB, more than a checkpoint of this size holds, "
+        "so it is refused; download it again, or save it again with torch.save"
+    )
 
 
 def _could_run_code(path: Path, name: str) -> WeightsError:
@@ -143,28 +274,63 @@ def _could_run_code(path: Path, name: str) -> WeightsError:
     )
 
 
-def unwrap(loaded: Any, path: Path) -> State:
+def unwrap(loaded: Any, path: Path, others: Sequence[str] = ()) -> State:
     """Find the state dict inside a checkpoint and take parallel training's prefixes off.
+
+    Args:
+        others: names of objects for which `loaded` has stand-ins.
 
     Raises:
         WeightsError: there is none, or it holds tensors that take no part of the file.
     """
+    if isinstance(loaded, Mapping) and loaded.keys() >= OWN_CHECKPOINT:
+        raise WeightsError(
+            f"{path}: is a checkpoint to resume training from; the weights of the run are in "
+            f"{path.with_name('best.safetensors')}"
+        )
     for _ in range(DEEPEST_WRAPPER):
-        if not isinstance(loaded, Mapping):
+        inner = _wrapped(loaded, path)
+        if inner is None:
             break
-        inner = (loaded[key] for key in WRAPPERS if isinstance(loaded.get(key), Mapping))
-        loaded = next(inner, loaded)
-    if not isinstance(loaded, Mapping) or not loaded or not all(map(_is_entry, loaded.items())):
+        loaded = inner
+    state = dict(filter(_is_entry, loaded.items())) if isinstance(loaded, Mapping) else {}
+    if not state:
+        if others:
+            raise _could_run_code(path, others[0])
         raise WeightsError(
             f"{path}: holds no state dict (names with tensors), at the top or under "
             f"{', '.join(WRAPPERS)}; save one with torch.save(network.state_dict(), ...)"
         )
-    for name, tensor in loaded.items():
+    for name, tensor in state.items():
         if not _is_plain(tensor):
             raise WeightsError(
                 f"{path}: {name} is a sparse, quantised or virtual tensor; save it dense"
             )
-    return strip_prefixes(dict(loaded))
+    ignored = [*others, *(str(name) for name in loaded if name not in state)]
+    if ignored:
+        more = ", ..." if len(ignored) > OTHERS_SHOWN else ""
+        shown = ", ".join(ignored[:OTHERS_SHOWN]) + more
+        logger.warning("%s: read the tensors only, ignored %s", path, shown)
+    return strip_prefixes(state)
+
+
+def _wrapped(loaded: Any, path: Path) -> Mapping[Any, Any] | None:
+    """What the first of the known wrappers holds."""
+    if not isinstance(loaded, Mapping):
+        return None
+    found = [key for key in WRAPPERS if isinstance(loaded.get(key), Mapping)]
+    averages = [key for key in found[1:] if key in AVERAGES]
+    if averages and found[0] not in AVERAGES:
+        logger.warning(
+            "%s: read %s; the averaged weights under %s are not used, save them alone to use them",
+            *(path, found[0], averages[0]),
+        )
+    if not found and "shadow_params" in loaded:
+        raise WeightsError(
+            f"{path}: holds averaged weights without their names; copy them into the network "
+            "(copy_to) and save its state_dict()"
+        )
+    return loaded[found[0]] if found else None
 
 
 def _is_entry(item: tuple[Any, Any]) -> bool:
@@ -180,27 +346,31 @@ def _is_plain(tensor: torch.Tensor) -> bool:
 
 
 def strip_prefixes(state: State) -> State:
-    """Take off each known prefix that all names begin with."""
-    while prefix := next((p for p in PREFIXES if all(name.startswith(p) for name in state)), None):
+    """Take off each known prefix that all names begin with, and an average's counter."""
+    while True:
+        if len(state) > 1:
+            state = {name: t for name, t in state.items() if name != AVERAGED_COUNTER}
+        prefix = next((p for p in PREFIXES if all(name.startswith(p) for name in state)), None)
+        if prefix is None:
+            return state
         state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
-    return state
 
 
 def write_state(path: Path, state: State, metadata: Mapping[str, str] | None = None) -> None:
-    """Write a safetensors file; it appears only when whole.
+    """Write a safetensors file; it appears only once it is complete.
 
     Raises:
         OutputError: it cannot be written.
     """
     # Views into one storage are legal in a state dict, but not in the file format.
     separate = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}
-    with atomic.new_file(path) as aside:
-        aside.touch()
-        mode = aside.stat().st_mode  # safetensors makes files that only their owner can read
+    with atomic.new_file(path) as temporary:
+        temporary.touch()
+        mode = temporary.stat().st_mode  # safetensors makes files that only their owner can read
         try:
-            save_file(separate, aside, {"format": "pt", **(metadata or {})})
+            save_file(separate, temporary, {"format": "pt", **(metadata or {})})
         except SafetensorError as error:
             raise OutputError(
                 f"{path}: cannot be written ({error}); free space or choose another place"
             ) from None
-        aside.chmod(mode)
+        temporary.chmod(mode)

@@ -18,10 +18,10 @@ from pathlib import Path
 import torch
 from train import Data, load, means, save, scores
 
-from avsal.models.mspi import MSPI
+from avsal.models.network import SaliencyNetwork
 
 
-def between(first: Path, last: Path, share: float, habit: float | None = None) -> MSPI:
+def between(first: Path, last: Path, share: float, habit: float | None = None) -> SaliencyNetwork:
     """A network with `share` of the last weights, and a share of all maps about the middle."""
     network, other = load(first), load(last).state_dict()
     state = network.state_dict()
@@ -36,7 +36,7 @@ def between(first: Path, last: Path, share: float, habit: float | None = None) -
     return network
 
 
-def take_sound(network: MSPI, heard: MSPI, gain: float) -> None:
+def take_sound(network: SaliencyNetwork, heard: SaliencyNetwork, gain: float) -> None:
     """Take over all that hears, moving the map `gain` times as far."""
     network.audnet.load_state_dict(heard.audnet.state_dict())
     network.aud_vis_sync_block.load_state_dict(heard.aud_vis_sync_block.state_dict())

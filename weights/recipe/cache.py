@@ -23,6 +23,7 @@ from torch import nn
 from avsal import models
 from avsal.errors import AvsalError
 from avsal.media import VideoReader
+from avsal.models.folding import prepare_for_inference
 from avsal.preprocess.frames import normalise, resize_frame
 from avsal.weights import read_state
 
@@ -102,7 +103,7 @@ def load_encoder(path: Path) -> nn.Module:
     network = models.build(VARIANT)
     network.load_state_dict({**network.state_dict(), **read_state(path)[0]})
     encoder = network.image_encoder.encoder
-    return models.prepare_for_inference(encoder)  # type: ignore[no-any-return]
+    return prepare_for_inference(encoder)  # type: ignore[no-any-return]
 
 
 @torch.inference_mode()

@@ -28,8 +28,8 @@ from train import TINY, load, pooled, save
 
 from avsal.media import AudioReader, VideoReader
 from avsal.media.resample import SAMPLE_RATE
-from avsal.models.compact import presence
-from avsal.models.mspi import MSPI
+from avsal.models.network import SaliencyNetwork
+from avsal.models.small import audio_activity
 from avsal.preprocess.sound import COLUMNS, HOP, log_spectrogram
 
 KINDS = ("speech", "music", "thing", "noise")
@@ -91,7 +91,7 @@ def stretches(data: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
     return np.stack(sounds), np.array(kinds)
 
 
-def learn_kinds(network: MSPI, data: Path, steps: int, seed: int) -> None:
+def learn_kinds(network: SaliencyNetwork, data: Path, steps: int, seed: int) -> None:
     """First part: the audio encoder tells kinds of sound apart."""
     random = np.random.default_rng(seed)
     sounds, kinds = stretches(data, "train")
@@ -128,7 +128,9 @@ def _drawn(
 
 
 @torch.inference_mode()
-def _accuracy(network: MSPI, head: nn.Module, held: np.ndarray, kinds: np.ndarray) -> list[float]:
+def _accuracy(
+    network: SaliencyNetwork, head: nn.Module, held: np.ndarray, kinds: np.ndarray
+) -> list[float]:
     """Share that is recognised, of each kind."""
     network.audnet.eval()
     guesses = []
@@ -159,7 +161,7 @@ class Composites:
 
     @classmethod
     @torch.inference_mode()
-    def read(cls, folder: Path, network: MSPI) -> Composites:
+    def read(cls, folder: Path, network: SaliencyNetwork) -> Composites:
         """Read a folder of `compose.py` through a network."""
         index = json.loads((folder / "index.json").read_text())
         arrays = [
@@ -206,13 +208,15 @@ class Composites:
 
 
 def heard_maps(
-    network: MSPI, data: Composites, numbers: list[int], sounds: torch.Tensor
+    network: SaliencyNetwork, data: Composites, numbers: list[int], sounds: torch.Tensor
 ) -> torch.Tensor:
     """Log-densities (N, *GRID) of composites with sounds (N, 257, 111)."""
     spectrograms = sounds[:, None].float()
     tokens = data.tokens[numbers].float()[:, :, None]
     fused = network.aud_vis_sync_block(tokens, network.audnet(spectrograms))
-    moved = network.decoder.listen(fused, data.frames[numbers].float(), presence(spectrograms))
+    moved = network.decoder.listen(
+        fused, data.frames[numbers].float(), audio_activity(spectrograms)
+    )
     scores = data.scores[numbers].float() + F.interpolate(
         moved, scale_factor=2, mode="bilinear", align_corners=False
     )
@@ -265,7 +269,9 @@ def off_screen(data: Composites, number: int, random: np.random.Generator) -> in
     return None
 
 
-def learn_places(network: MSPI, data: Composites, held: Composites, steps: int, seed: int) -> None:
+def learn_places(
+    network: SaliencyNetwork, data: Composites, held: Composites, steps: int, seed: int
+) -> None:
     """Second part: the sound moves the map."""
     random = np.random.default_rng(seed)
     listening = [*network.aud_vis_sync_block.parameters(), *network.decoder.listen.parameters()]
@@ -296,7 +302,7 @@ def learn_places(network: MSPI, data: Composites, held: Composites, steps: int, 
 
 
 @torch.inference_mode()
-def test(network: MSPI, held: Composites, count: int, seed: int) -> dict[str, object]:
+def test(network: SaliencyNetwork, held: Composites, count: int, seed: int) -> dict[str, object]:
     """Direction on pairs of sources that both play, placebo with noise and other kinds' sounds."""
     random = np.random.default_rng(seed)
     network.eval()

@@ -16,7 +16,7 @@ import torch
 from cached import Clip, Store
 from train import load, pooled
 
-from avsal.models.mspi import MSPI
+from avsal.models.network import SaliencyNetwork
 
 KINDS = ("gaze", "photos", "silent", "sound", "clips")
 FRAMES = 12  # taught at a time
@@ -24,7 +24,7 @@ HISTORY = 10  # frames before them that the network remembers, longer than a win
 
 
 @torch.inference_mode()
-def teach(store: Store, network: MSPI, clip: Clip, start: int) -> np.ndarray:
+def teach(store: Store, network: SaliencyNetwork, clip: Clip, start: int) -> np.ndarray:
     """Log-densities (n, *GRID) of up to FRAMES frames from `start` on."""
     image = network.image_encoder
     rows = clip.rows

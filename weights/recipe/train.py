@@ -39,7 +39,7 @@ from torch import nn
 
 from avsal import models
 from avsal.media import probe
-from avsal.models.mspi import MSPI
+from avsal.models.network import SaliencyNetwork
 from avsal.weights import describe, read_state, write_state
 
 VARIANT = "small-224x384"
@@ -140,7 +140,9 @@ def joined(batches: Sequence[Batch]) -> Batch:
     return Batch(features, *parts)
 
 
-def predict(network: MSPI, features: tuple[torch.Tensor, ...], frames: int) -> torch.Tensor:
+def predict(
+    network: SaliencyNetwork, features: tuple[torch.Tensor, ...], frames: int
+) -> torch.Tensor:
     """Log-densities (N * targets, *GRID) of a batch's features."""
     stride8, stride16, stride32 = features
     count, targets = stride8.shape[:2]
@@ -231,7 +233,7 @@ def add_teacher(data: Data, cache: Path, taught: float = 0.0) -> None:
 
 @torch.inference_mode()
 def scores(
-    network: MSPI, data: Data, frames: int, thin: int = 2
+    network: SaliencyNetwork, data: Data, frames: int, thin: int = 2
 ) -> dict[str, dict[str, tuple[float, float]]]:
     """NSS and CC of every held-out clip: every `thin`th frame of videos, every still."""
     network.eval()
@@ -266,7 +268,7 @@ def means(rows: dict[str, dict[str, tuple[float, float]]]) -> dict[str, list[flo
     }
 
 
-def trained_parts(network: MSPI) -> list[tuple[str, nn.Parameter]]:
+def trained_parts(network: SaliencyNetwork) -> list[tuple[str, nn.Parameter]]:
     """All but the image encoder, what hears, and the prior of all maps."""
     frozen = ("image_encoder.encoder.", "audnet.", "aud_vis_sync_block.")
     frozen += ("decoder.listen.", "decoder.habit.")
@@ -277,7 +279,7 @@ def trained_parts(network: MSPI) -> list[tuple[str, nn.Parameter]]:
     ]
 
 
-def load(path: Path) -> MSPI:
+def load(path: Path) -> SaliencyNetwork:
     """The default network with a file's weights."""
     network = models.build(VARIANT)
     network.load_state_dict(read_state(path)[0])
@@ -342,7 +344,7 @@ def follow(
         averages[name].lerp_(parameter, 1 - min(0.99, step / (step + 10)))
 
 
-def save(path: Path, network: MSPI) -> None:
+def save(path: Path, network: SaliencyNetwork) -> None:
     """Write a network's weights."""
     write_state(path, dict(network.state_dict()), describe(VARIANT))
 

@@ -23,7 +23,7 @@ from cached import Clip, cc, density_of, marks_of, nss
 from torch import nn
 from train import Batch, Data, add_teacher, follow, load, loss_of, pooled, save, with_targets
 
-from avsal.models.mspi import MSPI
+from avsal.models.network import SaliencyNetwork
 from avsal.preprocess.frames import normalise, resize_frame
 
 SHARES = {"osie": 5, "eyecrowd": 4, "photos": 4}
@@ -48,7 +48,7 @@ class Pictures:
         return frame.flip(2) if clip.mirrored else frame
 
 
-def log_densities(network: MSPI, frames: torch.Tensor) -> torch.Tensor:
+def log_densities(network: SaliencyNetwork, frames: torch.Tensor) -> torch.Tensor:
     """Maps (N, *GRID) of pictures (N, 3, H, W) uint8, each standing still."""
     features = network.image_encoder(normalise(frames))
     windows = [feature[:, None].expand(-1, network.frames, -1, -1, -1) for feature in features]
@@ -70,7 +70,7 @@ def drawn(
 
 
 @torch.inference_mode()
-def scores(network: MSPI, data: Data, pictures: Pictures) -> dict[str, list[float]]:
+def scores(network: SaliencyNetwork, data: Data, pictures: Pictures) -> dict[str, list[float]]:
     """Mean NSS and CC on every third held-out photograph of each set."""
     result = {}
     for kind, clips in data.held.items():

@@ -18,10 +18,10 @@ from teacher import weights_file
 from torch import nn
 
 from avsal import models
-from avsal.models.compact import DEEP, SKIP16, SMOOTHING
-from avsal.models.mspi import MSPI
+from avsal.models.network import SaliencyNetwork
+from avsal.models.small import DEEP, SKIP16, SMOOTHING
 from avsal.weights import describe, write_state
-from avsal.weights.convert.component import translate
+from avsal.weights.convert import translate
 
 VARIANT = "small-224x384"
 WITH_ENCODER = "v4-s3d-224x224"  # any network with MobileNet-V2
@@ -68,7 +68,7 @@ def convolutions(module: nn.Module) -> list[nn.Conv2d]:
     return [each for each in module.modules() if isinstance(each, nn.Conv2d)]
 
 
-def fill_network(network: MSPI, upstream: Upstream) -> None:
+def fill_network(network: SaliencyNetwork, upstream: Upstream) -> None:
     """Lay UNISAL's weights over a network of the default variant."""
     encoder = translate(upstream.state, "image", WITH_ENCODER)[1]
     network.load_state_dict(
@@ -137,7 +137,7 @@ def phases(kernel: torch.Tensor, factor: int = 8) -> torch.Tensor:
     return torch.einsum("pak,qbl,kl->pqab", matrix, matrix, kernel).flatten(0, 1)
 
 
-def build_initial(wheel: Path, domain: str = "DHF1K") -> MSPI:
+def build_initial(wheel: Path, domain: str = "DHF1K") -> SaliencyNetwork:
     """The default network with UNISAL's weights; `torch.manual_seed` decides the rest."""
     state = torch.load(weights_file(wheel), map_location="cpu", weights_only=True)
     network = models.build(VARIANT)

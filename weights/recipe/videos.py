@@ -24,7 +24,6 @@ import cv2
 import numpy as np
 
 from avsal import load_model
-from avsal.datasets.packed import Samples
 from avsal.evaluation.baselines import centre_map
 from avsal.media import AudioReader, VideoReader, probe
 from avsal.media.resample import SAMPLE_RATE
@@ -136,6 +135,20 @@ def predicted(
                 yield float(frame.time), frame.density
 
     return maps
+
+
+class Samples:
+    """Sound that is in memory, float32 (n,) in -1..1, read as a file's."""
+
+    def __init__(self, samples: np.ndarray) -> None:
+        self._samples = samples
+
+    def read(self, start: int, end: int) -> np.ndarray:
+        """Samples from `start` to `end`; fewer where the sound ends before."""
+        return self._samples[start:end]
+
+    def release(self, before: int) -> None:
+        """Nothing is forgotten."""
 
 
 def _sound(path: Path | None, origin: Fraction, sound: str) -> Samples | None:

@@ -19,13 +19,12 @@ if TYPE_CHECKING:
 
 Row = TypeVar("Row")
 
-WINDOW_FRAMES = 16
 DECODER_FRAMES = 4  # temporal size at which the decoder works
 
 
-def _build(module: str, maker: str, *settings: int) -> nn.Module:
+def _build(module: str, maker: str) -> nn.Module:
     """Import `avsal.models.encoders.<module>` and call its `maker`."""
-    encoder: nn.Module = getattr(import_module(f"{__name__}.{module}"), maker)(*settings)
+    encoder: nn.Module = getattr(import_module(f"{__name__}.{module}"), maker)()
     return encoder
 
 
@@ -33,18 +32,14 @@ def _build(module: str, maker: str, *settings: int) -> nn.Module:
 class MotionSpec:
     """A motion encoder: clip (B, 3, T, H, W) -> (v1, v2, v3, v4), spatial strides 4, 8, 16, 32.
 
-    channels and temporal_sizes describe v1..v4, for T = 16 unless `frames` says otherwise; an
-    encoder that gives less than four leaves out the finest. fixed_size is the only (H, W) that
-    the encoder accepts, or None where every multiple of 32 works. One that `mixes` is given the
-    image branch's features of the frames, each (B, T, C, h, w), in place of the clip.
+    T is 16. channels and temporal_sizes describe v1..v4. fixed_size is the only (H, W) that the
+    encoder accepts, or None where every multiple of 32 works.
     """
 
     build: Callable[[], nn.Module]
     channels: tuple[int, ...]
     temporal_sizes: tuple[int, ...]
     fixed_size: tuple[int, int] | None = None
-    frames: int = WINDOW_FRAMES
-    mixes: bool = False
 
     @property
     def lateral_strides(self) -> tuple[int, ...]:
@@ -60,22 +55,10 @@ class ImageSpec:
     channels: tuple[int, int]
 
 
-@dataclass(frozen=True)
-class AudioSpec:
-    """An audio encoder: spectrogram (B, 1, 257, 111) -> (B, expansion * width, 9, 4).
-
-    `build` takes the width, the channels of the first stage.
-    """
-
-    build: Callable[[int], nn.Module]
-    expansion: int
-
-
 MOTION: dict[str, MotionSpec] = {
     "mvitv2s": MotionSpec(partial(_build, "mvitv2", "mvitv2_s"), (96, 192, 384, 768), (8, 8, 8, 8)),
     "s3d": MotionSpec(partial(_build, "s3d", "s3d"), (192, 480, 832, 1024), (8, 8, 4, 4)),
     "x3dl": MotionSpec(partial(_build, "x3d", "x3d_l"), (24, 48, 96, 192), (16, 16, 16, 16)),
-    "x3ds": MotionSpec(partial(_build, "x3d", "x3d_s"), (24, 48, 96, 192), (16, 16, 16, 16)),
     "slowfast4x16": MotionSpec(
         partial(_build, "slowfast", "slowfast_4x16"), (320, 640, 1280, 2048), (4, 4, 4, 4)
     ),
@@ -88,17 +71,12 @@ MOTION: dict[str, MotionSpec] = {
     "videoswins": MotionSpec(
         partial(_build, "videoswin", "videoswin_s"), (96, 192, 384, 768), (8, 8, 8, 8)
     ),
-    "recurrent": MotionSpec(
-        partial(_build, "recurrent", "Recurrence"), (32, 256, 288), (1, 1, 1), frames=4, mixes=True
-    ),
 }
 
 IMAGE: dict[str, ImageSpec] = {
     "convnext_t": ImageSpec(partial(_build, "convnext", "convnext_t"), (384, 768)),
     "mobilenet_v2": ImageSpec(partial(_build, "mobilenetv2", "mobilenet_v2"), (96, 320)),
 }
-
-AUDIO: dict[str, AudioSpec] = {"resnet18": AudioSpec(partial(_build, "resnet", "ResNet18"), 8)}
 
 
 def find(table: Mapping[str, Row], kind: str, name: str) -> Row:

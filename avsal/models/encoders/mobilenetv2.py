@@ -16,9 +16,7 @@ from typing import ClassVar, cast
 import torch
 from torch import nn
 
-from avsal.models.blocks import round_channels
-
-STEM_CHANNELS = 32  # at width 1
+STEM_CHANNELS = 32
 
 
 @dataclass(frozen=True)
@@ -103,24 +101,20 @@ def _stage(channels: int, out: int, spec: StageSpec) -> nn.Sequential:
 
 
 class MobileNetV2(nn.Module):
-    """Frames (N, 3, H, W) -> features (N, 96, H/16, W/16) and (N, 320, H/32, W/32).
-
-    The channels are those at `width` 1; others are rounded to multiples of 8.
-    """
+    """Frames (N, 3, H, W) -> features (N, 96, H/16, W/16) and (N, 320, H/32, W/32)."""
 
     conv_bn_pairs: ClassVar = (("conv_stem", "bn1"),)
 
-    def __init__(self, width: float = 1.0) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        channels = round_channels(STEM_CHANNELS * width)
+        channels = STEM_CHANNELS
         self.conv_stem = nn.Conv2d(3, channels, 3, stride=2, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)
         self.act = nn.ReLU6(inplace=True)
         stages = []
         for spec in STAGES:
-            out = round_channels(spec.channels * width)
-            stages.append(_stage(channels, out, spec))
-            channels = out
+            stages.append(_stage(channels, spec.channels, spec))
+            channels = spec.channels
         self.blocks = nn.Sequential(*stages)
 
     def forward(self, frames: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -159,11 +153,6 @@ class SkippedMobileNetV2(MobileNetV2):
         return (*outputs, x)
 
 
-def skipped_mobilenet_v2() -> SkippedMobileNetV2:
-    """MobileNet-V2 at width 1 with its features at strides 8, 16 and 32."""
-    return SkippedMobileNetV2()
-
-
 def mobilenet_v2() -> MobileNetV2:
-    """MobileNet-V2 at width 1 up to stride 32, without its classifier."""
+    """MobileNet-V2 up to stride 32, without its classifier."""
     return MobileNetV2()

@@ -41,6 +41,7 @@ class ResNet18(nn.Module):
 
     def __init__(self, width: int = 64) -> None:
         super().__init__()
+        self.channels = 8 * width
         self.conv1 = nn.Conv2d(1, width, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.pool = nn.MaxPool2d(3, stride=2, padding=1)

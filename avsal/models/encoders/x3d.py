@@ -76,11 +76,6 @@ class X3D(nn.Module):
         return tuple(taps)
 
 
-def x3d_s() -> X3D:
-    """X3D-S: 3, 5, 11 and 7 blocks; the same network as X3D-M, which sees larger frames."""
-    return X3D(depth=2.2)
-
-
 def x3d_l() -> X3D:
     """X3D-L: 5, 10, 25 and 15 blocks."""
     return X3D(depth=5.0)

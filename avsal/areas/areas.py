@@ -1,0 +1,388 @@
+"""Areas of the picture: boxes and polygons that may move, from the command line, CSV or JSON.
+
+On the command line: `logo:20,10,200,80` is a box (x, y, width, height), `roof:0,0;50%,0;25%,30%` a
+polygon. Numbers are pixels, or per cent of the width or height. Key frames add a time in seconds:
+`car@1.5:0,0,100,50` and `car@4:300,0,100,50`; between them the area moves evenly, before the first
+and after the last there is none.
+
+CSV has the columns name, time (may be empty), and x, y, w, h or points ("0,0;50%,0;25%,30%").
+JSON is {"areas": [{"name": "logo", "box": [20, 10, 200, 80]}, {"name": "car", "keyframes":
+[{"time": 1.5, "box": [...]}, {"time": 4, "points": [["10%", 0], ...]}]}]}.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from avsal.datasets.pictures import require_file
+from avsal.errors import DataError, UsageError
+from avsal.prediction.settings import MAX_SECONDS
+from avsal.results.numbers import JSON, decimal
+
+Shape = tuple[tuple[float, float], ...]  # corners, x and y as fractions of width and height
+Size = tuple[int, int]  # (width, height), pixels
+Box = str | Sequence[float | str]  # "x,y,w,h", "x,y;x,y;x,y" or four numbers
+Key = tuple[str, float | None, Shape]  # name, seconds, shape
+
+_ROUNDING = 1e-3  # of a side, that a corner may seem to lie outside
+_NAME_LENGTH = 80
+_MOST_CORNERS = 10_000
+_MAX_BYTES = 1 << 26  # of a file of areas: a key frame every 40 ms of ten hours
+_DECIMALS = 12  # of a cell's cover: a cell that is covered whole counts as 1, not a rounding less
+
+
+@dataclass(frozen=True)
+class Area:
+    """A named area.
+
+    Attributes:
+        name: unique among those that are measured together.
+        shapes: its corners, at each time of `times`, or always the same.
+        times: seconds since the first frame, ascending; empty if the area never changes.
+
+    Raises:
+        UsageError: there is no such name, or the shapes and times do not fit together or into the
+            picture.
+    """
+
+    name: str
+    shapes: tuple[Shape, ...]
+    times: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        try:
+            _check_name(self.name)
+            for shape in self.shapes:
+                _checked(self.name, shape, (1, 1))
+            _check_times(self.name, self.shapes, self.times)
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"area {_line(error)}") from None
+
+    def at(self, time: float) -> Shape | None:
+        """Its corners at a time in seconds; None where there is no area then."""
+        if not self.times:
+            return self.shapes[0]
+        if not self.times[0] <= time <= self.times[-1]:
+            return None
+        after = max(1, int(np.searchsorted(self.times, time)))
+        before, later = self.times[after - 1], self.times[after]
+        part = (time - before) / (later - before)
+        first, last = (np.array(self.shapes[i]) for i in (after - 1, after))
+        return tuple(map(tuple, first + part * (last - first)))
+
+
+def box(x: float, y: float, width: float, height: float) -> Shape:
+    """The corners of a box given as fractions of the picture's width and height."""
+    return (x, y), (x + width, y), (x + width, y + height), (x, y + height)
+
+
+def cover(shape: Shape, size: tuple[int, int]) -> np.ndarray:
+    """Which part of every cell of a grid a shape covers, float64 (height, width).
+
+    Exact: what two shapes share an edge of adds up. Edges are split where they cross lines of the
+    grid; each piece then tells how much lies to the right of it in its cell and its row.
+
+    Args:
+        shape: a polygon that does not cross itself, inside the picture.
+        size: (height, width) of the grid.
+    """
+    height, width = size
+    corners = np.array(shape, np.float64) * (width, height)
+    right_of = np.zeros((height + 1, width + 2))
+    for (x0, y0), (x1, y1) in zip(corners, np.roll(corners, -1, axis=0), strict=True):
+        if y0 == y1:
+            continue
+        crossings = [np.array([0.0, 1.0]), (np.arange(height + 1) - y0) / (y1 - y0)]
+        if x0 != x1:
+            crossings.append((np.arange(width + 1) - x0) / (x1 - x0))
+        along = np.unique(np.clip(np.concatenate(crossings), 0, 1))
+        middle = (along[1:] + along[:-1]) / 2
+        x, y = x0 + middle * (x1 - x0), y0 + middle * (y1 - y0)
+        rise = np.diff(along) * (y1 - y0)
+        column = np.clip(x.astype(int), 0, width)
+        row = np.clip(y.astype(int), 0, height)
+        np.add.at(right_of, (row, column), rise * (column + 1 - x))
+        np.add.at(right_of, (row, column + 1), rise * (x - column))
+    covered = np.abs(right_of.cumsum(axis=1)[:height, :width])
+    return np.clip(np.round(covered, _DECIMALS), 0, 1)
+
+
+def grid_areas(text: str) -> list[Area]:
+    """The cells of a grid, row by row, from "COLUMNSxROWS" such as "3x3".
+
+    Raises:
+        UsageError: it is something else, or a grid of more than 100 cells.
+    """
+    match = re.fullmatch(r"([1-9]\d?)x([1-9]\d?)", text.strip())
+    columns, rows = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not 1 <= columns * rows <= 100:
+        raise UsageError(f"grid {text}: give COLUMNSxROWS such as 3x3, 100 cells at most")
+    return [
+        Area(f"row {r + 1} column {c + 1}", (box(c / columns, r / rows, 1 / columns, 1 / rows),))
+        for r in range(rows)
+        for c in range(columns)
+    ]
+
+
+def parse_areas(texts: Iterable[str], size: Size) -> list[Area]:
+    """Read areas as the command line gives them.
+
+    Args:
+        size: (width, height) of the picture, which pixels count in.
+
+    Raises:
+        UsageError: one cannot be understood, lies outside the picture, or is not unique.
+    """
+    try:
+        return _collect([_parse(text, size) for text in texts])
+    except ValueError as error:
+        raise UsageError(f"--area {_line(error)}") from None
+
+
+def area_of(name: str, shape: Box | Mapping[float, Box], size: Size) -> Area:
+    """An area from what a program gives: a box or polygon, or one for each second of a mapping.
+
+    Raises:
+        UsageError: see `parse_areas`.
+    """
+    frames = shape if isinstance(shape, Mapping) else {None: shape}
+    try:
+        _check_name(name)
+        keys = [
+            (
+                name,
+                None if second is None else _seconds(name, str(second)),
+                _shape(name, box if isinstance(box, str) else ",".join(map(str, box)), size),
+            )
+            for second, box in frames.items()
+        ]
+        if not keys:
+            raise ValueError(f"{name}: has no key frames")
+        return _collect(keys)[0]
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"area {_line(error)}") from None
+
+
+def _text_of(path: Path) -> str:
+    require_file(path, "table of areas")
+    if path.stat().st_size > _MAX_BYTES:
+        raise ValueError(f"larger than {_MAX_BYTES >> 20} MB")
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError("no text in UTF-8") from None
+
+
+def read_areas(path: Path, size: Size) -> list[Area]:
+    """Read areas from a .csv or .json file; see the module's text and `parse_areas`.
+
+    Raises:
+        DataError: the file cannot be read or understood.
+    """
+    try:
+        text = _text_of(path)
+        keys = _json_keys(text, size) if path.suffix.lower() == ".json" else _csv_keys(text, size)
+        if not keys:
+            raise ValueError("it holds no area")
+        return _collect(keys)
+    except (OSError, ValueError, csv.Error, RecursionError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{path}: areas cannot be read: {_line(reason)}") from error
+
+
+def _line(reason: object) -> str:
+    """What is wrong as one short line that may be printed, whatever it quotes."""
+    text = " ".join(str(reason).split())[:200]
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def _parse(text: str, size: Size) -> Key:
+    name, colon, corners = text.rpartition(":")
+    if not colon:
+        raise ValueError(f"{text}: give NAME:X,Y,WIDTH,HEIGHT or NAME:X,Y;X,Y;X,Y")
+    name, at, time = name.rpartition("@")
+    if not at:
+        return time, None, _shape(time, corners, size)
+    return name, _seconds(name, time), _shape(name, corners, size)
+
+
+def _csv_keys(text: str, size: Size) -> list[Key]:
+    keys = []
+    reader = csv.DictReader(io.StringIO(text), skipinitialspace=True)
+    for row in reader:
+        if None in row:  # an unquoted comma would cut a list of points short
+            raise ValueError(
+                f'line {reader.line_num}: more values than columns; put points in quotes: "0,0;..."'
+            )
+        values = {
+            str(key).strip().lower(): (value or "").strip()
+            for key, value in row.items()
+            if isinstance(value, str) or value is None
+        }
+        name = values.get("name", "")
+        if not name:
+            raise ValueError(f"line {reader.line_num}: no name; columns are name, time, x, y, w, h")
+        corners = values.get("points") or ",".join(values.get(side, "") for side in "xywh")
+        time = _seconds(name, values["time"]) if values.get("time") else None
+        keys.append((name, time, _shape(name, corners, size)))
+    return keys
+
+
+def _json_keys(text: str, size: Size) -> list[Key]:
+    keys, seen, whole = [], set(), set()  # names of all entries, and of those with "keyframes"
+    try:
+        for entry in JSON.decode(text)["areas"]:
+            name = _json_name(entry)
+            frames = entry.get("keyframes", [entry])
+            if name in whole or ("keyframes" in entry and name in seen):
+                raise ValueError(f"{name}: is there twice; give another name")
+            if "keyframes" in entry:
+                whole.add(name)
+            seen.add(name)
+            if not frames:
+                raise ValueError(f"{name}: has no key frames")
+            keys += [(name, _json_time(name, f), _json_shape(name, f, size)) for f in frames]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f'not of the form {{"areas": [{{"name", "box"}}]}} ({error})') from None
+    return keys
+
+
+def _json_name(entry: dict[str, Any]) -> str:
+    name = entry["name"]
+    if not isinstance(name, str):
+        raise ValueError(f"name {name!r} is no text")
+    return name
+
+
+def _json_time(name: str, frame: dict[str, Any]) -> float | None:
+    return None if frame.get("time") is None else _seconds(name, str(frame["time"]))
+
+
+def _json_shape(name: str, frame: dict[str, Any], size: Size) -> Shape:
+    if "points" in frame:
+        return _shape(name, ";".join(",".join(map(str, point)) for point in frame["points"]), size)
+    return _shape(name, ",".join(map(str, frame["box"])), size)
+
+
+def _seconds(name: str, text: str) -> float:
+    seconds = decimal(text)
+    if seconds is None or not 0 <= seconds <= MAX_SECONDS:
+        raise ValueError(f"{name}: time {text} is no number of seconds")
+    return seconds
+
+
+def _shape(name: str, text: str, size: Size) -> Shape:
+    """Corners from "x,y,w,h" or "x,y;x,y;x,y"."""
+    groups = [
+        [_fraction(name, n, size[i % 2]) for i, n in enumerate(g.split(","))]
+        for g in text.split(";")
+    ]
+    if len(groups) == 1 and len(groups[0]) == 4:
+        shape = box(*groups[0])
+    elif len(groups) >= 3 and all(len(group) == 2 for group in groups):
+        shape = tuple((x, y) for x, y in groups)
+    else:
+        raise ValueError(
+            f"{name}: {text} is neither a box X,Y,WIDTH,HEIGHT nor three or more X,Y;X,Y"
+        )
+    return _checked(name, shape, size)
+
+
+def _fraction(name: str, text: str, side: int) -> float:
+    text = text.strip()
+    value = decimal(text.removesuffix("%"))
+    if value is None:
+        raise ValueError(f"{name}: {text[:40] or 'nothing'} is neither pixels nor per cent")
+    return value / (100 if text.endswith("%") else side)
+
+
+def _checked(name: str, shape: Shape, size: Size) -> Shape:
+    corners = np.array(shape, np.float64)
+    if corners.ndim != 2 or corners.shape[1] != 2 or not 3 <= len(corners) <= _MOST_CORNERS:
+        raise ValueError(f"{name}: give 3 to {_MOST_CORNERS} corners (x, y)")
+    if not np.isfinite(corners).all():
+        raise ValueError(f"{name}: a corner is no number")
+    if corners.min() < -_ROUNDING or corners.max() > 1 + _ROUNDING:
+        x, y = corners[np.abs(corners - 0.5).max(axis=1).argmax()] * size
+        raise ValueError(
+            f"{name}: reaches to ({x:.4g}, {y:.4g}), outside the {size[0]}x{size[1]} picture"
+        )
+    inside = np.clip(corners, 0, 1)
+    x, y = inside.T
+    if abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) < 1e-9:
+        raise ValueError(f"{name}: has no surface")
+    return tuple(map(tuple, inside.tolist()))
+
+
+def _check_name(name: str) -> None:
+    fits = isinstance(name, str) and name.strip() and len(name) <= _NAME_LENGTH
+    if not fits or not name.isprintable():
+        raise ValueError(
+            f"{str(name)[:_NAME_LENGTH]!r}: is no name; give 1 to {_NAME_LENGTH} characters"
+        )
+
+
+def _check_times(name: str, shapes: Sequence[Shape], times: Sequence[float]) -> None:
+    """Check that key frames have one time each, in order, and that corners can be interpolated."""
+    if not times and len(shapes) != 1:
+        raise ValueError(f"{name}: has {len(shapes)} shapes without times; give one, or times")
+    if len(times) == 1:
+        raise ValueError(f"{name}: has one key frame only; give its end too, or no time")
+    if times and len(times) != len(shapes):
+        raise ValueError(f"{name}: has {len(shapes)} shapes and {len(times)} times")
+    if not all(0 <= time <= MAX_SECONDS for time in times):
+        raise ValueError(f"{name}: a time is no number of seconds")
+    if any(later <= time for time, later in itertools.pairwise(times)):
+        raise ValueError(f"{name}: has two key frames at the same time, or times that fall")
+    if len(set(map(len, shapes))) > 1:
+        raise ValueError(f"{name}: its key frames have different numbers of corners")
+
+
+def _collect(keys: Iterable[Key]) -> list[Area]:
+    by_name: dict[str, list[tuple[float | None, Shape]]] = {}
+    for name, time, shape in keys:
+        _check_name(name)
+        by_name.setdefault(_normal(name), []).append((time, shape))
+    return [_area(name, frames) for name, frames in by_name.items()]
+
+
+def _normal(name: str) -> str:
+    """A name with accents in their composed form, so that names that look the same are the same."""
+    return unicodedata.normalize("NFC", name.strip())
+
+
+def _area(name: str, frames: list[tuple[float | None, Shape]]) -> Area:
+    times = [time for time, _shape in frames if time is not None]
+    if not times:
+        if len(frames) > 1:
+            raise ValueError(f"{name}: is there twice; give another name, or times: {name}@SECONDS")
+        return Area(name, (frames[0][1],))
+    if len(times) < len(frames):
+        raise ValueError(f"{name}: has key frames with and without a time")
+    ordered = sorted(frames, key=lambda frame: frame[0] or 0)
+    shapes, times = tuple(shape for _t, shape in ordered), sorted(times)
+    _check_times(name, shapes, times)
+    return Area(name, shapes, tuple(times))
+
+
+def check_unique(areas: Sequence[Area]) -> None:
+    """Refuse areas of the same name.
+
+    Raises:
+        UsageError: there are two.
+    """
+    counts = Counter(_normal(area.name) for area in areas)
+    for name, count in counts.items():
+        if count > 1:
+            raise UsageError(f"area {name}: is there twice; give another name")

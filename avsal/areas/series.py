@@ -1,0 +1,179 @@
+"""Everything that was measured of one video, as arrays over time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from avsal.areas.areas import Area
+from avsal.areas.frames import FrameShares, fine_grid, measure
+
+BLOCK = 1.0  # seconds that belong together when time is drawn again
+DRAWS = 2000
+_RANGE = (2.5, 97.5)  # per cent
+_ROUNDING = 1e-6  # of a block or of a second
+_MOST_BLOCKS = 36_000  # ten hours of seconds; in longer videos blocks are longer
+
+
+@dataclass(frozen=True)
+class Series:
+    """Measurements of n frames and a areas.
+
+    Attributes:
+        names: of the areas.
+        index: (n,) frame numbers.
+        time, duration: (n,) seconds since the first frame; seconds that a frame is shown.
+        spread: (n,) see `FrameShares`.
+        share, part, prior: (n, a) see `AreaShare`; not a number where an area does not exist.
+        mean: mean map over time, sums to 1.
+    """
+
+    names: tuple[str, ...]
+    index: np.ndarray
+    time: np.ndarray
+    duration: np.ndarray
+    spread: np.ndarray
+    share: np.ndarray
+    part: np.ndarray
+    prior: np.ndarray
+    mean: np.ndarray
+
+    def average(self, values: np.ndarray) -> np.ndarray:
+        """Mean over the time that there are values, of (n, ...); not a number where never."""
+        weights = np.where(np.isnan(values), 0, _weights(self.duration, values.ndim))
+        with np.errstate(invalid="ignore"):
+            return np.nansum(values * weights, axis=0) / weights.sum(axis=0)
+
+    def seconds(self) -> np.ndarray:
+        """(a,) expected seconds of one viewer's gaze in every area."""
+        return np.nansum(self.share * self.duration[:, None], axis=0)
+
+    def present(self) -> np.ndarray:
+        """(a,) seconds that every area exists."""
+        return (~np.isnan(self.share) * self.duration[:, None]).sum(axis=0)
+
+    def blocks(self, length: float = BLOCK) -> tuple[np.ndarray, np.ndarray]:
+        """(n, a) mean share in every block of time, and seconds of it that the area exists.
+
+        A frame counts in every block for as long as it is shown there. A still image fills one.
+        """
+        duration = self.duration if self.duration.sum() > 0 else np.full_like(self.duration, length)
+        shown = np.stack([self.time, self.time + duration], axis=1).ravel()
+        shown = np.maximum.accumulate(shown)
+        count = int(np.ceil(shown[-1] / length - _ROUNDING)) if shown.size else 0
+        edges = np.arange(count + 1) * length
+        exists = ~np.isnan(self.share)
+        seconds = _between(edges, shown, exists * duration[:, None])
+        gaze = _between(edges, shown, np.nan_to_num(self.share) * duration[:, None])
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.where(seconds > _ROUNDING, gaze / seconds, np.nan), seconds
+
+
+def _between(edges: np.ndarray, shown: np.ndarray, amounts: np.ndarray) -> np.ndarray:
+    """What falls between neighbouring edges of amounts (n, a) that are spread over time.
+
+    Args:
+        shown: (2 n,) begin and end of every amount in turn, ascending.
+    """
+    sums = np.cumsum(amounts, axis=0)
+    so_far = np.stack([sums - amounts, sums], axis=1).reshape(-1, amounts.shape[1])
+    at_edges = [np.interp(edges, shown, column) for column in so_far.T]
+    return np.diff(np.array(at_edges).reshape(-1, len(edges)).T, axis=0)
+
+
+def _weights(duration: np.ndarray, dimensions: int) -> np.ndarray:
+    """Durations, or ones where nothing lasts (a still image), ready to multiply."""
+    weights = duration if duration.sum() > 0 else np.ones_like(duration)
+    return weights.reshape(-1, *[1] * (dimensions - 1))
+
+
+class Collector:
+    """Passes measurements on while it keeps what a `Series` needs."""
+
+    def __init__(self, areas: Sequence[Area]) -> None:
+        self._areas = areas
+        self._frames: list[tuple[float, ...]] = []
+        self._values: list[np.ndarray] = []
+        self._mean = np.zeros((1, 1))
+
+    def measure(
+        self, maps: Iterable[tuple[int, float, float, np.ndarray]]
+    ) -> Iterator[FrameShares]:
+        """See `avsal.areas.frames.measure`."""
+        for frame in measure(self._averaged(maps), self._areas):
+            found = {row.area: (row.share, row.part, row.prior) for row in frame.areas}
+            missing = (np.nan, np.nan, np.nan)
+            rows = [found.get(area.name, missing) for area in self._areas]
+            self._values.append(np.array(rows).reshape(-1, 3))
+            self._frames.append((frame.index, frame.time, frame.duration, frame.spread))
+            yield frame
+
+    def _averaged(
+        self, maps: Iterable[tuple[int, float, float, np.ndarray]]
+    ) -> Iterator[tuple[int, float, float, np.ndarray]]:
+        for entry in maps:
+            grid = fine_grid(entry[3])
+            if self._mean.shape != grid.shape:
+                self._mean = np.zeros_like(grid)
+            self._mean += grid / max(grid.sum(), np.finfo(float).tiny) * (entry[2] or 1e-9)
+            yield entry
+
+    def series(self) -> Series:
+        """All that was measured."""
+        index, time, duration, spread = np.array(self._frames).reshape(-1, 4).T
+        values = np.array(self._values, np.float64).reshape(len(index), len(self._areas), 3)
+        names = tuple(area.name for area in self._areas)
+        share, part, prior = np.moveaxis(values, -1, 0)
+        mean = self._mean / max(self._mean.sum(), np.finfo(float).tiny)
+        return Series(names, index.astype(int), time, duration, spread, share, part, prior, mean)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How much more gaze an area gets in one version than in another.
+
+    Attributes:
+        area: name.
+        first, second: mean share in either version, over the time that both have.
+        low, high: range of the difference first - second when time is drawn again; None where
+            there are fewer than two blocks.
+    """
+
+    area: str
+    first: float
+    second: float
+    low: float | None
+    high: float | None
+
+
+def compare(first: Series, second: Series, seed: int = 0) -> list[Difference]:
+    """Compare two versions second by second, over the time that both have an area.
+
+    A second counts by the time of it that both have. The range holds 95 % of the mean differences
+    of 2000 drawings of whole seconds with repetition. It tells how even the difference is over
+    time, and nothing about viewers.
+    """
+    longest = max(
+        (float(s.time[-1] + s.duration[-1]) for s in (first, second) if len(s.time)), default=0
+    )
+    length = max(BLOCK, longest / _MOST_BLOCKS)
+    (one, shown), (other, other_shown) = first.blocks(length), second.blocks(length)
+    count = min(len(one), len(other))
+    differences = []
+    for place, name in enumerate(first.names):
+        a, b = one[:count, place], other[:count, place]
+        both = ~np.isnan(a) & ~np.isnan(b)
+        a, b = a[both], b[both]
+        weights = np.minimum(shown[:count, place], other_shown[:count, place])[both]
+        low = high = None
+        if len(a) > 1:
+            random = np.random.default_rng(seed)
+            draws = (random.choice(len(a), len(a)) for _ in range(DRAWS))
+            drawn = [np.average((a - b)[draw], weights=weights[draw]) for draw in draws]
+            low, high = map(float, np.percentile(drawn, _RANGE))
+        if len(a):
+            mean_a, mean_b = (float(np.average(values, weights=weights)) for values in (a, b))
+            differences.append(Difference(name, mean_a, mean_b, low, high))
+    return differences

@@ -1,0 +1,127 @@
+"""`avsal.reframe`: a video in another shape, in one call."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from avsal.crops import jobs
+from avsal.crops.file import read_head
+from avsal.crops.geometry import parse_size
+from avsal.crops.settings import Motion, ReframeSettings
+from avsal.errors import UsageError
+from avsal.media.video import VideoReader
+from avsal.prediction.predictor import Predictor
+from avsal.prediction.settings import PredictSettings
+from avsal.results.map_source import MapSource
+from avsal.results.plan import check_source, choose_output
+
+File = str | os.PathLike[str]
+Progress = Callable[[str, int, int | None], None]  # step, frames done, frames in all if known
+
+
+def reframe(
+    video: File,
+    output: File | None = None,
+    *,
+    aspect: str | None = None,
+    motion: str = Motion.STEADY,
+    pad: str | None = None,
+    zoom: float = 1.0,
+    size: str | tuple[int, int] | None = None,
+    crf: int = 20,
+    path: File | None = None,
+    saliency: File | None = None,
+    force: bool = False,
+    stride: int | None = None,
+    audio_context: int = 32,
+    batch: int | None = None,
+    model: str | Predictor | None = None,
+    weights: File | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    offline: bool = False,
+    revision: str | None = None,
+    progress: Progress = lambda _step, _done, _total: None,
+) -> Path:
+    """Crop a video or image to another shape without losing what people look at.
+
+    Sound, times and duration are kept. The crop of every frame is written next to the result, as
+    NAME.reframe.json.
+
+    Args:
+        video: a file or an http(s) address.
+        output: the file to write; None writes next to the video: NAME.9x16.mp4.
+        aspect: shape of the result, "9:16" by default.
+        motion: "steady" stays still unless moving keeps clearly more of the gaze, "follow" moves
+            sooner, "still" has one place in every shot.
+        pad: "blur" or "black" bars where the gaze does not fit; None never shows bars.
+        zoom: crop closer by at most this factor, 1 to 4, where little gaze is lost.
+        size: (width, height) of the result; None takes the crop's.
+        crf: quality of H.264, 0 to 51; lower means better quality and a larger file.
+        path: an edited .reframe.json to render; no network runs.
+        saliency: a folder of maps that `avsal predict` wrote; no network runs.
+        force: replace an earlier result next to the video.
+        stride, audio_context, batch: see `avsal.prediction.PredictSettings`.
+        model, weights, device, precision, offline, revision: see `avsal.load_model`.
+        progress: called with "gaze" or "video", the frames done, and all frames if known.
+
+    Returns:
+        The file that was written.
+
+    Raises:
+        AvsalError: something cannot be read or written, or does not fit together.
+    """
+    if path is not None:
+        moved = {"motion": motion != Motion.STEADY, "zoom": zoom != 1}
+        _refuse_with_path(path, {"aspect": aspect, "saliency": saliency, **moved})
+    settings = settings_of(aspect, motion, pad, zoom, size, crf)
+    predict = PredictSettings(audio_context, stride, batch)
+    source = MapSource(model, weights, device, precision, offline, revision, predict)
+
+    def count(step: str, total: int | None) -> Callable[[int], None]:
+        return lambda done: progress(step, done, total)
+
+    check_source(Path(video))
+    with VideoReader(Path(video)) as reader:
+        word = read_head(Path(path)).aspect if path is not None else settings.aspect
+        out = _output(reader, output, word, force)
+        on_map, on_frame = (count(step, reader.info.frames) for step in ("gaze", "video"))
+        if path is not None:
+            jobs.rerender(reader, out, Path(path), pad, settings.size, crf, on_frame)
+        else:
+            jobs.reframe(reader, out, settings, source.maps(saliency), on_map, on_frame)
+    return out
+
+
+def settings_of(
+    aspect: str | None,
+    motion: str,
+    pad: str | None,
+    zoom: float,
+    size: str | tuple[int, int] | None,
+    crf: int,
+) -> ReframeSettings:
+    """The settings that arguments of `reframe` stand for.
+
+    Raises:
+        UsageError: one is out of its range.
+    """
+    text = size if isinstance(size, str | None) else "x".join(map(str, size))
+    shape = None if text is None else parse_size(text)
+    return ReframeSettings(aspect or "9:16", motion, zoom, pad, shape, crf)
+
+
+def _refuse_with_path(path: File, given: dict[str, object]) -> None:
+    """A path has what these options would decide."""
+    for name, value in given.items():
+        if value:
+            raise UsageError(f"--{name}: {path} decides that already; leave one of them out")
+
+
+def _output(reader: VideoReader, output: File | None, aspect: str, force: bool) -> Path:
+    """Where the result goes; its aspect is a part of the name next to the video."""
+    place = None if output is None else Path(output)
+    word = aspect.strip().replace(":", "x")
+    return choose_output(Path(reader.path), reader.info.is_image, place, force, word)

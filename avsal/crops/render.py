@@ -1,0 +1,171 @@
+"""Rendering of a path: every frame cut, scaled and, where its shape is another, set before bars."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from avsal import atomic
+from avsal.crops.file import PathFile
+from avsal.crops.geometry import Size
+from avsal.crops.planning import Crop
+from avsal.crops.settings import Fill
+from avsal.errors import MediaError
+from avsal.media.frames import VideoFrame
+from avsal.media.suffixes import WRITABLE_STILLS
+from avsal.media.video import VideoReader
+from avsal.media.writer import VideoWriter
+
+logger = logging.getLogger("avsal")
+
+_SHRINK = 1.02  # from this scale on averaging pixels is better than reading between them
+_SHAPE_TOLERANCE = 1.5  # pixels of the result by which a crop may miss its shape
+_BLURRED = 24  # pixels of the shorter side of what fills the bars, before it is enlarged
+_DIMMED = 0.6  # brightness of what fills the bars
+
+
+def render(
+    video: VideoReader,
+    out: Path,
+    head: PathFile,
+    crops: Iterator[Crop],
+    *,
+    fill: str = Fill.BLACK,
+    crf: int = 20,
+    on_frame: Callable[[int], None] = lambda _count: None,
+) -> None:
+    """Write the cropped video with the source's sound, times and duration; or a cropped image.
+
+    Args:
+        video: opened and not yet read; closed afterwards.
+        out: .mp4, .mkv, .mov, ... or, for a still image, an image file.
+        head: says the result's size, and which part of the video the crops cover.
+        crops: one for every frame.
+        fill: what lies beside a crop of another shape, see `avsal.crops.settings.Fill`.
+        crf: quality of H.264, 0 (lossless) to 51.
+
+    Raises:
+        MediaError: something cannot be read, or the crops are of another video.
+        OutputError: `out` cannot be written.
+    """
+    part = head.start is not None or head.end is not None
+    video.skip_to(head.start or 0)
+    with video:
+        pairs = _pair(video, crops, part)
+        if out.suffix.lower() in WRITABLE_STILLS:
+            for frame, crop in pairs:
+                _write_image(out, cut_out(frame.image, crop, head, fill))
+            return
+        with VideoWriter(
+            out,
+            *head.size,
+            crf=crf,
+            audio_from=video.path if video.info.has_audio else None,
+            trim=part,
+            time_base=video.info.time_base,
+        ) as writer:
+            for count, (frame, crop) in enumerate(pairs, 1):
+                writer.write(cut_out(frame.image, crop, head, fill), frame.pts, frame.duration)
+                on_frame(count)
+        for note in (*video.warnings, *writer.warnings):
+            logger.warning(note)
+
+
+def _pair(
+    video: VideoReader, crops: Iterator[Crop], part: bool
+) -> Iterator[tuple[VideoFrame, Crop]]:
+    """Bring frames and crops of the same index together."""
+    crop = next(crops, None)
+    count = 0
+    for frame in video:
+        if crop is None:
+            if part:
+                return
+            raise MediaError(f"{video.path}: has more frames than the path's {count}; {_OTHER}")
+        if part and frame.index < crop.index:
+            continue
+        late = abs((frame.pts - video.origin) - (crop.pts - video.origin))
+        if frame.index != crop.index or late > frame.duration:
+            raise MediaError(
+                f"{video.path}: frame {frame.index} at {float(frame.pts):.3f} s, but the path has "
+                f"frame {crop.index} at {float(crop.pts):.3f} s; {_OTHER}"
+            )
+        yield frame, crop
+        count += 1
+        crop = next(crops, None)
+    if crop is not None:
+        raise MediaError(f"{video.path}: ends before frame {crop.index} of the path; {_OTHER}")
+
+
+_OTHER = "the maps or the path are of another video"
+
+
+def cut_out(image: np.ndarray, crop: Crop, head: PathFile, fill: str = Fill.BLACK) -> np.ndarray:
+    """The part of a frame that a crop shows, uint8 RGB of the result's size.
+
+    Args:
+        image: uint8 (H, W, 3); where its size is not the one that the path counts in, the crop is
+            scaled with it.
+    """
+    across, down = image.shape[1] / head.picture.width, image.shape[0] / head.picture.height
+    box = crop.x * across, crop.y * down, crop.width * across, crop.height * down
+    size = _fitted(crop, head)
+    if size == head.size:
+        return _sample(image, box, size)
+    result = _backdrop(image, head.size, fill)
+    left, top = (head.size[0] - size[0]) // 2, (head.size[1] - size[1]) // 2
+    result[top : top + size[1], left : left + size[0]] = _sample(image, box, size)
+    return result
+
+
+def _fitted(crop: Crop, head: PathFile) -> Size:
+    """The largest size of a crop's own shape inside the result."""
+    shape = crop.width * float(head.picture.sample_aspect) / crop.height
+    width, height = head.size
+    if abs(height * shape - width) <= _SHAPE_TOLERANCE * max(1, shape):
+        return head.size
+    if height * shape > width:
+        return width, max(1, round(width / shape))
+    return max(1, round(height * shape)), height
+
+
+def _sample(image: np.ndarray, box: tuple[float, ...], size: Size) -> np.ndarray:
+    """Read a part of a picture at any size; places between pixels are read between them."""
+    x, y, width, height = box
+    scale_x, scale_y = width / size[0], height / size[1]
+    left, top, right, bottom = (round(edge) for edge in (x, y, x + width, y + height))
+    whole = max(abs(left - x), abs(top - y), abs(right - x - width), abs(bottom - y - height))
+    if max(scale_x, scale_y) > _SHRINK or whole < 0.01:
+        part = image[max(0, top) : max(top + 1, bottom), max(0, left) : max(left + 1, right)]
+        if part.shape[:2] == size[::-1]:
+            return part
+        larger = scale_x < 1 and scale_y < 1
+        return cv2.resize(part, size, interpolation=cv2.INTER_CUBIC if larger else cv2.INTER_AREA)
+    matrix = np.array(
+        [[scale_x, 0, x + scale_x / 2 - 0.5], [0, scale_y, y + scale_y / 2 - 0.5]], np.float64
+    )
+    flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+    return cv2.warpAffine(image, matrix, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+
+
+def _backdrop(image: np.ndarray, size: Size, fill: str) -> np.ndarray:
+    """What lies behind a picture that does not fill the result."""
+    width, height = size
+    if fill == Fill.BLACK:
+        return np.zeros((height, width, 3), np.uint8)
+    scale = _BLURRED / min(size)
+    small = max(1, round(width * scale)), max(1, round(height * scale))
+    covered = cv2.resize(image, small, interpolation=cv2.INTER_AREA)
+    blurred = cv2.GaussianBlur(covered, (0, 0), 2) * _DIMMED
+    return cv2.resize(blurred.astype(np.uint8), size, interpolation=cv2.INTER_CUBIC)
+
+
+def _write_image(out: Path, image: np.ndarray) -> None:
+    encoded, data = cv2.imencode(out.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    if not encoded:
+        raise MediaError(f"{out}: {image.shape[1]}x{image.shape[0]} does not fit this format")
+    atomic.write_bytes(out, data.tobytes())

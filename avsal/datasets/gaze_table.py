@@ -1,0 +1,386 @@
+"""Tables of gaze points: text with one row per sample or fixation under a header.
+
+The columns are `time` (seconds from the video's first frame; `time_ms` and `time_us` are read
+too), `x` and `y` (pixels of the displayed video or fractions of its size), and, where they are
+known, `observer`, `duration` of a fixation (seconds; or `duration_ms`) and `video` (a file name)
+where one table serves several videos. Commas, semicolons or tabs separate the columns.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PureWindowsPath
+
+import numpy as np
+
+from avsal.datasets.gaze import Points
+from avsal.datasets.pictures import require_file
+from avsal.errors import DataError
+from avsal.media.suffixes import VIDEOS
+
+COLUMNS = {  # names that a column may have; the first one that the table has is read
+    "time": ("time", "t", "start", "timestamp"),
+    "x": ("x", "x_px", "gaze_x", "gaze_point_x"),
+    "y": ("y", "y_px", "gaze_y", "gaze_point_y"),
+    "observer": tuple(
+        who + ending
+        for who in ("observer", "subject", "participant", "viewer", "subj", "user", "person")
+        for ending in ("", "_id", "id", "_name", "_no")
+    ),
+    "duration": ("duration",),
+    "video": ("video", "file", "clip", "stimulus", "video_name", "filename", "file_name"),
+}
+REQUIRED = ("time", "x", "y")
+UNITS_OF_TIME = {"": 1.0, "_s": 1.0, "_sec": 1.0, "_ms": 1e-3, "_us": 1e-6, "_µs": 1e-6}
+LOST = frozenset(("", "na", "n/a", "#n/a", "nan", "null", "none", "missing", ".", "-", "--", "?"))
+_DELIMITERS = ",;\t"
+_HEAD = 4096  # bytes that tell the encoding
+_SHOWN = 120  # characters of a row or a header in a message
+
+
+@dataclass(frozen=True)
+class GazeRows:
+    """Rows of a table that belong to one video, sorted by time.
+
+    Attributes:
+        times, durations: seconds, float64 (n,).
+        places: x and y as written, float32 (n, 2); NaN where the tracker lost the eyes.
+        observers: numbers from 0, (n,); None where the table has no such column.
+        table: path of the table.
+        unread: names of the table's columns that have no known meaning.
+        lost: how many rows have no time.
+    """
+
+    times: np.ndarray
+    durations: np.ndarray
+    places: np.ndarray
+    observers: np.ndarray | None
+    table: str = ""
+    unread: tuple[str, ...] = ()
+    lost: int = 0
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    def where(self, chosen: np.ndarray) -> GazeRows:
+        """The rows that a boolean or an order (n,) chooses."""
+        return replace(
+            self,
+            times=self.times[chosen],
+            durations=self.durations[chosen],
+            places=self.places[chosen],
+            observers=None if self.observers is None else self.observers[chosen],
+        )
+
+    def shown(self, start: float, end: float) -> Points:
+        """Points of the rows that touch the time from `start` to before `end`."""
+        longest = self.durations.max(initial=0.0)
+        first, last = np.searchsorted(self.times, (start - longest, end))
+        rows = self.where(np.arange(first, last))
+        touching = rows.where((rows.times >= start) | (rows.times + rows.durations > start))
+        return Points.inside(touching.places, touching.observers)
+
+
+NO_ROWS = GazeRows(np.zeros(0), np.zeros(0), np.zeros((0, 2), np.float32), None)
+
+
+@dataclass(frozen=True)
+class GazeTable:
+    """A table as it was read.
+
+    Attributes:
+        path: the text file.
+        numbers: float64 (n, 4): time and duration in seconds, x and y as written.
+        observers: text of the column (n,); None without the column.
+        videos: text of the column (n,); None without the column.
+        unread: names of the columns that have no known meaning.
+    """
+
+    path: Path
+    numbers: np.ndarray
+    observers: np.ndarray | None
+    videos: np.ndarray | None
+    unread: tuple[str, ...] = ()
+
+    def of_video(self, video: Path) -> GazeRows:
+        """The rows of one video.
+
+        Raises:
+            DataError: the table names other videos only, or several that may be this one.
+        """
+        if self.videos is None:
+            return self._rows(np.ones(len(self.numbers), bool))
+        names = list(dict.fromkeys(self.videos))
+        matching = _most_alike(video.absolute(), names)
+        if not matching:
+            raise DataError(
+                f"{self.path}: has gaze for {_listed(names)}, not for {video.name}; give the "
+                "video that was shown, or correct the column video"
+            )
+        return self._rows(np.isin(self.videos, _of_one(matching, names, self.path)))
+
+    def by_video(self, folder: Path) -> dict[Path, GazeRows]:
+        """The rows of each video in a folder.
+
+        Raises:
+            DataError: the table has no column of videos, or names one that is not there.
+        """
+        if self.videos is None:
+            raise DataError(
+                f"{self.path}: needs a column video to tell which file of {folder} it is of"
+            )
+        owners = {name: _file(self.path, folder, name) for name in dict.fromkeys(self.videos)}
+        rows = {}
+        for path in dict.fromkeys(owners.values()):
+            names = [name for name, owner in owners.items() if owner == path]
+            rows[path] = self._rows(np.isin(self.videos, _of_one(names, names, self.path)))
+        return rows
+
+    def _rows(self, chosen: np.ndarray) -> GazeRows:
+        times, durations, x, y = self.numbers[chosen].T
+        observers = None
+        if self.observers is not None:
+            observers = np.unique(self.observers[chosen], return_inverse=True)[1]
+        timed = np.isfinite(times)
+        rows = GazeRows(
+            times,
+            np.nan_to_num(np.maximum(durations, 0)),
+            np.stack([x, y], axis=1).astype(np.float32),
+            observers,
+            str(self.path),
+            self.unread,
+            int((~timed).sum()),
+        ).where(timed)
+        return rows.where(np.argsort(rows.times, kind="stable"))
+
+
+def _file(table: Path, folder: Path, name: str) -> Path:
+    """The video in a folder that a table calls by a name."""
+    relative = PureWindowsPath(name)
+    if not relative.anchor and ".." not in relative.parts and name:
+        direct = folder / relative.as_posix()
+        if direct.is_file():
+            return direct
+    elif (folder / relative.name).is_file():
+        return folder / relative.name
+    files = {path.relative_to(folder).as_posix(): path for path in _videos(folder)}
+    matching = _most_alike(Path(relative.as_posix()), files)
+    if not matching:
+        raise DataError(f"{folder / name}: missing, though {table} has gaze for it")
+    if len(matching) > 1:
+        raise DataError(f"{table}: {name} may be {_listed(matching)} of {folder}; name the folder")
+    return files[matching[0]]
+
+
+def _of_one(matching: list[str], names: Iterable[str], table: Path) -> list[str]:
+    """Those of some names that spell the same path as the matching ones, or its last parts."""
+    longest = max((_folded(_parts(name)) for name in matching), key=len)
+    alike = [name for name in names if _ends(longest, _folded(_parts(name)))]
+    other = [name for name in matching if name not in alike]
+    if other:
+        both = _listed([*alike[:1], *other])
+        raise DataError(f"{table}: {both} may be the same video; keep the rows of one")
+    return alike
+
+
+def _ends(parts: list[str], last: list[str]) -> bool:
+    return bool(last) and _agreement(parts, last) == len(last)
+
+
+def _videos(folder: Path) -> list[Path]:
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in VIDEOS)
+    return sorted(path for path in found if path.is_file())
+
+
+def _most_alike(path: Path, spellings: Iterable[str]) -> list[str]:
+    """Those of some names that agree with a path in most parts, counted from the end.
+
+    Names may be written with slashes of either kind, as whole paths or without their folders, in
+    other letters' case, or, if nothing else agrees, without their suffix or with another one.
+    """
+    wanted = _parts(str(path))
+    for simplified in (_same, _folded, _without_suffix):
+        agreements = {
+            name: _agreement(simplified(wanted), simplified(_parts(name))) for name in spellings
+        }
+        most = max(agreements.values(), default=0)
+        if most:
+            return [name for name, agreement in agreements.items() if agreement == most]
+    return []
+
+
+def _parts(name: str) -> list[str]:
+    return list(PureWindowsPath(unicodedata.normalize("NFC", name)).parts)
+
+
+def _same(parts: list[str]) -> list[str]:
+    return parts
+
+
+def _folded(parts: list[str]) -> list[str]:
+    return [part.casefold() for part in parts]
+
+
+def _without_suffix(parts: list[str]) -> list[str]:
+    return [*_folded(parts[:-1]), *(PureWindowsPath(part).stem.casefold() for part in parts[-1:])]
+
+
+def _agreement(first: list[str], second: list[str]) -> int:
+    """How many parts are equal, counted from the end."""
+    pairs = zip(reversed(first), reversed(second), strict=False)
+    differing = (number for number, (one, other) in enumerate(pairs) if one != other)
+    return next(differing, min(len(first), len(second)))
+
+
+def _listed(names: Iterable[str], most: int = 3) -> str:
+    every = list(names)
+    more = f" and {len(every) - most} more" if len(every) > most else ""
+    return ", ".join(name or "''" for name in every[:most]) + more
+
+
+def read_table(path: Path) -> GazeTable:
+    """Read a table.
+
+    Raises:
+        DataError: the file is missing, lacks a column, or has a row without numbers.
+    """
+    require_file(path, "table")
+    try:
+        with path.open("rb") as data:
+            encoding = _encoding(data.read(_HEAD), path)
+        # Bytes of other encodings matter in names alone, and there they are kept as they are.
+        with path.open(newline="", encoding=encoding, errors="surrogateescape") as file:
+            return _read(file, path)
+    except (OSError, UnicodeError, csv.Error) as error:
+        raise DataError(f"{path}: cannot be read as a table ({error})") from None
+
+
+def _encoding(head: bytes, path: Path) -> str:
+    """UTF-8 or UTF-16, with or without a byte order mark."""
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "utf-16"
+    odd, even = head[1::2], head[::2]
+    if 0 not in head:
+        return "utf-8-sig"
+    if 2 * odd.count(0) > len(odd) and 0 not in even:
+        return "utf-16-le"
+    if 2 * even.count(0) > len(even) and 0 not in odd:
+        return "utf-16-be"
+    raise DataError(f"{path}: is no text; save the table as CSV in UTF-8")
+
+
+def _read(file: Iterable[str], path: Path) -> GazeTable:
+    lines = enumerate(file, start=1)
+    delimiter, number, header = "", 0, ""
+    for number, line in lines:  # noqa: B007
+        if line.lower().startswith("sep=") and len(line) > len("sep="):  # written by Excel
+            delimiter = line[len("sep=")]
+        elif line.strip() and not line.startswith("#"):
+            header = line
+            break
+    delimiter = delimiter or max(_DELIMITERS, key=header.count)
+    names = [name.strip() for name in next(csv.reader([header], delimiter=delimiter), [])]
+    columns, scales, unread = _columns(names, path)
+    rows = csv.reader((line for _number, line in lines), delimiter=delimiter)
+    content = _Content(path, columns, scales, len(names))
+    for row in rows:
+        if any(text.strip() for text in row):
+            content.add(row, number + rows.line_num)
+    return content.table(unread)
+
+
+def _columns(
+    header: Sequence[str], path: Path
+) -> tuple[dict[str, int], tuple[float, float], tuple[str, ...]]:
+    """Index of each column that is there, units of time and duration, names of the others."""
+    names = [re.sub(r"[\s()\[\]]+", "_", name.lower()).strip("_") for name in header]
+    found: dict[str, int] = {}
+    units = {"time": 1.0, "duration": 1.0}
+    for meaning, known in COLUMNS.items():
+        endings = UNITS_OF_TIME if meaning in units else {"": 1.0}
+        spellings = {name + end: unit for name in known for end, unit in endings.items()}
+        spelling = next((spelling for spelling in spellings if spelling in names), None)
+        if spelling is not None:
+            found[meaning] = names.index(spelling)
+            if meaning in units:
+                units[meaning] = spellings[spelling]
+    missing = [meaning for meaning in REQUIRED if meaning not in found]
+    if missing:
+        listed = ", ".join(header)[:_SHOWN] or "none"
+        raise DataError(
+            f"{path}: has the columns {listed}; missing {', '.join(missing)} (commas, semicolons "
+            "or tabs separate columns)"
+        )
+    unread = tuple(name for index, name in enumerate(header) if index not in found.values())
+    return found, (units["time"], units["duration"]), unread
+
+
+@dataclass
+class _Content:
+    """Rows of a table, collected one by one."""
+
+    path: Path
+    columns: dict[str, int]
+    scales: tuple[float, float]
+    width: int
+    _numbers: list[tuple[float, ...]] = field(default_factory=list)
+    _observers: list[str] = field(default_factory=list)
+    _videos: list[str] = field(default_factory=list)
+    _has_comma: bool = False  # as the decimal mark of a number
+    _has_point: bool = False
+
+    def add(self, row: list[str], line: int) -> None:
+        """Take a row; raises DataError."""
+        columns = self.columns
+        wanted = [columns[name] for name in REQUIRED] + [columns.get("duration", -1)]
+        try:
+            if any(text.strip() for text in row[self.width :]):
+                raise ValueError
+            numbers = tuple(self._number(row[i]) if i >= 0 else 0.0 for i in wanted)
+            if "observer" in columns:
+                self._observers.append(row[columns["observer"]].strip())
+            if "video" in columns:
+                self._videos.append(row[columns["video"]].strip())
+        except (ValueError, IndexError):
+            text = ",".join(row)[:_SHOWN]
+            more = f"; it has {len(row)} fields, the header {self.width}"
+            decimal = " (decimal commas need semicolons between columns)"
+            reason = more + decimal if len(row) > self.width else ""
+            raise DataError(
+                f"{self.path}:{line}: {text!r} is not a row of numbers{reason}"
+            ) from None
+        self._numbers.append(numbers)
+
+    def _number(self, text: str) -> float:
+        """A number; NaN where the tracker lost the eyes, however that is written."""
+        try:
+            value = float(text)
+        except ValueError:
+            if text.strip().casefold() in LOST:
+                return math.nan
+            value = float(text.replace(",", ".", 1))
+            self._has_comma = True
+        else:
+            self._has_point |= "." in text
+        return value if math.isfinite(value) else math.nan
+
+    def table(self, unread: tuple[str, ...]) -> GazeTable:
+        """The whole; raises DataError."""
+        if not self._numbers:
+            raise DataError(f"{self.path}: has a header and no rows")
+        if self._has_comma and self._has_point:
+            raise DataError(
+                f"{self.path}: has numbers with a comma and numbers with a point; write all of "
+                "them with a decimal point, without separators of thousands"
+            )
+        times, x, y, durations = np.array(self._numbers, np.float64).T
+        time_scale, duration_scale = self.scales
+        numbers = np.stack([times * time_scale, durations * duration_scale, x, y], axis=1)
+        observers = np.array(self._observers) if "observer" in self.columns else None
+        videos = np.array(self._videos) if "video" in self.columns else None
+        return GazeTable(self.path, numbers, observers, videos, unread)

@@ -1,1 +1,0 @@
-"""Other projects' checkpoints to weights of this one: whole networks and single encoders."""

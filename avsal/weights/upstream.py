@@ -1,0 +1,199 @@
+"""How other projects name the weights of our encoders: a table of rules, one row per layout.
+
+A rule is a pattern for a whole name and its replacement; the first that matches is applied, a name
+that no rule matches stays. Names that match a `drop` pattern belong to what our encoders leave out:
+the classifier, the final norm, the state of the optimiser.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+
+Rules = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One project's names for one encoder's weights."""
+
+    project: str
+    rules: Rules = ()
+    drop: tuple[str, ...] = ()
+
+    def rename(self, name: str) -> str | None:
+        """Our name for an upstream name; None for what our encoders leave out."""
+        if any(pattern.fullmatch(name) for pattern in _compiled(self.drop)):
+            return None
+        patterns = _compiled(tuple(pattern for pattern, _ in self.rules))
+        for pattern, (_, ours) in zip(patterns, self.rules, strict=True):
+            if match := pattern.fullmatch(name):
+                return match.expand(ours)
+        return name
+
+
+@cache
+def _compiled(patterns: tuple[str, ...]) -> tuple[re.Pattern[str], ...]:
+    return tuple(map(re.compile, patterns))
+
+
+def _numbered(prefix: str, places: dict[int, str]) -> Rules:
+    """Rules for a numbered sequence: {5: "base2.0"} renames `<prefix>5.x` to `base2.0.x`."""
+    return tuple((rf"{prefix}{index}\.(.+)", rf"{ours}.\1") for index, ours in places.items())
+
+
+# The whole network of https://github.com/kylemin/S3D is one sequence; the gaps are poolings.
+S3D_SEQUENCE = {
+    **{index: f"base1.{index}" for index in (0, 2, 3)},
+    **{5 + block: f"base2.{block}" for block in range(2)},
+    **{8 + block: f"base3.{block}" for block in range(5)},
+    **{14 + block: f"base4.{block}" for block in range(2)},
+}
+
+# Caffe2 writes a tensor's role as the last part of its name.
+CAFFE2_ROLES = {
+    r"_w": "weight",
+    r"_b": "bias",
+    r"_bn_s": "weight",
+    r"_bn_b": "bias",
+    r"_bn_rm": "running_mean",
+    r"_bn_riv": "running_var",
+}
+CAFFE2_MODULES = (
+    # pattern, our convolution, our norm
+    (r"conv1", r"s1.pathway0_stem.conv", None),
+    (r"t_conv1", r"s1.pathway1_stem.conv", None),
+    (r"res_conv1", None, r"s1.pathway0_stem.bn"),
+    (r"t_res_conv1", None, r"s1.pathway1_stem.bn"),
+    (r"t_pool1_subsample", r"s1_fuse.conv_f2s", r"s1_fuse.bn"),
+    (r"t_res(\d)_\d+_branch2c_bn_subsample", r"s\1_fuse.conv_f2s", r"s\1_fuse.bn"),
+    *(
+        (
+            prefix + name,
+            rf"s\1.pathway{pathway}_res\2.{ours}",
+            rf"s\1.pathway{pathway}_res\2.{ours}_bn",
+        )
+        for pathway, prefix in enumerate(("", "t_"))
+        for name, ours in (
+            (r"res(\d)_(\d+)_branch1", "branch1"),
+            (r"res(\d)_(\d+)_branch2([abc])", r"branch2.\3"),
+        )
+    ),
+)
+CAFFE2_RULES: Rules = tuple(
+    (module + role, f"{ours}.{our_role}")
+    for module, conv, norm in CAFFE2_MODULES
+    for role, our_role in CAFFE2_ROLES.items()
+    if (ours := norm if "_bn_" in role else conv)
+)
+
+PYSLOWFAST = Layout("facebookresearch/SlowFast", drop=(r"head\..+",))
+# The torchvision names of ConvNeXt: features.0 is the stem, then stages and downsamplings in turn.
+CONVNEXT_TORCHVISION: Rules = (
+    (r"features\.0\.([01])\.(.+)", r"stem_\1.\2"),
+    *(
+        rule
+        for stage in range(4)
+        for rule in (
+            (rf"features\.{2 * stage}\.([01])\.(.+)", rf"stages_{stage}.downsample.\1.\2"),
+            (rf"features\.{2 * stage + 1}\.(\d+)\.layer_scale", rf"stages_{stage}.blocks.\1.gamma"),
+            *(
+                (
+                    rf"features\.{2 * stage + 1}\.(\d+)\.block\.{index}\.(.+)",
+                    rf"stages_{stage}.blocks.\1.{ours}.\2",
+                )
+                for index, ours in ((0, "conv_dw"), (2, "norm"), (3, "mlp.fc1"), (5, "mlp.fc2"))
+            ),
+        )
+    ),
+)
+# The torchvision names of MobileNet-V2 count the blocks through; ours count them stage by stage.
+MOBILENET_DEPTHS = (1, 2, 3, 4, 3, 3, 1)
+MOBILENET_BLOCKS = tuple(
+    f"blocks.{stage}.{block}"
+    for stage, depth in enumerate(MOBILENET_DEPTHS)
+    for block in range(depth)
+)
+MOBILENET_FIRST = (("0.0", "conv_dw"), ("0.1", "bn1"), ("1", "conv_pw"), ("2", "bn2"))
+MOBILENET_OTHER = (
+    *(("0.0", "conv_pw"), ("0.1", "bn1"), ("1.0", "conv_dw"), ("1.1", "bn2")),
+    *(("2", "conv_pwl"), ("3", "bn3")),
+)
+MOBILENET_TORCHVISION: Rules = (
+    (r"features\.0\.0\.(.+)", r"conv_stem.\1"),
+    (r"features\.0\.1\.(.+)", r"bn1.\1"),
+    *(
+        (rf"features\.{index}\.conv\.{re.escape(theirs)}\.(.+)", rf"{ours}.{layer}.\1")
+        for index, ours in enumerate(MOBILENET_BLOCKS, start=1)
+        for theirs, layer in (MOBILENET_FIRST if index == 1 else MOBILENET_OTHER)
+    ),
+)
+# UNISAL's encoder has one flat sequence a block, in which the activations have numbers too.
+UNISAL_FIRST = ("conv_dw", "bn1", None, "conv_pw", "bn2")
+UNISAL_OTHER = ("conv_pw", "bn1", None, "conv_dw", "bn2", None, "conv_pwl", "bn3")
+MOBILENET_UNISAL: Rules = (
+    (r"cnn\.features\.0\.0\.(.+)", r"conv_stem.\1"),
+    (r"cnn\.features\.0\.1\.(.+)", r"bn1.\1"),
+    *(
+        (rf"cnn\.features\.{index}\.conv\.{number}\.(.+)", rf"{ours}.{layer}.\1")
+        for index, ours in enumerate(MOBILENET_BLOCKS, start=1)
+        for number, layer in enumerate(UNISAL_FIRST if index == 1 else UNISAL_OTHER)
+        if layer
+    ),
+)
+
+LAYOUTS: dict[str, tuple[Layout, ...]] = {
+    "mvitv2s": (PYSLOWFAST,),
+    "x3dl": (PYSLOWFAST,),
+    "slowfast4x16": (
+        PYSLOWFAST,
+        Layout(
+            "facebookresearch/SlowFast, Caffe2",
+            CAFFE2_RULES,
+            (r"pred_.+", r".+_momentum", r"lr", r"model_iter"),
+        ),
+    ),
+    "s3d": (Layout("kylemin/S3D", _numbered(r"base\.", S3D_SEQUENCE), (r"fc\..+",)),),
+    "uniformerb": (Layout("Sense-X/UniFormer"),),
+    "videoswins": (
+        Layout(
+            "SwinTransformer/Video-Swin-Transformer",
+            ((r"backbone\.(.+)", r"\1"),),
+            (r"cls_head\..+", r"head\..+", r"(layers\.\d\.blocks\.\d+\.)?attn_mask"),
+        ),
+    ),
+    "morphmlps": (Layout("MTLab/MorphMLP", drop=(r"head\..+", r"norm\..+")),),
+    "convnext_t": (
+        Layout(
+            "timm",
+            ((r"(stem|stages)\.(\d)\.(.+)", r"\1_\2.\3"),),
+            (r"head\..+", r"norm_pre\..+"),
+        ),
+        Layout("torchvision", CONVNEXT_TORCHVISION, (r"classifier\..+",)),
+        Layout(
+            "facebookresearch/ConvNeXt",
+            (
+                (r"downsample_layers\.0\.([01])\.(.+)", r"stem_\1.\2"),
+                (r"downsample_layers\.(\d)\.([01])\.(.+)", r"stages_\1.downsample.\2.\3"),
+                (r"stages\.(\d)\.(\d)\.dwconv\.(.+)", r"stages_\1.blocks.\2.conv_dw.\3"),
+                (r"stages\.(\d)\.(\d)\.pwconv([12])\.(.+)", r"stages_\1.blocks.\2.mlp.fc\3.\4"),
+                (r"stages\.(\d)\.(\d)\.(.+)", r"stages_\1.blocks.\2.\3"),
+            ),
+            (r"head\..+", r"norm\..+"),
+        ),
+    ),
+    "mobilenet_v2": (
+        Layout("timm", drop=(r"conv_head\..+", r"bn2\..+", r"classifier\..+")),
+        Layout(
+            "torchvision",
+            MOBILENET_TORCHVISION,
+            (r"features\.18\..+", r"classifier\..+"),
+        ),
+        # All other names are those of its decoder and its recurrent network.
+        Layout("rdroste/unisal", MOBILENET_UNISAL, (r"cnn\.features\.18\..+", r"(?!cnn\.).+")),
+    ),
+    "resnet18": (
+        Layout("hche11/VGGSound", ((r"audnet\.(.+)", r"\1"),), (r"(audnet\.)?fc\w*\..+",)),
+    ),
+}

@@ -1,0 +1,213 @@
+"""`avsal.reframe` and `avsal.measure`, the commands' functions, and the packages' old names."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import inspect
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import samples
+from gaze_maps import save_maps
+from media_checks import frames_of
+
+import avsal
+from avsal.areas import Area, box
+from avsal.errors import AvsalError, MediaError, UsageError
+
+
+@pytest.fixture
+def video(tmp_path):
+    images = [np.full((48, 64, 3), (5 * i, 60, 120), np.uint8) for i in range(12)]
+    return samples.write(tmp_path / "clip.mp4", samples.Pictures(images, rate=12))
+
+
+@pytest.fixture
+def maps(video, tmp_path):
+    return save_maps(tmp_path / "maps", video, lambda i: (0.2 if i < 6 else 0.8, 0.5))
+
+
+# ---- reframe
+
+
+def test_reframe_does_what_the_command_does(avsal_command, video, maps, tmp_path):
+    done = []
+    options = {"aspect": "1:1", "zoom": 1.5, "motion": "follow", "saliency": maps}
+    out = avsal.reframe(
+        video, tmp_path / "a.mp4", **options, progress=lambda *step: done.append(step)
+    )
+    assert out == tmp_path / "a.mp4"
+    assert done[-1] == ("video", 12, 12)
+    assert ("gaze", 12, 12) in done
+    words = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
+    assert avsal_command("reframe", video, "-o", tmp_path / "b.mp4", *words)[0] == 0
+    one, other = (json.loads((tmp_path / f"{x}.reframe.json").read_text()) for x in "ab")
+    assert one == other
+    for a, b in zip(frames_of(tmp_path / "a.mp4"), frames_of(tmp_path / "b.mp4"), strict=True):
+        assert np.array_equal(a.image, b.image)
+    again = avsal.reframe(str(video), str(tmp_path / "c.mp4"), path=tmp_path / "a.reframe.json")
+    assert json.loads(again.with_suffix(".reframe.json").read_text())["size"] == one["size"]
+
+
+def test_reframe_with_a_loaded_network(video, tiny, tiny_weights):
+    model = avsal.load_model(tiny, tiny_weights, "cpu")
+    out = avsal.reframe(video, model=model, size=(90, 160))
+    assert out == video.with_name("clip.9x16.mp4")
+    assert frames_of(out)[0].image.shape == (160, 90, 3)
+    with pytest.raises(UsageError, match="exists"):
+        avsal.reframe(video, model=model)
+    avsal.reframe(video, model=tiny, weights=tiny_weights, device="cpu", force=True)
+    assert frames_of(out)[0].image.shape == (48, 28, 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"aspect": "wide"}, "aspect wide"),
+        ({"motion": "wild"}, "motion wild"),
+        ({"size": (5, 7)}, "size 5x7"),
+        ({"zoom": 9}, "zoom 9"),
+        ({"path": "a.json", "zoom": 2}, "zoom: a.json decides"),
+    ],
+)
+def test_wrong_arguments_of_reframe(video, options, message):
+    with pytest.raises(UsageError, match=message):
+        avsal.reframe(video, **options)
+
+
+# ---- measure
+
+
+def test_measure_does_what_the_command_does(avsal_command, video, maps, tmp_path):
+    areas = {"left": "0,0,50%,100%", "car": {0.25: (0, 0, 16, 24), 0.75: (32, 0, 16, 24)}}
+    report = avsal.measure(video, areas, saliency=maps)
+    assert [row["name"] for row in report.shares] == ["left", "car"]
+    assert report.shares[0]["share"] == pytest.approx(0.5, abs=0.01)
+    texts = ("left:0,0,50%,100%", "car@0.25:0,0,16,24", "car@0.75:32,0,16,24")
+    words = [word for text in texts for word in ("--area", text)]
+    out = tmp_path / "out"
+    assert avsal_command("measure", video, "--saliency", maps, "-o", out, *words)[0] == 0
+    report.to_csv(tmp_path / "s.csv")
+    report.to_html(str(tmp_path / "r.html"))
+    report.to_json(tmp_path / "s.json")
+    for mine, its in (
+        ("s.csv", "shares.csv"),
+        ("r.html", "report.html"),
+        ("s.json", "summary.json"),
+    ):
+        assert (tmp_path / mine).read_bytes() == (out / its).read_bytes()
+    report.save(out)  # an earlier measurement is replaced
+    with (tmp_path / "s.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    frames = list(report.frames())
+    assert [float(row["share"]) for row in rows] == pytest.approx(
+        [row["share"] for row in frames], rel=1e-5
+    )
+    assert {row["time"] for row in frames if row["area"] == "car"} == {i / 12 for i in range(3, 10)}
+
+
+def test_a_measurement_shows_itself(video, maps):
+    name = "<b>logo"
+    report = avsal.measure(video, [Area(name, (box(0, 0, 0.5, 1),)), "x:0,0,9,9"], saliency=maps)
+    table = report._repr_html_()
+    assert table.startswith("<table>") and table.count("<tr>") == 3
+    assert "&lt;b&gt;logo" in table and name not in table
+    assert repr(report) == "<Measurement of clip.mp4: x 0.0%, <b>logo 50.0%>"
+    assert report.differences == []
+    compared = avsal.measure(video, grid="2x1", saliency=maps, compare=video, compare_saliency=maps)
+    assert [row["difference"] for row in compared.differences] == [0, 0]
+
+
+def test_measure_with_a_loaded_network(video, tiny, tiny_weights):
+    model = avsal.load_model(tiny, tiny_weights, "cpu")
+    report = avsal.measure(video, grid="2x2", model=model)
+    assert sum(row["share"] for row in report.shares) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("areas", "message"),
+    [
+        ((), "nothing to measure"),
+        ({}, "nothing to measure"),
+        ({"logo": {}}, "logo: has no key frames"),
+        ({"logo": {1: "0,0,9,9"}}, "one key frame only"),
+        ({"logo": {-1: "0,0,9,9", 1: "0,0,9,9"}}, "time -1"),
+        ({"logo": (0, 0, float("nan"), 9)}, "nan is neither"),
+        ({"logo": 5}, "area"),
+        ({"": "0,0,9,9"}, "is no name"),
+        ({5: "0,0,9,9"}, "is no name"),
+        ({"a": "0,0,9,9", "a ": "0,0,9,9"}, "is there twice"),
+        (["a:0,0,9,9", 5], "area 5: give an Area"),
+    ],
+)
+def test_wrong_areas_of_measure(video, maps, areas, message):
+    with pytest.raises(UsageError, match=message):
+        avsal.measure(video, areas, saliency=maps)
+
+
+def test_what_is_missing_is_one_line(tmp_path):
+    with pytest.raises(MediaError, match="no such file"):
+        avsal.measure(tmp_path / "none.mp4", {"a": "0,0,9,9"})
+    with pytest.raises(AvsalError, match="no such file"):
+        avsal.reframe(tmp_path / "none.mp4")
+
+
+# ---- names
+
+
+def test_the_functions_are_there_without_torch():
+    code = (
+        "import avsal, sys; assert not {'torch', 'numpy'} & set(sys.modules); "
+        "assert {'measure', 'reframe'} <= set(avsal.__all__); print(avsal.reframe.__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "reframe\n"
+    assert all(
+        parameter.kind is not inspect.Parameter.VAR_KEYWORD
+        for function in (avsal.reframe, avsal.measure)
+        for parameter in inspect.signature(function).parameters.values()
+    )
+
+
+OLD = """
+import inspect, pickle, warnings
+with warnings.catch_warnings(record=True) as told:
+    warnings.simplefilter("always")
+    from avsal.measure import Area, box
+    import avsal.reframe.planning
+    import avsal.measure.areas as areas
+assert [w.category for w in told] == [DeprecationWarning] * 2, told
+assert all(w.filename == "<string>" for w in told), told
+assert "import from avsal.areas" in str(told[0].message)
+import avsal.areas.areas, avsal.crops.planning
+assert Area is areas.Area is avsal.areas.Area
+assert areas is avsal.areas.areas and areas.__spec__.name == "avsal.areas.areas"
+assert avsal.reframe.planning is avsal.crops.planning
+assert callable(avsal.reframe) and callable(avsal.measure)
+assert "aspect" in inspect.signature(avsal.reframe).parameters
+try:
+    avsal.measure("none.mp4", {"a": "0,0,1,1"})
+except avsal.errors.MediaError as error:
+    print(error)
+try:
+    from avsal.reframe import nothing
+except ImportError:
+    print("no nothing")
+"""
+
+
+def test_old_import_paths_work_with_a_warning():
+    done = subprocess.run([sys.executable, "-c", OLD], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "none.mp4: no such file\nno nothing\n"
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_modules_that_never_were_are_not_found():
+    for name in ("avsal.reframed", "avsal.reframe.nothing", "avsal.measure.areas.nothing"):
+        with pytest.raises(ImportError):
+            importlib.import_module(name)

@@ -1,0 +1,172 @@
+"""Frames that a caller decoded: what is taken, with which times, and what is refused."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import samples
+import torch
+
+from avsal.errors import UsageError
+from avsal.media.frames import VideoFrame
+from avsal.prediction.incoming import checked_frames
+from avsal.prediction.model import load_model
+
+IMAGE = samples.numbered(5)
+
+
+@pytest.fixture
+def predictor(tiny, tiny_weights, one_thread):
+    return load_model(tiny, tiny_weights, "cpu", "fp32")
+
+
+def with_times(times, images=None):
+    images = images or [samples.numbered(index) for index in range(len(times))]
+    for index, (time, image) in enumerate(zip(times, images, strict=True)):
+        yield VideoFrame(index, time, Fraction(1, 25), image)
+
+
+@pytest.mark.parametrize("given", [{"fps": 25}, {"fps": 25.0}, {"fps": Fraction(25)}])
+def test_arrays_at_a_rate_have_exact_times(given):
+    found = list(checked_frames([IMAGE] * 3, **given))
+    assert [(f.index, f.pts, f.duration) for f in found] == [
+        (index, Fraction(index, 25), Fraction(1, 25)) for index in range(3)
+    ]
+    assert next(checked_frames([IMAGE], fps=29.97)).duration == Fraction(100, 2997)
+
+
+def test_arrays_with_times_are_shown_until_the_next_one():
+    found = list(checked_frames([IMAGE] * 3, times=[0, 0.1, np.float32(0.5)]))
+    assert [frame.pts for frame in found] == [0, Fraction(1, 10), Fraction(1, 2)]
+    assert [frame.duration for frame in found] == [Fraction(1, 10), Fraction(2, 5), Fraction(2, 5)]
+
+
+def test_a_live_frame_does_not_wait_for_the_next_time():
+    def times():
+        yield 0.0
+        yield 0.5
+        raise AssertionError("asked for a time that has not come")
+
+    found = checked_frames(iter([IMAGE] * 2), times=times(), live=True)
+    assert [next(found).duration, next(found).duration] == [0, Fraction(1, 2)]
+
+
+def test_a_frame_is_given_before_the_next_one_is_taken():
+    """So that a caller may decode every frame into the same memory."""
+    buffer = np.empty_like(IMAGE)
+
+    def reused():
+        for index in range(3):
+            np.copyto(buffer, samples.numbered(index))
+            yield buffer
+
+    for given in ({"fps": 25}, {"times": [0, 1, 2]}):
+        found = [samples.number_of(frame.image) for frame in checked_frames(reused(), **given)]
+        assert found == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("image", "came"),
+    [
+        (IMAGE / 255, r"shape \(48, 64, 3\) and type float64.*frame \* 255"),
+        (IMAGE.astype(np.uint16), r"type uint16.*frame >> 8"),
+        (IMAGE > 128, "type bool"),
+        (IMAGE[..., 0], r"shape \(48, 64\).*dstack"),
+        (IMAGE[..., :1], r"shape \(48, 64, 1\).*dstack"),
+        (np.dstack([IMAGE, IMAGE[..., :1]]), r"shape \(48, 64, 4\).*:3"),
+        (IMAGE.transpose(2, 0, 1), r"shape \(3, 48, 64\).*transpose"),
+        (torch.from_numpy(IMAGE), r"Tensor of shape \(48, 64, 3\) and type torch.uint8.*numpy\(\)"),
+        (IMAGE[:0], r"shape \(0, 64, 3\)"),
+        (IMAGE.tolist(), "a list; give"),
+        ("frame.png", "a str; give"),
+        (None, "a NoneType; give"),
+    ],
+)
+def test_what_is_no_rgb_picture_is_named(image, came):
+    for frames, given in (
+        ([IMAGE, image], {"fps": 25}),
+        (with_times([Fraction(0), Fraction(1)], [IMAGE, image]), {}),
+    ):
+        with pytest.raises(UsageError, match=rf"frame 1 is .*{came}"):
+            list(checked_frames(frames, **given))
+
+
+@pytest.mark.parametrize(
+    "times", [[0, 1, 1, 2], [0, 2, 1, 3], [0, 1, 2, 2, 2, 3], [0, 1, -1], [0, 1, 1]]
+)
+def test_times_that_do_not_rise_are_refused(predictor, times):
+    exact = [Fraction(time, 25) for time in times]
+    for maps in (
+        predictor.predict_frames(with_times(exact)),
+        predictor.predict_frames(with_times(exact), stride=1),
+        predictor.predict_frames([IMAGE] * len(times), times=exact),
+        predictor.stream(with_times(exact)),
+    ):
+        with pytest.raises(UsageError, match="is not after the frame before it"):
+            list(maps)
+
+
+@pytest.mark.parametrize(
+    ("count", "given", "why"),
+    [
+        (3, {}, "have no times; give fps or times"),
+        (3, {"fps": 25, "times": [0, 1, 2]}, "give one of them"),
+        (3, {"times": [0, 1]}, "there are 2 times but more frames"),
+        (2, {"times": [0, 1, 2]}, "there are 2 frames but more times"),
+        (3, {"times": [0, float("nan"), 2]}, "the time of frame 1 is nan"),
+        (3, {"times": [0, "1", 2]}, "the time of frame 1 is '1'"),
+        (3, {"fps": 0}, "more than 0"),
+        (3, {"fps": -25}, "more than 0"),
+        (3, {"fps": float("inf")}, "fps is inf"),
+        (3, {"fps": "25"}, "fps is '25'"),
+    ],
+)
+def test_times_that_cannot_be_right_are_refused(count, given, why):
+    with pytest.raises(UsageError, match=why):
+        list(checked_frames([IMAGE] * count, **given))
+
+
+def test_frames_that_have_times_take_no_others():
+    with pytest.raises(UsageError, match="times of their own"):
+        list(checked_frames(with_times([Fraction(0)]), fps=25))
+
+
+@pytest.mark.parametrize("first", [1, 5])
+def test_frames_are_numbered_from_0_without_a_gap(first):
+    frames = [VideoFrame(first, Fraction(0), Fraction(1), IMAGE)]
+    with pytest.raises(UsageError, match=f"has the number {first}; number frames from 0"):
+        list(checked_frames(frames))
+
+
+def test_arrays_have_the_maps_of_frames_with_the_same_times(predictor):
+    images = [samples.numbered(index) for index in range(20)]
+    expected = list(predictor.predict_frames(with_times([Fraction(i, 25) for i in range(20)])))
+    for found in (
+        list(predictor.predict_frames(images, fps=25)),
+        list(predictor.predict_frames(iter(images), times=[i / 25 for i in range(20)])),
+    ):
+        assert [frame.tag for frame in found] == [frame.tag for frame in expected]
+        for frame, other in zip(found, expected, strict=True):
+            assert np.array_equal(frame.density, other.density)
+
+
+def test_predict_frames_takes_the_keywords_of_predict(predictor):
+    images = [samples.numbered(index) for index in range(20)]
+    part = list(predictor.predict_frames(images, fps=25, start=0.2, end=0.4, size=(30, 20)))
+    assert [frame.index for frame in part] == [5, 6, 7, 8, 9]
+    assert part[0].density.shape == (20, 30)
+    for wrong in ({"stride": "4"}, {"stride": 0}, {"start": "1"}, {"size": (0, 4)}, {"batch": 1.5}):
+        with pytest.raises(UsageError, match=next(iter(wrong))):
+            predictor.predict_frames(images, fps=25, **wrong)
+
+
+@pytest.mark.parametrize(
+    ("size", "shape"), [("model", (64, 96)), ("30x20", (20, 30)), ((30, 20), (20, 30))]
+)
+def test_the_size_of_maps_in_every_spelling(predictor, example_clip, size, shape):
+    with predictor.predict(example_clip, size=size, end=0.05) as maps:
+        assert next(maps).density.shape == shape
+    stream = predictor.stream([IMAGE], size, fps=25)
+    assert next(stream).density.shape == shape

@@ -1,0 +1,175 @@
+"""Fit the three numbers of `MotionModulation` by leaving one scene or set of videos out in turn.
+
+    python weights/recipe/motion.py read W --data DIR -o runs/small/motion
+    python weights/recipe/motion.py fit runs/small/motion --data DIR
+    python weights/recipe/motion.py write W --values 0.75 2 2.5 -o OUT
+
+`read` keeps, for every frame that `videos.py` scores, the map without modulation and the brightness
+of the frames of the windows that the smoothed map is made of. `fit` tries a grid of values of gain,
+slope and camera, and prints for every set that is left out the values that the others choose and
+what they bring there, in NSS and CC. `write` puts values into a file of weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import torch
+from cached import density_of, marks_of, sigma_of
+from train import load, save
+from videos import FEWEST, at_times, open_at, read_gaze, wanted_times
+
+from avsal import load_model
+from avsal.media import VideoReader, probe
+from avsal.models.small import MotionModulation, brightness
+from avsal.prediction.settings import MapSize, PredictSettings
+from avsal.prediction.smoothing import weights
+from avsal.preprocess.frames import normalise, resize_frame
+
+SPACING, FRAMES = 0.16, 4  # of a window
+MEMORY, STEP = 0.12, 1 / 12  # seconds of the smoothing over time, and between its maps here
+AGES = [STEP * number for number in range(5)]
+NONE = -30.0  # logarithm of no gain
+GRID = (56, 96)
+GAINS, SLOPES, CAMERAS = (0.5, 0.75, 1.0), (1.0, 2.0, 4.0), (2.0, 2.5, 3.0, 4.5)
+SCENES = {"BasketballDrillText": "BasketballDrill", "RaceHorsesD": "RaceHorsesC"}
+
+Values = tuple[float, float, float]
+
+
+def read(given: argparse.Namespace) -> None:
+    """Write a file for every video."""
+    predictor = load_model("small-224x384", given.weights)
+    predictor.network.decoder.motion.gain.data.fill_(NONE)
+    given.output.mkdir(parents=True, exist_ok=True)
+    for path in sorted((given.data / "video_gaze" / "videos").glob("*.mp4")):
+        times, cells = [], []
+        with VideoReader(path) as video:
+            for frame in video:
+                size = predictor.input_size(video.info.height, video.info.width)
+                times.append(float(frame.pts - video.origin))
+                cells.append(brightness(normalise(resize_frame(frame.image, size)[None]))[0])
+        info = probe(path)
+        stride = max(1, round(float(info.rate or 25) * STEP))
+        wanted = list(wanted_times(float(info.duration or 0)))
+        settings = PredictSettings(stride=stride, size=MapSize("fixed", GRID[1], GRID[0]))
+        found = ((float(f.time), f.density) for f in predictor.predict(path, settings))
+        maps = {time: np.log(density + 1e-12) for time, density in at_times(found, [*wanted])}
+        stacked = torch.stack(cells)
+        np.savez(
+            given.output / f"{path.stem}.npz",
+            times=wanted,
+            maps=np.stack([maps[time] for time in wanted]).astype(np.float16),
+            windows=torch.stack([_windows(stacked, times, at) for at in wanted]).half().numpy(),
+        )
+        print(path.stem, flush=True)
+
+
+def _windows(cells: torch.Tensor, times: list[float], at: float) -> torch.Tensor:
+    """Brightness (windows, T, 1, h, w) of the windows behind the smoothed map at a time."""
+    known = np.array(times)
+    rows = [
+        [
+            int(np.abs(known - max(0.0, at - age - back * SPACING)).argmin())
+            for back in range(FRAMES - 1, -1, -1)
+        ]
+        for age in AGES
+    ]
+    return torch.stack([cells[row] for row in rows])
+
+
+def modulated(maps: torch.Tensor, windows: torch.Tensor, values: Values) -> torch.Tensor:
+    """Log-densities (N, *GRID) with the modulation of each window, smoothed as the maps are."""
+    modulation = MotionModulation()
+    for name, value in zip(("gain", "slope", "camera"), values, strict=True):
+        getattr(modulation, name).data.fill_(float(np.log(value)))
+    total = torch.zeros_like(maps)
+    for weight, number in zip(
+        weights([age / MEMORY for age in AGES]), range(len(AGES)), strict=True
+    ):
+        total += weight * modulation(torch.zeros_like(maps), windows[:, number])
+    return (maps + total).flatten(1).log_softmax(dim=1).view_as(maps)
+
+
+def clips(folder: Path, data: Path) -> Iterator[tuple[str, torch.Tensor, torch.Tensor, np.ndarray]]:
+    """Name, maps, windows, and fixations and densities (N, 2, *GRID) of each video."""
+    gaze = read_gaze(data)
+    for file in sorted(folder.glob("*.npz")):
+        info = probe(data / "video_gaze" / "videos" / f"{file.stem}.mp4")
+        sigma = sigma_of(info.width, info.height)
+        with np.load(file) as held:
+            times, maps, windows = held["times"], held["maps"], held["windows"]
+        points = [open_at(gaze[file.stem], time)[:, 3:5] for time in times]
+        kept = [number for number, each in enumerate(points) if len(each) >= FEWEST]
+        marks = [marks_of(points[number]) for number in kept]
+        truth = np.stack([(each, density_of(each, sigma)) for each in marks])
+        parts = (torch.from_numpy(each[kept]).float() for each in (maps, windows))
+        yield file.stem, *parts, truth
+
+
+def scores(log_densities: torch.Tensor, truth: np.ndarray) -> np.ndarray:
+    """Mean NSS and CC."""
+    density, target = log_densities.exp().numpy(), truth[:, 1]
+    first, second = ((x - x.mean((1, 2), keepdims=True)) for x in (density, target))
+    first, second = (x / x.std((1, 2), keepdims=True) for x in (first, second))
+    marks = truth[:, 0]
+    looked = (first * marks).sum(axis=(1, 2)) / marks.sum(axis=(1, 2))
+    return np.array([looked.mean(), (first * second).mean()])
+
+
+@torch.inference_mode()
+def fit(given: argparse.Namespace) -> None:
+    """Print what is gained on every set that is left out, and the choice from all."""
+    gains: dict[Values, dict[str, np.ndarray]] = {}
+    grid = list(product(GAINS, SLOPES, CAMERAS))
+    for name, maps, windows, truth in clips(given.folder, given.data):
+        before = scores(maps, truth)
+        for values in grid:
+            after = scores(modulated(maps, windows, values), truth)
+            gains.setdefault(values, {})[name] = after - before
+    names = list(gains[grid[0]])
+    sets = {name: "faces65" if name[0].isdigit() else SCENES.get(name, name) for name in names}
+    left: list[np.ndarray] = []
+    for out in sorted(set(sets.values())):
+        values = best(gains, [name for name in names if sets[name] != out])
+        for name in (name for name in names if sets[name] == out):
+            left.append(gains[values][name])
+            print(out, values, name, np.round(gains[values][name], 3))
+    print("mean of all left out", np.round(np.mean(left, axis=0), 4))
+    values = best(gains, names)
+    print("from all", values, np.round(np.mean(list(gains[values].values()), axis=0), 4))
+
+
+def best(gains: dict[Values, dict[str, np.ndarray]], names: list[str]) -> Values:
+    """The values with the best mean of NSS / 5 + CC over some videos."""
+    return max(gains, key=lambda values: sum(gains[values][name] @ (0.2, 1.0) for name in names))
+
+
+def write(given: argparse.Namespace) -> None:
+    """Write the weights with the values."""
+    network = load(given.weights)
+    for name, value in zip(("gain", "slope", "camera"), given.values, strict=True):
+        getattr(network.decoder.motion, name).data.fill_(float(np.log(value)))
+    save(given.output, network)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    commands = parser.add_subparsers(required=True)
+    for name, work in (("read", read), ("fit", fit), ("write", write)):
+        command = commands.add_parser(name)
+        command.set_defaults(work=work)
+        command.add_argument("folder" if name == "fit" else "weights", type=Path)
+        command.add_argument("--data", type=Path)
+        command.add_argument("--values", type=float, nargs=3)
+        command.add_argument("-o", "--output", type=Path)
+    given = parser.parse_args()
+    given.work(given)
+
+
+if __name__ == "__main__":
+    main()

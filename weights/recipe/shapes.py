@@ -1,0 +1,382 @@
+"""Pictures of several shapes as the image encoder's features, and all that sees trained on them.
+
+    python weights/recipe/shapes.py cache --data DIR --pages PAGES --initial W -o runs/small/shapes
+    python weights/recipe/shapes.py tune --cache runs/small/shapes --initial W -o runs/small/shaped
+
+The encoder, motion and sound stay as they are. Pictures with recorded gaze are cut to portrait,
+square and wide ones about what was looked at; photographs have W's own maps, the mean over two
+scales and mirrored ones, as a teacher; PAGES is the folder that `pages.py` filled.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from cached import SIGMA, cc, nss
+from torch import nn
+from train import follow, load, loss_of, save
+
+from avsal.models.mspi import MSPI
+from avsal.preprocess.frames import normalise, resize_frame
+
+CELL = 32  # pixels of the coarsest features
+SHAPES = ((7, 12), (8, 11), (9, 9), (11, 8), (12, 7), (6, 14))  # cells of the input (high, wide)
+LARGE = 1.25  # times as long sides for the teacher's second scale
+RATIO = 1.2  # a picture is squeezed by so much before it is cut
+FEWEST = 40  # fixations that a cut picture must have
+LISTS = Path(__file__).parent
+GAZE = {"osie": (7, 12), "eyecrowd": (7, 12), "web": (7, 12)}
+SHARES = {"osie": 4, "eyecrowd": 3, "photos": 2, "pages": 2, "web": 1}
+Shape = tuple[int, int]
+
+
+@dataclass
+class Picture:
+    """A picture that is cut to a shape, and what is looked at in it.
+
+    Attributes:
+        image: uint8 (H, W, 3) RGB.
+        points: (n, 2) shares of width and height; None where a density teaches.
+        density: (h, w), sum 1; None where points do.
+    """
+
+    name: str
+    kind: str
+    image: np.ndarray
+    points: np.ndarray | None = None
+    density: np.ndarray | None = None
+
+
+def fitting(ratio: float) -> Shape:
+    """The shape that is nearest to a ratio of width to height."""
+    return min(SHAPES, key=lambda shape: abs(np.log(shape[1] / shape[0] / ratio)))
+
+
+@torch.inference_mode()
+def still_density(network: MSPI, image: np.ndarray, scale: float = 1.0) -> np.ndarray:
+    """The density (h, w) that a network gives a picture at a shape near its own."""
+    shape = fitting(image.shape[1] / image.shape[0])
+    size = round(shape[0] * scale) * CELL, round(shape[1] * scale) * CELL
+    features = network.image_features(normalise(resize_frame(image, size)[None]))
+    return log_density_of(network, features)[0].exp().numpy()
+
+
+def log_density_of(network: MSPI, features: tuple[torch.Tensor, ...]) -> torch.Tensor:
+    """Log-densities (N, H, W) of stills' refined features (N, C, h, w), one per picture."""
+    stride8, stride16, deep = features[:3]
+    motion = network.visnet
+    parts = [motion.get_submodule(f"{gate}_seen")(deep) for gate in ("reset", "update", "new")]
+    held = torch.zeros_like(deep)
+    for _ in range(network.frames):
+        held = motion.step(held, *parts)
+    change = motion.change(torch.zeros_like(stride16))
+    volumes = (change[:, :, None], (deep + motion.recall(held))[:, :, None])
+    found: torch.Tensor = network.decoder((stride8[:, None], stride16[:, None]), volumes)
+    return found
+
+
+def taught(network: MSPI, image: np.ndarray) -> np.ndarray:
+    """The teacher's density: the geometric mean over two scales, mirrored and not."""
+    total: np.ndarray | None = None
+    for scale in (1.0, LARGE):
+        for mirrored in (False, True):
+            seen = np.ascontiguousarray(image[:, ::-1]) if mirrored else image
+            found = np.log(still_density(network, seen, scale))
+            found = cv2.resize(
+                found[:, ::-1] if mirrored else found, (image.shape[1], image.shape[0])
+            )
+            total = found if total is None else total + found
+    density = np.exp(total / 4 - np.max(total / 4))  # type: ignore[operator]
+    return density / density.sum()
+
+
+def cut(picture: Picture, shape: Shape, random: np.random.Generator) -> Picture | None:
+    """A picture cut and mirrored at random, about what is looked at, so that it is nearly of a
+    shape; None where too little is left."""
+    image, density = picture.image, picture.density
+    height, width = image.shape[:2]
+    wanted = shape[1] / shape[0] * np.exp(random.uniform(-0.5, 0.5) * np.log(RATIO))
+    wide, high = min(width, round(height * wanted)), min(height, round(width / wanted))
+    middle = _middle(picture) * (width, height) + random.normal(0, 0.1, 2) * (wide, high)
+    left, top = (
+        int(np.clip(round(at - side / 2), 0, whole - side))
+        for at, side, whole in zip(middle, (wide, high), (width, height), strict=True)
+    )
+    image = image[top : top + high, left : left + wide]
+    points = picture.points
+    if points is not None:
+        points = (points * (width, height) - (left, top)) / (wide, high)
+        points = points[((points >= 0) & (points < 1)).all(axis=1)]
+        if len(points) < FEWEST:
+            return None
+    if density is not None:
+        density = cv2.resize(density, (width, height))[top : top + high, left : left + wide]
+    if random.random() < 0.5 and picture.kind not in ("web", "pages"):
+        image = image[:, ::-1]
+        points = None if points is None else np.column_stack([1 - points[:, 0], points[:, 1]])
+        density = None if density is None else density[:, ::-1]
+    return Picture(picture.name, picture.kind, np.ascontiguousarray(image), points, density)
+
+
+def _middle(picture: Picture) -> np.ndarray:
+    """(x, y) of the middle of what is looked at, in shares."""
+    if picture.points is not None:
+        return np.median(picture.points, axis=0)
+    weight = picture.density / picture.density.sum()  # type: ignore[operator, union-attr]
+    rows = (weight.sum(axis=1) * np.linspace(0, 1, weight.shape[0])).sum()
+    columns = (weight.sum(axis=0) * np.linspace(0, 1, weight.shape[1])).sum()
+    return np.array([columns, rows])
+
+
+def target(picture: Picture, shape: Shape) -> tuple[np.ndarray, np.ndarray]:
+    """Fixations in each cell of 4x4 input pixels, and the density."""
+    grid = shape[0] * CELL // 4, shape[1] * CELL // 4
+    marks = np.zeros(grid, np.float32)
+    if picture.points is None:
+        density = cv2.resize(picture.density, grid[::-1], interpolation=cv2.INTER_AREA)
+        return marks, density / density.sum()
+    cells = np.clip((picture.points * grid[::-1]).astype(int), 0, (grid[1] - 1, grid[0] - 1))
+    np.add.at(marks, (cells[:, 1], cells[:, 0]), 1)
+    height, width = picture.image.shape[:2]
+    longer = SIGMA * max(width, height)
+    sigmas = longer / width * grid[1], longer / height * grid[0]
+    density = cv2.GaussianBlur(
+        marks, (0, 0), sigmaX=sigmas[0], sigmaY=sigmas[1], borderType=cv2.BORDER_CONSTANT
+    )
+    return marks, density / density.sum()
+
+
+def read(path: Path, longest: int = 512) -> np.ndarray:
+    """A picture, uint8 RGB, at most so many pixels a side."""
+    image = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+    scale = min(1.0, longest / max(image.shape))
+    size = round(image.shape[1] * scale), round(image.shape[0] * scale)
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+
+
+def with_gaze(data: Path, kind: str) -> Iterator[Picture]:
+    """The pictures of a set with recorded gaze."""
+    with np.load(data / kind / "fixations.npz", allow_pickle=True) as file:
+        names, fix = list(file["names"]), file["fix"]
+    for number, name in enumerate(names):
+        points = fix[fix[:, 0] == number][:, 2:4]
+        points = points[((points >= 0) & (points < 1)).all(axis=1)]
+        yield Picture(name, kind, read(data / kind / "images" / name), points)
+
+
+def without_gaze(data: Path, network: MSPI, pages: Path, count: int) -> Iterator[Picture]:
+    """Photographs, portraits first, with the teacher's maps; drawn pages with theirs."""
+    files = sorted((data / "photos" / "images").glob("*.jpg"))
+    images = sorted((read(each, 416) for each in files), key=lambda i: i.shape[1] / i.shape[0])
+    upright = [image for image in images if image.shape[0] > image.shape[1]]
+    for number, image in enumerate((upright + images[len(upright) :: 3])[:count]):
+        yield Picture(str(number), "photos", image, density=taught(network, image))
+    with np.load(pages / "density.npz") as file:
+        for name in file:
+            density = file[name].astype(np.float32)
+            yield Picture(name, "pages", read(pages / name, 640), density=density)
+
+
+def chosen(picture: Picture, held: bool, random: np.random.Generator) -> list[Shape]:
+    """The shapes that a picture is cached at."""
+    own = fitting(picture.image.shape[1] / picture.image.shape[0])
+    if held or picture.kind in ("pages", "web"):
+        return [own]
+    if picture.kind == "photos":
+        return [own if random.random() < 0.7 else SHAPES[0]]
+    weights = np.array([3, 3, 1.5, 2, 2, 0.8])
+    return [SHAPES[each] for each in random.choice(len(SHAPES), 1, p=weights / weights.sum())]
+
+
+@torch.inference_mode()
+def fill(given: argparse.Namespace) -> None:
+    """Write the features and targets of all pictures, a file per picture and shape."""
+    network, random = load(given.initial), np.random.default_rng(1)
+    given.output.mkdir(parents=True, exist_ok=True)
+    held_names = {
+        kind: set((LISTS / f"{kind}-validation.txt").read_text().split())
+        for kind in ("osie", "eyecrowd")
+    }
+    sources = [with_gaze(given.data, kind) for kind in GAZE]
+    sources.append(without_gaze(given.data, network, given.pages, given.photos))
+    rows, begun = [], time.monotonic()
+    for picture in (each for source in sources for each in source):
+        held = picture.name in held_names.get(picture.kind, ())
+        skipped = 0.6 if held else given.skipped if picture.kind in ("osie", "eyecrowd") else 0.0
+        if random.random() < skipped:
+            continue
+        for shape in chosen(picture, held, random):
+            own = (
+                picture if held or picture.kind in ("web", "pages") else cut(picture, shape, random)
+            )
+            if own is None:
+                continue
+            frame = resize_frame(own.image, (shape[0] * CELL, shape[1] * CELL))
+            with torch.autocast("cpu", torch.bfloat16):
+                features = network.image_encoder.encoder(normalise(frame[None]))
+            marks, density = target(own, shape)
+            entry = {
+                "features": [each[0].to(torch.bfloat16).clone() for each in features],
+                "marks": torch.from_numpy(marks),
+                "density": torch.from_numpy(np.ascontiguousarray(density, dtype=np.float32)),
+            }
+            torch.save(entry, given.output / f"{len(rows):05d}.pt")
+            rows.append((picture.kind, picture.name, held, shape, own.points is not None))
+        if len(rows) % 100 == 0:
+            print(len(rows), picture.kind, f"{time.monotonic() - begun:.0f}s", flush=True)
+            (given.output / "index.json").write_text(json.dumps(rows))
+    (given.output / "index.json").write_text(json.dumps(rows))
+
+
+class Shaped:
+    """The cached pictures."""
+
+    def __init__(self, folder: Path, without: list[str], sites: list[str]) -> None:
+        self.folder = folder
+        rows = json.loads((folder / "index.json").read_text())
+        self.rows = [
+            (number, kind, name, tuple(shape), real)
+            for number, (kind, name, held, shape, real) in enumerate(rows)
+            if not held and kind not in without and not self._held_site(kind, name, sites)
+        ]
+        self.held = [
+            (number, kind, name, tuple(shape), real)
+            for number, (kind, name, held, shape, real) in enumerate(rows)
+            if held or self._held_site(kind, name, sites)
+        ]
+
+    @staticmethod
+    def _held_site(kind: str, name: str, sites: list[str]) -> bool:
+        return kind == "web" and name.split("_")[1] in sites
+
+    def load(
+        self, numbers: list[int]
+    ) -> tuple[tuple[torch.Tensor, ...], torch.Tensor, torch.Tensor]:
+        """Encoder features, densities and marks of pictures of one shape."""
+        entries = [torch.load(self.folder / f"{number:05d}.pt") for number in numbers]
+        features = tuple(
+            torch.stack(each).float()
+            for each in zip(*(e["features"] for e in entries), strict=True)
+        )
+        density = torch.stack([entry["density"] for entry in entries])
+        return features, density, torch.stack([entry["marks"] for entry in entries])
+
+
+def pooled(log_density: torch.Tensor) -> torch.Tensor:
+    """Log-densities (N, H, W) on cells of 4x4 pixels."""
+    return torch.log(F.avg_pool2d(log_density.float().exp()[:, None], 4)[:, 0] * 16 + 1e-9)
+
+
+@dataclass
+class Targets:
+    """What `loss_of` wants of a batch."""
+
+    density: torch.Tensor
+    marks: torch.Tensor
+    real: torch.Tensor
+
+
+def trained(network: MSPI) -> list[tuple[str, nn.Parameter]]:
+    """All that turns the encoder's features into a map, but what remembers and hears."""
+    fixed = ("image_encoder.encoder.", "audnet.", "aud_vis_sync_block.", "visnet.")
+    fixed += ("decoder.listen.", "decoder.habit.")
+    return [(n, p) for n, p in network.named_parameters() if not n.startswith(fixed)]
+
+
+@torch.inference_mode()
+def scores(network: MSPI, data: Shaped) -> dict[str, list[float]]:
+    """Mean NSS and CC of the held pictures, by kind."""
+    result: dict[str, list[tuple[float, float]]] = {}
+    for number, kind, *_ in data.held:
+        features, density, marks = data.load([number])
+        found = pooled(log_density_of(network, network.image_encoder.refine(features)))
+        found = found[0].exp().numpy()
+        row = nss(found, marks[0].numpy()), cc(found, density[0].numpy())
+        result.setdefault(kind, []).append(row)
+    return {
+        kind: [round(float(each), 4) for each in (*np.mean(rows, axis=0), len(rows))]
+        for kind, rows in result.items()
+    }
+
+
+def drawn(data: Shaped, random: np.random.Generator, count: int) -> list[tuple[int, bool]]:
+    """Pictures of one shape, kinds by their shares."""
+    shape = data.rows[int(random.integers(len(data.rows)))][3]
+    own = [row for row in data.rows if row[3] == shape]
+    sizes = {kind: sum(row[1] == kind for row in own) for kind in SHARES}
+    weights = np.array([SHARES[row[1]] / sizes[row[1]] for row in own])
+    picked = random.choice(len(own), count, p=weights / weights.sum())
+    return [(own[each][0], own[each][4]) for each in picked]
+
+
+def tune(given: argparse.Namespace) -> None:
+    """Train and keep the moving average."""
+    torch.manual_seed(given.seed)
+    random = np.random.default_rng(given.seed)
+    data = Shaped(given.cache, given.without, given.sites)
+    network = load(given.initial)
+    average = copy.deepcopy(network)
+    parts = trained(network)
+    network.requires_grad_(False)
+    for _, parameter in parts:
+        parameter.requires_grad_(True)
+    optimiser = torch.optim.AdamW([p for _, p in parts], lr=given.rate, weight_decay=1e-3)
+    kept = dict(average.named_parameters())
+    given.output.mkdir(parents=True, exist_ok=True)
+    losses, begun = [], time.monotonic()
+    print(0, scores(average, data), flush=True)
+    for step in range(1, given.steps + 1):
+        decay = 0.5 * (1 + np.cos(np.pi * step / given.steps)) * 0.95 + 0.05
+        optimiser.param_groups[0]["lr"] = given.rate * min(1, step / 10) * decay
+        picked = drawn(data, random, given.batch)
+        features, density, marks = data.load([number for number, _ in picked])
+        with torch.autocast("cpu", torch.bfloat16):
+            found = log_density_of(network, network.image_encoder.refine(features))
+        batch = Targets(density, marks, torch.tensor([real for _, real in picked]))
+        loss = loss_of(pooled(found), batch)  # type: ignore[arg-type]
+        loss.backward()
+        nn.utils.clip_grad_norm_([p for _, p in parts], 2.0)
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        follow(kept, parts, step)
+        losses.append(float(loss.detach()))
+        if step % given.every == 0 or step == given.steps:
+            save(given.output / "last.safetensors", average)
+            mean = f"{np.mean(losses[-given.every :]):.4f}"
+            seconds = f"{time.monotonic() - begun:.0f}s"
+            print(step, mean, scores(average, data), seconds, flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser.add_argument("what", choices=("cache", "tune"))
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--pages", type=Path)
+    parser.add_argument("--photos", type=int, default=300)
+    parser.add_argument("--skipped", type=float, default=0.0, help="share of pictures left out")
+    parser.add_argument("--cache", type=Path)
+    parser.add_argument("--initial", type=Path, required=True)
+    parser.add_argument("--without", nargs="*", default=[], choices=list(SHARES))
+    parser.add_argument("--sites", nargs="*", default=[], help="web sites that are held out")
+    parser.add_argument("--steps", type=int, default=120)
+    parser.add_argument("--every", type=int, default=40)
+    parser.add_argument("--batch", type=int, default=10)
+    parser.add_argument("--rate", type=float, default=1e-4)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    given = parser.parse_args()
+    (fill if given.what == "cache" else tune)(given)
+
+
+if __name__ == "__main__":
+    main()
