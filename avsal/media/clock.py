@@ -15,6 +15,9 @@ COUNTING_FORMATS = frozenset({"avi"})
 STEP_BACK = Fraction(1)  # seconds
 STEP_AHEAD = Fraction(12 * 3600)  # seconds
 
+_RATES = frozenset({1, 1001})  # frame rates are N or N / 1.001; a measured mean is no rate
+_MIN_TICKS = 4  # between frames; a rounding error is then small against them
+
 
 def restarts(step: Fraction) -> bool:
     """Tell whether a step between the expected and the stored time is a clock's new start."""
@@ -29,6 +32,7 @@ class FrameClock:
         step: nominal time between frames, in seconds; stands in for missing times.
         counting: times come from the packets in file order (`sent`), not from the frames.
         start: time of the first frame if it stores none though later ones do, in seconds.
+        first: time of the video's first frame where the frames begin later, in seconds.
 
     Attributes:
         synthesised: times were missing, or stood still, and follow from the frame rate.
@@ -41,6 +45,7 @@ class FrameClock:
         step: Fraction,
         counting: bool = False,
         start: Fraction | None = None,
+        first: Fraction | None = None,
     ) -> None:
         self.step = step
         self.synthesised = False
@@ -49,6 +54,10 @@ class FrameClock:
         self._counting = counting
         self._sent: deque[int] = deque()
         self._start = start
+        self._first = first
+        ticks = step / time_base
+        # Matroska rounds to milliseconds, which few frame rates are a multiple of.
+        self._rounded = step.numerator in _RATES and ticks.denominator > 1 and ticks >= _MIN_TICKS
         self._stored: int | None = None
         self._missing = 0  # times without a break
         self._previous: Fraction | None = None
@@ -57,7 +66,9 @@ class FrameClock:
     @property
     def unit(self) -> Fraction:
         """The unit of the times that were given, in seconds."""
-        if self._start is not None:  # some times are stored and some follow from the rate
+        if (
+            self._rounded or self._start is not None
+        ):  # some times are stored and some follow from the rate
             numerators = gcd(self.step.numerator, self._time_base.numerator)
             return Fraction(numerators, lcm(self.step.denominator, self._time_base.denominator))
         return self.step if self.synthesised else self._time_base
@@ -76,6 +87,20 @@ class FrameClock:
         """Return a stored time, in seconds, on the line that new starts were continued to."""
         return time + self._shift
 
+    def exact(self, time: Fraction) -> Fraction:
+        """Return what a time of a constant rate was before it was rounded; others stay."""
+        if not self._rounded or self._first is None:
+            return time
+        passed = time - self._first
+        exact = round(passed / self.step) * self.step
+        return self._first + exact if abs(exact - passed) <= self._time_base else time
+
+    def shown(self, duration: int | None) -> Fraction:
+        """Return how long a frame is shown that says so itself, or not, in seconds."""
+        seconds = duration * self._time_base if duration else self.step
+        is_step = self._rounded and abs(seconds - self.step) <= self._time_base
+        return self.step if is_step else seconds
+
     def time(self, pts: int | None) -> Fraction:
         """Return the time of the next frame in presentation order, in seconds."""
         if self._counting:
@@ -89,7 +114,10 @@ class FrameClock:
             self.synthesised |= self._missing > 1 or self._previous is None
             self._previous = self._next()
         else:
-            self._previous = self._ordered(pts * self._time_base + self._shift)
+            time = self.exact(pts * self._time_base + self._shift)
+            self._previous = self._ordered(time)
+        if self._first is None:
+            self._first = self._previous
         return self._previous
 
     def _next(self) -> Fraction:

@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 _STILLS = Disposition.attached_pic | Disposition.timed_thumbnails
 
 # Demuxers whose index makes seeking exact, so that a reader may start in the middle.
-SEEKABLE_FORMATS = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"})
+MATROSKA = "matroska,webm"
+SEEKABLE_FORMATS = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", MATROSKA})
 
 MAX_SAMPLE_RATE = 1_000_000  # Hz; sound of more is a damaged header and would take gigabytes
 

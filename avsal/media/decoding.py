@@ -12,6 +12,7 @@ from av.error import FFmpegError
 from avsal.errors import MediaError
 from avsal.media.clock import restarts
 from avsal.media.source import Source
+from avsal.media.timeline import Timeline, is_discontinuous
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -27,24 +28,56 @@ _MAX_READ_ERRORS = 10  # in a row; FFmpeg finds the next packet after most of th
 class Decoder:
     """Frames of one stream in decoding order of their output, in constant memory.
 
+    Args:
+        path: the file, for errors.
+        container: where it is open.
+        stream: what to read, sound or pictures.
+        partner: the pictures to the sound, or the sound to the pictures, if the file has both.
+
     Attributes:
         skipped: damaged packets so far.
         decoded: frames so far.
         broken_off: reading stopped at damage before the end of the file.
     """
 
-    def __init__(self, path: Source, container: InputContainer, stream: Any) -> None:
+    def __init__(
+        self, path: Source, container: InputContainer, stream: Any, partner: Any = None
+    ) -> None:
         self.path = path
         self.skipped = 0
         self.decoded = 0
         self.broken_off = False
         self._container: Any = container
         self._stream = stream
+        self._streams, self._timeline = [stream], None
+        jumps = is_discontinuous(container)
+        if jumps and partner is not None:  # whose clock jumps at the same place
+            self._streams.append(partner)
+        if stream is not None and (jumps or stream.type == "audio"):
+            leader = next((s for s in self._streams if s.type == "video"), stream)
+            self._timeline = Timeline(leader, jumps)
+
+    @property
+    def jumped(self) -> bool:
+        """The clock of the packets started again or jumped, and was continued."""
+        return self._timeline is not None and self._timeline.jumped
 
     def packets(self) -> Iterator[Packet]:
-        """Yield the packets of the stream, the last one empty: it flushes the decoder."""
+        """Yield the packets of the stream, the last one empty: it flushes the decoder.
+
+        Their clock is continued where it starts again or jumps.
+        """
+        packets = self._demuxed()
+        if self._timeline is None:
+            yield from packets
+            return
+        for packet in self._timeline.continued(packets):
+            if packet.stream_index == self._stream.index:
+                yield packet
+
+    def _demuxed(self) -> Iterator[Packet]:
         errors = 0
-        packets = self._container.demux(self._stream)
+        packets = self._container.demux(*self._streams)
         while errors < _MAX_READ_ERRORS:
             try:
                 packet = next(packets)
@@ -53,7 +86,7 @@ class Decoder:
             except (FFmpegError, IndexError):  # the generator is spent, the container is not
                 errors += 1
                 self._skip()
-                packets = self._container.demux(self._stream)
+                packets = self._container.demux(*self._streams)
                 continue
             errors = 0
             yield packet
@@ -87,6 +120,7 @@ class Decoder:
     def close(self) -> None:
         """Let go of the stream, so that its decoder and threads can end."""
         self._container = self._stream = None
+        self._streams = []
 
     def _skip(self) -> None:
         self.skipped += 1

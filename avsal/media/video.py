@@ -81,6 +81,7 @@ class VideoReader:
         self._broken_off = False  # closed before the last frame
         self._process = os.getpid()
         self._stream: Any = None
+        self._first_time: Fraction | None = None  # known once the file was open
         self._read_to = Fraction(0)  # end of the packets so far, where they are counted
         self._open()
 
@@ -98,8 +99,8 @@ class VideoReader:
                 f"{self.path}: frame times are missing and follow from the rate of "
                 f"{float(1 / self._clock.step):g} frames per second"
             )
-        if self._clock.restarted:
-            notes.append(f"{self.path}: the clock starts again on the way; times were continued")
+        if self._clock.restarted or self._decoder.jumped:
+            notes.append(f"{self.path}: the clock starts again or jumps; times were continued")
         if self.skipped:
             notes.append(f"{self.path}: damaged packets skipped: {self.skipped}")
         return notes
@@ -208,14 +209,15 @@ class VideoReader:
             self._codec = self._stream.codec_context.codec.canonical_name
             self._time_base = Fraction(self._stream.time_base or 1)
             self._display = Display(self.path, self._container, self._stream, self._codec)
-            self._decoder = Decoder(self.path, self._container, self._stream)
+            partner = choose_audio(self._container)
+            self._decoder = Decoder(self.path, self._container, self._stream, partner)
             self._slots = self._decode()
             first = next(self._slots, None)
             if first is None:
                 why = why_undecodable(self.path, self._container, self._stream, self._codec)
                 raise MediaError(f"{self.path}: {why}")
             self._first = first
-            self.origin = first.time
+            self.origin = self._first_time = first.time
             self._notes = self._remarks(first)
             self.info = self._describe(first)
         except BaseException:
@@ -239,7 +241,7 @@ class VideoReader:
         step, start, packets = info.frame_step(self._stream), None, self._decoder.packets()
         if not (counting or still):
             packets, start = with_start(packets, self._time_base, step)
-        self._clock = FrameClock(self._time_base, step, counting, start)
+        self._clock = FrameClock(self._time_base, step, counting, start, self._first_time)
         if is_heif(self._container):
             yield self._slot(0, heif_picture(self.path), 0)
             return
@@ -277,7 +279,7 @@ class VideoReader:
             self._read_to = self._clock.continued(end)
 
     def _slot(self, index: int, frame: Decoded, pts: int | None) -> Slot:
-        nominal = frame.duration * self._time_base if frame.duration else self._clock.step
+        nominal = self._clock.shown(frame.duration)
         time = self._clock.time(pts)
         aspect = Fraction(self._stream.codec_context.sample_aspect_ratio or 1)
         return Slot(index, time, nominal, self._display.view(frame, time, aspect), frame)
@@ -362,7 +364,7 @@ class VideoReader:
         index = count_frames(self._packets(), self.origin, keyframe)
         self._seek(time)
         self._slots = self._decode()
-        return keyframe, index
+        return self._clock.exact(keyframe), index
 
     def _packets(self) -> Iterator[Packet]:
         return Decoder(self.path, self._container, self._stream).packets()
@@ -382,7 +384,7 @@ class VideoReader:
         return notes
 
     def _check_end(self, end: Fraction) -> None:
-        expected = info.stream_end(self._stream)
+        expected = None if self._decoder.jumped else info.stream_end(self._stream)
         if self._decoder.broken_off or (expected and end < expected - _END_TOLERANCE):
             of = f" of {float(expected - self.origin):.1f}" if expected else ""
             self._notes.append(
