@@ -1,4 +1,4 @@
-"""Which part of the stored picture a container shows: MP4's `clap`, Matroska's PixelCrop."""
+"""Which part of a stored picture is shown, and how: MP4's `clap`, Matroska's PixelCrop."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-import numpy as np
-
 from avsal.media.boxes import boxes, find, find_elements
+from avsal.media.orientation import Matrix
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -55,10 +54,31 @@ class Crop:
             and 0 <= self.top < self.top + self.height <= height
         )
 
-    def of(self, image: np.ndarray) -> np.ndarray:
-        """Return this part of a picture (H, W, channels)."""
-        rows = slice(self.top, self.top + self.height)
-        return np.ascontiguousarray(image[rows, self.left : self.left + self.width])
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """The rows and the columns that are shown."""
+        return (
+            slice(self.top, self.top + self.height),
+            slice(self.left, self.left + self.width),
+        )
+
+
+@dataclass(frozen=True)
+class View:
+    """How one decoded frame is shown.
+
+    Attributes:
+        matrix: its orientation.
+        crop: what of it is shown, None for all.
+        width, height: its size on the display in pixels.
+        aspect: width to height of a displayed pixel, compared with the first frame's.
+    """
+
+    matrix: Matrix
+    crop: Crop | None
+    width: int
+    height: int
+    aspect: Fraction
 
 
 def crop_of(path: Path | None, container: InputContainer, stream: Any) -> Crop | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ import numpy as np
 from av.error import FFmpegError
 
 from avsal.errors import MediaError
-from avsal.media.crop import Crop, crop_of
+from avsal.media.crop import Crop, View, crop_of
 from avsal.media.orientation import (
     UPRIGHT,
     Matrix,
@@ -30,24 +29,6 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
 
 _SAME_SHAPE = 0.01  # relative difference of proportions that no black bars are worth
-
-
-@dataclass(frozen=True)
-class View:
-    """How one decoded frame is shown.
-
-    Attributes:
-        matrix: its orientation.
-        crop: what of it is shown, None for all.
-        width, height: its size on the display in pixels.
-        aspect: width to height of a displayed pixel, compared with the first frame's.
-    """
-
-    matrix: Matrix
-    crop: Crop | None
-    width: int
-    height: int
-    aspect: Fraction
 
 
 class Display:
@@ -112,7 +93,7 @@ class Display:
             MediaError: its pixels cannot be turned into RGB.
         """
         try:
-            image = convert(frame, view.matrix, view.crop)
+            image = convert(frame, view.matrix, view.crop.slices if view.crop else None)
         except (FFmpegError, ValueError) as error:
             raise MediaError(
                 f"{self._path}: its pixel format {frame.format.name} with colour matrix "

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
-    from avsal.media.display import View
+    from avsal.media.crop import View
 
 _FALLBACK_RATE = Fraction(25)  # frames per second, FFmpeg's own where a file tells nothing
 _MAX_RATE = 1000  # above this a rate is a broken header, not a frame rate

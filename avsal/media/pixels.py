@@ -9,7 +9,6 @@ import cv2
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from avsal.media.crop import Crop
 from avsal.media.orientation import UPRIGHT, Matrix, turn
 
 if TYPE_CHECKING:
@@ -40,9 +39,18 @@ class RgbConverter:
         self._reformatter: VideoReformatter | None = None
 
     def __call__(
-        self, frame: VideoFrame, matrix: Matrix = UPRIGHT, crop: Crop | None = None
+        self,
+        frame: VideoFrame,
+        matrix: Matrix = UPRIGHT,
+        part: tuple[slice, slice] | None = None,
     ) -> np.ndarray:
-        """Return the picture as displayed, uint8 (H, W, 3), contiguous."""
+        """Return the picture as displayed, uint8 (H, W, 3), contiguous.
+
+        Args:
+            frame: as decoded.
+            matrix: its orientation.
+            part: the rows and columns of it that are shown, None for all.
+        """
         transparent = frame.format.name in _PALETTES or any(
             component.is_alpha for component in frame.format.components
         )
@@ -57,8 +65,8 @@ class RgbConverter:
         ).to_ndarray()
         if frame.format.name in _GRAYS and frame.color_range == _LIMITED_RANGE:
             rgb = cv2.LUT(rgb, _full_range())  # swscale takes every gray for full range
-        if crop:
-            rgb = crop.of(rgb)
+        if part:
+            rgb = np.ascontiguousarray(rgb[part])
         return turn(over_black(rgb) if transparent else rgb, matrix)
 
     def close(self) -> None:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
+from avsal.media.crop import View
 from avsal.media.deinterlace import Deinterlacer
-from avsal.media.display import View
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame

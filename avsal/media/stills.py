@@ -14,7 +14,6 @@ from PIL.ExifTags import Base
 
 from avsal.errors import MediaError
 from avsal.media.orientation import EXIF, UPRIGHT, Matrix
-from avsal.media.source import Source
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -48,7 +47,7 @@ def still_orientation(path: Path) -> Matrix | None:
         return None
 
 
-def heif_picture(path: Source) -> VideoFrame:
+def heif_picture(path: Path | str) -> VideoFrame:
     """Decode a HEIC or AVIF still, RGB or with transparency RGBA, 8 bit.
 
     FFmpeg takes the tiles that a large one is made of, as those of an iPhone, for streams of their
