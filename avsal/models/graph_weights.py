@@ -14,7 +14,7 @@ import numpy as np
 
 Arrays = Mapping[str, np.ndarray]  # a state dict
 
-ORIGINS = "avsal.weights"  # key of a graph's metadata: origins by the constant's name, as JSON
+ORIGINS = "origins.json"  # in an archive of graphs: by graph, the origin of each constant
 EPSILON = 1e-5  # PyTorch's default of BatchNorm
 
 

@@ -1,8 +1,7 @@
 """The default network as ONNX graphs.
 
-A network whose windows share frames is two graphs: one that is run once for a frame, and one that is
-run once for a window, with or without sound. `stream_graph` joins them for live use elsewhere.
-Needs the packages onnx and onnxscript.
+One graph is run once for a frame, and one once for a window, with or without sound. Needs the
+packages onnx and onnxscript.
 """
 
 from __future__ import annotations
@@ -10,6 +9,8 @@ from __future__ import annotations
 import json
 import logging
 import warnings
+import zipfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,30 +19,27 @@ from torch import nn
 
 from avsal.models.folding import norms_after, prepare_for_inference
 from avsal.models.graph_weights import ORIGINS, Origin, find_origin
-from avsal.models.network import SPECTROGRAM, STRIDE
+from avsal.models.network import SPECTROGRAM, STRIDE, normalise
 from avsal.models.small import SmallNetwork, brightness
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
 OPSET = 20
-IMAGENET_MEAN = (0.485, 0.456, 0.406)  # RGB, of pixels scaled to 0..1
-IMAGENET_STD = (0.229, 0.224, 0.225)
 FRAME_OUTPUTS = ("stride8", "stride16", "deep", "gates", "brightness")
 WINDOW_INPUTS = ("stride8", "stride16", "stride16_before", "deep", "gates", "brightness")
 LARGE = 64  # values; smaller constants stay in a graph
 
 
 class FrameGraph(nn.Module):
-    """Pixels uint8 (1, 3, H, W) RGB -> what windows need of the frame, see `FRAME_OUTPUTS`."""
+    """Pixels uint8 (1, H, W, 3) RGB -> what windows need of the frame, see `FRAME_OUTPUTS`."""
 
     def __init__(self, network: SmallNetwork) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        mean = torch.tensor(IMAGENET_MEAN).view(3, 1, 1)
-        frames = (pixels.float() / 255 - mean) / torch.tensor(IMAGENET_STD).view(3, 1, 1)
+        frames = normalise(pixels.permute(0, 3, 1, 2))
         stride8, stride16, deep = self.network.image_encoder(frames)
         return stride8, stride16, deep, self.network.visnet.gates(deep), brightness(frames)
 
@@ -73,8 +71,10 @@ class WindowGraph(nn.Module):
         return self.network._decode(motion, features, fused, spectrogram)
 
 
-def export_graphs(network: SmallNetwork) -> dict[str, ModelProto]:
-    """The graphs "frame", "silent" and "sound", whose heights and widths are multiples of 32.
+def write_graphs(network: SmallNetwork, path: Path) -> None:
+    """Write an archive of the graphs "frame", "silent" and "sound", and of their weights' origins.
+
+    Heights and widths of frames may be any multiples of 32.
 
     Args:
         network: with its weights, in evaluation mode; it is changed into inference form.
@@ -89,14 +89,15 @@ def export_graphs(network: SmallNetwork) -> dict[str, ModelProto]:
         factor = STRIDE // stride
         return {2: factor * height_cells, 3: factor * width_cells}
 
-    pixels = torch.zeros(4, 3, height, width, dtype=torch.uint8)
+    pixels = torch.zeros(4, height, width, 3, dtype=torch.uint8)
     with torch.inference_mode():
         stride8, stride16, deep, gates, bright = FrameGraph(network)(pixels)
     window = (stride8[:1], stride16[:1], stride16[:1].clone(), deep[:1], gates, bright)
     sizes = tuple(size(stride) for stride in (8, 16, 16, 32, 32, 8))
+    frame = ({1: STRIDE * height_cells, 2: STRIDE * width_cells},)
     sound = torch.zeros(1, 1, *SPECTROGRAM)
     made = {
-        "frame": _export(FrameGraph(network), (pixels[:1],), ("pixels",), FRAME_OUTPUTS, (size(1),)),
+        "frame": _export(FrameGraph(network), (pixels[:1],), ("pixels",), FRAME_OUTPUTS, frame),
         "silent": _export(WindowGraph(network), window, WINDOW_INPUTS, ("log_density",), sizes),
         "sound": _export(
             WindowGraph(network),
@@ -106,9 +107,11 @@ def export_graphs(network: SmallNetwork) -> dict[str, ModelProto]:
             (*sizes, None),
         ),
     }
-    for graph in made.values():
-        _share_weights(graph, raw, norms)
-    return made
+    origins = {name: _share_weights(graph, raw, norms) for name, graph in made.items()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, graph in made.items():
+            archive.writestr(f"{name}.onnx", graph.SerializeToString())
+        archive.writestr(ORIGINS, json.dumps(origins))
 
 
 def _export(
@@ -137,8 +140,8 @@ def _export(
 
 def _share_weights(
     graph: ModelProto, raw: dict[str, torch.Tensor], norms: dict[str, str]
-) -> None:
-    """Take the weights out of a graph, and write their origins into its metadata."""
+) -> dict[str, Origin]:
+    """Take the weights out of a graph and return their origins."""
     from onnx import TensorProto, numpy_helper
 
     state = {name: tensor.numpy() for name, tensor in raw.items()}
@@ -158,5 +161,4 @@ def _share_weights(
     for node in graph.graph.node:  # where it was traced from
         del node.metadata_props[:]
     del graph.graph.value_info[:]
-    entry = graph.metadata_props.add()
-    entry.key, entry.value = ORIGINS, json.dumps(origins)
+    return origins
