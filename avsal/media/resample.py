@@ -91,11 +91,20 @@ class StreamingResampler:
 
     Work goes in whole periods (`orig` source samples are `new` output samples), each with the
     filter's reach of context on both sides.
+
+    Args:
+        source_rate: Hz.
+        skip: output samples at the beginning that are not wanted. What comes after them is the
+            same bit for bit, as only whole blocks are omitted.
+
+    Attributes:
+        first: the first output sample that is given.
+        omitted: source samples at the beginning that must not be pushed.
     """
 
     _BLOCK_SECONDS = 1.0
 
-    def __init__(self, source_rate: int) -> None:
+    def __init__(self, source_rate: int, skip: int = 0) -> None:
         if source_rate <= 0:
             raise ValueError(f"source_rate must be positive, got {source_rate}")
         self.source_rate = source_rate
@@ -103,9 +112,14 @@ class StreamingResampler:
         reach = _reach(self._orig, self._new)
         self._context = math.ceil(reach / self._orig) * self._orig  # source samples, whole periods
         self._block = max(1, round(self._BLOCK_SECONDS * source_rate / self._orig)) * self._orig
-        self._pending = np.zeros(self._context, np.float32)  # left context, then what is not done
-        self._received = 0
-        self._emitted = 0
+        blocks = skip * self._orig // (self._new * self._block)
+        self.first = blocks * self._block * self._new // self._orig
+        self.omitted = max(0, blocks * self._block - self._context)
+        # The left context, silence at the very beginning; then what is not done.
+        self._pending = np.zeros(0 if blocks else self._context, np.float32)
+        self._received, self._emitted = self.omitted, self.first
+        if self._orig == self._new:  # nothing to resample: samples pass
+            self.first = self.omitted = skip
 
     def push(self, samples: np.ndarray) -> np.ndarray:
         """Take source samples, float32 (n,); return the 16 kHz samples that are final by now."""
@@ -120,9 +134,9 @@ class StreamingResampler:
 
     def flush(self) -> np.ndarray:
         """Return what is left once the stream has ended."""
-        if self._orig == self._new:
-            return np.zeros(0, np.float32)
         wanted = math.ceil(self._new * self._received / self._orig) - self._emitted
+        if self._orig == self._new or wanted <= 0:
+            return np.zeros(0, np.float32)
         periods = math.ceil(wanted / self._new)
         missing = periods * self._orig + 2 * self._context - self._pending.size
         self._pending = np.pad(self._pending, (0, max(0, missing)))
