@@ -11,7 +11,7 @@ WEIGHTS = Path("weights")
 
 
 class BuildWithWeights(build_py):
-    """Copies weights and graphs of weights/ next to avsal/weights/*.py, where `avsal.weights.places` looks.
+    """Copies weights and graphs next to avsal/weights/*.py, where `avsal.weights.places` looks.
 
     An editable install finds them in the checkout.
     """
