@@ -47,7 +47,7 @@ def test_every_file_gets_what_it_gets_alone_in_order(predictor, folder):
 
 
 def test_still_images_go_through_the_network_together(predictor, folder, monkeypatch):
-    network = predictor.network
+    network = predictor.engine.network
     forward, batches = network.forward_with_features, []
     monkeypatch.setattr(
         network,
@@ -64,7 +64,7 @@ def test_a_network_that_fails_fails_every_image_of_its_batch(predictor, folder, 
     def fail(*_inputs):
         raise UsageError("no memory")
 
-    monkeypatch.setattr(predictor.network, "forward_with_features", fail)
+    monkeypatch.setattr(predictor.engine.network, "forward_with_features", fail)
     pictures = sorted(folder.glob("*.png"))
     assert {str(error) for _, error in predict_files(predictor, pictures)} == {"no memory"}
 

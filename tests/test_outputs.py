@@ -20,18 +20,14 @@ from avsal.shots import Shot
 
 def saliency_frame(index, peak=1.0, size=(24, 40)):
     """A map whose density at the network's size (32 x 48) has one broad hill."""
-    import torch
-
-    from avsal.prediction.postprocess import to_density
+    from avsal.prediction.postprocess import renormalised, to_density
 
     y, x = np.mgrid[:32, :48]
     hill = peak * np.exp(-((x - 10 - index) ** 2 + (y - 16) ** 2) / 60)
-    log_density = torch.from_numpy(hill.astype(np.float32))
-    log_density -= log_density.logsumexp((0, 1))
+    log_density = renormalised(hill.astype(np.float32))
     time = Fraction(index, 25)
     tag = FrameTag(index, time, time, Fraction(1, 25), size[1], size[0])
-    density = to_density(log_density[None], size)[0].numpy()
-    return SaliencyFrame(tag, log_density.numpy(), density)
+    return SaliencyFrame(tag, log_density, to_density(log_density, size))
 
 
 def header(**output):

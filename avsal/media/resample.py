@@ -7,11 +7,11 @@ torch, so the same operation exists here as well; the tests hold both to the sam
 from __future__ import annotations
 
 import math
+import sys
 from functools import lru_cache
 from types import ModuleType
 
 import numpy as np
-import torch
 
 SAMPLE_RATE = 16_000  # Hz, what every network hears
 
@@ -20,9 +20,10 @@ ROLLOFF = 0.99  # its cut-off as a share of the lower Nyquist frequency
 _DENSE_KERNEL_LIMIT = 4_000_000  # coefficients; torchaudio's kernel is (new, orig + 2 width) dense
 
 
-@lru_cache(maxsize=1)
 def torchaudio_module() -> ModuleType | None:
-    """Return torchaudio, or None where it is absent or its extension cannot be loaded."""
+    """Return torchaudio, or None where PyTorch is not in use, or torchaudio cannot be loaded."""
+    if "torch" not in sys.modules:  # not worth a second of loading; the equal one serves
+        return None
     try:
         import torchaudio.functional
     except (ImportError, OSError, RuntimeError):
@@ -44,6 +45,8 @@ def resample(waveform: np.ndarray, source_rate: int) -> np.ndarray:
     orig, new = _reduced(source_rate)
     audio = torchaudio_module()
     if audio is not None and orig * new <= _DENSE_KERNEL_LIMIT:
+        import torch
+
         tensor = torch.from_numpy(np.ascontiguousarray(waveform, dtype=np.float32))
         return audio.functional.resample(
             tensor, orig, new, lowpass_filter_width=SINC_WIDTH, rolloff=ROLLOFF

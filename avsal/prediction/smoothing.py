@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from fractions import Fraction
 from itertools import pairwise
 
-import torch
+import numpy as np
 
+from avsal.prediction.postprocess import renormalised
 from avsal.preprocess.rules import MEMORY
 
 
@@ -25,9 +26,9 @@ class Smoothing:
         """Take the time in which weights fall to 1/e; 0 leaves maps as they are."""
         self._seconds = float(seconds)
         self._memory = MEMORY * seconds
-        self._maps: deque[tuple[Fraction, torch.Tensor]] = deque()
+        self._maps: deque[tuple[Fraction, np.ndarray]] = deque()
 
-    def add(self, time: Fraction, log_density: torch.Tensor, cut: bool) -> torch.Tensor:
+    def add(self, time: Fraction, log_density: np.ndarray, cut: bool) -> np.ndarray:
         """Smooth the next map.
 
         Args:
@@ -46,10 +47,10 @@ class Smoothing:
         if len(self._maps) == 1:
             return log_density
         ages = [float(time - earlier) / self._seconds for earlier, _ in self._maps]
-        mixed = torch.zeros_like(log_density)
+        mixed = np.zeros_like(log_density)
         for weight, (_, each) in zip(weights(ages), self._maps, strict=True):
-            mixed.add_(each, alpha=weight)
-        return mixed - mixed.logsumexp(dim=(0, 1))
+            mixed += np.float32(weight) * each
+        return renormalised(mixed)
 
 
 def weights(ages: Sequence[float]) -> list[float]:

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from avsal import atomic
 from avsal.errors import MediaError, OutputError
@@ -72,7 +71,7 @@ class Spool:
             tag = FrameTag(index, pts, time, duration, width, height)
             log_density = np.frombuffer(self._file.read(4 * math.prod(shape)), np.float32)
             log_density = log_density.reshape(shape)
-            density = to_density(torch.tensor(log_density)[None], tuple(size))[0].numpy()
+            density = to_density(log_density, tuple(size))
             yield SaliencyFrame(tag, log_density, density)
 
     def close(self) -> None:

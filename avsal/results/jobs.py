@@ -13,12 +13,12 @@ import platform
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-import torch
 
 from avsal import atomic
 from avsal.errors import MediaError
@@ -70,9 +70,11 @@ def describe(
         "settings": settings_record(predictor.complete(settings), output),
         "device": made_by.device,
         "precision": made_by.precision,
+        "engine": made_by.engine,
         "versions": {
             "python": platform.python_version(),
-            "torch": torch.__version__,
+            "torch": version("torch"),
+            "onnxruntime": version("onnxruntime") if made_by.engine == "onnx" else None,
             "av": library_version(),
             "opencv": cv2.__version__,
             "numpy": np.__version__,

@@ -13,6 +13,7 @@ from avsal.weights.registry import DEFAULT, REGISTRY, WeightsRow, find_row, unkn
 SUFFIX = ".safetensors"
 PACKAGE = Path(__file__).parent  # a wheel has the shipped weights here,
 CHECKOUT = PACKAGE.parents[1] / "weights"  # a checkout of the repository there
+GRAPHS = "avsal-small.graphs.zip"  # the default network for ONNX Runtime, without weights
 UNTRAINED = "untrained"
 FOLD = re.compile(r"(?P<name>.+)-fold(?P<fold>[123])")  # names that `avsal weights pull` gives
 FILE_SUFFIXES = (SUFFIX, ".pt", ".pth", ".tar", ".bin", ".ckpt")
@@ -41,6 +42,12 @@ def hub_cache() -> Path:
     return Path(HF_HUB_CACHE)
 
 
+def shipped(file: str) -> Path | None:
+    """A file that comes with avsal; None where it does not."""
+    paths = (PACKAGE / file, CHECKOUT / file)
+    return next((path for path in paths if path.is_file()), None)
+
+
 def locate(row: WeightsRow, revision: str | None = None) -> Found | None:
     """Find weights on this machine, without asking the Hub.
 
@@ -48,13 +55,10 @@ def locate(row: WeightsRow, revision: str | None = None) -> Found | None:
     is looked for in the cache only.
     """
     if revision is None:
-        for folder, where in (
-            (PACKAGE, "shipped"),
-            (CHECKOUT, "shipped"),
-            (user_folder(), "imported"),
-        ):
-            if (folder / row.file).is_file():
-                return Found(folder / row.file, where)
+        if path := shipped(row.file):
+            return Found(path, "shipped")
+        if (path := user_folder() / row.file).is_file():
+            return Found(path, "imported")
     from avsal.weights import hub
 
     path = hub.cached(row, revision)
