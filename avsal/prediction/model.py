@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 
+import torch
+
 from avsal.models import build
 from avsal.models.variants import VARIANTS
 from avsal.prediction.device import choose_device, choose_precision, slow_precision
@@ -45,7 +47,8 @@ def load_model(
     dtype = choose_precision(precision, where)
     loaded = load_weights(name, weights, offline=offline, revision=revision)
     variant = VARIANTS[loaded.variant]
-    network = build(variant.name)
+    with torch.device("cpu"):  # whatever the host has set
+        network = build(variant.name)
     network.load_state_dict(loaded.state)
     for note in (*loaded.notes, *slow_precision(dtype, where)):
         logger.warning(note)

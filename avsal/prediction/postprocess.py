@@ -30,7 +30,7 @@ def opencv() -> ModuleType | None:
 @cache
 def _gaussian(device: torch.device) -> torch.Tensor:
     """The kernel along one axis; kept, as making it on a GPU would stop the host every time."""
-    offset = torch.arange(BLUR_SIZE, dtype=torch.float64) - BLUR_SIZE // 2
+    offset = torch.arange(BLUR_SIZE, dtype=torch.float64, device="cpu") - BLUR_SIZE // 2
     weights = torch.exp(-(offset**2) / (2 * BLUR_SIGMA**2))
     return (weights / weights.sum()).float().to(device)
 

@@ -46,7 +46,7 @@ class Fetched:
 
 
 def _to_host(tensor: torch.Tensor, copies: torch.cuda.Stream) -> torch.Tensor:
-    host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    host = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu", pin_memory=True)
     host.copy_(tensor, non_blocking=True)
     tensor.record_stream(copies)  # its memory is not given away before the copy is done
     return host

@@ -42,5 +42,6 @@ def normalise(frames: torch.Tensor) -> torch.Tensor:
 @cache
 def _statistics(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and deviation (3, 1, 1), kept: making them on a GPU would stop the host every time."""
-    mean = torch.tensor(IMAGENET_MEAN, device=device).view(3, 1, 1)
-    return mean, torch.tensor(IMAGENET_STD, device=device).view(3, 1, 1)
+    mean = torch.tensor(IMAGENET_MEAN, dtype=torch.float32, device=device).view(3, 1, 1)
+    std = torch.tensor(IMAGENET_STD, dtype=torch.float32, device=device).view(3, 1, 1)
+    return mean, std

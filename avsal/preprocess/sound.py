@@ -31,7 +31,7 @@ def log_spectrogram(samples: np.ndarray, reverse: bool = False) -> torch.Tensor:
         float32 tensor (1, 257, 111): log power, each column standardised over its frequencies;
         columns past the sound hold 0.02.
     """
-    out = torch.full((1, BINS, COLUMNS), PADDING)
+    out = torch.full((1, BINS, COLUMNS), PADDING, dtype=torch.float32, device="cpu")
     if samples.size < MIN_SAMPLES:
         return out
     waveform = torch.from_numpy(np.ascontiguousarray(samples[::-1] if reverse else samples))
@@ -47,7 +47,7 @@ def log_spectrogram(samples: np.ndarray, reverse: bool = False) -> torch.Tensor:
 
 def power_spectrogram(waveform: torch.Tensor) -> torch.Tensor:
     """Power of the short-time Fourier transform, (n,) samples -> (257, 1 + n // 160)."""
-    window = torch.hann_window(FFT_SIZE)
+    window = torch.hann_window(FFT_SIZE, dtype=torch.float32, device="cpu")
     audio = torchaudio_module()
     if audio is not None:
         return audio.functional.spectrogram(
