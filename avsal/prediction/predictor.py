@@ -21,16 +21,16 @@ from avsal.media.frames import FrameTag
 from avsal.models.folding import prepare_for_inference
 from avsal.models.network import SaliencyNetwork
 from avsal.models.variants import Variant
-from avsal.prediction.cache import FrameCache, WindowInput
+from avsal.prediction.cache import FrameCache
 from avsal.prediction.device import automatic_batch, precision_name
 from avsal.prediction.forward import Forward
 from avsal.prediction.incoming import Seconds, checked_frames
 from avsal.prediction.live import LatestFrames
-from avsal.prediction.postprocess import interpolate, to_density
+from avsal.prediction.postprocess import to_density
 from avsal.prediction.reader import Start, read_ahead
 from avsal.prediction.saliency import SaliencyFrame
 from avsal.prediction.settings import PredictSettings, Size, expected_maps, with_changes
-from avsal.prediction.smoothing import Smoothing
+from avsal.prediction.smoothing import Smoothing, TaggedMap, filled
 from avsal.prediction.transfer import Fetched, behind
 from avsal.preprocess.rules import FrameRule, Rule, TimeRule
 from avsal.preprocess.shape import size_near
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("avsal")
 
-TaggedMap = tuple[FrameTag, torch.Tensor]  # a frame and its (h, w) log-density
 
 POSTPROCESS = 8  # maps that a GPU brings to display size together
 ONE = Fraction(1)  # square pixels
@@ -325,7 +324,7 @@ class Predictor:
         rule = self.rule(settings)
         with LatestFrames(frames, self.input_size, rule) as latest:
             batches = forward.batches(iter(latest.window, None))
-            for tagged in _filled(batches, Smoothing(rule.smoothing)):
+            for tagged in filled(batches, Smoothing(rule.smoothing)):
                 yield from self.postprocess([tagged], settings)
 
     def _file_maps(
@@ -377,7 +376,7 @@ class Predictor:
         start = Start(video, rule, settings.start) if video and settings.start else None
         with closing(read_ahead(frames, origin, size, depth, finder, start)) as small_frames:
             batches = forward.batches(cache.windows(small_frames))
-            maps = _filled(batches, Smoothing(rule.smoothing))
+            maps = filled(batches, Smoothing(rule.smoothing))
             yield from self.postprocess(maps, settings, 0 if self._copies is None else groups)
 
     def postprocess(
@@ -435,23 +434,3 @@ def _shot_finder() -> ShotFinder | None:
     except ImportError:
         return None
     return ShotFinder()
-
-
-def _filled(
-    batches: Iterable[list[tuple[WindowInput, torch.Tensor]]], smoothing: Smoothing
-) -> Iterator[TaggedMap]:
-    """The predicted maps, and between them those of skipped frames: interpolated by time, or where
-    there is a cut between, the map of their own scene."""
-    before: TaggedMap | None = None
-    for inputs, log_density in itertools.chain.from_iterable(batches):
-        later = smoothing.add(inputs.tag.time, log_density, inputs.cut is not None)
-        first, earlier = before or (inputs.tag, later)
-        span = inputs.tag.time - first.time
-        for tag in inputs.skipped:
-            share = float((tag.time - first.time) / span) if span else 1.0
-            if inputs.cut is not None:
-                share = float(tag.index >= inputs.cut)
-            yield tag, interpolate(earlier, later, share)
-        before = (inputs.tag, later)
-        if inputs.wanted:
-            yield before
