@@ -140,6 +140,8 @@ def _graphs_with(state: Mapping[str, np.ndarray]) -> Engine:
 
 
 def _torch_engine(loaded: LoadedWeights, device: str, precision: str) -> Engine:
+    import torch
+
     from avsal.models import build
     from avsal.prediction.device import choose_device, choose_precision, slow_precision
     from avsal.prediction.threads import limit_threads, survive_forks
@@ -151,6 +153,7 @@ def _torch_engine(loaded: LoadedWeights, device: str, precision: str) -> Engine:
     dtype = choose_precision(precision, where)
     for note in slow_precision(dtype, where):
         logger.warning(note)
-    network = build(loaded.variant)
+    with torch.device("cpu"):  # whatever the host has set
+        network = build(loaded.variant)
     network.load_state_dict(loaded.state)
     return TorchEngine(network, where, dtype)

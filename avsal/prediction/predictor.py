@@ -21,11 +21,11 @@ from avsal.models.variants import Variant
 from avsal.prediction.cache import FrameCache, PredictedBatch, WindowInput
 from avsal.prediction.incoming import Seconds, checked_frames
 from avsal.prediction.live import LatestFrames
-from avsal.prediction.postprocess import interpolate, to_density
+from avsal.prediction.postprocess import to_density
 from avsal.prediction.reader import Start, read_ahead
 from avsal.prediction.saliency import SaliencyFrame
 from avsal.prediction.settings import PredictSettings, Size, expected_maps, with_changes
-from avsal.prediction.smoothing import Smoothing
+from avsal.prediction.smoothing import Smoothing, TaggedMap, filled
 from avsal.preprocess.rules import FrameRule, Rule, TimeRule
 from avsal.preprocess.shape import size_near
 from avsal.shots import ShotFinder
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from avsal.media.video import VideoReader
 
 logger = logging.getLogger("avsal")
-
-TaggedMap = tuple[FrameTag, np.ndarray]  # a frame and its (h, w) log-density
 
 ONE = Fraction(1)  # square pixels
 WINDOWS_AHEAD = 4  # windows whose new frames may wait for the network
@@ -335,7 +333,7 @@ class Predictor:
         rule = self.rule(settings)
         with LatestFrames(frames, self.input_size, rule) as latest:
             batches = self.engine.batches(iter(latest.window, None), batch=1)
-            maps = _filled(batches, Smoothing(rule.smoothing))
+            maps = filled(batches, Smoothing(rule.smoothing))
             yield from self.postprocess(maps, settings)
 
     def _file_maps(
@@ -385,7 +383,7 @@ class Predictor:
         start = Start(video, rule, settings.start) if video and settings.start else None
         with closing(read_ahead(frames, origin, size, depth, finder, start)) as small_frames:
             batches = self.engine.batches(cache.windows(small_frames), batch)
-            maps = _filled(batches, Smoothing(rule.smoothing))
+            maps = filled(batches, Smoothing(rule.smoothing))
             yield from self.postprocess(maps, settings)
 
     def postprocess(
@@ -419,21 +417,3 @@ def _output_size(
     if settings.size.kind == "model":
         return log_density.shape[0], log_density.shape[1]
     return settings.size.height, settings.size.width
-
-
-def _filled(batches: Iterable[PredictedBatch], smoothing: Smoothing) -> Iterator[TaggedMap]:
-    """The predicted maps, and between them those of skipped frames: interpolated by time, or where
-    there is a cut between, the map of their own scene."""
-    before: TaggedMap | None = None
-    for inputs, log_density in itertools.chain.from_iterable(batches):
-        later = smoothing.add(inputs.tag.time, log_density, inputs.cut is not None)
-        first, earlier = before or (inputs.tag, later)
-        span = inputs.tag.time - first.time
-        for tag in inputs.skipped:
-            share = float((tag.time - first.time) / span) if span else 1.0
-            if inputs.cut is not None:
-                share = float(tag.index >= inputs.cut)
-            yield tag, interpolate(earlier, later, share)
-        before = (inputs.tag, later)
-        if inputs.wanted:
-            yield before

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from avsal.prediction.postprocess import renormalised
+from avsal.media.frames import FrameTag
+from avsal.prediction.postprocess import interpolate, renormalised
 from avsal.preprocess.rules import MEMORY
+
+if TYPE_CHECKING:
+    from avsal.prediction.cache import PredictedBatch
+
+TaggedMap = tuple[FrameTag, np.ndarray]  # a frame and its (h, w) log-density
 
 
 class Smoothing:
@@ -70,3 +78,21 @@ def weights(ages: Sequence[float]) -> list[float]:
         found[place + 1] += second
     total = sum(found)
     return [each / total for each in found]
+
+
+def filled(batches: Iterable[PredictedBatch], smoothing: Smoothing) -> Iterator[TaggedMap]:
+    """The predicted maps, and between them those of skipped frames: interpolated by time, or where
+    there is a cut between, the map of their own scene."""
+    before: TaggedMap | None = None
+    for inputs, log_density in itertools.chain.from_iterable(batches):
+        later = smoothing.add(inputs.tag.time, log_density, inputs.cut is not None)
+        first, earlier = before or (inputs.tag, later)
+        span = inputs.tag.time - first.time
+        for tag in inputs.skipped:
+            share = float((tag.time - first.time) / span) if span else 1.0
+            if inputs.cut is not None:
+                share = float(tag.index >= inputs.cut)
+            yield tag, interpolate(earlier, later, share)
+        before = (inputs.tag, later)
+        if inputs.wanted:
+            yield before
