@@ -14,11 +14,12 @@ import secrets
 import shutil
 import socket
 import stat
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
-from avsal.errors import AvsalError, OutputError
+from avsal.errors import AvsalError, OutputError, UsageError
 
 PARTIAL = ".avsal-partial"
 _NAME = re.compile(rf"{re.escape(PARTIAL)}\.(?P<host>[\w-]+)\.(?P<pid>\d+)\.[0-9a-f]{{8}}", re.A)
@@ -37,6 +38,23 @@ def _host() -> str:
 
 
 _HOST = _host()
+
+
+def path_part(name: str) -> str:
+    """Return a name that a file or a list gives, once it is safe as one part of a path.
+
+    It is the same on every system, so that results can be moved from one to another.
+
+    Raises:
+        UsageError: it is empty, leads to another folder, or has control characters.
+    """
+    if not name.strip(" .") or PureWindowsPath(name).name != name:
+        reason = "it is empty, or leads to another folder"
+    elif any(unicodedata.category(character) == "Cc" for character in name):
+        reason = "it has control characters"
+    else:
+        return name
+    raise UsageError(f"{name!r}: cannot name a file ({reason}); rename it where it is listed")
 
 
 def partial_path(final: Path) -> Path:

@@ -228,3 +228,17 @@ def test_only_dead_processes_of_this_machine_are_swept(tmp_path):
     atomic.prepare_folder(tmp_path)
     assert names(tmp_path) == sorted([*kept, "outside"])
     assert names(outside) == ["mine.txt"]
+
+
+@pytest.mark.parametrize("name", ["Talk 1", "a.b", "..a", "\u0646\u200c\u0645", LATIN1, "x" * 300])
+def test_a_name_of_a_list_becomes_a_part_of_a_path_as_it_is(name):
+    assert atomic.path_part(name) == name
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "...", " ", "../up", "a/b", "a\\b", "/etc", "C:", "C:x", "a\0b", "a\nb"]
+)
+def test_a_name_that_leads_elsewhere_is_refused_in_one_line(name):
+    with pytest.raises(UsageError) as refusal:
+        atomic.path_part(name)
+    assert str(refusal.value).isprintable()
