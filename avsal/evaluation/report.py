@@ -74,11 +74,16 @@ def fold_means(results: Iterable[RecordingScores]) -> dict[str, dict[str, Method
     }
 
 
+def csv_head() -> str:
+    """The first line of the table of single recordings."""
+    return ",".join(["group", "fold", "name", "frames", "method", *METRICS]) + "\n"
+
+
 def as_csv(results: Iterable[RecordingScores], label: str) -> str:
     """One line per recording and method."""
     text = io.StringIO()
+    text.write(csv_head())
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["group", "fold", "name", "frames", "method", *METRICS])
     for result in results:
         for method in (method for method in METHODS if method in result.scores):
             scores = result.scores[method]

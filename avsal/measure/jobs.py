@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from avsal import atomic
-from avsal.errors import OutputError
 from avsal.measure.areas import Area
 from avsal.measure.frames import AreaShare, fine_grid, spread
 from avsal.measure.pictures import Thumbnail, shrink, thumbnail
@@ -47,8 +46,7 @@ def measure_to_folder(
     Raises:
         AvsalError: something cannot be read or written, or the maps are of another video.
     """
-    check_replaceable(folder)
-    with atomic.new_folder(folder) as aside:
+    with atomic.new_folder(folder, written_names) as aside:
         clearest = Clearest(video)
         with (aside / SHARES).open("w", newline="", encoding="utf-8") as file:
             series, shots = _measure(video, areas, on_map, clearest, file)
@@ -77,21 +75,15 @@ def measure_to_folder(
         (aside / REPORT).write_text(build_report(page), encoding="utf-8", errors="backslashreplace")
 
 
-def check_replaceable(folder: Path) -> None:
-    """Refuse to overwrite what is not an earlier measurement.
-
-    Raises:
-        OutputError: something else is at that place.
-    """
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise OutputError(f"{folder}: a file is in the way; remove it or choose another output")
-    if any(folder.iterdir()) and not all((folder / name).is_file() for name in (SUMMARY, SHARES)):
-        raise OutputError(
-            f"{folder}: the folder is not empty and holds no earlier measurement; remove it or "
-            "choose another output"
+def written_names(folder: Path) -> set[str]:
+    """Names of the files of the measurement that a folder holds; empty for none."""
+    try:
+        summary = json.loads((folder / SUMMARY).read_bytes())
+        return (
+            {SUMMARY, SHARES, REPORT} if {"measure", "areas", "spread"} <= set(summary) else set()
         )
+    except (OSError, ValueError, TypeError, RecursionError):
+        return set()
 
 
 @dataclass

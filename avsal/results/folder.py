@@ -39,7 +39,6 @@ from avsal.results.formats import (
     FORMAT_CLASSES,
     PROBABILITY_TOP,
     MapFormat,
-    is_map_name,
     restore,
 )
 from avsal.results.records import RecordsWriter, number
@@ -162,12 +161,10 @@ def new_result(
         header: what `saliency.json` says before the frames.
 
     Raises:
-        OutputError: the folder cannot be written, or holds something that is no result.
+        OutputError: the folder cannot be written, or holds something else than a result.
     """
-    with atomic.write_errors(folder):
-        check_replaceable(folder)
     with (
-        atomic.new_folder(folder) as aside,
+        atomic.new_folder(folder, written_names) as aside,
         result_files(folder, aside, DESCRIPTION, header, output) as writer,
     ):
         yield writer
@@ -198,24 +195,13 @@ def result_files(
         writer.finish()
 
 
-def check_replaceable(folder: Path) -> None:
-    """Refuse to overwrite what is not a result.
-
-    Raises:
-        OutputError: something else is at that place.
-    """
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise OutputError(f"{folder}: a file is in the way; remove it or choose another output")
-    names = {path.name for path in folder.iterdir()}
-    own = {name for name in names if name == DESCRIPTION or is_map_name(name)}
-    foreign = sorted(names - own if DESCRIPTION in own else names)
-    if foreign:
-        raise OutputError(
-            f"{folder}: holds {foreign[0]}, so it is not an earlier result that may be replaced; "
-            "remove it or choose another output"
-        )
+def written_names(folder: Path) -> set[str]:
+    """Names of the files of the result that a folder holds, by its records; empty for no result."""
+    try:
+        maps = FORMAT_CLASSES[read_result(folder).format]
+        return {DESCRIPTION} | maps.names(record.index for record in read_records(folder))
+    except MediaError:
+        return set()
 
 
 # Rounding to few levels, and cutting off at one, change the sum of a map but never so much.
