@@ -229,12 +229,16 @@ def prepare_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         if (place := folder.resolve()) not in _swept:
             _swept.add(place)
-            _sweep(folder)
+            sweep(folder)
 
 
-def _sweep(folder: Path) -> None:
-    with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if entry.name.startswith(PARTIAL)]
+def sweep(folder: Path) -> None:
+    """Remove what processes that were killed left in a folder."""
+    try:
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in entries if entry.name.startswith(PARTIAL)]
+    except FileNotFoundError:
+        return
     for name in names:
         match = _NAME.match(name)
         if match and match["host"] == _HOST and not _runs(int(match["pid"])):

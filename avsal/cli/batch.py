@@ -69,7 +69,7 @@ def batch(
     settings = PredictSettings(int(audio_context), stride, batch, start, end, MapSize.parse(size))
     network = options.Network(model, weights, device, precision, offline, revision)
     written = OutputSettings(format, scale)
-    run = Run(network.load, settings, written, skip_existing, as_json, ray, ray_threads)
+    run = Run(network.load, settings, written, True, skip_existing, as_json, ray, ray_threads)
     plan = plan_folder(folder, output, glob)
     if not plan:
         note(f"{folder}: no videos or images found")
