@@ -6,14 +6,16 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from avsal.errors import MediaError
 from avsal.media.source import Source, as_source, without_query
 from avsal.prediction.saliency import SaliencyFrame
 from avsal.results import records
 from avsal.results.records import frame_number, number, seconds
-from avsal.shots import Shot
+
+if TYPE_CHECKING:
+    from avsal.shots import Shot  # which takes a while to import
 
 DESCRIPTION = "saliency.json"
 _MADE_BY = "avsal predict"
@@ -110,6 +112,8 @@ def read_shots(folder: Path) -> list[Shot] | None:
     Raises:
         MediaError: see `read_header`.
     """
+    from avsal.shots import Shot
+
     path = folder / DESCRIPTION
     after = records.read_after(path, _MADE_BY)
     if "shots" not in after:
