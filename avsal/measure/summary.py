@@ -34,7 +34,7 @@ from avsal.measure.series import Difference, Series
 from avsal.measure.trust import expected_error
 from avsal.media.info import VideoInfo
 from avsal.media.video import VideoReader
-from avsal.results.description import file_identity, shot_records
+from avsal.results.description import shot_records
 from avsal.results.folder import Result
 from avsal.results.gaze import Maps
 from avsal.shots import Shot
@@ -80,7 +80,7 @@ def build_summary(
     summary: dict[str, Any] = {
         "measure": VERSION,
         "avsal": __version__,
-        "source": file_identity(video.path),
+        "source": video.reader.identity,
         "model": video.model,
         "width": video.info.width,
         "height": video.info.height,
@@ -102,7 +102,7 @@ def build_summary(
             }
             for found in differences
         ]
-        summary["compare"] = {"source": file_identity(other.path), "areas": areas}
+        summary["compare"] = {"source": other.reader.identity, "areas": areas}
     return summary
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import chain
@@ -29,7 +30,7 @@ from avsal.media.orientation import (
     turned,
 )
 from avsal.media.pixels import RgbConverter, is_hdr
-from avsal.media.source import as_source
+from avsal.media.source import as_source, file_identity
 from avsal.media.stills import heif_picture, is_heif, is_image, still_orientation
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ class VideoReader:
     Attributes:
         info: what the headers and the first frame tell.
         origin: container time of the video's first frame, seconds.
+        identity: of the file when it was opened, see `avsal.media.source.file_identity`.
 
     Raises:
         MediaError: the file cannot be opened or none of its frames can be decoded.
@@ -94,6 +96,8 @@ class VideoReader:
         self._frames: Generator[VideoFrame, None, None] | None = None
         self._stream: Any = None
         self._read_to = Fraction(0)  # end of the packets so far, where they are counted
+        with suppress(OSError):  # opening it tells what is wrong
+            self.identity = file_identity(self.path)
         self._open()
 
     @property

@@ -8,7 +8,7 @@ import os
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
@@ -36,12 +36,14 @@ class Still:
 
     Attributes:
         window: its only one.
+        identity: of the file when it was opened.
         notes: what a person should know.
     """
 
     info: VideoInfo
     window: WindowInput
     notes: list[str]
+    identity: dict[str, Any]
 
 
 if TYPE_CHECKING:
@@ -106,7 +108,7 @@ def _open(
         (frame,) = video
         small = tag_of(frame, video.origin), resize_frame(frame.image, predictor.size)
         (window,) = FrameCache(settings, predictor.rule(settings)).windows([small])
-        return Still(video.info, window, video.warnings)
+        return Still(video.info, window, video.warnings, video.identity)
 
 
 def _log_densities(forward: Forward, stills: list[Still]) -> list[torch.Tensor | Exception]:
@@ -140,7 +142,8 @@ def _still_prediction(
     if isinstance(log_density, Exception):
         return log_density
     maps = predictor.postprocess([(still.window.tag, log_density)], settings)
-    return Prediction(still.info, 1, ShotFinder(), _with_notes(maps, still.notes), ExitStack())
+    noted = _with_notes(maps, still.notes)
+    return Prediction(still.info, 1, ShotFinder(), noted, ExitStack(), still.identity)
 
 
 def _with_notes(

@@ -67,6 +67,7 @@ class Prediction(Iterator[SaliencyFrame]):
 
     Attributes:
         info: the video's properties, see `avsal.media.VideoInfo`.
+        identity: of the file when it was opened, see `avsal.media.source.file_identity`.
         total: number of maps that start, end and the video's headers let expect, None if untold.
         finder: finds the cuts of the frames that are read.
     """
@@ -78,8 +79,10 @@ class Prediction(Iterator[SaliencyFrame]):
         finder: ShotFinder,
         maps: Generator[SaliencyFrame, None, None],
         files: ExitStack,
+        identity: dict[str, Any],
     ) -> None:
         self.info = info
+        self.identity = identity
         self.total = total
         self.finder = finder
         self._maps = maps
@@ -217,7 +220,7 @@ class Predictor:
         total = expected_maps(info.frames, info.rate, settings.start, settings.end)
         finder = ShotFinder()
         maps = self._file_maps(video, audio, settings, finder, files, held)
-        return Prediction(info, total, finder, maps, files)
+        return Prediction(info, total, finder, maps, files, video.identity)
 
     def batch(self, settings: PredictSettings) -> int:
         """Windows in one forward pass."""

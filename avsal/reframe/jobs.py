@@ -18,7 +18,6 @@ from avsal.reframe.geometry import Picture, Size
 from avsal.reframe.planning import plan_crops
 from avsal.reframe.render import render
 from avsal.reframe.settings import Fill, ReframeSettings
-from avsal.results.description import file_identity
 from avsal.results.folder import Result
 from avsal.results.gaze import GazeMap, Maps, open_gaze
 
@@ -57,7 +56,7 @@ def reframe(
         settings.size or picture.output_size(framing.aspect),
         start,
         end,
-        file_identity(source),
+        video.identity,
         {"motion": settings.motion, "zoom": settings.zoom, "pad": settings.fill},
     )
     with atomic.new_file(path_beside(out)) as aside:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from avsal.errors import MediaError
-from avsal.media.source import Source, as_source, without_query
 from avsal.prediction.saliency import SaliencyFrame
 from avsal.results import records
 from avsal.results.records import frame_number, number, seconds
@@ -135,12 +134,3 @@ def read_shots(folder: Path) -> list[Shot] | None:
 def damaged(folder: Path, error: Exception) -> MediaError:
     """The one line for a `saliency.json` that cannot be understood."""
     return records.damaged(folder / DESCRIPTION, _MADE_BY, error)
-
-
-def file_identity(source: Source) -> dict[str, Any]:
-    """Name, size and time of change of a file, without reading it; an address without its query."""
-    source = as_source(source)
-    if isinstance(source, str):
-        return {"name": without_query(source)}
-    status = source.stat()
-    return {"name": source.name, "bytes": status.st_size, "modified_ns": status.st_mtime_ns}
