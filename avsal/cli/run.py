@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from avsal.cli import console
-from avsal.cli.console import printable, progress_bars, report_error, say, stderr
+from avsal.cli.console import counted, printable, progress_bars, report_error, say, stderr
 from avsal.errors import AvsalError
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ class Run:
         if self.as_json:
             typer.echo(json.dumps(asdict(outcome)))
         elif outcome.status == "done":
-            say(f"{outcome.output}: {outcome.frames} maps")
+            say(f"{outcome.output}: {counted(outcome.frames, 'map')}")
         elif outcome.status == "skipped":
             say(f"{outcome.output}: kept")
         return outcome
@@ -142,10 +142,12 @@ class Run:
 
 def _outcome(source: Path, folder: Path, result: int | Exception | None, seconds: float) -> Outcome:
     """What became of a file: the number of its maps, None where it was kept, or an error."""
+    from avsal.results.description import count_records
+
     if isinstance(result, Exception):
         return _failed(source, folder, result)
     if result is None:
-        return Outcome(str(source), str(folder), "skipped")
+        return Outcome(str(source), str(folder), "skipped", count_records(folder))
     return Outcome(str(source), str(folder), "done", result, seconds)
 
 
@@ -166,8 +168,9 @@ def print_summary(outcomes: list[Outcome], folder: Path) -> None:
     from rich.text import Text
 
     counts = Counter(outcome.status for outcome in outcomes)
-    counted = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
-    title = Text(f"{printable(str(folder))}: {len(outcomes)} files ({counted or 'none'})")
+    statuses = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+    files = f"{counted(len(outcomes), 'file')} ({statuses or 'none'})"
+    title = Text(f"{printable(str(folder))}: {files}")
     if len(outcomes) > MAX_ROWS:
         outcomes = [outcome for outcome in outcomes if outcome.status == "failed"]
     if not outcomes:

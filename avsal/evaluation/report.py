@@ -132,7 +132,10 @@ def tables(summed: dict[str, Any], shown: Callable[[str], str] = str) -> Iterabl
 
     for database, content in summed["groups"].items():
         folds = ", ".join(content["folds"])
-        counts = f"{content['recordings']} recordings, {content['frames']} frames"
+        counts = ", ".join(
+            f"{content[key]} {key if content[key] != 1 else key[:-1]}"
+            for key in ("recordings", "frames")
+        )
         title = f"{shown(database)}: {counts}" + (f", folds {folds}" if folds else "")
         table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
         table.add_column("")

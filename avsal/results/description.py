@@ -97,6 +97,12 @@ def read_records(folder: Path) -> Iterator[FrameRecord]:
         yield record
 
 
+def count_records(folder: Path) -> int:
+    """How many frames a folder's `saliency.json` has, by its lines; see `RecordsWriter`."""
+    with (folder / DESCRIPTION).open("rb") as file:
+        return sum(line.startswith(b'  {"index"') for line in file)
+
+
 def shot_records(shots: Iterable[Shot]) -> list[dict[str, Any]]:
     """Shots as JSON values, which follow the frames as "shots"."""
     return [

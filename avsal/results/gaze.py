@@ -111,6 +111,7 @@ def _shots_of(video: VideoReader, result: Result) -> list[Shot]:
 
 
 def check_shape(info: VideoInfo, result: Result) -> None:
+    """Refuse the maps of a video of another shape; raises MediaError."""
     if abs(result.width * info.height / (result.height * info.width) - 1) > _SHAPE_TOLERANCE:
         raise MediaError(
             f"{result.folder}: maps of a {result.width}x{result.height} video, but {info.path} has "
