@@ -11,7 +11,7 @@ import itertools
 import json
 import math
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -101,6 +101,7 @@ class ResultWriter:
         self._scale, self._spool = scale, spool
         self._range = (math.inf, -math.inf)
         self.after: dict[str, list[dict[str, Any]]] = {}  # lists that follow the frames'
+        self.on_held: Callable[[], None] = lambda: None  # called after every map that was held back
         self._first: Cut | None = None
         self._last: FrameTag | None = None
 
@@ -146,6 +147,7 @@ class ResultWriter:
         if self._spool is not None:
             for frame in self._spool.frames():
                 self._put(frame, *self._range)
+                self.on_held()
         self._maps.close()
         self._description.close(self.after)
 

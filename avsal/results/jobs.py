@@ -130,6 +130,7 @@ def write_prediction(
             )
         header = describe(predictor, frames, settings, output)
         with new_result(folder, header, output) as result:
+            result.on_held = lambda: on_map(count, frames.total)  # it is not hanging
             for count, frame in enumerate(frames, 1):
                 result.write(frame)
                 on_map(count, frames.total)
