@@ -196,9 +196,7 @@ def check_source(source: Path) -> None:
         if source.is_symlink():
             reason = f"a broken link (to {source.readlink()}); link it again or remove it"
         elif scheme := re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/+", text):
-            reason = (
-                f"an address that cannot be read ({scheme[1]}:); save the video to a file first"
-            )
+            reason = f"{scheme[1]}: addresses cannot be read; save the video to a file first"
             text = f"{scheme[0].rstrip('/')}//{text[scheme.end() :]}"
         else:
             reason = "no such file"
