@@ -81,6 +81,6 @@ def batch(
         typer.echo(json.dumps({"source": str(folder), "status": "omitted", "reasons": omitted}))
     print_summary(outcomes, folder)
     if omitted:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(omitted.items()))
+        reasons = ", ".join(f"{reason}: {count}" for reason, count in sorted(omitted.items()))
         note(f"{folder}: {counted(omitted.total(), 'file')} left out ({reasons})")
     raise typer.Exit(exit_code(outcomes))
