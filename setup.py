@@ -11,7 +11,7 @@ WEIGHTS = Path("weights")
 
 
 class BuildWithWeights(build_py):
-    """Copies weights/*.safetensors beside avsal/weights/*.py, where `avsal.weights.places` looks.
+    """Copies weights and graphs next to avsal/weights/*.py, where `avsal.weights.places` looks.
 
     An editable install finds them in the checkout.
     """
@@ -28,7 +28,8 @@ class BuildWithWeights(build_py):
 
     def _shipped(self) -> list[tuple[Path, Path]]:
         folder = Path(self.build_lib, "avsal", "weights")
-        return [(source, folder / source.name) for source in sorted(WEIGHTS.glob("*.safetensors"))]
+        files = sorted([*WEIGHTS.glob("*.safetensors"), *WEIGHTS.glob("*.graphs.zip")])
+        return [(source, folder / source.name) for source in files]
 
 
 setup(cmdclass={"build_py": BuildWithWeights})

@@ -14,9 +14,10 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from avsal.prediction.forward import Forward
+
 from avsal.media import AudioReader, VideoReader
 from avsal.prediction.cache import FrameCache
-from avsal.prediction.forward import Forward
 from avsal.prediction.model import load_model
 from avsal.prediction.postprocess import to_density
 from avsal.prediction.reader import read_ahead

@@ -87,6 +87,7 @@ class SoundTrack:
         layout: FFmpeg's channel layout.
         codec: FFmpeg's encoder.
         format: sample format of the encoder; None for its first one.
+        bit_rate: bits per second; None for the encoder's own.
     """
 
     parts: Sequence[tuple[Fraction, np.ndarray]]
@@ -94,6 +95,7 @@ class SoundTrack:
     layout: str = "mono"
     codec: str = "pcm_s16le"
     format: str | None = None
+    bit_rate: int | None = None
 
 
 @dataclass
@@ -164,6 +166,8 @@ def _encoded_pictures(stream: Any, pictures: Pictures) -> list[Any]:
 def _audio_stream(output: Any, sound: SoundTrack) -> Any:
     stream = output.add_stream(sound.codec, rate=sound.rate)
     stream.layout = sound.layout
+    if sound.bit_rate:
+        stream.bit_rate = sound.bit_rate
     if sound.format:
         stream.format = sound.format
     return stream
@@ -260,13 +264,13 @@ def changing_size(path: Path) -> Path:
 def joined(
     path: Path, pictures: Sequence[Pictures], sounds: Sequence[SoundTrack | None] | None = None
 ) -> Path:
-    """A transport stream (.ts) made of several that follow each other.
+    """A transport stream (.ts) or program stream (.vob) made of several that follow each other.
 
     All times are put off by a second: the muxer moves a stream whose encoder starts below 0.
     """
     data = b""
     for index, part in enumerate(pictures):
-        piece = path.with_name(f"{path.stem}.{index}.ts")
+        piece = path.with_name(f"{path.stem}.{index}{path.suffix}")
         times = part.times or [i / Fraction(part.rate) for i in range(len(part.images))]
         late = replace(part, times=[time + 1 for time in times])
         sound = sounds[index] if sounds else None

@@ -183,10 +183,10 @@ def test_maps_that_are_no_numbers_are_one_line_and_no_result(
 ):
     from avsal.prediction import predictor
 
-    def broken(maps, size):
-        densities = to_density(maps, size)
-        densities[:, 0, 0] = float("nan")
-        return densities
+    def broken(log_density, size):
+        density = to_density(log_density, size)
+        density[0, 0] = float("nan")
+        return density
 
     to_density = predictor.to_density
     monkeypatch.setattr(predictor, "to_density", broken)

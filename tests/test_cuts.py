@@ -1,20 +1,20 @@
-import torch
+import numpy as np
 
 from avsal.preprocess.cuts import CUT_LEVELS, difference, find_cut, thumbnail
 
 
 def test_a_thumbnail_is_the_mean_of_each_cell():
-    pixels = torch.zeros(3, 32, 48, dtype=torch.uint8)
-    pixels[1, 4:8, 8:12] = 200
+    pixels = np.zeros((32, 48, 3), np.uint8)
+    pixels[4:8, 8:12, 1] = 200
     small = thumbnail(pixels)
-    assert small.shape == (3, 8, 12)
-    assert small[1, 1, 2] == 200
+    assert small.shape == (8, 12, 3)
+    assert small[1, 2, 1] == 200
     assert small.sum() == 200
 
 
 def test_the_difference_is_the_mean_change_in_levels():
-    before = thumbnail(torch.full((3, 32, 48), 50, dtype=torch.uint8))
-    after = thumbnail(torch.full((3, 32, 48), 90, dtype=torch.uint8))
+    before = thumbnail(np.full((32, 48, 3), 50, np.uint8))
+    after = thumbnail(np.full((32, 48, 3), 90, np.uint8))
     assert difference(before, after) == difference(after, before) == 40
 
 

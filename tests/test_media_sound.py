@@ -13,7 +13,7 @@ import samples
 from media_checks import click_times, copy, frames_of, numbers, sound_of, times_of
 
 from avsal.errors import MediaError
-from avsal.media import VideoWriter, probe
+from avsal.media import AudioReader, VideoWriter, probe
 
 
 def audio_codec(path: Path) -> str:
@@ -202,3 +202,64 @@ def test_real_clips_keep_times_and_sound(tmp_path: Path, name: str) -> None:
     assert abs(first.size - second.size) <= 16
     common = min(first.size, second.size)
     assert np.corrcoef(first[:common], second[:common])[0, 1] > 0.999
+
+
+def test_a_frame_without_a_time_follows_the_one_before(tmp_path: Path) -> None:
+    """WMA's decoder gives one when it is flushed; at 0 the muxer would refuse it."""
+    wave = samples.clicks(2, 44100, [0.5, 1.0, 1.5], channels=2)
+    sound = samples.SoundTrack([(Fraction(0), wave)], 44100, "stereo", "wmav2", bit_rate=128_000)
+    pictures = samples.Pictures(
+        [samples.numbered(i) for i in range(50)], codec="msmpeg4", options={"b": "2M"}
+    )
+    source = samples.write(tmp_path / "a.asf", pictures, sound)
+    with av.open(str(source)) as container:
+        (*_, last) = container.decode(audio=0)
+    assert last.pts is None
+    for suffix in (".mp4", ".mkv", ".mov"):
+        out = copy(source, tmp_path / f"b{suffix}")
+        assert sound_of(out).size == pytest.approx(2 * 16000, abs=1700)
+        assert click_times(sound_of(out)) == pytest.approx(click_times(sound_of(source)), abs=0.002)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec"), [(".mkv", "libmp3lame"), (".mp4", "libmp3lame"), (".mkv", "ac3")]
+)
+def test_the_first_packet_is_kept(tmp_path: Path, suffix: str, codec: str) -> None:
+    """It lies before time 0, and what comes after it cannot be decoded without."""
+    wave = samples.clicks(2, 44100, [0.05, 1.0])
+    pictures = samples.Pictures([samples.numbered(i) for i in range(50)])
+    sound = samples.SoundTrack([(Fraction(0), wave)], 44100, codec=codec)
+    source = samples.write(tmp_path / f"a{suffix}", pictures, sound)
+    outputs = [tmp_path / "b.mp4", tmp_path / "b.mov", *([tmp_path / "b.mkv"] * (suffix == ".mkv"))]
+    for out in outputs:
+        assert times_of(copy(source, out)) == times_of(source)
+        expected = click_times(sound_of(source))
+        assert len(expected) == 2
+        assert click_times(sound_of(out)) == pytest.approx(expected, abs=0.001)
+
+
+def test_other_sound_tracks_are_told(tmp_path: Path) -> None:
+    source = tmp_path / "a.mkv"
+    with av.open(str(source), "w") as output:
+        video = output.add_stream("libx264", rate=25)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        tracks = [output.add_stream("aac", rate=44100, layout="mono") for _ in range(3)]
+        for track, language in zip(tracks, ("eng", "deu", "fra"), strict=True):
+            track.metadata["language"] = language
+        tracks[1].disposition = av.stream.Disposition.default
+        for index in range(25):
+            frame = av.VideoFrame.from_ndarray(samples.numbered(index), format="rgb24")
+            frame.pts = index
+            output.mux(video.encode(frame))
+        output.mux(video.encode(None))
+        for track in tracks:
+            sound = av.AudioFrame.from_ndarray(samples.tone(1, 44100), "fltp", "mono")
+            sound.sample_rate, sound.pts = 44100, 0
+            output.mux(track.encode(sound))
+            output.mux(track.encode(None))
+    note = f"{source}: has 3 sound tracks; only track 2 (deu) is used"
+    with AudioReader(source) as reader:
+        assert reader.warnings == [note]
+    with VideoWriter(tmp_path / "b.mp4", 64, 48, audio_from=source) as writer:
+        writer.write(samples.numbered(0), Fraction(0), Fraction(1, 25))
+    assert writer.warnings == [note]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from file_server import serving
 
 from avsal.errors import MediaError
 from avsal.media import AudioReader, VideoReader, VideoWriter, is_address, probe
-from avsal.media.source import as_source, name_of
+from avsal.media.source import as_source, name_of, opening
 
 PLAYLISTS = {
     "master.m3u8": "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\n{}\n",
@@ -56,6 +58,48 @@ def test_a_playlist_with_its_kind_hidden_opens_nothing(tmp_path: Path) -> None:
     path.write_text(f"# no playlist\nffconcat version 1.0\nfile '{video}'\n")
     with pytest.raises(MediaError, match="not a media file"):
         VideoReader(path)
+
+
+OPEN = "import sys; from avsal.media import VideoReader; VideoReader(sys.argv[1])"
+
+
+@pytest.mark.parametrize(
+    ("name", "siblings", "content"),
+    [
+        ("a.mlv", ["a.m00", "a.M00"], b"MLVI\x34\0\0\0v2.0".ljust(52, b"\0")),
+        ("a.avi", ["a.m00", "a.M00"], b"MLVI\x34\0\0\0v2.0".ljust(52, b"\0")),
+        ("a.Y", ["a.U", "a.V"], bytes(352 * 288)),
+        ("a.y", ["a.u", "a.v"], bytes(352 * 288)),
+    ],
+)
+def test_files_next_to_the_named_one_are_never_opened(
+    tmp_path: Path, name: str, siblings: list[str], content: bytes
+) -> None:
+    """Opening a pipe to which nobody writes would wait for ever."""
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("needs named pipes")
+    (tmp_path / name).write_bytes(content)
+    for sibling in siblings:
+        if not (tmp_path / sibling).exists():  # a file system may fold case
+            os.mkfifo(tmp_path / sibling)
+    done = subprocess.run(
+        [sys.executable, "-c", OPEN, str(tmp_path / name)],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=Path(__file__).parents[1],
+    )
+    assert "MediaError" in done.stderr
+    assert ("MLV" in done.stderr) == content.startswith(b"MLV")
+
+
+def test_demuxers_that_open_other_files_are_not_allowed() -> None:
+    allowed = opening(Path("a.mp4"))[1]["format_whitelist"].split(",")
+    assert {"matroska", "image2"} <= {*allowed}
+    for name in ("concat", "dash", "hls", "imf", "mlv", "sdp", "vobsub", "vapoursynth", "rtsp"):
+        assert name not in allowed
+    assert "image2" not in opening(Path("a.Y"))[1]["format_whitelist"].split(",")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
@@ -119,10 +163,14 @@ def test_a_video_by_its_address(tmp_path: Path) -> None:
         assert set(server.asked) == {"/a%20film.mp4?key=1//2"}
 
 
-def test_a_turned_video_by_its_address(tmp_path: Path) -> None:
-    path = samples.rotated(tmp_path / "a.mp4", 90)
-    with serving(tmp_path) as server:
-        assert probe(f"{server.address}/a.mp4").rotation == probe(path).rotation == 90
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_a_turned_video_by_its_address(tmp_path: Path, mirrored: bool) -> None:
+    path = samples.rotated(tmp_path / "a.mp4", 90, mirrored)
+    with serving(tmp_path) as server, VideoReader(f"{server.address}/a.mp4") as far:
+        assert far.info.rotation == 90
+        with VideoReader(path) as near:
+            for ours, theirs in zip(near, far, strict=True):
+                assert np.array_equal(ours.image, theirs.image)
 
 
 def test_an_avif_still_by_its_address_is_refused(tmp_path: Path) -> None:

@@ -302,3 +302,20 @@ def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path, limit: int) -> N
     assert done.stdout.startswith(f"{out}: cannot be written (")
     assert done.stdout.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_ffmpeg_refuses_is_not_called_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_arguments: object) -> None:
+        raise av.error.ArgumentError(22, "Invalid argument")
+
+    monkeypatch.setattr(VideoWriter, "_mux", refuse)
+    with pytest.raises(OutputError, match=r"as \.mp4 \(invalid argument\); try another suffix"):
+        write_one(tmp_path / "a.mp4")
+    assert list(tmp_path.iterdir()) == []
+
+
+def write_one(path: Path) -> None:
+    with VideoWriter(path, 64, 48) as writer:
+        writer.write(samples.numbered(0), Fraction(0), Fraction(1, 25))

@@ -20,18 +20,14 @@ from avsal.shots import Shot
 
 def saliency_frame(index, peak=1.0, size=(24, 40)):
     """A map whose density at the network's size (32 x 48) has one broad hill."""
-    import torch
-
-    from avsal.prediction.postprocess import to_density
+    from avsal.prediction.postprocess import renormalised, to_density
 
     y, x = np.mgrid[:32, :48]
     hill = peak * np.exp(-((x - 10 - index) ** 2 + (y - 16) ** 2) / 60)
-    log_density = torch.from_numpy(hill.astype(np.float32))
-    log_density -= log_density.logsumexp((0, 1))
+    log_density = renormalised(hill.astype(np.float32))
     time = Fraction(index, 25)
     tag = FrameTag(index, time, time, Fraction(1, 25), size[1], size[0])
-    density = to_density(log_density[None], size)[0].numpy()
-    return SaliencyFrame(tag, log_density.numpy(), density)
+    return SaliencyFrame(tag, log_density, to_density(log_density, size))
 
 
 def header(**output):
@@ -143,6 +139,23 @@ def test_a_folder_that_is_no_result_is_left_alone(tmp_path):
     with pytest.raises(OutputError, match="not an earlier result"):
         write(tmp_path / "out", [saliency_frame(0)])
     assert (tmp_path / "out" / "thesis.txt").read_text() == "years of work"
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "000007.png", "000000.npy", "saliency.mp4", "deep"])
+def test_a_result_with_something_else_in_it_is_left_alone(tmp_path, name):
+    write(tmp_path / "out", [saliency_frame(0)])
+    (tmp_path / "out" / name).mkdir()
+    with pytest.raises(OutputError, match=f"holds {name}, so it is not an earlier result"):
+        write(tmp_path / "out", [saliency_frame(0)])
+    assert len(list((tmp_path / "out").iterdir())) == 3
+
+
+def test_a_description_of_another_program_is_left_alone(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / DESCRIPTION).write_text('{"frames": []}')
+    with pytest.raises(OutputError, match="not an earlier result"):
+        write(tmp_path / "out", [saliency_frame(0)])
+    assert (tmp_path / "out" / DESCRIPTION).read_text() == '{"frames": []}'
 
 
 def test_a_file_in_the_way_is_left_alone(tmp_path):

@@ -17,10 +17,11 @@ import torch
 from avsal import models
 from avsal.errors import MediaError, UsageError, WeightsError
 from avsal.media import AudioReader, VideoFrame, VideoReader
+from avsal.models.network import normalise
 from avsal.prediction.model import load_model
 from avsal.prediction.settings import MapSize, PredictSettings
 from avsal.preprocess.cuts import difference, thumbnail
-from avsal.preprocess.frames import normalise, resize_frame
+from avsal.preprocess.frames import resize_frame
 from avsal.preprocess.sound import log_spectrogram
 from avsal.preprocess.windows import audio_span, window_for
 from avsal.weights import load_weights
@@ -41,11 +42,12 @@ def slow_way(tiny, weights, frames, sound, targets):
     network.load_state_dict(load_weights(tiny, weights).state)
     for target in targets:
         window = window_for(target)
-        clip = normalise(torch.stack([frames[i] for i in window.frames])).transpose(0, 1)[None]
+        pixels = torch.from_numpy(np.stack([frames[i] for i in window.frames]))
+        clip = normalise(pixels.permute(0, 3, 1, 2)).transpose(0, 1)[None]
         start, end = audio_span(window, 32, lambda index: Fraction(index, 25))
         spectrogram = log_spectrogram(sound[start:end], window.reverse)
         with torch.inference_mode():
-            yield target, network(clip, spectrogram[None])[0].numpy()
+            yield target, network(clip, torch.from_numpy(spectrogram)[None])[0].numpy()
 
 
 @pytest.mark.parametrize("with_sound", [True, False])
@@ -138,7 +140,7 @@ def chequered(cut: int, count: int) -> list[np.ndarray]:
 @pytest.mark.parametrize("cut", [9, 11, 13])
 def test_no_map_is_mixed_across_a_cut_between_scenes_of_like_colours(predictor, cut):
     images = chequered(cut, 24)
-    small = [thumbnail(torch.from_numpy(image).permute(2, 0, 1)) for image in images]
+    small = [thumbnail(image) for image in images]
     assert difference(small[cut - 1], small[cut]) < 1
     frames = [
         VideoFrame(i, Fraction(i, 25), Fraction(1, 25), image) for i, image in enumerate(images)
@@ -235,7 +237,7 @@ class OutOfMemoryOnce:
 
 def test_the_batch_is_halved_when_memory_runs_out(predictor, example_clip, monkeypatch):
     expected = maps(predictor, example_clip, end=0.8)
-    network = predictor.network
+    network = predictor.engine.network
     limited = OutOfMemoryOnce(network.forward_with_features, 2)
     monkeypatch.setattr(network, "forward_with_features", limited)
     found = maps(predictor, example_clip, end=0.8, batch=8)
@@ -247,7 +249,7 @@ def test_the_batch_is_halved_when_memory_runs_out(predictor, example_clip, monke
 
 def test_too_little_memory_for_one_window_is_one_line(predictor, example_clip, monkeypatch):
     limited = OutOfMemoryOnce(None, 0)
-    monkeypatch.setattr(predictor.network, "forward_with_features", limited)
+    monkeypatch.setattr(predictor.engine.network, "forward_with_features", limited)
     with pytest.raises(UsageError, match="--device cpu"):
         maps(predictor, example_clip, end=0.2, batch=4)
 
@@ -257,7 +259,7 @@ def test_features_survive_running_out_of_memory_between_frames(
 ):
     """Frames are taken off the waiting list only when all of them are done."""
     expected = maps(predictor, example_clip, end=0.8)
-    network = predictor.network
+    network = predictor.engine.network
     encode, sizes = network.image_features, []
 
     def limited(frames):
@@ -277,7 +279,7 @@ def test_the_retry_begins_when_the_failed_attempt_is_freed(predictor, example_cl
     import gc
     import weakref
 
-    network = predictor.network
+    network = predictor.engine.network
     forward, alive = network.forward_with_features, []
 
     def limited(clip, features, spectrogram):
@@ -299,7 +301,7 @@ def test_the_retry_begins_when_the_failed_attempt_is_freed(predictor, example_cl
 
 def test_maps_that_are_no_numbers_are_one_line(predictor, example_clip):
     with torch.no_grad():
-        next(predictor.network.readout.parameters()).fill_(float("nan"))
+        next(predictor.engine.network.readout.parameters()).fill_(float("nan"))
     with pytest.raises(WeightsError, match=r"tiny.*not finite"):
         maps(predictor, example_clip, end=0.2)
 

@@ -10,7 +10,6 @@ from scipy import signal
 
 from avsal.media import resample as resampling
 from avsal.media.resample import StreamingResampler, resample
-from avsal.preprocess import sound as spectrogram
 from avsal.preprocess.sound import log_spectrogram
 
 
@@ -18,8 +17,7 @@ from avsal.preprocess.sound import log_spectrogram
 def backend(request, monkeypatch):
     """Both ways: through torchaudio where it can be imported, and through avsal's own code."""
     if request.param == "own":
-        for module in (spectrogram, resampling):
-            monkeypatch.setattr(module, "torchaudio_module", lambda: None)
+        monkeypatch.setattr(resampling, "torchaudio_module", lambda: None)
     elif resampling.torchaudio_module() is None:
         pytest.skip("torchaudio cannot be imported next to this torch")
     return request.param
@@ -44,7 +42,7 @@ def test_features_agree_with_the_goldens(golden, source, backend):
     for key in keys(golden, source):
         start = int(key.rsplit(".", 1)[1])
         part = samples[round(16000 * start / fps) : round(16000 * (start + 33) / fps)]
-        features = log_spectrogram(part, reverse="flipped" in key).numpy()
+        features = log_spectrogram(part, reverse="flipped" in key)
         difference = np.abs(features - golden[key])
         assert difference.max() <= 5e-2, key
         assert difference.mean() <= 5e-4, key
@@ -54,31 +52,31 @@ def test_features_agree_with_the_goldens(golden, source, backend):
 def test_too_little_sound_is_no_sound(samples):
     features = log_spectrogram(np.ones(samples, np.float32))
     assert features.shape == (1, 257, 111)
-    assert np.all(features.numpy() == np.float32(0.02))
+    assert np.all(features == np.float32(0.02))
 
 
-def test_the_shortest_sound_fills_its_columns(backend):
+def test_the_shortest_sound_fills_its_columns():
     features = log_spectrogram(np.random.default_rng(0).normal(size=257).astype(np.float32))
-    assert not np.any(features[0, :, 0].numpy() == np.float32(0.02))
-    assert np.all(features[0, :, 2:].numpy() == np.float32(0.02))
+    assert not np.any(features[0, :, 0] == np.float32(0.02))
+    assert np.all(features[0, :, 2:] == np.float32(0.02))
 
 
-def test_silence_gives_zero_not_amplified_rounding(backend):
-    assert np.abs(log_spectrogram(np.zeros(20_000, np.float32)).numpy()).max() < 1e-6
+def test_silence_gives_zero_not_amplified_rounding():
+    assert np.abs(log_spectrogram(np.zeros(20_000, np.float32))).max() < 1e-6
 
 
-def test_columns_are_standardised(backend):
+def test_columns_are_standardised():
     noise = np.random.default_rng(1).normal(size=30_000).astype(np.float32)
-    features = log_spectrogram(noise)[0].double()
+    features = log_spectrogram(noise)[0].astype(np.float64)
     assert features.shape == (257, 111)
-    assert features.mean(dim=0).abs().max() < 1e-6
-    assert (features.std(dim=0) - 1).abs().max() < 1e-4
+    assert np.abs(features.mean(axis=0)).max() < 1e-6
+    assert np.abs(features.std(axis=0, ddof=1) - 1).max() < 1e-4
 
 
-def test_only_the_shown_columns_decide(backend):
+def test_only_the_shown_columns_decide():
     noise = np.random.default_rng(2).normal(size=60_000).astype(np.float32)
     cut = log_spectrogram(noise[: 111 * 160 + 512])
-    assert np.array_equal(log_spectrogram(noise).numpy(), cut.numpy())
+    assert np.array_equal(log_spectrogram(noise), cut)
 
 
 @pytest.mark.parametrize("rate", [8000, 11025, 22050, 24000, 32000, 44100, 48000, 96000, 44056])

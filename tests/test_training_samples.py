@@ -91,7 +91,9 @@ def test_no_augmentation_is_the_prediction_input():
     image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8)
     view = draw_augmentation(AugmentSettings(), np.random.default_rng(1), 16, still=True)
     assert view == no_augmentation(16)
-    assert np.array_equal(view.frame(image, 3, (64, 96)), resize_frame(image, (64, 96)).numpy())
+    assert np.array_equal(
+        view.frame(image, 3, (64, 96)), resize_frame(image, (64, 96)).transpose(2, 0, 1)
+    )
 
 
 def test_colour_changes_stay_within_their_range():

@@ -111,13 +111,13 @@ class Gaze:
     """The recorded gaze of all observers on one frame.
 
     Attributes:
-        density: float32 (H, W), blurred fixations in any scale; None where only points are known.
+        density: float32 (H, W), blurred fixations in any scale.
         fixations: bool (H, W), true where somebody looked; None where only a map is known.
         points: the fixations themselves where they are known.
         sigma: see `Points.density`; how wide the points were blurred.
     """
 
-    density: np.ndarray | None
+    density: np.ndarray
     fixations: np.ndarray | None
     points: Points | None = None
     sigma: float = DEFAULT_SIGMA
@@ -132,21 +132,15 @@ class Gaze:
     @property
     def fixation_points(self) -> Points:
         """The fixations, or where they are not known as points the centres of fixated pixels."""
-        if self.points is not None and (len(self.points) or self.fixations is None):
+        if self.points is not None:
             return self.points
         return Points.of_mask(np.zeros((1, 1)) if self.fixations is None else self.fixations)
 
     def ground_truth(self) -> np.ndarray | None:
-        """The map (H, W) that a network learns, made of the fixations where only they are known;
-        None where it is empty."""
-        density = self.density
-        if density is None:
-            density = self.fixation_points.density(self.size, self.sigma)
-        return density if density.any() else None
+        """The map (H, W) that a network learns; None where it is empty."""
+        return self.density if self.density.any() else None
 
     @property
     def size(self) -> tuple[int, int]:
         """(H, W) of the arrays."""
-        known = self.density if self.density is not None else self.fixations
-        assert known is not None, "gaze is a map, fixations, or both"
-        return known.shape[0], known.shape[1]
+        return self.density.shape[0], self.density.shape[1]

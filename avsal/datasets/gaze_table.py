@@ -289,7 +289,7 @@ def _read(file: Iterable[str], path: Path) -> GazeTable:
     rows = csv.reader((line for _number, line in lines), delimiter=delimiter)
     content = _Content(path, columns, scales, len(names))
     for row in rows:
-        if any(text.strip() for text in row):
+        if row and (row[0] or any(text.strip() for text in row)):
             content.add(row, number + rows.line_num)
     return content.table(unread)
 
@@ -328,32 +328,34 @@ class _Content:
     columns: dict[str, int]
     scales: tuple[float, float]
     width: int
-    _numbers: list[tuple[float, ...]] = field(default_factory=list)
+    _numbers: list[list[float]] = field(default_factory=list)
     _observers: list[str] = field(default_factory=list)
     _videos: list[str] = field(default_factory=list)
     _has_comma: bool = False  # as the decimal mark of a number
     _has_point: bool = False
 
+    def __post_init__(self) -> None:
+        names = (*REQUIRED, "duration")
+        self._numeric = [self.columns[name] for name in names if name in self.columns]
+
     def add(self, row: list[str], line: int) -> None:
         """Take a row; raises DataError."""
         columns = self.columns
-        wanted = [columns[name] for name in REQUIRED] + [columns.get("duration", -1)]
         try:
-            if any(text.strip() for text in row[self.width :]):
+            if len(row) > self.width and any(text.strip() for text in row[self.width :]):
                 raise ValueError
-            numbers = tuple(self._number(row[i]) if i >= 0 else 0.0 for i in wanted)
+            numbers = [self._number(row[index]) for index in self._numeric]
             if "observer" in columns:
                 self._observers.append(row[columns["observer"]].strip())
             if "video" in columns:
                 self._videos.append(row[columns["video"]].strip())
         except (ValueError, IndexError):
-            text = ",".join(row)[:_SHOWN]
-            more = f"; it has {len(row)} fields, the header {self.width}"
-            decimal = " (decimal commas need semicolons between columns)"
-            reason = more + decimal if len(row) > self.width else ""
-            raise DataError(
-                f"{self.path}:{line}: {text!r} is not a row of numbers{reason}"
-            ) from None
+            text = f"{self.path}:{line}: {','.join(row)[:_SHOWN]!r} is not a row of numbers"
+            if len(row) != self.width:
+                text += f"; it has {len(row)} fields, the header {self.width}"
+            if len(row) > self.width:
+                text += " (decimal commas need semicolons between columns)"
+            raise DataError(text) from None
         self._numbers.append(numbers)
 
     def _number(self, text: str) -> float:
@@ -378,7 +380,8 @@ class _Content:
                 f"{self.path}: has numbers with a comma and numbers with a point; write all of "
                 "them with a decimal point, without separators of thousands"
             )
-        times, x, y, durations = np.array(self._numbers, np.float64).T
+        times, x, y, *more = np.array(self._numbers, np.float64).T
+        durations = more[0] if more else np.zeros(len(times))
         time_scale, duration_scale = self.scales
         numbers = np.stack([times * time_scale, durations * duration_scale, x, y], axis=1)
         observers = np.array(self._observers) if "observer" in self.columns else None

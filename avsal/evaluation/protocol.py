@@ -155,6 +155,6 @@ def mean_map(recording: Recording) -> np.ndarray:
     total = np.zeros(MEAN_GRID)
     for tag in recording.tags():
         gaze = recording.gaze(tag)
-        if gaze is not None and gaze.density is not None:
+        if gaze is not None:
             total += on_grid(gaze.density)
     return total / max(total.sum(), np.finfo(np.float64).tiny)

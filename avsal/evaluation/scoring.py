@@ -116,7 +116,7 @@ class Annotations:
             DataError: a file of the annotation is missing or damaged.
         """
         gaze = self.recording.gaze(tag)
-        if gaze is None or gaze.density is None:
+        if gaze is None:
             return None
         others = None
         if gaze.fixations is not None:

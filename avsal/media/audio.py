@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -14,7 +13,6 @@ from av.audio.frame import format_dtypes
 from av.audio.resampler import AudioResampler
 
 from avsal.errors import MediaError
-from avsal.media.clock import restarts
 from avsal.media.container import MAX_SAMPLE_RATE
 from avsal.media.resample import SAMPLE_RATE, StreamingResampler
 from avsal.media.sound import queue_of
@@ -28,8 +26,7 @@ if TYPE_CHECKING:
 # A gap shorter than a column of the spectrogram is closed rather than filled with a click.
 _JITTER = Fraction(1, 100)
 _SILENCE_BLOCK = 1  # seconds of silence at a time, so that a gap of hours takes no memory
-_SEEK_FROM = 30 * SAMPLE_RATE  # samples; decoding a shorter way costs less than a seek
-_SEEK_MARGIN = 2  # seconds before the first sample: decoder warm-up, whole seconds
+_LEAD = 3  # seconds of sound that other readers still get from before the first sample
 
 _FULL_SCALE = {"u1": 2.0**7, "i2": 2.0**15, "i4": 2.0**31}  # by the sample format's numpy type
 _UNSIGNED_ZERO = 128
@@ -65,41 +62,55 @@ def _samples(frame: AudioFrame) -> np.ndarray:
     return samples if frame.format.is_planar else samples.reshape(-1, channels).T
 
 
-@dataclass
 class _Stretch:
-    """Sound of one sample rate, contiguous from output sample `base` on."""
+    """Sound of one sample rate, contiguous from output sample `base` on.
 
-    rate: int
-    base: int
+    Args:
+        rate: samples per second.
+        base: the output sample at which it begins.
+        wanted: the first output sample that will be read; what comes before is only counted.
 
-    def __post_init__(self) -> None:
-        self._resampler = StreamingResampler(self.rate)
+    Attributes:
+        first: the output sample at which its output begins.
+    """
+
+    def __init__(self, rate: int, base: int, wanted: int) -> None:
+        self.rate = rate
+        self._base = base
+        self._resampler = StreamingResampler(rate, max(0, wanted - base))
         self._received = 0
-
-    @property
-    def is_empty(self) -> bool:
-        return self._received == 0
+        self.first = base + self._resampler.first
 
     @property
     def end(self) -> int:
         """The output sample at which the stretch ends."""
-        return self.base - (-self._received * SAMPLE_RATE // self.rate)
+        return self._base - (-self._received * SAMPLE_RATE // self.rate)
 
     def gap_before(self, time: Fraction) -> int:
         """Source samples missing up to a time since the origin; negative: too many."""
-        return round((time - Fraction(self.base, SAMPLE_RATE)) * self.rate) - self._received
+        return round((time - Fraction(self._base, SAMPLE_RATE)) * self.rate) - self._received
 
-    def push(self, samples: np.ndarray) -> np.ndarray:
-        self._received += samples.size
-        return self._resampler.push(samples)
+    def push(self, frame: AudioFrame, trim: int) -> np.ndarray:
+        """Add a frame without its first `trim` samples."""
+        unwanted = self._count(frame.samples - trim)
+        if trim + unwanted >= frame.samples:
+            return np.zeros(0, np.float32)
+        return self._resampler.push(to_mono(frame)[trim + unwanted :])
 
     def silence(self, count: int) -> Iterator[np.ndarray]:
         block = _SILENCE_BLOCK * self.rate
         for start in range(0, count, block):
-            yield self.push(np.zeros(min(block, count - start), np.float32))
+            size = min(block, count - start)
+            yield self._resampler.push(np.zeros(size - self._count(size), np.float32))
 
     def flush(self) -> np.ndarray:
         return self._resampler.flush()
+
+    def _count(self, samples: int) -> int:
+        """Note the next samples; return how many at their beginning are not wanted."""
+        unwanted = min(samples, max(0, self._resampler.omitted - self._received))
+        self._received += samples
+        return unwanted
 
 
 class AudioReader:
@@ -128,8 +139,9 @@ class AudioReader:
         if self._file.stream is None:
             self._queue.close()
             raise MediaError(f"{self.path}: has no sound that can be decoded")
-        self._blocks = self._resampled(base=0)
+        self._blocks = self._resampled()
         self._held: deque[np.ndarray] = deque()
+        self._first = 0  # output sample at which the blocks begin
         self._start = self._end = 0  # output samples that are held
         self._released = 0  # output sample before which nothing is wanted any more
         self._fresh = True
@@ -143,7 +155,8 @@ class AudioReader:
     def warnings(self) -> list[str]:
         """One line for each thing that a person should know, complete after the last read."""
         damaged = f"{self.path}: damaged packets of sound skipped: {self.skipped}"
-        return [*self._notes, damaged] if self.skipped else list(self._notes)
+        notes = [*self._file.notes, *self._notes]
+        return [*notes, damaged] if self.skipped else notes
 
     def __enter__(self) -> AudioReader:
         return self
@@ -175,8 +188,9 @@ class AudioReader:
         """
         if start < 0 or end < start:
             raise ValueError(f"samples {start} to {end} are no range")
-        if self._fresh and self._released >= _SEEK_FROM:
-            self._seek(self._released)
+        if self._fresh and self._released:
+            before = self.origin + self._released // SAMPLE_RATE - _LEAD
+            self._file.leave_out(before, self._queue)
         self._fresh = False
         if start < self._released:
             raise ValueError(f"sample {start} is gone; sound is held from {self._released} on")
@@ -195,7 +209,8 @@ class AudioReader:
         """Forget the samples before a place; nothing before it will be read again.
 
         Memory stays constant for a caller who releases what it is done with. Releasing before the
-        first `read` lets that one seek.
+        first `read` saves work; all is decoded nevertheless, as the samples of many codecs depend
+        on all that came before (AAC, AC-3 and WMA fill in noise).
         """
         self._released = max(self._released, before)
         self._drop()
@@ -209,50 +224,42 @@ class AudioReader:
                 self._held[0] = self._held[0][done:].copy()
             self._start += done
 
-    def _seek(self, start: int) -> None:
-        """Go near `start` without decoding the way; a whole second keeps the sampling grid."""
-        second = start // SAMPLE_RATE - _SEEK_MARGIN
-        target = self.origin + second - 1  # a decoder's first samples after a seek are no good
-        if not self._file.seek(target, self._queue):
-            return
-        first = self._queue.first_frame()
-        time = None if first is None else _time(first)
-        if time is None or time > self.origin + second:
-            self._file.restart()
-            return
-        self._start = self._end = second * SAMPLE_RATE
-        self._blocks = self._resampled(self._start)
-
     def _frames(self) -> Iterator[AudioFrame]:
         try:
             yield from self._queue.frames()
         except MediaError as error:  # the pictures may still be fine
             self._notes.append(f"{error}; the rest counts as silence")
 
-    def _resampled(self, base: int) -> Generator[np.ndarray, None, None]:
-        """Contiguous blocks at 16 kHz from output sample `base` on."""
+    def _resampled(self) -> Generator[np.ndarray, None, None]:
+        """Contiguous blocks at 16 kHz; the first one sets where they begin."""
         stretch: _Stretch | None = None
-        shift, started = -self.origin, False
+        started = False
         for frame in self._frames():
             if not 0 < frame.sample_rate <= MAX_SAMPLE_RATE:
                 continue
             if stretch is None or stretch.rate != frame.sample_rate:
                 if stretch is not None:
                     yield stretch.flush()
-                    base = stretch.end
-                stretch = _Stretch(frame.sample_rate, base)
-            samples, time = to_mono(frame), _time(frame)
-            gap = 0 if time is None else stretch.gap_before(time + shift)
-            if started and restarts(Fraction(gap, stretch.rate)):
-                shift -= Fraction(gap, stretch.rate)
-            elif not started or abs(gap) > _JITTER * stretch.rate:
+                stretch = self._stretch(frame.sample_rate, stretch)
+            time = _time(frame)
+            gap = 0 if time is None else stretch.gap_before(time - self.origin)
+            trim = 0
+            if not started or abs(gap) > _JITTER * stretch.rate:
                 yield from stretch.silence(max(0, gap))
-                samples = samples[max(0, -gap) :]
-            if samples.size:
+                trim = max(0, -gap)
+            if trim < frame.samples:
                 started = True
-                yield stretch.push(samples)
+                yield stretch.push(frame, trim)
         if stretch is not None:
             yield stretch.flush()
+
+    def _stretch(self, rate: int, before: _Stretch | None) -> _Stretch:
+        """The sound after a stretch, or from the beginning on, at another rate."""
+        stretch = _Stretch(rate, before.end if before else 0, self._released)
+        if self._end == self._first or stretch.first > self._end:  # nothing wanted was given yet
+            self._held.clear()
+            self._start = self._end = self._first = stretch.first
+        return stretch
 
 
 def _time(frame: AudioFrame) -> Fraction | None:

@@ -17,7 +17,16 @@ from av.stream import Disposition
 
 from avsal.errors import MediaError
 from avsal.media.boxes import boxes
-from avsal.media.source import Source, check_file, is_text, opening
+from avsal.media.source import (
+    UNDEVELOPED,
+    Source,
+    check_file,
+    is_raw,
+    is_text,
+    name_of,
+    opening,
+)
+from avsal.media.suffixes import VIDEOS
 
 if TYPE_CHECKING:
     from av.audio.stream import AudioStream
@@ -28,7 +37,8 @@ if TYPE_CHECKING:
 _STILLS = Disposition.attached_pic | Disposition.timed_thumbnails
 
 # Demuxers whose index makes seeking exact, so that a reader may start in the middle.
-SEEKABLE_FORMATS = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"})
+MATROSKA = "matroska,webm"
+SEEKABLE_FORMATS = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", MATROSKA})
 
 MAX_SAMPLE_RATE = 1_000_000  # Hz; sound of more is a damaged header and would take gigabytes
 
@@ -88,6 +98,8 @@ def choose_video(container: InputContainer, path: Source) -> VideoStream:
             timed = [s for s in decodable if s.duration is not None]
             return max(timed or decodable, key=_video_rank)
         return max(decodable, key=_video_rank)
+    if is_raw(path):
+        raise MediaError(f"{path}: {UNDEVELOPED}")
     if videos:
         kind = _UNDECODED.get(container.format.name) or _UNDECODED.get(Path(path).suffix.lower())
         raise MediaError(
@@ -118,12 +130,21 @@ def _video_rank(stream: VideoStream) -> tuple[bool, int]:
 
 
 def _open(source: Source) -> InputContainer:
+    container = _open_as(source)
+    # Cameras write one JPEG picture after the other, which FFmpeg takes for a still.
+    if container.format.name == "jpeg_pipe" and Path(name_of(source)).suffix.lower() in VIDEOS:
+        container.close()
+        container = _open_as(source, "mjpeg")
+    return container
+
+
+def _open_as(source: Source, kind: str | None = None) -> InputContainer:
     name, options = opening(source)
     try:
         # Tags in the wild are often not UTF-8 (PyAV issue 1107).
-        return av.open(name, container_options=options, metadata_errors="replace")
+        return av.open(name, format=kind, container_options=options, metadata_errors="replace")
     except TypeError:  # newer PyAV always replaces and has no such argument (PyAV issue 2386)
-        return av.open(name, container_options=options)
+        return av.open(name, format=kind, container_options=options)
 
 
 def _reason(source: Source, error: Exception) -> str:
@@ -135,6 +156,8 @@ def _reason(source: Source, error: Exception) -> str:
         return "permission denied; check who may read it"
     if isinstance(error, (ValueError, EOFError)):  # a demuxer refuses it or may not be used
         incomplete = isinstance(error, InvalidDataError) and _lacks_index(source)
+        if is_raw(source) and not incomplete:
+            return UNDEVELOPED
         return _INCOMPLETE if incomplete else _TEXT if is_text(source) else _UNREADABLE
     return getattr(error, "strerror", None) or str(error)
 

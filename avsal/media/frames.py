@@ -13,10 +13,11 @@ class VideoFrame:
     """One frame as displayed.
 
     Attributes:
-        index: place in the whole video, from 0, in order of presentation.
+        index: place in the whole video, from 0, in order of presentation. A picture that is lost
+            to damage has one too, and shows the picture before it.
         pts: presentation time on the container's clock, seconds, exact.
         duration: seconds until the next frame.
-        image: uint8 (H, W, 3) RGB, upright; the size may change from frame to frame.
+        image: uint8 (H, W, 3) RGB, upright; all frames of a video have the size of its first.
     """
 
     index: int

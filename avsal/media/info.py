@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING
 
 import av
 
+from avsal.media.orientation import rotation_of, swaps_sides
 from avsal.media.source import Source
+from avsal.media.stills import is_image
 
 if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream
+
+    from avsal.media.crop import View
 
 _FALLBACK_RATE = Fraction(25)  # frames per second, FFmpeg's own where a file tells nothing
 _MAX_RATE = 1000  # above this a rate is a broken header, not a frame rate
@@ -24,7 +28,8 @@ class VideoInfo:
 
     Attributes:
         path: the file, or the text of an http(s) address.
-        width, height: display size in pixels after rotation; a sample aspect ratio is not applied.
+        width, height: display size in pixels after cropping and rotation; a sample aspect ratio
+            is not applied. Pictures of another size later on are fitted into it.
         rate: nominal frames per second; None where the file tells none, and for a still image.
         duration: seconds, None where unknown, and for a still image.
         frames: estimate of the number of frames, None where unknown.
@@ -48,6 +53,43 @@ class VideoInfo:
     codec: str
     time_base: Fraction
     sample_aspect: Fraction
+
+
+def describe(
+    path: Source,
+    container: InputContainer,
+    stream: VideoStream,
+    view: View,
+    unit: Fraction,
+    has_audio: bool,
+) -> VideoInfo:
+    """Put together what is known of an open video.
+
+    Args:
+        path: the file or address.
+        container: where it is open.
+        stream: its video.
+        view: how the first frame is shown.
+        unit: of the frames' times, seconds.
+        has_audio: there is sound that can be decoded.
+    """
+    still = is_image(container)
+    duration = None if still else stream_duration(stream) or container_duration(container)
+    aspect = Fraction(stream.sample_aspect_ratio or 1)
+    return VideoInfo(
+        path=path,
+        width=view.width,
+        height=view.height,
+        rate=None if still else nominal_rate(stream),
+        duration=duration,
+        frames=1 if still else frame_count(stream, duration),
+        rotation=rotation_of(view.matrix),
+        has_audio=has_audio and not still,
+        is_image=still,
+        codec=stream.codec_context.codec.canonical_name,
+        time_base=unit,
+        sample_aspect=1 / aspect if swaps_sides(view.matrix) else aspect,
+    )
 
 
 def library_version() -> str:

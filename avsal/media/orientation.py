@@ -1,20 +1,13 @@
-"""How stored pictures lie on the display: quarter turns and mirrorings.
-
-A frame's side data, where FFmpeg puts the display matrix, is never touched: PyAV (7 up to at least
-18.1) frees the metadata of side data that the frame still owns, so that every PNG with a colour
-profile ends the process at some later garbage collection.
-"""
+"""How stored pictures are turned and mirrored on the display."""
 
 from __future__ import annotations
 
 import math
 import struct
-from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 import cv2
-
-from avsal.media.boxes import boxes
+from av.sidedata.sidedata import SideDataContainer
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,51 +29,44 @@ EXIF: dict[int, Matrix] = {  # by the value of the tag, Exif 2.32 section 4.6.4
     8: (0, -1, 1, 0),
 }
 _ONE = 2**16  # 1 in a matrix of 16.16 fixed-point numbers
+_SHEAR = 0.02  # cosine between the axes of a matrix that still counts as a rotation
+
+# PyAV (up to at least 18.1) frees the metadata of side data that the frame still owns, so that
+# every PNG with a colour profile ended the process at some later garbage collection. FFmpeg gives
+# no other codec's side data metadata.
+_WITH_METADATA = frozenset({"png", "apng"})
 
 
-def turned(frame: VideoFrame) -> Matrix:
-    """Return the rotation that a decoded frame asks for; its mirroring is not known."""
-    if frame.rotation == 0:
-        return UPRIGHT
+def carried_matrix(frame: VideoFrame, codec: str) -> Matrix | None:
+    """Return the display matrix that comes with a decoded frame, None where there is none."""
+    if codec in _WITH_METADATA:
+        return _by_rotation(frame)
+    try:
+        # Not `frame.side_data`: that makes a circle of references, which keeps the frame in memory.
+        container = SideDataContainer(frame)  # type: ignore[call-arg]  # missing in its stub
+    except ValueError:  # side data of a type that PyAV does not know
+        return _by_rotation(frame)
+    for data in container:
+        if data.type.name == "DISPLAYMATRIX":
+            a, b, _, c, d = struct.unpack_from("=5i", bytes(data))
+            return a, b, c, d
+    return None
+
+
+def _by_rotation(frame: VideoFrame) -> Matrix | None:
+    """The rotation that a frame asks for; its mirroring is not known."""
+    if not -360 < frame.rotation < 360 or frame.rotation == 0:  # a matrix of zeros has none
+        return None
     angle = math.radians(-frame.rotation)
     cosine, sine = round(_ONE * math.cos(angle)), round(_ONE * math.sin(angle))
     return cosine, sine, -sine, cosine
 
 
-def track_mirroring(path: Path, track: int) -> Matrix | None:
-    """Return the matrix of a track of an MP4 or QuickTime file if it mirrors, else None."""
-    with path.open("rb") as file:
-        for kind, start, end in boxes(file, 0, file.seek(0, 2)):
-            if kind == b"moov":
-                matrix = _track_matrix(file, start, end, track)
-                mirrors = matrix and matrix[0] * matrix[3] < matrix[1] * matrix[2]
-                return matrix if mirrors else None
-    return None
-
-
-def _track_matrix(file: BinaryIO, start: int, end: int, track: int) -> Matrix | None:
-    for kind, inner, inner_end in boxes(file, start, end):
-        if kind != b"trak":
-            continue
-        for inner_kind, content, _ in boxes(file, inner, inner_end):
-            if inner_kind == b"tkhd":
-                number, matrix = _track_header(file, content)
-                if number == track:
-                    return matrix
-    return None
-
-
-def _track_header(file: BinaryIO, start: int) -> tuple[int, Matrix | None]:
-    """The number and the matrix of a track, ISO/IEC 14496-12 section 8.3.2."""
-    file.seek(start)
-    data = file.read(96)
-    longer = 8 if data[:1] == b"\1" else 0  # version 1 has times of 64 bits
-    try:
-        (number,) = struct.unpack_from(">I", data, 12 + longer)
-        a, b, _, c, d = struct.unpack_from(">5i", data, 40 + 12 * (longer // 8))
-    except struct.error:  # cut short
-        return 0, None
-    return number, (a, b, c, d)
+def is_turn(matrix: Matrix) -> bool:
+    """Tell whether a matrix rotates or mirrors, and does not shear or flatten."""
+    a, b, c, d = matrix
+    lengths = math.hypot(a, b) * math.hypot(c, d)
+    return lengths > 0 and abs(a * c + b * d) < _SHEAR * lengths
 
 
 def turn(image: np.ndarray, matrix: Matrix) -> np.ndarray:

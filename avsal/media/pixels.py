@@ -38,8 +38,19 @@ class RgbConverter:
     def __init__(self) -> None:
         self._reformatter: VideoReformatter | None = None
 
-    def __call__(self, frame: VideoFrame, matrix: Matrix = UPRIGHT) -> np.ndarray:
-        """Return the picture as displayed, uint8 (H, W, 3), contiguous."""
+    def __call__(
+        self,
+        frame: VideoFrame,
+        matrix: Matrix = UPRIGHT,
+        part: tuple[slice, slice] | None = None,
+    ) -> np.ndarray:
+        """Return the picture as displayed, uint8 (H, W, 3), contiguous.
+
+        Args:
+            frame: as decoded.
+            matrix: its orientation.
+            part: the rows and columns of it that are shown, None for all.
+        """
         transparent = frame.format.name in _PALETTES or any(
             component.is_alpha for component in frame.format.components
         )
@@ -54,6 +65,8 @@ class RgbConverter:
         ).to_ndarray()
         if frame.format.name in _GRAYS and frame.color_range == _LIMITED_RANGE:
             rgb = cv2.LUT(rgb, _full_range())  # swscale takes every gray for full range
+        if part:
+            rgb = np.ascontiguousarray(rgb[part])
         return turn(over_black(rgb) if transparent else rgb, matrix)
 
     def close(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from contextlib import suppress
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,8 @@ from av.error import FFmpegError
 from av.filter import Graph
 
 from avsal.errors import MediaError
+from avsal.media.container import MATROSKA
+from avsal.media.layout import mixings
 from avsal.media.sound import queue_of
 
 if TYPE_CHECKING:
@@ -26,8 +29,10 @@ _COPIED = {"mp4": _MP4_CODECS, "mov": _MP4_CODECS - {"opus", "flac"} | _PCM}
 
 # Containers with edit lists keep what a decoder needs before the first audible sample.
 _WITH_EDIT_LISTS = frozenset({"mp4", "mov"})
-_PREROLL = Fraction(1, 10)  # seconds; AAC needs 1024 samples, Opus 80 ms
-_WITH_PREROLL = frozenset({"aac", "opus"})
+_PREROLL = Fraction(1, 10)  # seconds; AAC needs 1024 samples, MP3 1105 and more, Opus 80 ms
+
+# Gaps are filled and overlaps are cut from the same length on as in `audio.AudioReader`.
+_FILL = "async=1:min_hard_comp=0.01"
 
 _AAC_RATES = frozenset(  # Hz, ISO/IEC 14496-3 table 1.18
     {96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000}
@@ -54,14 +59,13 @@ class SourceSound:
 
     def __init__(self, source: SoundSource) -> None:
         self.copied = False
-        self.warnings: list[str] = []
         self._queue = queue_of(source)
+        self.warnings = list(self._queue.file.notes)
         stream = self._queue.file.stream
         self.exists = stream is not None
         self.start, self.rate = Fraction(0), 1
         if stream is not None:
             self.rate = stream.codec_context.sample_rate
-            self._channels = stream.channels
             if stream.start_time is not None:
                 self.start = stream.start_time * Fraction(stream.time_base or 0)
         self._late = self.rate == 0
@@ -132,10 +136,7 @@ class SourceSound:
     def _copy(
         self, target: Any, edit_lists: bool
     ) -> Generator[tuple[Fraction, Packet], None, None]:
-        codec = target.codec_context.codec.canonical_name
-        # Matroska stores Opus' preroll in a field of its own.
-        keeps_preroll = codec in _WITH_PREROLL and (edit_lists or codec == "opus")
-        earliest = -_PREROLL if keeps_preroll else Fraction(0)
+        earliest = self._earliest(target.codec_context.codec.canonical_name, edit_lists)
         tick = Fraction(1, self.rate)  # AVI counts whole packets
         last: int | None = None
         for packet in self._queue.packets():
@@ -151,20 +152,29 @@ class SourceSound:
             packet.time_base, packet.stream = tick, target
             yield time, packet
 
+    def _earliest(self, codec: str, edit_lists: bool) -> Fraction:
+        """From when on packets are kept, seconds; those before 0 only prepare the decoder."""
+        # Matroska has a field for that, which is copied; Opus' is in its own header.
+        same = self._queue.file.format == MATROSKA and self._origin == 0
+        unprepared = codec in _PCM or not (edit_lists or same or codec == "opus")
+        return Fraction(0) if unprepared else -_PREROLL
+
     def _encode(self) -> Generator[tuple[Fraction, Packet], None, None]:
-        channels = 2 if self._late else min(2, self._channels)
+        file_channels = self._queue.file.channels
+        channels = 2 if self._late else min(2, len(file_channels))
         rate = self.rate if self.rate in _AAC_RATES else _AAC_FALLBACK_RATE
         target: Any = self._output.add_stream("aac", rate=rate)
         target.layout = layout = "mono" if channels == 1 else "stereo"
         target.bit_rate = _AAC_BITS_PER_CHANNEL * channels
         origin = round(self._origin * rate)
-        return self._encoded(target, _leveled(self._queue.frames(), rate, layout, origin), origin)
+        frames = _leveled(self._queue.frames(), file_channels, rate, layout, origin)
+        return self._encoded(target, frames, origin)
 
     def _encoded(
-        self, target: Any, frames: Iterator[AudioFrame], origin: int
+        self, target: Any, frames: Iterator[Any], origin: int
     ) -> Generator[tuple[Fraction, Packet], None, None]:
         for frame in frames:
-            frame.pts = (frame.pts or 0) - origin
+            frame.pts -= origin
             for packet in target.encode(frame):
                 yield packet.pts * packet.time_base, packet
         for packet in target.encode(None):
@@ -172,17 +182,18 @@ class SourceSound:
 
 
 def _leveled(
-    decoded: Iterator[AudioFrame], rate: int, layout: str, origin: int
+    decoded: Iterator[AudioFrame], channels: tuple[str, ...], rate: int, layout: str, origin: int
 ) -> Iterator[AudioFrame]:
     """Frames of one format without gaps, from the sample `origin` on."""
+    wanted = f"sample_fmts=fltp:sample_rates={rate}:channel_layouts={layout}"
     graph: Graph | None = None
     shape: tuple[int, str, str] | None = None
-    for frame in decoded:
+    for frame in _timed(decoded, Fraction(origin, rate)):
         if shape != (frame.sample_rate, frame.format.name, frame.layout.name):
             if graph is not None:
                 yield from _pulled(graph, None)
             first = f":first_pts={origin}" if graph is None else ""
-            graph = _graph(frame, f"async=1{first}", rate, layout)
+            graph = _graph(frame, channels, f"{_FILL}{first}", wanted)
             shape = (frame.sample_rate, frame.format.name, frame.layout.name)
         assert graph is not None
         yield from _pulled(graph, frame)
@@ -190,7 +201,27 @@ def _leveled(
         yield from _pulled(graph, None)
 
 
-def _graph(frame: AudioFrame, resampling: str, rate: int, layout: str) -> Graph:
+def _timed(decoded: Iterator[AudioFrame], start: Fraction) -> Iterator[AudioFrame]:
+    """Frames that all have a time; one without, as a flush gives, follows the one before."""
+    end, unit = start, None
+    for frame in decoded:
+        unit = frame.time_base or unit or Fraction(1, frame.sample_rate)
+        if frame.pts is None:
+            frame.pts, frame.time_base = round(end / unit), unit
+        end = frame.pts * unit + Fraction(frame.samples, frame.sample_rate)
+        yield frame
+
+
+def _graph(frame: AudioFrame, channels: tuple[str, ...], resampling: str, wanted: str) -> Graph:
+    """Resample and mix down frames like this one, as FFmpeg does where it can."""
+    *mixes, last = mixings(frame.layout, channels)
+    for mix in mixes:
+        with suppress(FFmpegError):  # it knows no mix of these channels
+            return _linked(frame, [*mix, ("aresample", resampling), ("aformat", wanted)])
+    return _linked(frame, [*last, ("aresample", resampling), ("aformat", wanted)])
+
+
+def _linked(frame: AudioFrame, filters: list[tuple[str, str]]) -> Graph:
     graph = Graph()
     source = graph.add_abuffer(
         sample_rate=frame.sample_rate,
@@ -198,14 +229,8 @@ def _graph(frame: AudioFrame, resampling: str, rate: int, layout: str) -> Graph:
         layout=frame.layout.name,
         time_base=frame.time_base,
     )
-    wanted = f"sample_fmts=fltp:sample_rates={rate}:channel_layouts={layout}"
-    nodes = [
-        source,
-        graph.add("aresample", resampling),
-        graph.add("aformat", wanted),
-        graph.add("abuffersink"),
-    ]
-    graph.link_nodes(*nodes).configure()
+    nodes = [graph.add(name, arguments) for name, arguments in filters]
+    graph.link_nodes(source, *nodes, graph.add("abuffersink")).configure()
     return graph
 
 

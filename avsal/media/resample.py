@@ -7,11 +7,11 @@ torch, so the same operation exists here as well; the tests hold both to the sam
 from __future__ import annotations
 
 import math
+import sys
 from functools import lru_cache
 from types import ModuleType
 
 import numpy as np
-import torch
 
 SAMPLE_RATE = 16_000  # Hz, what every network hears
 
@@ -20,9 +20,10 @@ ROLLOFF = 0.99  # its cut-off as a share of the lower Nyquist frequency
 _DENSE_KERNEL_LIMIT = 4_000_000  # coefficients; torchaudio's kernel is (new, orig + 2 width) dense
 
 
-@lru_cache(maxsize=1)
 def torchaudio_module() -> ModuleType | None:
-    """Return torchaudio, or None where it is absent or its extension cannot be loaded."""
+    """Return torchaudio, or None where PyTorch is not in use, or torchaudio cannot be loaded."""
+    if "torch" not in sys.modules:  # not worth a second of loading; the equal one serves
+        return None
     try:
         import torchaudio.functional
     except (ImportError, OSError, RuntimeError):
@@ -44,6 +45,8 @@ def resample(waveform: np.ndarray, source_rate: int) -> np.ndarray:
     orig, new = _reduced(source_rate)
     audio = torchaudio_module()
     if audio is not None and orig * new <= _DENSE_KERNEL_LIMIT:
+        import torch
+
         tensor = torch.from_numpy(np.ascontiguousarray(waveform, dtype=np.float32))
         return audio.functional.resample(
             tensor, orig, new, lowpass_filter_width=SINC_WIDTH, rolloff=ROLLOFF
@@ -88,11 +91,20 @@ class StreamingResampler:
 
     Work goes in whole periods (`orig` source samples are `new` output samples), each with the
     filter's reach of context on both sides.
+
+    Args:
+        source_rate: Hz.
+        skip: output samples at the beginning that are not wanted. What comes after them is the
+            same bit for bit, as only whole blocks are omitted.
+
+    Attributes:
+        first: the first output sample that is given.
+        omitted: source samples at the beginning that must not be pushed.
     """
 
     _BLOCK_SECONDS = 1.0
 
-    def __init__(self, source_rate: int) -> None:
+    def __init__(self, source_rate: int, skip: int = 0) -> None:
         if source_rate <= 0:
             raise ValueError(f"source_rate must be positive, got {source_rate}")
         self.source_rate = source_rate
@@ -100,9 +112,14 @@ class StreamingResampler:
         reach = _reach(self._orig, self._new)
         self._context = math.ceil(reach / self._orig) * self._orig  # source samples, whole periods
         self._block = max(1, round(self._BLOCK_SECONDS * source_rate / self._orig)) * self._orig
-        self._pending = np.zeros(self._context, np.float32)  # left context, then what is not done
-        self._received = 0
-        self._emitted = 0
+        blocks = skip * self._orig // (self._new * self._block)
+        self.first = blocks * self._block * self._new // self._orig
+        self.omitted = max(0, blocks * self._block - self._context)
+        # The left context, silence at the very beginning; then what is not done.
+        self._pending = np.zeros(0 if blocks else self._context, np.float32)
+        self._received, self._emitted = self.omitted, self.first
+        if self._orig == self._new:  # nothing to resample: samples pass
+            self.first = self.omitted = skip
 
     def push(self, samples: np.ndarray) -> np.ndarray:
         """Take source samples, float32 (n,); return the 16 kHz samples that are final by now."""
@@ -117,9 +134,9 @@ class StreamingResampler:
 
     def flush(self) -> np.ndarray:
         """Return what is left once the stream has ended."""
-        if self._orig == self._new:
-            return np.zeros(0, np.float32)
         wanted = math.ceil(self._new * self._received / self._orig) - self._emitted
+        if self._orig == self._new or wanted <= 0:
+            return np.zeros(0, np.float32)
         periods = math.ceil(wanted / self._new)
         missing = periods * self._orig + 2 * self._context - self._pending.size
         self._pending = np.pad(self._pending, (0, max(0, missing)))

@@ -5,19 +5,20 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Generator, Iterator
+from contextlib import suppress
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from av.error import FFmpegError
-
 from avsal.errors import MediaError
-from avsal.media.container import SEEKABLE_FORMATS, choose_audio, open_input
+from avsal.media.container import choose_audio, choose_video, open_input
 from avsal.media.decoding import Decoder
+from avsal.media.layout import detach_layout
 from avsal.media.source import as_source
 
 if TYPE_CHECKING:
     from av.audio.frame import AudioFrame
     from av.packet import Packet
+    from av.video.stream import VideoStream
 
     # A packet, None for what the decoder still holds at the end; and its frames, or why there are
     # none any more.
@@ -35,7 +36,10 @@ class SoundFile:
         path: any file, or an http(s) address.
 
     Attributes:
-        stream: PyAV's, None without sound; another one after `restart`, which ends the first.
+        format: FFmpeg's name of the container.
+        stream: PyAV's, None without sound.
+        channels: FFmpeg's names of the channels in their order; none where the header tells none.
+        notes: one line for each thing that a person should know from the beginning.
 
     Raises:
         MediaError: the file cannot be opened.
@@ -44,16 +48,29 @@ class SoundFile:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = as_source(path)
         self._queues: list[SoundQueue] = []
-        self._open()
-
-    def _open(self) -> None:
         self._container = open_input(self.path)
+        self.format = self._container.format.name
         self.stream: Any = choose_audio(self._container)
-        self._decoder = Decoder(self.path, self._container, self.stream)
+        self.channels = () if self.stream is None else detach_layout(self.stream)
+        self.notes = self._other_tracks()
+        self._decoder = Decoder(self.path, self._container, self.stream, self._pictures())
         self._rest = self._read()
         self._undecodable: MediaError | None = None
         self._broken: MediaError | None = None
-        self._begun = False
+
+    def _other_tracks(self) -> list[str]:
+        tracks = self._container.streams.audio
+        if self.stream is None or len(tracks) < 2:
+            return []
+        number = 1 + [track.index for track in tracks].index(self.stream.index)
+        language = self.stream.metadata.get("language", "und")
+        named = "" if language == "und" else f" ({language})"
+        return [f"{self.path}: has {len(tracks)} sound tracks; only track {number}{named} is used"]
+
+    def _pictures(self) -> VideoStream | None:
+        with suppress(MediaError):
+            return choose_video(self._container, self.path)
+        return None
 
     @property
     def skipped(self) -> int:
@@ -75,33 +92,11 @@ class SoundFile:
         if not self._queues:
             self.close()
 
-    def seek(self, time: Fraction, reader: SoundQueue) -> bool:
-        """Go to a container time, or somewhat before, without reading the way.
-
-        The other readers get nothing from before that time in any case, so that it does not wait
-        for them where this one has to read the way.
-
-        Returns:
-            False where the file stays at its place: it cannot seek exactly, or was read already.
-        """
+    def leave_out(self, before: Fraction, reader: SoundQueue) -> None:
+        """Keep nothing from before a container time for the others while one reads the way."""
         for queue in self._queues:
             if queue is not reader:
-                queue.leave_out(time)
-        seekable = self._container.format.name in SEEKABLE_FORMATS
-        if not seekable or self._begun or self.stream.time_base is None:
-            return False
-        try:
-            self._container.seek(int(time / self.stream.time_base), stream=self.stream)
-        except FFmpegError:
-            return False
-        return True
-
-    def restart(self) -> None:
-        """Open the file anew, where a seek went astray."""
-        self._container.close()
-        for queue in self._queues:
-            queue.waiting.clear()
-        self._open()
+                queue.leave_out(before)
 
     def advance(self) -> bool:
         """Give every queue one more packet; False at the end.
@@ -111,7 +106,6 @@ class SoundFile:
         """
         if self._broken is not None:
             raise self._broken
-        self._begun = True
         try:
             read = next(self._rest, None)
         except MediaError as error:

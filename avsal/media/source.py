@@ -9,6 +9,7 @@ import stat
 from codecs import getincrementaldecoder
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import av
@@ -22,10 +23,13 @@ Source = Path | str
 # Demuxers that open what their file names, or that make pictures of what is no picture. The white
 # list is every other one of this FFmpeg build; devices and network sessions have no file.
 _REFERRING = frozenset(
-    {"concat", "dash", "hls", "imf", "sdp", "vobsub", "webm_dash_manifest", "avisynth"}
+    """
+    avisynth concat dash dvdvideo hls imf mlv rtsp sdp vapoursynth vobsub webm_dash_manifest
+    """.split()
 )
 _NO_PICTURES = frozenset({"tty"})  # renders any .txt as a film of a terminal
-_FROM_A_FILE = frozenset({"image2"})  # without a pattern it reads the one file that is named
+_FROM_A_FILE = "image2"  # without a pattern it reads the one file that is named, except a
+_PLANE = ".y"  # plane of brightness, with which it opens those of colour that stand next to it
 
 _HEAD = 512  # bytes that tell a playlist
 _PLAYLISTS = (  # how their text begins, in lower case
@@ -43,6 +47,19 @@ _PLAYLISTS = (  # how their text begins, in lower case
     (r"rtsptext", "a QuickTime reference"),
 )
 _CONVERT = "which names other files; convert it first: ffmpeg -i {} -c copy video.mp4"
+_MAGIC_LANTERN = b"MLVI"
+_DEVELOP = (
+    "is a Magic Lantern recording (MLV), whose parts are in other files; convert it first: "
+    "ffmpeg -i {} video.mp4"
+)
+
+_CAMERA_RAW = frozenset(
+    """
+    .3fr .arw .cr2 .cr3 .crw .dng .erf .fff .iiq .k25 .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf
+    .raw .rw2 .rwl .sr2 .srf .srw .x3f
+    """.split()
+)
+UNDEVELOPED = "is a camera raw file that FFmpeg cannot develop; export it as JPEG or PNG"
 
 _NETWORK = {
     # httpproxy: how FFmpeg reaches an https address through the proxy that the user has set.
@@ -88,6 +105,21 @@ def without_query(address: str) -> str:
     return parts._replace(netloc=host, query="", fragment="").geturl()
 
 
+def file_identity(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return name, size and time of change of a file; of an address all but its query.
+
+    Taken before a file is read, it never fits a file that replaced this one in the meantime.
+
+    Raises:
+        OSError: there is no such file.
+    """
+    source = as_source(path)
+    if isinstance(source, str):
+        return {"name": without_query(source)}
+    status = source.stat()
+    return {"name": source.name, "bytes": status.st_size, "modified_ns": status.st_mtime_ns}
+
+
 def check_file(path: Path) -> None:
     """Refuse what is no regular file, is empty, or names other files, before FFmpeg sees it.
 
@@ -103,6 +135,8 @@ def check_file(path: Path) -> None:
     head = _head(path)
     if not head:
         raise MediaError(f"{path}: is empty (0 bytes); copy or download it again")
+    if head.startswith(_MAGIC_LANTERN):
+        raise MediaError(f"{path}: {_DEVELOP.format(path)}")
     kind = playlist_kind(head)
     if kind:
         raise MediaError(f"{path}: is {kind}, {_CONVERT.format(path)}")
@@ -111,6 +145,11 @@ def check_file(path: Path) -> None:
 def _head(path: Path) -> bytes:
     with path.open("rb") as file:
         return file.read(_HEAD)
+
+
+def is_raw(source: Source) -> bool:
+    """Tell by its name whether a file is camera raw."""
+    return isinstance(source, Path) and source.suffix.lower() in _CAMERA_RAW
 
 
 def is_text(path: Path) -> bool:
@@ -134,7 +173,8 @@ def playlist_kind(head: bytes) -> str | None:
 def opening(source: Source) -> tuple[str, dict[str, str]]:
     """Return FFmpeg's name of a source and the options to open it with."""
     # The option keeps FFmpeg from reading "shot%03d.png" as a sequence of files.
-    options = {"format_whitelist": _formats(), "pattern_type": "none"}
+    plane = name_of(source).lower().endswith(_PLANE)
+    options = {"format_whitelist": _formats(not plane), "pattern_type": "none"}
     if isinstance(source, str):
         authorities = _authorities()
         return source, options | _NETWORK | ({"ca_file": authorities} if authorities else {})
@@ -142,16 +182,17 @@ def opening(source: Source) -> tuple[str, dict[str, str]]:
     return f"file:{source}", options | {"protocol_whitelist": "file"}
 
 
-@lru_cache(maxsize=1)
-def _formats() -> str:
-    return ",".join(sorted(filter(_reads_one_file, av.formats_available)))
+@lru_cache
+def _formats(pictures_by_name: bool) -> str:
+    names = filter(_reads_one_file, av.formats_available)
+    return ",".join(sorted([*names, _FROM_A_FILE] if pictures_by_name else names))
 
 
 def _reads_one_file(name: str) -> bool:
     if name in _REFERRING or name in _NO_PICTURES:
         return False
     try:
-        return name in _FROM_A_FILE or not ContainerFormat(name, "r").no_file
+        return not ContainerFormat(name, "r").no_file
     except ValueError:  # written only
         return False
 

@@ -14,23 +14,28 @@ from PIL.ExifTags import Base
 
 from avsal.errors import MediaError
 from avsal.media.orientation import EXIF, UPRIGHT, Matrix
-from avsal.media.source import Source
 
 if TYPE_CHECKING:
     from av.container import InputContainer
 
 _HEIF_BRANDS = frozenset({"avif", "heic", "heix", "heim", "heis", "mif1", "mif2"})
+_STILL_BRANDS = _HEIF_BRANDS | {"crx"}  # Canon's camera raw
+_PICTURES = frozenset({"image2", "ico", "alias_pix", "brender_pix", "msp", "fits"})
 
 
 def is_image(container: InputContainer) -> bool:
     """Tell whether a container is a still image."""
-    name = container.format.name  # FFmpeg's image demuxers are png_pipe, jpeg_pipe, ...
-    return name.endswith("_pipe") or name == "image2" or is_heif(container)
+    name = container.format.name  # most of FFmpeg's image demuxers are png_pipe, jpeg_pipe, ...
+    return name.endswith("_pipe") or name in _PICTURES or _brand(container) in _STILL_BRANDS
 
 
 def is_heif(container: InputContainer) -> bool:
     """Tell whether a container is a still image of the HEIF family: HEIC or AVIF, no sequence."""
-    return container.metadata.get("major_brand", "").strip() in _HEIF_BRANDS
+    return _brand(container) in _HEIF_BRANDS
+
+
+def _brand(container: InputContainer) -> str:
+    return container.metadata.get("major_brand", "").strip()
 
 
 def still_orientation(path: Path) -> Matrix | None:
@@ -42,7 +47,7 @@ def still_orientation(path: Path) -> Matrix | None:
         return None
 
 
-def heif_picture(path: Source) -> VideoFrame:
+def heif_picture(path: Path | str) -> VideoFrame:
     """Decode a HEIC or AVIF still, RGB or with transparency RGBA, 8 bit.
 
     FFmpeg takes the tiles that a large one is made of, as those of an iPhone, for streams of their

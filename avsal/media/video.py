@@ -6,11 +6,11 @@ import inspect
 import os
 import threading
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Generator, Iterator
+from contextlib import suppress
+from dataclasses import replace
 from fractions import Fraction
 from itertools import chain
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -20,22 +20,18 @@ from avsal.errors import MediaError
 from avsal.media import info
 from avsal.media.clock import COUNTING_FORMATS, FrameClock
 from avsal.media.container import SEEKABLE_FORMATS, choose_audio, choose_video, open_input
-from avsal.media.decoding import Decoder, count_frames
-from avsal.media.deinterlace import Deinterlacer
+from avsal.media.decoding import Decoder, Outstanding, count_frames, is_empty, with_start
+from avsal.media.display import Display
 from avsal.media.frames import VideoFrame
-from avsal.media.info import VideoInfo
-from avsal.media.orientation import (
-    Matrix,
-    rotation_of,
-    swaps_sides,
-    track_mirroring,
-    turned,
-)
+from avsal.media.info import VideoInfo, describe
 from avsal.media.pixels import RgbConverter, is_hdr
-from avsal.media.source import as_source
-from avsal.media.stills import heif_picture, is_heif, is_image, still_orientation
+from avsal.media.refusal import ENCRYPTED, is_encrypted, why_undecodable
+from avsal.media.slots import Slot, deinterlaced, from_time, up_to
+from avsal.media.source import as_source, file_identity, is_raw
+from avsal.media.stills import heif_picture, is_heif, is_image
 
 if TYPE_CHECKING:
+    from av.packet import Packet
     from av.video.frame import VideoFrame as Decoded
 
 # Codecs of which one packet is one frame, so that counting packets gives a frame's index.
@@ -44,17 +40,6 @@ KEPT_BYTES = 256 * 2**20  # of frames that wait to be taken
 _SEEK_FROM = Fraction(5)  # seconds; decoding a shorter way costs less than a seek
 _SEEK_MARGIN = Fraction(1)  # seconds before the first wanted frame, for B-frames
 _END_TOLERANCE = Fraction(1, 2)  # seconds that a video may lack against its header
-
-
-@dataclass(frozen=True)
-class _Slot:
-    """A decoded frame on its way; the frame may still be replaced by a deinterlaced one."""
-
-    index: int
-    time: Fraction
-    nominal: Fraction
-    matrix: Matrix
-    frame: Decoded
 
 
 class VideoReader:
@@ -72,6 +57,7 @@ class VideoReader:
     Attributes:
         info: what the headers and the first frame tell.
         origin: container time of the video's first frame, seconds.
+        identity: of the file when it was opened, see `avsal.media.source.file_identity`.
 
     Raises:
         MediaError: the file cannot be opened or none of its frames can be decoded.
@@ -91,13 +77,16 @@ class VideoReader:
         self._lead = lead
         self._notes: list[str] = []
         self._convert = RgbConverter()
-        self._kept: deque[tuple[_Slot, Fraction]] | None = None
+        self._kept: deque[tuple[Slot, Fraction]] | None = None
         self._frames: Generator[VideoFrame, None, None] | None = None
         self._reading = threading.RLock()  # may be read in one thread and closed in another
         self._broken_off = False  # closed before the last frame
         self._process = os.getpid()
         self._stream: Any = None
+        self._first_time: Fraction | None = None  # known once the file was open
         self._read_to = Fraction(0)  # end of the packets so far, where they are counted
+        with suppress(OSError):  # opening it tells what is wrong
+            self.identity = file_identity(self.path)
         self._open()
 
     @property
@@ -108,14 +97,14 @@ class VideoReader:
     @property
     def warnings(self) -> list[str]:
         """One line for each thing that a person should know, complete after the last frame."""
-        notes = list(self._notes)
-        if self._clock.synthesised:
+        notes = [*self._notes, *(f"{self.path}: {note}" for note in self._display.notes)]
+        if self._clock.synthesised and not self.info.is_image:
             notes.append(
                 f"{self.path}: frame times are missing and follow from the rate of "
                 f"{float(1 / self._clock.step):g} frames per second"
             )
-        if self._clock.restarted:
-            notes.append(f"{self.path}: the clock starts again on the way; times were continued")
+        if self._clock.restarted or self._decoder.jumped:
+            notes.append(f"{self.path}: the clock starts again or jumps; times were continued")
         if self.skipped:
             notes.append(f"{self.path}: damaged packets skipped: {self.skipped}")
         return notes
@@ -217,103 +206,92 @@ class VideoReader:
     def _open(self) -> None:
         self._container = open_input(self.path)
         try:
+            if is_encrypted(self.path, self._container.format.name):
+                raise MediaError(f"{self.path}: {ENCRYPTED}")
             self._stream = choose_video(self._container, self.path)
             self._stream.thread_type = "AUTO"
             self._codec = self._stream.codec_context.codec.canonical_name
             self._time_base = Fraction(self._stream.time_base or 1)
-            self._matrix = self._file_orientation()
-            self._decoder = Decoder(self.path, self._container, self._stream)
+            self._display = Display(self.path, self._container, self._stream, self._codec)
+            partner = choose_audio(self._container)
+            self._decoder = Decoder(self.path, self._container, self._stream, partner)
             self._slots = self._decode()
             first = next(self._slots, None)
             if first is None:
-                kind = (
-                    "animated, which FFmpeg cannot decode"
-                    if self._codec == "webp"
-                    else ("of an unsupported kind")
-                )
-                raise MediaError(
-                    f"{self.path}: no frame of its {self._codec} video can be decoded; it is "
-                    f"damaged or {kind}, get it again or convert it"
-                )
+                why = why_undecodable(self.path, self._container, self._stream, self._codec)
+                raise MediaError(f"{self.path}: {why}")
             self._first = first
-            self.origin = first.time
+            self.origin = self._first_time = first.time
             self._notes = self._remarks(first)
             self.info = self._describe(first)
         except BaseException:
             self._container.close()
             raise
 
-    def _file_orientation(self) -> Matrix | None:
-        """What the file says of every frame; None where the frames tell it themselves."""
-        if not isinstance(self.path, Path):
-            return None
-        if is_image(self._container):
-            return still_orientation(self.path)
-        if self._container.format.name.startswith("mov"):
-            return track_mirroring(self.path, self._stream.id)
-        return None
+    def _describe(self, first: Slot) -> VideoInfo:
+        sound = choose_audio(self._container) is not None
+        unit = self._clock.unit
+        return describe(self.path, self._container, self._stream, first.view, unit, sound)
 
-    def _describe(self, first: _Slot) -> VideoInfo:
-        still = is_image(self._container)
-        stream, frame = self._stream, first.frame
-        width, height = frame.width, frame.height
-        aspect = Fraction(stream.sample_aspect_ratio or 1)
-        if swaps_sides(first.matrix):
-            width, height, aspect = height, width, 1 / aspect
-        duration = info.stream_duration(stream) or info.container_duration(self._container)
-        duration = None if still else duration
-        return VideoInfo(
-            path=self.path,
-            width=width,
-            height=height,
-            rate=None if still else info.nominal_rate(stream),
-            duration=duration,
-            frames=1 if still else info.frame_count(stream, duration),
-            rotation=rotation_of(first.matrix),
-            has_audio=not still and choose_audio(self._container) is not None,
-            is_image=still,
-            codec=self._codec,
-            time_base=self._clock.unit,
-            sample_aspect=aspect,
-        )
+    def _decode(self) -> Generator[Slot, None, None]:
+        """Frames from where the container stands, numbered from 0.
 
-    def _decode(self) -> Generator[_Slot, None, None]:
-        """Frames from where the container stands, numbered from 0."""
+        A frame that is lost to damage shows the picture before it, so that numbers do not depend
+        on where reading began.
+        """
         still = is_image(self._container)
         counts = self._container.format.name in COUNTING_FORMATS
         counting = counts and self._stream.codec_context.codec.reorder
-        self._clock = FrameClock(self._time_base, info.frame_step(self._stream), counting)
+        step, start, packets = info.frame_step(self._stream), None, self._decoder.packets()
+        if not (counting or still):
+            packets, start = with_start(packets, self._time_base, step)
+        self._clock = FrameClock(self._time_base, step, counting, start, self._first_time)
         if is_heif(self._container):
-            yield self._slot(0, heif_picture(self.path))
+            yield self._slot(0, heif_picture(self.path), 0)
             return
-        index = 0
-        for packet in self._decoder.packets():
+        for index, (frame, pts) in enumerate(self._pictures(packets, counts)):
+            yield self._slot(index, frame, pts)
+            if still:  # further pictures in the file are previews or other views
+                return
+
+    def _pictures(
+        self, packets: Iterator[Packet], counts: bool
+    ) -> Iterator[tuple[Decoded, int | None]]:
+        """Each picture with its stored time; the one before a lost picture comes again."""
+        outstanding = Outstanding() if self._one_a_packet() else None
+        for packet in packets:
+            self._note_end(packet, counts)
+            if is_empty(packet):  # the picture before stays, as in recordings of a screen
+                continue
             skipped = self._decoder.skipped
-            if counts and packet.dts is not None:
-                # A packet may hold no frame: the one before stays, as in recordings of a screen.
-                self._read_to = (packet.dts + (packet.duration or 0)) * self._time_base
             if packet.size:
                 self._clock.sent(packet.dts)
+                if outstanding:
+                    outstanding.sent(packet)
             for frame in self._decoder.decode(packet):
-                yield self._slot(index, frame)
-                index += 1
-                if still:  # further pictures in the file are previews or other views
-                    return
+                yield from outstanding.shown(frame) if outstanding else [(frame, frame.pts)]
             if self._decoder.skipped > skipped:
                 self._clock.lost()
         for frame in self._decoder.decode(None) if self._decoder.broken_off else ():
-            yield self._slot(index, frame)
-            index += 1
+            yield frame, frame.pts
 
-    def _slot(self, index: int, frame: Decoded) -> _Slot:
-        nominal = frame.duration * self._time_base if frame.duration else self._clock.step
-        matrix = self._matrix or turned(frame)
-        return _Slot(index, self._clock.time(frame.pts), nominal, matrix, frame)
+    def _note_end(self, packet: Packet, counts: bool) -> None:
+        """Note how long the last picture stays, where empty packets may follow it."""
+        time = packet.dts if counts else packet.pts
+        if time is not None and (counts or is_empty(packet)):
+            end = (time + (packet.duration or 0)) * self._time_base
+            self._read_to = self._clock.continued(end)
+
+    def _slot(self, index: int, frame: Decoded, pts: int | None) -> Slot:
+        nominal = self._clock.shown(frame.duration)
+        time = self._clock.time(pts)
+        aspect = Fraction(self._stream.codec_context.sample_aspect_ratio or 1)
+        return Slot(index, time, nominal, self._display.view(frame, time, aspect), frame)
 
     def _read(self) -> Generator[VideoFrame, None, None]:
         end = None if self._end is None else self.origin + self._end
-        held: _Slot | None = None
-        for slot in _deinterlaced(self._wanted()):
+        held: Slot | None = None
+        for slot in deinterlaced(self._wanted()):
             if held is not None:  # its duration is known now
                 yield self._passed_on(held, slot.time - held.time)
                 held = None
@@ -325,81 +303,92 @@ class VideoReader:
             yield self._passed_on(held, last)
             self._check_end(held.time + last)
 
-    def _passed_on(self, slot: _Slot, duration: Fraction) -> VideoFrame:
+    def _passed_on(self, slot: Slot, duration: Fraction) -> VideoFrame:
         if self._kept is not None and slot.time >= self._keep_from:
             self._kept.append((slot, duration))
         return self._finished(slot, duration, self._convert)
 
-    def _finished(self, slot: _Slot, duration: Fraction, convert: RgbConverter) -> VideoFrame:
-        try:
-            image = convert(slot.frame, slot.matrix)
-        except (FFmpegError, ValueError) as error:
-            raise MediaError(
-                f"{self.path}: its pixel format {slot.frame.format.name} with colour matrix "
-                f"{slot.frame.colorspace} (ITU-T H.273) cannot be turned into RGB; "
-                f"convert it to {'PNG' if self.info.is_image else 'H.264'}"
-            ) from error
+    def _finished(self, slot: Slot, duration: Fraction, convert: RgbConverter) -> VideoFrame:
+        image = self._display.picture(slot.frame, slot.view, convert)
         return VideoFrame(slot.index, slot.time, duration, image)
 
-    def _wanted(self) -> Iterator[_Slot]:
+    def _wanted(self) -> Iterator[Slot]:
         """From `lead` frames before `start` on; exact indices in any case."""
         if self._start <= 0:
             return chain([self._first], self._slots)
         target = self.origin + self._start
         if self._start < _SEEK_FROM or not self._countable():
-            return _from_time(target, self._lead, chain([self._first], self._slots))
+            return from_time(target, self._lead, chain([self._first], self._slots))
         sought = self._sought(target)
         if sought is None:
             self._container.close()
             self._open()
-            sought = _from_time(target, self._lead, chain([self._first], self._slots))
+            sought = from_time(target, self._lead, chain([self._first], self._slots))
         return sought
+
+    def _one_a_packet(self) -> bool:
+        """A packet is a frame, and the container stores when it is shown."""
+        return self._container.format.name in SEEKABLE_FORMATS and self._codec in _COUNTABLE_CODECS
 
     def _countable(self) -> bool:
         """A frame's index can be had by counting packets, without decoding."""
         return (
-            self._container.format.name in SEEKABLE_FORMATS
-            and self._codec in _COUNTABLE_CODECS
+            self._one_a_packet()
             and not self._first.frame.interlaced_frame  # a packet may be half a frame
             and not self._clock.synthesised
         )
 
-    def _sought(self, target: Fraction) -> Iterator[_Slot] | None:
+    def _sought(self, target: Fraction) -> Iterator[Slot] | None:
         """Seek, then decode up to the target; None where the seek went astray."""
-        way = _SEEK_MARGIN + self._lead * self._clock.step
         self._slots.close()
         try:
-            self._seek(self.origin)
-            counter = Decoder(self.path, self._container, self._stream)
-            index = count_frames(counter, self.origin, target)
-            self._seek(target - way)
+            keyframe, index = self._keyframe(target - _SEEK_MARGIN - self._lead * self._clock.step)
         except FFmpegError:
             return None
+        # What comes before the keyframe refers to pictures that were not decoded.
+        slots = (slot for slot in self._slots if keyframe is None or slot.time >= keyframe)
+        first = next(slots, None)
+        if index is None or first is None or first.time != keyframe:
+            return None
+        offset = index - first.index
+        numbered = (replace(slot, index=slot.index + offset) for slot in chain([first], slots))
+        reached = list(up_to(target, self._lead, numbered))
+        if not reached or len(reached) - 1 < min(self._lead, reached[-1].index):
+            return None
+        return chain(reached, numbered)
+
+    def _keyframe(self, time: Fraction) -> tuple[Fraction | None, int | None]:
+        """Go to the last keyframe before a time; return its own time and its index."""
+        self._seek(time)
+        packet = next(self._packets(), None)
+        if packet is None or packet.pts is None:
+            return None, None
+        keyframe = packet.pts * self._time_base
+        self._seek(self.origin)
+        index = count_frames(self._packets(), self.origin, keyframe)
+        self._seek(time)
         self._slots = self._decode()
-        reached = list(_up_to(target, self._lead, self._slots))
-        if not reached or reached[-1].time < target:
-            return None
-        first = reached[-1]
-        if len(reached) - 1 < min(self._lead, index):
-            return None
-        return (
-            replace(slot, index=slot.index + index - first.index)
-            for slot in chain(reached, self._slots)
-        )
+        return self._clock.exact(keyframe), index
+
+    def _packets(self) -> Iterator[Packet]:
+        return Decoder(self.path, self._container, self._stream).packets()
 
     def _seek(self, time: Fraction) -> None:
         self._container.seek(int(time / self._time_base), stream=self._stream)
 
-    def _remarks(self, first: _Slot) -> list[str]:
+    def _remarks(self, first: Slot) -> list[str]:
         notes = []
         if is_hdr(first.frame) or is_hdr(self._stream.codec_context):
             notes.append(f"{self.path}: HDR colours are used as they are, without tone mapping")
-        if rotation_of(first.matrix) % 90:
-            notes.append(f"{self.path}: turned by the nearest quarter turn, not by its odd angle")
+        if is_raw(self.path):
+            notes.append(
+                f"{self.path}: a camera raw file; FFmpeg may show its preview or undeveloped "
+                "colours, so export it as JPEG or PNG"
+            )
         return notes
 
     def _check_end(self, end: Fraction) -> None:
-        expected = info.stream_end(self._stream)
+        expected = None if self._decoder.jumped else info.stream_end(self._stream)
         if self._decoder.broken_off or (expected and end < expected - _END_TOLERANCE):
             of = f" of {float(expected - self.origin):.1f}" if expected else ""
             self._notes.append(
@@ -415,30 +404,3 @@ def probe(path: str | os.PathLike[str]) -> VideoInfo:
     """
     with VideoReader(path) as reader:
         return reader.info
-
-
-def _up_to(target: Fraction, lead: int, slots: Iterable[_Slot]) -> Iterator[_Slot]:
-    """The first slot at or after the target, preceded by up to `lead` slots."""
-    past: deque[_Slot] = deque(maxlen=lead)
-    for slot in slots:
-        if slot.time >= target:
-            yield from past
-            yield slot
-            return
-        past.append(slot)
-
-
-def _from_time(target: Fraction, lead: int, slots: Iterator[_Slot]) -> Iterator[_Slot]:
-    yield from _up_to(target, lead, slots)
-    yield from slots
-
-
-def _deinterlaced(slots: Iterable[_Slot]) -> Iterator[_Slot]:
-    deinterlacer = Deinterlacer()
-    waiting: deque[_Slot] = deque()
-    for slot in slots:
-        waiting.append(slot)
-        for frame in deinterlacer.push(slot.frame):
-            yield replace(waiting.popleft(), frame=frame)
-    for frame in deinterlacer.flush():
-        yield replace(waiting.popleft(), frame=frame)

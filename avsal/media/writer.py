@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from av.error import FFmpegError
 from av.video.reformatter import Colorspace, VideoReformatter
 
 from avsal.atomic import new_file, write_errors
-from avsal.errors import AvsalError, MediaError
+from avsal.errors import AvsalError, MediaError, OutputError
 from avsal.media.codecs import MAX_CLOCK, Encoder, choose_encoder
 from avsal.media.remux import SourceSound
 from avsal.media.suffixes import muxer_of
@@ -31,6 +32,10 @@ _CLOCK = 90_000  # ticks per second where the caller names no time base, as in M
 _LATE_START = 10  # seconds; a later start is a broadcast clock, not silence before the picture
 _BT709 = 1  # ITU-T H.273 code of matrix, primaries and transfer
 _LIMITED_RANGE = 1  # AVCOL_RANGE_MPEG
+
+# What the system says of a disk or a folder. Other codes, as "invalid argument", come from FFmpeg
+# itself: it does not take what it was given.
+_SYSTEM_ERRORS = frozenset(errno.errorcode) - {errno.EINVAL, errno.ERANGE, errno.EDOM}
 
 
 class _AbandonedError(Exception):
@@ -178,6 +183,12 @@ class VideoWriter:
             yield
         except (FFmpegError, OSError) as error:
             self.abandon()
+            if isinstance(error, FFmpegError) and error.errno not in _SYSTEM_ERRORS:
+                reason = (error.strerror or str(error)).lower()
+                raise OutputError(
+                    f"{self.path}: FFmpeg cannot write this video or its sound as "
+                    f"{self.path.suffix} ({reason}); try another suffix, as .mkv"
+                ) from error
             with write_errors(self.path):
                 raise OSError(error.errno, error.strerror) from error
         except AvsalError:

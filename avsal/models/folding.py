@@ -35,6 +35,15 @@ def prepare_for_inference(model: Network) -> Network:
     return model
 
 
+def norms_after(model: nn.Module) -> dict[str, str]:
+    """Full names of the BatchNorms that go into convolutions, by those of the convolutions."""
+    return {
+        f"{name}.{conv}".lstrip("."): f"{name}.{norm}".lstrip(".")
+        for name, module in model.named_modules()
+        for conv, norm in _conv_bn_pairs(module)
+    }
+
+
 def _conv_bn_pairs(module: nn.Module) -> list[tuple[str, str]]:
     """Names of a module's children that are a convolution and the BatchNorm after it."""
     pairs = list(getattr(module, "conv_bn_pairs", ()))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from torch import nn
 
@@ -11,6 +13,9 @@ from avsal.models.variants import Variant
 
 SPECTROGRAM = (257, 111)  # frequencies and columns that the audio encoder was trained on
 STRIDE = 32  # of the coarsest features: heights and widths are multiples of it
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)  # RGB, of pixels scaled to 0..1
+IMAGENET_STD = (0.229, 0.224, 0.225)
 
 Features = tuple[torch.Tensor, ...]
 
@@ -161,3 +166,18 @@ class SaliencyNetwork(nn.Module):
             raise UsageError(
                 f"frames of {height}x{width}: height and width must be multiples of {STRIDE}"
             )
+
+
+def normalise(frames: torch.Tensor) -> torch.Tensor:
+    """Pixels 0..255 to a network's range, uint8 (N, 3, h, w) -> float32 of the same shape."""
+    mean, std = _statistics(frames.device)
+    return (frames.float() / 255 - mean) / std
+
+
+@cache
+@torch.inference_mode(False)  # the cached tensors must also serve training
+def _statistics(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and deviation (3, 1, 1), kept: making them on a GPU would stop the host every time."""
+    mean = torch.tensor(IMAGENET_MEAN, dtype=torch.float32, device=device).view(3, 1, 1)
+    std = torch.tensor(IMAGENET_STD, dtype=torch.float32, device=device).view(3, 1, 1)
+    return mean, std

@@ -11,7 +11,7 @@ its weights; normalisation is part of the convolutions. Motion at stride 16 and 
 
 from __future__ import annotations
 
-from itertools import product
+from itertools import accumulate, product
 
 import torch
 import torch.nn.functional as F
@@ -120,7 +120,7 @@ def doubled(x: torch.Tensor) -> torch.Tensor:
 
 def _positions(count: int, like: torch.Tensor) -> torch.Tensor:
     """`count` positions from 0 to 1, of the type and on the device of `like`."""
-    return torch.linspace(0, 1, count, dtype=like.dtype, device=like.device)
+    return torch.arange(count, dtype=like.dtype, device=like.device) / (count - 1)
 
 
 class Prior(nn.Module):
@@ -194,25 +194,36 @@ class Recurrence(nn.Module):
         self.change = nn.Sequential(nn.Conv2d(SKIP16, MOTION16, 1), nn.ReLU(inplace=True))
 
     def forward(self, features: Features) -> Features:
-        """Features (B, T, C, h, w) at three strides -> (B, C, 1, h, w) each: the change (32, stride
-        16), the frame with its past (256, stride 32), and both at stride 32 for the fusion."""
+        """Features (B, T, C, h, w) at three strides -> motion features; see `combine`."""
         _, stride16, deep = features
-        change = self.change((stride16[:, -1] - stride16[:, -2]).abs())
-        seen = deep[:, -1] + self.recall(self.remembered(deep))
+        gates = self.gates(deep.flatten(0, 1)).unflatten(0, deep.shape[:2])
+        return self.combine(stride16[:, -1], stride16[:, -2], deep[:, -1], gates)
+
+    def gates(self, deep: torch.Tensor) -> torch.Tensor:
+        """What the GRU's three gates make of single frames: (N, 256, h, w) -> (N, 768, h, w)."""
+        parts = [self.get_submodule(f"{gate}_seen")(deep) for gate in ("reset", "update", "new")]
+        return torch.cat(parts, dim=1)
+
+    def combine(
+        self,
+        stride16: torch.Tensor,
+        stride16_before: torch.Tensor,
+        deep: torch.Tensor,
+        gates: torch.Tensor,
+    ) -> Features:
+        """Motion features from the last frame's, and the gates (B, T, 768, h, w) of all frames.
+
+        Returns:
+            (B, C, 1, h, w) each: the change since the frame before (32 channels, stride 16), the
+            frame with its past (256, stride 32), and both at stride 32 for the fusion.
+        """
+        change = self.change((stride16 - stride16_before).abs())
+        state = torch.zeros_like(deep)
+        for reset, update, new in (each.chunk(3, dim=1) for each in gates.unbind(dim=1)):
+            state = self.step(state, reset, update, new)
+        seen = deep + self.recall(state)
         tokens = torch.cat((seen, F.avg_pool2d(change, 2)), dim=1)
         return change[:, :, None], seen[:, :, None], tokens[:, :, None]
-
-    def remembered(self, deep: torch.Tensor) -> torch.Tensor:
-        """The GRU's state (B, 256, h, w) after frames (B, T, 256, h, w)."""
-        frames = deep.flatten(0, 1)
-        gates = [
-            self.get_submodule(f"{gate}_seen")(frames).unflatten(0, deep.shape[:2])
-            for gate in ("reset", "update", "new")
-        ]
-        state = torch.zeros_like(deep[:, 0])
-        for reset, update, new in zip(*(gate.unbind(dim=1) for gate in gates), strict=True):
-            state = self.step(state, reset, update, new)
-        return state
 
     def step(
         self, state: torch.Tensor, reset: torch.Tensor, update: torch.Tensor, new: torch.Tensor
@@ -358,7 +369,7 @@ def brightness(frames: torch.Tensor) -> torch.Tensor:
     """Mean brightness of cells of 8x8 pixels, in levels of 255: normalised frames (N, 3, H, W) ->
     (N, 1, H/8, W/8)."""
     colours = F.avg_pool2d(frames.float(), 8)
-    weights = torch.tensor(LUMA, device=frames.device).view(3, 1, 1)
+    weights = torch.tensor(LUMA, dtype=colours.dtype, device=colours.device).view(3, 1, 1)
     return (colours * weights).sum(dim=1, keepdim=True)
 
 
@@ -370,7 +381,9 @@ def motion_energy(brightness: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]
     """
     changes = (brightness[:, 1:] - brightness[:, :-1]).abs()
     same_scene = (changes.mean(dim=(2, 3)) < CUT).to(changes)
-    same_scene = same_scene.flip(1).cumprod(dim=1).flip(1)[:, :, None, None]
+    # All changes from each one to the last are within the scene; ONNX has no cumulative product.
+    products = accumulate(reversed(same_scene.unbind(dim=1)), torch.mul)
+    same_scene = torch.stack(list(products)[::-1], dim=1)[:, :, None, None]
     change = (changes * same_scene).mean(dim=1)
     mean = change.mean(dim=(1, 2), keepdim=True)
     return (change / (mean + NOISE)).clamp(max=MOST_MOTION), mean

@@ -6,10 +6,9 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from avsal.errors import UsageError
 from avsal.media.frames import FrameTag
@@ -31,14 +30,14 @@ class CachedFrame:
     """A frame, and what the network has made of it so far.
 
     Attributes:
-        pixels: uint8 (3, h, w) as read. Where the network needs pixels besides the features, they
-            become float32 of the same shape, normalised and on its device, once it looks at them.
-        features: the image encoder's, (C, h, w) each; None until the network looked at the frame.
+        pixels: uint8 (h, w, 3) RGB as read.
+        features: what the engine keeps of the frame for the windows that hold it; None until it
+            has seen the frame.
     """
 
     tag: FrameTag
-    pixels: torch.Tensor
-    features: tuple[torch.Tensor, ...] | None = None
+    pixels: np.ndarray
+    features: Any = None
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class WindowInput:
     Attributes:
         window: which frames, in which order; the last one is predicted.
         frames: those frames.
-        spectrogram: (1, 257, 111) float32.
+        spectrogram: (1, 257, 111) float32, None where there is no sound.
         skipped: wanted frames since the previous window, to be interpolated (stride over 1).
         cut: first frame of a new scene since the previous window, None where there is no cut.
         wanted: the predicted frame lies in the stretch that was asked for.
@@ -56,7 +55,7 @@ class WindowInput:
 
     window: Window
     frames: tuple[CachedFrame, ...]
-    spectrogram: torch.Tensor
+    spectrogram: np.ndarray | None
     skipped: tuple[FrameTag, ...] = ()
     cut: int | None = None
     wanted: bool = True
@@ -65,6 +64,9 @@ class WindowInput:
     def tag(self) -> FrameTag:
         """The frame that is predicted."""
         return self.frames[-1].tag
+
+
+PredictedBatch = list[tuple[WindowInput, np.ndarray]]  # windows with their (h, w) log-densities
 
 
 class FrameCache:
@@ -131,7 +133,7 @@ class FrameCache:
         given = self._given >= self._final and self._windows % self._rule.batch == 0
         return given or self._first > self._final
 
-    def _add(self, tag: FrameTag, pixels: torch.Tensor) -> None:
+    def _add(self, tag: FrameTag, pixels: np.ndarray) -> None:
         if self._frames and tag.index != self._latest + 1:
             raise UsageError(f"frame {tag.index} follows frame {self._latest}; number all frames")
         self._frames[tag.index] = CachedFrame(tag, pixels)
@@ -188,9 +190,9 @@ class FrameCache:
         after_start = self._first is not None and index >= self._first
         return after_start and (self._final is None or index <= self._final)
 
-    def _spectrogram(self, window: Window) -> torch.Tensor:
+    def _spectrogram(self, window: Window) -> np.ndarray | None:
         if self._audio is None:
-            return log_spectrogram(np.zeros(0, np.float32))
+            return None
         start, end = self._rule.sound(window, self._settings.audio_context, self._time)
         return log_spectrogram(self._audio.read(start, end), window.reverse)
 

@@ -8,18 +8,18 @@ import os
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import torch
+import numpy as np
 
 from avsal.media.frames import tag_of
 from avsal.prediction.cache import FrameCache, WindowInput
-from avsal.prediction.forward import Forward
 from avsal.prediction.predictor import Prediction, Predictor
 from avsal.prediction.saliency import SaliencyFrame
 from avsal.prediction.settings import PredictSettings
 from avsal.prediction.threads import run_ahead
 from avsal.preprocess.frames import resize_frame
+from avsal.shots import ShotFinder
 
 if TYPE_CHECKING:
     from avsal.media.info import VideoInfo
@@ -36,15 +36,17 @@ class Still:
 
     Attributes:
         window: its only one.
+        identity: of the file when it was opened.
         notes: what a person should know.
     """
 
     info: VideoInfo
     window: WindowInput
     notes: list[str]
+    identity: dict[str, Any]
 
     @property
-    def size(self) -> torch.Size:
+    def size(self) -> tuple[int, ...]:
         """Of the network's input."""
         return self.window.frames[-1].pixels.shape
 
@@ -68,7 +70,6 @@ def predict_files(
     """
     settings = predictor.complete(settings or PredictSettings())
     batch = predictor.batch(settings)
-    forward = Forward(predictor.network, predictor.device, predictor.precision, batch)
     rest = iter(sources)
     opened: Opened | None
     while True:
@@ -76,7 +77,7 @@ def predict_files(
         with closing(run_ahead(lambda: _opened(predictor, rest, settings), 2 * batch)) as ahead:
             while group := list(itertools.islice(ahead, batch)):
                 stills = [opened for _source, opened in group if isinstance(opened, Still)]
-                maps = iter(_log_densities(forward, stills))
+                maps = iter(_log_densities(predictor, stills, batch))
                 for source, opened in group:
                     if isinstance(opened, Still):
                         yield source, _still_prediction(predictor, opened, settings, next(maps))
@@ -114,22 +115,25 @@ def _open(
         size = predictor.input_size(video.info.height, video.info.width, video.info.sample_aspect)
         small = tag_of(frame, video.origin), resize_frame(frame.image, size)
         (window,) = FrameCache(settings, predictor.rule(settings)).windows([small])
-        return Still(video.info, window, video.warnings)
+        return Still(video.info, window, video.warnings, video.identity)
 
 
-def _log_densities(forward: Forward, stills: list[Still]) -> list[torch.Tensor | Exception]:
+def _log_densities(
+    predictor: Predictor, stills: list[Still], batch: int
+) -> list[np.ndarray | Exception]:
     """The images' log-densities, (h, w) each, or for each what is wrong with the network; images
     of one size go through it together."""
-    found: dict[int, torch.Tensor | Exception] = {}
+    found: dict[int, np.ndarray | Exception] = {}
     for size in dict.fromkeys(still.size for still in stills):
         alike = [number for number, still in enumerate(stills) if still.size == size]
-        found.update(zip(alike, _attempt(forward, [stills[each] for each in alike]), strict=True))
+        maps = _attempt(predictor, [stills[number] for number in alike], batch)
+        found.update(zip(alike, maps, strict=True))
     return [found[number] for number in range(len(stills))]
 
 
-def _attempt(forward: Forward, stills: list[Still]) -> list[torch.Tensor | Exception]:
+def _attempt(predictor: Predictor, stills: list[Still], batch: int) -> list[np.ndarray | Exception]:
     try:
-        batches = forward.batches(still.window for still in stills)
+        batches = predictor.engine.batches((still.window for still in stills), batch)
         return [log_density for batch in batches for _window, log_density in batch]
     except Exception as error:
         return [error] * len(stills)
@@ -150,14 +154,13 @@ def _still_prediction(
     predictor: Predictor,
     still: Still,
     settings: PredictSettings,
-    log_density: torch.Tensor | Exception,
+    log_density: np.ndarray | Exception,
 ) -> Prediction | Exception:
-    from avsal.shots import ShotFinder
-
     if isinstance(log_density, Exception):
         return log_density
     maps = predictor.postprocess([(still.window.tag, log_density)], settings)
-    return Prediction(still.info, 1, ShotFinder(), _with_notes(maps, still.notes), ExitStack())
+    noted = _with_notes(maps, still.notes)
+    return Prediction(still.info, 1, ShotFinder(), noted, ExitStack(), still.identity)
 
 
 def _with_notes(

@@ -7,16 +7,13 @@ from collections.abc import Callable, Iterable
 from fractions import Fraction
 from types import TracebackType
 
-import numpy as np
-
 from avsal.errors import UsageError
 from avsal.media.frames import VideoFrame, tag_of
 from avsal.prediction.cache import CachedFrame, WindowInput
-from avsal.prediction.threads import FORKED, orphan_after_fork
+from avsal.prediction.threads import FORKED, after_fork
 from avsal.preprocess import cuts
 from avsal.preprocess.frames import resize_frame
 from avsal.preprocess.rules import Rule
-from avsal.preprocess.sound import log_spectrogram
 
 _JOIN_SECONDS = 1.0  # a camera that gives nothing any more must not keep its user waiting
 
@@ -51,7 +48,7 @@ class LatestFrames:
         self._thread = threading.Thread(
             target=self._take, args=(frames,), name="avsal-live", daemon=True
         )
-        orphan_after_fork(self)
+        after_fork(self)
 
     def orphan(self) -> None:
         """End in a child process, which does not have the thread."""
@@ -92,7 +89,7 @@ class LatestFrames:
             frames = tuple(self._frames[index] for index in window.frames)
             cut = cuts.find_cut(self._changes)
             self._changes.clear()
-        return WindowInput(window, frames, log_spectrogram(np.zeros(0, np.float32)), cut=cut)
+        return WindowInput(window, frames, None, cut=cut)
 
     @property
     def _latest(self) -> int:

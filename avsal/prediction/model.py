@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
+import sys
+from collections.abc import Mapping
+from ctypes.util import find_library
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from avsal.models import build
+import numpy as np
+
+from avsal.errors import UsageError
 from avsal.models.variants import VARIANTS
-from avsal.prediction.device import choose_device, choose_precision, slow_precision
-from avsal.prediction.predictor import Predictor
-from avsal.prediction.threads import limit_threads, survive_forks
-from avsal.weights.loading import load_weights
+from avsal.prediction.predictor import Engine, Predictor
+from avsal.prediction.settings import check_word
+from avsal.weights.places import GRAPHS, resolve, shipped
+from avsal.weights.reading import sha256_of
+from avsal.weights.registry import DEFAULT, REGISTRY, find_row
+
+if TYPE_CHECKING:
+    from avsal.weights.loading import LoadedWeights
 
 logger = logging.getLogger("avsal")
+
+
+class EngineName(StrEnum):
+    """What computes a network."""
+
+    AUTO = "auto"
+    TORCH = "torch"
+    ONNX = "onnx"
 
 
 def load_model(
@@ -21,6 +42,7 @@ def load_model(
     device: str = "auto",
     precision: str = "auto",
     *,
+    engine: str = "auto",
     offline: bool = False,
     revision: str | None = None,
 ) -> Predictor:
@@ -32,21 +54,106 @@ def load_model(
         weights: path of a .safetensors or .pt file, a name in the registry, or "untrained".
         device: "auto", "cpu", "cuda" or "cuda:N".
         precision: "auto", "fp32", "fp16" or "bf16".
+        engine: "onnx" computes the default network on a CPU by ONNX Runtime, "torch" any network;
+            "auto" takes "onnx" where it can.
         offline: never ask the Hub, take what is on this machine.
         revision: branch, tag or commit of the Hub repository.
 
     Raises:
         WeightsError: no weights, damaged weights, or weights of another network.
-        UsageError: unknown name, device or precision.
+        UsageError: unknown name, device, precision or engine.
     """
+    check_word("engine", engine, EngineName)
+    why_not = _onnx_obstacle(device, precision) if engine != EngineName.TORCH else "not wanted"
+    if not why_not and _is_shipped(name, weights, revision):
+        return _shipped_predictor()
+    from avsal.weights.loading import load_weights
+
+    loaded = load_weights(name, weights, offline=offline, revision=revision)
+    variant = VARIANTS[loaded.variant]
+    for note in loaded.notes:
+        logger.warning(note)
+    why_not = why_not or ("" if variant.network == "small" else f"{variant.name} has no graphs")
+    if engine == EngineName.ONNX and why_not:
+        raise UsageError(f"engine onnx: {why_not}; use --engine auto or torch")
+    computed = _torch_engine(loaded, device, precision) if why_not else _onnx_engine(loaded)
+    return Predictor(variant, computed, (loaded.name, loaded.sha256))
+
+
+def _onnx_obstacle(device: str, precision: str) -> str:
+    """Why ONNX Runtime cannot be used, empty where it can."""
+    if importlib.util.find_spec("onnxruntime") is None:
+        return "the package onnxruntime is not installed"
+    if shipped(GRAPHS) is None:
+        return f"{GRAPHS} is missing"
+    if precision not in ("auto", "fp32"):
+        return f"it computes in fp32, not in {precision}"
+    if device == "cpu" or (device == "auto" and not _may_have_cuda()):
+        return ""
+    return "it is used on CPUs only"
+
+
+def _may_have_cuda() -> bool:
+    """Whether an NVIDIA driver is there, which is found without loading PyTorch."""
+    if "torch" in sys.modules:
+        import torch
+
+        return torch.cuda.is_available()
+    if sys.platform == "win32":
+        return find_library("nvcuda") is not None
+    return Path("/dev/nvidiactl").exists() or Path("/dev/dxg").exists()
+
+
+def _is_shipped(
+    name: str | None, weights: str | os.PathLike[str] | None, revision: str | None
+) -> bool:
+    """Whether the weights are those that come with avsal, unchanged."""
+    row = REGISTRY[DEFAULT]
+    if revision is not None or find_row(os.fspath(weights or name or DEFAULT)) is not row:
+        return False
+    if name is not None and weights is not None and find_row(name) is not row:
+        return False
+    path = shipped(row.file)
+    found = resolve(weights or name or DEFAULT, offline=True)
+    return found == path and sha256_of(found) == row.sha256
+
+
+def _shipped_predictor() -> Predictor:
+    from safetensors.numpy import load_file
+
+    row = REGISTRY[DEFAULT]
+    path = shipped(row.file)
+    assert path is not None and row.sha256 is not None
+    return Predictor(VARIANTS[row.variant], _graphs_with(load_file(path)), (row.name, row.sha256))
+
+
+def _onnx_engine(loaded: LoadedWeights) -> Engine:
+    return _graphs_with({name: tensor.numpy() for name, tensor in loaded.state.items()})
+
+
+def _graphs_with(state: Mapping[str, np.ndarray]) -> Engine:
+    from avsal.prediction.onnx_engine import OnnxEngine
+
+    graphs = shipped(GRAPHS)
+    assert graphs is not None
+    return OnnxEngine(graphs, state)
+
+
+def _torch_engine(loaded: LoadedWeights, device: str, precision: str) -> Engine:
+    import torch
+
+    from avsal.models import build
+    from avsal.prediction.device import choose_device, choose_precision, slow_precision
+    from avsal.prediction.threads import limit_threads, survive_forks
+    from avsal.prediction.torch_engine import TorchEngine
+
     limit_threads()
     survive_forks()
     where = choose_device(device)
     dtype = choose_precision(precision, where)
-    loaded = load_weights(name, weights, offline=offline, revision=revision)
-    variant = VARIANTS[loaded.variant]
-    network = build(variant.name)
-    network.load_state_dict(loaded.state)
-    for note in (*loaded.notes, *slow_precision(dtype, where)):
+    for note in slow_precision(dtype, where):
         logger.warning(note)
-    return Predictor(network, variant, where, dtype, (loaded.name, loaded.sha256))
+    with torch.device("cpu"):  # whatever the host has set
+        network = build(loaded.variant)
+    network.load_state_dict(loaded.state)
+    return TorchEngine(network, where, dtype)

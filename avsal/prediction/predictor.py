@@ -11,29 +11,24 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import torch
 
 from avsal.errors import MediaError, WeightsError
 from avsal.media.frames import FrameTag
-from avsal.models.folding import prepare_for_inference
-from avsal.models.network import SaliencyNetwork
 from avsal.models.variants import Variant
-from avsal.prediction.cache import FrameCache, WindowInput
-from avsal.prediction.device import automatic_batch, precision_name
-from avsal.prediction.forward import Forward
+from avsal.prediction.cache import FrameCache, PredictedBatch, WindowInput
 from avsal.prediction.incoming import Seconds, checked_frames
 from avsal.prediction.live import LatestFrames
-from avsal.prediction.postprocess import interpolate, to_density
+from avsal.prediction.postprocess import to_density
 from avsal.prediction.reader import Start, read_ahead
 from avsal.prediction.saliency import SaliencyFrame
 from avsal.prediction.settings import PredictSettings, Size, expected_maps, with_changes
-from avsal.prediction.smoothing import Smoothing
-from avsal.prediction.transfer import Fetched, behind
+from avsal.prediction.smoothing import Smoothing, TaggedMap, filled
 from avsal.preprocess.rules import FrameRule, Rule, TimeRule
 from avsal.preprocess.shape import size_near
+from avsal.shots import ShotFinder
 
 if TYPE_CHECKING:
     from avsal.media.audio import AudioReader
@@ -41,15 +36,10 @@ if TYPE_CHECKING:
     from avsal.media.info import VideoInfo
     from avsal.media.sound import SoundFile
     from avsal.media.video import VideoReader
-    from avsal.shots import ShotFinder
 
 logger = logging.getLogger("avsal")
 
-TaggedMap = tuple[FrameTag, torch.Tensor]  # a frame and its (h, w) log-density
-
-POSTPROCESS = 8  # maps that a GPU brings to display size together
 ONE = Fraction(1)  # square pixels
-GROUPS_AHEAD = 2  # of so many maps, that a GPU works on while the one before is written
 WINDOWS_AHEAD = 4  # windows whose new frames may wait for the network
 
 
@@ -62,6 +52,7 @@ class Description:
     weights_sha256: str
     device: str
     precision: str
+    engine: str
 
 
 class Prediction(Iterator[SaliencyFrame]):
@@ -71,6 +62,7 @@ class Prediction(Iterator[SaliencyFrame]):
 
     Attributes:
         info: the video's properties, see `avsal.media.VideoInfo`.
+        identity: of the file when it was opened, see `avsal.media.source.file_identity`.
         total: number of maps that start, end and the video's headers let expect, None if untold.
         finder: finds the cuts of the frames that are read.
     """
@@ -82,8 +74,10 @@ class Prediction(Iterator[SaliencyFrame]):
         finder: ShotFinder,
         maps: Generator[SaliencyFrame, None, None],
         files: ExitStack,
+        identity: dict[str, Any],
     ) -> None:
         self.info = info
+        self.identity = identity
         self.total = total
         self.finder = finder
         self._maps = maps
@@ -104,30 +98,54 @@ class Prediction(Iterator[SaliencyFrame]):
         self._files.close()
 
 
+class Engine(Protocol):
+    """What computes a network: `TorchEngine` or `OnnxEngine`.
+
+    Attributes:
+        name: "torch" or "onnx".
+        device, precision: as the command line names them.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def device(self) -> str: ...
+
+    @property
+    def precision(self) -> str: ...
+
+    def automatic_batch(self, pixels: int) -> int:
+        """Windows of so many pixels that fit into the device's memory at once."""
+        ...
+
+    def batches(self, windows: Iterable[WindowInput], batch: int) -> Iterator[PredictedBatch]:
+        """Yield batches of at most `batch` windows, each with its (h, w) float32 log-density."""
+        ...
+
+
 class Predictor:
-    """A network with its weights on a device, ready for any number of videos."""
+    """A network with its weights on a device, ready for any number of videos.
+
+    Attributes:
+        variant: the network's row in the table of networks.
+        engine: what computes it.
+        weights_id: name and sha256 of the weights.
+    """
 
     def __init__(
-        self,
-        network: SaliencyNetwork,
-        variant: Variant,
-        device: torch.device,
-        precision: torch.dtype,
-        origin: tuple[str, str] = ("unknown", ""),
+        self, variant: Variant, engine: Engine, weights_id: tuple[str, str] = ("unknown", "")
     ) -> None:
-        """Take a loaded network.
-
-        Args:
-            network: in the state in which `load_state_dict` leaves it; put into inference form.
-            precision: compute dtype; below float32 by autocast, weights stay float32.
-            origin: name and sha256 of the weights.
-        """
         self.variant = variant
-        self.device = device
-        self.precision = precision
-        self.origin = origin
-        self.network = prepare_for_inference(network.eval()).to(device)
-        self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self.engine = engine
+        self.weights_id = weights_id
+
+    def __repr__(self) -> str:
+        made_by = self.description
+        return (
+            f"<Predictor {made_by.weights}: {made_by.model} on {made_by.device}, "
+            f"{made_by.precision}, {made_by.engine}>"
+        )
 
     @property
     def size(self) -> tuple[int, int]:
@@ -149,14 +167,15 @@ class Predictor:
     @property
     def uses_audio(self) -> bool:
         """Whether the network has an audio stream."""
-        return self.network.uses_audio
+        return self.variant.audio
 
     @property
     def description(self) -> Description:
         """Model, weights, device and precision, for people and for saved results."""
-        name, sha256 = self.origin
-        device, precision = str(self.device), precision_name(self.precision)
-        return Description(self.variant.name, name, sha256, device, precision)
+        engine = self.engine
+        return Description(
+            self.variant.name, *self.weights_id, engine.device, engine.precision, engine.name
+        )
 
     def complete(self, settings: PredictSettings) -> PredictSettings:
         """Settings with what they leave to the network."""
@@ -164,7 +183,7 @@ class Predictor:
 
     def rule(self, settings: PredictSettings, batch: int | None = None) -> Rule:
         """How the network's windows are laid; `batch` windows at once, None for as many as fit."""
-        count, stride = self.network.frames, settings.stride or self.variant.stride
+        count, stride = self.variant.frames, settings.stride or self.variant.stride
         batch = batch or self.batch(settings)
         if self.variant.spacing is None:
             return FrameRule(count, stride, batch)
@@ -209,7 +228,6 @@ class Predictor:
         """
         from avsal.media.audio import AudioReader
         from avsal.media.video import VideoReader
-        from avsal.shots import ShotFinder
 
         settings = self.complete(
             with_changes(settings, audio_context, stride, batch, start, end, size)
@@ -225,14 +243,12 @@ class Predictor:
         total = expected_maps(info.frames, info.rate, settings.start, settings.end)
         finder = ShotFinder()
         maps = self._file_maps(video, audio, settings, finder, files, held)
-        return Prediction(info, total, finder, maps, files)
+        return Prediction(info, total, finder, maps, files, video.identity)
 
     def batch(self, settings: PredictSettings) -> int:
         """Windows in one forward pass."""
         height, width = self.size
-        return settings.batch or automatic_batch(
-            self.device, height * width, self.precision, self.variant.cpu_batch
-        )
+        return settings.batch or self.engine.automatic_batch(height * width)
 
     def predict_frames(
         self,
@@ -250,9 +266,6 @@ class Predictor:
         size: Size | None = None,
     ) -> Generator[SaliencyFrame, None, None]:
         """Predict frames that are already decoded; see `predict`.
-
-        Needs neither PyAV nor OpenCV. Where OpenCV or PySceneDetect is missing, maps of skipped
-        frames know only those cuts that change colours coarsely.
 
         Args:
             frames: RGB uint8 (H, W, 3), in order, as arrays or as `VideoFrame`s numbered from 0;
@@ -285,7 +298,7 @@ class Predictor:
         if first is not None:
             everything = itertools.chain([first], frames)
             cuts_matter = settings.stride != 1 or self.rule(settings).smoothing
-            finder = _shot_finder() if cuts_matter else None
+            finder = ShotFinder() if cuts_matter else None
             size = self.input_size(*first.image.shape[:2])
             yield from self._maps(everything, audio, first.pts, size, settings, finder)
 
@@ -301,8 +314,7 @@ class Predictor:
 
         Where the network is slower than the frames come, those between get no map, though it
         sees them as the past of later ones. A map is thus late by two forward passes at most.
-        Pictures alone count: sound belongs to a stretch of time that has not come yet. Needs
-        neither PyAV nor OpenCV.
+        Pictures alone count: sound belongs to a stretch of time that has not come yet.
 
         Args:
             frames, fps, times: see `predict_frames`; the iterators are used in a thread, and wait
@@ -321,12 +333,11 @@ class Predictor:
     def _live_maps(
         self, frames: Iterable[VideoFrame], settings: PredictSettings
     ) -> Generator[SaliencyFrame, None, None]:
-        forward = Forward(self.network, self.device, self.precision, batch=1)
         rule = self.rule(settings)
         with LatestFrames(frames, self.input_size, rule) as latest:
-            batches = forward.batches(iter(latest.window, None))
-            for tagged in _filled(batches, Smoothing(rule.smoothing)):
-                yield from self.postprocess([tagged], settings)
+            batches = self.engine.batches(iter(latest.window, None), batch=1)
+            maps = filled(batches, Smoothing(rule.smoothing))
+            yield from self.postprocess(maps, settings)
 
     def _file_maps(
         self,
@@ -365,52 +376,34 @@ class Predictor:
     ) -> Iterator[SaliencyFrame]:
         """`video` where `frames` are those of a file, which may be read from the middle on."""
         batch, stride = self.batch(settings), settings.stride or 1
-        depth, groups = max(WINDOWS_AHEAD, batch) * stride, GROUPS_AHEAD
+        depth = max(WINDOWS_AHEAD, batch) * stride
         if held is not None:  # a third of them reads ahead, one is in the network, one behind it
             third = held // 3
             batch = max(1, min(batch, third // stride))
             depth = max(1, min(depth, third))
-            groups = min(groups, third // POSTPROCESS)
         rule = self.rule(settings, batch)
         cache = FrameCache(settings, rule, audio, finder)
-        forward = Forward(self.network, self.device, self.precision, batch)
         start = Start(video, rule, settings.start) if video and settings.start else None
         with closing(read_ahead(frames, origin, size, depth, finder, start)) as small_frames:
-            batches = forward.batches(cache.windows(small_frames))
-            maps = _filled(batches, Smoothing(rule.smoothing))
-            yield from self.postprocess(maps, settings, 0 if self._copies is None else groups)
+            batches = self.engine.batches(cache.windows(small_frames), batch)
+            maps = filled(batches, Smoothing(rule.smoothing))
+            yield from self.postprocess(maps, settings)
 
     def postprocess(
-        self, maps: Iterable[TaggedMap], settings: PredictSettings, ahead: int = 0
+        self, maps: Iterable[TaggedMap], settings: PredictSettings
     ) -> Iterator[SaliencyFrame]:
-        """Post-process log-densities on the device, a few frames of one output size together.
-
-        Args:
-            ahead: groups of frames that are started before the first one is waited for.
+        """Bring log-densities to the wanted size.
 
         Raises:
             WeightsError: a map is not finite.
         """
-        for tags, fetched in behind(self._started(maps, settings), ahead):
-            log_densities, densities = (tensor.numpy() for tensor in fetched.wait())
-            self._check_finite(log_densities)
-            yield from map(SaliencyFrame, tags, log_densities, densities)
+        for tag, log_density in maps:
+            self._check_finite(log_density)
+            size = _output_size(tag, log_density, settings)
+            yield SaliencyFrame(tag, log_density, to_density(log_density, size))
 
-    def _started(
-        self, maps: Iterable[TaggedMap], settings: PredictSettings
-    ) -> Iterator[tuple[tuple[FrameTag, ...], Fetched]]:
-        """The frames' tags, their log-densities and densities, which may still be on their way."""
-        together = 1 if self.device.type == "cpu" else POSTPROCESS
-        for (_part, size), group in itertools.groupby(
-            enumerate(maps),
-            key=lambda entry: (entry[0] // together, _output_size(entry[1], settings)),
-        ):
-            tags, log_densities = zip(*(tagged for _place, tagged in group), strict=True)
-            stacked = torch.stack(log_densities)
-            yield tags, Fetched((stacked, to_density(stacked, size)), self._copies)
-
-    def _check_finite(self, maps: np.ndarray) -> None:
-        if not np.isfinite(maps).all():
+    def _check_finite(self, log_density: np.ndarray) -> None:
+        if not np.isfinite(log_density).all():
             name, precision = self.description.weights, self.description.precision
             cure = "" if precision == "fp32" else ", or --precision fp32"
             raise WeightsError(
@@ -419,39 +412,11 @@ class Predictor:
             )
 
 
-def _output_size(tagged: TaggedMap, settings: PredictSettings) -> tuple[int, int]:
-    tag, log_density = tagged
+def _output_size(
+    tag: FrameTag, log_density: np.ndarray, settings: PredictSettings
+) -> tuple[int, int]:
     if settings.size.kind == "video":
         return tag.height, tag.width
     if settings.size.kind == "model":
         return log_density.shape[0], log_density.shape[1]
     return settings.size.height, settings.size.width
-
-
-def _shot_finder() -> ShotFinder | None:
-    """None where what it needs is not installed."""
-    try:
-        from avsal.shots import ShotFinder
-    except ImportError:
-        return None
-    return ShotFinder()
-
-
-def _filled(
-    batches: Iterable[list[tuple[WindowInput, torch.Tensor]]], smoothing: Smoothing
-) -> Iterator[TaggedMap]:
-    """The predicted maps, and between them those of skipped frames: interpolated by time, or where
-    there is a cut between, the map of their own scene."""
-    before: TaggedMap | None = None
-    for inputs, log_density in itertools.chain.from_iterable(batches):
-        later = smoothing.add(inputs.tag.time, log_density, inputs.cut is not None)
-        first, earlier = before or (inputs.tag, later)
-        span = inputs.tag.time - first.time
-        for tag in inputs.skipped:
-            share = float((tag.time - first.time) / span) if span else 1.0
-            if inputs.cut is not None:
-                share = float(tag.index >= inputs.cut)
-            yield tag, interpolate(earlier, later, share)
-        before = (inputs.tag, later)
-        if inputs.wanted:
-            yield before

@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterable, Iterator
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-import torch
+import numpy as np
 
 from avsal.media.frames import FrameTag, VideoFrame, tag_of
 from avsal.prediction.settings import exact_seconds
@@ -24,7 +24,7 @@ MOST_AHEAD = 64  # small frames that may wait for the network
 MARGIN = 2
 SHORTEST_BACK = Fraction(1)  # seconds by which reading begins earlier where it began too late
 
-SmallFrame = tuple[FrameTag, torch.Tensor]  # the frame's place, and uint8 (3, h, w)
+SmallFrame = tuple[FrameTag, np.ndarray]  # the frame's index and times, and uint8 (h, w, 3)
 
 
 def read_ahead(
@@ -53,7 +53,7 @@ def read_ahead(
         for tag, pixels in resized if start is None else start.enough(resized):
             waiting.append((tag, pixels))
             if finder is not None:
-                finder.add(tag.index, tag.pts, pixels.permute(1, 2, 0).numpy())
+                finder.add(tag.index, tag.pts, pixels)
             if finder is None or len(waiting) > finder.look_ahead:
                 yield waiting.popleft()
         yield from waiting

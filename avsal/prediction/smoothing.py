@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
-import torch
+import numpy as np
 
+from avsal.media.frames import FrameTag
+from avsal.prediction.postprocess import interpolate, renormalised
 from avsal.preprocess.rules import MEMORY
+
+if TYPE_CHECKING:
+    from avsal.prediction.cache import PredictedBatch
+
+TaggedMap = tuple[FrameTag, np.ndarray]  # a frame and its (h, w) log-density
 
 
 class Smoothing:
@@ -25,9 +34,9 @@ class Smoothing:
         """Take the time in which weights fall to 1/e; 0 leaves maps as they are."""
         self._seconds = float(seconds)
         self._memory = MEMORY * seconds
-        self._maps: deque[tuple[Fraction, torch.Tensor]] = deque()
+        self._maps: deque[tuple[Fraction, np.ndarray]] = deque()
 
-    def add(self, time: Fraction, log_density: torch.Tensor, cut: bool) -> torch.Tensor:
+    def add(self, time: Fraction, log_density: np.ndarray, cut: bool) -> np.ndarray:
         """Smooth the next map.
 
         Args:
@@ -46,10 +55,10 @@ class Smoothing:
         if len(self._maps) == 1:
             return log_density
         ages = [float(time - earlier) / self._seconds for earlier, _ in self._maps]
-        mixed = torch.zeros_like(log_density)
+        mixed = np.zeros_like(log_density)
         for weight, (_, each) in zip(weights(ages), self._maps, strict=True):
-            mixed.add_(each, alpha=weight)
-        return mixed - mixed.logsumexp(dim=(0, 1))
+            mixed += np.float32(weight) * each
+        return renormalised(mixed)
 
 
 def weights(ages: Sequence[float]) -> list[float]:
@@ -69,3 +78,21 @@ def weights(ages: Sequence[float]) -> list[float]:
         found[place + 1] += second
     total = sum(found)
     return [each / total for each in found]
+
+
+def filled(batches: Iterable[PredictedBatch], smoothing: Smoothing) -> Iterator[TaggedMap]:
+    """The predicted maps, and between them those of skipped frames: interpolated by time, or where
+    there is a cut between, the map of their own scene."""
+    before: TaggedMap | None = None
+    for inputs, log_density in itertools.chain.from_iterable(batches):
+        later = smoothing.add(inputs.tag.time, log_density, inputs.cut is not None)
+        first, earlier = before or (inputs.tag, later)
+        span = inputs.tag.time - first.time
+        for tag in inputs.skipped:
+            share = float((tag.time - first.time) / span) if span else 1.0
+            if inputs.cut is not None:
+                share = float(tag.index >= inputs.cut)
+            yield tag, interpolate(earlier, later, share)
+        before = (inputs.tag, later)
+        if inputs.wanted:
+            yield before

@@ -15,8 +15,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
-import torch
-
 from avsal.errors import UsageError
 
 T = TypeVar("T")
@@ -46,7 +44,7 @@ class _Producer(threading.Thread, Generic[T]):
         self._running = threading.Lock()
         self._make = make
         _producers.add(self)
-        orphan_after_fork(self)
+        after_fork(self)
 
     def run(self) -> None:
         with self._running:
@@ -136,7 +134,7 @@ class Orphan(Protocol):
         ...
 
 
-def orphan_after_fork(waiting: Orphan) -> None:
+def after_fork(waiting: Orphan) -> None:
     """Have something told in a forked child that its thread is not there."""
     _waiting.add(waiting)
 
@@ -156,6 +154,8 @@ def survive_forks() -> None:
 
     OpenMP's threads do not exist in a child, and GNU's waits for them for ever.
     """
+    import torch
+
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
@@ -166,9 +166,20 @@ def limit_threads() -> None:
     torch counts the cores that it may run on, and where a container may use two of 64 its 64
     threads are stopped for most of every period. Whoever set OMP_NUM_THREADS keeps it.
     """
+    import torch
+
     cores = quota_cores()
     if cores and "OMP_NUM_THREADS" not in os.environ and cores < torch.get_num_threads():
         torch.set_num_threads(cores)
+
+
+def available_cores() -> int:
+    """Cores that this process may use: those that it may run on, and its container's share."""
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    return min(cores, quota_cores() or cores)
 
 
 def quota_cores() -> int | None:

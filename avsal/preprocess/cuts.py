@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
-import torch.nn.functional as F
+import cv2
+import numpy as np
 
 GRID = (8, 12)  # rows and columns of a thumbnail
 
@@ -19,24 +19,24 @@ GRID = (8, 12)  # rows and columns of a thumbnail
 CUT_LEVELS = 20.0
 
 
-def thumbnail(pixels: torch.Tensor) -> torch.Tensor:
-    """Mean colours of a coarse grid, uint8 (3, h, w) -> float32 (3, 8, 12) in 0..255."""
-    return F.adaptive_avg_pool2d(pixels.float(), GRID)
+def thumbnail(pixels: np.ndarray) -> np.ndarray:
+    """Mean colours of a coarse grid, uint8 (h, w, 3) -> float32 (8, 12, 3) in 0..255."""
+    return cv2.resize(pixels.astype(np.float32), GRID[::-1], interpolation=cv2.INTER_AREA)
 
 
-def difference(before: torch.Tensor, after: torch.Tensor) -> float:
+def difference(before: np.ndarray, after: np.ndarray) -> float:
     """Mean absolute difference of two thumbnails, in levels of 255."""
-    return float((after - before).abs().mean())
+    return float(np.abs(after - before).mean())
 
 
 class Differences:
     """How much every frame differs from the one before, in levels of 255; the first one by 0."""
 
     def __init__(self) -> None:
-        self._latest: torch.Tensor | None = None
+        self._latest: np.ndarray | None = None
 
-    def next(self, pixels: torch.Tensor) -> float:
-        """Take the next frame, uint8 (3, h, w)."""
+    def next(self, pixels: np.ndarray) -> float:
+        """Take the next frame, uint8 (h, w, 3)."""
         before, self._latest = self._latest, thumbnail(pixels)
         return 0.0 if before is None else difference(before, self._latest)
 

@@ -14,8 +14,8 @@ from torch import nn
 
 from avsal import models
 from avsal.models.ablations import MAP_STRIDE, MapEncoder, grow
+from avsal.models.network import normalise
 from avsal.models.variants import Variant
-from avsal.preprocess.frames import normalise
 from avsal.training.config import Config, LossSettings
 from avsal.training.samples import Inputs, Sample
 from avsal.weights.keys import TRAINING_HEADS

@@ -72,7 +72,7 @@ def _sound(recording: Recording, clip: Clip) -> Sample:
             sound.release(start)  # a window may lie far inside: what comes before is not kept
             samples = sound.read(start, end)
     heard = samples.size >= MIN_SAMPLES and bool(samples.any())
-    spectrogram = log_spectrogram(samples, clip.window.reverse)
+    spectrogram = torch.from_numpy(log_spectrogram(samples, clip.window.reverse))
     return {"spectrogram": spectrogram, "heard": torch.tensor(heard)}
 
 

@@ -39,7 +39,8 @@ def validate(objective: Objective, batches: Iterable[Sample], engine: Engine) ->
         for batch in batches:
             with engine.autocast():
                 log_density = objective.predict(engine.put(batch))
-            densities = to_density(log_density, objective.inputs.size).cpu().numpy()
+            maps = log_density.float().cpu().numpy()
+            densities = [to_density(each, objective.inputs.size) for each in maps]
             numbers = batch["source"].tolist()
             truths, marks = batch["map"].numpy(), batch["fixations"].numpy()
             for number, density, truth, mark in zip(numbers, densities, truths, marks, strict=True):

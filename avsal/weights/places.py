@@ -13,6 +13,7 @@ from avsal.weights.registry import DEFAULT, REGISTRY, WeightsRow, find_row, unkn
 SUFFIX = ".safetensors"
 PACKAGE = Path(__file__).parent  # a wheel has the shipped weights here,
 CHECKOUT = PACKAGE.parents[1] / "weights"  # a checkout of the repository there
+GRAPHS = "avsal-small.graphs.zip"  # the default network for ONNX Runtime, without weights
 UNTRAINED = "untrained"
 FOLD = re.compile(r"(?P<name>.+)-fold(?P<fold>[123])")  # names that `avsal weights pull` gives
 FILE_SUFFIXES = (SUFFIX, ".pt", ".pth", ".tar", ".bin", ".ckpt")
@@ -29,9 +30,18 @@ class Found:
 def user_folder() -> Path:
     """The folder of imported weights: AVSAL_HOME/weights, else in the XDG data folder."""
     if home := os.environ.get("AVSAL_HOME"):
-        return Path(home).expanduser() / "weights"
+        return expanded(home) / "weights"
     data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
-    return Path(data).expanduser() / "avsal" / "weights"
+    return expanded(data) / "avsal" / "weights"
+
+
+def expanded(text: str) -> Path:
+    """Put the home folder in place of a leading ~: the root for a user who has none, as in
+    containers that run under any number."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        return Path("/", *Path(text).parts[1:])
 
 
 def hub_cache() -> Path:
@@ -41,6 +51,12 @@ def hub_cache() -> Path:
     return Path(HF_HUB_CACHE)
 
 
+def shipped(file: str) -> Path | None:
+    """A file that comes with avsal; None where it does not."""
+    paths = (PACKAGE / file, CHECKOUT / file)
+    return next((path for path in paths if path.is_file()), None)
+
+
 def locate(row: WeightsRow, revision: str | None = None) -> Found | None:
     """Find weights on this machine, without asking the Hub.
 
@@ -48,13 +64,10 @@ def locate(row: WeightsRow, revision: str | None = None) -> Found | None:
     is looked for in the cache only.
     """
     if revision is None:
-        for folder, where in (
-            (PACKAGE, "shipped"),
-            (CHECKOUT, "shipped"),
-            (user_folder(), "imported"),
-        ):
-            if (folder / row.file).is_file():
-                return Found(folder / row.file, where)
+        if path := shipped(row.file):
+            return Found(path, "shipped")
+        if (path := user_folder() / row.file).is_file():
+            return Found(path, "imported")
     from avsal.weights import hub
 
     path = hub.cached(row, revision)
@@ -91,7 +104,7 @@ def resolve(
         UsageError: no weights have that name.
     """
     text = os.fspath(name_or_path or DEFAULT)
-    path = Path(text).expanduser()
+    path = expanded(text)
     if path.is_file():
         return path
     if len(path.parts) > 1 or path.suffix in FILE_SUFFIXES:

@@ -1,0 +1,86 @@
+"""How the weights of an ONNX graph follow from a network's state dict.
+
+The graphs of the default network are shipped without weights. Each of their constants has an
+origin: a tensor of the state dict as it is, transposed, or a convolution folded with the BatchNorm
+after it. Needs numpy alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+Arrays = Mapping[str, np.ndarray]  # a state dict
+
+ORIGINS = "origins.json"  # in an archive of graphs: by graph, the origin of each constant
+EPSILON = 1e-5  # PyTorch's default of BatchNorm
+
+
+class Origin(NamedTuple):
+    """Where a constant comes from.
+
+    Attributes:
+        kind: a key of `DERIVATIONS`.
+        name: a tensor of the state dict, or the convolution's name.
+        norm: the BatchNorm's name where a convolution is folded.
+    """
+
+    kind: str
+    name: str
+    norm: str = ""
+
+
+def derive(origin: Origin, state: Arrays) -> np.ndarray:
+    """The constant, float32, from the state dict of the network."""
+    return np.ascontiguousarray(DERIVATIONS[origin.kind](origin, state), dtype=np.float32)
+
+
+def find_origin(
+    values: np.ndarray, name: str, state: Arrays, norms: Mapping[str, str]
+) -> Origin | None:
+    """The origin of a graph's constant, None where it is no weight but computed, like positions.
+
+    Args:
+        values: the constant.
+        name: of it; where a parameter kept its name, the name ends with it.
+        state: the network's state dict.
+        norms: names of BatchNorms by those of the convolutions before them.
+    """
+    candidates = [Origin("same", key) for key in state if name.endswith(key)]
+    for conv, norm in norms.items():
+        if name.endswith((f"{conv}.weight", f"{conv}.bias")):
+            candidates.append(Origin(f"folded {name.rpartition('.')[2]}", conv, norm))
+    if values.ndim == 2:  # a linear layer's weight, under a name of the exporter's
+        shape = values.shape[::-1]
+        candidates += [Origin("transposed", key) for key in state if state[key].shape == shape]
+    for candidate in candidates:
+        derived = derive(candidate, state)
+        if derived.shape == values.shape and np.allclose(derived, values, rtol=1e-6, atol=1e-7):
+            return candidate
+    return None
+
+
+def _gain(origin: Origin, state: Arrays) -> np.ndarray:
+    variance = state[f"{origin.norm}.running_var"].astype(np.float64)
+    return state[f"{origin.norm}.weight"].astype(np.float64) / np.sqrt(variance + EPSILON)
+
+
+def _folded_weight(origin: Origin, state: Arrays) -> np.ndarray:
+    weight = state[f"{origin.name}.weight"].astype(np.float64)
+    return weight * _gain(origin, state).reshape(-1, *[1] * (weight.ndim - 1))
+
+
+def _folded_bias(origin: Origin, state: Arrays) -> np.ndarray:
+    mean = state[f"{origin.norm}.running_mean"].astype(np.float64)
+    bias = state.get(f"{origin.name}.bias", np.zeros_like(mean))
+    return (bias - mean) * _gain(origin, state) + state[f"{origin.norm}.bias"]
+
+
+DERIVATIONS: dict[str, Callable[[Origin, Arrays], np.ndarray]] = {
+    "same": lambda origin, state: state[origin.name],
+    "transposed": lambda origin, state: state[origin.name].T,
+    "folded weight": _folded_weight,
+    "folded bias": _folded_bias,
+}
