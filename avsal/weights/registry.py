@@ -54,7 +54,7 @@ REGISTRY: dict[str, WeightsRow] = {
             "avsal-small",
             "small-224x384",
             "avsal-small.safetensors",
-            sha256="77f5d480b44d7e5ed2e4d274c51965a90e7d4f2227478f39be0263df2e75e9bf",
+            sha256="a9c363c261c02dab3a217061c559341995bec190326876be6b78f1cae44934e1",
             licence="Apache-2.0",
             source=MODEL_CARD,
         ),

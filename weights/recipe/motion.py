@@ -21,16 +21,17 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+from cache import pixels_of
 from cached import density_of, marks_of, sigma_of
 from train import load, save
 from videos import FEWEST, at_times, open_at, read_gaze, wanted_times
 
 from avsal import load_model
 from avsal.media import VideoReader, probe
+from avsal.models.network import normalise
 from avsal.models.small import MotionModulation, brightness
 from avsal.prediction.settings import MapSize, PredictSettings
 from avsal.prediction.smoothing import weights
-from avsal.preprocess.frames import normalise, resize_frame
 
 SPACING, FRAMES = 0.16, 4  # of a window
 MEMORY, STEP = 0.12, 1 / 12  # seconds of the smoothing over time, and between its maps here
@@ -45,8 +46,8 @@ Values = tuple[float, float, float]
 
 def read(given: argparse.Namespace) -> None:
     """Write a file for every video."""
-    predictor = load_model("small-224x384", given.weights)
-    predictor.network.decoder.motion.gain.data.zero_()
+    predictor = load_model("small-224x384", given.weights, engine="torch")
+    predictor.engine.network.decoder.motion.gain.data.zero_()
     given.output.mkdir(parents=True, exist_ok=True)
     for path in sorted((given.data / "video_gaze" / "videos").glob("*.mp4")):
         times, cells = [], []
@@ -54,7 +55,7 @@ def read(given: argparse.Namespace) -> None:
             for frame in video:
                 size = predictor.input_size(video.info.height, video.info.width)
                 times.append(float(frame.pts - video.origin))
-                cells.append(brightness(normalise(resize_frame(frame.image, size)[None]))[0])
+                cells.append(brightness(normalise(pixels_of(frame.image, size)[None]))[0])
         info = probe(path)
         stride = max(1, round(float(info.rate or 25) * STEP))
         wanted = list(wanted_times(float(info.duration or 0)))

@@ -22,14 +22,14 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+from cache import pixels_of
 from cached import SIGMA, cc, nss
 from torch import nn
 from train import follow, load, loss_of, save
 from videos import blurred, open_at, read_gaze
 
 from avsal.media import VideoReader, probe
-from avsal.models.network import SaliencyNetwork
-from avsal.preprocess.frames import normalise, resize_frame
+from avsal.models.network import SaliencyNetwork, normalise
 
 CELL = 32  # pixels of the coarsest features
 SHAPES = ((7, 12), (8, 11), (9, 9), (11, 8), (12, 7), (6, 14))  # cells of the input (high, wide)
@@ -70,7 +70,7 @@ def still_density(network: SaliencyNetwork, image: np.ndarray, scale: float = 1.
     """The density (h, w) that a network gives a picture at a shape near its own."""
     shape = fitting(image.shape[1] / image.shape[0])
     size = round(shape[0] * scale) * CELL, round(shape[1] * scale) * CELL
-    features = network.image_features(normalise(resize_frame(image, size)[None]))
+    features = network.image_features(normalise(pixels_of(image, size)[None]))
     return log_density_of(network, features)[0].exp().numpy()
 
 
@@ -260,7 +260,7 @@ def fill(given: argparse.Namespace) -> None:
             )
             if own is None:
                 continue
-            frame = resize_frame(own.image, (shape[0] * CELL, shape[1] * CELL))
+            frame = pixels_of(own.image, (shape[0] * CELL, shape[1] * CELL))
             with torch.autocast("cpu", torch.bfloat16):
                 features = network.image_encoder.encoder(normalise(frame[None]))
             marks, density = target(own, shape)
