@@ -54,7 +54,7 @@ REGISTRY: dict[str, WeightsRow] = {
             "avsal-small",
             "small-224x384",
             "avsal-small.safetensors",
-            sha256="a9c363c261c02dab3a217061c559341995bec190326876be6b78f1cae44934e1",
+            sha256="5e8fc0d3b594fee52080ace6cdf3f608414a4176235bed2af8d90d944f4a068f",
             licence="Apache-2.0",
             source=MODEL_CARD,
         ),
