@@ -74,7 +74,8 @@ class NetworkSettings(Table):
             encoders from `avsal weights import --component`, results of an image run.
         freeze: encoders that stay as they are: no gradients, evaluation mode (section 3.2).
         head_norm: of the alignment heads; "auto" is BatchNorm where a process has 3 samples or
-            more in a batch, else LayerNorm (section 4.3).
+            more in a batch (section 4.3), else LayerNorm, as for the default network, whose
+            pictures have several sizes.
     """
 
     variant: str
@@ -103,7 +104,9 @@ class NetworkSettings(Table):
         """The variant with its changes, for `batch` samples at once."""
         norm = self.head_norm
         if norm == "auto":
-            norm = "batch" if batch >= BATCH_NORM_FROM else "layer"
+            # Pictures of several shapes go through the network in several parts of a batch.
+            whole = batch >= BATCH_NORM_FROM and not VARIANTS[self.variant].follows_shape
+            norm = "batch" if whole else "layer"
         return replace(VARIANTS[self.variant], **{**self.changes, "head_norm": norm})
 
 
@@ -243,6 +246,16 @@ class Config(Table):
     loss: LossSettings = LossSettings()
     optimiser: OptimiserSettings = OptimiserSettings()
     schedule: ScheduleSettings = ScheduleSettings()
+
+    @model_validator(mode="after")
+    def _one_size(self) -> Config:
+        if self.variant.follows_shape and self.variant.head_norm == "batch":
+            raise PydanticCustomError(
+                "several_sizes",
+                "network.head_norm: batch needs pictures of one size; {name} takes layer",
+                {"name": self.variant.name},
+            )
+        return self
 
     @model_validator(mode="after")
     def _image_encoder(self) -> Config:

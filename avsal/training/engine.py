@@ -7,18 +7,32 @@ one process. Gradients are averaged by torch's DistributedDataParallel.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NoReturn, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from avsal.errors import AvsalError, UsageError
 from avsal.prediction.device import choose_device, choose_precision
 from avsal.training.samples import Sample
+
+logger = logging.getLogger("avsal")
+
+T = TypeVar("T")
+
+
+class ToldElsewhereError(AvsalError):
+    """What is wrong is wrong in several processes of a run, and another one says so."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__("another process of the run says what is wrong")
+        self.exit_code = exit_code
 
 
 class Engine:
@@ -94,6 +108,36 @@ class Engine:
             dist.all_reduce(values)
         return values
 
+    def share_buffers(self, module: nn.Module) -> None:
+        """Give a module the buffers that the main process has, such as BatchNorm's statistics."""
+        if self.world > 1:
+            for buffer in module.buffers():
+                dist.broadcast(buffer, 0)
+
+    def together(self, work: Callable[[], T]) -> T:
+        """Do something that must succeed in all processes; where it fails in several for the same
+        reason, one of them tells.
+
+        Raises:
+            AvsalError: it failed here, or only elsewhere.
+        """
+        error, result = None, None
+        try:
+            result = work()
+        except AvsalError as raised:
+            error = raised
+        told = self.gather(None if error is None else (str(error), error.exit_code))
+        codes = [one[1] for one in told if one is not None]
+        if error is not None and told.index((str(error), error.exit_code)) == self.rank:
+            raise error
+        if codes:
+            raise ToldElsewhereError(codes[0])
+        return result  # type: ignore[return-value]
+
+    def fail(self, error: AvsalError) -> NoReturn:
+        """Raise an error that all processes come to, so that one of them tells."""
+        raise error if self.is_main else ToldElsewhereError(error.exit_code)
+
     def any(self, flag: bool) -> bool:
         """Whether the flag is set in any process; all processes get the same answer."""
         if self.world == 1:
@@ -118,6 +162,8 @@ class Engine:
         def note(number: int, _frame: object) -> None:
             if signals and self.world == 1:
                 raise KeyboardInterrupt
+            if not signals and self.is_main:
+                logger.warning("stopping as soon as this step or frame is done")
             signals.append(number)
 
         before: dict[int, Any] = {}
@@ -146,7 +192,13 @@ class Engine:
 
 def _training_precision(name: str, device: torch.device) -> torch.dtype:
     """As `choose_precision`, but auto prefers bf16 on CUDA, whose range needs no scaling, and fp32
-    on CPUs."""
+    on CPUs.
+
+    Raises:
+        UsageError: fp16 on a CPU, where gradients are not scaled and operations are emulated.
+    """
+    if name == "fp16" and device.type != "cuda":
+        raise UsageError(f"run.precision: fp16 does not train on {device}; use bf16 or fp32")
     if name != "auto":
         return choose_precision(name, device)
     if device.type != "cuda":
