@@ -163,9 +163,12 @@ class Recording(ABC):
 
     def problems(self) -> Iterator[str]:
         """Read everything once; one line for each thing that cannot be read."""
+        return self._problems_of(self.frames())
+
+    def _problems_of(self, frames: Iterator[VideoFrame]) -> Iterator[str]:
         annotated = False
         try:
-            for frame in self.frames():
+            for frame in frames:
                 annotated |= self.gaze(tag_of(frame, self.origin)) is not None
         except AvsalError as error:
             yield str(error)

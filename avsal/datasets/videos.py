@@ -39,6 +39,7 @@ COLUMNS = {  # names that a column may have in the table
 }
 MAP_NAMES = ("{:06d}.png", "{:06d}.npy")  # as `avsal predict` numbers frames
 REQUIRED = ("time", "x", "y")
+MISSING_TAIL = 0.05  # share of the frames that a file may promise and not have
 _LARGEST_FRACTION = 1.5  # gaze may leave the picture, but a median beyond this is in pixels
 _FALLBACK_STEP = Fraction(1, 25)  # seconds between frames where a file tells no rate
 
@@ -127,6 +128,29 @@ class VideoRecording(Recording):
     def _decoded(self, reader: VideoReader) -> Iterator[VideoFrame]:
         with reader:
             yield from reader
+
+    def problems(self) -> Iterator[str]:
+        count = 0
+
+        def counted() -> Iterator[VideoFrame]:
+            nonlocal count
+            for frame in self.frames():
+                count += 1
+                yield frame
+
+        yield from self._problems_of(counted())
+        promised = self._promised
+        if promised and 0 < count < (1 - MISSING_TAIL) * promised:
+            yield f"{self.path}: has {count} of the {promised} frames that it promises; is it cut?"
+
+    @property
+    def _promised(self) -> int | None:
+        """How many frames the file says that it has; where it does not count them, the rate and
+        the duration tell."""
+        info = self.info
+        if info.frames or not (info.rate and info.duration):
+            return info.frames
+        return round(info.rate * info.duration)
 
     def sound(self) -> OpenSound:
         return AudioReader(self.path, self.origin) if self.has_sound else nullcontext(None)
