@@ -10,6 +10,8 @@ import typer
 from avsal.cli import console
 
 if TYPE_CHECKING:
+    from rich.progress import TaskID
+
     from avsal.training.config import Config
     from avsal.training.inspection import Report
 
@@ -35,27 +37,37 @@ def train(
     torchrun --nproc-per-node 2 -m avsal train FILE.
     """
     from avsal.training.config import read_config
+    from avsal.training.engine import ToldElsewhereError, told_once
 
-    settings = read_config(config, change or ())
-    if dry_run:
-        raise typer.Exit(_inspect(settings))
-    _train(settings, fresh)
+    try:
+        with told_once():
+            settings = read_config(config, change or ())
+            if dry_run:
+                raise typer.Exit(_inspect(settings))
+        _train(settings, fresh)
+    except ToldElsewhereError as error:
+        raise typer.Exit(error.exit_code) from None
 
 
 def _train(settings: Config, fresh: bool) -> None:
     from avsal.training.loop import train
 
     with console.progress_bars() as bars:
-        bar = bars.add_task("training", total=None)
+        bar: TaskID | None = None
 
         def step(done: int, total: int) -> None:
+            nonlocal bar
+            if bar is None:
+                bar = bars.add_task("training")
             bars.update(bar, completed=done, total=total)
 
         def epoch(row: dict[str, float]) -> None:
             typer.echo(_line(row, settings.schedule.epochs))
 
-        folder = train(settings, fresh, step, epoch)
-    console.say(f"{folder}: best.safetensors, last.pt, steps.csv, epochs.csv")
+        def end(folder: Path) -> None:
+            console.say(f"{folder}: best.safetensors, last.pt, steps.csv, epochs.csv")
+
+        train(settings, fresh, step, epoch, end)
 
 
 def _line(row: dict[str, float], epochs: int) -> str:

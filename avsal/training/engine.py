@@ -35,6 +35,17 @@ class ToldElsewhereError(AvsalError):
         self.exit_code = exit_code
 
 
+@contextlib.contextmanager
+def told_once() -> Iterator[None]:
+    """Let one process of every machine tell what is wrong, where the same is wrong in all."""
+    try:
+        yield
+    except AvsalError as error:
+        if os.environ.get("LOCAL_RANK", "0") != "0":
+            raise ToldElsewhereError(error.exit_code) from None
+        raise
+
+
 class Engine:
     """One process of a run.
 
@@ -52,13 +63,13 @@ class Engine:
         """
         self.rank = int(os.environ.get("RANK", "0"))
         self.world = int(os.environ.get("WORLD_SIZE", "1"))
-        self.device = choose_device(device)
+        with told_once():
+            self.device = _own_device(device) if self.world > 1 else choose_device(device)
+            self.precision = _training_precision(precision, self.device)
         if self.world > 1:
             if self.device.type == "cuda":
-                self.device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
                 torch.cuda.set_device(self.device)
             dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
-        self.precision = _training_precision(precision, self.device)
 
     def __enter__(self) -> Engine:
         return self
@@ -116,16 +127,20 @@ class Engine:
 
     def together(self, work: Callable[[], T]) -> T:
         """Do something that must succeed in all processes; where it fails in several for the same
-        reason, one of them tells.
+        reason, one of them tells. Notes come from the main process alone.
 
         Raises:
             AvsalError: it failed here, or only elsewhere.
         """
         error, result = None, None
+        heard = logger.disabled
+        logger.disabled = heard or not self.is_main
         try:
             result = work()
         except AvsalError as raised:
             error = raised
+        finally:
+            logger.disabled = heard
         told = self.gather(None if error is None else (str(error), error.exit_code))
         codes = [one[1] for one in told if one is not None]
         if error is not None and told.index((str(error), error.exit_code)) == self.rank:
@@ -188,6 +203,17 @@ class Engine:
         values: list[Any] = [None] * self.world
         dist.all_gather_object(values, value)
         return values
+
+
+def _own_device(name: str) -> torch.device:
+    """The device of one of several processes: each has a GPU of its own."""
+    device = choose_device(name)
+    if device.type != "cuda":
+        return device
+    local, found = int(os.environ["LOCAL_WORLD_SIZE"]), torch.cuda.device_count()
+    if local > found:
+        raise UsageError(f"{local} processes need a GPU each, and torch finds {found} here")
+    return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
 
 
 def _training_precision(name: str, device: torch.device) -> torch.dtype:

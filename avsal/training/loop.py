@@ -379,8 +379,11 @@ def train(
     fresh: bool = False,
     on_step: Callable[[int, int], None] = lambda done, total: None,
     on_epoch: Callable[[Row], None] = lambda row: None,
+    on_end: Callable[[Path], None] = lambda folder: None,
 ) -> Path:
     """Train, or resume a run that was stopped; returns the folder with the results.
+
+    `on_end` is given it too, in the main process alone.
 
     The folder holds best.safetensors (by validation CC; the last where nothing is validated),
     last.pt to resume from, steps.csv and epochs.csv. See `Trainer` for the arguments and errors.
@@ -388,4 +391,6 @@ def train(
     with Engine(config.run.device, config.run.precision) as engine:
         trainer = engine.together(lambda: Trainer(config, engine, fresh, on_step, on_epoch))
         trainer.run()
+        if engine.is_main:
+            on_end(trainer.folder)
         return trainer.folder
