@@ -30,12 +30,20 @@ def train(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Start over although run.output holds a run.")
     ] = False,
+    processes: Annotated[
+        int, typer.Option("--processes", min=1, help="Processes on this machine, one per GPU.")
+    ] = 1,
 ) -> None:
     """Train; the same command again resumes a stopped run exactly where it was.
 
-    Under torchrun it uses one process per GPU:
-    torchrun --nproc-per-node 2 -m avsal train FILE.
+    On several machines, start it by torchrun: torchrun ... -m avsal train FILE.
     """
+    if processes > 1 and not dry_run:
+        from avsal.training.launch import launch
+
+        sets = [word for text in change or () for word in ("--set", text)]
+        again = ["--fresh"] if fresh else []
+        raise typer.Exit(launch(processes, ["train", str(config), *sets, *again]))
     from avsal.training.config import read_config
     from avsal.training.engine import ToldElsewhereError, told_once
 

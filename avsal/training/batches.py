@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,8 @@ from avsal.errors import AvsalError, DataError
 from avsal.training.config import Config, SetSettings, expand
 from avsal.training.engine import Engine
 from avsal.training.samples import Inputs, Key, Sample, TrainingSamples, collated
+
+PATHS = ("root", "names", "without", "maps", "fixations")  # settings of a set that are paths
 
 
 def open_sets(sets: tuple[SetSettings, ...], split: str) -> list[Recording]:
@@ -33,28 +34,13 @@ def open_sets(sets: tuple[SetSettings, ...], split: str) -> list[Recording]:
 
 def open_set(settings: SetSettings, split: str) -> list[Recording]:
     """List the recordings of one set once; see `open_sets`."""
-    root = expand(settings.root)
-    recordings = open_dataset(
-        DatasetSpec(
-            root,
-            settings.databases,
-            settings.split or split,
-            settings.fold,
-            _path(settings.names),
-            _path(settings.without),
-            _path(settings.maps),
-            _path(settings.fixations),
-            settings.units,
-            settings.degree or None,
-        )
-    )
+    given = settings.model_dump(exclude={"repeat"}, exclude_defaults=True)
+    paths = {name: expand(given[name]) for name in PATHS if name in given}
+    spec = DatasetSpec(**{"split": split, **given, **paths})
+    recordings = open_dataset(spec)
     if not recordings:
-        raise DataError(f"{root}: the lists leave nothing of this set; check names and without")
+        raise DataError(f"{spec.root}: the lists leave nothing of this set; check names, without")
     return recordings
-
-
-def _path(text: str) -> Path | None:
-    return expand(text) if text else None
 
 
 class BatchOrder:

@@ -111,16 +111,12 @@ class NetworkSettings(Table):
 
 
 class SetSettings(Table):
-    """One set of recordings; `avsal.datasets` tells by what is on disk which form it has.
+    """One set of recordings: fields of `avsal.datasets.DatasetSpec`, which says what they mean.
+
+    Paths may have ~ and environment variables, and what is left at its default is as there.
 
     Attributes:
-        root: a folder in the STAViS layout, a folder of pictures, a packed .npz file, a video or
-            folder of videos with `fixations`, a folder of videos with `maps`.
-        databases, fold, split: of the STAViS layout; no database takes all, split "" is the train
-            list in data.train and the test list in data.validation.
-        names, without: text files, one name per line, of the recordings to take or to leave out.
-        fixations, units, degree: table of gaze on videos, see `avsal.datasets.DatasetSpec`.
-        maps: folder with a folder of maps for each video of root, as `avsal predict` writes them.
+        split: "" is the train list in data.train and the test list in data.validation.
         repeat: how many times an epoch goes through the set.
     """
 
