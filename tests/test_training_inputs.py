@@ -37,7 +37,8 @@ PLACES = (0.0, 0.13, 0.5, 0.99)
 def recording(example_clip, tmp_path_factory) -> Recording:
     """A video with gaze in every frame."""
     table = tmp_path_factory.mktemp("gaze") / "gaze.csv"
-    table.write_text("time,x,y,duration\n0,0.4,0.5,60\n0,0.6,0.3,60\n")
+    rows = (f"{number / 25},0.4,0.5\n{number / 25},0.6,0.3\n" for number in range(150))
+    table.write_text("time,x,y\n" + "".join(rows))
     return open_videos(example_clip, table)[0]
 
 

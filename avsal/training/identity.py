@@ -14,7 +14,8 @@ from avsal.datasets.recording import Recording
 from avsal.errors import UsageError
 
 DIGEST_BYTES = 8
-LINKS = ("elsewhere",)  # fields that refer to the gaze of other recordings
+# Fields that do not count: the gaze of other recordings, and the path of a table that was read.
+IGNORED = ("elsewhere", "table")
 
 Identities = list[list[str]]  # name and digest of each recording
 
@@ -73,7 +74,7 @@ def _feed(digest: Any, value: object) -> None:
         _feed_path(digest, value)
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         for field in dataclasses.fields(value):
-            if field.name not in LINKS:
+            if field.name not in IGNORED:
                 _feed(digest, getattr(value, field.name))
     elif isinstance(value, tuple | list):
         for item in value:
