@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import signal
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn, TypeVar
 
@@ -87,6 +88,7 @@ class Engine:
         """Make a module average its gradients over the processes."""
         if self.world == 1:
             return module
+        warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         # Parts that have no influence on the map (SlowFast's last fusion) get no gradient.
         return DistributedDataParallel(module, find_unused_parameters=True)
 

@@ -21,9 +21,12 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import parse_args, run
 
-    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+    # Networks may have weights without influence, so that DistributedDataParallel looks for them,
+    # and warns where there are none.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     given = ["--standalone", f"--nproc-per-node={processes}", "-m", "avsal", *arguments]
+    logging.disable(logging.ERROR)  # what torchrun says of processes that end
     try:
         run(parse_args(given))
     except SignalException as stopped:
@@ -31,4 +34,6 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
     except ChildFailedError as failed:
         code = int(failed.get_first_failure()[1].exitcode)
         return code if code > 0 else 128 - code
+    finally:
+        logging.disable(logging.NOTSET)
     return 0
