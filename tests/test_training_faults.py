@@ -190,3 +190,10 @@ def test_a_dry_run_finds_a_video_that_was_cut_once(make_config, tmp_path):
     (problem,) = [each for each in report.problems if "promises" in each]
     assert "film.mkv" in problem
     assert len(set(report.problems)) == len(report.problems)
+
+
+def test_a_dry_run_lists_what_is_wrong_with_a_picture_once(make_config, image_set):
+    (image_set / "images" / "p1.jpg").write_bytes(b"no picture")
+    (report,) = inspect(make_config("data.validation=[]", data=image_set))
+    (problem,) = report.problems
+    assert "p1.jpg" in problem

@@ -138,6 +138,9 @@ def test_a_video_that_cannot_be_read_stops_a_run_before_it_begins(make_config, t
     config = make_config(f"data.train=[{{root='{video.parent}', maps='{tmp_path / 'maps'}'}}]")
     with pytest.raises(MediaError, match=r"text\.mp4"):
         train(config)
+    scored = f"data.validation=[{{root='{video.parent}', maps='{tmp_path / 'maps'}'}}]"
+    with pytest.raises(MediaError, match=r"text\.mp4"):
+        train(make_config(scored))
     report = next(inspect(config))
     assert (report.recordings, report.stills, report.heard) == (1, 0, 0)
     assert "text.mp4" in report.problems[0]

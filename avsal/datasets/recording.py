@@ -256,11 +256,12 @@ class IndexedRecording(Recording):
         return max(0, index - frames - math.ceil(seconds * self.rate) - CUT_FRAMES)
 
     def problems(self) -> Iterator[str]:
-        annotated = False
+        annotated = False  # also where that cannot be told
         for index in range(self.count):
             try:
                 tag = tag_of(self.frame(index), self.origin)
                 annotated |= self.gaze(tag) is not None
             except AvsalError as error:
+                annotated = True
                 yield str(error)
         yield from self._other_problems(annotated)

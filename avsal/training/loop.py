@@ -98,6 +98,8 @@ class Trainer:
         self.objective = make_objective(config)
         self.batches = Batches(config, self.objective.inputs, engine)
         self.scored = open_sets(config.data.validation, "test")
+        for recording in self.scored:  # a bad file must not stop a run at its first validation
+            _ = recording.still
         self._data = {
             "training": identities(self.batches.recordings),
             "validation": identities(self.scored),
