@@ -73,11 +73,14 @@ def validate(
 
 
 def _score(recording: Recording, place: float, maps: Maps) -> Scores:
-    """Scores of one frame's map; not a number where the network gives none."""
+    """Scores of one frame's map; not a number where the network, as it is, gives none."""
+    nothing = dict.fromkeys(SCORES, math.nan)
     try:
         tag, density = maps(recording, place)
     except WeightsError:
-        return dict.fromkeys(SCORES, math.nan)
+        return nothing
+    if not np.isfinite(density).all():
+        return nothing
     gaze = recording.gaze(tag)
     if gaze is None:
         return {}
