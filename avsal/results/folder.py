@@ -102,6 +102,7 @@ class ResultWriter:
         self._scale, self._spool = scale, spool
         self._range = (math.inf, -math.inf)
         self.after: dict[str, list[dict[str, Any]]] = {}  # lists that follow the frames'
+        self.cuts: Iterable[Cut] = ()  # known after the last frame; tables number the shots
         self._first: Cut | None = None
         self._last: FrameTag | None = None
 
@@ -147,6 +148,7 @@ class ResultWriter:
         if self._spool is not None:
             for frame in self._spool.frames():
                 self._put(frame, *self._range)
+        self._maps.shots = self.shots(self.cuts)
         self._maps.close()
         self._description.close(self.after)
 
@@ -190,7 +192,7 @@ def result_files(
         maps = FORMAT_CLASSES[output.format](aside)
         files.callback(maps.abandon)
         spool = None
-        if output.scale == "clip" and output.format != "npy":
+        if output.scale == "clip" and maps.has_scale:
             spool = Spool(aside)
             files.callback(spool.close)
         writer = ResultWriter(folder, maps, records, output.scale, spool)

@@ -7,14 +7,15 @@ Scales (what the gray levels of png, png16 and video stand for):
 - probability: 0 is no probability and the highest level is `PROBABILITY_TOP` times the density of
   a uniform map; results of different videos can be compared. Higher densities are clipped.
 
-npy holds the densities themselves: they sum to 1 and no scale applies.
+npy holds the densities themselves: they sum to 1 and no scale applies. csv and parquet hold no maps
+but a row of numbers for every frame, see `avsal.results.table`.
 """
 
 from __future__ import annotations
 
 import abc
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from io import BytesIO
 from pathlib import Path
@@ -29,6 +30,8 @@ from avsal.media.video import VideoReader
 from avsal.media.writer import VideoWriter
 from avsal.pool import BoundedPool
 from avsal.prediction.saliency import SaliencyFrame
+from avsal.results.table import TABLE_STEM, Table
+from avsal.shots import Shot
 
 VIDEO_NAME = "saliency.mp4"
 VIDEO_CRF = 12  # near-lossless for smooth gray maps
@@ -67,7 +70,17 @@ def restore(stored: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 class MapFormat(abc.ABC):
-    """One kind of file, or of files, that a result's maps are written to and read from."""
+    """One kind of file, or of files, that a result's maps are written to and read from.
+
+    Attributes:
+        has_scale: gray levels stand for densities.
+        one_file: all maps are in one file, so parts of a video cannot be written apart.
+        shots: of the video; set before `close`.
+    """
+
+    has_scale = True
+    one_file = False
+    shots: Sequence[Shot] = ()
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -153,6 +166,7 @@ class Png16Maps(PngMaps):
 class NpyMaps(PngMaps):
     """`<frame index, 6 digits>.npy`: float32 densities that sum to 1."""
 
+    has_scale = False
     suffix = ".npy"
     dtype = np.dtype(np.float32)
 
@@ -164,6 +178,8 @@ class NpyMaps(PngMaps):
 
 class VideoMaps(MapFormat):
     """`saliency.mp4`: gray, 8 bit, at the frames' own times and of the first map's size."""
+
+    one_file = True
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -207,6 +223,39 @@ class VideoMaps(MapFormat):
                 raise MediaError(f"{path}: has more frames than records; run avsal predict again")
 
 
+class TableMaps(MapFormat):
+    """`saliency.csv`: numbers of every frame, and no maps."""
+
+    has_scale = False
+    one_file = True
+    suffix = ".csv"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._table = Table(folder / f"{TABLE_STEM}{self.suffix}")
+
+    def write(self, frame: SaliencyFrame, low: float, high: float) -> None:
+        self._table.add_frame(frame)
+
+    def close(self) -> None:
+        self._table.write(self.shots)
+
+    def abandon(self) -> None:
+        pass
+
+    @classmethod
+    def read(cls, folder: Path, indices: Iterable[int]) -> Iterator[np.ndarray]:
+        raise MediaError(
+            f"{folder}: holds numbers and no maps; run avsal predict with --format png"
+        )
+
+
+class ParquetMaps(TableMaps):
+    """`saliency.parquet`, see `TableMaps`."""
+
+    suffix = ".parquet"
+
+
 def map_path(folder: Path, index: int, suffix: str) -> Path:
     """Where the map of a frame lies in a result whose maps are single files."""
     return folder / f"{index:06d}{suffix}"
@@ -214,7 +263,8 @@ def map_path(folder: Path, index: int, suffix: str) -> Path:
 
 def is_map_name(name: str) -> bool:
     """Whether a file in a result folder is called like maps are."""
-    return name == VIDEO_NAME or re.fullmatch(r"\d{6,}\.(png|npy)", name) is not None
+    pattern = rf"\d{{6,}}\.(png|npy)|{TABLE_STEM}\.(csv|parquet)"
+    return name == VIDEO_NAME or re.fullmatch(pattern, name) is not None
 
 
 FORMAT_CLASSES: dict[str, type[MapFormat]] = {
@@ -222,4 +272,6 @@ FORMAT_CLASSES: dict[str, type[MapFormat]] = {
     "png16": Png16Maps,
     "npy": NpyMaps,
     "video": VideoMaps,
+    "csv": TableMaps,
+    "parquet": ParquetMaps,
 }
