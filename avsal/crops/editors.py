@@ -22,6 +22,7 @@ from xml.etree import ElementTree
 
 from avsal.crops.file import PathFile
 from avsal.crops.planning import Crop
+from avsal.crops.render import fitted_size
 from avsal.errors import UsageError
 
 # Frames per second that editors know.
@@ -264,11 +265,13 @@ def _placement(crop: Crop, head: PathFile) -> tuple[str, str]:
     """Position and scale of the picture behind the result's frame, so that it shows the crop.
 
     Position is in per cent of the frame's height from its centre, upwards; scale 1 is the picture
-    that just fits into the frame.
+    that just fits into the frame. A crop of the result's shape fills the frame, however its sides
+    are rounded.
     """
     picture, (width, height) = head.picture, head.size
     aspect = float(picture.sample_aspect)
-    shown = min(width / (crop.width * aspect), height / crop.height)
+    choose = max if fitted_size(crop, head) == head.size else min
+    shown = choose(width / (crop.width * aspect), height / crop.height)
     fit = min(width / (picture.width * aspect), height / picture.height)
     right = (picture.width / 2 - crop.x - crop.width / 2) * aspect * shown
     up = (crop.y + crop.height / 2 - picture.height / 2) * shown
