@@ -132,6 +132,7 @@ class _Changes:
 
     Attributes:
         start, last: container times of the first and the last frame, seconds.
+        step: seconds from the last frame but one to the last.
         initial: the options' values for the first frame.
         later: times, and the options that change there.
         bars: some crop has another shape than the result.
@@ -139,6 +140,7 @@ class _Changes:
 
     start: Fraction
     last: Fraction
+    step: Fraction
     initial: _Values
     later: list[tuple[Fraction, _Values]]
     bars: bool
@@ -153,7 +155,7 @@ def _changes(crops: Iterable[Crop], head: PathFile) -> _Changes:
     initial: _Values = {}
     values: _Values = {}
     bars = False
-    start = last = Fraction(0)
+    start = last = step = Fraction(0)
     for crop in crops:
         found = _filter_values(crop, head)
         bars = bars or fitted_size(crop, head) != head.size
@@ -161,8 +163,8 @@ def _changes(crops: Iterable[Crop], head: PathFile) -> _Changes:
             start, initial = crop.pts, found
         elif changed := {key: value for key, value in found.items() if values[key] != value}:
             later.append(((last + crop.pts) / 2, changed))
-        values, last = found, crop.pts
-    return _Changes(start, last, initial, later, bars)
+        values, last, step = found, crop.pts, crop.pts - last
+    return _Changes(start, last, step, initial, later, bars)
 
 
 def _filter_values(crop: Crop, head: PathFile) -> _Values:
@@ -210,7 +212,7 @@ def _command(job: _Job, changes: _Changes) -> str:
         raise UsageError(f"{job.out}: a name with control characters; rename the video or the file")
     words = ["ffmpeg", "-copyts", "-i", source, "-vf", _filters(job, changes)]
     if job.head.start is not None or job.head.end is not None:
-        words += ["-af", f"atrim={_part(changes)}"] if job.has_sound else []
+        words += ["-af", f"atrim={_part(changes, 1)}"] if job.has_sound else []
     words += ["-fps_mode", "passthrough", "-c:v", "libx264", "-crf", "20", "-pix_fmt", "yuv420p"]
     words += ["-c:a", "aac"] if job.has_sound else ["-an"]
     if changes.start:
@@ -228,7 +230,7 @@ def _filters(job: _Job, changes: _Changes) -> str:
     if changes.later:  # FFmpeg refuses a file without commands
         filters.append(f"sendcmd=f={_escaped(job.out.name)}")
     if head.start is not None or head.end is not None:
-        filters.insert(0, f"trim={_part(changes)}")
+        filters.insert(0, f"trim={_part(changes, 0.5)}")
     if head.picture.sample_aspect != 1:
         filters += [f"scale={_square_width(head)}:{head.picture.height}", "setsar=1"]
     options = {"crop": ["exact=1"], "scale": ["flags=bicubic"]}
@@ -241,9 +243,10 @@ def _filters(job: _Job, changes: _Changes) -> str:
     return ",".join([*filters, "setsar=1"])
 
 
-def _part(changes: _Changes) -> str:
-    """The frames of a part of a video, for `trim` and `atrim`; it ends right after the last one."""
-    return f"start={float(changes.start):.6f}:end={float(changes.last) + 1e-3:.6f}"
+def _part(changes: _Changes, frames: float) -> str:
+    """A part of a video for `trim` and `atrim`, which ends `frames` after the last frame began."""
+    end = float(changes.last) + frames * float(changes.step)
+    return f"start={float(changes.start):.6f}:end={end:.6f}"
 
 
 def _escaped(text: str) -> str:
