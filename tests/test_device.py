@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from avsal.errors import UsageError
 from avsal.prediction import device
+from avsal.prediction.model import load_model
 
 CPU = torch.device("cpu")
 
@@ -52,6 +54,13 @@ def test_a_precision_that_gains_nothing_is_told(processor):
         processor(vendor, bf16)
         notes = device.slow_precision(torch.bfloat16, CPU)
         assert [says in note for note in notes] == ([True] if says else [])
+
+
+def test_fp16_on_a_cpu_is_refused_before_it_takes_minutes(tiny):
+    with pytest.raises(UsageError, match="give bf16, fp32 or auto"):
+        device.choose_precision("fp16", CPU)
+    with pytest.raises(UsageError, match="give bf16, fp32 or auto"):
+        load_model(tiny, "untrained", "cpu", "fp16")
 
 
 @pytest.mark.parametrize(("capability", "expected"), [((6, 1), "fp32"), ((7, 0), "fp16")])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import importlib.util
 import itertools
@@ -24,7 +25,7 @@ from avsal.crops.export import write_export
 from avsal.crops.file import PathFile, read_crops, read_head, write_path
 from avsal.crops.geometry import Picture
 from avsal.crops.planning import Crop
-from avsal.errors import MediaError, UsageError
+from avsal.errors import AvsalError, MediaError, UsageError
 
 RATE = 25
 WIDTH, HEIGHT = 160, 90
@@ -402,6 +403,7 @@ def test_reframe_exports_what_avsal_export_does(avsal_command, video, tmp_path):
 
 
 def test_what_cannot_be_exported_is_one_line(avsal_command, video, path, tmp_path, monkeypatch):
+    other = samples.constant_rate(tmp_path / "other.mp4", 2)
     before = sorted(tmp_path.iterdir())
     missing = set()
     find = importlib.util.find_spec
@@ -411,6 +413,7 @@ def test_what_cannot_be_exported_is_one_line(avsal_command, video, path, tmp_pat
         (("export", path, "--to", path), 2, "the input itself"),
         (("export", tmp_path / "no.reframe.json", "--to", tmp_path / "a.csv"), 1, "missing"),
         (("export", path, "--to", tmp_path / "a.edl", "--video", tmp_path / "no.mp4"), 1, "no.mp4"),
+        (("export", path, "--to", tmp_path / "a.edl", "--video", other), 1, "64x48"),
         (("reframe", video, "--export", tmp_path / "a.mov"), 2, ".sendcmd"),
         (("reframe", tmp_path, "--export", tmp_path / "a.csv"), 2, "avsal export"),
     ]
@@ -435,3 +438,31 @@ def test_a_path_without_frames_and_names_that_break_lines(tmp_path):
     write_export(path, tmp_path / "b.fcpxml")
     root, _clips = fcpxml_clips(tmp_path / "b.fcpxml")
     assert root.find("resources/asset").get("name") == "two?lines.mp4"
+
+
+def test_keys_of_addresses_stay_out(tmp_path):
+    path = made(tmp_path / "a.reframe.json", name="https://me:word@host/a%20b.mp4?key=1")
+    for suffix in (".sendcmd", ".fcpxml"):
+        write_export(path, tmp_path / f"a{suffix}")
+        text = (tmp_path / f"a{suffix}").read_text()
+        assert "https://host/a%20b.mp4" in text
+        assert "word" not in text
+        assert "key=1" not in text
+
+
+def test_hostile_paths_raise_nothing_unexpected(tmp_path):
+    """Names and numbers that anyone may have written into a path file."""
+    names = ("\0x", "..", "/", "", "a" * 300, "\udcff.mp4", 5, {"a": 1}, "a.reframe.json")
+    cases = [{"name": name} for name in names] + [
+        {"times": [Fraction(n * step) for n in range(3)]} for step in (0, 10**5, 10**14)
+    ]
+    cases += [{"boxes": lambda _i, w=w: (0, 0, w, 0.001), "count": 3} for w in (0.001, 160)]
+    cases += [{"first": 10**14, "count": 3}, {"count": 1}]
+    for case in cases:
+        path = made(tmp_path / "a.reframe.json", **{"count": 3, **case})
+        for suffix in (".csv", ".sendcmd", ".fcpxml", ".edl", ".otio"):
+            if importlib.util.find_spec("opentimelineio") is None and suffix in (".edl", ".otio"):
+                continue
+            with contextlib.suppress(AvsalError):
+                write_export(path, tmp_path / f"a{suffix}")
+                assert (tmp_path / f"a{suffix}").stat().st_size

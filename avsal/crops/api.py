@@ -45,6 +45,7 @@ def reframe(
     precision: str = "auto",
     offline: bool = False,
     revision: str | None = None,
+    engine: str = "auto",
     progress: Progress = lambda _step, _done, _total: None,
 ) -> Path:
     """Crop a video or image to another shape without losing what people look at.
@@ -67,7 +68,7 @@ def reframe(
         export: also write the crop path for another program; see `avsal.crops.export`.
         force: replace an earlier result next to the video.
         stride, audio_context, batch: see `avsal.prediction.PredictSettings`.
-        model, weights, device, precision, offline, revision: see `avsal.load_model`.
+        model, weights, device, precision, offline, revision, engine: see `avsal.load_model`.
         progress: called with "gaze" or "video", the frames done, and all frames if known.
 
     Returns:
@@ -83,7 +84,7 @@ def reframe(
         check_export(Path(export))
     settings = settings_of(aspect, motion, pad, zoom, size, crf)
     predict = PredictSettings(audio_context, stride, batch)
-    source = MapSource(model, weights, device, precision, offline, revision, predict)
+    source = MapSource(model, weights, device, precision, offline, revision, engine, predict)
 
     def count(step: str, total: int | None) -> Callable[[int], None]:
         return lambda done: progress(step, done, total)

@@ -26,7 +26,7 @@ from avsal.crops.file import PathFile, read_crops, read_head
 from avsal.crops.planning import Crop
 from avsal.crops.render import fitted_size
 from avsal.crops.settings import Fill
-from avsal.errors import AvsalError, MediaError, UsageError
+from avsal.errors import AvsalError, MediaError, UsageError, without_keys
 from avsal.media.source import is_address
 from avsal.media.video import probe
 
@@ -97,14 +97,20 @@ def _source(path: Path, head: PathFile, video: Path | None) -> tuple[Path | str,
     """Where the video is, and whether it has sound; a video that is not at hand may have some."""
     if video is not None:
         info = probe(video)
-        return info.path, info.has_audio
+        if (info.width, info.height) != (head.picture.width, head.picture.height):
+            raise MediaError(
+                f"{path}: a path for a {head.picture.width}x{head.picture.height} video, but "
+                f"{info.path} has {info.width}x{info.height}; give the video of this path"
+            )
+        source = without_keys(info.path) if isinstance(info.path, str) else info.path
+        return source, info.has_audio
     name = str(head.source.get("name") or path.name.removesuffix(_PATH_SUFFIX))
     if is_address(Path(name)):
-        return name, True
-    source = path.absolute().parent / Path(name).name
-    with suppress(AvsalError):
-        return source, probe(source).has_audio
-    return source, True
+        return without_keys(name), True
+    beside = path.absolute().parent / Path(name).name
+    with suppress(AvsalError, OSError, ValueError):  # not there, or no name that a file can have
+        return beside, probe(beside).has_audio
+    return beside, True
 
 
 def _write_csv(place: Path, _job: _Job, crops: Iterable[Crop]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +17,7 @@ __all__ = ["VARIANTS", "Variant", "build"]
 
 
 def build(name: str | Variant, heads: bool = False, **changes: Any) -> SaliencyNetwork:
-    """Make a network with random weights, in training mode.
+    """Make a network with random float32 weights, in training mode.
 
     `name` is a key of VARIANTS or a Variant; `changes` replace its fields, as in
     `build("s3d-224x224", audio=False)`. `heads` adds the training heads.
@@ -29,7 +31,25 @@ def build(name: str | Variant, heads: bool = False, **changes: Any) -> SaliencyN
     if variant.network == "small":
         from avsal.models.small import SmallNetwork
 
-        return SmallNetwork(variant, heads)
+        with _in_float32():
+            return SmallNetwork(variant, heads)
     from avsal.models.mspi import MSPI
 
-    return MSPI(variant, heads)
+    with _in_float32():
+        return MSPI(variant, heads)
+
+
+@contextmanager
+def _in_float32() -> Iterator[None]:
+    """Layers take the process's default type, which the host may have set to another."""
+    import torch
+
+    default = torch.get_default_dtype()
+    if default == torch.float32:  # the setting is every thread's, so it is left alone if it can be
+        yield
+        return
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(default)

@@ -54,9 +54,13 @@ def relative_rows(table: torch.Tensor, queries: int, keys: int) -> torch.Tensor:
     if table.shape[0] != length:
         table = F.interpolate(table.T[None], size=length, mode="linear")[0].T
     query_step, key_step = max(keys / queries, 1.0), max(queries / keys, 1.0)
-    query_at = torch.arange(queries, device=table.device)[:, None] * query_step
-    key_at = torch.arange(keys, device=table.device)[None, :] * key_step
+    query_at = _counted(queries, table.device)[:, None] * query_step
+    key_at = _counted(keys, table.device)[None, :] * key_step
     return table[(query_at - key_at + (keys - 1) * key_step).long()]
+
+
+def _counted(count: int, device: torch.device) -> torch.Tensor:
+    return torch.arange(count, dtype=torch.float32, device=device)
 
 
 def one_hot_positions(grid: torch.Size, like: torch.Tensor) -> torch.Tensor:
@@ -67,9 +71,9 @@ def one_hot_positions(grid: torch.Size, like: torch.Tensor) -> torch.Tensor:
     time, height, width = grid
     rows = like.new_zeros(time, height, width, height + width + time)
     of_height, of_width, of_time = rows.split((height, width, time), dim=-1)
-    of_height.copy_(torch.eye(height)[None, :, None])
-    of_width.copy_(torch.eye(width))
-    of_time.copy_(torch.eye(time)[:, None, None])
+    of_height.copy_(torch.eye(height, dtype=like.dtype, device=like.device)[None, :, None])
+    of_width.copy_(torch.eye(width, dtype=like.dtype, device=like.device))
+    of_time.copy_(torch.eye(time, dtype=like.dtype, device=like.device)[:, None, None])
     return rows.flatten(0, 2)
 
 

@@ -54,9 +54,9 @@ class TokenFusion(nn.Module):
 @torch.inference_mode(False)  # the cached tensor must also serve training
 def sinusoid(count: int, dim: int, device: torch.device) -> torch.Tensor:
     """Sinusoidal positions (count, dim), computed in float64 (Vaswani et al. 2017, section 3.5)."""
-    channel = torch.arange(dim, dtype=torch.float64)
+    channel = torch.arange(dim, dtype=torch.float64, device="cpu")
     rate = 10000.0 ** (-2 * torch.div(channel, 2, rounding_mode="floor") / dim)
-    angle = torch.arange(count, dtype=torch.float64)[:, None] * rate
+    angle = torch.arange(count, dtype=torch.float64, device="cpu")[:, None] * rate
     positions = torch.where(channel % 2 == 0, angle.sin(), angle.cos())
     return positions.float().to(device)
 

@@ -370,7 +370,7 @@ def brightness(frames: torch.Tensor) -> torch.Tensor:
     """Mean brightness of cells of 8x8 pixels, in levels of 255: normalised frames (N, 3, H, W) ->
     (N, 1, H/8, W/8)."""
     colours = F.avg_pool2d(frames.float(), 8)
-    weights = torch.tensor(BRIGHTNESS, device=frames.device).view(3, 1, 1)
+    weights = torch.tensor(BRIGHTNESS, dtype=colours.dtype, device=colours.device).view(3, 1, 1)
     return (colours * weights).sum(dim=1, keepdim=True)
 
 

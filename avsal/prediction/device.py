@@ -47,9 +47,14 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
     auto takes what `automatic_precision` does.
 
     Raises:
-        UsageError: unknown precision.
+        UsageError: unknown precision, or fp16 on a CPU, where bf16 is never slower.
     """
     check_word("--precision", name, Precision)
+    if name == Precision.FP16 and device.type == "cpu":
+        raise UsageError(
+            "--precision fp16: a CPU takes up to hundreds of times as long for it as for fp32; "
+            "give bf16, fp32 or auto"
+        )
     if name != "auto":
         return _DTYPES[name]
     return automatic_precision(device)[0]

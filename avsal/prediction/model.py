@@ -8,7 +8,6 @@ import os
 import sys
 from collections.abc import Mapping
 from ctypes.util import find_library
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,7 @@ import numpy as np
 from avsal.errors import UsageError
 from avsal.models.variants import VARIANTS
 from avsal.prediction.predictor import Engine, Predictor
-from avsal.prediction.settings import check_word
+from avsal.prediction.settings import EngineName, check_word
 from avsal.weights.places import GRAPHS, resolve, shipped
 from avsal.weights.reading import sha256_of
 from avsal.weights.registry import DEFAULT, REGISTRY, find_row
@@ -26,14 +25,6 @@ if TYPE_CHECKING:
     from avsal.weights.loading import LoadedWeights
 
 logger = logging.getLogger("avsal")
-
-
-class EngineName(StrEnum):
-    """What computes a network."""
-
-    AUTO = "auto"
-    TORCH = "torch"
-    ONNX = "onnx"
 
 
 def load_model(
@@ -140,6 +131,8 @@ def _graphs_with(state: Mapping[str, np.ndarray]) -> Engine:
 
 
 def _torch_engine(loaded: LoadedWeights, device: str, precision: str) -> Engine:
+    import torch
+
     from avsal.models import build
     from avsal.prediction.device import choose_device, choose_precision, slow_precision
     from avsal.prediction.threads import limit_threads, survive_forks
@@ -151,6 +144,7 @@ def _torch_engine(loaded: LoadedWeights, device: str, precision: str) -> Engine:
     dtype = choose_precision(precision, where)
     for note in slow_precision(dtype, where):
         logger.warning(note)
-    network = build(loaded.variant)
+    with torch.device("cpu"):  # whatever the host has set
+        network = build(loaded.variant)
     network.load_state_dict(loaded.state)
     return TorchEngine(network, where, dtype)

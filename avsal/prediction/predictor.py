@@ -11,7 +11,7 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -21,11 +21,11 @@ from avsal.models.variants import Variant
 from avsal.prediction.cache import FrameCache, PredictedBatch, WindowInput
 from avsal.prediction.incoming import Seconds, checked_frames
 from avsal.prediction.live import LatestFrames
-from avsal.prediction.postprocess import interpolate, to_density
+from avsal.prediction.postprocess import to_density
 from avsal.prediction.reader import Start, read_ahead
 from avsal.prediction.saliency import SaliencyFrame
 from avsal.prediction.settings import PredictSettings, Size, expected_maps, with_changes
-from avsal.prediction.smoothing import Smoothing
+from avsal.prediction.smoothing import FrameMap, Smoothing, filled
 from avsal.preprocess.rules import FrameRule, Rule, TimeRule
 from avsal.preprocess.shape import size_near
 from avsal.shots import ShotFinder
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from avsal.media.video import VideoReader
 
 logger = logging.getLogger("avsal")
-
-TaggedMap = tuple[FrameTag, np.ndarray]  # a frame and its (h, w) log-density
 
 ONE = Fraction(1)  # square pixels
 WINDOWS_AHEAD = 4  # windows whose new frames may wait for the network
@@ -64,6 +62,7 @@ class Prediction(Iterator[SaliencyFrame]):
 
     Attributes:
         info: the video's properties, see `avsal.media.VideoInfo`.
+        identity: of the file when it was opened, see `avsal.media.source.file_identity`.
         total: number of maps that start, end and the video's headers let expect, None if untold.
         finder: finds the cuts of the frames that are read.
     """
@@ -75,8 +74,10 @@ class Prediction(Iterator[SaliencyFrame]):
         finder: ShotFinder,
         maps: Generator[SaliencyFrame, None, None],
         files: ExitStack,
+        identity: dict[str, Any],
     ) -> None:
         self.info = info
+        self.identity = identity
         self.total = total
         self.finder = finder
         self._maps = maps
@@ -242,7 +243,7 @@ class Predictor:
         total = expected_maps(info.frames, info.rate, settings.start, settings.end)
         finder = ShotFinder()
         maps = self._file_maps(video, audio, settings, finder, files, held)
-        return Prediction(info, total, finder, maps, files)
+        return Prediction(info, total, finder, maps, files, video.identity)
 
     def batch(self, settings: PredictSettings) -> int:
         """Windows in one forward pass."""
@@ -335,7 +336,7 @@ class Predictor:
         rule = self.rule(settings)
         with LatestFrames(frames, self.input_size, rule) as latest:
             batches = self.engine.batches(iter(latest.window, None), batch=1)
-            maps = _filled(batches, Smoothing(rule.smoothing))
+            maps = filled(batches, Smoothing(rule.smoothing))
             yield from self.postprocess(maps, settings)
 
     def _file_maps(
@@ -385,21 +386,22 @@ class Predictor:
         start = Start(video, rule, settings.start) if video and settings.start else None
         with closing(read_ahead(frames, origin, size, depth, finder, start)) as small_frames:
             batches = self.engine.batches(cache.windows(small_frames), batch)
-            maps = _filled(batches, Smoothing(rule.smoothing))
+            maps = filled(batches, Smoothing(rule.smoothing))
             yield from self.postprocess(maps, settings)
 
     def postprocess(
-        self, maps: Iterable[TaggedMap], settings: PredictSettings
+        self, maps: Iterable[FrameMap], settings: PredictSettings
     ) -> Iterator[SaliencyFrame]:
         """Bring log-densities to the wanted size.
 
         Raises:
             WeightsError: a map is not finite.
         """
-        for tag, log_density in maps:
+        for frame, log_density in maps:
             self._check_finite(log_density)
-            size = _output_size(tag, log_density, settings)
-            yield SaliencyFrame(tag, log_density, to_density(log_density, size))
+            size = _output_size(frame.tag, log_density, settings)
+            density = to_density(log_density, size)
+            yield SaliencyFrame(frame.tag, log_density, density, frame.pixels)
 
     def _check_finite(self, log_density: np.ndarray) -> None:
         if not np.isfinite(log_density).all():
@@ -419,21 +421,3 @@ def _output_size(
     if settings.size.kind == "model":
         return log_density.shape[0], log_density.shape[1]
     return settings.size.height, settings.size.width
-
-
-def _filled(batches: Iterable[PredictedBatch], smoothing: Smoothing) -> Iterator[TaggedMap]:
-    """The predicted maps, and between them those of skipped frames: interpolated by time, or where
-    there is a cut between, the map of their own scene."""
-    before: TaggedMap | None = None
-    for inputs, log_density in itertools.chain.from_iterable(batches):
-        later = smoothing.add(inputs.tag.time, log_density, inputs.cut is not None)
-        first, earlier = before or (inputs.tag, later)
-        span = inputs.tag.time - first.time
-        for tag in inputs.skipped:
-            share = float((tag.time - first.time) / span) if span else 1.0
-            if inputs.cut is not None:
-                share = float(tag.index >= inputs.cut)
-            yield tag, interpolate(earlier, later, share)
-        before = (inputs.tag, later)
-        if inputs.wanted:
-            yield before

@@ -12,6 +12,10 @@ from typing import Any
 
 from avsal.errors import UsageError
 
+# Version of the way from frames to maps: raise it where the same weights and settings give other
+# maps, so that results and scores of the earlier way are made again.
+PROCESSING = 2
+
 
 class Format(StrEnum):
     """Kinds of files that maps are written to; the last two hold numbers and no maps."""
@@ -39,6 +43,14 @@ class Precision(StrEnum):
     FP32 = "fp32"
     FP16 = "fp16"
     BF16 = "bf16"
+
+
+class EngineName(StrEnum):
+    """What computes a network."""
+
+    AUTO = "auto"
+    TORCH = "torch"
+    ONNX = "onnx"
 
 
 def check_word(name: str, word: str, known: type[StrEnum]) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from itertools import pairwise
 
 import numpy as np
 
-from avsal.prediction.postprocess import renormalised
+from avsal.prediction.cache import CachedFrame, PredictedBatch
+from avsal.prediction.postprocess import interpolate, renormalised
 from avsal.preprocess.rules import MEMORY
+
+FrameMap = tuple[CachedFrame, np.ndarray]  # a frame and its (h, w) log-density
 
 
 class Smoothing:
@@ -70,3 +74,22 @@ def weights(ages: Sequence[float]) -> list[float]:
         found[place + 1] += second
     total = sum(found)
     return [each / total for each in found]
+
+
+def filled(batches: Iterable[PredictedBatch], smoothing: Smoothing) -> Iterator[FrameMap]:
+    """The predicted maps, and between them those of skipped frames: interpolated by time, or where
+    there is a cut between, the map of their own shot."""
+    before: FrameMap | None = None
+    for inputs, log_density in itertools.chain.from_iterable(batches):
+        predicted = inputs.frames[-1]
+        later = smoothing.add(inputs.tag.time, log_density, inputs.cut is not None)
+        first, earlier = before or (predicted, later)
+        span = inputs.tag.time - first.tag.time
+        for frame in inputs.skipped:
+            share = float((frame.tag.time - first.tag.time) / span) if span else 1.0
+            if inputs.cut is not None:
+                share = float(frame.tag.index >= inputs.cut)
+            yield frame, interpolate(earlier, later, share)
+        before = (predicted, later)
+        if inputs.wanted:
+            yield before

@@ -183,7 +183,7 @@ def _arrived(group: list[WindowInput], fetched: _Fetched) -> PredictedBatch:
 
 
 def _to_host(tensor: torch.Tensor) -> torch.Tensor:
-    host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    host = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu", pin_memory=True)
     host.copy_(tensor, non_blocking=True)
     return host
 

@@ -14,7 +14,6 @@ but a row of numbers for every frame, see `avsal.results.table`.
 from __future__ import annotations
 
 import abc
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from io import BytesIO
@@ -29,6 +28,7 @@ from avsal.errors import MediaError
 from avsal.media.video import VideoReader
 from avsal.media.writer import VideoWriter
 from avsal.pool import BoundedPool
+from avsal.prediction.drawing import levels
 from avsal.prediction.saliency import SaliencyFrame
 from avsal.results.table import TABLE_STEM, Table
 from avsal.shots import Shot
@@ -38,19 +38,6 @@ VIDEO_CRF = 12  # near-lossless for smooth gray maps
 PROBABILITY_TOP = 64  # times the uniform density; the peak of a sharp map reaches about 50
 _WRITERS = 2  # threads: encoding a PNG takes about as long as reading a frame
 _PENDING = 8  # maps that may wait for a writer
-
-
-def levels(density: np.ndarray, low: float, high: float, top: int) -> np.ndarray:
-    """Scale densities to whole gray levels 0..top; all 0 where low and high are equal.
-
-    Returns:
-        uint8 for a top up to 255, else uint16.
-    """
-    dtype = np.uint8 if top <= np.iinfo(np.uint8).max else np.uint16
-    if high <= low:
-        return np.zeros(density.shape, dtype)
-    share = np.clip((density - low) / (high - low), 0, 1)
-    return np.rint(share * top).astype(dtype)
 
 
 def restore(stored: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -109,6 +96,11 @@ class MapFormat(abc.ABC):
             MediaError, DataError: a map is missing, damaged or of another kind.
         """
 
+    @classmethod
+    @abc.abstractmethod
+    def names(cls, indices: Iterable[int]) -> set[str]:
+        """Names of the files that hold the maps of these frames."""
+
 
 class PngMaps(MapFormat):
     """`<frame index, 6 digits>.png`, gray, 8 bit."""
@@ -128,7 +120,7 @@ class PngMaps(MapFormat):
     def _write_one(self, frame: SaliencyFrame, low: float, high: float) -> None:
         gray = levels(frame.density, low, high, np.iinfo(self.dtype).max)
         _encoded, data = cv2.imencode(".png", gray)
-        map_path(self.folder, frame.index, self.suffix).write_bytes(data.tobytes())
+        (self.folder / map_name(frame.index, self.suffix)).write_bytes(data.tobytes())
 
     def _raise_failures(self) -> None:
         for future in [future for future in self._futures if future.done()]:
@@ -145,7 +137,7 @@ class PngMaps(MapFormat):
     @classmethod
     def read(cls, folder: Path, indices: Iterable[int]) -> Iterator[np.ndarray]:
         for index in indices:
-            path = map_path(folder, index, cls.suffix)
+            path = folder / map_name(index, cls.suffix)
             if not path.is_file():  # a pipe or a device would never end
                 raise MediaError(f"{path}: missing, or no file; run avsal predict again")
             stored = read_gray(path)
@@ -155,6 +147,11 @@ class PngMaps(MapFormat):
                     "predict writes them; run it again"
                 )
             yield stored
+
+    @classmethod
+    def names(cls, indices: Iterable[int]) -> set[str]:
+        """See `MapFormat.names`."""
+        return {map_name(index, cls.suffix) for index in indices}
 
 
 class Png16Maps(PngMaps):
@@ -173,7 +170,7 @@ class NpyMaps(PngMaps):
     def _write_one(self, frame: SaliencyFrame, low: float, high: float) -> None:
         data = BytesIO()  # numpy's own writing to a file does not tell why it fails
         np.save(data, frame.density.astype(np.float32))
-        map_path(self.folder, frame.index, self.suffix).write_bytes(data.getbuffer())
+        (self.folder / map_name(frame.index, self.suffix)).write_bytes(data.getbuffer())
 
 
 class VideoMaps(MapFormat):
@@ -222,6 +219,11 @@ class VideoMaps(MapFormat):
             if next(frames, None) is not None:
                 raise MediaError(f"{path}: has more frames than records; run avsal predict again")
 
+    @classmethod
+    def names(cls, indices: Iterable[int]) -> set[str]:
+        """See `MapFormat.names`."""
+        return {VIDEO_NAME}
+
 
 class TableMaps(MapFormat):
     """`saliency.csv`: numbers of every frame, and no maps."""
@@ -249,6 +251,11 @@ class TableMaps(MapFormat):
             f"{folder}: holds numbers and no maps; run avsal predict with --format png"
         )
 
+    @classmethod
+    def names(cls, indices: Iterable[int]) -> set[str]:
+        """See `MapFormat.names`."""
+        return {f"{TABLE_STEM}{cls.suffix}"}
+
 
 class ParquetMaps(TableMaps):
     """`saliency.parquet`, see `TableMaps`."""
@@ -256,15 +263,9 @@ class ParquetMaps(TableMaps):
     suffix = ".parquet"
 
 
-def map_path(folder: Path, index: int, suffix: str) -> Path:
-    """Where the map of a frame lies in a result whose maps are single files."""
-    return folder / f"{index:06d}{suffix}"
-
-
-def is_map_name(name: str) -> bool:
-    """Whether a file in a result folder is called like maps are."""
-    pattern = rf"\d{{6,}}\.(png|npy)|{TABLE_STEM}\.(csv|parquet)"
-    return name == VIDEO_NAME or re.fullmatch(pattern, name) is not None
+def map_name(index: int, suffix: str) -> str:
+    """Name of the map of a frame in a result whose maps are single files."""
+    return f"{index:06d}{suffix}"
 
 
 FORMAT_CLASSES: dict[str, type[MapFormat]] = {

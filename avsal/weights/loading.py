@@ -12,7 +12,7 @@ from avsal import models
 from avsal.errors import WeightsError
 from avsal.models.variants import VARIANTS
 from avsal.weights.keys import check, check_values, detect, whole_network, without_heads
-from avsal.weights.places import FOLD, UNTRAINED, imported, require_imported, resolve
+from avsal.weights.places import FOLD, UNTRAINED, expanded, imported, require_imported, resolve
 from avsal.weights.reading import read_metadata, sha256_of, unchanged
 from avsal.weights.registry import DEFAULT, find_row, resolve_variant
 from avsal.weights.state import State, read_state, sha256_of_state
@@ -103,7 +103,7 @@ def load_state(
     check(found, chosen, path, option)
     state = {name: _float32(tensor) for name, tensor in found.items()}
     check_values(state, chosen, path)
-    label = path.name if path == Path(source).expanduser() else _proper_name(os.fspath(source))
+    label = path.name if path == expanded(os.fspath(source)) else _proper_name(os.fspath(source))
     return LoadedWeights(label, chosen, state, digest, path, metadata)
 
 
@@ -145,6 +145,6 @@ def untrained_state(variant: str, seed: int = 0) -> State:
         variant: a key of `VARIANTS`.
         seed: the same seed gives the same weights; the global generator is left as it was.
     """
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.manual_seed(seed)
         return dict(models.build(variant).state_dict())

@@ -30,9 +30,18 @@ class Found:
 def user_folder() -> Path:
     """The folder of imported weights: AVSAL_HOME/weights, else in the XDG data folder."""
     if home := os.environ.get("AVSAL_HOME"):
-        return Path(home).expanduser() / "weights"
+        return expanded(home) / "weights"
     data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
-    return Path(data).expanduser() / "avsal" / "weights"
+    return expanded(data) / "avsal" / "weights"
+
+
+def expanded(text: str) -> Path:
+    """Put the home folder in place of a leading ~: the root for a user who has none, as in
+    containers that run under any number."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        return Path("/", *Path(text).parts[1:])
 
 
 def hub_cache() -> Path:
@@ -95,7 +104,7 @@ def resolve(
         UsageError: no weights have that name.
     """
     text = os.fspath(name_or_path or DEFAULT)
-    path = Path(text).expanduser()
+    path = expanded(text)
     if path.is_file():
         return path
     if len(path.parts) > 1 or path.suffix in FILE_SUFFIXES:

@@ -1,0 +1,96 @@
+"""What a host program or a container has set changes no map and breaks nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+# Maps of every kind of network that predicts, under settings of the host and without them.
+SETTINGS = """
+import sys
+import numpy as np, torch
+sys.path[:0] = ["tests"]
+import tiny_network
+from avsal.media.frames import VideoFrame
+from avsal.models.variants import VARIANTS
+from avsal.prediction.model import load_model
+torch.set_num_threads(1)
+VARIANTS["tiny"] = tiny_network.make()
+images = [np.full((48, 64, 3), 10 * index, np.uint8) for index in range(18)]
+
+class Tone:
+    def read(self, start, end):
+        return np.sin(np.arange(start, end) / 5).astype(np.float32)
+    def release(self, before):
+        pass
+
+def maps(name, weights):
+    predictor = load_model(name, weights, "cpu", "fp32")
+    return np.stack([f.density for f in predictor.predict_frames(images, Tone(), fps=25)])
+
+networks = [("tiny", "untrained"), (None, None)]
+{host}
+given = [maps(*network) for network in networks]
+torch.set_default_dtype(torch.float32)
+torch.set_default_device(None)
+for found, network in zip(given, networks):
+    print(np.array_equal(found, maps(*network)), flush=True)
+"""
+
+HOSTS = [f"torch.set_default_dtype(torch.{dtype})" for dtype in ("float64", "bfloat16", "float16")]
+HOSTS += ["torch.set_default_device('meta')"]
+
+
+def run(script, *arguments):
+    done = subprocess.run(
+        [sys.executable, "-c", script, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+        cwd=ROOT,
+    )
+    return done.returncode, done.stdout.splitlines(), done.stderr
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_the_default_type_and_device_of_the_host_change_no_map(host):
+    code, out, err = run(SETTINGS.replace("{host}", host))
+    assert (code, out) == (0, ["True", "True"]), err
+
+
+# A container that runs under any number: no HOME, and no entry for the user.
+HOMELESS = """
+import os, pwd, sys
+os.environ.pop("HOME", None)
+def no_entry(number):
+    raise KeyError(number)
+pwd.getpwuid = no_entry
+import avsal
+model = avsal.load_model(precision="fp32")
+with model.predict(sys.argv[1], end=0.05, size="model") as maps:
+    print(model.description.weights, len(list(maps)))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX has such users")
+def test_a_user_without_a_home_or_an_entry_predicts_with_the_embedded_weights(example_clip):
+    code, out, err = run(HOMELESS, example_clip)
+    assert (code, out) == (0, ["avsal-small 2"]), err
+
+
+def test_the_folder_of_a_user_without_a_home_is_under_the_root(monkeypatch):
+    from avsal.weights import places
+
+    def no_home(path):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", no_home)
+    for name in ("AVSAL_HOME", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    assert places.user_folder() == Path("/.local/share/avsal/weights")
