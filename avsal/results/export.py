@@ -43,7 +43,8 @@ def export_maps(
     with atomic.new_file(out) as partial:
         table = Table(partial)
         for count, (record, duration, density) in enumerate(_timed(result, shots), 1):
-            table.add_map(record, duration, density, (result.width, result.height))
+            times, size = (record.time, duration), (result.width, result.height)
+            table.add_map(record.index, times, density, record.entropy, size)
             on_map(count)
         rows = table.write(shots)
         if not rows:

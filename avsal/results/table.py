@@ -26,7 +26,6 @@ import numpy as np
 
 from avsal.errors import UsageError
 from avsal.prediction.saliency import SaliencyFrame, centroid_of, peak_of, spread_of
-from avsal.results.description import FrameRecord
 from avsal.shots import Shot
 
 TABLE_STEM = "saliency"  # of a table in a result folder
@@ -92,20 +91,25 @@ class Table:
         self._add(tag.index, *times, *peak, *centroid, frame.spread, frame.entropy)
 
     def add_map(
-        self, record: FrameRecord, duration: float, density: np.ndarray, size: tuple[int, int]
+        self,
+        index: int,
+        times: tuple[float, float],
+        density: np.ndarray,
+        entropy: float,
+        size: tuple[int, int],
     ) -> None:
         """Add the row of a saved map.
 
         Args:
-            duration: seconds that the frame is shown.
+            times: seconds since the video's first frame, and seconds that the frame is shown.
             density: float (h, w).
+            entropy: bits.
             size: (width, height) of the video as displayed, pixels.
         """
         peak, centroid = (
             _to_picture(place, density, size) for place in (peak_of(density), centroid_of(density))
         )
-        spread = spread_of(density)
-        self._add(record.index, record.time, duration, *peak, *centroid, spread, record.entropy)
+        self._add(index, *times, *peak, *centroid, spread_of(density), entropy)
 
     def _add(self, *values: float) -> None:
         rounded = zip(_DIGITS.values(), values, strict=True)
