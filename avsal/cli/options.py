@@ -111,7 +111,7 @@ Format = Annotated[
     settings.Format,
     typer.Option(
         "--format",
-        help="8 or 16 bit gray, float32 densities, or a gray video.",
+        help="8 or 16 bit gray, float32 densities, a gray video, or only a table of numbers.",
         rich_help_panel=MAPS,
     ),
 ]
