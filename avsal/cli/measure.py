@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -52,6 +55,13 @@ Compare = Annotated[
 CompareSaliency = Annotated[
     Path | None, typer.Option(help="Maps of the other version.", rich_help_panel=COMPARE)
 ]
+CompareAreas = Annotated[
+    Path | None,
+    typer.Option(
+        help="Areas that are elsewhere in the other version, as --areas; the rest stay in place.",
+        rich_help_panel=COMPARE,
+    ),
+]
 
 
 def measure(
@@ -63,6 +73,7 @@ def measure(
     saliency: Saliency = None,
     compare: Compare = None,
     compare_saliency: CompareSaliency = None,
+    compare_areas: CompareAreas = None,
     stride: options.Stride = None,
     audio_context: options.AudioContext = options.SoundFrames.INFERENCE,
     model: options.Model = None,
@@ -98,14 +109,31 @@ def measure(
             saliency=saliency,
             compare=compare,
             compare_saliency=compare_saliency,
+            compare_areas_file=compare_areas,
             stride=stride,
             audio_context=int(audio_context),
             batch=batch,
             progress=StepBars(bars, name_of(video)),
             **asdict(network),
         )
-        measurement.write(partial)
+        measurement.write(partial, _command_line())
     say(str(out / "report.html"))
+
+
+def _command_line() -> str:
+    """The command line as it was typed, but for the keys in addresses."""
+    from avsal.media.source import without_query
+
+    def shown(word: str) -> str:
+        start = re.search(r"https?:/", word, re.IGNORECASE)
+        if start is None:
+            return word
+        try:
+            return word[: start.start()] + without_query(word[start.start() :])
+        except ValueError:  # no address after all
+            return word[: start.end()] + "..."
+
+    return shlex.join(["avsal", *map(shown, sys.argv[1:])])
 
 
 def _beside(video: Path) -> Path:
