@@ -14,7 +14,7 @@ from avsal.areas.areas import Area
 from avsal.areas.frames import fine_grid, spread
 from avsal.areas.measurement import Measurement
 from avsal.areas.page import Page, Picture, Version
-from avsal.areas.pictures import SMALL, WIDE, full_size, picture
+from avsal.areas.pictures import SMALL, WIDE, full_size, legend, picture
 from avsal.areas.series import Collector, Series, compare
 from avsal.areas.summary import Video, build_summary, facts
 from avsal.errors import UsageError
@@ -59,6 +59,7 @@ def measure_video(
         first,
         facts(video, first),
         *_pictures(pictured, video.info.is_image),
+        legend(),
         f"{date:%Y-%m-%d %H:%M %Z}",
         video.info.is_image,
         second,

@@ -15,7 +15,7 @@ from typing import Any
 from avsal import atomic
 from avsal.areas.page import Page, Version, thumbnail_name
 from avsal.areas.report import build_report
-from avsal.areas.tables import notebook_table
+from avsal.areas.tables import area_rows, table
 
 SUMMARY, SHARES, REPORT = "summary.json", "shares.csv", "report.html"
 COMPARED = "compared_shares.csv"  # of the other version
@@ -108,7 +108,8 @@ class Measurement:
         return f"<Measurement of {self._page.first.name}: {areas}>"
 
     def _repr_html_(self) -> str:
-        return notebook_table(self._page)
+        first = self._page.first
+        return table(*area_rows(first.series, first.model, self._page.still))
 
 
 def _frames(version: Version, still: bool) -> Iterator[dict[str, Any]]:

@@ -67,6 +67,7 @@ class Page:
         facts: pairs of words and values about it.
         pictures: for some of its shots by number, their most concentrated frame.
         thumbnails: for the most concentrated of these, JPEG files of the frame at full size.
+        legend: shares of gaze enclosed and the RGB colours that heatmaps give them.
         date: when it was measured, for people.
         still: a single image.
         second: another version of it.
@@ -77,6 +78,7 @@ class Page:
     facts: Sequence[tuple[str, str]]
     pictures: Mapping[int, Picture]
     thumbnails: Mapping[int, bytes]
+    legend: Sequence[tuple[float, Sequence[int]]]
     date: str
     still: bool = False
     second: Version | None = None

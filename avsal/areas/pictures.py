@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from avsal.areas.page import Picture
-from avsal.results.render import overlay
+from avsal.results.render import CONTOUR_SHARES, overlay, share_colours
 from avsal.results.style import OverlayStyle
 
 SMALL, WIDE = 480, 1280  # pixels of the longer side: one of many pictures, one across the page
@@ -38,9 +38,16 @@ def picture(full: bytes, density: np.ndarray, time: float, side: int) -> Picture
         side: pixels of its longer side, at most.
     """
     decoded = cv2.imdecode(np.frombuffer(full, np.uint8), cv2.IMREAD_COLOR)
+    assert decoded is not None
     image = _shrunk(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), side)
     heat = overlay(image, density, _STYLE)
     return Picture(time, _data(image), _data(heat), image.shape[1], image.shape[0])
+
+
+def legend() -> list[tuple[float, list[int]]]:
+    """Shares of gaze enclosed, and their RGB colours in the heatmaps."""
+    colours = share_colours(np.array(CONTOUR_SHARES), _STYLE).tolist()
+    return list(zip(CONTOUR_SHARES, colours, strict=True))
 
 
 def _shrunk(image: np.ndarray, side: int) -> np.ndarray:

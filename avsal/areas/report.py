@@ -17,7 +17,6 @@ from avsal.areas.page import Page, Picture, Version, thumbnail_name
 from avsal.areas.series import Series
 from avsal.areas.tables import area_table, comparison_table, percent
 from avsal.areas.trust import expected_error
-from avsal.results.render import CONTOUR_SHARES, share_colours
 from avsal.version import __version__
 
 _LABEL_WIDTH, _LABEL_HEIGHT = 0.12, 0.05  # of the picture; closer labels are moved apart
@@ -74,11 +73,9 @@ def _areas(page: Page, colours: Mapping[int, int]) -> str:
         for version, letter in zip(page.versions, letters, strict=True)
     ]
     swatches = "".join(
-        f'<i class="swatch" style="background:rgb({r} {g} {b})"></i>{share:.0%} '
-        for share, (r, g, b) in zip(
-            CONTOUR_SHARES, share_colours(np.array(CONTOUR_SHARES)).tolist(), strict=True
-        )
-    ).replace("%", " %")
+        f'<i class="swatch" style="background:rgb({r} {g} {b})"></i>{share * 100:.0f} % '
+        for share, (r, g, b) in page.legend
+    )
     legend = f'<p class="soft">Coloured regions hold this share of the gaze: {swatches}</p>'
     kind = "pair" if page.second else "single"
     content = f'<div class="{kind}">{"".join(figures)}</div>{legend}'
@@ -88,8 +85,9 @@ def _areas(page: Page, colours: Mapping[int, int]) -> str:
         )
     content += _comparison(page)
     for version, letter in zip(page.versions, letters, strict=True):
+        table = area_table(version.series, version.model, page.still, colours)
         title = f"<h3>{letter}{escape(version.name)}</h3>" if letter else ""
-        content += f"{title}{area_table(version, page.still, colours)}"
+        content += f"{title}{table}"
     return _section("Areas", "", content)
 
 
@@ -97,7 +95,9 @@ def _placed(version: Version, letter: str, still: bool, colours: Mapping[int, in
     """The areas on a frame, each with its mean share."""
     picture = version.placed
     shares = version.series.average(version.series.share)
-    outlines, labels, corners = [], [], []
+    outlines: list[str] = []
+    labels: list[str] = []
+    corners: list[tuple[float, float]] = []
     for number, area in enumerate(version.areas):
         shape = area.at(picture.time)
         if shape is None:
@@ -108,12 +108,11 @@ def _placed(version: Version, letter: str, still: bool, colours: Mapping[int, in
             f'<polygon class="under" points="{points}"/>'
             f'<polygon class="{colour}" points="{points}"/>'
         )
-        corner = tuple(np.array(shape).min(axis=0))
+        left, top = (min(side) for side in zip(*shape, strict=True))
         moved = sum(
-            abs(corner[0] - x) < _LABEL_WIDTH and abs(corner[1] - y) < _LABEL_HEIGHT
-            for x, y in corners
+            abs(left - x) < _LABEL_WIDTH and abs(top - y) < _LABEL_HEIGHT for x, y in corners
         )
-        corners.append(corner)
+        corners.append((left, top))
         labels.append(_label(area.name, shares[number], shape, colour, moved))
     what = "" if still else f"Frame at {clock(picture.time)} with the mean of all maps. "
     caption = f"{letter}{what}Each label is the area's mean share of gaze."

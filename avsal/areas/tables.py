@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from avsal.areas.charts import clock
-from avsal.areas.page import Page, Version
 from avsal.areas.series import Difference, Series
 from avsal.areas.trust import expected_error
 
@@ -20,15 +19,19 @@ def percent(share: float) -> str:
     return NONE if math.isnan(share) else f"{share * 100:.1f} %"
 
 
-def area_rows(version: Version, still: bool) -> tuple[list[str], list[Cells]]:
-    """The table of areas: its heads, and the cells of each area."""
-    series = version.series
+def area_rows(series: Series, model: str, still: bool) -> tuple[list[str], list[Cells]]:
+    """The table of areas: its heads, and the cells of each area.
+
+    Args:
+        model: name of the network that made the maps.
+        still: they are of a single image.
+    """
     columns = [series.average(values) for values in (series.share, series.part, series.prior)]
     over_time = _over_time(series)
     rows = []
     for number, name in enumerate(series.names):
         share, part, prior = (float(values[number]) for values in columns)
-        error = expected_error(share, part, version.model, still)
+        error = expected_error(share, part, model, still)
         rows.append(
             [
                 escape(name),
@@ -45,14 +48,14 @@ def area_rows(version: Version, still: bool) -> tuple[list[str], list[Cells]]:
     return [*heads, "Size", "vs. uniform", "vs. centre"], rows
 
 
-def area_table(version: Version, still: bool, colours: Mapping[int, int]) -> str:
-    """The table of areas as HTML.
+def area_table(series: Series, model: str, still: bool, colours: Mapping[int, int]) -> str:
+    """The table of areas as HTML, see `area_rows`.
 
     Args:
         colours: by number of an area, the colour of its line and outline; others have none.
     """
-    heads, rows = area_rows(version, still)
-    shares = version.series.average(version.series.share)
+    heads, rows = area_rows(series, model, still)
+    shares = series.average(series.share)
     for number, (cells, share) in enumerate(zip(rows, shares, strict=True)):
         if number in colours:
             cells[0] = f'<i class="key s{colours[number]}"></i>{cells[0]}'
@@ -94,11 +97,6 @@ def table(heads: Sequence[str], rows: Sequence[Cells]) -> str:
     )
     head = "".join(f"<th scope='col'>{head}</th>" for head in heads)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def notebook_table(page: Page) -> str:
-    """The table of areas without the page's style."""
-    return table(*area_rows(page.first, page.still))
 
 
 def _over_time(series: Series) -> list[Cells]:

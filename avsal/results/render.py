@@ -238,7 +238,7 @@ def _legend_colours(style: OverlayStyle, shares: np.ndarray) -> np.ndarray:
     return share_colours(shares, style)
 
 
-def share_colours(shares: np.ndarray, style: OverlayStyle | None = None) -> np.ndarray:
+def share_colours(shares: np.ndarray, style: OverlayStyle) -> np.ndarray:
     """RGB uint8 (n, 3) of the colours that stand for shares of gaze enclosed."""
-    colours, _ = _share_tables(style or OverlayStyle())
+    colours, _ = _share_tables(style)
     return colours[np.rint(shares * 255).astype(int), 0, ::-1]
