@@ -47,7 +47,7 @@ def screenshot(program: str, page: Path, picture: Path) -> None:
         subprocess.run(command, check=True, capture_output=True, timeout=WAIT)
     with Image.open(picture) as image:
         top = image.convert("RGB").crop((0, 0, WIDTH, HEIGHT))
-    top.quantize(256, dither=Image.Dither.NONE).save(picture, optimize=True)
+    top.save(picture, optimize=True)
 
 
 def main(picture: Path) -> None:

@@ -1,4 +1,4 @@
-"""`avsal.measure`: how much of the predicted gaze areas of a picture get, in one call."""
+"""`avsal.measure`: what share of the predicted gaze falls in each area, in one call."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def measure(
     revision: str | None = None,
     progress: Progress = lambda _step, _done, _total: None,
 ) -> Measurement:
-    """Measure how much of the predicted gaze areas of the picture get, over time.
+    """Measure what share of the predicted gaze falls in each area, over time.
 
     At least one area is needed, from any of the three arguments.
 

@@ -117,11 +117,11 @@ class Clearest:
         self.found: dict[int, _Clear] = {}
         self._lengths: dict[int, float] = {}  # seconds of the shots in `found` that have ended
         self._aspect, self._origin = float(video.info.sample_aspect), video.reader.origin
-        self._image: np.ndarray | None = None  # the clearest frame of the shot that has not ended
+        self._image: tuple[int, np.ndarray] | None = None  # of the shot that has not ended
 
     def passing(self, gaze: Gaze) -> Iterator[GazeMap]:
         """Look at maps on their way."""
-        first, number, cuts = None, 0, gaze.cuts
+        first, cuts = None, gaze.cuts
         for entry in gaze.maps:
             first = entry.index if first is None else first
             number = bisect_right(cuts, entry.index)
@@ -135,25 +135,26 @@ class Clearest:
             if before is None:
                 self._ended(number - 1, time)
             if before is None or rank < before.rank:
-                self._image = gaze.frame(entry.index).image
+                self._image = number, gaze.frame(entry.index).image
                 begun = time if before is None else before.begun
                 self.found[number] = _Clear(rank, time, grid.astype(np.float32), begun)
             yield entry
-        self._keep_image(number)
+        self._keep_image()
 
     def _ended(self, number: int, time: float) -> None:
         """Forget the shortest shot that has ended, where there are more than a report shows."""
+        self._keep_image()
         if number in self.found:
-            self._keep_image(number)
             self._lengths[number] = time - self.found[number].begun
         if len(self._lengths) > _PICTURES:
             shortest = min(self._lengths, key=lambda each: (self._lengths[each], -each))
             del self._lengths[shortest], self.found[shortest]
 
-    def _keep_image(self, number: int) -> None:
+    def _keep_image(self) -> None:
         """Keep the frame of a shot that has ended as a JPEG file, a tenth of its pixels' size."""
         if self._image is not None:
-            self.found[number].full = full_size(self._image, self._aspect)
+            number, image = self._image
+            self.found[number].full = full_size(image, self._aspect)
             self._image = None
 
 

@@ -27,7 +27,7 @@ File = str | os.PathLike[str]
 
 @dataclass(frozen=True, repr=False)
 class Measurement:
-    """How much of the predicted gaze areas get.
+    """What share of the predicted gaze falls in each area.
 
     In a notebook it shows its table.
 

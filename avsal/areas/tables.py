@@ -36,14 +36,14 @@ def area_rows(series: Series, model: str, still: bool) -> tuple[list[str], list[
             [
                 escape(name),
                 f"<b>{percent(share)}</b>",
-                f"± {error * 100:.1f} %" if error is not None else NONE,
+                f"± {error * 100:.1f}" if error is not None else NONE,
                 *([] if still else over_time[number]),
                 percent(part),
                 _factor(share / part if part else math.nan),
                 _factor(share / prior if prior else math.nan),
             ]
         )
-    heads = ["Area", "Share of gaze", "Typical error"]
+    heads = ["Area", "Share of gaze", "Typical error, points"]
     heads += [] if still else ["First 3\u00a0s", "Largest share", "Seconds of gaze"]
     return [*heads, "Size", "vs. uniform", "vs. centre"], rows
 

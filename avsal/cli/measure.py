@@ -1,4 +1,4 @@
-"""`avsal measure`: how much of the predicted gaze areas get, over time."""
+"""`avsal measure`: what share of the predicted gaze falls in each area, over time."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ AreaFile = Annotated[
     Path | None,
     typer.Option(
         "--areas",
-        help="CSV with name, time, x, y, w, h or points; or JSON, see the README.",
+        help="CSV file with name, time, x, y, w, h or points, or a JSON file; see the README.",
         rich_help_panel=AREAS,
     ),
 ]
@@ -58,7 +58,7 @@ CompareSaliency = Annotated[
 CompareAreas = Annotated[
     Path | None,
     typer.Option(
-        help="Areas that are elsewhere in the other version, as --areas; the rest stay in place.",
+        help="File of the areas that are elsewhere in the other version, by name, as for --areas.",
         rich_help_panel=COMPARE,
     ),
 ]
@@ -84,11 +84,11 @@ def measure(
     offline: options.Offline = False,
     revision: options.Revision = None,
 ) -> None:
-    """Measure how much of the predicted gaze areas of the picture get, over time.
+    """Measure what share of the predicted gaze falls in each area, over time.
 
-    Writes report.html, shares.csv and summary.json. It tells no time to first
-    fixation, no per cent of people who saw something and no gaze path: a
-    density says where gaze is at a moment, not whose it is or in which order.
+    Writes report.html, shares.csv, summary.json and thumbnails. It gives no time to
+    first fixation, no percentage of people who saw something and no gaze path: a
+    saliency map says where gaze is at a moment, not who looked or in which order.
     """
     from avsal import atomic
     from avsal.areas.api import measure as measured
