@@ -14,6 +14,7 @@ import tiny_network
 
 from avsal import atomic
 from avsal.errors import AvsalError, MediaError, WeightsError
+from avsal.media.video import VideoReader
 from avsal.models.variants import VARIANTS
 from avsal.prediction.model import load_model
 from avsal.prediction.settings import OutputSettings, PredictSettings
@@ -30,19 +31,17 @@ def load(number: int = 0):
         number: the signal; 0 hangs instead.
     """
     VARIANTS.setdefault("tiny", tiny_network.make())
-    predictor = load_model("tiny", "untrained", "cpu", "fp32")
-    opened = predictor.open
+    begin = VideoReader.__init__
 
-    def open_(source, settings=None):
-        video = opened(source, settings)
-        if Path(getattr(source, "path", source)).stem == "deadly":
+    def begin_or_die(self, source, *arguments, **named):
+        begin(self, source, *arguments, **named)
+        if Path(source).stem == "deadly":
             if not number:
                 time.sleep(1000)
             os.kill(os.getpid(), number)
-        return video
 
-    predictor.open = open_
-    return predictor
+    VideoReader.__init__ = begin_or_die
+    return load_model("tiny", "untrained", "cpu", "fp32")
 
 
 def refuse():

@@ -54,6 +54,7 @@ def measure(
     precision: str = "auto",
     offline: bool = False,
     revision: str | None = None,
+    engine: str = "auto",
     progress: Progress = lambda _step, _done, _total: None,
 ) -> Measurement:
     """Measure what share of the predicted gaze falls in each area, over time.
@@ -74,7 +75,7 @@ def measure(
         compare_areas, compare_areas_file: areas that are elsewhere in the other version, by the
             names that they have in the video; all others are in the same place.
         stride, audio_context, batch: see `avsal.prediction.PredictSettings`.
-        model, weights, device, precision, offline, revision: see `avsal.load_model`.
+        model, weights, device, precision, offline, revision, engine: see `avsal.load_model`.
         progress: called with "gaze", the frames done, and all frames if known.
 
     Raises:
@@ -82,7 +83,7 @@ def measure(
     """
     _check_compared(compare, compare_saliency, compare_areas, compare_areas_file)
     settings = PredictSettings(audio_context, stride, batch)
-    source = MapSource(model, weights, device, precision, offline, revision, settings)
+    source = MapSource(model, weights, device, precision, offline, revision, engine, settings)
     for place in (video, compare):
         if place is not None:
             check_source(Path(place))

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 
 from avsal.areas.page import Picture
-from avsal.results.render import CONTOUR_SHARES, overlay, share_colours
-from avsal.results.style import OverlayStyle
+from avsal.prediction.drawing import CONTOUR_SHARES, overlay, share_colours
+from avsal.prediction.style import OverlayStyle
 
 SMALL, WIDE = 480, 1280  # pixels of the longer side: one of many pictures, one across the page
 _QUALITY, _FULL_QUALITY = 80, 95

@@ -80,7 +80,7 @@ def comparison_table(differences: Sequence[Difference], still: bool) -> str:
             cells.append(f"{_points(found.low)} to {_points(found.high)}" if known else NONE)
         rows.append(cells)
     heads = ["Area", "Share in A", "Share in B", "Difference, points"]
-    return table(heads + ([] if still else ["95 % interval over time"]), rows)
+    return table(heads + ([] if still else ["95 % interval"]), rows)
 
 
 def table(heads: Sequence[str], rows: Sequence[Cells]) -> str:

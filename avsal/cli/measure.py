@@ -14,7 +14,7 @@ import typer
 from avsal.cli import options
 from avsal.cli.console import StepBars, progress_bars, say
 from avsal.errors import UsageError
-from avsal.prediction.settings import Precision
+from avsal.prediction.settings import EngineName, Precision
 
 AREAS = "Areas"  # headings in --help
 COMPARE = "Compare"
@@ -83,12 +83,13 @@ def measure(
     batch: options.Batch = None,
     offline: options.Offline = False,
     revision: options.Revision = None,
+    engine: options.Engine = EngineName.AUTO,
 ) -> None:
     """Measure what share of the predicted gaze falls in each area, over time.
 
-    Writes report.html, shares.csv, summary.json and thumbnails. It gives no time to
-    first fixation, no percentage of people who saw something and no gaze path: a
-    saliency map says where gaze is at a moment, not who looked or in which order.
+    Writes report.html, shares.csv, summary.json and thumbnails. It gives no time
+    to first fixation, no percentage of people who saw something and no gaze path:
+    a saliency map says where gaze is at a moment, not who looked or when first.
     """
     from avsal import atomic
     from avsal.areas.api import measure as measured
@@ -98,7 +99,7 @@ def measure(
 
     check_source(video)
     out = output or _beside(video)
-    network = options.Network(model, weights, device, precision, offline, revision)
+    network = options.Network(model, weights, device, precision, offline, revision, engine)
     # The folder is begun first: that it cannot be written is found out before the network runs.
     with atomic.new_folder(out, written_names) as partial, progress_bars() as bars:
         measurement = measured(
