@@ -1,7 +1,10 @@
-"""`avsal measure`: how much of the predicted gaze areas get, over time."""
+"""`avsal measure`: what share of the predicted gaze falls in each area, over time."""
 
 from __future__ import annotations
 
+import re
+import shlex
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -36,7 +39,7 @@ AreaFile = Annotated[
     Path | None,
     typer.Option(
         "--areas",
-        help="CSV with name, time, x, y, w, h or points; or JSON, see the README.",
+        help="CSV file with name, time, x, y, w, h or points, or a JSON file; see the README.",
         rich_help_panel=AREAS,
     ),
 ]
@@ -52,6 +55,13 @@ Compare = Annotated[
 CompareSaliency = Annotated[
     Path | None, typer.Option(help="Maps of the other version.", rich_help_panel=COMPARE)
 ]
+CompareAreas = Annotated[
+    Path | None,
+    typer.Option(
+        help="File of the areas that are elsewhere in the other version, by name, as for --areas.",
+        rich_help_panel=COMPARE,
+    ),
+]
 
 
 def measure(
@@ -63,6 +73,7 @@ def measure(
     saliency: Saliency = None,
     compare: Compare = None,
     compare_saliency: CompareSaliency = None,
+    compare_areas: CompareAreas = None,
     stride: options.Stride = None,
     audio_context: options.AudioContext = options.SoundFrames.INFERENCE,
     model: options.Model = None,
@@ -74,11 +85,11 @@ def measure(
     revision: options.Revision = None,
     engine: options.Engine = EngineName.AUTO,
 ) -> None:
-    """Measure how much of the predicted gaze areas of the picture get, over time.
+    """Measure what share of the predicted gaze falls in each area, over time.
 
-    Writes report.html, shares.csv and summary.json. It tells no time to first
-    fixation, no per cent of people who saw something and no gaze path: a
-    density says where gaze is at a moment, not whose it is or in which order.
+    Writes report.html, shares.csv, summary.json and thumbnails. It gives no time
+    to first fixation, no percentage of people who saw something and no gaze path:
+    a saliency map says where gaze is at a moment, not who looked or when first.
     """
     from avsal import atomic
     from avsal.areas.api import measure as measured
@@ -99,14 +110,31 @@ def measure(
             saliency=saliency,
             compare=compare,
             compare_saliency=compare_saliency,
+            compare_areas_file=compare_areas,
             stride=stride,
             audio_context=int(audio_context),
             batch=batch,
             progress=StepBars(bars, name_of(video)),
             **asdict(network),
         )
-        measurement.write(partial)
+        measurement.write(partial, _command_line())
     say(str(out / "report.html"))
+
+
+def _command_line() -> str:
+    """The command line as it was typed, but for the keys in addresses."""
+    from avsal.media.source import without_query
+
+    def shown(word: str) -> str:
+        start = re.search(r"https?:/", word, re.IGNORECASE)
+        if start is None:
+            return word
+        try:
+            return word[: start.start()] + without_query(word[start.start() :])
+        except ValueError:  # no address after all
+            return word[: start.end()] + "..."
+
+    return shlex.join(["avsal", *map(shown, sys.argv[1:])])
 
 
 def _beside(video: Path) -> Path:
