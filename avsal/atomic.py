@@ -1,8 +1,10 @@
 """Files and folders that appear under their name only when they are whole.
 
-What is being written lies under a hidden name beside the final one, which tells the process that
-writes it. Whatever goes wrong in between, it is removed. What a killed process left is removed by
-the next process that writes into the same folder.
+What is being written has a hidden name next to the final one, which tells the process that writes
+it. Whatever goes wrong in between, it is removed. What a killed process left is removed by the next
+process that writes into the same folder.
+
+A command replaces and removes only files that it wrote itself, see `check_replaceable`.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import shutil
 import socket
 import stat
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PureWindowsPath
 
@@ -23,7 +25,12 @@ from avsal.errors import AvsalError, OutputError, UsageError
 
 PARTIAL = ".avsal-partial"
 _NAME = re.compile(rf"{re.escape(PARTIAL)}\.(?P<host>[\w-]+)\.(?P<pid>\d+)\.[0-9a-f]{{8}}", re.A)
+# Gives the names of the files in a folder that a command wrote there: judged by what they hold, not
+# only by what they are called. Never raises AvsalError.
+Written = Callable[[Path], Collection[str]]
+
 _TRIES = 100  # another process may put its result in the same place between two steps
+_LOOKS = 3  # as between two steps of one look
 _OCCUPIED = (errno.ENOTEMPTY, errno.EEXIST)
 
 _swept: set[Path] = set()  # folders that this process has tidied; listing large ones takes time
@@ -88,28 +95,68 @@ def new_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def new_folder(folder: Path) -> Iterator[Path]:
+def new_folder(folder: Path, written: Written = lambda _folder: ()) -> Iterator[Path]:
     """Give an empty folder to fill; it becomes `folder` if the block ends well, else it is gone.
 
-    An older `folder` is replaced as a whole.
+    Args:
+        folder: a link to a folder stays one, and the folder that it leads to is replaced.
+        written: an older folder is replaced as a whole where it holds nothing but these.
 
     Raises:
-        OutputError: the folder cannot be written; found out before the block where possible.
+        OutputError: the folder cannot be written, or holds other files; found out before the block
+            where possible.
     """
     with write_errors(folder):
-        prepare_folder(folder.parent)
-        mode = _mode(folder)
-        if mode is not None and not stat.S_ISDIR(mode):
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-        aside = partial_path(folder)
+        check_replaceable(folder, written)
+        final = folder.resolve() if folder.is_symlink() else folder
+        prepare_folder(final.parent)
+        aside = partial_path(final)
         try:
             aside.mkdir()
             yield aside
-            _replace_folder(aside, folder)
+            check_replaceable(folder, written)  # the block may have taken hours
+            _replace_folder(aside, final, written)
         except OutputError as error:  # of a file inside; nobody knows the hidden name
             raise OutputError(str(error).replace(str(aside), str(folder))) from error
         finally:
             shutil.rmtree(aside, ignore_errors=True)
+
+
+def check_replaceable(folder: Path, written: Written, names: Collection[str] | None = None) -> None:
+    """Refuse to replace or remove what the command did not write.
+
+    Args:
+        names: what is to be replaced in the folder; None for the folder as a whole.
+
+    Raises:
+        OutputError: there is something else, or a file in the folder's place.
+    """
+    with write_errors(folder):
+        mode = _mode(folder)
+        if mode is None:
+            return
+        if not stat.S_ISDIR(mode):
+            raise OutputError(
+                f"{folder}: a file is in the way; move it away or choose another output"
+            )
+        foreign = _foreign(folder, written, names)
+        if foreign:
+            raise OutputError(
+                f"{folder}: holds {foreign[0]}, so it is not an earlier result that may be "
+                "replaced; move that away or choose another output"
+            )
+
+
+def _foreign(folder: Path, written: Written, names: Collection[str] | None) -> list[str]:
+    """Names of what a command did not write, sorted."""
+    for _ in range(_LOOKS):
+        there: set[str] = set()
+        with suppress(FileNotFoundError):
+            there = {path.name for path in folder.iterdir()}
+        foreign = (there if names is None else there & set(names)) - set(written(folder))
+        if not foreign:
+            break
+    return sorted(foreign)
 
 
 def _mode(path: Path) -> int | None:
@@ -118,12 +165,12 @@ def _mode(path: Path) -> int | None:
     Raises OSError for a name that the file system refuses.
     """
     for look in (path.stat, path.lstat):  # the second finds a link that leads nowhere
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError, NotADirectoryError):
             return look().st_mode
     return None
 
 
-def _replace_folder(new: Path, final: Path) -> None:
+def _replace_folder(new: Path, final: Path, written: Written) -> None:
     """Put a finished folder in its place; an older one there goes once the new one stands."""
     old = partial_path(final)
     for _ in range(_TRIES):
@@ -134,13 +181,27 @@ def _replace_folder(new: Path, final: Path) -> None:
             if error.errno not in _OCCUPIED:
                 _put_back(old, final)
                 raise
-        _remove(old)
+        _remove_old(old, final, written)
         with suppress(FileNotFoundError):
             final.replace(old)
     else:
         _put_back(old, final)
         raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
-    _remove(old)
+    _remove_old(old, final, written)
+
+
+def _remove_old(old: Path, final: Path, written: Written) -> None:
+    """Remove a replaced folder; what somebody put there since it was checked moves to the new."""
+    if not old.exists():
+        return
+    own = set(written(old))
+    for path in list(old.iterdir()):
+        if path.name in own:
+            _remove(path)
+        elif not os.path.lexists(final / path.name):
+            path.replace(final / path.name)
+    with suppress(OSError):
+        old.rmdir()
 
 
 def _put_back(old: Path, final: Path) -> None:
@@ -168,12 +229,16 @@ def prepare_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         if (place := folder.resolve()) not in _swept:
             _swept.add(place)
-            _sweep(folder)
+            sweep(folder)
 
 
-def _sweep(folder: Path) -> None:
-    with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if entry.name.startswith(PARTIAL)]
+def sweep(folder: Path) -> None:
+    """Remove what processes that were killed left in a folder."""
+    try:
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in entries if entry.name.startswith(PARTIAL)]
+    except FileNotFoundError:
+        return
     for name in names:
         match = _NAME.match(name)
         if match and match["host"] == _HOST and not _runs(int(match["pid"])):

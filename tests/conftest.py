@@ -75,9 +75,13 @@ def tiny_variant():
 @pytest.fixture
 def tiny(tiny_variant, monkeypatch) -> str:
     """Its name, known to `build` and the command line for one test."""
+    import tiny_network
+
+    from avsal.cli import options
     from avsal.models.variants import VARIANTS
 
     monkeypatch.setitem(VARIANTS, tiny_variant.name, tiny_variant)
+    monkeypatch.setattr(options, "Network", tiny_network.Network)
     return tiny_variant.name
 
 

@@ -22,8 +22,13 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+def own(_folder: Path) -> list[str]:
+    """What the tests write themselves."""
+    return ["a.txt", "b.txt", "mine.txt"]
+
+
 def fill(folder: Path, content: str) -> None:
-    with atomic.new_folder(folder) as aside:
+    with atomic.new_folder(folder, own) as aside:
         (aside / "a.txt").write_text(content)
 
 
@@ -39,7 +44,7 @@ def test_a_file_replaces_an_older_one_in_one_step(tmp_path):
 
 def test_a_folder_replaces_an_older_one_as_a_whole(tmp_path):
     fill(tmp_path / "out", "old")
-    with atomic.new_folder(tmp_path / "out") as aside:
+    with atomic.new_folder(tmp_path / "out", own) as aside:
         (aside / "b.txt").write_text("new")
         assert names(tmp_path / "out") == ["a.txt"]
     assert names(tmp_path / "out") == ["b.txt"]
@@ -50,7 +55,7 @@ def test_a_folder_replaces_an_older_one_as_a_whole(tmp_path):
 def test_an_exception_leaves_what_was_there(tmp_path, error):
     fill(tmp_path / "out", "old")
     atomic.write_bytes(tmp_path / "a.bin", b"old")
-    with pytest.raises(error), atomic.new_folder(tmp_path / "out") as aside:
+    with pytest.raises(error), atomic.new_folder(tmp_path / "out", own) as aside:
         (aside / "deep").mkdir()
         (aside / "deep" / "b.txt").write_text("new")
         raise error("stop")
@@ -80,7 +85,7 @@ def test_a_failure_of_any_step_is_one_line_and_leaves_nothing(tmp_path, monkeypa
 
 
 def test_an_error_inside_a_folder_names_the_final_place(tmp_path):
-    with pytest.raises(OutputError) as caught, atomic.new_folder(tmp_path / "out") as aside:
+    with pytest.raises(OutputError) as caught, atomic.new_folder(tmp_path / "out", own) as aside:
         (aside / "a").mkdir()
         atomic.write_bytes(aside / "a", b"")
     assert str(caught.value).startswith(f"{tmp_path / 'out' / 'a'}: cannot be written")
@@ -104,7 +109,7 @@ def test_an_old_folder_stands_if_the_new_one_cannot_take_its_place(tmp_path, mon
 
 
 def test_another_process_may_finish_the_same_folder_first(tmp_path):
-    with atomic.new_folder(tmp_path / "out") as aside:
+    with atomic.new_folder(tmp_path / "out", own) as aside:
         (aside / "mine.txt").write_text("mine")
         fill(tmp_path / "out", "theirs")
     assert names(tmp_path) == ["out"]
@@ -116,7 +121,7 @@ import sys
 from pathlib import Path
 from avsal import atomic
 for number in range(100):
-    with atomic.new_folder(Path(sys.argv[1])) as aside:
+    with atomic.new_folder(Path(sys.argv[1]), lambda _: ["a.txt", "b.txt"]) as aside:
         (aside / "a.txt").write_text(sys.argv[2])
         (aside / "b.txt").write_text(sys.argv[2])
 """
@@ -136,7 +141,7 @@ def test_processes_that_write_the_same_folder_leave_one_whole_result(tmp_path):
 def test_a_file_and_a_folder_are_not_exchanged(tmp_path):
     (tmp_path / "file").write_text("mine")
     (tmp_path / "folder").mkdir()
-    with pytest.raises(OutputError, match="not a directory"), atomic.new_folder(tmp_path / "file"):
+    with pytest.raises(OutputError, match="in the way"), atomic.new_folder(tmp_path / "file"):
         pytest.fail("found out too late")
     with pytest.raises(OutputError, match="is a directory"), atomic.new_file(tmp_path / "folder"):
         pytest.fail("found out too late")
@@ -242,3 +247,58 @@ def test_a_name_that_leads_elsewhere_is_refused_in_one_line(name):
     with pytest.raises(UsageError) as refusal:
         atomic.path_part(name)
     assert str(refusal.value).isprintable()
+
+
+def test_only_what_the_command_wrote_is_replaced(tmp_path):
+    fill(tmp_path / "out", "old")
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    with pytest.raises(OutputError, match=r"out: holds notes\.txt, so it is not an earlier result"):
+        fill(tmp_path / "out", "new")
+    assert names(tmp_path / "out") == ["a.txt", "notes.txt"]
+    assert names(tmp_path) == ["out"]
+
+
+def test_what_came_in_while_a_result_was_made_is_kept(tmp_path):
+    fill(tmp_path / "out", "old")
+    with (
+        pytest.raises(OutputError, match="holds notes"),
+        atomic.new_folder(tmp_path / "out", own) as aside,
+    ):
+        (aside / "a.txt").write_text("new")
+        (tmp_path / "out" / "notes.txt").write_text("mine")
+    assert names(tmp_path / "out") == ["a.txt", "notes.txt"]
+    assert names(tmp_path) == ["out"]
+
+
+def test_what_came_in_in_the_last_moment_moves_to_the_new_folder(tmp_path, monkeypatch):
+    fill(tmp_path / "out", "old")
+    replace = Path.replace
+
+    def late(self, target):
+        if self.name == "out":
+            (self / "notes.txt").write_text("mine")
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", late)
+    fill(tmp_path / "out", "new")
+    assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
+    assert (tmp_path / "out" / "a.txt").read_text() == "new"
+    assert names(tmp_path) == ["out"]
+
+
+@POSIX
+def test_a_link_to_a_folder_stays_one(tmp_path):
+    fill(tmp_path / "disk" / "out", "old")
+    (tmp_path / "out").symlink_to(tmp_path / "disk" / "out")
+    fill(tmp_path / "out", "new")
+    assert (tmp_path / "out").is_symlink()
+    assert (tmp_path / "disk" / "out" / "a.txt").read_text() == "new"
+    assert names(tmp_path / "disk") == ["out"]
+
+
+def test_single_names_of_a_folder_may_be_checked(tmp_path):
+    fill(tmp_path, "old")
+    (tmp_path / "b.bin").write_text("mine")
+    atomic.check_replaceable(tmp_path, own, ["a.txt", "c.bin"])
+    with pytest.raises(OutputError, match="holds b\\.bin"):
+        atomic.check_replaceable(tmp_path, own, ["a.txt", "b.bin"])

@@ -290,7 +290,12 @@ def test_skip_existing_keeps_only_what_the_same_settings_made(batch, tmp_path, f
     assert statuses("--stride", "2") == ["done"]
     assert statuses("--stride", "2", "--weights", "untrained") == ["done"]
     assert statuses("--stride", "2", "--weights", "untrained") == ["skipped"]
-    (tmp_path / "out" / "a" / DESCRIPTION).unlink()
+    described = tmp_path / "out" / "a" / DESCRIPTION
+    earlier = json.loads(described.read_text())
+    assert earlier.pop("processing")  # as before smoothing
+    described.write_text(json.dumps(earlier))
+    assert statuses("--stride", "2", "--weights", "untrained") == ["done"]
+    described.unlink()
     (tmp_path / "out" / "a" / "000000.png").unlink()
     (tmp_path / "out" / "a" / "000001.png").unlink()
     assert statuses("--stride", "2", "--weights", "untrained") == ["done"]
@@ -298,10 +303,49 @@ def test_skip_existing_keeps_only_what_the_same_settings_made(batch, tmp_path, f
     assert statuses("--stride", "2", "--weights", "untrained") == ["done"]
 
 
+def test_batch_tells_what_it_leaves_out_and_how_many_maps_it_keeps(batch, footage):
+    (footage / "notes.txt").write_text("mine")
+    (footage / "broken.mp4").unlink()
+    batch("--glob", "*.jpg")
+    code, out, err = batch("--json", "--skip-existing")
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert code == 0
+    assert [line["status"] for line in lines] == ["skipped", "done", "omitted"]
+    assert lines[0]["frames"] == 1
+    assert lines[2]["reasons"] == {"other suffixes": 1}
+    assert "1 file left out (other suffixes: 1)" in err
+    code, out, err = batch("--glob", "*.nope")
+    assert (code, out) == (2, "")
+    assert "--glob *.nope" in one_line(err)
+
+
 def test_batch_of_nothing_says_so(avsal_command, tmp_path):
     code, _out, err = avsal_command("batch", tmp_path, "-o", tmp_path / "out")
     assert code == 0
     assert "no videos or images" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("predict",), "Missing argument 'videos'; see avsal predict --help"),
+        (("predict", "a.mp4", "--wrong"), "No such option: --wrong; see avsal predict --help"),
+        (("predict", "a.mp4", "--stride", "x"), "Invalid value for '--stride'"),
+        (("nothing",), "No such command 'nothing'; see avsal --help"),
+        (("weights", "nothing"), "No such command 'nothing'; see avsal weights --help"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line(avsal_command, arguments, says):
+    code, out, err = avsal_command(*arguments)
+    assert (code, out) == (2, "")
+    assert says.lower() in one_line(err).lower()
+    assert len(err.splitlines()) == 1
+
+
+def test_no_arguments_show_the_help_once(avsal_command):
+    code, out, err = avsal_command()
+    assert (code, err) == (2, "")
+    assert out.count("Usage:") == 1
 
 
 def test_help_answers_without_torch():

@@ -184,3 +184,33 @@ def test_a_stretch_without_saved_maps_is_one_line(overlay, maps, film, tmp_path)
         assert code in (1, 2)
         one_line(err)
         assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "rate", "says"),
+    [(0.6, 10, "there is no frame 6"), (1.0, 25, "the next map at 0.300 s")],
+)
+def test_maps_of_another_video_are_refused(overlay, maps, tmp_path, seconds, rate, says):
+    other = samples.film(tmp_path / "other.mp4", seconds=seconds, rate=rate)
+    code, _out, err = overlay(other, "-o", tmp_path / "heat.mp4", "--saliency", maps())
+    assert code == 1
+    assert f"are of another video than {other}" in one_line(err)
+    assert says in one_line(err)
+    assert not (tmp_path / "heat.mp4").exists()
+
+
+def test_maps_of_a_shorter_video_and_of_another_shape_are_refused(
+    overlay, film, avsal_command, tiny, tiny_weights, tmp_path
+):
+    short = samples.film(tmp_path / "short.mp4", seconds=0.4, rate=10)
+    high = samples.Pictures([samples.numbered(0, 48, 64)] * 4, rate=10)
+    network = ("--model", tiny, "--weights", tiny_weights, "--device", "cpu")
+    assert avsal_command("predict", short, "-o", tmp_path, *network)[0] == 0
+    saved = ("--saliency", tmp_path / "short", "-o", tmp_path / "heat.mp4")
+    code, _out, err = overlay(film, *saved)
+    assert code == 1
+    assert "frame 4 has no map" in one_line(err)
+    code, _out, err = overlay(samples.write(tmp_path / "high.mp4", high), *saved)
+    assert code == 1
+    assert "give the maps of this video" in one_line(err)
+    assert not (tmp_path / "heat.mp4").exists()

@@ -184,6 +184,25 @@ def test_a_stop_in_the_middle_keeps_what_is_finished(evaluate, tree, tmp_path, m
     assert evaluate(*arguments)[2] == evaluate(*arguments, out="fresh")[2]
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("summary.json", '{"measure": 1, "areas": [], "spread": 0}'),
+        ("scores.csv", "mine"),
+        ("results/fold1/SumMe/clip_2.json", "{}"),
+    ],
+)
+def test_files_of_others_are_kept(avsal_command, tree, tmp_path, name, text):
+    path = tmp_path / "out" / name
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    data = ("--data", tree, "--database", "SumMe", "--fold", "1", "--baselines-only")
+    code, _out, err = avsal_command("evaluate", *data, "-o", tmp_path / "out")
+    assert code == 1
+    assert f"holds {path.name}, so it is not an earlier result" in one_line(err)
+    assert path.read_text() == text
+
+
 def test_a_broken_video_does_not_stop_the_others(evaluate, tmp_path):
     root = tmp_path / "tree"
     stavis_tree.write_tree(root, ("SumMe",))

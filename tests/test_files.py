@@ -11,7 +11,8 @@ import samples
 from avsal.errors import MediaError, UsageError
 from avsal.prediction.files import predict_files
 from avsal.prediction.model import load_model
-from avsal.prediction.settings import PredictSettings
+from avsal.prediction.settings import OutputSettings, PredictSettings
+from avsal.results import jobs
 
 
 @pytest.fixture
@@ -44,6 +45,21 @@ def test_every_file_gets_what_it_gets_alone_in_order(predictor, folder):
             assert np.abs(one.log_density - other.log_density).max() < 1e-4
             assert one.density.shape == other.density.shape
     assert given == sources
+
+
+def test_a_file_that_is_replaced_while_it_waits_is_not_current(predictor, tmp_path):
+    sources = [samples.still(tmp_path / f"{number}.png") for number in range(4)]
+    settings, output = PredictSettings(batch=1), OutputSettings("npy")
+    for number, (source, prediction) in enumerate(predict_files(predictor, sources, settings)):
+        if number == 0:  # the others have been read ahead
+            samples.still(sources[1], samples.numbered(200, 96, 64))
+        out = tmp_path / "out" / source.stem
+        jobs.write_prediction(predictor, source, prediction, out, settings, output)
+    current = [
+        jobs.is_current(tmp_path / "out" / source.stem, predictor, source, settings, output)
+        for source in sources
+    ]
+    assert current == [True, False, True, True]
 
 
 def test_still_images_go_through_the_network_together(predictor, folder, monkeypatch):

@@ -1,13 +1,21 @@
 """Which files belong to a job and where their results go."""
 
 import os
+import unicodedata
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from avsal.errors import MediaError, UsageError
+from avsal.errors import MediaError, OutputError, UsageError
 from avsal.results.description import DESCRIPTION
-from avsal.results.plan import check_source, plan_files, plan_folder, refuse_folders
+from avsal.results.plan import (
+    check_source,
+    choose_output,
+    plan_files,
+    plan_folder,
+    refuse_folders,
+)
 
 
 def tree(root, *names):
@@ -125,3 +133,70 @@ def test_a_file_is_no_folder_and_a_folder_no_file(tmp_path):
     os.mkfifo(tmp_path / "pipe.mp4")
     with pytest.raises(MediaError, match="pipe"):
         check_source(tmp_path / "pipe.mp4")
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("Talk.mp4", "talk.mp4"),
+        (unicodedata.normalize("NFC", "\u00e9.mp4"), unicodedata.normalize("NFD", "\u00e9.mp4")),
+    ],
+)
+def test_names_that_a_file_system_may_fold_have_results_of_their_own(first, second):
+    jobs = plan_files([Path("d1") / first, Path("d2") / second], Path("out"))
+    folded = {unicodedata.normalize("NFC", str(folder)).casefold() for _source, folder in jobs}
+    assert len(folded) == 2
+    assert [folder.name for _source, folder in jobs] == [first, f"{second}-2"]
+    with pytest.raises(UsageError, match="both would be written to"):
+        plan_files([Path("d1") / first, Path("d2") / first], Path("out"))
+
+
+def test_folders_that_a_file_system_may_fold_are_mirrored_apart(tmp_path):
+    root = tree(tmp_path / "in", "Sub/a.mp4", "sub/a.mp4", "sub/deep/b.mp4")
+    if len(list(root.iterdir())) == 1:
+        pytest.skip("this file system folds case itself")
+    planned = folders(plan_folder(root, Path("out")), root)
+    assert planned == {
+        "Sub/a.mp4": "out/Sub/a",
+        "sub/a.mp4": "out/sub-2/a",
+        "sub/deep/b.mp4": "out/sub-2/deep/b",
+    }
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links and pipes")
+def test_what_is_left_out_is_told_with_its_reason(tmp_path):
+    root = tree(tmp_path / "in", "a.mp4", "a.saliency.mp4", "notes.txt", "no_suffix", ".hidden.mp4")
+    tree(root, f"done/{DESCRIPTION}", "done/000000.png", "out/b/000000.png", ".git/c.mp4")
+    (root / "more").symlink_to(root)
+    (root / "gone.mov").symlink_to(root / "nowhere")
+    os.mkfifo(root / "pipe.mp4")
+    reasons: Counter[str] = Counter()
+    jobs = plan_folder(root, root / "out", None, lambda reason: reasons.update([reason]))
+    assert [source.name for source, _folder in jobs] == ["a.mp4", "gone.mov"]
+    assert reasons.pop("results of avsal") >= 4
+    assert reasons == {
+        "other suffixes": 2,
+        "hidden": 2,
+        "links to folders": 1,
+        "pipes or devices": 1,
+    }
+    with pytest.raises(MediaError, match=r"gone.mov: a broken link \(to .*nowhere\)"):
+        check_source(root / "gone.mov")
+
+
+def test_a_pattern_that_fits_nothing_is_refused(tmp_path):
+    root = tree(tmp_path / "in", "a.mp4", ".b.mov")
+    for pattern in ("*.nope", "*.mov"):
+        with pytest.raises(UsageError, match="fits no file"):
+            plan_folder(root, tmp_path / "out", pattern)
+
+
+def test_an_address_that_cannot_be_read_is_named_as_it_was_given():
+    with pytest.raises(MediaError, match=r"rtsp://camera/1: rtsp: addresses cannot be read"):
+        check_source(Path("rtsp://camera/1"))
+
+
+def test_a_name_that_is_too_long_for_a_result_is_one_line(tmp_path):
+    source = tmp_path / ("n" * 249 + ".mp4")
+    with pytest.raises(OutputError, match="cannot be written"):
+        choose_output(source, is_image=False, out=None, force=False)

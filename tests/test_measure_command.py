@@ -317,7 +317,7 @@ def test_an_earlier_measurement_is_replaced_and_nothing_else(measure, video, map
     (tmp_path / "mine" / "file").write_text("keep")
     code, _out, err = measure(video, "--saliency", maps, *BOXES, out="mine")
     assert code == 1
-    assert "no earlier measurement" in err
+    assert "not an earlier result" in err
     assert (tmp_path / "mine" / "file").read_text() == "keep"
 
 
@@ -326,6 +326,27 @@ def test_an_output_that_cannot_be_written_is_found_before_the_network(measure, v
     code, _out, err = measure(video, *BOXES, "--weights", "none.pt", out="file/out")
     assert code == 1
     assert "file: cannot be written" in err and "none.pt" not in err
+
+
+def test_notes_in_an_earlier_measurement_are_kept(measure, video, maps, tmp_path):
+    assert measure(video, "--saliency", maps, *BOXES, out="mine")[0] == 0
+    earlier = (tmp_path / "mine" / "report.html").read_bytes()
+    (tmp_path / "mine" / "slides").mkdir()
+    (tmp_path / "mine" / "slides" / "deck.pptx").write_text("keep")
+    code, _out, err = measure(video, "--saliency", maps, "--grid", "3x3", out="mine")
+    assert code == 1
+    assert "mine: holds slides, so it is not an earlier result" in " ".join(err.split())
+    assert (tmp_path / "mine" / "slides" / "deck.pptx").read_text() == "keep"
+    assert (tmp_path / "mine" / "report.html").read_bytes() == earlier
+
+
+@pytest.mark.parametrize("text", ["{}", "[1]", "not json", '{"made_with": {}, "groups": {}}'])
+def test_tables_of_another_program_are_kept(measure, video, maps, tmp_path, text):
+    (tmp_path / "mine").mkdir()
+    for name in ("summary.json", "shares.csv"):
+        (tmp_path / "mine" / name).write_text(text)
+    assert measure(video, "--saliency", maps, *BOXES, out="mine")[0] == 1
+    assert (tmp_path / "mine" / "summary.json").read_text() == text
 
 
 @pytest.mark.parametrize("frames", [20, 30])

@@ -141,6 +141,23 @@ def test_a_folder_that_is_no_result_is_left_alone(tmp_path):
     assert (tmp_path / "out" / "thesis.txt").read_text() == "years of work"
 
 
+@pytest.mark.parametrize("name", ["notes.txt", "000007.png", "000000.npy", "saliency.mp4", "deep"])
+def test_a_result_with_something_else_in_it_is_left_alone(tmp_path, name):
+    write(tmp_path / "out", [saliency_frame(0)])
+    (tmp_path / "out" / name).mkdir()
+    with pytest.raises(OutputError, match=f"holds {name}, so it is not an earlier result"):
+        write(tmp_path / "out", [saliency_frame(0)])
+    assert len(list((tmp_path / "out").iterdir())) == 3
+
+
+def test_a_description_of_another_program_is_left_alone(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / DESCRIPTION).write_text('{"frames": []}')
+    with pytest.raises(OutputError, match="not an earlier result"):
+        write(tmp_path / "out", [saliency_frame(0)])
+    assert (tmp_path / "out" / DESCRIPTION).read_text() == '{"frames": []}'
+
+
 def test_a_file_in_the_way_is_left_alone(tmp_path):
     (tmp_path / "out").write_text("mine")
     with pytest.raises(OutputError, match="in the way"):

@@ -115,6 +115,18 @@ def test_more_epochs_may_follow_and_other_settings_may_not(make_config):
     assert len(log_rows(folder)) == 2
 
 
+@pytest.mark.parametrize("name", ["best.safetensors", "steps.csv", "epochs.csv"])
+@pytest.mark.parametrize("fresh", [False, True])
+def test_files_that_no_run_wrote_are_kept(make_config, name, fresh):
+    config = make_config("schedule.epochs=1")
+    folder = Path(config.run.output)
+    folder.mkdir(parents=True)
+    (folder / name).write_text("step,mine\n1,2\n")
+    with pytest.raises(OutputError, match=f"holds {name}"):
+        train(config, fresh=fresh)
+    assert (folder / name).read_text() == "step,mine\n1,2\n"
+
+
 def test_a_damaged_checkpoint_is_named(make_config):
     folder = train(make_config("schedule.epochs=1", "loss.alignment=0"))
     (folder / "last.pt").write_bytes(b"half a file")

@@ -13,6 +13,7 @@ import avsal.prediction.predictor
 import avsal.results.jobs
 import avsal.results.overlay  # noqa: F401
 from avsal import cli
+from avsal.cli import options
 from avsal.models.encoders import MOTION, MotionSpec
 from avsal.models.encoders.x3d import X3D
 from avsal.models.variants import VARIANTS, Variant
@@ -32,6 +33,14 @@ def make() -> Variant:
         fusion_dim=32,
         decoder_width=16,
     )
+
+
+class Network(options.Network):
+    """The command line's options for a network, in processes that do not know this one yet."""
+
+    def load(self):
+        VARIANTS.setdefault("tiny", make())
+        return super().load()
 
 
 def run_command(
@@ -55,5 +64,6 @@ def run_command(
     for name in {"SIGTERM", "SIGHUP"} & set(signal.Signals.__members__):
         signal.signal(getattr(signal, name), signal.SIG_DFL)
     VARIANTS["tiny"] = make()
+    options.Network = Network
     sys.argv = ["avsal", *arguments]
     cli.main()

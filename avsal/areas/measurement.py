@@ -13,7 +13,6 @@ from typing import Any
 
 from avsal import atomic
 from avsal.areas.report import Page, area_rows, build_report
-from avsal.errors import OutputError
 
 SUMMARY, SHARES, REPORT = "summary.json", "shares.csv", "report.html"
 _COLUMNS = "time area share part share_per_part share_per_prior seconds".split()
@@ -89,8 +88,7 @@ class Measurement:
         Raises:
             OutputError: it cannot be written, or something else is there.
         """
-        check_replaceable(Path(folder))
-        with atomic.new_folder(Path(folder)) as partial:
+        with atomic.new_folder(Path(folder), written_names) as partial:
             self.write(partial)
 
     def write(self, folder: Path) -> None:
@@ -119,18 +117,11 @@ def _percent(share: float | None) -> str:
     return "absent" if share is None else f"{share:.1%}"
 
 
-def check_replaceable(folder: Path) -> None:
-    """Refuse to overwrite what is not an earlier measurement.
-
-    Raises:
-        OutputError: something else is at that place.
-    """
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise OutputError(f"{folder}: a file is in the way; remove it or choose another output")
-    if any(folder.iterdir()) and not all((folder / name).is_file() for name in (SUMMARY, SHARES)):
-        raise OutputError(
-            f"{folder}: the folder is not empty and holds no earlier measurement; remove it or "
-            "choose another output"
-        )
+def written_names(folder: Path) -> set[str]:
+    """Names of the files of the measurement that a folder holds; empty for none."""
+    try:
+        summary = json.loads((folder / SUMMARY).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return set()
+    is_ours = isinstance(summary, dict) and {"measure", "areas", "spread"} <= summary.keys()
+    return {SUMMARY, SHARES, REPORT} if is_ours else set()

@@ -36,7 +36,7 @@ from avsal.media.info import VideoInfo
 from avsal.media.video import VideoReader
 from avsal.prediction.predictor import Predictor
 from avsal.prediction.settings import PredictSettings
-from avsal.results.description import file_identity, shot_records
+from avsal.results.description import shot_records
 from avsal.results.folder import Result
 from avsal.shots import Shot
 from avsal.version import __version__
@@ -81,7 +81,7 @@ def build_summary(
     summary: dict[str, Any] = {
         "measure": VERSION,
         "avsal": __version__,
-        "source": file_identity(video.path),
+        "source": video.reader.identity,
         "model": video.model,
         "width": video.info.width,
         "height": video.info.height,
@@ -103,7 +103,7 @@ def build_summary(
             }
             for found in differences
         ]
-        summary["compare"] = {"source": file_identity(other.path), "areas": areas}
+        summary["compare"] = {"source": other.reader.identity, "areas": areas}
     return summary
 
 

@@ -26,9 +26,11 @@ from avsal.cli import (
     train,
     weights,
 )
-from avsal.errors import OutputError
+from avsal.errors import OutputError, UsageError
 from avsal.version import __version__
 
+_WrongUse: Any = typer.BadParameter.__base__  # what typer raises for any wrong command line
+_HELP = "NoArgsIsHelpError"  # whose making has shown the help
 _UNWRITABLE = (errno.ENOSPC, errno.EIO, errno.EBADF)
 
 app = typer.Typer(
@@ -90,11 +92,16 @@ def _run(arguments: list[str]) -> int:
     code = 1
     failure: Exception | None = None
     try:
-        app(args=arguments, prog_name="avsal")
+        code = int(app(args=arguments, prog_name="avsal", standalone_mode=False) or 0)
     except SystemExit as stopped:
         code = int(stopped.code or 0)
     except KeyboardInterrupt:
         code = 128 + signal.SIGINT
+    except typer.Abort:  # Ctrl-C at a question
+        console.note("stopped; nothing was changed")
+    except _WrongUse as error:
+        failure = None if type(error).__name__ == _HELP else _one_line(error)
+        code = UsageError.exit_code
     except Exception as error:
         failure = error
     try:
@@ -104,6 +111,13 @@ def _run(arguments: list[str]) -> int:
         failure = error
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python tries again
     return code if failure is None else console.report_error(_named(failure))
+
+
+def _one_line(error: Any) -> UsageError:
+    """What is wrong with a command line, without the box that typer draws around it."""
+    text = " ".join(error.format_message().split()).rstrip(".")
+    where = error.ctx.command_path if error.ctx else "avsal"
+    return UsageError(f"{text}; see {where} --help")
 
 
 def _named(error: Exception) -> Exception:

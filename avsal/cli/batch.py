@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -61,7 +63,7 @@ def batch(
     The maps of sub/talk.mp4 lie in OUT/sub/talk/, or in OUT/sub/talk.mp4/
     where sub/ also has another file or a folder of videos called talk.
     """
-    from avsal.cli.console import note
+    from avsal.cli.console import counted, note
     from avsal.cli.run import Run, exit_code, print_summary
     from avsal.prediction.settings import MapSize, OutputSettings, PredictSettings
     from avsal.results.plan import plan_folder
@@ -69,10 +71,16 @@ def batch(
     settings = PredictSettings(int(audio_context), stride, batch, start, end, MapSize.parse(size))
     network = options.Network(model, weights, device, precision, offline, revision)
     written = OutputSettings(format, scale)
-    run = Run(network.load, settings, written, skip_existing, as_json, ray, ray_threads)
-    plan = plan_folder(folder, output, glob)
+    run = Run(network.load, settings, written, True, skip_existing, as_json, ray, ray_threads)
+    omitted: Counter[str] = Counter()
+    plan = plan_folder(folder, output, glob, lambda reason: omitted.update([reason]))
     if not plan:
         note(f"{folder}: no videos or images found")
     outcomes = run.files(plan)
+    if omitted and as_json:
+        typer.echo(json.dumps({"source": str(folder), "status": "omitted", "reasons": omitted}))
     print_summary(outcomes, folder)
+    if omitted:
+        reasons = ", ".join(f"{reason}: {count}" for reason, count in sorted(omitted.items()))
+        note(f"{folder}: {counted(omitted.total(), 'file')} left out ({reasons})")
     raise typer.Exit(exit_code(outcomes))

@@ -40,6 +40,11 @@ def say(text: str) -> None:
     typer.echo(printable(text))
 
 
+def counted(count: int, word: str) -> str:
+    """ "1 map", "2 maps"."""
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"
+
+
 def report_error(error: BaseException) -> int:
     """Print an error as one line and return the exit code that belongs to it."""
     if debug:

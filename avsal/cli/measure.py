@@ -81,16 +81,15 @@ def measure(
     """
     from avsal import atomic
     from avsal.areas.api import measure as measured
-    from avsal.areas.measurement import check_replaceable
+    from avsal.areas.measurement import written_names
     from avsal.media.source import name_of
     from avsal.results.plan import check_source
 
     check_source(video)
     out = output or _beside(video)
-    check_replaceable(out)
     network = options.Network(model, weights, device, precision, offline, revision)
     # The folder is begun first: that it cannot be written is found out before the network runs.
-    with atomic.new_folder(out) as partial, progress_bars() as bars:
+    with atomic.new_folder(out, written_names) as partial, progress_bars() as bars:
         measurement = measured(
             video,
             area or (),

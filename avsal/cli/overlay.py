@@ -125,7 +125,7 @@ def overlay(
     from avsal.media.video import VideoReader
     from avsal.prediction.settings import PredictSettings
     from avsal.results.folder import read_result
-    from avsal.results.overlay import matched, predicted, saved_maps
+    from avsal.results.overlay import matched, predicted
     from avsal.results.plan import check_source, choose_output
     from avsal.results.style import OverlayStyle
 
@@ -144,7 +144,7 @@ def overlay(
             sound = SoundFile(video) if frames.info.has_audio else None
             pairs = predicted(predictor, frames, settings, sound)
         else:  # nobody but the writer reads the sound
-            sound, pairs = None, matched(frames, saved_maps(result, start, end))
+            sound, pairs = None, matched(frames, result, start, end)
         with closing(pairs):
             _draw(frames, sound, out, pairs, style, crf, settings)
     say(str(out))

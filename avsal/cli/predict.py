@@ -37,5 +37,6 @@ def predict(
     refuse_folders(videos)
     settings = PredictSettings(int(audio_context), stride, batch, start, end, MapSize.parse(size))
     network = options.Network(model, weights, device, precision, offline, revision)
-    run = Run(network.load, settings, OutputSettings(format, scale))
-    raise typer.Exit(exit_code(run.files(plan_files(videos, output))))
+    plan = plan_files(videos, output)
+    run = Run(network.load, settings, OutputSettings(format, scale), isolated=len(plan) > 1)
+    raise typer.Exit(exit_code(run.files(plan)))

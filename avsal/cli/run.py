@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,14 +12,16 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from avsal.cli.console import printable, progress_bars, report_error, say, stderr
+from avsal.cli import console
+from avsal.cli.console import counted, printable, progress_bars, report_error, say, stderr
 from avsal.errors import AvsalError
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.progress import Progress, TaskID
 
-    from avsal.prediction.predictor import Prediction, Predictor
+    from avsal.prediction.predictor import Predictor
     from avsal.prediction.settings import OutputSettings, PredictSettings
+    from avsal.results.isolated import Finished
     from avsal.results.plan import Job
 
 MAX_ROWS = 200  # files that the summary lists
@@ -38,21 +39,51 @@ class Outcome:
     error: str | None = None
 
 
+class Bars:
+    """Progress of all files, and of the maps of each file or of all of them."""
+
+    def __init__(self, progress: Progress, plan: list[Job]) -> None:
+        self._progress, self._plan = progress, plan
+        self._all = progress.add_task("all files", total=len(plan), visible=len(plan) > 1)
+        self._maps: dict[int, TaskID] = {}
+
+    def maps_of_file(self, number: int, done: int, total: int | None) -> None:
+        """Show how far a file is."""
+        self._update(number, printable(self._plan[number][0].name), done, total)
+
+    def maps_of_all(self, done: int, expected: int) -> None:
+        """Show how far all files together are."""
+        self._update(-1, "maps", done, max(done, expected))
+
+    def _update(self, key: int, text: str, done: int, total: int | None) -> None:
+        if key not in self._maps:
+            self._maps[key] = self._progress.add_task(text, total=total)
+        self._progress.update(self._maps[key], completed=done, total=total)
+
+    def finished(self, number: int) -> None:
+        """Count a file."""
+        self._progress.advance(self._all)
+        if number in self._maps:
+            self._progress.remove_task(self._maps.pop(number))
+
+
 @dataclass(frozen=True)
 class Run:
     """A list of files to predict with one network.
 
     Attributes:
-        load: makes the predictor; called once, when the first readable file needs it.
+        load: makes the predictor; called where a readable file needs it.
+        isolated: predict in another process, so that a file that crashes it costs only itself.
         skip_existing: leave complete results of the same settings alone.
         as_json: one JSON line per file on stdout instead of a plain one.
-        ray: address of a Ray cluster, None for this process alone.
+        ray: address of a Ray cluster, None for this machine alone.
         threads: cores of each worker there.
     """
 
     load: Callable[[], Predictor]
     settings: PredictSettings
     written: OutputSettings
+    isolated: bool = False
     skip_existing: bool = False
     as_json: bool = False
     ray: str | None = None
@@ -72,98 +103,38 @@ class Run:
                 outcomes.append(self._report(_failed(source, folder, error)))
         if not readable:
             return outcomes
-        if self.ray is not None:
-            return outcomes + self._on_cluster(readable, self.ray)
-        predictor = self.load()
-        wanted = []
-        for source, folder in readable:
-            try:
-                if not self._is_current(predictor, source, folder):
-                    wanted.append((source, folder))
-                    continue
-                outcome = Outcome(str(source), str(folder), "skipped")
-            except Exception as error:
-                outcome = _failed(source, folder, error)
-            outcomes.append(self._report(outcome))
-        outcomes += [self._report(outcome) for outcome in self._predicted(predictor, wanted)]
+        with progress_bars() as progress:
+            bars = Bars(progress, readable)
+            run = self._finished if self.ray is None else self._finished_on_cluster
+            with closing(run(readable, bars)) as finished:
+                for number, result, seconds in finished:
+                    outcome = _outcome(*readable[number], result, seconds)
+                    outcomes.append(self._report(outcome))
+                    bars.finished(number)
         return outcomes
 
-    def _is_current(self, predictor: Predictor, source: Path, folder: Path) -> bool:
-        from avsal.results.jobs import is_current
+    def _finished(self, plan: list[Job], bars: Bars) -> Generator[Finished, None, None]:
+        from avsal.results.isolated import Task, Work, predict_isolated
 
-        return self.skip_existing and is_current(
-            folder, predictor, source, self.settings, self.written
-        )
+        work = Work(self.load, self.settings, self.written, self.skip_existing, console.debug)
+        if self.isolated:
+            yield from predict_isolated(plan, work, bars.maps_of_file)
+        else:
+            tasks = [Task(number, *job) for number, job in enumerate(plan)]
+            yield from work.run(self.load(), tasks, on_map=bars.maps_of_file)
 
-    def _predicted(self, predictor: Predictor, plan: list[Job]) -> Iterator[Outcome]:
-        from avsal.prediction.files import predict_files
-
-        with progress_bars() as progress:
-            total = progress.add_task("all files", total=len(plan), visible=len(plan) > 1)
-            predictions = predict_files(predictor, [source for source, _ in plan], self.settings)
-            began = time.monotonic()
-            for (source, folder), (_, prediction) in zip(plan, predictions, strict=True):
-                try:
-                    count = self._write(predictor, source, prediction, folder, progress)
-                    seconds = round(time.monotonic() - began, 3)
-                    yield Outcome(str(source), str(folder), "done", count, seconds)
-                except Exception as error:  # whatever is wrong with one, the next may be fine
-                    yield _failed(source, folder, error)
-                progress.advance(total)
-                began = time.monotonic()
-
-    def _write(
-        self,
-        predictor: Predictor,
-        source: Path,
-        prediction: Prediction | Exception,
-        folder: Path,
-        progress: Progress,
-    ) -> int:
-        from avsal.results.jobs import write_prediction
-
-        if isinstance(prediction, Exception):
-            raise prediction
-        task = progress.add_task(printable(source.name), total=prediction.total)
-        try:
-            return write_prediction(
-                predictor,
-                source,
-                prediction,
-                folder,
-                self.settings,
-                self.written,
-                lambda done, total: progress.update(task, completed=done, total=total),
-            )
-        finally:
-            progress.remove_task(task)
-
-    def _on_cluster(self, plan: list[Job], address: str) -> list[Outcome]:
-        """Predict files on a Ray cluster; they are reported as they are finished."""
+    def _finished_on_cluster(self, plan: list[Job], bars: Bars) -> Generator[Finished, None, None]:
         from avsal.results.cluster import STRETCH, Worker, predict_on_cluster
 
+        assert self.ray is not None
         worker = Worker(self.load, self.settings, self.written, self.skip_existing, STRETCH)
-        outcomes = []
-        with progress_bars() as progress:
-            maps = progress.add_task("maps", total=None)
-            total = progress.add_task("all files", total=len(plan))
-
-            def on_maps(done: int, expected: int) -> None:
-                progress.update(maps, completed=done, total=max(done, expected))
-
-            finished = predict_on_cluster(plan, worker, address, self.threads, on_maps)
-            with closing(finished):
-                for number, result, seconds in finished:
-                    outcome = _outcome(*plan[number], result, seconds)
-                    outcomes.append(self._report(outcome))
-                    progress.advance(total)
-        return outcomes
+        yield from predict_on_cluster(plan, worker, self.ray, self.threads, bars.maps_of_all)
 
     def _report(self, outcome: Outcome) -> Outcome:
         if self.as_json:
             typer.echo(json.dumps(asdict(outcome)))
         elif outcome.status == "done":
-            say(f"{outcome.output}: {outcome.frames} maps")
+            say(f"{outcome.output}: {counted(outcome.frames, 'map')}")
         elif outcome.status == "skipped":
             say(f"{outcome.output}: kept")
         return outcome
@@ -171,10 +142,12 @@ class Run:
 
 def _outcome(source: Path, folder: Path, result: int | Exception | None, seconds: float) -> Outcome:
     """What became of a file: the number of its maps, None where it was kept, or an error."""
+    from avsal.results.description import count_records
+
     if isinstance(result, Exception):
         return _failed(source, folder, result)
     if result is None:
-        return Outcome(str(source), str(folder), "skipped")
+        return Outcome(str(source), str(folder), "skipped", count_records(folder))
     return Outcome(str(source), str(folder), "done", result, seconds)
 
 
@@ -195,8 +168,9 @@ def print_summary(outcomes: list[Outcome], folder: Path) -> None:
     from rich.text import Text
 
     counts = Counter(outcome.status for outcome in outcomes)
-    counted = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
-    title = Text(f"{printable(str(folder))}: {len(outcomes)} files ({counted or 'none'})")
+    statuses = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+    files = f"{counted(len(outcomes), 'file')} ({statuses or 'none'})"
+    title = Text(f"{printable(str(folder))}: {files}")
     if len(outcomes) > MAX_ROWS:
         outcomes = [outcome for outcome in outcomes if outcome.status == "failed"]
     if not outcomes:

@@ -82,8 +82,9 @@ def _inspect(settings: Config) -> int:
 
 def _print(report: Report) -> None:
     typer.echo(
-        f"{report.split}: {report.recordings} recordings, {report.stills} of them pictures, "
-        f"{report.heard} with sound, {len(report.problems)} problems"
+        f"{report.split}: {console.counted(report.recordings, 'recording')}, {report.stills} of "
+        f"them pictures, {report.heard} with sound, "
+        f"{console.counted(len(report.problems), 'problem')}"
     )
     for shapes, count in report.shapes.items():
         typer.echo(f"  {count} give {shapes}")

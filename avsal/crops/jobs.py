@@ -18,7 +18,6 @@ from avsal.crops.render import render
 from avsal.crops.settings import Fill, ReframeSettings
 from avsal.errors import MediaError, without_keys
 from avsal.media.video import VideoReader
-from avsal.results.description import file_identity
 from avsal.results.folder import Result
 from avsal.results.gaze import GazeMap, Maps, open_gaze
 
@@ -58,7 +57,7 @@ def reframe(
         settings.size or picture.output_size(framing.aspect),
         start,
         end,
-        file_identity(source),
+        video.identity,
         {"motion": settings.motion, "zoom": settings.zoom, "pad": settings.fill},
     )
     with atomic.new_file(path_beside(out)) as aside:

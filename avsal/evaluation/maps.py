@@ -16,7 +16,7 @@ from avsal.datasets.recording import Recording
 from avsal.errors import DataError
 from avsal.evaluation.saved_scores import file_identities
 from avsal.media.frames import FrameTag, VideoFrame, tag_of
-from avsal.prediction.settings import MapSize
+from avsal.prediction.settings import PROCESSING, MapSize
 from avsal.results.description import DESCRIPTION, is_result
 from avsal.results.folder import read_result
 from avsal.results.formats import VIDEO_NAME
@@ -72,6 +72,7 @@ class NetworkMaps:
     def record(self) -> dict[str, Any]:
         made_by = self._predictor.description
         return {
+            "processing": PROCESSING,
             "model": made_by.model,
             "weights": made_by.weights_sha256,
             "precision": made_by.precision,

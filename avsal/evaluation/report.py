@@ -74,11 +74,16 @@ def fold_means(results: Iterable[RecordingScores]) -> dict[str, dict[str, Method
     }
 
 
+def csv_head() -> str:
+    """The first line of the table of single recordings."""
+    return ",".join(["group", "fold", "name", "frames", "method", *METRICS]) + "\n"
+
+
 def as_csv(results: Iterable[RecordingScores], label: str) -> str:
     """One line per recording and method."""
     text = io.StringIO()
+    text.write(csv_head())
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["group", "fold", "name", "frames", "method", *METRICS])
     for result in results:
         for method in (method for method in METHODS if method in result.scores):
             scores = result.scores[method]
@@ -135,7 +140,10 @@ def tables(summed: dict[str, Any], shown: Callable[[str], str] = str) -> Iterabl
 
     for database, content in summed["groups"].items():
         folds = ", ".join(content["folds"])
-        counts = f"{content['recordings']} recordings, {content['frames']} frames"
+        counts = ", ".join(
+            f"{content[key]} {key if content[key] != 1 else key[:-1]}"
+            for key in ("recordings", "frames")
+        )
         title = f"{shown(database)}: {counts}" + (f", folds {folds}" if folds else "")
         table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
         if content["gaze"]:

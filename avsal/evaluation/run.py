@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from avsal.errors import DataError, UsageError
 from avsal.evaluation.baselines import MEAN_GRID, BaselineMaps
 from avsal.evaluation.maps import MapSource
 from avsal.evaluation.protocol import OnFrames, mean_map, score_recordings
-from avsal.evaluation.report import as_csv, summary
+from avsal.evaluation.report import as_csv, csv_head, summary
 from avsal.evaluation.saved_scores import (
     RecordingScores,
     digest,
@@ -30,6 +31,7 @@ from avsal.evaluation.saved_scores import (
 )
 from avsal.evaluation.scoring import MODEL, mean_scores
 
+SCORES, SUMMARY = "scores.csv", "summary.json"
 PROTOCOL = 4  # part of every record: raise it when scores of the same maps or baselines change
 
 
@@ -138,15 +140,16 @@ class Evaluation:
         Raises:
             AvsalError: the maps' source cannot be opened, or the results cannot be written.
         """
+        atomic.check_replaceable(self.folder, written_names, (SCORES, SUMMARY))
         for wanted in sets:
             self._evaluate(wanted)
         read = {name: str(Reading.of_all(parts)) for name, parts in self._readings.items()}
         summed = summary(self.results, self._label, self._made_with, read)
         if self.results:
             scores = as_csv(self.results, self._label)
-            atomic.write_bytes(self.folder / "scores.csv", scores.encode())
+            atomic.write_bytes(self.folder / SCORES, scores.encode())
             text = json.dumps(summed, indent=1, ensure_ascii=False, allow_nan=False)
-            atomic.write_bytes(self.folder / "summary.json", text.encode())
+            atomic.write_bytes(self.folder / SUMMARY, text.encode())
         return summed
 
     def _evaluate(self, wanted: EvaluationSet) -> None:
@@ -255,6 +258,18 @@ class Evaluation:
     def _fail(self, error: Exception) -> None:
         self.failed += 1
         self.on_recording(error)
+
+
+def written_names(folder: Path) -> set[str]:
+    """Which of its two tables in a folder an evaluation wrote."""
+    names = set()
+    with suppress(OSError, ValueError, TypeError, RecursionError):
+        if {"made_with", "groups"} <= set(json.loads((folder / SUMMARY).read_bytes())):
+            names.add(SUMMARY)
+    with suppress(OSError):
+        if (folder / SCORES).read_bytes().startswith(csv_head().encode()):
+            names.add(SCORES)
+    return names
 
 
 def _identities(recordings: tuple[Recording, ...]) -> str:

@@ -52,7 +52,18 @@ def save_scores(folder: Path, result: RecordingScores, made_with: dict[str, Any]
     """Write the scores of a recording into `folder`; raises OutputError."""
     content = {"made_with": made_with, "result": asdict(result)}
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
-    atomic.write_bytes(_path(folder, result.database, result.fold, result.name), text.encode())
+    path = _path(folder, result.database, result.fold, result.name)
+    atomic.check_replaceable(path.parent, lambda _folder: _written(path), (path.name,))
+    atomic.write_bytes(path, text.encode())
+
+
+def _written(path: Path) -> set[str]:
+    """The name of a file if it holds the scores of a recording."""
+    try:
+        found = json.loads(path.read_bytes())
+        return {path.name} if {"made_with", "result"} <= set(found) else set()
+    except (OSError, ValueError, TypeError, RecursionError):
+        return set()
 
 
 def _path(folder: Path, database: str, fold: str, name: str) -> Path:

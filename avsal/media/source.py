@@ -9,6 +9,7 @@ import stat
 from codecs import getincrementaldecoder
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import av
@@ -102,6 +103,21 @@ def without_query(address: str) -> str:
     parts = urlsplit(address)
     host = parts.netloc.rpartition("@")[2]
     return parts._replace(netloc=host, query="", fragment="").geturl()
+
+
+def file_identity(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return name, size and time of change of a file; of an address all but its query.
+
+    Taken before a file is read, it never fits a file that replaced this one in the meantime.
+
+    Raises:
+        OSError: there is no such file.
+    """
+    source = as_source(path)
+    if isinstance(source, str):
+        return {"name": without_query(source)}
+    status = source.stat()
+    return {"name": source.name, "bytes": status.st_size, "modified_ns": status.st_mtime_ns}
 
 
 def check_file(path: Path) -> None:

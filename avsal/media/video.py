@@ -7,6 +7,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Generator, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
 from itertools import chain
@@ -26,7 +27,7 @@ from avsal.media.info import VideoInfo, describe
 from avsal.media.pixels import RgbConverter, is_hdr
 from avsal.media.refusal import ENCRYPTED, is_encrypted, why_undecodable
 from avsal.media.slots import Slot, deinterlaced, from_time, up_to
-from avsal.media.source import as_source, is_raw
+from avsal.media.source import as_source, file_identity, is_raw
 from avsal.media.stills import heif_picture, is_heif, is_image
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class VideoReader:
     Attributes:
         info: what the headers and the first frame tell.
         origin: container time of the video's first frame, seconds.
+        identity: of the file when it was opened, see `avsal.media.source.file_identity`.
 
     Raises:
         MediaError: the file cannot be opened or none of its frames can be decoded.
@@ -83,6 +85,8 @@ class VideoReader:
         self._stream: Any = None
         self._first_time: Fraction | None = None  # known once the file was open
         self._read_to = Fraction(0)  # end of the packets so far, where they are counted
+        with suppress(OSError):  # opening it tells what is wrong
+            self.identity = file_identity(self.path)
         self._open()
 
     @property

@@ -8,7 +8,7 @@ import os
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -36,12 +36,14 @@ class Still:
 
     Attributes:
         window: its only one.
+        identity: of the file when it was opened.
         notes: what a person should know.
     """
 
     info: VideoInfo
     window: WindowInput
     notes: list[str]
+    identity: dict[str, Any]
 
     @property
     def size(self) -> tuple[int, ...]:
@@ -113,7 +115,7 @@ def _open(
         size = predictor.input_size(video.info.height, video.info.width, video.info.sample_aspect)
         small = tag_of(frame, video.origin), resize_frame(frame.image, size)
         (window,) = FrameCache(settings, predictor.rule(settings)).windows([small])
-        return Still(video.info, window, video.warnings)
+        return Still(video.info, window, video.warnings, video.identity)
 
 
 def _log_densities(
@@ -157,7 +159,8 @@ def _still_prediction(
     if isinstance(log_density, Exception):
         return log_density
     maps = predictor.postprocess([(still.window.tag, log_density)], settings)
-    return Prediction(still.info, 1, ShotFinder(), _with_notes(maps, still.notes), ExitStack())
+    noted = _with_notes(maps, still.notes)
+    return Prediction(still.info, 1, ShotFinder(), noted, ExitStack(), still.identity)
 
 
 def _with_notes(

@@ -11,7 +11,7 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -62,6 +62,7 @@ class Prediction(Iterator[SaliencyFrame]):
 
     Attributes:
         info: the video's properties, see `avsal.media.VideoInfo`.
+        identity: of the file when it was opened, see `avsal.media.source.file_identity`.
         total: number of maps that start, end and the video's headers let expect, None if untold.
         finder: finds the cuts of the frames that are read.
     """
@@ -73,8 +74,10 @@ class Prediction(Iterator[SaliencyFrame]):
         finder: ShotFinder,
         maps: Generator[SaliencyFrame, None, None],
         files: ExitStack,
+        identity: dict[str, Any],
     ) -> None:
         self.info = info
+        self.identity = identity
         self.total = total
         self.finder = finder
         self._maps = maps
@@ -240,7 +243,7 @@ class Predictor:
         total = expected_maps(info.frames, info.rate, settings.start, settings.end)
         finder = ShotFinder()
         maps = self._file_maps(video, audio, settings, finder, files, held)
-        return Prediction(info, total, finder, maps, files)
+        return Prediction(info, total, finder, maps, files, video.identity)
 
     def batch(self, settings: PredictSettings) -> int:
         """Windows in one forward pass."""

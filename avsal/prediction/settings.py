@@ -12,6 +12,10 @@ from typing import Any
 
 from avsal.errors import UsageError
 
+# Version of the way from frames to maps: raise it where the same weights and settings give other
+# maps, so that results and scores of the earlier way are made again.
+PROCESSING = 2
+
 
 class Format(StrEnum):
     """Kinds of files that maps are written to."""

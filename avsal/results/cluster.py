@@ -26,7 +26,7 @@ from avsal.errors import AvsalError, MediaError, UsageError
 from avsal.prediction.predictor import Predictor
 from avsal.prediction.settings import OutputSettings, PredictSettings
 from avsal.results import jobs
-from avsal.results.folder import check_replaceable
+from avsal.results.folder import written_names
 from avsal.results.jobs import Stretch
 from avsal.results.plan import Job
 
@@ -127,9 +127,7 @@ class _File:
     def open(self, parts: list[Stretch]) -> None:
         """Make the hidden folder that becomes the result."""
         self.parts, self.waiting = parts, set(parts)
-        with atomic.write_errors(self.folder):
-            check_replaceable(self.folder)
-        building = atomic.new_folder(self.folder)
+        building = atomic.new_folder(self.folder, written_names)
         self.aside = building.__enter__()
         self.building = building
 

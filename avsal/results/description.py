@@ -6,14 +6,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from avsal.errors import MediaError
-from avsal.media.source import Source, as_source, without_query
 from avsal.prediction.saliency import SaliencyFrame
 from avsal.results import records
 from avsal.results.numbers import exact, number, whole
-from avsal.shots import Shot
+
+if TYPE_CHECKING:
+    from avsal.shots import Shot  # which takes a while to import
 
 DESCRIPTION = "saliency.json"
 _MADE_BY = "avsal predict"
@@ -97,6 +98,12 @@ def read_records(folder: Path) -> Iterator[FrameRecord]:
         yield record
 
 
+def count_records(folder: Path) -> int:
+    """How many frames a folder's `saliency.json` has, by its lines; see `RecordsWriter`."""
+    with (folder / DESCRIPTION).open("rb") as file:
+        return sum(line.startswith(b'  {"index"') for line in file)
+
+
 def shot_records(shots: Iterable[Shot]) -> list[dict[str, Any]]:
     """Shots as JSON values, which follow the frames as "shots"."""
     return [
@@ -111,6 +118,8 @@ def read_shots(folder: Path) -> list[Shot] | None:
     Raises:
         MediaError: see `read_header`.
     """
+    from avsal.shots import Shot
+
     path = folder / DESCRIPTION
     after = records.read_after(path, _MADE_BY)
     if "shots" not in after:
@@ -132,12 +141,3 @@ def read_shots(folder: Path) -> list[Shot] | None:
 def damaged(folder: Path, error: Exception) -> MediaError:
     """The one line for a `saliency.json` that cannot be understood."""
     return records.damaged(folder / DESCRIPTION, _MADE_BY, error)
-
-
-def file_identity(source: Source) -> dict[str, Any]:
-    """Name, size and time of change of a file, without reading it; an address without its query."""
-    source = as_source(source)
-    if isinstance(source, str):
-        return {"name": without_query(source)}
-    status = source.stat()
-    return {"name": source.name, "bytes": status.st_size, "modified_ns": status.st_mtime_ns}

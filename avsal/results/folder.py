@@ -11,7 +11,7 @@ import itertools
 import json
 import math
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -38,7 +38,6 @@ from avsal.results.formats import (
     FORMAT_CLASSES,
     PROBABILITY_TOP,
     MapFormat,
-    is_map_name,
     restore,
 )
 from avsal.results.numbers import number, picture_size
@@ -102,6 +101,7 @@ class ResultWriter:
         self._scale, self._spool = scale, spool
         self._range = (math.inf, -math.inf)
         self.after: dict[str, list[dict[str, Any]]] = {}  # lists that follow the frames'
+        self.on_held: Callable[[], None] = lambda: None  # called after every map that was held back
         self._first: Cut | None = None
         self._last: FrameTag | None = None
 
@@ -147,6 +147,7 @@ class ResultWriter:
         if self._spool is not None:
             for frame in self._spool.frames():
                 self._put(frame, *self._range)
+                self.on_held()
         self._maps.close()
         self._description.close(self.after)
 
@@ -162,12 +163,10 @@ def new_result(
         header: what `saliency.json` says before the frames.
 
     Raises:
-        OutputError: the folder cannot be written, or holds something that is no result.
+        OutputError: the folder cannot be written, or holds something else than a result.
     """
-    with atomic.write_errors(folder):
-        check_replaceable(folder)
     with (
-        atomic.new_folder(folder) as aside,
+        atomic.new_folder(folder, written_names) as aside,
         result_files(folder, aside, DESCRIPTION, header, output) as writer,
     ):
         yield writer
@@ -198,24 +197,13 @@ def result_files(
         writer.finish()
 
 
-def check_replaceable(folder: Path) -> None:
-    """Refuse to overwrite what is not a result.
-
-    Raises:
-        OutputError: something else is at that place.
-    """
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise OutputError(f"{folder}: a file is in the way; remove it or choose another output")
-    names = {path.name for path in folder.iterdir()}
-    own = {name for name in names if name == DESCRIPTION or is_map_name(name)}
-    foreign = sorted(names - own if DESCRIPTION in own else names)
-    if foreign:
-        raise OutputError(
-            f"{folder}: holds {foreign[0]}, so it is not an earlier result that may be replaced; "
-            "remove it or choose another output"
-        )
+def written_names(folder: Path) -> set[str]:
+    """Names of the files of the result that a folder holds, by its records; empty for no result."""
+    try:
+        maps = FORMAT_CLASSES[read_result(folder).format]
+        return {DESCRIPTION} | maps.names(record.index for record in read_records(folder))
+    except MediaError:
+        return set()
 
 
 # Rounding to few levels, and cutting off at one, change the sum of a map but never so much.

@@ -13,7 +13,6 @@ npy holds the densities themselves: they sum to 1 and no scale applies.
 from __future__ import annotations
 
 import abc
-import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from io import BytesIO
@@ -96,6 +95,11 @@ class MapFormat(abc.ABC):
             MediaError, DataError: a map is missing, damaged or of another kind.
         """
 
+    @classmethod
+    @abc.abstractmethod
+    def names(cls, indices: Iterable[int]) -> set[str]:
+        """Names of the files that hold the maps of these frames."""
+
 
 class PngMaps(MapFormat):
     """`<frame index, 6 digits>.png`, gray, 8 bit."""
@@ -115,7 +119,7 @@ class PngMaps(MapFormat):
     def _write_one(self, frame: SaliencyFrame, low: float, high: float) -> None:
         gray = levels(frame.density, low, high, np.iinfo(self.dtype).max)
         _encoded, data = cv2.imencode(".png", gray)
-        map_path(self.folder, frame.index, self.suffix).write_bytes(data.tobytes())
+        (self.folder / map_name(frame.index, self.suffix)).write_bytes(data.tobytes())
 
     def _raise_failures(self) -> None:
         for future in [future for future in self._futures if future.done()]:
@@ -132,7 +136,7 @@ class PngMaps(MapFormat):
     @classmethod
     def read(cls, folder: Path, indices: Iterable[int]) -> Iterator[np.ndarray]:
         for index in indices:
-            path = map_path(folder, index, cls.suffix)
+            path = folder / map_name(index, cls.suffix)
             if not path.is_file():  # a pipe or a device would never end
                 raise MediaError(f"{path}: missing, or no file; run avsal predict again")
             stored = read_gray(path)
@@ -142,6 +146,11 @@ class PngMaps(MapFormat):
                     "predict writes them; run it again"
                 )
             yield stored
+
+    @classmethod
+    def names(cls, indices: Iterable[int]) -> set[str]:
+        """See `MapFormat.names`."""
+        return {map_name(index, cls.suffix) for index in indices}
 
 
 class Png16Maps(PngMaps):
@@ -159,7 +168,7 @@ class NpyMaps(PngMaps):
     def _write_one(self, frame: SaliencyFrame, low: float, high: float) -> None:
         data = BytesIO()  # numpy's own writing to a file does not tell why it fails
         np.save(data, frame.density.astype(np.float32))
-        map_path(self.folder, frame.index, self.suffix).write_bytes(data.getbuffer())
+        (self.folder / map_name(frame.index, self.suffix)).write_bytes(data.getbuffer())
 
 
 class VideoMaps(MapFormat):
@@ -206,15 +215,15 @@ class VideoMaps(MapFormat):
             if next(frames, None) is not None:
                 raise MediaError(f"{path}: has more frames than records; run avsal predict again")
 
+    @classmethod
+    def names(cls, indices: Iterable[int]) -> set[str]:
+        """See `MapFormat.names`."""
+        return {VIDEO_NAME}
 
-def map_path(folder: Path, index: int, suffix: str) -> Path:
-    """Where the map of a frame lies in a result whose maps are single files."""
-    return folder / f"{index:06d}{suffix}"
 
-
-def is_map_name(name: str) -> bool:
-    """Whether a file in a result folder is called like maps are."""
-    return name == VIDEO_NAME or re.fullmatch(r"\d{6,}\.(png|npy)", name) is not None
+def map_name(index: int, suffix: str) -> str:
+    """Name of the map of a frame in a result whose maps are single files."""
+    return f"{index:06d}{suffix}"
 
 
 FORMAT_CLASSES: dict[str, type[MapFormat]] = {

@@ -19,7 +19,6 @@ from avsal.media.source import Source
 from avsal.media.video import VideoReader
 from avsal.prediction.predictor import Prediction, Predictor
 from avsal.prediction.settings import MapSize, PredictSettings
-from avsal.results.description import file_identity
 from avsal.results.folder import Result
 from avsal.shots import LOOK_AHEAD, Shot, find_shots, shots_between
 
@@ -78,7 +77,7 @@ def open_gaze(video: VideoReader, maps: Maps, frames: bool = False) -> Iterator[
             iterating.
     """
     if isinstance(maps, Result):
-        shots = _shots_of(video.path, maps)
+        shots = _shots_of(video, maps)
         saved, cuts = _saved(video.path, maps, shots), [shot.first for shot in shots[1:]]
         yield Gaze(saved, cuts, lambda: shots, partial(_frame_of, video))
         return
@@ -101,17 +100,18 @@ def _frame_of(video: VideoReader, index: int) -> VideoFrame:
     )
 
 
-def _shots_of(source: Source, result: Result) -> list[Shot]:
+def _shots_of(video: VideoReader, result: Result) -> list[Shot]:
     """The shots that a result lists, if it is of this very file; else the file is read through."""
     shots = result.shots()
-    if shots and result.header.get("source") == file_identity(source):
+    if shots and result.header.get("source") == video.identity:
         return shots
-    with VideoReader(source, start=result.start, end=result.end) as video:
-        _check_shape(video.info, result)
-        return find_shots(video)
+    check_shape(video.info, result)
+    with VideoReader(video.path, start=result.start, end=result.end) as again:
+        return find_shots(again)
 
 
-def _check_shape(info: VideoInfo, result: Result) -> None:
+def check_shape(info: VideoInfo, result: Result) -> None:
+    """Refuse the maps of a video of another shape; raises MediaError."""
     if abs(result.width * info.height / (result.height * info.width) - 1) > _SHAPE_TOLERANCE:
         raise MediaError(
             f"{result.folder}: maps of a {result.width}x{result.height} video, but {info.path} has "

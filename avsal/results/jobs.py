@@ -21,17 +21,23 @@ import cv2
 import numpy as np
 
 from avsal import atomic
-from avsal.errors import MediaError
+from avsal.errors import MediaError, OutputError
 from avsal.media.info import VideoInfo, library_version
+from avsal.media.source import file_identity, is_address
 from avsal.media.video import probe
 from avsal.prediction.predictor import Prediction, Predictor
-from avsal.prediction.settings import OutputSettings, PredictSettings, exact_seconds, expected_maps
+from avsal.prediction.settings import (
+    PROCESSING,
+    OutputSettings,
+    PredictSettings,
+    exact_seconds,
+    expected_maps,
+)
 from avsal.preprocess.windows import target_until
 from avsal.results import records
 from avsal.results.description import (
     DESCRIPTION,
     FrameRecord,
-    file_identity,
     is_result,
     read_header,
     shot_records,
@@ -55,16 +61,17 @@ def settings_record(settings: PredictSettings, output: OutputSettings) -> dict[s
 
 def describe(
     predictor: Predictor,
-    source: Path,
-    info: VideoInfo,
+    prediction: Prediction,
     settings: PredictSettings,
     output: OutputSettings,
 ) -> dict[str, Any]:
     """The head of `saliency.json`: all that is known before the first frame."""
+    info = prediction.info
     made_by = predictor.description
     return {
         "avsal": __version__,
-        "source": file_identity(source),
+        "source": prediction.identity,
+        "processing": PROCESSING,
         "model": made_by.model,
         "weights": {"name": made_by.weights, "sha256": made_by.weights_sha256},
         "settings": settings_record(predictor.complete(settings), output),
@@ -119,8 +126,13 @@ def write_prediction(
     """Write the maps of a file that is opened already; see `predict_to_folder`."""
     count = 0
     with prediction as frames:
-        header = describe(predictor, source, frames.info, settings, output)
+        if not is_address(source) and folder.resolve() in source.resolve().parents:
+            raise OutputError(
+                f"{source}: is in {folder}, which its result would replace; choose another output"
+            )
+        header = describe(predictor, frames, settings, output)
         with new_result(folder, header, output) as result:
+            result.on_held = lambda: on_map(count, frames.total)  # it is not hanging
             for count, frame in enumerate(frames, 1):
                 result.write(frame)
                 on_map(count, frames.total)
@@ -135,7 +147,8 @@ def is_current(
     settings: PredictSettings,
     output: OutputSettings,
 ) -> bool:
-    """Whether `folder` holds the complete result of this video, model, weights and settings."""
+    """Whether `folder` holds the complete result of this video, model, weights and settings, made
+    in the way in which it would be made now."""
     if not is_result(folder):
         return False
     try:
@@ -146,6 +159,7 @@ def is_current(
     made_by = predictor.description
     wanted = {
         "source": file_identity(source),
+        "processing": PROCESSING,
         "model": made_by.model,
         "precision": made_by.precision,
         "weights": made_by.weights_sha256,
@@ -239,7 +253,7 @@ def predict_stretch(
     part = settings if stretch.start is None else replace(settings, start=stretch.start)
     count = 0
     with predictor.predict(source, part) as frames:
-        header = describe(predictor, source, frames.info, settings, output)
+        header = describe(predictor, frames, settings, output)
         name = _records_name(stretch)
         with (
             atomic.write_errors(folder),
@@ -266,7 +280,11 @@ def put_together(aside: Path, stretches: Iterable[Stretch]) -> int:
         MediaError: the stretches do not join, because the video's header was wrong.
     """
     paths = [aside / _records_name(stretch) for stretch in stretches]
-    writer = records.RecordsWriter(aside / DESCRIPTION, records.read_header(paths[0], _MADE_BY))
+    headers = [records.read_header(path, _MADE_BY) for path in paths]
+    if any(header["source"] != headers[0]["source"] for header in headers):
+        name = headers[0]["source"]["name"]
+        raise MediaError(f"{name}: was replaced while it was read; predict it again")
+    writer = records.RecordsWriter(aside / DESCRIPTION, headers[0])
     count, before, end = 0, None, Fraction(0)
     first: Cut | None = None
     cuts: set[Cut] = set()

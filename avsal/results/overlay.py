@@ -20,7 +20,9 @@ from avsal.media.writer import VideoWriter
 from avsal.prediction.predictor import Predictor
 from avsal.prediction.saliency import SaliencyFrame
 from avsal.prediction.settings import PredictSettings
+from avsal.results.description import FrameRecord
 from avsal.results.folder import Result
+from avsal.results.gaze import check_shape
 from avsal.results.render import overlay
 from avsal.results.style import OverlayStyle
 
@@ -29,6 +31,8 @@ logger = logging.getLogger("avsal")
 Span = tuple[float, float]  # densities that are drawn as nothing and as full heat
 Map = tuple[int, np.ndarray, Span]  # frame index, density (h, w)
 Mapped = tuple[VideoFrame, np.ndarray, Span]
+
+_ROUNDING = 0.01  # seconds; some containers count in hundredths
 
 
 def predicted(
@@ -61,8 +65,8 @@ def predicted_maps(frames: Iterable[SaliencyFrame]) -> Iterator[Map]:
 
 def saved_maps(
     result: Result, start: float | None = None, end: float | None = None
-) -> Iterator[Map]:
-    """Maps that `avsal predict` wrote.
+) -> Iterator[tuple[FrameRecord, np.ndarray]]:
+    """Maps that `avsal predict` wrote, as densities.
 
     Args:
         start, end: seconds; what lies outside is left out. None takes what there is.
@@ -77,7 +81,7 @@ def saved_maps(
         if end is not None and record.time >= end:
             break
         empty = False
-        yield record.index, density, (record.min, record.max)
+        yield record, density
     if empty:
         raise MediaError(f"{result.folder}: no map from {start or 0} s to {end or 'the end'}")
 
@@ -137,30 +141,51 @@ def _fit(image: np.ndarray, writer: VideoWriter) -> np.ndarray:
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
-def matched(video: VideoReader, maps: Iterator[Map]) -> Generator[Mapped, None, None]:
-    """Frames with saved maps: brought together by index, from the first map to the last.
+def matched(
+    video: VideoReader, result: Result, start: float | None = None, end: float | None = None
+) -> Generator[Mapped, None, None]:
+    """Frames with saved maps, brought together by index.
 
     Args:
         video: gives the frames, from the first one that has a map or earlier.
-        maps: in order of frames.
+        start, end: see `saved_maps`; every frame in between has to have a map.
 
     Raises:
-        MediaError: a map has no frame.
+        MediaError: the maps are of another video.
     """
+    check_shape(video.info, result)
+    maps = saved_maps(result, start, end)
     current = next(maps, None)
     for frame in video:
+        time = float(frame.pts - video.origin)
         if current is None:
+            if end is None or time < end:
+                raise _other_video(video, result, f"frame {frame.index} has no map")
             break
-        index, density, span = current
-        if frame.index == index:
-            yield frame, density, span
-            current = next(maps, None)
+        record, density = current
+        if frame.index < record.index:
+            continue
+        if frame.index > record.index or abs(time - record.time) > _tolerance(frame):
+            why = f"frame {frame.index} is at {time:.3f} s, the next map at {record.time:.3f} s"
+            raise _other_video(video, result, why)
+        yield frame, density, (record.min, record.max)
+        current = next(maps, None)
     if current is not None:
-        raise MediaError(
-            f"{video.path}: no frame {current[0]} though there is a map for it; wrong video?"
-        )
+        raise _other_video(video, result, f"there is no frame {current[0].index}, but a map of it")
     for note in video.warnings:
         logger.warning(note)
+
+
+def _tolerance(frame: VideoFrame) -> float:
+    """Seconds by which another container of the same frames may round their times."""
+    return max(float(frame.duration) / 2, _ROUNDING)
+
+
+def _other_video(video: VideoReader, result: Result, why: str) -> MediaError:
+    return MediaError(
+        f"{result.folder}: the maps are of another video than {video.path} ({why}); give the maps "
+        "of this video"
+    )
 
 
 def _write_image(

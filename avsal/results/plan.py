@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+import os
+import re
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Container, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path, PurePath
 
@@ -23,7 +26,8 @@ def plan_files(sources: Iterable[Path], output: Path, folders: Collection[str] =
     """Give every file a result folder: named after its stem, or after its whole name where the
     stem is also another file's stem or name, or a folder's.
 
-    So no result lies in another one's folder, and letters' case makes no difference.
+    So no result lies in another one's folder. Names that differ only by case, or in how accents
+    are encoded, are one name to some file systems; the second gets a number: "talk.mp4-2".
 
     Args:
         sources: a file that comes twice is done once.
@@ -37,18 +41,26 @@ def plan_files(sources: Iterable[Path], output: Path, folders: Collection[str] =
     taken = Counter(_folded(name.stem) for name in names)
     taken.update({_folded(name.name) for name in names if name.suffix})
     taken.update(_folded(name) for name in folders)
-    jobs = [
-        (source, output / (name.stem if taken[_folded(name.stem)] == 1 else name.name))
-        for source, name in zip(sources, names, strict=True)
-    ]
-    owners: dict[Path, Path] = {}
-    for source, folder in jobs:
-        other = owners.setdefault(folder, source)
-        if other != source:
+    jobs = []
+    owners: dict[str, Path] = {}
+    for source, name in zip(sources, names, strict=True):
+        part = name.stem if taken[_folded(name.stem)] == 1 else name.name
+        other = owners.get(_folded(part))
+        if other is not None and name_of(other) == name.name:
+            folder = output / part
             raise UsageError(
                 f"{other} and {source}: both would be written to {folder}; use two --output folders"
             )
+        part = _free(part, owners)
+        owners[_folded(part)] = source
+        jobs.append((source, output / part))
     return jobs
+
+
+def _free(name: str, taken: Container[str]) -> str:
+    """A name, or where it is taken the same with the first number that is free."""
+    numbered = (f"{name}-{number}" for number in itertools.count(2))
+    return next(each for each in itertools.chain([name], numbered) if _folded(each) not in taken)
 
 
 def _folded(name: str) -> str:
@@ -56,57 +68,91 @@ def _folded(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
 
 
-def plan_folder(folder: Path, output: Path, pattern: str | None = None) -> list[Job]:
+def plan_folder(
+    folder: Path,
+    output: Path,
+    pattern: str | None = None,
+    on_omitted: Callable[[str], None] = lambda _reason: None,
+) -> list[Job]:
     """Find a folder's videos and images and mirror its tree under `output`; see `plan_files`.
 
     Args:
         pattern: a glob such as "*.mp4" on names, or "clips/**/*.mov" on paths inside the folder;
             None takes every file with a known suffix.
+        on_omitted: called with the reason for every file that is not taken, see `_reason`.
 
     Results of earlier runs are left out, talk.saliency.mp4 beside talk.mp4 among them, and hidden
     files and folders too.
 
     Raises:
-        UsageError: `folder` is no folder, or the pattern is none or leaves it.
+        UsageError: `folder` is no folder, or the pattern is none, leaves it or fits no file.
     """
     if not folder.is_dir():
         raise UsageError(f"{folder}: not a folder; for single files use avsal predict")
     by_folder: dict[Path, list[Path]] = {}
-    for source in _media_files(folder, output, pattern):
+    for source in _media_files(folder, output, pattern, on_omitted):
         by_folder.setdefault(source.parent, []).append(source)
+    if pattern is not None and not by_folder:
+        raise UsageError(f"--glob {pattern}: fits no file in {folder} that could be predicted")
     inside: dict[Path, set[str]] = {}  # the folders with files, or with such folders, of each one
     for parent in by_folder:
         for place in (parent, *parent.parents):
             if place == folder:
                 break
             inside.setdefault(place.parent, set()).add(place.name)
+    mirrored = {folder: output}
+    for parent, names in sorted(inside.items()):
+        taken: set[str] = set()
+        for name in sorted(names):
+            part = _free(name, taken)
+            taken.add(_folded(part))
+            mirrored[parent / name] = mirrored[parent] / part
     return [
         job
         for parent, sources in sorted(by_folder.items())
-        for job in plan_files(
-            sources, output / parent.relative_to(folder), inside.get(parent, set())
-        )
+        for job in plan_files(sources, mirrored[parent], inside.get(parent, set()))
     ]
 
 
-def _media_files(folder: Path, output: Path, pattern: str | None) -> Iterator[Path]:
-    results = output.resolve()
+def _media_files(
+    folder: Path, output: Path, pattern: str | None, on_omitted: Callable[[str], None]
+) -> Iterator[Path]:
     found = _found(folder, pattern or "*")
     known = {path.with_suffix("") for path in found}
     for path in found:
-        relative = path.relative_to(folder)
-        if any(part.startswith(".") for part in relative.parts) or not path.is_file():
+        if path.is_dir() and not path.is_symlink() and os.access(path, os.R_OK | os.X_OK):
             continue
-        if pattern is None and path.suffix.lower() not in VIDEOS | STILLS:
-            continue
-        original = path.with_name(path.stem.removesuffix(OVERLAY))
-        if pattern is None and path.stem.endswith(OVERLAY) and original in known:
-            continue  # drawn over the video beside it
-        if is_result(path.parent):
-            continue  # a map of an earlier run, wherever that was written
-        if results != folder.resolve() and results in path.resolve().parents:
-            continue
-        yield path
+        reason = _reason(path, folder, output, pattern, known)
+        if reason is None:
+            yield path
+        else:
+            on_omitted(reason)
+
+
+def _reason(
+    path: Path, folder: Path, output: Path, pattern: str | None, known: Container[Path]
+) -> str | None:
+    """Why a file is not predicted; None for one that is, broken links among them."""
+    results = output.resolve()
+    inside = results != folder.resolve() and results in path.resolve().parents
+    if inside or is_result(path.parent):  # maps of an earlier run, wherever those were written
+        return "results of avsal"
+    if any(part.startswith(".") for part in path.relative_to(folder).parts):
+        return "hidden"
+    if path.is_dir():
+        return "links to folders" if path.is_symlink() else "folders that cannot be read"
+    if path.exists() and not path.is_file():
+        return "pipes or devices"
+    return _reason_by_name(path, known) if pattern is None else None
+
+
+def _reason_by_name(path: Path, known: Container[Path]) -> str | None:
+    if path.suffix.lower() not in VIDEOS | STILLS:
+        return "other suffixes"
+    original = path.with_name(path.stem.removesuffix(OVERLAY))
+    if path.stem.endswith(OVERLAY) and original in known:
+        return "results of avsal"  # drawn over the video beside it
+    return None
 
 
 def _found(folder: Path, pattern: str) -> list[Path]:
@@ -146,7 +192,15 @@ def check_source(source: Path) -> None:
     try:
         check_file(source)
     except FileNotFoundError:
-        raise MediaError(f"{source}: no such file") from None
+        text = str(source)
+        if source.is_symlink():
+            reason = f"a broken link (to {source.readlink()}); link it again or remove it"
+        elif scheme := re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/+", text):
+            reason = f"{scheme[1]}: addresses cannot be read; save the video to a file first"
+            text = f"{scheme[0].rstrip('/')}//{text[scheme.end() :]}"
+        else:
+            reason = "no such file"
+        raise MediaError(f"{text}: {reason}") from None
     except OSError as error:
         raise MediaError(f"{source}: cannot be read ({(error.strerror or '').lower()})") from error
 
@@ -167,7 +221,7 @@ def choose_output(
     """
     if out is None:
         out = _beside(source, is_image, word)
-        if out.exists() and not force:
+        if not force and _exists(out):
             raise UsageError(f"{out}: exists; give --force to replace it, or another --output")
     with atomic.write_errors(out):
         if out.exists() and not is_address(source) and out.samefile(source):
@@ -180,6 +234,11 @@ def choose_output(
         raise UsageError(f"{out}: a video needs a video suffix such as .mp4")
     atomic.prepare_folder(out.parent)
     return out
+
+
+def _exists(path: Path) -> bool:
+    with atomic.write_errors(path):  # a name may be too long
+        return path.exists()
 
 
 def _beside(source: Path, is_image: bool, word: str) -> Path:

@@ -42,6 +42,15 @@ class CsvLog:
             csv.DictWriter(file, self._columns).writerow(values)
 
 
+def holds_a_run(folder: Path) -> bool:
+    """Whether a run has written its log into a folder."""
+    try:
+        with (folder / STEPS).open(encoding="utf-8") as file:
+            return file.readline(200).startswith("step,epoch,learning_rate,")
+    except (OSError, ValueError):
+        return False
+
+
 def _text(value: float | None) -> str:
     if value is None or math.isnan(value):
         return ""

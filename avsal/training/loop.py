@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from avsal.atomic import prepare_folder, write_errors
+from avsal.atomic import check_replaceable, prepare_folder, write_errors
 from avsal.errors import AvsalError, UsageError
 from avsal.training.batches import Batches
 from avsal.training.checkpoint import (
@@ -30,7 +30,7 @@ from avsal.training.checkpoint import (
 )
 from avsal.training.config import Config, expand
 from avsal.training.engine import Engine
-from avsal.training.log import EPOCHS, STEPS, CsvLog, Events, Row
+from avsal.training.log import EPOCHS, STEPS, CsvLog, Events, Row, holds_a_run
 from avsal.training.objectives import TERMS, Objective, make_objective
 from avsal.training.samples import Sample
 from avsal.training.validation import SCORES, validate
@@ -239,7 +239,10 @@ class Trainer:
 
     def _open_logs(self) -> None:
         prepare_folder(self.folder)
-        if not self.resumed:  # stopped early, a run that starts over must not resume the old one
+        if not self.resumed:
+            names = (BEST, LAST, STEPS, EPOCHS)
+            check_replaceable(self.folder, lambda at: names if holds_a_run(at) else (), names)
+            # Stopped early, a run that starts over must not resume the old one.
             with write_errors(self.folder / LAST):
                 (self.folder / LAST).unlink(missing_ok=True)
         step = self.position.step
