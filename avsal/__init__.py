@@ -1,9 +1,17 @@
-"""avsal: where people will look in a video, sound included."""
+"""avsal: where people will look in a video, sound included.
+
+    for frame in avsal.predict("video.mp4"):
+        frame.saliency
+
+`predict`, `overlay`, `reframe` and `measure` do what the commands of these names do. `load_model`
+loads a network once for many videos; `read_result` reads a folder of maps.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from avsal import renamed
@@ -12,8 +20,13 @@ from avsal.version import __version__
 if TYPE_CHECKING:
     from avsal.areas.api import measure as measure
     from avsal.crops.api import reframe as reframe
-    from avsal.prediction import Predictor as Predictor
-    from avsal.prediction import load_model as load_model
+    from avsal.errors import AvsalError as AvsalError
+    from avsal.prediction.model import load_model as load_model
+    from avsal.prediction.predictor import Predictor as Predictor
+    from avsal.prediction.saliency import SaliencyFrame as SaliencyFrame
+    from avsal.results.api import overlay as overlay
+    from avsal.results.api import predict as predict
+    from avsal.results.folder import read_result as read_result
 
 # While they wait for each other, the threads of torch's layers spin by default. On cores that other
 # processes want too, that is most of the time: a picture took 20 times longer and more. Passive
@@ -24,15 +37,38 @@ if "torch" not in sys.modules and not os.environ.keys() & {"GOMP_SPINCOUNT", "KM
 
 renamed.install()
 
-__all__ = ["Predictor", "__version__", "load_model", "measure", "reframe"]
+# Each name is imported when it is first used: `import avsal` loads nothing heavy.
+_HOMES = {
+    "AvsalError": "avsal.errors",
+    "Predictor": "avsal.prediction.predictor",
+    "SaliencyFrame": "avsal.prediction.saliency",
+    "load_model": "avsal.prediction.model",
+    "measure": "avsal.areas.api",
+    "overlay": "avsal.results.api",
+    "predict": "avsal.results.api",
+    "read_result": "avsal.results.folder",
+    "reframe": "avsal.crops.api",
+}
+
+__all__ = [
+    "AvsalError",
+    "Predictor",
+    "SaliencyFrame",
+    "__version__",
+    "load_model",
+    "measure",
+    "overlay",
+    "predict",
+    "read_result",
+    "reframe",
+]
 
 
 def __getattr__(name: str) -> Any:
-    """Import the network's side on first use: `avsal --help` must not wait for torch."""
-    if name in {"Predictor", "load_model"}:
-        from avsal import prediction
-
-        return getattr(prediction, name)
-    if name in renamed.FUNCTIONS:
-        return renamed.function(name)
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'avsal' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -22,8 +22,8 @@ import cv2
 import avsal
 from avsal.media import VideoFrame, VideoReader
 from avsal.prediction import MapSize
-from avsal.results.render import overlay
-from avsal.results.style import OverlayStyle
+from avsal.prediction.drawing import overlay
+from avsal.prediction.style import OverlayStyle
 
 
 class Live:

@@ -6,8 +6,8 @@ from pathlib import Path
 import avsal
 from avsal.media import VideoReader
 from avsal.prediction import PredictSettings
+from avsal.prediction.style import OverlayStyle
 from avsal.results.overlay import predicted, write_overlay
-from avsal.results.style import OverlayStyle
 
 video, out = (Path(argument) for argument in sys.argv[1:])
 model = avsal.load_model()

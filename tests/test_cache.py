@@ -47,7 +47,7 @@ def outputs(inputs):
     return [
         tag.index
         for each in inputs
-        for tag in (*each.skipped, *([each.tag] if each.wanted else []))
+        for tag in (*(frame.tag for frame in each.skipped), *([each.tag] if each.wanted else []))
     ]
 
 

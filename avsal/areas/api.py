@@ -50,6 +50,7 @@ def measure(
     precision: str = "auto",
     offline: bool = False,
     revision: str | None = None,
+    engine: str = "auto",
     progress: Progress = lambda _step, _done, _total: None,
 ) -> Measurement:
     """Measure how much of the predicted gaze areas of the picture get, over time.
@@ -68,7 +69,7 @@ def measure(
         compare: another version of the video, measured too.
         compare_saliency: a folder of its maps.
         stride, audio_context, batch: see `avsal.prediction.PredictSettings`.
-        model, weights, device, precision, offline, revision: see `avsal.load_model`.
+        model, weights, device, precision, offline, revision, engine: see `avsal.load_model`.
         progress: called with "gaze", the frames done, and all frames if known.
 
     Raises:
@@ -77,7 +78,7 @@ def measure(
     if compare_saliency is not None and compare is None:
         raise UsageError("--compare-saliency needs --compare, the video that it is of")
     settings = PredictSettings(audio_context, stride, batch)
-    source = MapSource(model, weights, device, precision, offline, revision, settings)
+    source = MapSource(model, weights, device, precision, offline, revision, engine, settings)
     for place in (video, compare):
         if place is not None:
             check_source(Path(place))

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 
 from avsal.areas.report import Thumbnail
-from avsal.results.render import overlay
-from avsal.results.style import OverlayStyle
+from avsal.prediction.drawing import overlay
+from avsal.prediction.style import OverlayStyle
 
 _SIDE = 480  # pixels of the longer side
 _QUALITY = 78

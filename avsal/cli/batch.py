@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperCommand
 
 from avsal.cli import options
-from avsal.prediction.settings import Format, Precision, Scale
+from avsal.prediction.settings import EngineName, Format, Precision, Scale
 
 _ADDRESS = re.compile(r"(local|auto|ray://.+|[\w.-]+:\d+|\[[\da-fA-F:]+\]:\d+)")
 
@@ -57,6 +57,7 @@ def batch(
     batch: options.Batch = None,
     offline: options.Offline = False,
     revision: options.Revision = None,
+    engine: options.Engine = EngineName.AUTO,
 ) -> None:
     """Predict every video and image of a folder; OUT mirrors its tree.
 
@@ -69,7 +70,7 @@ def batch(
     from avsal.results.plan import plan_folder
 
     settings = PredictSettings(int(audio_context), stride, batch, start, end, MapSize.parse(size))
-    network = options.Network(model, weights, device, precision, offline, revision)
+    network = options.Network(model, weights, device, precision, offline, revision, engine)
     written = OutputSettings(format, scale)
     run = Run(network.load, settings, written, True, skip_existing, as_json, ray, ray_threads)
     omitted: Counter[str] = Counter()

@@ -11,7 +11,7 @@ import typer
 from avsal.cli import options
 from avsal.cli.console import StepBars, progress_bars, say
 from avsal.errors import UsageError
-from avsal.prediction.settings import Precision
+from avsal.prediction.settings import EngineName, Precision
 
 AREAS = "Areas"  # headings in --help
 COMPARE = "Compare"
@@ -72,6 +72,7 @@ def measure(
     batch: options.Batch = None,
     offline: options.Offline = False,
     revision: options.Revision = None,
+    engine: options.Engine = EngineName.AUTO,
 ) -> None:
     """Measure how much of the predicted gaze areas of the picture get, over time.
 
@@ -87,7 +88,7 @@ def measure(
 
     check_source(video)
     out = output or _beside(video)
-    network = options.Network(model, weights, device, precision, offline, revision)
+    network = options.Network(model, weights, device, precision, offline, revision, engine)
     # The folder is begun first: that it cannot be written is found out before the network runs.
     with atomic.new_folder(out, written_names) as partial, progress_bars() as bars:
         measurement = measured(

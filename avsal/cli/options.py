@@ -144,6 +144,16 @@ RayThreads = Annotated[
 Output = Annotated[Path, typer.Option("--output", "-o", help="Where the results go.")]
 
 
+Engine = Annotated[
+    settings.EngineName,
+    typer.Option(
+        "--engine",
+        help="What computes the network: ONNX Runtime (the default network, on CPUs) or PyTorch.",
+        rich_help_panel=NETWORK,
+    ),
+]
+
+
 @dataclass(frozen=True)
 class Network:
     """The shared options that say which network runs, and where."""
@@ -154,6 +164,7 @@ class Network:
     precision: str
     offline: bool
     revision: str | None
+    engine: str = "auto"
 
     def load(self) -> Predictor:
         """Load the network."""
@@ -166,4 +177,5 @@ class Network:
             self.precision,
             offline=self.offline,
             revision=self.revision,
+            engine=self.engine,
         )

@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import closing
-from dataclasses import replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from avsal.cli import options
 from avsal.cli.console import printable, progress_bars, say
-from avsal.prediction.settings import Precision
-from avsal.results.style import ColorBy, Colormap
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from avsal.media.sound import SoundFile
-    from avsal.media.video import VideoReader
-    from avsal.prediction.settings import PredictSettings
-    from avsal.results.overlay import Mapped
-    from avsal.results.style import OverlayStyle
+from avsal.prediction.settings import EngineName, Precision
+from avsal.prediction.style import ColorBy, Colormap
 
 LOOKS = "Looks"
 
@@ -119,61 +109,33 @@ def overlay(
     batch: options.Batch = None,
     offline: options.Offline = False,
     revision: options.Revision = None,
+    engine: options.Engine = EngineName.AUTO,
 ) -> None:
     """Draw the predicted gaze over a video and keep its sound, times and duration."""
-    from avsal.media.sound import SoundFile
-    from avsal.media.video import VideoReader
-    from avsal.prediction.settings import PredictSettings
-    from avsal.results.folder import read_result
-    from avsal.results.overlay import matched, predicted
-    from avsal.results.plan import check_source, choose_output
-    from avsal.results.style import OverlayStyle
+    from avsal.results.api import overlay as draw
 
-    style = OverlayStyle(colormap, alpha, color_by, threshold, contours, legend, side_by_side)
-    settings = PredictSettings(int(audio_context), stride, batch, start, end)
-    network = options.Network(model, weights, device, precision, offline, revision)
-    check_source(video)
-    result = read_result(saliency) if saliency else None
-    if result is not None:
-        start, end = result.stretch(start, end)
-        settings = replace(settings, start=start, end=end)
-    with VideoReader(video, start=settings.start) as frames:
-        out = choose_output(video, frames.info.is_image, output, force)
-        if result is None:
-            predictor = network.load()
-            sound = SoundFile(video) if frames.info.has_audio else None
-            pairs = predicted(predictor, frames, settings, sound)
-        else:  # nobody but the writer reads the sound
-            sound, pairs = None, matched(frames, result, start, end)
-        with closing(pairs):
-            _draw(frames, sound, out, pairs, style, crf, settings)
-    say(str(out))
-
-
-def _draw(
-    video: VideoReader,
-    sound: SoundFile | None,
-    out: Path,
-    pairs: Iterable[Mapped],
-    style: OverlayStyle,
-    crf: int,
-    settings: PredictSettings,
-) -> None:
-    from avsal.prediction.settings import expected_maps
-    from avsal.results.overlay import write_overlay
-
-    info, start, end = video.info, settings.start, settings.end
-    total = expected_maps(info.frames, info.rate, start, end)
-    part = start is not None or end is not None
-    with progress_bars() as progress:
-        task = progress.add_task(printable(out.name), total=total)
-        write_overlay(
+    network = options.Network(model, weights, device, precision, offline, revision, engine)
+    with progress_bars() as bars:
+        task = bars.add_task(printable(video.name), total=None)
+        out = draw(
             video,
-            out,
-            pairs,
-            style,
-            crf,
-            part,
-            sound,
-            lambda done: progress.update(task, completed=done),
+            output,
+            colormap=colormap,
+            color_by=color_by,
+            alpha=alpha,
+            threshold=threshold,
+            contours=contours,
+            legend=legend,
+            side_by_side=side_by_side,
+            crf=crf,
+            saliency=saliency,
+            force=force,
+            start=start,
+            end=end,
+            stride=stride,
+            audio_context=int(audio_context),
+            batch=batch,
+            progress=lambda done, total: bars.update(task, completed=done, total=total),
+            **asdict(network),
         )
+    say(str(out))

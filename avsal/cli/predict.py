@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from avsal.cli import options
-from avsal.prediction.settings import Format, Precision, Scale
+from avsal.prediction.settings import EngineName, Format, Precision, Scale
 
 
 def predict(
@@ -28,6 +28,7 @@ def predict(
     batch: options.Batch = None,
     offline: options.Offline = False,
     revision: options.Revision = None,
+    engine: options.Engine = EngineName.AUTO,
 ) -> None:
     """Write a saliency map for every frame: OUT/<stem>/<frame>.png and saliency.json."""
     from avsal.cli.run import Run, exit_code
@@ -36,7 +37,7 @@ def predict(
 
     refuse_folders(videos)
     settings = PredictSettings(int(audio_context), stride, batch, start, end, MapSize.parse(size))
-    network = options.Network(model, weights, device, precision, offline, revision)
+    network = options.Network(model, weights, device, precision, offline, revision, engine)
     plan = plan_files(videos, output)
     run = Run(network.load, settings, OutputSettings(format, scale), isolated=len(plan) > 1)
     raise typer.Exit(exit_code(run.files(plan)))

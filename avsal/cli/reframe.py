@@ -14,7 +14,7 @@ from avsal.cli import options
 from avsal.cli.console import StepBars, progress_bars, report_error, say
 from avsal.crops.settings import Fill, Motion
 from avsal.errors import UsageError
-from avsal.prediction.settings import Precision
+from avsal.prediction.settings import EngineName, Precision
 
 CROP = "Crop"  # heading in --help
 
@@ -89,6 +89,7 @@ def reframe(
     batch: options.Batch = None,
     offline: options.Offline = False,
     revision: options.Revision = None,
+    engine: options.Engine = EngineName.AUTO,
 ) -> None:
     """Crop a video to another shape without losing what people look at.
 
@@ -99,7 +100,7 @@ def reframe(
     from avsal.crops.api import reframe as crop
     from avsal.crops.api import settings_of
 
-    network = options.Network(model, weights, device, precision, offline, revision)
+    network = options.Network(model, weights, device, precision, offline, revision, engine)
     run = functools.partial(
         crop,
         aspect=aspect,

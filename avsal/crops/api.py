@@ -43,6 +43,7 @@ def reframe(
     precision: str = "auto",
     offline: bool = False,
     revision: str | None = None,
+    engine: str = "auto",
     progress: Progress = lambda _step, _done, _total: None,
 ) -> Path:
     """Crop a video or image to another shape without losing what people look at.
@@ -64,7 +65,7 @@ def reframe(
         saliency: a folder of maps that `avsal predict` wrote; no network runs.
         force: replace an earlier result next to the video.
         stride, audio_context, batch: see `avsal.prediction.PredictSettings`.
-        model, weights, device, precision, offline, revision: see `avsal.load_model`.
+        model, weights, device, precision, offline, revision, engine: see `avsal.load_model`.
         progress: called with "gaze" or "video", the frames done, and all frames if known.
 
     Returns:
@@ -78,7 +79,7 @@ def reframe(
         _refuse_with_path(path, {"aspect": aspect, "saliency": saliency, **moved})
     settings = settings_of(aspect, motion, pad, zoom, size, crf)
     predict = PredictSettings(audio_context, stride, batch)
-    source = MapSource(model, weights, device, precision, offline, revision, predict)
+    source = MapSource(model, weights, device, precision, offline, revision, engine, predict)
 
     def count(step: str, total: int | None) -> Callable[[int], None]:
         return lambda done: progress(step, done, total)

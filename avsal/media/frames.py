@@ -36,6 +36,7 @@ class FrameTag:
         time: seconds since the video's first frame, exact.
         duration: seconds that the frame is shown.
         width, height: display size in pixels.
+        shot: number of its shot, from 0, counted from where the video was read.
     """
 
     index: int
@@ -44,6 +45,7 @@ class FrameTag:
     duration: Fraction
     width: int
     height: int
+    shot: int = 0
 
 
 def tag_of(frame: VideoFrame, origin: Fraction) -> FrameTag:

@@ -56,7 +56,7 @@ class WindowInput:
     window: Window
     frames: tuple[CachedFrame, ...]
     spectrogram: np.ndarray | None
-    skipped: tuple[FrameTag, ...] = ()
+    skipped: tuple[CachedFrame, ...] = ()
     cut: int | None = None
     wanted: bool = True
 
@@ -96,7 +96,7 @@ class FrameCache:
         self._stride = settings.stride or 1
         self._frames: dict[int, CachedFrame] = {}
         # Frames read since the last window, each with its difference from the one before.
-        self._passed: deque[tuple[FrameTag, float]] = deque()
+        self._passed: deque[tuple[CachedFrame, float]] = deque()
         self._differences = cuts.Differences()
         self._first: int | None = None  # first and last frame that get a map, once known
         self._final: int | None = None
@@ -136,9 +136,9 @@ class FrameCache:
     def _add(self, tag: FrameTag, pixels: np.ndarray) -> None:
         if self._frames and tag.index != self._latest + 1:
             raise UsageError(f"frame {tag.index} follows frame {self._latest}; number all frames")
-        self._frames[tag.index] = CachedFrame(tag, pixels)
+        frame = self._frames[tag.index] = CachedFrame(tag, pixels)
         cuts_matter = self._stride > 1 or self._rule.smoothing
-        self._passed.append((tag, self._differences.next(pixels) if cuts_matter else 0.0))
+        self._passed.append((frame, self._differences.next(pixels) if cuts_matter else 0.0))
         if self._first is None and tag.time >= exact_seconds(self._settings.start or 0):
             self._first = tag.index
             times = self._times
@@ -167,14 +167,18 @@ class FrameCache:
 
     def _give(self, window: Window) -> WindowInput:
         passed = []
-        while self._passed and self._passed[0][0].index <= window.target:
+        while self._passed and self._passed[0][0].tag.index <= window.target:
             passed.append(self._passed.popleft())
         return WindowInput(
             window,
             tuple(self._frames[index] for index in window.frames),
             self._spectrogram(window),
-            tuple(tag for tag, _ in passed if tag.index < window.target and self._wants(tag.index)),
-            self._cut({tag.index: difference for tag, difference in passed}),
+            tuple(
+                frame
+                for frame, _ in passed
+                if frame.tag.index < window.target and self._wants(frame.tag.index)
+            ),
+            self._cut({frame.tag.index: difference for frame, difference in passed}),
             self._wants(window.target),
         )
 
@@ -206,7 +210,7 @@ class FrameCache:
         times = self._times
         if self._target is None:  # not known yet, but the next frame may be the first wanted one
             before = self._rule.needed(self._latest, times)
-            while self._passed and self._passed[0][0].index < before:
+            while self._passed and self._passed[0][0].tag.index < before:
                 self._passed.popleft()
         else:
             before = self._rule.oldest(target_from(self._target, self._stride), times)

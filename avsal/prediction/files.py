@@ -158,7 +158,7 @@ def _still_prediction(
 ) -> Prediction | Exception:
     if isinstance(log_density, Exception):
         return log_density
-    maps = predictor.postprocess([(still.window.tag, log_density)], settings)
+    maps = predictor.postprocess([(still.window.frames[-1], log_density)], settings)
     noted = _with_notes(maps, still.notes)
     return Prediction(still.info, 1, ShotFinder(), noted, ExitStack(), still.identity)
 

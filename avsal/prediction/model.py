@@ -8,7 +8,6 @@ import os
 import sys
 from collections.abc import Mapping
 from ctypes.util import find_library
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,7 @@ import numpy as np
 from avsal.errors import UsageError
 from avsal.models.variants import VARIANTS
 from avsal.prediction.predictor import Engine, Predictor
-from avsal.prediction.settings import check_word
+from avsal.prediction.settings import EngineName, check_word
 from avsal.weights.places import GRAPHS, resolve, shipped
 from avsal.weights.reading import sha256_of
 from avsal.weights.registry import DEFAULT, REGISTRY, find_row
@@ -26,14 +25,6 @@ if TYPE_CHECKING:
     from avsal.weights.loading import LoadedWeights
 
 logger = logging.getLogger("avsal")
-
-
-class EngineName(StrEnum):
-    """What computes a network."""
-
-    AUTO = "auto"
-    TORCH = "torch"
-    ONNX = "onnx"
 
 
 def load_model(

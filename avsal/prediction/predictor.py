@@ -25,7 +25,7 @@ from avsal.prediction.postprocess import to_density
 from avsal.prediction.reader import Start, read_ahead
 from avsal.prediction.saliency import SaliencyFrame
 from avsal.prediction.settings import PredictSettings, Size, expected_maps, with_changes
-from avsal.prediction.smoothing import Smoothing, TaggedMap, filled
+from avsal.prediction.smoothing import FrameMap, Smoothing, filled
 from avsal.preprocess.rules import FrameRule, Rule, TimeRule
 from avsal.preprocess.shape import size_near
 from avsal.shots import ShotFinder
@@ -390,17 +390,18 @@ class Predictor:
             yield from self.postprocess(maps, settings)
 
     def postprocess(
-        self, maps: Iterable[TaggedMap], settings: PredictSettings
+        self, maps: Iterable[FrameMap], settings: PredictSettings
     ) -> Iterator[SaliencyFrame]:
         """Bring log-densities to the wanted size.
 
         Raises:
             WeightsError: a map is not finite.
         """
-        for tag, log_density in maps:
+        for frame, log_density in maps:
             self._check_finite(log_density)
-            size = _output_size(tag, log_density, settings)
-            yield SaliencyFrame(tag, log_density, to_density(log_density, size))
+            size = _output_size(frame.tag, log_density, settings)
+            density = to_density(log_density, size)
+            yield SaliencyFrame(frame.tag, log_density, density, frame.pixels)
 
     def _check_finite(self, log_density: np.ndarray) -> None:
         if not np.isfinite(log_density).all():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
+from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -55,8 +57,13 @@ def read_ahead(
             if finder is not None:
                 finder.add(tag.index, tag.pts, pixels)
             if finder is None or len(waiting) > finder.look_ahead:
-                yield waiting.popleft()
-        yield from waiting
+                yield in_its_shot(*waiting.popleft())
+        for entry in waiting:
+            yield in_its_shot(*entry)
+
+    def in_its_shot(tag: FrameTag, pixels: np.ndarray) -> SmallFrame:
+        shot = 0 if finder is None else bisect_right(finder.cuts, tag.index)
+        return (replace(tag, shot=shot) if shot else tag), pixels
 
     return run_ahead(small, min(depth, MOST_AHEAD))
 

@@ -5,9 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
+import cv2
 import numpy as np
 
 from avsal.media.frames import FrameTag
+from avsal.prediction.drawing import overlay
+from avsal.prediction.style import OverlayStyle
+
+_TO_BGR = cv2.COLOR_RGB2BGR
 
 
 @dataclass(frozen=True)
@@ -16,14 +21,34 @@ class SaliencyFrame:
 
     Attributes:
         tag: which frame.
-        log_density: (h, w) float32 at the network's own size, as the network gave it; the
-            exponentials sum to 1.
+        log_density: (h, w) float32 at the network's own size, smoothed and interpolated over time
+            where the network or `stride` asks for it; the exponentials sum to 1.
         density: (H, W) float32 at the wanted size, blurred as published; sums to 1.
+        picture: uint8 (h, w, 3) RGB, the frame as the network saw it; None where it is not known.
     """
 
     tag: FrameTag
     log_density: np.ndarray
     density: np.ndarray
+    picture: np.ndarray | None = None
+
+    def __repr__(self) -> str:
+        height, width = self.density.shape
+        x, y = self.peak
+        return (
+            f"<SaliencyFrame {self.index} at {self.time:.3f} s: {width}x{height}, peak ({x}, {y})>"
+        )
+
+    def _repr_png_(self) -> bytes:
+        """The overlay, or without a picture the map, as notebooks show it."""
+        if self.picture is None:
+            drawn = np.rint(self.saliency * 255).astype(np.uint8)
+        else:
+            drawn = cv2.cvtColor(overlay(self.picture, self.density, OverlayStyle()), _TO_BGR)
+            height, width = self.tag.height, self.tag.width
+            scale = (drawn.shape[0] * drawn.shape[1] / (height * width)) ** 0.5
+            drawn = cv2.resize(drawn, (round(width * scale), round(height * scale)))
+        return bytes(cv2.imencode(".png", drawn)[1])
 
     @property
     def index(self) -> int:
@@ -39,6 +64,16 @@ class SaliencyFrame:
     def time(self) -> float:
         """Seconds since the video's first frame."""
         return float(self.tag.time)
+
+    @property
+    def duration(self) -> float:
+        """Seconds that the frame is shown."""
+        return float(self.tag.duration)
+
+    @property
+    def shot(self) -> int:
+        """Number of its shot, from 0, counted from where the video was read."""
+        return self.tag.shot
 
     @property
     def saliency(self) -> np.ndarray:

@@ -43,6 +43,14 @@ class Precision(StrEnum):
     BF16 = "bf16"
 
 
+class EngineName(StrEnum):
+    """What computes a network."""
+
+    AUTO = "auto"
+    TORCH = "torch"
+    ONNX = "onnx"
+
+
 def check_word(name: str, word: str, known: type[StrEnum]) -> None:
     """Refuse a word that is none of the known ones.
 

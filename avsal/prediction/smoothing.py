@@ -8,18 +8,14 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from avsal.media.frames import FrameTag
+from avsal.prediction.cache import CachedFrame, PredictedBatch
 from avsal.prediction.postprocess import interpolate, renormalised
 from avsal.preprocess.rules import MEMORY
 
-if TYPE_CHECKING:
-    from avsal.prediction.cache import PredictedBatch
-
-TaggedMap = tuple[FrameTag, np.ndarray]  # a frame and its (h, w) log-density
+FrameMap = tuple[CachedFrame, np.ndarray]  # a frame and its (h, w) log-density
 
 
 class Smoothing:
@@ -80,19 +76,20 @@ def weights(ages: Sequence[float]) -> list[float]:
     return [each / total for each in found]
 
 
-def filled(batches: Iterable[PredictedBatch], smoothing: Smoothing) -> Iterator[TaggedMap]:
+def filled(batches: Iterable[PredictedBatch], smoothing: Smoothing) -> Iterator[FrameMap]:
     """The predicted maps, and between them those of skipped frames: interpolated by time, or where
-    there is a cut between, the map of their own scene."""
-    before: TaggedMap | None = None
+    there is a cut between, the map of their own shot."""
+    before: FrameMap | None = None
     for inputs, log_density in itertools.chain.from_iterable(batches):
+        predicted = inputs.frames[-1]
         later = smoothing.add(inputs.tag.time, log_density, inputs.cut is not None)
-        first, earlier = before or (inputs.tag, later)
-        span = inputs.tag.time - first.time
-        for tag in inputs.skipped:
-            share = float((tag.time - first.time) / span) if span else 1.0
+        first, earlier = before or (predicted, later)
+        span = inputs.tag.time - first.tag.time
+        for frame in inputs.skipped:
+            share = float((frame.tag.time - first.tag.time) / span) if span else 1.0
             if inputs.cut is not None:
-                share = float(tag.index >= inputs.cut)
-            yield tag, interpolate(earlier, later, share)
-        before = (inputs.tag, later)
+                share = float(frame.tag.index >= inputs.cut)
+            yield frame, interpolate(earlier, later, share)
+        before = (predicted, later)
         if inputs.wanted:
             yield before

@@ -27,6 +27,7 @@ from avsal.errors import MediaError
 from avsal.media.video import VideoReader
 from avsal.media.writer import VideoWriter
 from avsal.pool import BoundedPool
+from avsal.prediction.drawing import levels
 from avsal.prediction.saliency import SaliencyFrame
 
 VIDEO_NAME = "saliency.mp4"
@@ -34,19 +35,6 @@ VIDEO_CRF = 12  # near-lossless for smooth gray maps
 PROBABILITY_TOP = 64  # times the uniform density; the peak of a sharp map reaches about 50
 _WRITERS = 2  # threads: encoding a PNG takes about as long as reading a frame
 _PENDING = 8  # maps that may wait for a writer
-
-
-def levels(density: np.ndarray, low: float, high: float, top: int) -> np.ndarray:
-    """Scale densities to whole gray levels 0..top; all 0 where low and high are equal.
-
-    Returns:
-        uint8 for a top up to 255, else uint16.
-    """
-    dtype = np.uint8 if top <= np.iinfo(np.uint8).max else np.uint16
-    if high <= low:
-        return np.zeros(density.shape, dtype)
-    share = np.clip((density - low) / (high - low), 0, 1)
-    return np.rint(share * top).astype(dtype)
 
 
 def restore(stored: np.ndarray, low: float, high: float) -> np.ndarray:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from avsal.prediction.model import load_model
 from avsal.prediction.predictor import Predictor
 from avsal.prediction.settings import PredictSettings
 from avsal.results.folder import Result, read_result
@@ -18,8 +17,8 @@ class MapSource:
     """Where the maps of videos come from: a folder with saved ones, or a network.
 
     Attributes:
-        model: a loaded network, or its name with `weights`, `device`, `precision`, `offline` and
-            `revision` as in `avsal.load_model`. It is loaded once, when it is first needed.
+        model: a loaded network, or its name with `weights`, `device`, `precision`, `offline`,
+            `revision` and `engine` as in `avsal.load_model`. It is loaded when it is first needed.
         settings: how it predicts.
     """
 
@@ -29,19 +28,26 @@ class MapSource:
     precision: str = "auto"
     offline: bool = False
     revision: str | None = None
+    engine: str = "auto"
     settings: PredictSettings = field(default_factory=PredictSettings)
+
+    def result(self, saliency: str | os.PathLike[str] | None) -> Result | None:
+        """The result in a folder, None where no folder is given."""
+        return None if saliency is None else read_result(Path(saliency))
 
     def maps(
         self, saliency: str | os.PathLike[str] | None
     ) -> Result | tuple[Predictor, PredictSettings]:
         """The result in a folder, or the network where there is none."""
-        return (self.predictor, self.settings) if saliency is None else read_result(Path(saliency))
+        return self.result(saliency) or (self.predictor, self.settings)
 
     @cached_property
     def predictor(self) -> Predictor:
         """The network, loaded."""
         if isinstance(self.model, Predictor):
             return self.model
+        from avsal.prediction.model import load_model
+
         return load_model(
             self.model,
             self.weights,
@@ -49,4 +55,5 @@ class MapSource:
             self.precision,
             offline=self.offline,
             revision=self.revision,
+            engine=self.engine,
         )

@@ -17,14 +17,14 @@ from avsal.media.sound import SoundFile
 from avsal.media.suffixes import WRITABLE_STILLS
 from avsal.media.video import VideoReader
 from avsal.media.writer import VideoWriter
+from avsal.prediction.drawing import overlay
 from avsal.prediction.predictor import Predictor
 from avsal.prediction.saliency import SaliencyFrame
 from avsal.prediction.settings import PredictSettings
+from avsal.prediction.style import OverlayStyle
 from avsal.results.description import FrameRecord
 from avsal.results.folder import Result
 from avsal.results.gaze import check_shape
-from avsal.results.render import overlay
-from avsal.results.style import OverlayStyle
 
 logger = logging.getLogger("avsal")
 

@@ -15,8 +15,8 @@ import numpy as np
 
 from avsal import load_model
 from avsal.media import VideoReader, probe
+from avsal.prediction.drawing import OverlayStyle, overlay
 from avsal.prediction.predictor import Predictor
-from avsal.results.render import OverlayStyle, overlay
 
 FRAMES = 4  # of each video
 CELL = (216, 384)  # pixels (height, width)

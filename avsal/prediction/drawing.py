@@ -7,8 +7,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from avsal.results.formats import levels
-from avsal.results.style import ColorBy, OverlayStyle
+from avsal.prediction.style import ColorBy, OverlayStyle
 
 CONTOUR_SHARES = (0.25, 0.5, 0.75)  # of all gaze, inside each line
 _CONTOUR_COLOURS = ((255, 255, 255), (255, 220, 0), (0, 200, 255))  # RGB, innermost line first
@@ -98,6 +97,19 @@ def _share_tables(style: OverlayStyle) -> tuple[np.ndarray, np.ndarray]:
     threshold = SHARE_THRESHOLD if style.threshold is None else style.threshold
     opacities = style.alpha * np.clip((threshold - shares) / _FADE, 0, 1)
     return every[np.rint(positions * 255).astype(int)], opacities.astype(np.float32)
+
+
+def levels(density: np.ndarray, low: float, high: float, top: int) -> np.ndarray:
+    """Scale densities to whole gray levels 0..top; all 0 where low and high are equal.
+
+    Returns:
+        uint8 for a top up to 255, else uint16.
+    """
+    dtype = np.uint8 if top <= np.iinfo(np.uint8).max else np.uint16
+    if high <= low:
+        return np.zeros(density.shape, dtype)
+    share = np.clip((density - low) / (high - low), 0, 1)
+    return np.rint(share * top).astype(dtype)
 
 
 def enclosed_share(density: np.ndarray) -> np.ndarray:
