@@ -118,7 +118,7 @@ def _refuse_with_path(path: File, given: dict[str, object]) -> None:
     """A path has what these options would decide."""
     for name, value in given.items():
         if value:
-            raise UsageError(f"--{name}: {path} decides that already; leave one of them out")
+            raise UsageError(f"--{name}: {path} decides that already; omit one of them")
 
 
 def _output(reader: VideoReader, output: File | None, aspect: str, force: bool) -> Path:
