@@ -53,9 +53,9 @@ def measure(
     engine: str = "auto",
     progress: Progress = lambda _step, _done, _total: None,
 ) -> Measurement:
-    """Measure how much of the predicted gaze areas of the picture get, over time.
+    """Measure what share of the predicted gaze falls in each area, over time.
 
-    At least one area is needed, from any of the three arguments.
+    Give at least one area by `areas`, `areas_file` or `grid`.
 
     Args:
         video: a file, image or video, or an http(s) address.
@@ -66,7 +66,7 @@ def measure(
         areas_file: a .csv or .json file of areas.
         grid: the cells of a grid as areas, "3x3".
         saliency: a folder of maps that `avsal predict` wrote; no network runs.
-        compare: another version of the video, measured too.
+        compare: another version of the video, measured for comparison.
         compare_saliency: a folder of its maps.
         stride, audio_context, batch: see `avsal.prediction.PredictSettings`.
         model, weights, device, precision, offline, revision, engine: see `avsal.load_model`.

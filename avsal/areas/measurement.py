@@ -22,12 +22,12 @@ File = str | os.PathLike[str]
 
 @dataclass(frozen=True, repr=False)
 class Measurement:
-    """How much of the predicted gaze areas get.
+    """What share of the predicted gaze falls in each area.
 
     In a notebook it shows its table.
 
     Attributes:
-        summary: all that `summary.json` has.
+        summary: the contents of `summary.json`.
     """
 
     _page: Page
@@ -35,16 +35,16 @@ class Measurement:
 
     @property
     def shares(self) -> list[dict[str, Any]]:
-        """One row for each area, means over the time that it exists; see `avsal.areas.summary`."""
+        """One row for each area: means over the time that it exists; see `avsal.areas.summary`."""
         return list(self.summary["areas"])
 
     @property
     def differences(self) -> list[dict[str, Any]]:
-        """One row for each area where two versions were compared; else empty."""
+        """One row for each area if two versions were compared; empty otherwise."""
         return list(self.summary.get("compare", {}).get("areas", []))
 
     def frames(self) -> Iterator[dict[str, Any]]:
-        """One row for every frame and area that exists then, as `shares.csv` has them."""
+        """One row for every frame and each area that exists in it, as in `shares.csv`."""
         series = self._page.series
         for i, (time, duration) in enumerate(zip(series.time, series.duration, strict=True)):
             for place, name in enumerate(series.names):
@@ -58,7 +58,7 @@ class Measurement:
                     yield dict(zip(_COLUMNS, row, strict=True))
 
     def to_html(self, path: File) -> None:
-        """Write the report, one page that needs nothing but itself.
+        """Write the report: one page that loads nothing from elsewhere.
 
         Raises:
             OutputError: it cannot be written.
@@ -66,7 +66,7 @@ class Measurement:
         self._write(path, build_report(self._page))
 
     def to_csv(self, path: File) -> None:
-        """Write the rows of `frames`; errors as of `to_html`."""
+        """Write the rows of `frames`; raises the same errors as `to_html`."""
         with (
             atomic.new_file(Path(path)) as partial,
             partial.open("w", newline="", encoding="utf-8") as file,
@@ -78,12 +78,12 @@ class Measurement:
                 writer.writerow([f"{time:.6f}", name, *shown])
 
     def to_json(self, path: File) -> None:
-        """Write `summary`; errors as of `to_html`."""
+        """Write `summary`; raises the same errors as `to_html`."""
         text = json.dumps(self.summary, indent=1, ensure_ascii=False, allow_nan=False)
         self._write(path, text)
 
     def save(self, folder: File) -> None:
-        """Write report.html, shares.csv and summary.json; the folder appears only when whole.
+        """Write report.html, shares.csv and summary.json to a folder, which appears once complete.
 
         Raises:
             OutputError: it cannot be written, or something else is there.
@@ -92,7 +92,7 @@ class Measurement:
             self.write(partial)
 
     def write(self, folder: Path) -> None:
-        """Write the three files into a folder that exists; see `save`."""
+        """Write the three files into an existing folder; see `save`."""
         self.to_csv(folder / SHARES)
         self.to_json(folder / SUMMARY)
         self.to_html(folder / REPORT)

@@ -56,7 +56,7 @@ def reframe(
         output: the file to write; None writes next to the video: NAME.9x16.mp4.
         aspect: shape of the result, "9:16" by default.
         motion: "steady" stays still unless moving keeps clearly more of the gaze, "follow" moves
-            sooner, "still" has one place in every shot.
+            sooner, "still" never moves within a shot.
         pad: "blur" or "black" bars where the gaze does not fit; None never shows bars.
         zoom: crop closer by at most this factor, 1 to 4, where little gaze is lost.
         size: (width, height) of the result; None takes the crop's.
