@@ -313,7 +313,7 @@ def test_batch_tells_what_it_leaves_out_and_how_many_maps_it_keeps(batch, footag
     assert [line["status"] for line in lines] == ["skipped", "done", "omitted"]
     assert lines[0]["frames"] == 1
     assert lines[2]["reasons"] == {"other suffixes": 1}
-    assert "1 file left out (other suffixes: 1)" in err
+    assert "1 file omitted (other suffixes: 1)" in err
     code, out, err = batch("--glob", "*.nope")
     assert (code, out) == (2, "")
     assert "--glob *.nope" in one_line(err)

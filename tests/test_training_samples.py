@@ -132,6 +132,17 @@ def test_dry_run_reports_broken_files(avsal_command, make_config, tmp_path, tiny
     assert not (tmp_path / "run").exists()
 
 
+def test_a_dry_run_counts_a_single_recording(avsal_command, make_config, tmp_path, tiny):
+    write_tree(tmp_path / "tree", ("SumMe",))
+    names = tmp_path / "names.txt"
+    names.write_text("clip_0\n")
+    one = f"[{{root='{tmp_path / 'tree'}', names='{names}'}}]"
+    make_config(data=tmp_path / "tree")
+    arguments = (tmp_path / "config.toml", "--dry-run", "--set", f"data.train={one}")
+    _, out, _ = avsal_command("train", *arguments)
+    assert "train: 1 recording, 0 of them pictures, 1 with sound, 0 problems" in out
+
+
 def test_a_video_that_cannot_be_read_stops_a_run_before_it_begins(make_config, tmp_path):
     video = tmp_path / "videos" / "text.mp4"
     video.parent.mkdir()

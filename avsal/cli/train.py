@@ -19,22 +19,27 @@ MAX_LINES = 50  # of broken files that are listed
 
 
 def train(
-    config: Annotated[Path, typer.Argument(help="TOML file; examples/training/ has the paper's.")],
+    config: Annotated[
+        Path, typer.Argument(help="TOML file; examples/training/ has the paper's recipes.")
+    ],
     change: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Replace a value of the file."),
+        typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Change one setting of the file."),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Read all data once, report, and do not train.")
+        bool,
+        typer.Option(
+            "--dry-run", help="Read all data once and report what is wrong with it; do not train."
+        ),
     ] = False,
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Start over although run.output holds a run.")
+        bool, typer.Option("--fresh", help="Start over even if run.output holds a run.")
     ] = False,
     processes: Annotated[
         int, typer.Option("--processes", min=1, help="Processes on this machine, one per GPU.")
     ] = 1,
 ) -> None:
-    """Train; the same command again resumes a stopped run exactly where it was.
+    """Train a network; run the same command again to resume exactly where it stopped.
 
     On several machines, start it by torchrun: torchrun ... -m avsal train FILE.
     """

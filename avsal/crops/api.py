@@ -58,7 +58,7 @@ def reframe(
         output: the file to write; None writes next to the video: NAME.9x16.mp4.
         aspect: shape of the result, "9:16" by default.
         motion: "steady" stays still unless moving keeps clearly more of the gaze, "follow" moves
-            sooner, "still" has one place in every shot.
+            sooner, "still" never moves within a shot.
         pad: "blur" or "black" bars where the gaze does not fit; None never shows bars.
         zoom: crop closer by at most this factor, 1 to 4, where little gaze is lost.
         size: (width, height) of the result; None takes the crop's.
@@ -125,7 +125,7 @@ def _refuse_with_path(path: File, given: dict[str, object]) -> None:
     """A path has what these options would decide."""
     for name, value in given.items():
         if value:
-            raise UsageError(f"--{name}: {path} decides that already; leave one of them out")
+            raise UsageError(f"--{name}: {path} decides that already; omit one of them")
 
 
 def _output(reader: VideoReader, output: File | None, aspect: str, force: bool) -> Path:

@@ -40,18 +40,18 @@ def load_model(
     """Load a network with its weights.
 
     Args:
-        name: a row of the weights registry such as "mspi-mvitv2s", or a network variant such as
-            "s3d-224x384" (then `weights` says which weights); None takes the default.
-        weights: path of a .safetensors or .pt file, a name in the registry, or "untrained".
+        name: the name of weights, such as "mspi-mvitv2s", or of a network, such as "s3d-224x384"
+            (then `weights` says which weights). None is the default, "avsal-small".
+        weights: a .safetensors or .pt file, the name of weights, or "untrained".
         device: "auto", "cpu", "cuda" or "cuda:N".
         precision: "auto", "fp32", "fp16" or "bf16".
-        engine: "onnx" computes the default network on a CPU by ONNX Runtime, "torch" any network;
-            "auto" takes "onnx" where it can.
-        offline: never ask the Hub, take what is on this machine.
-        revision: branch, tag or commit of the Hub repository.
+        engine: "onnx" (ONNX Runtime: the default network, on a CPU), "torch" (PyTorch: any
+            network), or "auto", which takes "onnx" where it can.
+        offline: use only weights that are on this machine.
+        revision: branch, tag or commit of the repository on the Hugging Face Hub.
 
     Raises:
-        WeightsError: no weights, damaged weights, or weights of another network.
+        WeightsError: the weights are missing, damaged or of another network.
         UsageError: unknown name, device, precision or engine.
     """
     check_word("engine", engine, EngineName)

@@ -23,11 +23,11 @@ class SaliencyFrame:
     """Where people will look while one frame is shown.
 
     Attributes:
-        tag: which frame.
-        log_density: (h, w) float32 at the network's own size, smoothed and interpolated over time
-            where the network or `stride` asks for it; the exponentials sum to 1.
-        density: (H, W) float32 at the wanted size, blurred as published; sums to 1.
-        picture: uint8 (h, w, 3) RGB, the frame as the network saw it; None where it is not known.
+        tag: the frame's index, times and size.
+        log_density: (h, w) float32 on the network's grid, smoothed over time as the network asks
+            for, and interpolated for frames that `stride` skips. Its exponentials sum to 1.
+        density: (H, W) float32 at the requested size, blurred as published; it sums to 1.
+        picture: uint8 (h, w, 3) RGB, the frame as the network saw it; None if it is unknown.
     """
 
     tag: FrameTag
@@ -70,17 +70,17 @@ class SaliencyFrame:
 
     @property
     def duration(self) -> float:
-        """Seconds that the frame is shown."""
+        """Seconds for which the frame is shown."""
         return float(self.tag.duration)
 
     @property
     def shot(self) -> int:
-        """Number of its shot, from 0, counted from where the video was read."""
+        """Number of the frame's shot, from 0 at the first frame that was predicted."""
         return self.tag.shot
 
     @property
     def saliency(self) -> np.ndarray:
-        """float32 (H, W): the density scaled so that this frame's least and largest are 0 and 1."""
+        """(H, W) float32: the density scaled to 0..1, this frame's minimum and maximum."""
         low, high = self.density.min(), self.density.max()
         if high <= low:
             return np.zeros_like(self.density)
@@ -88,7 +88,7 @@ class SaliencyFrame:
 
     @cached_property
     def peak(self) -> tuple[int, int]:
-        """(x, y) of the most salient pixel, at the wanted size."""
+        """(x, y) of the most salient pixel of `density`."""
         return peak_of(self.density)
 
     @cached_property
@@ -103,7 +103,7 @@ class SaliencyFrame:
 
     @cached_property
     def entropy(self) -> float:
-        """Bits; log2 of the pixel count at the network's size where everything is equal."""
+        """Entropy in bits; a uniform map has log2 of the number of the grid's cells."""
         share = np.exp(self.log_density) * self.log_density
         return float(-share.sum(dtype=np.float64) / np.log(2))
 

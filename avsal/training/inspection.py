@@ -95,7 +95,7 @@ def _read(samples: TrainingSamples, index: int) -> tuple[list[str], str, dict[st
     recording = samples.recordings[index]
     try:
         problems += recording.problems()
-        kind = {"still": recording.still, "heard": recording.has_sound}
+        kind = {"still": int(recording.still), "heard": int(recording.has_sound)}
         shape = _shapes(samples[0, index])
     except AvsalError as error:
         problems.append(str(error))
