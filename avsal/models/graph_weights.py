@@ -127,7 +127,8 @@ FUNCTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def _function_of_part(origin: Origin, state: Arrays) -> np.ndarray:
-    part = state[origin.name].astype(np.float64)[(..., *origin.part)]
+    whole: np.ndarray = state[origin.name].astype(np.float64)
+    part: np.ndarray = whole[..., *origin.part]
     return FUNCTIONS[origin.kind](part).reshape(origin.shape)
 
 
