@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -128,7 +128,8 @@ FUNCTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 def _function_of_part(origin: Origin, state: Arrays) -> np.ndarray:
     whole: np.ndarray = state[origin.name].astype(np.float64)
-    part: np.ndarray = whole[..., *origin.part]
+    index: Any = (..., *origin.part)
+    part: np.ndarray = whole[index]
     return FUNCTIONS[origin.kind](part).reshape(origin.shape)
 
 
