@@ -1,7 +1,10 @@
-"""`avsal measure`: how much of the predicted gaze areas get, over time."""
+"""`avsal measure`: what share of the predicted gaze falls in each area, over time."""
 
 from __future__ import annotations
 
+import re
+import shlex
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -19,7 +22,7 @@ COMPARE = "Compare"
 Output = Annotated[
     Path | None,
     typer.Option(
-        "--output", "-o", help="Folder of the results; else beside the video: NAME.measure."
+        "--output", "-o", help="Folder for the results (default: NAME.measure next to the video)."
     ),
 ]
 AreaTexts = Annotated[
@@ -28,7 +31,7 @@ AreaTexts = Annotated[
         "--area",
         metavar="NAME:X,Y,W,H",
         help="A box in pixels or per cent (logo:5%,5%,20%,10%) or a polygon (roof:0,0;99,0;50,40); "
-        "NAME@SECONDS: for key frames. May be repeated.",
+        "NAME@SECONDS:... makes a key frame. May be given several times.",
         rich_help_panel=AREAS,
     ),
 ]
@@ -36,21 +39,33 @@ AreaFile = Annotated[
     Path | None,
     typer.Option(
         "--areas",
-        help="CSV with name, time, x, y, w, h or points; or JSON, see the README.",
+        help="CSV file with name, time, x, y, w, h or points, or a JSON file; see the README.",
         rich_help_panel=AREAS,
     ),
 ]
 Grid = Annotated[
     str | None,
-    typer.Option(help="Cells of a grid as areas, such as 3x3.", rich_help_panel=AREAS),
+    typer.Option(help="Use the cells of a grid, such as 3x3, as areas.", rich_help_panel=AREAS),
 ]
-Saliency = Annotated[Path | None, typer.Option(help="Maps from avsal predict; no network runs.")]
+Saliency = Annotated[
+    Path | None,
+    typer.Option(help="Use the maps in this folder, written by avsal predict; no network runs."),
+]
 Compare = Annotated[
     Path | None,
-    typer.Option(help="Another version of the video, measured too.", rich_help_panel=COMPARE),
+    typer.Option(
+        help="Another version of the video, measured for comparison.", rich_help_panel=COMPARE
+    ),
 ]
 CompareSaliency = Annotated[
-    Path | None, typer.Option(help="Maps of the other version.", rich_help_panel=COMPARE)
+    Path | None, typer.Option(help="Use these maps of the other version.", rich_help_panel=COMPARE)
+]
+CompareAreas = Annotated[
+    Path | None,
+    typer.Option(
+        help="File of the areas that are elsewhere in the other version, by name, as for --areas.",
+        rich_help_panel=COMPARE,
+    ),
 ]
 
 
@@ -63,6 +78,7 @@ def measure(
     saliency: Saliency = None,
     compare: Compare = None,
     compare_saliency: CompareSaliency = None,
+    compare_areas: CompareAreas = None,
     stride: options.Stride = None,
     audio_context: options.AudioContext = options.SoundFrames.INFERENCE,
     model: options.Model = None,
@@ -74,11 +90,11 @@ def measure(
     revision: options.Revision = None,
     engine: options.Engine = EngineName.AUTO,
 ) -> None:
-    """Measure how much of the predicted gaze areas of the picture get, over time.
+    """Measure what share of the predicted gaze falls in each area, over time.
 
-    Writes report.html, shares.csv and summary.json. It tells no time to first
-    fixation, no per cent of people who saw something and no gaze path: a
-    density says where gaze is at a moment, not whose it is or in which order.
+    Writes report.html, shares.csv, summary.json and thumbnails. It gives no time
+    to first fixation, no percentage of people who saw something and no gaze path:
+    a saliency map says where gaze is at a moment, not who looked or when first.
     """
     from avsal import atomic
     from avsal.areas.api import measure as measured
@@ -89,7 +105,7 @@ def measure(
     check_source(video)
     out = output or _beside(video)
     network = options.Network(model, weights, device, precision, offline, revision, engine)
-    # The folder is begun first: that it cannot be written is found out before the network runs.
+    # Begin the folder before the network runs, to find out early if it cannot be written.
     with atomic.new_folder(out, written_names) as partial, progress_bars() as bars:
         measurement = measured(
             video,
@@ -99,19 +115,38 @@ def measure(
             saliency=saliency,
             compare=compare,
             compare_saliency=compare_saliency,
+            compare_areas_file=compare_areas,
             stride=stride,
             audio_context=int(audio_context),
             batch=batch,
             progress=StepBars(bars, name_of(video)),
             **asdict(network),
         )
-        measurement.write(partial)
+        measurement.write(partial, _command_line())
     say(str(out / "report.html"))
+
+
+def _command_line() -> str:
+    """The command line as it was typed, but for the keys in addresses."""
+    from avsal.media.source import without_query
+
+    def shown(word: str) -> str:
+        start = re.search(r"https?:/", word, re.IGNORECASE)
+        if start is None:
+            return word
+        try:
+            return word[: start.start()] + without_query(word[start.start() :])
+        except ValueError:  # no address after all
+            return word[: start.end()] + "..."
+
+    return shlex.join(["avsal", *map(shown, sys.argv[1:])])
 
 
 def _beside(video: Path) -> Path:
     from avsal.media.source import is_address
 
     if is_address(video):
-        raise UsageError(f"{video}: is an address; give --output")
+        raise UsageError(
+            f"{video}: is a web address, so there is no folder to write next to; give --output"
+        )
     return video.with_name(f"{video.stem}.measure")
