@@ -1,9 +1,9 @@
-"""How much of the gaze an area gets, second by second.
+"""Print what share of the predicted gaze falls in an area, second by second.
 
     python area_share.py VIDEO LEFT TOP RIGHT BOTTOM
 
-The four numbers are shares of the width and the height, such as 0.5 0 1 1 for the right half.
-`avsal measure` does this for boxes and polygons that move, with a report.
+The four numbers are fractions of the width and the height: 0.5 0 1 1 is the right half.
+`avsal measure` does this for boxes and polygons that may move, and writes a report.
 """
 
 import sys
@@ -11,10 +11,11 @@ from itertools import groupby
 
 import avsal
 
+if len(sys.argv) != 6:
+    sys.exit(__doc__)
 video, *numbers = sys.argv[1:]
 left, top, right, bottom = map(float, numbers)
-model = avsal.load_model()
-for second, frames in groupby(model.predict(video), key=lambda frame: int(frame.time)):
+for second, frames in groupby(avsal.predict(video), key=lambda frame: int(frame.time)):
     shares = []
     for frame in frames:
         height, width = frame.density.shape

@@ -1,7 +1,7 @@
-"""A folder of videos on a Ray cluster: python batch_with_ray.py FOLDER OUT [ADDRESS]
+"""Predict a folder of videos on a Ray cluster: python batch_with_ray.py FOLDER OUT [ADDRESS]
 
-Without an address the cores of this machine are the cluster. `avsal batch FOLDER -o OUT --ray`
-does the same; this is for programs that want to know of each result.
+Without an address, the cores of this machine are the cluster. `avsal batch FOLDER -o OUT --ray`
+does the same; this script is for programs that need each result as it is finished.
 """
 
 import sys
@@ -12,6 +12,8 @@ from avsal.prediction.settings import OutputSettings, PredictSettings
 from avsal.results.cluster import LOCAL, STRETCH, Worker, predict_on_cluster
 from avsal.results.plan import plan_folder
 
+if len(sys.argv) not in (3, 4):
+    sys.exit(__doc__)
 folder, out = map(Path, sys.argv[1:3])
 address = sys.argv[3] if len(sys.argv) > 3 else LOCAL
 worker = Worker(
@@ -27,6 +29,6 @@ for place, result, seconds in predict_on_cluster(plan, worker, address, threads=
     if isinstance(result, Exception):
         print(f"{source}: {result}")
     elif result is None:
-        print(f"{result_folder}: is there already")
+        print(f"{result_folder}: exists already")
     else:
         print(f"{result_folder}: {result} maps in {seconds:.1f} s")

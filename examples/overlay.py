@@ -1,17 +1,10 @@
-"""A heatmap over a video, sound kept: python overlay.py VIDEO OUT.mp4"""
+"""Draw a heatmap over a video and keep its sound: python overlay.py VIDEO OUT.mp4"""
 
 import sys
-from pathlib import Path
 
 import avsal
-from avsal.media import VideoReader
-from avsal.prediction import PredictSettings
-from avsal.prediction.style import OverlayStyle
-from avsal.results.overlay import predicted, write_overlay
 
-video, out = (Path(argument) for argument in sys.argv[1:])
-model = avsal.load_model()
-with VideoReader(video) as pictures:
-    pairs = predicted(model, pictures, PredictSettings())
-    write_overlay(pictures, out, pairs, OverlayStyle(alpha=0.6))
-print(out)
+if len(sys.argv) != 3:
+    sys.exit(__doc__)
+video, out = sys.argv[1:]
+print(avsal.overlay(video, out, alpha=0.6))

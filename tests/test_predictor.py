@@ -20,6 +20,7 @@ from avsal.media import AudioReader, VideoFrame, VideoReader
 from avsal.models.network import normalise
 from avsal.prediction.model import load_model
 from avsal.prediction.settings import MapSize, PredictSettings
+from avsal.prediction.torch_engine import TorchEngine
 from avsal.preprocess.cuts import difference, thumbnail
 from avsal.preprocess.frames import resize_frame
 from avsal.preprocess.sound import log_spectrogram
@@ -258,6 +259,7 @@ def test_features_survive_running_out_of_memory_between_frames(
     predictor, example_clip, monkeypatch
 ):
     """Frames are taken off the waiting list only when all of them are done."""
+    monkeypatch.setattr(TorchEngine, "_frames_at_once", 8)
     expected = maps(predictor, example_clip, end=0.8)
     network = predictor.engine.network
     encode, sizes = network.image_features, []

@@ -59,7 +59,7 @@ def measure(
 ) -> Measurement:
     """Measure what share of the predicted gaze falls in each area, over time.
 
-    At least one area is needed, from any of the three arguments.
+    Give at least one area by `areas`, `areas_file` or `grid`.
 
     Args:
         video: a file, image or video, or an http(s) address.
@@ -70,7 +70,7 @@ def measure(
         areas_file: a .csv or .json file of areas.
         grid: the cells of a grid as areas, "3x3".
         saliency: a folder of maps that `avsal predict` wrote; no network runs.
-        compare: another version of the video, measured too.
+        compare: another version of the video, measured for comparison.
         compare_saliency: a folder of its maps.
         compare_areas, compare_areas_file: areas that are elsewhere in the other version, by the
             names that they have in the video; all others are in the same place.

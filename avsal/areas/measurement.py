@@ -32,7 +32,7 @@ class Measurement:
     In a notebook it shows its table.
 
     Attributes:
-        summary: all that `summary.json` has.
+        summary: the contents of `summary.json`.
     """
 
     _page: Page
@@ -40,12 +40,12 @@ class Measurement:
 
     @property
     def shares(self) -> list[dict[str, Any]]:
-        """One row for each area, means over the time that it exists; see `avsal.areas.summary`."""
+        """One row for each area: means over the time that it exists; see `avsal.areas.summary`."""
         return list(self.summary["areas"])
 
     @property
     def differences(self) -> list[dict[str, Any]]:
-        """One row for each area where two versions were compared; else empty."""
+        """One row for each area if two versions were compared; empty otherwise."""
         return list(self.summary.get("compare", {}).get("areas", []))
 
     def frames(self) -> Iterator[dict[str, Any]]:
@@ -58,7 +58,7 @@ class Measurement:
         return _frames(second, self._page.still) if second else iter(())
 
     def to_html(self, path: File) -> None:
-        """Write the report, one page that needs nothing but itself.
+        """Write the report: one page that loads nothing from elsewhere.
 
         Raises:
             OutputError: it cannot be written.
@@ -70,7 +70,7 @@ class Measurement:
         _write_rows(Path(path), self.frames())
 
     def to_json(self, path: File) -> None:
-        """Write `summary`; errors as of `to_html`."""
+        """Write `summary`; raises the same errors as `to_html`."""
         text = json.dumps(self.summary, indent=1, ensure_ascii=False, allow_nan=False)
         self._write(path, text)
 

@@ -18,7 +18,7 @@ _ADDRESS = re.compile(r"(local|auto|ray://.+|[\w.-]+:\d+|\[[\da-fA-F:]+\]:\d+)")
 
 
 class BatchCommand(TyperCommand):
-    """`--ray` may stand without its address, which typer's options cannot."""
+    """Lets `--ray` be given without an address, which typer's options do not allow."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Put "local" behind a --ray that no address follows."""
@@ -32,14 +32,18 @@ def batch(
     folder: Annotated[Path, typer.Argument(help="Folder of videos and images, with subfolders.")],
     output: options.Output,
     glob: Annotated[
-        str | None, typer.Option("--glob", help='Which files, such as "*.mp4"; else every one.')
+        str | None,
+        typer.Option("--glob", help='Only files that match, such as "*.mp4" (default: all).'),
     ] = None,
     skip_existing: Annotated[
         bool,
-        typer.Option("--skip-existing", help="Keep complete results made with the same settings."),
+        typer.Option(
+            "--skip-existing",
+            help="Keep results that are complete and were made with the same settings.",
+        ),
     ] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON line per file on stdout.")
+        bool, typer.Option("--json", help="Print one JSON line per file to stdout.")
     ] = False,
     ray: options.Ray = None,
     ray_threads: options.RayThreads = 1,
@@ -61,8 +65,8 @@ def batch(
 ) -> None:
     """Predict every video and image of a folder; OUT mirrors its tree.
 
-    The maps of sub/talk.mp4 lie in OUT/sub/talk/, or in OUT/sub/talk.mp4/
-    where sub/ also has another file or a folder of videos called talk.
+    The maps of sub/talk.mp4 are in OUT/sub/talk/, or in OUT/sub/talk.mp4/ if
+    sub/ also has another file or a folder of videos called talk.
     """
     from avsal.cli.console import counted, note
     from avsal.cli.run import Run, exit_code, print_summary
@@ -83,5 +87,5 @@ def batch(
     print_summary(outcomes, folder)
     if omitted:
         reasons = ", ".join(f"{reason}: {count}" for reason, count in sorted(omitted.items()))
-        note(f"{folder}: {counted(omitted.total(), 'file')} left out ({reasons})")
+        note(f"{folder}: {counted(omitted.total(), 'file')} omitted ({reasons})")
     raise typer.Exit(exit_code(outcomes))

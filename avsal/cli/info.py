@@ -1,4 +1,4 @@
-"""`avsal info`: what this machine has and what auto would choose."""
+"""`avsal info`: versions, device and folders, and what auto would choose."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import platform
 
 
 def info() -> None:
-    """Show versions, device, precision that auto chooses, cache folder and weights present."""
+    """Show versions, the device and precision that auto chooses, folders and weights."""
     import cv2
     import numpy
     import torch
@@ -32,7 +32,7 @@ def info() -> None:
         "torch": torch.__version__,
         "torchaudio": audio.__version__
         if audio
-        else "not loadable here; own resampler in its place",
+        else "cannot be loaded here; avsal uses its own resampler, with the same result",
         "av": media.library_version(),
         "opencv": cv2.__version__,
         "numpy": numpy.__version__,

@@ -22,7 +22,7 @@ COMPARE = "Compare"
 Output = Annotated[
     Path | None,
     typer.Option(
-        "--output", "-o", help="Folder of the results; else beside the video: NAME.measure."
+        "--output", "-o", help="Folder for the results (default: NAME.measure next to the video)."
     ),
 ]
 AreaTexts = Annotated[
@@ -31,7 +31,7 @@ AreaTexts = Annotated[
         "--area",
         metavar="NAME:X,Y,W,H",
         help="A box in pixels or per cent (logo:5%,5%,20%,10%) or a polygon (roof:0,0;99,0;50,40); "
-        "NAME@SECONDS: for key frames. May be repeated.",
+        "NAME@SECONDS:... makes a key frame. May be given several times.",
         rich_help_panel=AREAS,
     ),
 ]
@@ -45,15 +45,20 @@ AreaFile = Annotated[
 ]
 Grid = Annotated[
     str | None,
-    typer.Option(help="Cells of a grid as areas, such as 3x3.", rich_help_panel=AREAS),
+    typer.Option(help="Use the cells of a grid, such as 3x3, as areas.", rich_help_panel=AREAS),
 ]
-Saliency = Annotated[Path | None, typer.Option(help="Maps from avsal predict; no network runs.")]
+Saliency = Annotated[
+    Path | None,
+    typer.Option(help="Use the maps in this folder, written by avsal predict; no network runs."),
+]
 Compare = Annotated[
     Path | None,
-    typer.Option(help="Another version of the video, measured too.", rich_help_panel=COMPARE),
+    typer.Option(
+        help="Another version of the video, measured for comparison.", rich_help_panel=COMPARE
+    ),
 ]
 CompareSaliency = Annotated[
-    Path | None, typer.Option(help="Maps of the other version.", rich_help_panel=COMPARE)
+    Path | None, typer.Option(help="Use these maps of the other version.", rich_help_panel=COMPARE)
 ]
 CompareAreas = Annotated[
     Path | None,
@@ -100,7 +105,7 @@ def measure(
     check_source(video)
     out = output or _beside(video)
     network = options.Network(model, weights, device, precision, offline, revision, engine)
-    # The folder is begun first: that it cannot be written is found out before the network runs.
+    # Begin the folder before the network runs, to find out early if it cannot be written.
     with atomic.new_folder(out, written_names) as partial, progress_bars() as bars:
         measurement = measured(
             video,
@@ -141,5 +146,7 @@ def _beside(video: Path) -> Path:
     from avsal.media.source import is_address
 
     if is_address(video):
-        raise UsageError(f"{video}: is an address; give --output")
+        raise UsageError(
+            f"{video}: is a web address, so there is no folder to write next to; give --output"
+        )
     return video.with_name(f"{video.stem}.measure")

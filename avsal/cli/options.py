@@ -28,21 +28,23 @@ class SoundFrames(StrEnum):
 
 
 def _words(*words: str) -> Callable[[], list[str]]:
-    """What a shell completes an option with that takes other words too."""
+    """Words that a shell suggests for an option; the option takes others too."""
     return lambda: list(words)
 
 
 Model = Annotated[
     str | None,
     typer.Option(
-        "--model", help="Network: see avsal models and avsal weights.", rich_help_panel=NETWORK
+        "--model",
+        help="Name of a network (avsal models) or of weights (avsal weights list).",
+        rich_help_panel=NETWORK,
     ),
 ]
 Weights = Annotated[
     str | None,
     typer.Option(
         "--weights",
-        help="File (.safetensors, .pt), registry name, or untrained.",
+        help="A file (.safetensors, .pt), a name from avsal weights list, or untrained.",
         rich_help_panel=NETWORK,
     ),
 ]
@@ -50,18 +52,22 @@ Device = Annotated[
     str,
     typer.Option(
         "--device",
-        help="auto, cpu, cuda or cuda:N.",
+        help="Where the network runs: auto, cpu, cuda or cuda:N.",
         autocompletion=_words("auto", "cpu", "cuda"),
         rich_help_panel=NETWORK,
     ),
 ]
 Precision = Annotated[
     settings.Precision,
-    typer.Option("--precision", help="Compute dtype.", rich_help_panel=NETWORK),
+    typer.Option(
+        "--precision",
+        help="Number format of the computation; auto takes what is fast on the device.",
+        rich_help_panel=NETWORK,
+    ),
 ]
 Offline = Annotated[
     bool,
-    typer.Option("--offline", help="Never ask the Hub for weights.", rich_help_panel=NETWORK),
+    typer.Option("--offline", help="Do not download weights.", rich_help_panel=NETWORK),
 ]
 Revision = Annotated[
     str | None,
@@ -72,14 +78,18 @@ Revision = Annotated[
 Batch = Annotated[
     int | None,
     typer.Option(
-        "--batch", min=1, help="Windows at once; automatic by memory.", rich_help_panel=NETWORK
+        "--batch",
+        min=1,
+        help="Windows processed at once (default: what fits in memory).",
+        rich_help_panel=NETWORK,
     ),
 ]
 AudioContext = Annotated[
     SoundFrames,
     typer.Option(
         "--audio-context",
-        help="Frames of sound in a window; published: 32 in inference, 16 in training.",
+        help="Frames of sound that a published network sees: 32 as in its inference, 16 as in its "
+        "training.",
         rich_help_panel=MAPS,
     ),
 ]
@@ -88,21 +98,24 @@ Stride = Annotated[
     typer.Option(
         "--stride",
         min=1,
-        help="Run the network on every Nth frame and interpolate between; 1, or 2 for avsal-small.",
+        help="Run the network on every N-th frame and interpolate in between (default: 2 for "
+        "avsal-small, 1 for published networks).",
         rich_help_panel=MAPS,
     ),
 ]
 Start = Annotated[
-    float | None, typer.Option("--start", min=0, help="First second.", rich_help_panel=MAPS)
+    float | None,
+    typer.Option("--start", min=0, help="Start at this second.", rich_help_panel=MAPS),
 ]
 End = Annotated[
-    float | None, typer.Option("--end", min=0, help="Second to stop before.", rich_help_panel=MAPS)
+    float | None,
+    typer.Option("--end", min=0, help="Stop before this second.", rich_help_panel=MAPS),
 ]
 Size = Annotated[
     str,
     typer.Option(
         "--size",
-        help="video, model or WIDTHxHEIGHT.",
+        help="Size of the maps: video (as displayed), model (as predicted) or WIDTHxHEIGHT.",
         autocompletion=_words("video", "model"),
         rich_help_panel=MAPS,
     ),
@@ -111,7 +124,7 @@ Format = Annotated[
     settings.Format,
     typer.Option(
         "--format",
-        help="8 or 16 bit gray, float32 densities, or a gray video.",
+        help="8 or 16 bit gray, float32 densities, a gray video, or only a table of numbers.",
         rich_help_panel=MAPS,
     ),
 ]
@@ -119,7 +132,7 @@ Scale = Annotated[
     settings.Scale,
     typer.Option(
         "--scale",
-        help="What white means: the frame's peak, the clip's, or a fixed probability.",
+        help="What white stands for: the frame's maximum, the clip's, or a fixed probability.",
         rich_help_panel=MAPS,
     ),
 ]
@@ -128,7 +141,8 @@ Ray = Annotated[
     typer.Option(
         "--ray",
         metavar="[ADDRESS]",
-        help="Work on a Ray cluster: HOST:PORT, auto, or this machine's cores.",
+        help="Predict on a Ray cluster: HOST:PORT, auto, or without an address on the cores of "
+        "this machine.",
         rich_help_panel=CLUSTER,
     ),
 ]
@@ -137,18 +151,18 @@ RayThreads = Annotated[
     typer.Option(
         "--ray-threads",
         min=1,
-        help="Cores of each worker; 1 is fastest, more take less memory in all.",
+        help="Cores for each worker; 1 is fastest, more use less memory in total.",
         rich_help_panel=CLUSTER,
     ),
 ]
-Output = Annotated[Path, typer.Option("--output", "-o", help="Where the results go.")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")]
 
 
 Engine = Annotated[
     settings.EngineName,
     typer.Option(
         "--engine",
-        help="What computes the network: ONNX Runtime (the default network, on CPUs) or PyTorch.",
+        help="What computes the network: ONNX Runtime (default network on a CPU only) or PyTorch.",
         rich_help_panel=NETWORK,
     ),
 ]

@@ -1,4 +1,4 @@
-"""`avsal overlay`: the heatmap over the video, sound kept."""
+"""`avsal overlay`: a heatmap over the video, with its sound."""
 
 from __future__ import annotations
 
@@ -20,15 +20,18 @@ Output = Annotated[
     typer.Option(
         "--output",
         "-o",
-        help="Video file, an image file for a still; else beside the video: NAME.saliency.mp4.",
+        help="Video file, or an image file for a still (default: NAME.saliency.mp4 next to the "
+        "video).",
     ),
 ]
 Force = Annotated[
-    bool, typer.Option("--force", help="Replace NAME.saliency.mp4 of an earlier call.")
+    bool, typer.Option("--force", help="Replace NAME.saliency.mp4 of an earlier run.")
 ]
 Saliency = Annotated[
     Path | None,
-    typer.Option("--saliency", help="Folder of maps from avsal predict; no network runs."),
+    typer.Option(
+        "--saliency", help="Use the maps in this folder, written by avsal predict; no network runs."
+    ),
 ]
 Colors = Annotated[
     Colormap, typer.Option("--colormap", help="Colour map of the heatmap.", rich_help_panel=LOOKS)
@@ -37,14 +40,15 @@ ColoredBy = Annotated[
     ColorBy,
     typer.Option(
         "--color-by",
-        help="What colours stand for: the share of gaze inside, equal in all frames, or density.",
+        help="What colours stand for: the share of the gaze inside, the same in every frame, or "
+        "the density of each frame.",
         rich_help_panel=LOOKS,
     ),
 ]
 Alpha = Annotated[
     float,
     typer.Option(
-        min=0, max=1, help="Opacity where the heatmap is strongest.", rich_help_panel=LOOKS
+        min=0, max=1, help="Opacity of the heatmap where it is strongest.", rich_help_panel=LOOKS
     ),
 ]
 Threshold = Annotated[
@@ -72,7 +76,9 @@ Legend = Annotated[
 ]
 SideBySide = Annotated[
     bool,
-    typer.Option("--side-by-side", help="Put the original to the left.", rich_help_panel=LOOKS),
+    typer.Option(
+        "--side-by-side", help="Show the original frame to the left.", rich_help_panel=LOOKS
+    ),
 ]
 Crf = Annotated[
     int,

@@ -30,7 +30,7 @@ def predict(
     revision: options.Revision = None,
     engine: options.Engine = EngineName.AUTO,
 ) -> None:
-    """Write a saliency map for every frame: OUT/<stem>/<frame>.png and saliency.json."""
+    """Write a saliency map for every frame, and saliency.json, to OUT/<name>/."""
     from avsal.cli.run import Run, exit_code
     from avsal.prediction.settings import MapSize, OutputSettings, PredictSettings
     from avsal.results.plan import plan_files, refuse_folders

@@ -1,4 +1,4 @@
-"""`avsal reframe`: the video in another shape, cropped to what people look at."""
+"""`avsal reframe`: crop a video to another shape, around what people look at."""
 
 from __future__ import annotations
 
@@ -24,48 +24,68 @@ Output = Annotated[
     typer.Option(
         "--output",
         "-o",
-        help="Video file, an image file for a still, a folder for a folder; else beside the video: "
-        "NAME.9x16.mp4.",
+        help="Video file, an image file for a still, or a folder for a folder (default: "
+        "NAME.9x16.mp4 next to the video).",
     ),
 ]
-Force = Annotated[bool, typer.Option("--force", help="Replace NAME.9x16.mp4 of an earlier call.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace NAME.9x16.mp4 of an earlier run.")]
 Aspect = Annotated[
-    str | None, typer.Option(help="Shape of the result: 9:16, 1:1, ...", rich_help_panel=CROP)
+    str | None,
+    typer.Option(help="Shape of the result, such as 1:1 (default: 9:16).", rich_help_panel=CROP),
 ]
 Way = Annotated[
     Motion,
     typer.Option(
         "--motion",
-        help="steady holds still unless moving pays, follow moves sooner, still has one place in "
-        "every shot.",
+        help="steady stays still unless moving keeps clearly more of the gaze, follow moves "
+        "sooner, still never moves within a shot.",
         rich_help_panel=CROP,
     ),
 ]
 Pad = Annotated[
     Fill | None,
     typer.Option(
-        help="Where the gaze does not fit, show more between bars of blur or black.",
+        help="Show more of the picture between blurred or black bars where the gaze does not fit.",
         rich_help_panel=CROP,
     ),
 ]
 Zoom = Annotated[
     float,
-    typer.Option(help="Crop closer where it pays, up to so many times.", rich_help_panel=CROP),
+    typer.Option(
+        help="Zoom in by at most this factor where little gaze is lost.", rich_help_panel=CROP
+    ),
 ]
 Width = Annotated[
     str | None,
     typer.Option(
-        "--size", help="WIDTHxHEIGHT of the result; else the crop's.", rich_help_panel=CROP
+        "--size",
+        help="WIDTHxHEIGHT of the result (default: the crop's size).",
+        rich_help_panel=CROP,
     ),
 ]
 EditedPath = Annotated[
-    Path | None, typer.Option("--path", help="Render this edited .reframe.json; no network runs.")
+    Path | None,
+    typer.Option(
+        "--path", help="Render this .reframe.json, which you may have edited; no network runs."
+    ),
 ]
 Saliency = Annotated[
     Path | None,
-    typer.Option(help="Maps from avsal predict, or from avsal batch for a folder."),
+    typer.Option(
+        help="Use the maps in this folder, written by avsal predict (for a folder: avsal batch)."
+    ),
 ]
-Crf = Annotated[int, typer.Option(min=0, max=51, help="H.264 quality; less is better.")]
+Crf = Annotated[
+    int,
+    typer.Option(min=0, max=51, help="H.264 CRF: lower means better quality and a larger file."),
+]
+Export = Annotated[
+    Path | None,
+    typer.Option(
+        help="Also write the crop path for FFmpeg (.sendcmd), as .csv, or for editors (.fcpxml, "
+        ".edl, .otio).",
+    ),
+]
 
 
 def reframe(
@@ -78,6 +98,7 @@ def reframe(
     zoom: Zoom = 1.0,
     path: EditedPath = None,
     saliency: Saliency = None,
+    export: Export = None,
     size: Width = None,
     crf: Crf = 20,
     stride: options.Stride = None,
@@ -93,9 +114,8 @@ def reframe(
 ) -> None:
     """Crop a video to another shape without losing what people look at.
 
-    Sound, times and duration are kept. Beside the result lies
-    NAME.reframe.json with the crop of every frame; edit it and render it with
-    --path.
+    Sound, times and duration are kept. NAME.reframe.json, next to the result,
+    has the crop of every frame; edit it and render it with --path.
     """
     from avsal.crops.api import reframe as crop
     from avsal.crops.api import settings_of
@@ -110,6 +130,7 @@ def reframe(
         size=size,
         crf=crf,
         path=path,
+        export=export,
         force=force,
         stride=stride,
         audio_context=int(audio_context),
@@ -121,6 +142,10 @@ def reframe(
         return
     if path:
         raise UsageError(f"{video}: --path renders one video; give the file that it is of")
+    if export:
+        raise UsageError(
+            f"{video}: --export writes one file; run avsal export on each path instead"
+        )
     settings_of(aspect, motion, pad, zoom, size, crf)  # what is wrong here is so for every file
     if saliency is None:
         run = functools.partial(run, model=network.load())

@@ -60,7 +60,7 @@ def list_weights() -> None:
     from avsal import weights
     from avsal.weights.places import other_imports, shadowed
 
-    table = _table("name", "network", "here", "licence", "source")
+    table = _table("name", "network", "present", "licence", "source")
     for row in weights.REGISTRY.values():
         found = weights.locate(row)
         mark = " (default)" if row.name == weights.DEFAULT else ""
@@ -77,7 +77,7 @@ def list_weights() -> None:
 def pull(
     name: Name = None,
     revision: Revision = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Do not ask any server.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Do not use the network.")] = False,
     fold: Annotated[
         Fold | None,
         typer.Option(
@@ -92,10 +92,10 @@ def pull(
     force: Force = False,
     yes: Yes = False,
 ) -> None:
-    """Download weights, unless they are here, and print where they are.
+    """Download weights if they are missing, and print where they are.
 
-    They come from the Hub, or if nobody published them there, from the
-    authors' release.
+    They come from the Hugging Face Hub or, if nobody published them there,
+    from the authors' release.
     """
     from avsal import weights
     from avsal.errors import UsageError
@@ -160,7 +160,9 @@ def _ask(yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise UsageError("this is no terminal, so nobody can be asked; add --yes to download it")
+        raise UsageError(
+            "avsal cannot ask about the licence without a terminal; add --yes to download the file"
+        )
     if not typer.confirm("Download it?", err=True):
         raise typer.Exit(1)
 
@@ -214,7 +216,8 @@ def _megabytes(size: int | None) -> str:
 @app.command("import")
 def import_weights(
     file: Annotated[
-        str, typer.Argument(help="The authors' .pt file, or an encoder's; or its web address.")
+        str,
+        typer.Argument(help="Checkpoint of a network or of an encoder: a file or its web address."),
     ],
     variant: Annotated[
         str | None, typer.Option("--variant", help="Network (default: detected from the file).")
@@ -282,10 +285,10 @@ def _import_address(address: str, request: Import) -> Imported:
 def verify(
     names: Annotated[
         list[str] | None,
-        typer.Argument(help="Names or files (default: all that are here)."),
+        typer.Argument(help="Names or files (default: all on this machine)."),
     ] = None,
 ) -> None:
-    """Read weights, compare them with their network and, where it is published, their sha256."""
+    """Check that weights can be read, fit their network and have the published sha256."""
     from avsal import weights
     from avsal.errors import AvsalError
 
@@ -319,11 +322,13 @@ def push(
         typer.Option("--repo", envvar="AVSAL_HUB_REPO", help="Hub repository, owner/name."),
     ] = None,
     file: Annotated[
-        str | None, typer.Option("--file", help="Name in the repository (default: the name here).")
+        str | None,
+        typer.Option("--file", help="Name in the repository (default: the file's name)."),
     ] = None,
     revision: Revision = None,
     create: Annotated[
-        bool, typer.Option("--create", help="Make the repository, private, if it is missing.")
+        bool,
+        typer.Option("--create", help="Create the repository, as a private one, if it is missing."),
     ] = False,
 ) -> None:
     """Upload weights to the Hub and print the commit and their sha256."""

@@ -243,5 +243,8 @@ def _exists(path: Path) -> bool:
 
 def _beside(source: Path, is_image: bool, word: str) -> Path:
     if is_address(source):
-        raise UsageError(f"{as_source(source)}: is an address; give --output")
+        raise UsageError(
+            f"{as_source(source)}: is a web address, so there is no folder to write next to; "
+            "give --output"
+        )
     return source.with_name(f"{source.stem}.{word}{'.png' if is_image else '.mp4'}")
