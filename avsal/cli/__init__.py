@@ -17,6 +17,7 @@ from avsal.cli import (
     batch,
     console,
     evaluate,
+    export,
     info,
     measure,
     models,
@@ -44,6 +45,7 @@ app.command("predict")(predict.predict)
 app.command("overlay")(overlay.overlay)
 app.command("reframe")(reframe.reframe)
 app.command("measure")(measure.measure)
+app.command("export")(export.export)
 app.command("batch", cls=batch.BatchCommand)(batch.batch)
 app.command("evaluate")(evaluate.evaluate)
 app.command("info")(info.info)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -57,6 +60,13 @@ Compare = Annotated[
 CompareSaliency = Annotated[
     Path | None, typer.Option(help="Use these maps of the other version.", rich_help_panel=COMPARE)
 ]
+CompareAreas = Annotated[
+    Path | None,
+    typer.Option(
+        help="File of the areas that are elsewhere in the other version, by name, as for --areas.",
+        rich_help_panel=COMPARE,
+    ),
+]
 
 
 def measure(
@@ -68,6 +78,7 @@ def measure(
     saliency: Saliency = None,
     compare: Compare = None,
     compare_saliency: CompareSaliency = None,
+    compare_areas: CompareAreas = None,
     stride: options.Stride = None,
     audio_context: options.AudioContext = options.SoundFrames.INFERENCE,
     model: options.Model = None,
@@ -81,9 +92,9 @@ def measure(
 ) -> None:
     """Measure what share of the predicted gaze falls in each area, over time.
 
-    Writes report.html, shares.csv and summary.json. It cannot give the time to
-    first fixation, the percentage of people who saw something, or gaze paths: a
-    density says where gaze is at a moment, not whose it is or in which order.
+    Writes report.html, shares.csv, summary.json and thumbnails. It cannot give the
+    time to first fixation, the percentage of people who saw something, or gaze
+    paths: a map says where gaze is at a moment, not who looked or in which order.
     """
     from avsal import atomic
     from avsal.areas.api import measure as measured
@@ -104,14 +115,31 @@ def measure(
             saliency=saliency,
             compare=compare,
             compare_saliency=compare_saliency,
+            compare_areas_file=compare_areas,
             stride=stride,
             audio_context=int(audio_context),
             batch=batch,
             progress=StepBars(bars, name_of(video)),
             **asdict(network),
         )
-        measurement.write(partial)
+        measurement.write(partial, _command_line())
     say(str(out / "report.html"))
+
+
+def _command_line() -> str:
+    """The command line as it was typed, but for the keys in addresses."""
+    from avsal.media.source import without_query
+
+    def shown(word: str) -> str:
+        start = re.search(r"https?:/", word, re.IGNORECASE)
+        if start is None:
+            return word
+        try:
+            return word[: start.start()] + without_query(word[start.start() :])
+        except ValueError:  # no address after all
+            return word[: start.end()] + "..."
+
+    return shlex.join(["avsal", *map(shown, sys.argv[1:])])
 
 
 def _beside(video: Path) -> Path:

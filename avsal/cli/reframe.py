@@ -79,6 +79,13 @@ Crf = Annotated[
     int,
     typer.Option(min=0, max=51, help="H.264 CRF: lower means better quality and a larger file."),
 ]
+Export = Annotated[
+    Path | None,
+    typer.Option(
+        help="Also write the crop path for FFmpeg (.sendcmd), as .csv, or for editors (.fcpxml, "
+        ".edl, .otio).",
+    ),
+]
 
 
 def reframe(
@@ -91,6 +98,7 @@ def reframe(
     zoom: Zoom = 1.0,
     path: EditedPath = None,
     saliency: Saliency = None,
+    export: Export = None,
     size: Width = None,
     crf: Crf = 20,
     stride: options.Stride = None,
@@ -122,6 +130,7 @@ def reframe(
         size=size,
         crf=crf,
         path=path,
+        export=export,
         force=force,
         stride=stride,
         audio_context=int(audio_context),
@@ -133,6 +142,10 @@ def reframe(
         return
     if path:
         raise UsageError(f"{video}: --path renders one video; give the file that it is of")
+    if export:
+        raise UsageError(
+            f"{video}: --export writes one file; run avsal export on each path instead"
+        )
     settings_of(aspect, motion, pad, zoom, size, crf)  # what is wrong here is so for every file
     if saliency is None:
         run = functools.partial(run, model=network.load())

@@ -92,7 +92,9 @@ class Run:
     def files(self, plan: list[Job]) -> list[Outcome]:
         """Predict every file; one that fails is reported and the rest is done."""
         from avsal.results.plan import check_source
+        from avsal.results.table import check_library
 
+        check_library(self.written.format)
         outcomes = []
         readable = []
         for source, folder in plan:

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from avsal.crops import jobs
-from avsal.crops.file import read_head
+from avsal.crops.export import check_export, write_export
+from avsal.crops.file import path_beside, read_head
 from avsal.crops.geometry import parse_size
 from avsal.crops.settings import Motion, ReframeSettings
 from avsal.errors import UsageError
@@ -33,6 +34,7 @@ def reframe(
     crf: int = 20,
     path: File | None = None,
     saliency: File | None = None,
+    export: File | None = None,
     force: bool = False,
     stride: int | None = None,
     audio_context: int = 32,
@@ -63,6 +65,7 @@ def reframe(
         crf: quality of H.264, 0 to 51; lower means better quality and a larger file.
         path: an edited .reframe.json to render; no network runs.
         saliency: a folder of maps that `avsal predict` wrote; no network runs.
+        export: also write the crop path for another program; see `avsal.crops.export`.
         force: replace an earlier result next to the video.
         stride, audio_context, batch: see `avsal.prediction.PredictSettings`.
         model, weights, device, precision, offline, revision, engine: see `avsal.load_model`.
@@ -77,6 +80,8 @@ def reframe(
     if path is not None:
         moved = {"motion": motion != Motion.STEADY, "zoom": zoom != 1}
         _refuse_with_path(path, {"aspect": aspect, "saliency": saliency, **moved})
+    if export is not None:
+        check_export(Path(export))
     settings = settings_of(aspect, motion, pad, zoom, size, crf)
     predict = PredictSettings(audio_context, stride, batch)
     source = MapSource(model, weights, device, precision, offline, revision, engine, predict)
@@ -93,6 +98,8 @@ def reframe(
             jobs.rerender(reader, out, Path(path), pad, settings.size, crf, on_frame)
         else:
             jobs.reframe(reader, out, settings, source.maps(saliency), on_map, on_frame)
+    if export is not None:
+        write_export(path_beside(out), export, video)
     return out
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import logging
-import math
 import os
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack, closing
@@ -26,8 +25,8 @@ from avsal.prediction.reader import Start, read_ahead
 from avsal.prediction.saliency import SaliencyFrame
 from avsal.prediction.settings import PredictSettings, Size, expected_maps, with_changes
 from avsal.prediction.smoothing import FrameMap, Smoothing, filled
-from avsal.preprocess.rules import FrameRule, Rule, TimeRule
-from avsal.preprocess.shape import size_near
+from avsal.preprocess.rules import Rule, rule_for
+from avsal.preprocess.shape import input_size
 from avsal.shots import ShotFinder
 
 if TYPE_CHECKING:
@@ -161,9 +160,7 @@ class Predictor:
             width: of the picture, in pixels.
             sample_aspect: width of a displayed pixel divided by its height.
         """
-        if not self.variant.follows_shape:
-            return self.size
-        return size_near(math.prod(self.size), float(sample_aspect * width / height))
+        return input_size(self.variant, height, width, sample_aspect)
 
     @property
     def uses_audio(self) -> bool:
@@ -184,12 +181,7 @@ class Predictor:
 
     def rule(self, settings: PredictSettings, batch: int | None = None) -> Rule:
         """How the network's windows are laid; `batch` windows at once, None for as many as fit."""
-        count, stride = self.variant.frames, settings.stride or self.variant.stride
-        batch = batch or self.batch(settings)
-        if self.variant.spacing is None:
-            return FrameRule(count, stride, batch)
-        spacing, smoothing = Fraction(self.variant.spacing), Fraction(self.variant.smoothing or 0)
-        return TimeRule(count, spacing, stride, smoothing, batch)
+        return rule_for(self.variant, settings.stride, batch or self.batch(settings))
 
     def predict(
         self,
@@ -301,6 +293,35 @@ class Predictor:
             finder = ShotFinder() if cuts_matter else None
             size = self.input_size(*first.image.shape[:2])
             yield from self._maps(everything, audio, first.pts, size, settings, finder)
+
+    def predict_from(
+        self,
+        frames: Iterable[VideoFrame],
+        audio: AudioReader | None,
+        origin: Fraction,
+        settings: PredictSettings,
+        sample_aspect: Fraction = ONE,
+    ) -> Generator[SaliencyFrame, None, None]:
+        """Predict decoded frames from the middle of a video on, reading as little ahead as can be.
+
+        Args:
+            frames: numbered as in the whole video, from as far before `settings.start` on as
+                `rule(settings).before` says, or from the first one.
+            audio: see `predict_frames`.
+            origin: container time of the video's first frame, seconds.
+            sample_aspect: width to height of a displayed pixel.
+
+        Yields:
+            As `predict`.
+        """
+        rest = iter(frames)
+        first = next(rest, None)
+        if first is not None:
+            everything, settings = itertools.chain([first], rest), self.complete(settings)
+            height, width = first.image.shape[:2]
+            size = self.input_size(height, width, sample_aspect)
+            maps = self._maps(everything, audio, origin, size, settings, ShotFinder(), held=0)
+            yield from maps
 
     def stream(
         self,

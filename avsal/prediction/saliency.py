@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -13,6 +14,8 @@ from avsal.prediction.drawing import overlay
 from avsal.prediction.style import OverlayStyle
 
 _TO_BGR = cv2.COLOR_RGB2BGR
+
+_CELLS = (108, 192)  # (height, width) of the grid that spread is measured on, at most
 
 
 @dataclass(frozen=True)
@@ -83,14 +86,59 @@ class SaliencyFrame:
             return np.zeros_like(self.density)
         return (self.density - low) / (high - low)
 
-    @property
+    @cached_property
     def peak(self) -> tuple[int, int]:
         """(x, y) of the most salient pixel of `density`."""
-        y, x = np.unravel_index(int(self.density.argmax()), self.density.shape)
-        return int(x), int(y)
+        return peak_of(self.density)
 
-    @property
+    @cached_property
+    def centroid(self) -> tuple[float, float]:
+        """(x, y) of the mean of `density`, in pixels."""
+        return centroid_of(self.density)
+
+    @cached_property
+    def spread(self) -> float:
+        """Fraction of the picture, 0 to 1, that the smallest area with half of the gaze covers."""
+        return spread_of(self.density)
+
+    @cached_property
     def entropy(self) -> float:
         """Entropy in bits; a uniform map has log2 of the number of the grid's cells."""
         share = np.exp(self.log_density) * self.log_density
         return float(-share.sum(dtype=np.float64) / np.log(2))
+
+
+def peak_of(density: np.ndarray) -> tuple[int, int]:
+    """(x, y) of the largest value of a map (h, w)."""
+    y, x = np.unravel_index(int(density.argmax()), density.shape)
+    return int(x), int(y)
+
+
+def centroid_of(density: np.ndarray) -> tuple[float, float]:
+    """(x, y) of the mean of a map (h, w) in pixels, whole numbers at the pixels' centres.
+
+    A map of zeros has its mean in the middle.
+    """
+    mean = []
+    for axis, side in ((0, density.shape[1]), (1, density.shape[0])):
+        sums = density.sum(axis=axis, dtype=np.float64)
+        total = sums.sum()
+        mean.append(float(sums @ np.arange(side) / total) if total > 0 else (side - 1) / 2)
+    return mean[0], mean[1]
+
+
+def spread_of(density: np.ndarray) -> float:
+    """Fraction of the picture that the smallest area with half of a map's sum covers.
+
+    Large maps are measured on a coarser grid, so that sorting costs little. 0.5 is an even map.
+    """
+    height, width = (min(pair) for pair in zip(density.shape, _CELLS, strict=True))
+    cells = cv2.resize(density, (width, height), interpolation=cv2.INTER_AREA)
+    largest_first = np.sort(cells, axis=None)[::-1].astype(np.float64)
+    held = np.cumsum(largest_first)
+    half = held[-1] / 2
+    if not half > 0:
+        return 0.5
+    whole = int(np.searchsorted(held, half))  # cells that hold less than half
+    before = held[whole - 1] if whole else 0.0
+    return float((whole + (half - before) / largest_first[whole]) / held.size)

@@ -18,12 +18,14 @@ PROCESSING = 2
 
 
 class Format(StrEnum):
-    """Kinds of files that maps are written to."""
+    """Kinds of files that maps are written to; the last two hold numbers and no maps."""
 
     PNG = "png"
     PNG16 = "png16"
     NPY = "npy"
     VIDEO = "video"
+    CSV = "csv"
+    PARQUET = "parquet"
 
 
 class Scale(StrEnum):
@@ -220,7 +222,8 @@ class OutputSettings:
     """How maps are written.
 
     Attributes:
-        format: "png" (8 bit), "png16", "npy" (float32 densities) or "video" (8-bit gray MP4).
+        format: "png" (8 bit), "png16", "npy" (float32 densities), "video" (8-bit gray MP4), or
+            "csv" or "parquet": a table of numbers, see `avsal.results.table`.
         scale: what 0 and the highest level stand for, see `avsal.results.formats`.
     """
 

@@ -101,6 +101,7 @@ class ResultWriter:
         self._scale, self._spool = scale, spool
         self._range = (math.inf, -math.inf)
         self.after: dict[str, list[dict[str, Any]]] = {}  # lists that follow the frames'
+        self.cuts: Iterable[Cut] = ()  # known after the last frame; tables number the shots
         self.on_held: Callable[[], None] = lambda: None  # called after every map that was held back
         self._first: Cut | None = None
         self._last: FrameTag | None = None
@@ -148,6 +149,7 @@ class ResultWriter:
             for frame in self._spool.frames():
                 self._put(frame, *self._range)
                 self.on_held()
+        self._maps.shots = self.shots(self.cuts)
         self._maps.close()
         self._description.close(self.after)
 
@@ -189,7 +191,7 @@ def result_files(
         maps = FORMAT_CLASSES[output.format](aside)
         files.callback(maps.abandon)
         spool = None
-        if output.scale == "clip" and output.format != "npy":
+        if output.scale == "clip" and maps.has_scale:
             spool = Spool(aside)
             files.callback(spool.close)
         writer = ResultWriter(folder, maps, records, output.scale, spool)

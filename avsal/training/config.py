@@ -75,7 +75,8 @@ class NetworkSettings(Table):
             networks, encoders from `avsal weights import --component`, or results of an image run.
         freeze: encoders that are not trained: no gradients, evaluation mode (section 3.2).
         head_norm: of the alignment heads; "auto" is BatchNorm where a process has 3 samples or
-            more in a batch, else LayerNorm (section 4.3).
+            more in a batch (section 4.3), else LayerNorm, as for the default network, whose
+            pictures have several sizes.
     """
 
     variant: str
@@ -104,21 +105,19 @@ class NetworkSettings(Table):
         """The variant with its changes, for `batch` samples at once."""
         norm = self.head_norm
         if norm == "auto":
-            norm = "batch" if batch >= BATCH_NORM_FROM else "layer"
+            # Pictures of several shapes go through the network in several parts of a batch.
+            whole = batch >= BATCH_NORM_FROM and not VARIANTS[self.variant].follows_shape
+            norm = "batch" if whole else "layer"
         return replace(VARIANTS[self.variant], **{**self.changes, "head_norm": norm})
 
 
 class SetSettings(Table):
-    """One set of recordings; `avsal.datasets` tells by what is on disk which form it has.
+    """One set of recordings: fields of `avsal.datasets.DatasetSpec`, which says what they mean.
+
+    Paths may have ~ and environment variables, and what is left at its default is as there.
 
     Attributes:
-        root: a folder in the STAViS layout, a folder of pictures, a video or folder of videos
-            with `fixations`, a folder of videos with `maps`.
-        databases, fold, split: of the STAViS layout; no database takes all, split "" is the train
-            list in data.train and the test list in data.validation.
-        names, without: text files, one name per line, of the recordings to take or to leave out.
-        fixations, units, degree: table of gaze on videos, see `avsal.datasets.DatasetSpec`.
-        maps: folder with a folder of maps for each video of root, as `avsal predict` writes them.
+        split: "" is the train list in data.train and the test list in data.validation.
         repeat: how many times an epoch goes through the set.
     """
 
@@ -250,6 +249,16 @@ class Config(Table):
     loss: LossSettings = LossSettings()
     optimiser: OptimiserSettings = OptimiserSettings()
     schedule: ScheduleSettings = ScheduleSettings()
+
+    @model_validator(mode="after")
+    def _one_size(self) -> Config:
+        if self.variant.follows_shape and self.variant.head_norm == "batch":
+            raise PydanticCustomError(
+                "several_sizes",
+                "network.head_norm: batch needs pictures of one size; {name} takes layer",
+                {"name": self.variant.name},
+            )
+        return self
 
     @model_validator(mode="after")
     def _image_encoder(self) -> Config:

@@ -66,7 +66,7 @@ def _read_all(
 ) -> Report:
     inputs = inputs_of(config)
     samples = TrainingSamples(recordings, inputs, config.augment, config.run.seed)
-    problems: list[str] = []
+    problems: dict[str, None] = {}  # each once
     shapes: Counter[str] = Counter()
     kinds: Counter[str] = Counter()
     workers = max(1, config.run.workers)
@@ -74,7 +74,7 @@ def _read_all(
         read = partial(_read, samples)
         everything = pool.map(read, range(len(recordings)))
         for done, (found, shape, kind) in enumerate(everything, start=1):
-            problems += [problem for problem in found if problem not in problems]
+            problems.update(dict.fromkeys(found))
             shapes.update([shape] if shape else [])
             kinds.update(kind)
             progress(done, len(recordings))

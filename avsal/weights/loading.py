@@ -12,9 +12,17 @@ from avsal import models
 from avsal.errors import WeightsError
 from avsal.models.variants import VARIANTS
 from avsal.weights.keys import check, check_values, detect, whole_network, without_heads
-from avsal.weights.places import FOLD, UNTRAINED, expanded, imported, require_imported, resolve
+from avsal.weights.places import (
+    FOLD,
+    UNTRAINED,
+    expanded,
+    imported,
+    require_imported,
+    resolve,
+    shipped,
+)
 from avsal.weights.reading import read_metadata, sha256_of, unchanged
-from avsal.weights.registry import DEFAULT, find_row, resolve_variant
+from avsal.weights.registry import DEFAULT, REGISTRY, find_row, resolve_variant
 from avsal.weights.state import State, read_state, sha256_of_state
 
 UNTRAINED_NOTE = "untrained weights: the maps show that everything runs, not where people look"
@@ -93,8 +101,9 @@ def load_state(
     """
     path = resolve(source, offline, revision)
     with unchanged(path):
-        everything, metadata = read_state(path)
         digest = sha256_of(path)
+        _check_shipped(path, digest)
+        everything, metadata = read_state(path)
     found = without_heads(whole_network(everything, path))
     chosen = variant or metadata.get("variant")
     if chosen not in VARIANTS:
@@ -105,6 +114,15 @@ def load_state(
     check_values(state, chosen, path)
     label = path.name if path == expanded(os.fspath(source)) else _proper_name(os.fspath(source))
     return LoadedWeights(label, chosen, state, digest, path, metadata)
+
+
+def _check_shipped(path: Path, digest: str) -> None:
+    row = next((row for row in REGISTRY.values() if row.file == path.name), None)
+    if row and row.sha256 and digest != row.sha256 and path == shipped(row.file):
+        raise WeightsError(
+            f"{path}: damaged, its sha256 is {digest[:12]}..., not {row.sha256[:12]}...; install "
+            "avsal again"
+        )
 
 
 def _proper_name(name: str) -> str:
