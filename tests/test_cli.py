@@ -348,21 +348,11 @@ def test_no_arguments_show_the_help_once(avsal_command):
     assert out.count("Usage:") == 1
 
 
-def test_help_answers_without_torch():
-    script = (
-        "import sys; sys.argv = ['avsal', '--help']\n"
-        "import avsal.cli\n"
-        "try:\n    avsal.cli.main()\n"
-        "except SystemExit:\n    pass\n"
-        "heavy = {'torch', 'av', 'cv2', 'numpy', 'huggingface_hub'} & set(sys.modules)\n"
-        "assert not heavy, heavy\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+def test_help_names_the_commands(avsal_command):
+    code, out, _err = avsal_command("--help")
+    assert code == 0
     for command in ("predict", "overlay", "batch", "weights", "models", "info", "train"):
-        assert command in done.stdout
+        assert command in out
 
 
 def test_python_m_avsal():
