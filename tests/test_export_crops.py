@@ -157,10 +157,10 @@ def run_ffmpeg(place):
     quiet = [program, "-v", "error", "-nostdin", "-y"]
     done = subprocess.run([*quiet, *arguments], cwd=place.parent, capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
-    return place.parent / arguments[-1]
+    return place.parent / arguments[-1].removeprefix("file:")
 
 
-@pytest.mark.parametrize("name", ["ramp", "it's, [1]; a:b\\c=d"])
+@pytest.mark.parametrize("name", ["ramp", "it's, [1]; a:b\\c=d", "a:b", "-r"])
 def test_the_command_line_runs_as_it_is(video, tmp_path, name):
     video = video.rename(video.with_stem(name))
     path = made(tmp_path / "a.reframe.json", name=video.name)
@@ -389,7 +389,7 @@ def test_rates_that_editors_know(rate, known):
 # ---- the commands
 
 
-def test_reframe_exports_what_avsal_export_does(avsal_command, video, tmp_path):
+def test_reframe_exports_what_avsal_export_does(avsal_command, video, tmp_path, monkeypatch):
     maps = save_maps(tmp_path / "maps", video, lambda i: (0.2 + 0.02 * i, 0.5))
     out = tmp_path / "out.mp4"
     options = ("--saliency", maps, "--motion", "follow", "--export", tmp_path / "a.fcpxml")
@@ -398,6 +398,10 @@ def test_reframe_exports_what_avsal_export_does(avsal_command, video, tmp_path):
     arguments = ("--to", tmp_path / "b.fcpxml", "--video", video)
     assert avsal_command("export", path, *arguments) == (0, f"{tmp_path / 'b.fcpxml'}\n", "")
     assert (tmp_path / "a.fcpxml").read_bytes() == (tmp_path / "b.fcpxml").read_bytes()
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path)
+    write_export(path, "other/a.sendcmd", "ramp.mp4")
+    assert str(video) in command_of(tmp_path / "other" / "a.sendcmd")
     head = read_head(path)
     assert len(list(read_crops(path, head.picture))) == 30
 

@@ -102,7 +102,8 @@ def _source(path: Path, head: PathFile, video: Path | None) -> tuple[Path | str,
                 f"{path}: a path for a {head.picture.width}x{head.picture.height} video, but "
                 f"{info.path} has {info.width}x{info.height}; give the video of this path"
             )
-        source = without_keys(info.path) if isinstance(info.path, str) else info.path
+        found = info.path
+        source = without_keys(found) if isinstance(found, str) else found.absolute()
         return source, info.has_audio
     name = str(head.source.get("name") or path.name.removesuffix(_PATH_SUFFIX))
     if is_address(Path(name)):
@@ -212,8 +213,10 @@ def _command(job: _Job, changes: _Changes) -> str:
     FFmpeg keeps the container's times, which are those of the path, until the result is written.
     """
     source = str(job.source)
-    if Path(source).parent == job.out.absolute().parent:
-        source = Path(source).name
+    stem = Path(source).stem
+    if isinstance(job.source, Path):
+        near = job.source.parent == job.out.absolute().parent
+        source = _file(job.source.name if near else source)
     if _control(source) or _control(job.out.name):
         raise UsageError(f"{job.out}: a name with control characters; rename the video or the file")
     words = ["ffmpeg", "-copyts", "-i", source, "-vf", _filters(job, changes)]
@@ -223,7 +226,12 @@ def _command(job: _Job, changes: _Changes) -> str:
     words += ["-c:a", "aac"] if job.has_sound else ["-an"]
     if changes.start:
         words += ["-output_ts_offset", f"{-float(changes.start):.6f}"]
-    return shlex.join([*words, f"{Path(source).stem}.{job.head.aspect.replace(':', 'x')}.mp4"])
+    return shlex.join([*words, _file(f"{stem}.{job.head.aspect.replace(':', 'x')}.mp4")])
+
+
+def _file(name: str) -> str:
+    """A name that FFmpeg takes for a file's, and neither for an address nor for an option."""
+    return f"file:{name}" if ":" in name or name.startswith("-") else name
 
 
 def _filters(job: _Job, changes: _Changes) -> str:
