@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -127,7 +127,9 @@ FUNCTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def _function_of_part(origin: Origin, state: Arrays) -> np.ndarray:
-    part = state[origin.name].astype(np.float64)[(..., *origin.part)]
+    whole: np.ndarray = state[origin.name].astype(np.float64)
+    index: Any = (..., *origin.part)
+    part: np.ndarray = whole[index]
     return FUNCTIONS[origin.kind](part).reshape(origin.shape)
 
 
