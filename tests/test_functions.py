@@ -211,3 +211,11 @@ def test_modules_that_never_were_are_not_found():
     for name in ("avsal.reframed", "avsal.reframe.nothing", "avsal.measure.areas.nothing"):
         with pytest.raises(ImportError):
             importlib.import_module(name)
+
+
+# ---- read_result
+
+
+def test_read_result_takes_a_path_as_text(maps):
+    records = list(avsal.read_result(str(maps)).records())
+    assert [record.index for record in records] == list(range(12))

@@ -32,7 +32,7 @@ class Measurement:
     In a notebook it shows its table.
 
     Attributes:
-        summary: the contents of `summary.json`.
+        summary: all that `summary.json` has.
     """
 
     _page: Page
@@ -49,11 +49,11 @@ class Measurement:
         return list(self.summary.get("compare", {}).get("areas", []))
 
     def frames(self) -> Iterator[dict[str, Any]]:
-        """One row for every frame and area that exists then, as `shares.csv` has them."""
+        """One row for every frame and each area that exists in it, as in `shares.csv`."""
         return _frames(self._page.first, self._page.still)
 
     def compared_frames(self) -> Iterator[dict[str, Any]]:
-        """The rows of the other version; none where there is no other."""
+        """The rows of the other version; empty if there is none."""
         second = self._page.second
         return _frames(second, self._page.still) if second else iter(())
 
@@ -66,7 +66,7 @@ class Measurement:
         self._write(path, build_report(self._page))
 
     def to_csv(self, path: File) -> None:
-        """Write the rows of `frames`; errors as of `to_html`."""
+        """Write the rows of `frames`; raises the same errors as `to_html`."""
         _write_rows(Path(path), self.frames())
 
     def to_json(self, path: File) -> None:
@@ -85,7 +85,7 @@ class Measurement:
             self.write(partial)
 
     def write(self, folder: Path, command: str | None = None) -> None:
-        """Write the files into a folder that exists; see `save`.
+        """Write the files into an existing folder; see `save`.
 
         Args:
             command: the command line that was given, for the end of the report.

@@ -19,12 +19,15 @@ def export(
         Path,
         typer.Option(
             "--to",
-            help="Maps: .csv, .parquet. Crop path: .sendcmd (FFmpeg), .csv, .fcpxml, .edl, .otio.",
+            help="File to write. Maps: .csv or .parquet. Crop path: .sendcmd (FFmpeg), .csv, "
+            ".fcpxml, .edl or .otio.",
         ),
     ],
     video: Annotated[
         Path | None,
-        typer.Option(help="The video of a crop path; default: the file that it names, next to it."),
+        typer.Option(
+            help="Video of the crop path (default: the file that it names, in the same folder)."
+        ),
     ] = None,
 ) -> None:
     """Write maps as a table of numbers, or a crop path for FFmpeg or an editor.
@@ -40,7 +43,7 @@ def export(
 
         write_export(source, to, video)
     elif video is not None:
-        raise UsageError("--video: belongs to a crop path; omit it for maps")
+        raise UsageError("--video belongs to a crop path; omit it for maps")
     else:
         from avsal.results.export import export_maps
 

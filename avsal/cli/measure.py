@@ -39,7 +39,7 @@ AreaFile = Annotated[
     Path | None,
     typer.Option(
         "--areas",
-        help="CSV file with name, time, x, y, w, h or points, or a JSON file; see the README.",
+        help="File of areas: CSV with name, time, and x, y, w, h or points; or JSON.",
         rich_help_panel=AREAS,
     ),
 ]
@@ -92,9 +92,9 @@ def measure(
 ) -> None:
     """Measure what share of the predicted gaze falls in each area, over time.
 
-    Writes report.html, shares.csv, summary.json and thumbnails. It gives no time
-    to first fixation, no percentage of people who saw something and no gaze path:
-    a saliency map says where gaze is at a moment, not who looked or when first.
+    Writes report.html, shares.csv, summary.json and thumbnails. It cannot give the
+    time to first fixation, the percentage of people who saw something, or gaze
+    paths: a map says where gaze is at a moment, not who looked or in which order.
     """
     from avsal import atomic
     from avsal.areas.api import measure as measured

@@ -124,7 +124,8 @@ Format = Annotated[
     settings.Format,
     typer.Option(
         "--format",
-        help="8 or 16 bit gray, float32 densities, a gray video, or only a table of numbers.",
+        help="Files of the maps: 8-bit gray, 16-bit gray, float32 densities, a gray video, or "
+        "only a table of numbers.",
         rich_help_panel=MAPS,
     ),
 ]

@@ -93,7 +93,7 @@ class SaliencyFrame:
 
     @cached_property
     def centroid(self) -> tuple[float, float]:
-        """(x, y) of the mean of the gaze in pixels, at the wanted size."""
+        """(x, y) of the mean of `density`, in pixels."""
         return centroid_of(self.density)
 
     @cached_property

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -286,12 +287,16 @@ class Result:
             yield record, density
 
 
-def read_result(folder: Path) -> Result:
+def read_result(folder: str | os.PathLike[str]) -> Result:
     """Open a folder that `avsal predict` wrote, with maps of any format.
 
+    Args:
+        folder: the folder of one video, with its `saliency.json`.
+
     Raises:
-        MediaError: it holds no finished result, or `saliency.json` is damaged.
+        MediaError: it holds no complete result, or `saliency.json` is damaged.
     """
+    folder = Path(folder)
     header = read_header(folder)
     try:
         settings = header["settings"]
