@@ -14,8 +14,6 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from avsal.prediction.forward import Forward
-
 from avsal.media import AudioReader, VideoReader
 from avsal.prediction.cache import FrameCache
 from avsal.prediction.model import load_model
@@ -48,22 +46,21 @@ def main() -> None:
         seconds, _ = clock(itertools.islice(video, count), count)
         print(f"decode                       {seconds:.4f} s a frame")
         rate = float(video.info.rate or 25)
-    settings = PredictSettings(end=count / rate)
+    settings = predictor.complete(PredictSettings(stride=1, end=count / rate))
     with VideoReader(arguments.video) as video:
         sound = AudioReader(arguments.video, video.origin) if video.info.has_audio else None
-        cache = FrameCache(settings, predictor.network.frames, sound)
+        cache = FrameCache(settings, predictor.rule(settings), sound)
         size = predictor.input_size(video.info.height, video.info.width)
         frames = read_ahead(video, video.origin, size, depth=4)
         seconds, windows = clock(cache.windows(frames), count)
         print(f"decode, resize, spectrogram  {seconds:.4f} s a frame")
-    forward = Forward(predictor.network, predictor.device, predictor.precision, batch=1)
-    seconds, results = clock(forward.batches(windows), count)
-    maps = [pair for batch in results for pair in batch]
+    seconds, results = clock(predictor.engine.batches(windows, batch=1), count)
+    maps = [(inputs.tag, log_density) for batch in results for inputs, log_density in batch]
     print(f"network                      {seconds:.4f} s a frame")
     size = (windows[0].tag.height, windows[0].tag.width)
-    seconds, _ = clock((to_density(each[None], size) for _, each in maps), count)
+    seconds, _ = clock((to_density(each, size) for _, each in maps), count)
     print(f"post-processing              {seconds:.4f} s a frame")
-    frames = list(predictor.postprocess([(w.tag, each) for w, each in maps], settings))
+    frames = list(predictor.postprocess(maps, settings))
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
         with new_result(Path(folder) / "maps", {"settings": {}}, OutputSettings()) as result:

@@ -25,10 +25,11 @@ from videos import FEWEST, at_times, open_at, read_gaze, wanted_times
 
 from avsal import load_model
 from avsal.media import VideoReader, probe
+from avsal.models.network import normalise
 from avsal.models.small import MotionModulation, brightness
 from avsal.prediction.settings import MapSize, PredictSettings
 from avsal.prediction.smoothing import weights
-from avsal.preprocess.frames import normalise, resize_frame
+from avsal.preprocess.frames import resize_frame
 
 SPACING, FRAMES = 0.16, 4  # of a window
 MEMORY, STEP = 0.12, 1 / 12  # seconds of the smoothing over time, and between its maps here

@@ -27,7 +27,8 @@ from torch import nn
 from train import follow, load, loss_of, save
 
 from avsal.models.mspi import MSPI
-from avsal.preprocess.frames import normalise, resize_frame
+from avsal.models.network import normalise
+from avsal.preprocess.frames import resize_frame
 
 CELL = 32  # pixels of the coarsest features
 SHAPES = ((7, 12), (8, 11), (9, 9), (11, 8), (12, 7), (6, 14))  # cells of the input (high, wide)

@@ -23,8 +23,8 @@ from cached import Clip, cc, density_of, marks_of, nss
 from torch import nn
 from train import Batch, Data, add_teacher, follow, load, loss_of, pooled, save, with_targets
 
-from avsal.models.network import SaliencyNetwork
-from avsal.preprocess.frames import normalise, resize_frame
+from avsal.models.network import SaliencyNetwork, normalise
+from avsal.preprocess.frames import resize_frame
 
 SHARES = {"osie": 5, "eyecrowd": 4, "photos": 4}
 SLOW = ("image_encoder.encoder.",)
