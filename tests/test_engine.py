@@ -172,7 +172,8 @@ def test_missing_shipped_weights_are_asked_of_the_hub(installed, monkeypatch):
     (installed / FILE).unlink()
     asked = []
     monkeypatch.setattr(
-        "avsal.weights.hub.pull", lambda row, *, offline, revision: asked.append(offline) or FOUND
+        "avsal.weights.places.pull",
+        lambda _row, *, offline, revision: asked.append(offline) or FOUND,
     )
     assert load_model(device="cpu").engine.name == "onnx"
     assert asked == [False]

@@ -37,8 +37,8 @@ from avsal.weights.pickles import (
     requests_of,
     stand_in,
 )
-from avsal.weights.places import SUFFIX
 from avsal.weights.reading import archive_of, read_errors, require_file, require_weights
+from avsal.weights.registry import SUFFIX
 
 logger = logging.getLogger("avsal")
 _PERMITTING = threading.Lock()  # torch's list of permitted objects is one for all threads
