@@ -164,7 +164,7 @@ def _only_stand_ins(path: Path, inspection: _Inspection) -> Iterator[None]:
                         f"{path}: holds a {name}, which is more than a plain tensor; save the "
                         "state dict with dense tensors only"
                     )
-            classes = [(stand_in(inspection.filled.get(name)), name) for name in unknown]
+            classes: list[Any] = [(stand_in(inspection.filled.get(name)), name) for name in unknown]
             with serialization.safe_globals(classes):
                 yield
         finally:
