@@ -44,7 +44,7 @@ from avsal.weights.registry import (
 from avsal.weights.state import State, read_state, write_state
 from avsal.weights.upstream import LAYOUTS, Layout, read_blobs
 
-# A buffer that follows from the window's size, which upstream may have had differently.
+# A buffer that follows from the window's size, which may differ in the other project.
 INDEX = "relative_position_index"
 SWIN_WINDOW = (15, 13, 13)  # relative positions of an 8x7x7 window in time, height, width
 

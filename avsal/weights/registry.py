@@ -84,7 +84,7 @@ PREFIXES = ("", "mspi-", "avsal-")
 
 
 def find_row(name: str) -> WeightsRow | None:
-    """Find the row that `name` means: its name with or without prefix, or its variant."""
+    """Find the row with this name, with or without its prefix, or with this variant."""
     names = [prefix + name for prefix in PREFIXES]
     return next(
         (row for row in REGISTRY.values() if row.name in names or row.variant == name), None
@@ -156,7 +156,7 @@ def file_name(address: str) -> str:
 
 
 def is_archive(name: str) -> bool:
-    """Whether a file is an archive by its name. PyTorch files may end in .pth.tar and are none."""
+    """Whether a file is an archive by its name. PyTorch files may end in .pth.tar too."""
     return ARCHIVES.search(name.lower()) is not None
 
 
@@ -209,5 +209,5 @@ def require_free(name: str) -> None:
         raise UsageError(f"name {name}: give letters, digits, - and _ only, without a suffix")
     row = find_row(name)
     if name == UNTRAINED or (row is not None and (row.name != name or row.sha256 is not None)):
-        other = f"the weights {row.name}" if row else "weights that nobody trained"
+        other = f"the weights {row.name}" if row else "untrained weights"
         raise UsageError(f"name {name}: means {other} already; choose another --name")

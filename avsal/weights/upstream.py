@@ -1,8 +1,8 @@
 """Checkpoints of other projects: how they name the weights of our encoders, and Caffe2 pickles.
 
 A rule is a pattern for a whole name and its replacement; the first that matches is applied, a name
-that no rule matches stays. Names that match a `drop` pattern belong to what our encoders leave out:
-the classifier, the final norm, the state of the optimiser.
+that no rule matches stays. Names that match a `drop` pattern belong to parts that our encoders do
+not have: the classifier, the final norm, the state of the optimiser.
 """
 
 from __future__ import annotations
