@@ -16,7 +16,7 @@ from avsal.models.blocks import MaxPool3d
 from avsal.models.encoders import MOTION
 from avsal.models.folding import prepare_for_inference
 from avsal.models.network import SaliencyNetwork
-from avsal.weights.keys import detect
+from avsal.weights.loading import detect
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

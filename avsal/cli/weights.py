@@ -99,13 +99,13 @@ def pull(
     """
     from avsal import weights
     from avsal.errors import UsageError
-    from avsal.weights import hub
+    from avsal.weights import places
 
     row = weights.get_row(name or weights.DEFAULT)
     chosen = fold is not None or asset is not None
     if chosen and not row.released:
         raise UsageError(f"{row.name} is not part of the authors' release; omit --fold and --asset")
-    from_release = row.released and (chosen or not hub.published(row))
+    from_release = row.released and (chosen or not places.published(row))
     found = weights.locate(row, revision)
     in_cache = found is not None and found.where == "cached" and not (chosen or force)
     if found and (found.where == "shipped" or (from_release and in_cache)):
@@ -113,7 +113,7 @@ def pull(
     elif from_release:
         console.say(str(_pull_release(row, fold, asset, offline, force, yes)))
     else:
-        console.say(str(hub.pull(row, offline=offline, revision=revision)))
+        console.say(str(places.pull(row, offline=offline, revision=revision)))
 
 
 def _pull_release(
@@ -122,19 +122,19 @@ def _pull_release(
     """Import the file of the authors' release that fits; if several do, list them."""
     from avsal import weights
     from avsal.errors import UsageError, WeightsError
-    from avsal.weights import names, release
+    from avsal.weights import download, registry
 
     number = None if fold is None else int(fold)
-    name = names.name_for(row.name, asset or "", number)
+    name = registry.name_for(row.name, asset or "", number)
     path = weights.user_folder() / f"{name}.safetensors"
-    if not force and release.is_here(path, asset):
+    if not force and download.is_here(path, asset):
         return path
     if offline:
         command = f"avsal weights pull {row.name}" + (f" --fold {fold}" if fold else "")
         raise WeightsError(f"{name}: not on this machine; run {command} without --offline")
-    files = release.release_files(row)
-    wanted = number or names.DEFAULT_FOLD
-    fitting = [release.pick(files, asset)] if asset else release.fitting_files(files, row, wanted)
+    files = download.release_files(row)
+    wanted = number or registry.DEFAULT_FOLD
+    fitting = [download.pick(files, asset)] if asset else download.fitting_files(files, row, wanted)
     if len(fitting) != 1:
         for file in fitting or files:
             command = f"avsal weights pull {row.name} --asset {shlex.quote(file.name)}"
@@ -143,8 +143,8 @@ def _pull_release(
             f"{row.name}: {len(fitting) or 'none'} of the release's files fit by name; choose one "
             "with --asset NAME"
         )
-    release.check_choice(fitting[0], row, number, chosen_by_hand=asset is not None)
-    fold_unknown = "" if names.folds_in(fitting[0].name) else ", its name says no fold"
+    download.check_choice(fitting[0], row, number, chosen_by_hand=asset is not None)
+    fold_unknown = "" if registry.folds_in(fitting[0].name) else ", its name says no fold"
     console.note(
         f"{fitting[0].url} ({_megabytes(fitting[0].size)}{fold_unknown}): "
         "the authors state no licence, so ask them before you publish or sell anything that you "
@@ -271,12 +271,12 @@ def import_weights(
 def _import_address(address: str, request: Import) -> Imported:
     """Import from the web; what cannot become weights is refused before it is downloaded."""
     from avsal.errors import UsageError
-    from avsal.weights import names
+    from avsal.weights import registry
     from avsal.weights.download import WebFile
 
     if request.name is not None:
-        names.require_free(request.name)
-    if names.is_archive(names.file_name(address)):
+        registry.require_free(request.name)
+    if registry.is_archive(registry.file_name(address)):
         raise UsageError(f"{address}: is an archive; download and unpack it, then import the file")
     return _import_from_web(WebFile(address, address), request)
 
@@ -334,12 +334,12 @@ def push(
     """Upload weights to the Hub and print the commit and their sha256."""
     from avsal import weights
     from avsal.errors import UsageError
-    from avsal.weights import hub
+    from avsal.weights import places
 
     if repo is None:
         raise UsageError("push needs --repo OWNER/NAME, or AVSAL_HUB_REPO")
     path = weights.resolve(name, offline=True)
-    typer.echo(hub.push(path, repo, file or path.name, revision=revision, create=create))
+    typer.echo(places.push(path, repo, file or path.name, revision=revision, create=create))
     typer.echo(f"sha256 {weights.sha256_of(path)}")
 
 

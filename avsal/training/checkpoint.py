@@ -20,7 +20,7 @@ from avsal.errors import UsageError, WeightsError
 from avsal.training.config import Config, NetworkSettings, expand
 from avsal.training.objectives import Objective
 from avsal.weights.convert import describe
-from avsal.weights.keys import without_heads
+from avsal.weights.loading import without_heads
 from avsal.weights.places import resolve
 from avsal.weights.state import load_plain, read_state, write_state
 

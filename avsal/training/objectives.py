@@ -19,7 +19,7 @@ from avsal.models.small import SmallNetwork
 from avsal.models.variants import Variant
 from avsal.training.config import Config, LossSettings
 from avsal.training.samples import Inputs, Sample
-from avsal.weights.keys import TRAINING_HEADS
+from avsal.weights.loading import TRAINING_HEADS
 
 EPSILON = 2.0**-52  # the MIT benchmark's; keeps the logarithm's argument positive
 FLAT = 1e-4  # standard deviation over mean below which a map counts as flat; bounds the gradient

@@ -1,10 +1,16 @@
-"""The weights that avsal knows by name, as data."""
+"""Names of weights: those that avsal knows, and what the names of files say.
+
+Authors name their files in many ways, so the names of files are read tolerantly.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
+from pathlib import PurePosixPath
+from urllib.parse import unquote, urlsplit
 
 from avsal.errors import UsageError
 from avsal.models.variants import VARIANTS
@@ -13,6 +19,10 @@ HUB_REPO = "avsal/avsal"  # where the project publishes; AVSAL_HUB_REPO names an
 MSPI_PAGE = "https://github.com/oraclefina/MSPI"
 MSPI_RELEASE = ("oraclefina/MSPI", "v1.0.0")  # repository on GitHub and tag
 UNSTATED = "unstated"
+UNTRAINED = "untrained"  # the name of random weights
+SUFFIX = ".safetensors"
+FILE_SUFFIXES = (SUFFIX, ".pt", ".pth", ".tar", ".bin", ".ckpt")
+FOLD = re.compile(r"(?P<name>.+)-fold(?P<fold>[123])")  # names that `avsal weights pull` gives
 MODEL_CARD = "weights/README.md"
 
 
@@ -29,7 +39,7 @@ class WeightsRow:
         sha256: of the published file; None while nothing is published.
         licence: SPDX identifier, or "unstated".
         source: where the weights come from.
-        released: whether the authors' release on GitHub may have them; see `avsal.weights.release`.
+        released: whether they may be in the authors' release on GitHub.
     """
 
     name: str
@@ -74,7 +84,7 @@ PREFIXES = ("", "mspi-", "avsal-")
 
 
 def find_row(name: str) -> WeightsRow | None:
-    """Find the row that `name` means: its name with or without prefix, or its variant."""
+    """Find the row with this name, with or without its prefix, or with this variant."""
     names = [prefix + name for prefix in PREFIXES]
     return next(
         (row for row in REGISTRY.values() if row.name in names or row.variant == name), None
@@ -112,3 +122,92 @@ def unknown(what: str, name: str, known: Iterable[str]) -> UsageError:
     if near := get_close_matches(name.lower(), short, 1):
         return UsageError(f"{what} a known name; did you mean {short[near[0]]}?")
     return UsageError(f"{what} one of {', '.join(dict.fromkeys(short.values()))}")
+
+
+# --- names of files -------------------------------------------------------------------------------
+
+DEFAULT_FOLD = 1
+ARCHIVES = re.compile(r"(?<!\.pt)(?<!\.pth)\.tar$|\.(tar\.\w+|t[gx]z|zip|gz|bz2|xz|zst|7z|rar)$")
+# Patterns for the motion encoders in file names.
+NETWORKS = {
+    "mvitv2s": r"mvit",
+    "s3d": r"s3d",
+    "x3dl": r"x3d",
+    "slowfast4x16": r"slow[_-]?fast",
+    "morphmlps": r"morph",
+    "uniformerb": r"uni[_-]?former",
+    "videoswins": r"swin",
+}
+# Pretrained encoders are named after the data that they were trained on.
+ENCODERS = re.compile(r"k[2-7]00|kinetics|imagenet|in1k|in21k|vggsound|audioset")
+SIDES = re.compile(r"(?<!\d)(224|384)(?:[x_,-](224|384))?(?!\d)")
+FOLDS = re.compile(r"(?:fold|split|cv)[_. -]*0*(\d)(?!\d)|(?<![a-z0-9])f0*(\d)(?![a-z0-9])")
+NUMBER_OF_FOLDS = re.compile(r"[_ -]?of[_ -]?\d+(?!\d)")  # as in split1_of_3
+# A number at the end is a fold's where the name is a network's, but not that of an epoch or step.
+LAST_NUMBER = re.compile(
+    r"(?<!epoch)(?<!ep)(?<!step)(?<!iter)(?<!checkpoint)(?<!ckpt)[_ -](\d)(?=\.[a-z.]+$)"
+)
+
+
+def file_name(address: str) -> str:
+    """The last part of a web address, or the name of a file itself."""
+    path = urlsplit(address).path if "://" in address else address
+    return PurePosixPath(unquote(path)).name
+
+
+def is_archive(name: str) -> bool:
+    """Whether a file is an archive by its name. PyTorch files may end in .pth.tar too."""
+    return ARCHIVES.search(name.lower()) is not None
+
+
+def is_encoder(name: str) -> bool:
+    """Whether a file's name says that it holds a pretrained encoder, not a whole network."""
+    return ENCODERS.search(name.lower()) is not None
+
+
+def networks_in(name: str) -> set[str]:
+    """The motion encoders in a file's name."""
+    return {motion for motion, known in NETWORKS.items() if re.search(known, name.lower())}
+
+
+def sizes_in(name: str) -> set[str]:
+    """The input sizes in a file's name, "224x384" or "224x224"; one number is the larger side."""
+    found = set()
+    for first, second in SIDES.findall(name.lower()):
+        sides = sorted(filter(None, (first, second)))
+        found.add(f"224x{sides[-1]}")
+    return found
+
+
+def folds_in(name: str) -> set[str]:
+    """The folds in a file's name: "2" for split2, fold-02, split2_of_3 or f2."""
+    name = NUMBER_OF_FOLDS.sub("", name.lower())
+    if folds := {number for match in FOLDS.findall(name) for number in match if number}:
+        return folds
+    return set(LAST_NUMBER.findall(name)) if networks_in(name) else set()
+
+
+def name_for(network: str, file: str, fold: int | None = None) -> str:
+    """The name under which a file is saved: the network's, and the fold if it is not the first.
+
+    Args:
+        fold: the fold that was asked for, which then always is in the name.
+    """
+    folds = folds_in(file)
+    if fold is None and (len(folds) != 1 or folds == {str(DEFAULT_FOLD)}):
+        return network
+    return f"{network}-fold{fold or folds.pop()}"
+
+
+def require_free(name: str) -> None:
+    """Make sure that weights can be found by a name.
+
+    Raises:
+        UsageError: it is no plain name, or means other weights.
+    """
+    if not re.fullmatch(r"\w[\w.+-]{0,99}", name) or name.lower().endswith(FILE_SUFFIXES):
+        raise UsageError(f"name {name}: give letters, digits, - and _ only, without a suffix")
+    row = find_row(name)
+    if name == UNTRAINED or (row is not None and (row.name != name or row.sha256 is not None)):
+        other = f"the weights {row.name}" if row else "untrained weights"
+        raise UsageError(f"name {name}: means {other} already; choose another --name")

@@ -37,8 +37,8 @@ from avsal.weights.pickles import (
     requests_of,
     stand_in,
 )
-from avsal.weights.places import SUFFIX
 from avsal.weights.reading import archive_of, read_errors, require_file, require_weights
+from avsal.weights.registry import SUFFIX
 
 logger = logging.getLogger("avsal")
 _PERMITTING = threading.Lock()  # torch's list of permitted objects is one for all threads
@@ -50,7 +50,7 @@ WRAPPERS = (
     *("state_dict_ema", "ema_state_dict", "model_ema", "ema_model", "ema"),
 )
 AVERAGES = WRAPPERS[-5:]
-# What parallel training, torch.compile, averaging and Lightning put before every name.
+# Prefixes that parallel training, torch.compile, averaging and Lightning give every name.
 PREFIXES = ("module.", "_orig_mod.", "model.", "network.", "net.", "ema_model.")
 AVERAGED_COUNTER = "n_averaged"  # of torch.optim.swa_utils.AveragedModel
 # Entries of avsal's own checkpoints of a training run.
@@ -79,8 +79,7 @@ def read_state(path: Path) -> tuple[State, dict[str, str]]:
     """Read the tensors and the metadata of a safetensors or PyTorch file.
 
     The content decides which of the two it is. A PyTorch checkpoint has no metadata. It is read
-    with `weights_only=True`, or if the file holds other objects than tensors, with stand-ins for
-    them, so that no code of the file is run and no other module is imported.
+    with `weights_only=True`; other objects in it are ignored, and nothing is imported for them.
 
     Raises:
         WeightsError: the file is missing, damaged, or holds something else.

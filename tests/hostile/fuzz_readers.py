@@ -29,9 +29,9 @@ from avsal.errors import AvsalError
 from avsal.media import AudioReader, VideoReader, VideoWriter
 from avsal.results.folder import read_result
 from avsal.training.config import read_config
-from avsal.weights.caffe2 import read_blobs
-from avsal.weights.keys import detect
+from avsal.weights.loading import detect
 from avsal.weights.state import read_state
+from avsal.weights.upstream import read_blobs
 
 SECONDS = 20  # for one mutation
 MEMORY = 1 << 30  # bytes that reading may take above what the libraries take

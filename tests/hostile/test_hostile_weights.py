@@ -19,8 +19,8 @@ from safetensors.torch import save_file
 
 from avsal import models, weights
 from avsal.errors import WeightsError
-from avsal.weights.caffe2 import read_blobs
 from avsal.weights.pickles import globals_of
+from avsal.weights.upstream import read_blobs
 
 LARGE = 64 << 30  # bytes
 MEMORY = 200 << 20  # bytes that refusing a small file may take
@@ -31,7 +31,7 @@ import resource, sys
 from pathlib import Path
 import torch
 from avsal.errors import WeightsError
-from avsal.weights.caffe2 import read_blobs
+from avsal.weights.upstream import read_blobs
 from avsal.weights.state import read_state
 
 def peak():
