@@ -76,7 +76,7 @@ def _refusal(answer: Any, repository: str, tag: str) -> str:
         reset = answer.headers.get("X-RateLimit-Reset", "")
         when = time.strftime("%H:%M", time.localtime(int(reset))) if reset.isdigit() else "later"
         return (
-            "GitHub answers only so many requests an hour from one place; try again "
+            "GitHub limits the requests per hour from one address; try again "
             f"{'at ' if reset.isdigit() else ''}{when}, {BY_HAND}"
         )
     return f"GitHub answers with error {answer.status_code}; try again later, {BY_HAND}"
@@ -172,7 +172,7 @@ def check_choice(file: WebFile, row: WeightsRow, fold: int | None, chosen_by_han
     if not chosen_by_hand:
         raise UsageError(
             f"{row.name}: no file of the release says that it is fold {fold}; if you know that "
-            f"{file.name} is, add --asset {shlex.quote(file.name)}, else leave out --fold"
+            f"{file.name} is, add --asset {shlex.quote(file.name)}, else omit --fold"
         )
 
 

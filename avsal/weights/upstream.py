@@ -1,7 +1,7 @@
 """How other projects name the weights of our encoders: a table of rules, one row per layout.
 
 A rule is a pattern for a whole name and its replacement; the first that matches is applied, a name
-that no rule matches stays. Names that match a `drop` pattern belong to what our encoders leave out:
+that no rule matches stays. Names that match a `drop` pattern belong to what our encoders omit:
 the classifier, the final norm, the state of the optimiser.
 """
 
@@ -23,7 +23,7 @@ class Layout:
     drop: tuple[str, ...] = ()
 
     def rename(self, name: str) -> str | None:
-        """Our name for an upstream name; None for what our encoders leave out."""
+        """Our name for an upstream name; None for what our encoders omit."""
         if any(pattern.fullmatch(name) for pattern in _compiled(self.drop)):
             return None
         patterns = _compiled(tuple(pattern for pattern, _ in self.rules))
