@@ -315,7 +315,10 @@ def test_edl_is_read_by_opentimelineio(path, tmp_path):
     assert timeline.name == "ramp 5:9"
     assert [clip.name for clip in clips] == ["ramp.mp4"] * 3
     comments = [clip.metadata["cmx_3600"]["comments"][0] for clip in clips]
-    assert comments[2] == "SHOT 3 CROP X Y W H: 104 0 50 90"
+    assert comments[1:] == [
+        "SHOT 2 CROP X Y W H: 0 0 50 90 THEN MOVES",
+        "SHOT 3 CROP X Y W H: 104 0 50 90",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -222,6 +222,22 @@ def test_labels_at_one_place_are_moved_apart(measure):
     assert re.findall(r"--moved:(\d)", page) == ["1", "2"]
 
 
+def test_labels_of_polygons_are_inside_them(measure):
+    roof = ("--area", "roof:0,0;64,0;32,48", "--area", "box:0,0;32,0;32,24;0,24")
+    _code, _err, _summary, page = measure(*roof)
+    assert 'class="area centred"' in page
+    assert page.count("centred") - page.count(".centred") == 1  # four right corners are a box
+    assert 'style="left:50.0%;top:33.3%"' in page
+
+
+def test_areas_that_vanish_on_their_way_have_labels():
+    from avsal.areas.report import _label
+
+    for flat in (((0, 0), (1, 0), (0.5, 0)), box(0.5, 0, 0, 1)):
+        label = _label("a", 0.0, flat, "s0", 0)
+        assert "nan" not in label and "inf" not in label
+
+
 def linear(colour):
     values = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
     return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)

@@ -187,9 +187,11 @@ def _timed(video: Video, maps: Iterable[GazeMap]) -> Iterator[tuple[int, float, 
 
 def _pictures(shots: dict[int, _Clear], still: bool) -> tuple[dict[int, Picture], dict[int, bytes]]:
     """Small pictures of shots, and those of the clearest at full size, which thumbnails may be."""
+    if still:
+        return {}, {}
     small = {
         number: picture(clear.full, clear.grid, clear.time, SMALL)
         for number, clear in shots.items()
     }
-    clearest = [] if still else sorted(shots, key=lambda number: shots[number].rank)
+    clearest = sorted(shots, key=lambda number: shots[number].rank)
     return small, {number: shots[number].full for number in clearest[:_THUMBNAILS]}

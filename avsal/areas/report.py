@@ -20,6 +20,7 @@ from avsal.areas.trust import expected_error
 from avsal.version import __version__
 
 _LABEL_WIDTH, _LABEL_HEIGHT = 0.12, 0.05  # of the picture; closer labels are moved apart
+_NO_SURFACE = 1e-6  # per cent of the picture; an area may vanish on its way between key frames
 
 
 def build_report(page: Page, command: str | None = None, saved: bool = False) -> str:
@@ -39,6 +40,7 @@ def build_report(page: Page, command: str | None = None, saved: bool = False) ->
     ]
     return template.substitute(
         name=escape(page.first.name),
+        kind="still" if page.still else "video",
         facts=_pairs(page.facts),
         parts="\n".join(filter(None, parts)),
         made=_pairs(_made(page, command)),
@@ -113,7 +115,7 @@ def _placed(version: Version, letter: str, still: bool, colours: Mapping[int, in
             abs(left - x) < _LABEL_WIDTH and abs(top - y) < _LABEL_HEIGHT for x, y in corners
         )
         corners.append((left, top))
-        labels.append(_label(area.name, shares[number], shape, colour, moved))
+        labels.append(_label(area.name, float(shares[number]), shape, colour, moved))
     what = "" if still else f"Frame at {clock(picture.time)} with the mean of all maps. "
     caption = f"{letter}{what}Each label is the area's mean share of gaze."
     if still:
@@ -131,12 +133,31 @@ def _label(name: str, share: float, shape: Shape, colour: str, moved: int) -> st
     """A label inside an area; `moved` down by the labels that are at its place already."""
     corners = np.array(shape) * 100
     (left, top), (width, height) = corners.min(axis=0), np.ptp(corners, axis=0)
-    down = f";--moved:{moved}" if moved else ""
+    style = f"left:{left:.2f}%;top:{top:.2f}%;width:{width:.2f}%;height:{height:.2f}%"
+    style += f";--moved:{moved}" if moved else ""
+    kind, centre = "area", ""
+    if not _is_box(shape):
+        x, y = (_centroid(corners) - (left, top)) / np.maximum((width, height), _NO_SURFACE) * 100
+        kind, centre = "area centred", f' style="left:{x:.1f}%;top:{y:.1f}%"'
     return (
-        f'<div class="area" style="left:{left:.2f}%;top:{top:.2f}%;width:{width:.2f}%;'
-        f'height:{height:.2f}%{down}"><span class="{colour}"><em>{escape(name)}</em> '
-        f"<b>{percent(float(share))}</b></span></div>"
+        f'<div class="{kind}" style="{style}"><span class="{colour}"{centre}>'
+        f"<em>{escape(name)}</em> <b>{percent(share)}</b></span></div>"
     )
+
+
+def _is_box(shape: Shape) -> bool:
+    return len(shape) == 4 and all(
+        len({round(v, 9) for v in side}) == 2 for side in zip(*shape, strict=True)
+    )
+
+
+def _centroid(corners: np.ndarray) -> np.ndarray:
+    """The centre of a polygon's surface, (x, y); of its corners where it has none."""
+    following = np.roll(corners, -1, axis=0)
+    cross = corners[:, 0] * following[:, 1] - following[:, 0] * corners[:, 1]
+    if abs(cross.sum()) < _NO_SURFACE:
+        return np.asarray(corners.mean(axis=0))
+    return ((corners + following) * cross[:, None]).sum(axis=0) / (3 * cross.sum())
 
 
 def _image(picture: Picture, data: str, alt: str) -> str:
@@ -224,12 +245,10 @@ def _cuts(version: Version) -> list[float]:
 
 
 def _shots(page: Page) -> str:
-    if not page.pictures:
+    if page.still:  # the picture with its areas shows it
         return ""
     figures = "".join(_shot(page, number) for number in sorted(page.pictures))
     content = f'<div class="shots">{figures}</div>'
-    if page.still:
-        return _section("Predicted gaze", "", content, kept=True)
     text = "The frame of each shot on which gaze is most concentrated."
     shown, shots = len(page.pictures), len(page.first.shots)
     if shown < shots:
@@ -241,7 +260,7 @@ def _shot(page: Page, number: int) -> str:
     picture, shot = page.pictures[number], page.first.shots[number]
     length = float(shot.end - shot.start)
     words = f"Shot {number + 1}, {length:.1f} s long; frame at {clock(picture.time)}"
-    return _figure(picture, picture.heat, f"Shot {number + 1}", "" if page.still else words)
+    return _figure(picture, picture.heat, f"Shot {number + 1}", words)
 
 
 def _figure(picture: Picture, data: str, alt: str, caption: str) -> str:

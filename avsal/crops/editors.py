@@ -297,7 +297,8 @@ def _write_edl(place: Path, timeline: Timeline) -> None:
     for clip, shot in zip(made.video_tracks()[0], timeline.clips, strict=True):
         clip.name = timeline.name
         box = " ".join(f"{side:g}" for side in _box(shot.keys[0][1]))
-        comments = [f"SHOT {shot.shot + 1} CROP X Y W H: {box}"]
+        moves = " THEN MOVES" if len(shot.keys) > 1 else ""
+        comments = [f"SHOT {shot.shot + 1} CROP X Y W H: {box}{moves}"]
         clip.metadata["cmx_3600"] = {"reel": "AX", "comments": comments}
     rate = float(timeline.rate)
     text = otio.adapters.write_to_string(made, adapter_name="cmx_3600", rate=rate)

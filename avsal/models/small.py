@@ -119,8 +119,9 @@ def doubled(x: torch.Tensor) -> torch.Tensor:
 
 
 def _positions(count: int, like: torch.Tensor) -> torch.Tensor:
-    """`count` positions from 0 to 1, of the type and on the device of `like`."""
-    return torch.arange(count, dtype=like.dtype, device=like.device) / (count - 1)
+    """`count` positions from 0 to 1 (one alone is 0), of the type and on the device of `like`."""
+    steps = torch.arange(count, dtype=like.dtype, device=like.device)
+    return steps / steps[-1:].clamp(min=1)
 
 
 class Prior(nn.Module):
