@@ -367,3 +367,24 @@ def test_info_tells_what_is_here(avsal_command):
     assert code == 0
     for word in ("torch", "device", "precision", "weights cache", "weights present"):
         assert word in out
+
+
+@pytest.mark.parametrize("loads", [True, False])
+def test_info_says_what_computes_and_what_resamples(avsal_command, monkeypatch, loads):
+    import importlib.util
+
+    from avsal.media import resample
+
+    found = importlib.util.find_spec
+    if not loads:
+        monkeypatch.setattr(resample, "torchaudio_module", lambda: None)
+        monkeypatch.setattr(
+            importlib.util, "find_spec", lambda name: None if name == "onnxruntime" else found(name)
+        )
+    elif found("onnxruntime") is None or resample.torchaudio_module() is None:
+        pytest.skip("ONNX Runtime or torchaudio does not load here")
+    monkeypatch.setattr("avsal.prediction.model._may_have_cuda", lambda: False)
+    out = " ".join(avsal_command("info")[1].split())
+    assert ("computed by ONNX Runtime" in out) == loads
+    assert ("computed by PyTorch" in out) == (not loads)
+    assert ("torchaudio does not load here" in out) == (not loads)

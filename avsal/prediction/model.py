@@ -55,7 +55,7 @@ def load_model(
         UsageError: unknown name, device, precision or engine.
     """
     check_word("engine", engine, EngineName)
-    why_not = _onnx_obstacle(device, precision) if engine != EngineName.TORCH else "not wanted"
+    why_not = onnx_obstacle(device, precision) if engine != EngineName.TORCH else "not wanted"
     if not why_not and _is_shipped(name, weights, revision):
         return _shipped_predictor()
     from avsal.weights.loading import load_weights
@@ -74,7 +74,7 @@ def load_model(
     return Predictor(variant, computed, (loaded.name, loaded.sha256))
 
 
-def _onnx_obstacle(device: str, precision: str) -> str:
+def onnx_obstacle(device: str, precision: str) -> str:
     """Why ONNX Runtime cannot be used, empty where it can."""
     if importlib.util.find_spec("onnxruntime") is None:
         return "the package onnxruntime is not installed"
