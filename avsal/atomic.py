@@ -65,7 +65,7 @@ def path_part(name: str) -> str:
 
 
 def partial_path(final: Path) -> Path:
-    """A hidden place beside `final` for what is not whole yet, with the same suffix.
+    """A hidden path next to `final` for a partial file or folder, with the same suffix.
 
     Its length does not depend on the final name's, which may be as long as the system allows.
     """

@@ -106,7 +106,7 @@ def shots_between(first: Cut, last: int, end: Fraction, cuts: Iterable[Cut]) -> 
         first: index and container time of the first frame.
         last: index of the last frame.
         end: container time at which it ends, seconds.
-        cuts: in any order; those that lie too close to one before them are left out.
+        cuts: in any order; those too close to one before them are omitted.
     """
     starts = [first]
     for index, pts in sorted(cuts):

@@ -35,7 +35,7 @@ Size = tuple[int, int]  # (width, height), pixels
 Box = str | Sequence[float | str]  # "x,y,w,h", "x,y;x,y;x,y" or four numbers
 Key = tuple[str, float | None, Shape]  # name, seconds, shape
 
-_ROUNDING = 1e-3  # of a side, that a corner may seem to lie outside
+_ROUNDING = 1e-3  # of a side, by which rounding may place a corner outside
 _NAME_LENGTH = 80
 _MOST_CORNERS = 10_000
 _MAX_BYTES = 1 << 26  # of a file of areas: a key frame every 40 ms of ten hours
@@ -142,7 +142,7 @@ def parse_areas(texts: Iterable[str], size: Size) -> list[Area]:
         size: (width, height) of the picture, which pixels count in.
 
     Raises:
-        UsageError: one cannot be understood, lies outside the picture, or is not unique.
+        UsageError: one cannot be understood, is outside the picture, or is not unique.
     """
     try:
         return _collect([_parse(text, size) for text in texts])

@@ -150,7 +150,7 @@ def measure(
 
 
 def fine_grid(density: np.ndarray) -> np.ndarray:
-    """A map as float64, on `_FINEST` if it is larger; every cell holds the sum that lies in it."""
+    """A map as float64, on `_FINEST` if it is larger; every cell holds the sum inside it."""
     height, width = min(density.shape[0], _FINEST[0]), min(density.shape[1], _FINEST[1])
     grid = density.astype(np.float64)
     if (height, width) == density.shape:

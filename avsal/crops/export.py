@@ -79,7 +79,7 @@ def write_export(
 
 @dataclass(frozen=True)
 class _Job:
-    """What an export needs to know besides the crops.
+    """What an export needs to know apart from the crops.
 
     Attributes:
         source: the video's path, or the text of its address.

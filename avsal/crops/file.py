@@ -48,13 +48,13 @@ from avsal.version import __version__
 
 VERSION = 1
 _MADE_BY = "avsal reframe"
-_ROUNDING = 0.01  # pixels that a crop may seem to lie outside
+_ROUNDING = 0.01  # pixels by which rounding may place a crop outside
 _NARROWEST = Fraction(1, 100)  # of a pixel, width to height
 
 
 @dataclass(frozen=True)
 class PathFile:
-    """What a path file says besides the crops.
+    """What a path file says apart from the crops.
 
     Attributes:
         picture: what is cropped.
@@ -116,7 +116,7 @@ def _values(crop: Crop) -> dict[str, Any]:
 
 
 def read_head(path: Path) -> PathFile:
-    """Read what a path file says besides the crops.
+    """Read what a path file says apart from the crops.
 
     Raises:
         MediaError: it is missing or damaged, or of another version.
@@ -154,7 +154,7 @@ def read_crops(path: Path, picture: Picture) -> Iterator[Crop]:
     """The crops of a path file, in constant memory.
 
     Raises:
-        MediaError: it is damaged, or a crop lies outside the picture.
+        MediaError: it is damaged, or a crop is outside the picture.
     """
 
     def parse(values: Any) -> Crop:
@@ -187,5 +187,5 @@ def _check_inside(path: Path, crop: Crop, picture: Picture) -> None:
     ):
         raise MediaError(
             f"{path}: frame {crop.index}: the crop from ({crop.x:g}, {crop.y:g}) to ({right:g}, "
-            f"{bottom:g}) does not lie inside the {picture.width}x{picture.height} picture"
+            f"{bottom:g}) is not inside the {picture.width}x{picture.height} picture"
         )

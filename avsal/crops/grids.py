@@ -22,7 +22,7 @@ def small_grid(density: np.ndarray) -> np.ndarray:
 
 
 def coverage(offsets: np.ndarray, length: float, cells: int) -> np.ndarray:
-    """Which part of every cell of an axis lies inside a crop, float32 (n, cells).
+    """Which part of every cell of an axis is inside a crop, float32 (n, cells).
 
     Args:
         offsets: (n,) where crops begin, as fractions of the axis.

@@ -60,7 +60,7 @@ def choose_places(gain: np.ndarray, length: float, cost: Cost) -> np.ndarray:
 
     Args:
         gain: (n, PLACES), share of the gaze kept at every control point by a crop at every place;
-            the places lie evenly from one end of the axis to the other.
+            the positions are spaced evenly from one end of the axis to the other.
         length: the crop's, as a fraction of the axis.
 
     Returns:

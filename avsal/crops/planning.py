@@ -58,7 +58,7 @@ class Crop:
         x, y: left and upper edge in pixels of the displayed picture.
         width, height: pixels; of another shape than the output only where bars are filled in.
         shot: number of the shot, from 0.
-        kept: share of the predicted gaze that lies inside, 0..1; None where it is unknown.
+        kept: share of the predicted gaze inside, 0..1; None if it is unknown.
     """
 
     index: int
@@ -110,7 +110,7 @@ def plan_crops(
 ) -> Iterator[Crop]:
     """Yield the crops of every shot once its last map is there; see `plan`.
 
-    Until then its maps lie in a temporary file, small, so that long shots need no memory.
+    Until then its maps, reduced in size, are in a temporary file: long shots need no memory.
 
     Args:
         cuts: ascending; it may grow as long as it holds every cut up to the map read last.

@@ -45,7 +45,7 @@ def render(
         out: .mp4, .mkv, .mov, ... or, for a still image, an image file.
         head: says the result's size, and which part of the video the crops cover.
         crops: one for every frame.
-        fill: what lies beside a crop of another shape, see `avsal.crops.settings.Fill`.
+        fill: what surrounds a crop of another shape, see `avsal.crops.settings.Fill`.
         crf: quality of H.264, 0 (lossless) to 51.
 
     Raises:
@@ -153,7 +153,7 @@ def _sample(image: np.ndarray, box: tuple[float, ...], size: Size) -> np.ndarray
 
 
 def _backdrop(image: np.ndarray, size: Size, fill: str) -> np.ndarray:
-    """What lies behind a picture that does not fill the result."""
+    """The background of a picture that does not fill the result."""
     width, height = size
     if fill == Fill.BLACK:
         return np.zeros((height, width, 3), np.uint8)

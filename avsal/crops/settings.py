@@ -23,7 +23,7 @@ class Motion(StrEnum):
 
 
 class Fill(StrEnum):
-    """What lies beside a picture of another shape."""
+    """What surrounds a picture of another shape."""
 
     BLUR = "blur"
     BLACK = "black"
@@ -37,7 +37,7 @@ class Framing:
         aspect: width to height of the result.
         motion: "steady" holds still unless moving pays, "follow" moves sooner, "still" has one
             place in every shot.
-        zoom: the crop may be so many times smaller than the largest one; one scale in every shot.
+        zoom: factor by which a crop may be smaller than the largest one; constant within a shot.
         pad: where the largest crop misses too much gaze, show more and leave bars to fill.
     """
 

@@ -30,14 +30,14 @@ class DatasetSpec:
         split: "train" or "test", of the STAViS layout.
         fold: 1, 2 or 3, of the STAViS layout.
         names: text file with the names of the recordings to take, one per line; None takes all.
-        without: text file with the names of the recordings to leave out.
+        without: text file with the names of the recordings to omit.
         maps: folder with a folder of maps for each video in the folder `root`, as `avsal predict`
             writes them.
         fixations: table of gaze points on the video or the folder of videos at `root`.
         units: of that table: "pixels", "fractions" or "auto".
         degree: pixels of one visual degree, the standard deviation of the Gaussian around a gaze
             point; None takes `blur`.
-        pictures: False where maps made elsewhere are scored and only the gaze is at hand: a folder
+        pictures: False if maps made elsewhere are scored and only the gaze is available: a folder
             of annotations, or one of maps and fixations.
         blur: standard deviation of that Gaussian as a share of the longer side.
     """

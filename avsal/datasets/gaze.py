@@ -52,7 +52,7 @@ class Points:
 
     @classmethod
     def inside(cls, places: np.ndarray, observers: np.ndarray | None = None) -> Points:
-        """Keep the points that lie in the picture; not-a-number (a blink) does not."""
+        """Keep the points inside the picture; not-a-number (a blink) is outside."""
         places = np.asarray(places, np.float32).reshape(-1, 2)
         kept = ((places >= 0) & (places < 1)).all(axis=1)
         return cls(places[kept], None if observers is None else np.asarray(observers)[kept])

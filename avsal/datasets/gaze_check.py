@@ -28,7 +28,7 @@ SLACK = 1.2  # times the video's length: recordings may go on a little after the
 LONGEST_FIXATION = 10.0  # seconds, for the median; fixations last some tenths
 # Median of durations over the time to the next row: of one observer, of all if none is known.
 LONGEST_OVERLAP, LONGEST_OVERLAP_OF_ALL = 3.0, 500.0
-# Values that trackers write where they lost the eyes, beside NaN.
+# Values other than NaN that trackers write if they lost the eyes.
 _LOST_PLACES = ((0, 0), (-1, -1))
 _LOST_FROM = 32767.0  # EyeLink writes -32768 or 1e8, in pixels and in fractions
 # By column to be named so, and how many make a second; the first that fits is the likely one.

@@ -103,7 +103,7 @@ class Recording(ABC):
 
     @property
     def has_pictures(self) -> bool:
-        """Whether what was shown is at hand, not the gaze alone."""
+        """Whether what was shown is available, not only the gaze."""
         return True
 
     @property
@@ -174,7 +174,7 @@ class Recording(ABC):
                 sound.release(start)
 
     def source_files(self) -> Iterator[Path]:
-        """Files that it is read from, beside those that its fields name."""
+        """Files that it is read from, in addition to those that its fields name."""
         return iter(())
 
     def problems(self) -> Iterator[str]:

@@ -95,7 +95,7 @@ class AnnotationFolder:
 
 @dataclass(frozen=True)
 class AnnotatedVideo(IndexedRecording):
-    """A video of which only the annotations are at hand, for scoring maps made elsewhere."""
+    """A video with annotations only, for scoring maps made elsewhere."""
 
     annotations: AnnotationFolder
     database: str
@@ -237,7 +237,7 @@ def open_stavis(
 
 
 def open_annotations(root: Path) -> list[Recording]:
-    """Find videos of which only the annotations are at hand.
+    """Find videos with annotations only.
 
     Args:
         root: one video's folder (fixMap_*.mat and maps/), or a folder of such at any depth.
@@ -306,7 +306,7 @@ def _complete(video: StavisVideo) -> StavisVideo:
     if missing:
         logger.warning(
             f"{video.annotations.path}: the last {missing} of {video.count} listed frames have no "
-            "files and are left out"
+            "files and are omitted"
         )
     if not video.has_sound:
         logger.warning(f"{video.sound_file}: missing; the video counts as silent")

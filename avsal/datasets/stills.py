@@ -114,7 +114,7 @@ class Still(IndexedRecording):
     """A picture as a video of one frame.
 
     Attributes:
-        path: the picture; None where only the gaze is at hand.
+        path: the picture; None if only the gaze is available.
         source: its gaze.
         elsewhere: gaze on other pictures, for sAUC.
     """
@@ -181,7 +181,7 @@ def open_stills(root: Path, blur: Blur | None = None, pictures: bool = True) -> 
 
     Args:
         blur: of the fixations where no maps are given; None takes the usual.
-        pictures: False where only the gaze is at hand, which then says what pictures there are.
+        pictures: False if only the gaze is available, which then says what pictures there are.
 
     Raises:
         DataError: a file is missing or malformed; the text names it.

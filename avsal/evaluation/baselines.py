@@ -61,7 +61,7 @@ class BaselineMaps:
     def __init__(
         self, mean_maps: Mapping[str, np.ndarray], fitted: np.ndarray | None = None
     ) -> None:
-        """Take what was learnt from the database's annotations.
+        """Take what was fitted to the database's annotations.
 
         Args:
             mean_maps: each recording's mean map on `MEAN_GRID`, by name.
@@ -77,7 +77,7 @@ class BaselineMaps:
         """Maps of a frame of the recording `name`, at (height, width) or smaller.
 
         Args:
-            picture: the frame as `shrink` gives it, if it is at hand.
+            picture: the frame as `shrink` gives it, if it is available.
         """
         maps = {CENTRE: centre_map(size), UNIFORM: np.ones(size)}
         if self._fitted is not None:

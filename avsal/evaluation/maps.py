@@ -49,7 +49,7 @@ class MapSource(Protocol):
         """The maps in order; raises DataError or MediaError.
 
         Args:
-            frames: the recording's, read once for all; None where the gaze alone is at hand.
+            frames: the recording's, read once for all; None if only the gaze is available.
         """
         ...
 
@@ -93,7 +93,7 @@ class NetworkMaps:
 class SavedMaps:
     """Maps in files: `<recording>/<frame>.png|npy`, `<picture>.png|npy`, results of avsal.
 
-    The folders may lie in one that is called like the database. Frames are numbered from 1, or
+    The folders may be in one that is called like the database. Frames are numbered from 1, or
     from 0 where a number 0 exists. Of avsal's own results of any format the densities are scored.
     """
 

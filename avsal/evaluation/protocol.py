@@ -1,6 +1,6 @@
 """The protocol: every frame scored on its annotation, means by recording, one pass over each.
 
-Frames on which nobody looked are left out. Scoring runs in threads beside the network.
+Frames without fixations are omitted. Scoring runs in threads next to the network.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ def open_unfolded(spec: DatasetSpec, fit_prior: bool = False) -> list[Evaluation
     """A data set without folds.
 
     Args:
-        fit_prior: whether a prior is fitted to what the list of names leaves out.
+        fit_prior: whether a prior is fitted to the recordings that the list of names omits.
 
     Raises:
         DataError: something is missing or malformed, or nothing is left to fit a prior to.

@@ -24,7 +24,7 @@ class RecordingScores:
     Attributes:
         database: or image set, or table of gaze.
         fold: "1", "2" or "3"; empty where there are no folds.
-        frames: how many were scored; those without fixations are left out.
+        frames: how many were scored; those without fixations are omitted.
         scores: means over the frames, by method and metric.
     """
 

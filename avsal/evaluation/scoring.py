@@ -26,11 +26,11 @@ METRICS = {
     "ig": "IG",
 }
 
-# By name of the metric; one without a value, such as sAUC without other fixations, is left out.
+# By name of the metric; one without a value, such as sAUC without other fixations, is omitted.
 MetricValues = dict[str, float]
 MethodScores = dict[str, MetricValues]  # by what made the maps
 
-MODEL = "model"  # the method whose maps are scored, beside the baselines
+MODEL = "model"  # the method whose maps are scored, next to the baselines
 
 
 @dataclass(frozen=True)

@@ -116,7 +116,7 @@ class _Stretch:
 class AudioReader:
     """Reads the sound of a file forward, in constant memory.
 
-    Sample 0 lies at container time `origin`. Sound before it is dropped; a late start and gaps
+    Sample 0 is at container time `origin`. Sound before it is dropped; a late start and gaps
     are silence; overlaps are trimmed. Channels are averaged at the source rate, and a change of
     rate, layout or sample format on the way starts a new resampler at the right place.
 
@@ -184,7 +184,7 @@ class AudioReader:
             float32 (max(0, min(end, total) - start),), 16 kHz.
 
         Raises:
-            ValueError: the range is negative or lies before what is still held.
+            ValueError: the range is negative or before what is still buffered.
         """
         if start < 0 or end < start:
             raise ValueError(f"samples {start} to {end} are no range")

@@ -79,7 +79,7 @@ def open_input(source: Source) -> InputContainer:
         and container.format.name.startswith("mov")
         and _lacks_index(source)
     ):
-        container.close()  # half an index: FFmpeg would leave out the streams that it lacks
+        container.close()  # half an index: FFmpeg would omit the streams that it lacks
         raise MediaError(f"{source}: {_INCOMPLETE}")
     return container
 
@@ -94,7 +94,7 @@ def choose_video(container: InputContainer, path: Source) -> VideoStream:
     decodable = [s for s in videos if s.codec_context is not None]
     if decodable:
         if container.format.name.startswith("mov"):
-            # Beside an AVIF sequence lies a still image, which has no duration.
+            # Next to an AVIF sequence is a still image, which has no duration.
             timed = [s for s in decodable if s.duration is not None]
             return max(timed or decodable, key=_video_rank)
         return max(decodable, key=_video_rank)

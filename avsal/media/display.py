@@ -114,7 +114,7 @@ class Display:
         return crop
 
     def _orientation(self, frame: VideoFrame) -> Matrix:
-        """A frame's orientation: the file's, or the latest that the video stream has told.
+        """A frame's orientation: the file's, or the latest that the video stream has given.
 
         An encoder tells it with the first picture, or with every keyframe.
         """

@@ -111,7 +111,7 @@ def frame_step(stream: VideoStream) -> Fraction:
 
 
 def stream_end(stream: VideoStream) -> Fraction | None:
-    """Return the container time at which the video ends by its header, None where untold."""
+    """Return the container time at which the video ends by its header, None if it does not say."""
     if stream.duration and stream.time_base:
         return ((stream.start_time or 0) + stream.duration) * Fraction(stream.time_base)
     return _tagged_duration(stream)  # FFmpeg stores the end there, mkvmerge the length

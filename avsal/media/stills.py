@@ -74,7 +74,7 @@ def heif_picture(path: Path | str) -> VideoFrame:
 
 @lru_cache(maxsize=1)
 def _read_heic_too() -> None:
-    """Teach Pillow HEIC, which its makers leave out because of the format's patents."""
+    """Teach Pillow HEIC, which it omits because of the format's patents."""
     import pi_heif
 
     pi_heif.register_heif_opener()

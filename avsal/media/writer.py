@@ -178,7 +178,7 @@ class VideoWriter:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """Whatever goes wrong inside leaves nothing behind and is told in one line."""
+        """Any failure inside leaves nothing behind and becomes an error of one line."""
         try:
             yield
         except (FFmpegError, OSError) as error:

@@ -171,7 +171,7 @@ class MaxPool3d(nn.Module):
 
 
 def _max_of_neighbours(x: torch.Tensor, axis: int) -> torch.Tensor:
-    """Maximum of every element and the two beside it along an axis."""
+    """Maximum of every element and its two neighbours along an axis."""
     size = x.shape[axis]
     if size == 1:
         return x

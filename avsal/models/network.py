@@ -28,7 +28,7 @@ class SaliencyNetwork(nn.Module):
 
     Attributes:
         variant: the row of the table of networks that this network was built from.
-        uses_pixels: whether the clip has an influence besides its image features.
+        uses_pixels: whether the clip has an influence apart from its image features.
         uses_images: whether there are image features, which windows that share frames can share.
         fixed_size: the only (H, W) that the network accepts, None for every multiple of 32.
     """

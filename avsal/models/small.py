@@ -4,7 +4,7 @@ The image stream runs once on a frame, and the motion stream remembers and compa
 a few frames at fixed distances in time, so that a window costs little more than its newest frame.
 
 Skips, recurrence and decoder have the shape of UNISAL's (Droste, Jiao and Noble, ECCV 2020): it
-reads MobileNet-V2 at strides 8, 16 and 32, adds learnt Gaussian priors, remembers what it saw with
+reads MobileNet-V2 at strides 8, 16 and 32, adds learned Gaussian priors, remembers what it saw with
 a convolutional GRU at stride 32, and decodes with two inverted bottlenecks. Training starts from
 its weights; normalisation is part of the convolutions. Motion at stride 16 and sound are new.
 """
@@ -42,7 +42,7 @@ class SmallNetwork(SaliencyNetwork):
     """The default network; see `SaliencyNetwork` for its inputs and its output.
 
     T is 4 frames. Image features are (N, 64, H/8, W/8), (N, 128, H/16, W/16), (N, 256, H/32, W/32)
-    and the frames' brightness (N, 1, H/8, W/8). The clip has no influence besides them.
+    and the frames' brightness (N, 1, H/8, W/8). The clip has no other influence.
     """
 
     uses_pixels = False

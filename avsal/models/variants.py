@@ -27,7 +27,7 @@ class Variant:
         smoothing: seconds in which a map's weight in later ones falls to 1/e.
         stride: predict every n-th frame unless the user says otherwise.
         cpu_batch: windows at once on a CPU; more than one pays only where layers are small.
-        note: what the paper has different besides the network.
+        note: what differs in the paper apart from the network.
     """
 
     name: str

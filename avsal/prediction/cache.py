@@ -50,7 +50,7 @@ class WindowInput:
         spectrogram: (1, 257, 111) float32, None where there is no sound.
         skipped: wanted frames since the previous window, to be interpolated (stride over 1).
         cut: first frame of a new scene since the previous window, None where there is no cut.
-        wanted: the predicted frame lies in the stretch that was asked for.
+        wanted: the predicted frame is in the time range that was asked for.
     """
 
     window: Window
@@ -190,7 +190,7 @@ class FrameCache:
         return cuts.find_cut(differences) if shot is None else shot
 
     def _wants(self, index: int) -> bool:
-        """Whether a frame whose time is known lies between start and end."""
+        """Whether a frame whose time is known is between start and end."""
         after_start = self._first is not None and index >= self._first
         return after_start and (self._final is None or index <= self._final)
 

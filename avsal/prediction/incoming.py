@@ -85,7 +85,7 @@ def _checked(
 ) -> VideoFrame:
     if isinstance(frame, VideoFrame):
         if time is not None:
-            raise UsageError("VideoFrames have times of their own; leave out fps and times")
+            raise UsageError("VideoFrames have times of their own; omit fps and times")
         if frame.index != index:
             raise UsageError(
                 f"frame {index} has the number {frame.index}; number frames from 0 without a gap"

@@ -62,7 +62,7 @@ class Prediction(Iterator[SaliencyFrame]):
     Attributes:
         info: the video's properties, see `avsal.media.VideoInfo`.
         identity: of the file when it was opened, see `avsal.media.source.file_identity`.
-        total: number of maps that start, end and the video's headers let expect, None if untold.
+        total: expected number of maps, from start, end and the video's headers; None if unknown.
         finder: finds the cuts of the frames that are read.
     """
 
@@ -115,7 +115,7 @@ class Engine(Protocol):
     def precision(self) -> str: ...
 
     def automatic_batch(self, pixels: int) -> int:
-        """Windows of so many pixels that fit into the device's memory at once."""
+        """Number of windows of a size that fit into the device's memory at once."""
         ...
 
     def batches(self, windows: Iterable[WindowInput], batch: int) -> Iterator[PredictedBatch]:

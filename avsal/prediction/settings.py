@@ -75,7 +75,7 @@ def exact_seconds(seconds: float) -> Fraction:
 
 @dataclass(frozen=True)
 class MapSize:
-    """Size of the maps that are given out: the video's display size unless told otherwise."""
+    """Size of the maps that are given out; the video's display size by default."""
 
     kind: str = "video"  # "video", "model" or "fixed"
     width: int = 0  # pixels, for "fixed"
@@ -86,7 +86,7 @@ class MapSize:
         """Read "video", "model" or "WIDTHxHEIGHT".
 
         Raises:
-            UsageError: the text is none of these, or the size is out of reason.
+            UsageError: the text is none of these, or the size is too large.
         """
         if text in ("video", "model"):
             return cls(text)
@@ -205,7 +205,7 @@ def expected_maps(
         start, end: seconds, see `PredictSettings`.
 
     Returns:
-        None where it cannot be told. Where the frame rate varies it is an estimate.
+        None if it is unknown. If the frame rate varies, it is an estimate.
     """
     if start is None and end is None:
         return frames

@@ -38,7 +38,7 @@ class Smoothing:
         Args:
             time: of its frame, seconds.
             log_density: (h, w).
-            cut: a cut lies between its frame and that of the map before.
+            cut: whether a cut is between its frame and that of the map before.
 
         Returns:
             (h, w) log-density.

@@ -97,7 +97,7 @@ class TorchEngine:
         self._device, self._dtype = device, precision
 
     def automatic_batch(self, pixels: int) -> int:
-        """Windows that fit into the device's memory at once, of so many pixels each."""
+        """Number of windows of a size, in pixels, that fit into the device's memory at once."""
         on_cpu = self.network.variant.cpu_batch
         return automatic_batch(self._device, pixels, self._dtype, on_cpu)
 

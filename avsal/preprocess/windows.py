@@ -48,7 +48,7 @@ def window_for(target: int, last: int | None = None) -> Window:
         last: index of the video's last frame where it is known, else None.
 
     Raises:
-        ValueError: the target is negative or lies behind the last frame.
+        ValueError: the target is negative or after the last frame.
     """
     if target < 0 or (last is not None and target > last):
         raise ValueError(f"frame {target} is outside the video (0..{last})")

@@ -1,7 +1,7 @@
 """Many videos on the workers of a Ray cluster, long ones in stretches; Ray moves the work about.
 
 Each worker is a process with the network loaded. What a worker is doing when it ends is done again
-by another one. Videos and results lie on a file system that all of them see.
+by another one. Videos and results are on a file system that all of them see.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from avsal.results.plan import Job
 logger = logging.getLogger("avsal")
 
 LOCAL = "local"  # the address that stands for a new cluster of this machine alone
-STRETCH = 2000  # frames; reading back and loading make up less than 2 % of so many
+STRETCH = 2000  # frames; reading back and loading take less than 2 % of their time
 TRIES = 3  # workers that a file may take with it before it is given up
 _HOST_PORT = re.compile(r"(ray://)?\[?(?P<host>[^/]+?)\]?:(?P<port>\d+)")
 _STOP_SECONDS = 10  # how long killed workers may take to end

@@ -272,7 +272,7 @@ class Result:
         """Every map as densities: (h, w) float32, with a sum of about 1.
 
         Gray levels are rounded (1/255 of the range of a record's min to max in "png" and "video",
-        1/65535 in "png16"), and "video" is compressed besides.
+        1/65535 in "png16"), and "video" is also compressed.
 
         Raises:
             MediaError, DataError: see `maps`; or a map holds no densities.

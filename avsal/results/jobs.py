@@ -54,7 +54,7 @@ OnMap = Callable[[int, int | None], None]
 
 
 def settings_record(settings: PredictSettings, output: OutputSettings) -> dict[str, Any]:
-    """The settings that decide a result; `batch` is left out, it changes no map."""
+    """The settings that decide a result; `batch` is omitted because it changes no map."""
     record = {**asdict(settings), "size": str(settings.size), **asdict(output)}
     del record["batch"]
     return record

@@ -69,7 +69,7 @@ def saved_maps(
     """Maps that `avsal predict` wrote, as densities.
 
     Args:
-        start, end: seconds; what lies outside is left out. None takes what there is.
+        start, end: seconds; maps outside are omitted. None sets no limit.
 
     Raises:
         MediaError, DataError: a map is missing or damaged, or there is none from start to end.

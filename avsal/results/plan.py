@@ -17,7 +17,7 @@ from avsal.media.source import as_source, check_file, is_address, name_of
 from avsal.media.suffixes import STILLS, VIDEOS, WRITABLE_STILLS, muxer_of
 from avsal.results.description import is_result
 
-OVERLAY = ".saliency"  # ends the stem of an overlay that lies beside its video
+OVERLAY = ".saliency"  # ends the stem of an overlay next to its video
 
 Job = tuple[Path, Path]  # an input and the folder that its result belongs in
 
@@ -26,12 +26,12 @@ def plan_files(sources: Iterable[Path], output: Path, folders: Collection[str] =
     """Give every file a result folder: named after its stem, or after its whole name where the
     stem is also another file's stem or name, or a folder's.
 
-    So no result lies in another one's folder. Names that differ only by case, or in how accents
+    So no result is in another one's folder. Names that differ only by case, or in how accents
     are encoded, are one name to some file systems; the second gets a number: "talk.mp4-2".
 
     Args:
         sources: a file that comes twice is done once.
-        folders: names of folders with results that will lie beside these.
+        folders: names of folders with results that will be next to these.
 
     Raises:
         UsageError: two files of the same name would share a folder.
@@ -81,7 +81,7 @@ def plan_folder(
             None takes every file with a known suffix.
         on_omitted: called with the reason for every file that is not taken, see `_reason`.
 
-    Results of earlier runs are left out, talk.saliency.mp4 beside talk.mp4 among them, and hidden
+    Results of earlier runs are omitted, such as talk.saliency.mp4 next to talk.mp4, and hidden
     files and folders too.
 
     Raises:
@@ -211,9 +211,9 @@ def choose_output(
     """Where a video made of another goes; impossible places are refused before the network runs.
 
     Args:
-        out: None takes a place beside the video: talk.saliency.mp4, or .png for a still image.
-        force: the place beside the video may hold an earlier result.
-        word: what stands in the name beside the video.
+        out: None is a file next to the video: talk.saliency.mp4, or .png for a still image.
+        force: replace an earlier result next to the video.
+        word: the part of the name that says what the result is.
 
     Raises:
         UsageError: the place is the input, a folder, taken, or has a suffix that cannot be written.

@@ -166,7 +166,7 @@ def _header(path: Path, made_by: str, file: TextIO) -> tuple[dict[str, Any], str
 
 
 def _objects(file: TextIO, text: str) -> Generator[Any, None, str]:
-    """The items of a JSON array of objects whose bracket lies before `text`; returns the rest."""
+    """The items of a JSON array of objects whose bracket is before `text`; returns the rest."""
     while not (text := text.lstrip(" \t\r\n,")).startswith("]"):
         try:
             value, end = JSON.raw_decode(text)

@@ -58,7 +58,7 @@ def _text(value: float | None) -> str:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Rows of a CSV log, none where there is no file; cells without a value are left out."""
+    """Rows of a CSV log, none where there is no file; cells without a value are omitted."""
     if not path.is_file():
         return []
     with path.open(newline="", encoding="utf-8") as file:

@@ -88,7 +88,9 @@ class Inputs:
         if recording.has_sound and rule is not None:
             start, end = rule.sound(clip.window, AUDIO_CONTEXT, clip.time)
             with recording.sound() as sound:
-                sound.release(start)  # a window may lie far inside: what comes before is not kept
+                sound.release(
+                    start
+                )  # a window may be far from the beginning: earlier sound is not kept
                 samples = sound.read(start, end)
         heard = samples.size >= MIN_SAMPLES and bool(samples.any())
         spectrogram = torch.from_numpy(log_spectrogram(samples, clip.window.reverse))

@@ -5,7 +5,7 @@ The paper's second choice of image saliency encoder (section 3.2), read at "the 
 (section 3.3). They are taken to be the last outputs at stride 16 (96 channels, `blocks.4`) and at
 stride 32 (320 channels, `blocks.6`): timm's feature extractor gives these as its last two, and the
 published smoothing convolutions are just as wide, 96 and 320. The 1280-channel convolution after
-`blocks.6` belongs to the classifier and is left out.
+`blocks.6` belongs to the classifier and is omitted.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ class WindowPlan:
     """How a volume of cells is cut into windows.
 
     `order` gathers the cells of the padded volume window by window; `restore` takes each cell of
-    the volume back out of that order. Windows that forbid the same pairs of cells lie together:
+    the volume back out of that order. Windows that forbid the same pairs of cells are together:
     `groups` holds their number and those pairs, (cells, cells), or None where all may attend.
     """
 
