@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import shutil
@@ -17,6 +18,7 @@ from safetensors.numpy import load_file, save_file
 from avsal import load_model, weights
 from avsal.errors import UsageError, WeightsError
 from avsal.media import VideoReader
+from avsal.models.graph_weights import ORIGINS
 from avsal.prediction import model as models
 from avsal.weights import places
 
@@ -26,6 +28,7 @@ ROOT = Path(__file__).parents[1]
 SHIPPED = ROOT / "weights"
 FILE = "avsal-small.safetensors"
 VARIANT = "small-224x384"
+HELD = "decoder.habit.share"  # a weight that an exporter computes with in advance
 TOLERANCE = 1e-4  # of a log-density
 
 
@@ -114,6 +117,30 @@ def test_fine_tuned_weights_run_on_both(onnx, tuned, example_clip, home):
     found = maps(ours, example_clip, end=0.4)
     assert distance(found, maps(by_torch, example_clip, end=0.4)) <= TOLERANCE
     assert distance(found, maps(onnx, example_clip, end=0.4)) > 100 * TOLERANCE
+    with VideoReader(example_clip) as video:
+        frames = [frame for _, frame in zip(range(8), video, strict=False)]
+    silent = [
+        [frame.log_density for frame in model.predict_frames(frames, None, size="model")]
+        for model in (ours, by_torch)
+    ]
+    assert distance(*silent) <= TOLERANCE
+
+
+def test_graphs_that_hold_a_weight_compute_the_shipped_weights_only(tuned, installed):
+    path = installed / places.GRAPHS
+    with zipfile.ZipFile(path) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    tables = json.loads(entries[ORIGINS])
+    for table in tables.values():
+        for constant in [name for name, origin in table.items() if origin[1] == HELD]:
+            del table[constant]
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, entry in {**entries, ORIGINS: json.dumps(tables)}.items():
+            archive.writestr(name, entry)
+    assert load_model(device="cpu").engine.name == "onnx"
+    assert load_model(weights=tuned, device="cpu").engine.name == "torch"
+    with pytest.raises(UsageError, match="for the weights that come with avsal only"):
+        load_model(weights=tuned, device="cpu", engine="onnx")
 
 
 @pytest.mark.parametrize("name", [None, "avsal-small", "small", VARIANT])

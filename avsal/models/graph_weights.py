@@ -19,6 +19,7 @@ ORIGINS = "origins.json"  # in an archive of graphs: by graph, the origin of eac
 EPSILON = 1e-5  # PyTorch's default of BatchNorm
 COUNTER = "num_batches_tracked"  # of BatchNorm; predictions do not depend on it
 SMALL = 64  # values; constants that are computed from larger tensors are not looked for
+WHOLE = ("weight", "bias", "running_mean", "running_var")  # of layers: never computed in advance
 
 
 class Origin(NamedTuple):
@@ -41,7 +42,8 @@ class Origin(NamedTuple):
 
 def derive(origin: Origin, state: Arrays) -> np.ndarray:
     """The constant, float32, from the state dict of the network."""
-    return np.ascontiguousarray(DERIVATIONS[origin.kind](origin, state), dtype=np.float32)
+    values = DERIVATIONS[origin.kind](origin, state)
+    return np.asarray(values, dtype=np.float32, order="C")
 
 
 def find_origin(
@@ -72,7 +74,7 @@ def find_origin(
 def _functions_of_parts(values: np.ndarray, state: Arrays) -> Iterator[Origin]:
     """Origins of small constants that an exporter computed from parameters in advance."""
     for name, tensor in state.items():
-        if tensor.size > SMALL or tensor.dtype.kind != "f":
+        if tensor.size > SMALL or name.rpartition(".")[2] in (*WHOLE, COUNTER):
             continue
         for axes in range(tensor.ndim + 1):
             kept, indexed = tensor.shape[: tensor.ndim - axes], tensor.shape[tensor.ndim - axes :]
