@@ -41,6 +41,8 @@ def measure(
     saliency: File | None = None,
     compare: File | None = None,
     compare_saliency: File | None = None,
+    start: float | None = None,
+    end: float | None = None,
     stride: int | None = None,
     audio_context: int = 32,
     batch: int | None = None,
@@ -68,7 +70,7 @@ def measure(
         saliency: a folder of maps that `avsal predict` wrote; no network runs.
         compare: another version of the video, measured too.
         compare_saliency: a folder of its maps.
-        stride, audio_context, batch: see `avsal.prediction.PredictSettings`.
+        start, end, stride, audio_context, batch: see `avsal.prediction.PredictSettings`.
         model, weights, device, precision, offline, revision, engine: see `avsal.load_model`.
         progress: called with "gaze", the frames done, and all frames if known.
 
@@ -77,7 +79,7 @@ def measure(
     """
     if compare_saliency is not None and compare is None:
         raise UsageError("--compare-saliency needs --compare, the video that it is of")
-    settings = PredictSettings(audio_context, stride, batch)
+    settings = PredictSettings(audio_context, stride, batch, start, end)
     source = MapSource(model, weights, device, precision, offline, revision, engine, settings)
     for place in (video, compare):
         if place is not None:

@@ -81,6 +81,7 @@ def main() -> None:
         arguments.remove("--debug")
         console.debug = True
     logging.getLogger("avsal").handlers = [console.Notes()]
+    console.quiet = False
     console.prepare_streams()
     with _stopped_by() as signals:
         code = _run(arguments)

@@ -34,6 +34,8 @@ def reframe(
     path: File | None = None,
     saliency: File | None = None,
     force: bool = False,
+    start: float | None = None,
+    end: float | None = None,
     stride: int | None = None,
     audio_context: int = 32,
     batch: int | None = None,
@@ -64,7 +66,7 @@ def reframe(
         path: an edited .reframe.json to render; no network runs.
         saliency: a folder of maps that `avsal predict` wrote; no network runs.
         force: replace an earlier result next to the video.
-        stride, audio_context, batch: see `avsal.prediction.PredictSettings`.
+        start, end, stride, audio_context, batch: see `avsal.prediction.PredictSettings`.
         model, weights, device, precision, offline, revision, engine: see `avsal.load_model`.
         progress: called with "gaze" or "video", the frames done, and all frames if known.
 
@@ -75,10 +77,11 @@ def reframe(
         AvsalError: something cannot be read or written, or does not fit together.
     """
     if path is not None:
+        part = {"start": start is not None, "end": end is not None}
         moved = {"motion": motion != Motion.STEADY, "zoom": zoom != 1}
-        _refuse_with_path(path, {"aspect": aspect, "saliency": saliency, **moved})
+        _refuse_with_path(path, {"aspect": aspect, "saliency": saliency, **moved, **part})
     settings = settings_of(aspect, motion, pad, zoom, size, crf)
-    predict = PredictSettings(audio_context, stride, batch)
+    predict = PredictSettings(audio_context, stride, batch, start, end)
     source = MapSource(model, weights, device, precision, offline, revision, engine, predict)
 
     def count(step: str, total: int | None) -> Callable[[int], None]:

@@ -71,6 +71,20 @@ def exact_seconds(seconds: float) -> Fraction:
     return Fraction(str(seconds))
 
 
+def seconds_of(text: str) -> float:
+    """Read seconds as people write them: "62.5", "1:02.5", "00:01:02.5".
+
+    Raises:
+        UsageError: the text is none of these.
+    """
+    match = re.fullmatch(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?|\.\d+)", text.strip(), re.ASCII)
+    hours, minutes, seconds = match.groups() if match else (None, None, "60")
+    too_large = (minutes and float(seconds) >= 60) or (hours and int(minutes or 0) >= 60)
+    if match is None or too_large:
+        raise UsageError(f"{text}: give seconds from 0 on such as 3.5, 0:03 or 00:01:02.5")
+    return float(Fraction(seconds) + 60 * int(minutes or 0) + 3600 * int(hours or 0))
+
+
 @dataclass(frozen=True)
 class MapSize:
     """Size of the maps that are given out: the video's display size unless told otherwise."""
