@@ -76,11 +76,12 @@ def reframe(
     """
     from avsal.cli.run import run_on_files
     from avsal.crops.api import reframe as crop
-    from avsal.crops.api import settings_of
+    from avsal.crops.api import check_path, settings_of
     from avsal.crops.file import read_head
 
     settings = settings_of(aspect, motion, pad, zoom, size, crf)  # wrong ones are wrong everywhere
-    windows.settings()
+    _ = settings.framing, windows.settings()
+    check_path(path, aspect, motion, zoom, saliency, windows.start, windows.end)
     if path is not None and (len(inputs) > 1 or inputs[0].is_dir()):
         raise UsageError("--path renders one video; give the file that it belongs to")
     function = functools.partial(

@@ -39,6 +39,13 @@ class Outcome:
     frames: int = 0
     seconds: float = 0.0
     error: str | None = None
+    code: int = 0  # that a command for this file alone ends with; not printed
+
+    def record(self) -> dict[str, object]:
+        """What is printed as JSON."""
+        record = asdict(self)
+        del record["code"]
+        return record
 
 
 class Bars:
@@ -124,7 +131,7 @@ class Run:
 
     def _report(self, outcome: Outcome) -> Outcome:
         if self.as_json:
-            typer.echo(json.dumps(asdict(outcome)))
+            typer.echo(json.dumps(outcome.record()))
         elif outcome.status == "skipped":
             say(f"{outcome.output}: kept")
         elif outcome.status == "done" and self.work.counts_maps:
@@ -154,13 +161,15 @@ def _outcome(
 
 
 def _failed(source: Path, place: Path, error: Exception) -> Outcome:
-    report_error(error)
+    code = report_error(error)
     text = " ".join(str(error).split())
-    return Outcome(str(source), str(place), "failed", error=text)
+    return Outcome(str(source), str(place), "failed", error=text, code=code)
 
 
 def exit_code(outcomes: list[Outcome]) -> int:
-    """1 if some file failed, else 0."""
+    """That of the only file; of several 1 if one failed, else 0."""
+    if len(outcomes) == 1:
+        return outcomes[0].code
     return int(any(outcome.status == "failed" for outcome in outcomes))
 
 

@@ -76,10 +76,7 @@ def reframe(
     Raises:
         AvsalError: something cannot be read or written, or does not fit together.
     """
-    if path is not None:
-        part = {"start": start is not None, "end": end is not None}
-        moved = {"motion": motion != Motion.STEADY, "zoom": zoom != 1}
-        _refuse_with_path(path, {"aspect": aspect, "saliency": saliency, **moved, **part})
+    check_path(path, aspect, motion, zoom, saliency, start, end)
     settings = settings_of(aspect, motion, pad, zoom, size, crf)
     predict = PredictSettings(audio_context, stride, batch, start, end)
     source = MapSource(model, weights, device, precision, offline, revision, engine, predict)
@@ -117,11 +114,31 @@ def settings_of(
     return ReframeSettings(aspect or "9:16", motion, zoom, pad, shape, crf)
 
 
-def _refuse_with_path(path: File, given: dict[str, object]) -> None:
-    """A path has what these options would decide."""
+def check_path(
+    path: File | None,
+    aspect: str | None,
+    motion: str,
+    zoom: float,
+    saliency: File | None,
+    start: float | None,
+    end: float | None,
+) -> None:
+    """Refuse arguments of `reframe` that a path file decides.
+
+    Raises:
+        UsageError: one of them is given together with a path.
+    """
+    given = {
+        "--aspect": aspect,
+        "--saliency": saliency,
+        "--motion": motion != Motion.STEADY,
+        "--zoom": zoom != 1,
+        "--start": start is not None,
+        "--end": end is not None,
+    }
     for name, value in given.items():
-        if value:
-            raise UsageError(f"--{name}: {path} decides that already; leave one of them out")
+        if path is not None and value:
+            raise UsageError(f"{name}: {path} decides that already; leave one of them out")
 
 
 def _output(reader: VideoReader, output: File | None, aspect: str, force: bool) -> Path:
