@@ -6,15 +6,18 @@ The four numbers are shares of the width and the height, such as 0.5 0 1 1 for t
 `avsal measure` does this for boxes and polygons that move, with a report.
 """
 
-import sys
+import argparse
 from itertools import groupby
 
 import avsal
 
-video, *numbers = sys.argv[1:]
-left, top, right, bottom = map(float, numbers)
+parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+parser.add_argument("video")
+parser.add_argument("box", type=float, nargs=4, help="left, top, right, bottom, from 0 to 1")
+arguments = parser.parse_args()
+left, top, right, bottom = arguments.box
 model = avsal.load_model()
-for second, frames in groupby(model.predict(video), key=lambda frame: int(frame.time)):
+for second, frames in groupby(model.predict(arguments.video), key=lambda frame: int(frame.time)):
     shares = []
     for frame in frames:
         height, width = frame.density.shape

@@ -1,6 +1,6 @@
 """A heatmap over a video, sound kept: python overlay.py VIDEO OUT.mp4"""
 
-import sys
+import argparse
 from pathlib import Path
 
 import avsal
@@ -9,7 +9,11 @@ from avsal.prediction import PredictSettings
 from avsal.prediction.style import OverlayStyle
 from avsal.results.overlay import predicted, write_overlay
 
-video, out = (Path(argument) for argument in sys.argv[1:])
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("video", type=Path)
+parser.add_argument("out", type=Path)
+arguments = parser.parse_args()
+video, out = arguments.video, arguments.out
 model = avsal.load_model()
 with VideoReader(video) as pictures:
     pairs = predicted(model, pictures, PredictSettings())

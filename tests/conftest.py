@@ -14,6 +14,11 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # networks of these tests several times slower. Read when torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+# Nor must the settings of whoever runs them count.
+os.environ["XDG_CONFIG_HOME"] = os.devnull
+for name in "MODEL WEIGHTS DEVICE PRECISION OFFLINE REVISION ENGINE".split():
+    os.environ.pop(f"AVSAL_{name}", None)
+
 TESTS = Path(__file__).parent
 
 # A training run; `make_config` fills in the places.

@@ -60,7 +60,7 @@ def batch(
     settings, written = windows.settings(maps.size), maps.written()
     work = Work(network.load, settings, written, files.skip_existing, console.debug)
     on_cluster = None if ray is None else functools.partial(_on_cluster, work, ray, ray_threads)
-    with left_out(files.as_json) as on_omitted:
+    with left_out([folder], files.as_json) as on_omitted:
         plan = plan_folder(folder, output, glob, on_omitted)
         if not plan:
             console.note(f"{folder}: no videos or images found")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import platform
+from typing import Any
+
+import typer
 
 
-def info() -> None:
+def info(context: typer.Context) -> None:
     """Show versions, device, precision that auto chooses, cache folder and weights present."""
     import cv2
     import numpy
@@ -14,6 +17,7 @@ def info() -> None:
     from rich.table import Table
 
     from avsal import media, weights
+    from avsal.cli.defaults import described
     from avsal.media.resample import torchaudio_module
     from avsal.prediction.device import (
         automatic_precision,
@@ -23,6 +27,7 @@ def info() -> None:
     )
     from avsal.version import __version__
 
+    commands: Any = context.parent and context.parent.command
     device = choose_device("auto")
     precision, why = automatic_precision(device)
     audio = torchaudio_module()
@@ -38,6 +43,7 @@ def info() -> None:
         "numpy": numpy.__version__,
         "device": f"{device} ({device_label(device)})",
         "precision": f"{precision_name(precision)} ({why})",
+        **described(commands),
         "weights cache": str(weights.hub_cache()),
         "imported weights": str(weights.user_folder()),
         "weights present": ", ".join(weights.present()) or "none",

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
+from typer.core import TyperArgument, TyperCommand
 
 from avsal.errors import UsageError
 from avsal.prediction import settings
@@ -56,6 +57,16 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return run
+
+
+class FileCommand(TyperCommand):
+    """A command on files; its help calls them <path>, where typer writes <list[Path]>."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        for parameter in self.params:
+            if isinstance(parameter, TyperArgument):
+                parameter.display_type = lambda ctx: "<path>"  # type: ignore[method-assign]
 
 
 class SoundFrames(StrEnum):
@@ -242,7 +253,7 @@ RayThreads = Annotated[
 Inputs = Annotated[
     list[Path],
     typer.Argument(
-        metavar="VIDEO...",
+        metavar="VIDEO",
         help='Videos, still images, folders of them, patterns such as "clips/*.mp4", http(s) '
         "addresses, or - for a pipe.",
     ),

@@ -14,7 +14,13 @@ from avsal.prediction.style import ColorBy, Colormap
 LOOKS = "Looks"
 
 Colors = Annotated[
-    Colormap, typer.Option("--colormap", help="Colour map of the heatmap.", rich_help_panel=LOOKS)
+    Colormap,
+    typer.Option(
+        "--colormap",
+        metavar="NAME",
+        help=f"Colour map of the heatmap: {', '.join(Colormap)}.",
+        rich_help_panel=LOOKS,
+    ),
 ]
 ColoredBy = Annotated[
     ColorBy,

@@ -43,7 +43,7 @@ def predict(
     settings, written = windows.settings(maps.size), maps.written()
     force = files.force or output is not None
     work = Work(network.load, settings, written, files.skip_existing, console.debug, force)
-    with piped(inputs, needs_output=False) as named, left_out(files.as_json) as on_omitted:
+    with piped(inputs, needs_output=False) as named, left_out(inputs, files.as_json) as on_omitted:
         plan = plan_inputs(named, output or Path("saliency"), "", on_omitted)
         run = Run(work, isolated=len(plan) > 1, as_json=files.as_json)
         code = exit_code(run.files(plan))

@@ -75,8 +75,8 @@ def reframe(
     --path.
     """
     from avsal.cli.run import run_on_files
-    from avsal.crops.api import reframe as crop
     from avsal.crops.api import check_path, settings_of
+    from avsal.crops.api import reframe as crop
     from avsal.crops.file import read_head
 
     settings = settings_of(aspect, motion, pad, zoom, size, crf)  # wrong ones are wrong everywhere

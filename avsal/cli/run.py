@@ -161,6 +161,10 @@ def _outcome(
 
 
 def _failed(source: Path, place: Path, error: Exception) -> Outcome:
+    from avsal.results.plan import BY_KIND
+
+    place = getattr(error, "place", place)
+    place = place.with_suffix("") if place.suffix == BY_KIND else place  # never opened
     code = report_error(error)
     text = " ".join(str(error).split())
     return Outcome(str(source), str(place), "failed", error=text, code=code)
@@ -197,7 +201,10 @@ def run_on_files(
     from avsal.results.work import Calls, no_network
 
     console.quiet = files.quiet
-    with piped(inputs, needs_output=output is None) as named, left_out(files.as_json) as on_omitted:
+    with (
+        piped(inputs, needs_output=output is None) as named,
+        left_out(inputs, files.as_json) as on_omitted,
+    ):
         plan = plan_inputs(named, output, ending, on_omitted)
         maps = {}
         if saliency is not None:
@@ -210,15 +217,17 @@ def run_on_files(
 
 
 @contextmanager
-def left_out(as_json: bool = False) -> Iterator[Callable[[str], None]]:
+def left_out(inputs: list[Path], as_json: bool = False) -> Iterator[Callable[[str], None]]:
     """Count files of folders that are left out, by their reasons, and report them at the end."""
     omitted: Counter[str] = Counter()
     yield lambda reason: omitted.update([reason])
-    if omitted and as_json:
-        typer.echo(json.dumps({"status": "omitted", "reasons": omitted}))
-    elif omitted:
-        reasons = ", ".join(f"{reason}: {count}" for reason, count in sorted(omitted.items()))
-        note(f"{counted(omitted.total(), 'file')} left out ({reasons})")
+    if not omitted:
+        return
+    source = ", ".join(map(str, inputs))
+    if as_json:
+        typer.echo(json.dumps({"source": source, "status": "omitted", "reasons": omitted}))
+    reasons = ", ".join(f"{reason}: {count}" for reason, count in sorted(omitted.items()))
+    note(f"{source}: {counted(omitted.total(), 'file')} left out ({reasons})")
 
 
 @contextmanager

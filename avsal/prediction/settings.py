@@ -10,7 +10,7 @@ from fractions import Fraction
 from numbers import Integral, Real
 from typing import Any
 
-from avsal.errors import UsageError
+from avsal.errors import UsageError, nearest
 
 # Version of the way from frames to maps: raise it where the same weights and settings give other
 # maps, so that results and scores of the earlier way are made again.
@@ -58,7 +58,8 @@ def check_word(name: str, word: str, known: type[StrEnum]) -> None:
         UsageError: it is none of them.
     """
     if word not in list(known):
-        raise UsageError(f"{name} {word}: give one of {', '.join(known)}")
+        hint = nearest(word, known) or f"; give one of {', '.join(known)}"
+        raise UsageError(f"{name} {word}: is unknown{hint}")
 
 
 MAX_SECONDS = 1e9  # 32 years; in a container's unit of time it still fits into 64 bits
