@@ -100,7 +100,7 @@ def _run(arguments: list[str]) -> int:
         group: Any = typer.main.get_command(app)
         helps = {"-h", "--help"} & set(arguments)
         defaults = None if helps else read_defaults(group)
-        code = int(group.main(arguments, "avsal", False, default_map=defaults) or 0)
+        code = int(group.main(arguments, "avsal", standalone_mode=False, default_map=defaults) or 0)
     except SystemExit as stopped:
         code = int(stopped.code or 0)
     except KeyboardInterrupt:
