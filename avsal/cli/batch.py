@@ -62,8 +62,6 @@ def batch(
     on_cluster = None if ray is None else functools.partial(_on_cluster, work, ray, ray_threads)
     with left_out([folder], files.as_json) as on_omitted:
         plan = plan_folder(folder, output, glob, on_omitted)
-        if not plan:
-            console.note(f"{folder}: no videos or images found")
         outcomes = Run(work, True, files.as_json, on_cluster).files(plan)
     if not files.quiet:
         print_summary(outcomes, folder)

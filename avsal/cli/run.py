@@ -101,6 +101,8 @@ class Run:
         """Work on every file; one that fails is reported and the rest is done."""
         from avsal.results.plan import check_source
 
+        if not plan:
+            note("no videos or images found in what was given")
         outcomes = []
         readable = []
         for source, place in plan:

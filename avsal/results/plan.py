@@ -330,14 +330,20 @@ def check_source(source: Path) -> None:
         raise MediaError(f"{source}: cannot be read ({(error.strerror or '').lower()})") from error
 
 
+def _still_suffix(source: Path) -> str:
+    """The suffix of what is drawn over a still image: JPEG stays JPEG."""
+    suffix = PurePath(name_of(source)).suffix.lower()
+    return suffix if suffix in (".jpg", ".jpeg") else ".png"
+
+
 def choose_output(
     source: Path, is_image: bool, out: Path | None, force: bool, word: str = "saliency"
 ) -> Path:
     """Where a video made of another goes; impossible places are refused before the network runs.
 
     Args:
-        out: None takes a place next to the video: talk.saliency.mp4, or .png for a still image.
-            The suffix ".*" becomes .mp4 or .png too.
+        out: None takes a place next to the video: talk.saliency.mp4, or .png for a still image,
+            .jpg for a JPEG. The suffix ".*" becomes one of these too.
         force: an earlier result may be replaced; without it, only one that `out` names in full.
         word: what is in the name next to the video.
 
@@ -350,7 +356,7 @@ def choose_output(
         ((_, out),) = _next_to_inputs([source], f".{word}{BY_KIND}")
     chosen = out.suffix == BY_KIND
     if chosen:
-        out = out.with_suffix(".png" if is_image else ".mp4")
+        out = out.with_suffix(_still_suffix(source) if is_image else ".mp4")
     with atomic.write_errors(out):  # a name may be too long
         if out.exists() and not is_address(source) and out.samefile(source):
             raise UsageError(f"{out}: this is the input itself; choose another --output")
