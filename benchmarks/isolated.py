@@ -23,9 +23,9 @@ import sys
 from pathlib import Path
 from avsal.cli import options
 from avsal.prediction.settings import OutputSettings, PredictSettings
-from avsal.results.isolated import predict_isolated
+from avsal.results.isolated import Task, predict_isolated
 from avsal.results.plan import plan_folder
-from avsal.results.work import Task, Work
+from avsal.results.work import Work
 network = options.Network(None, None, "cpu", "fp32", True, None)
 if __name__ == "__main__":
     plan = plan_folder(Path(sys.argv[1]), Path(sys.argv[2]))

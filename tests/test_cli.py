@@ -322,7 +322,7 @@ def test_batch_of_nothing_says_so(avsal_command, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("predict",), "Missing argument 'videos'; see avsal predict --help"),
+        (("predict",), "Missing argument 'VIDEO'; see avsal predict --help"),
         (("predict", "a.mp4", "--wrong"), "No such option: --wrong; see avsal predict --help"),
         (("predict", "a.mp4", "--stride", "x"), "Invalid value for '--stride'"),
         (("nothing",), "No such command 'nothing'; see avsal --help"),

@@ -15,8 +15,9 @@ from avsal.cli import console, options
 
 if TYPE_CHECKING:
     from avsal.cli.run import Bars
+    from avsal.results.isolated import Finished
     from avsal.results.plan import Job
-    from avsal.results.work import Finished, Work
+    from avsal.results.work import Work
 
 _ADDRESS = re.compile(r"(local|auto|ray://.+|[\w.-]+:\d+|\[[\da-fA-F:]+\]:\d+)")
 

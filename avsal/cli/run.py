@@ -22,8 +22,8 @@ from avsal.errors import AvsalError, UsageError
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
+    from avsal.results.isolated import FileWork, Finished
     from avsal.results.plan import Job
-    from avsal.results.work import FileWork, Finished
 
 MAX_ROWS = 200  # files that the summary lists
 PIPE = Path("-")  # the input that stands for standard input
@@ -123,8 +123,7 @@ class Run:
         return outcomes
 
     def _finished(self, plan: list[Job], bars: Bars) -> Generator[Finished, None, None]:
-        from avsal.results.isolated import predict_isolated
-        from avsal.results.work import Task
+        from avsal.results.isolated import Task, predict_isolated
 
         if self.isolated or len(plan) > 1:
             yield from predict_isolated(plan, self.work, bars.maps_of_file)

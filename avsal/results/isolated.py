@@ -17,16 +17,18 @@ import time
 import traceback
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 from avsal import atomic
 from avsal.errors import AvsalError, MediaError
-from avsal.results.work import FileWork, Finished, OnMap, Task
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
+    from avsal.prediction.predictor import Predictor
     from avsal.results.plan import Job
 
 logger = logging.getLogger("avsal")
@@ -34,6 +36,59 @@ logger = logging.getLogger("avsal")
 HANG_SECONDS = 1800  # without a map; decoding up to a late --start may take many minutes
 _STOP_SECONDS = 10  # for a process to clean up once it is asked to stop
 _HELD_BACK = {"SIGINT", "SIGHUP"}  # go to both processes; the first one decides what follows
+
+
+# A file's number in the plan; its maps or the result's place, None where it was kept, or why it
+# failed; seconds it took.
+Finished = tuple[int, "int | Path | Exception | None", float]
+OnMap = Callable[..., None]  # number in the plan, maps so far, maps expected, the step if several
+
+
+@dataclass(frozen=True)
+class Task:
+    """A file to work on, its number in the plan and the place of its result."""
+
+    number: int
+    source: Path
+    folder: Path
+
+
+class FileWork(Protocol):
+    """What is done with every file; has to be picklable.
+
+    Attributes:
+        load: makes the predictor, None where no network is needed.
+        loud: show what libraries print on stderr by themselves, as they do when they crash.
+        counts_maps: results are maps.
+    """
+
+    @property
+    def load(self) -> Callable[[], Predictor | None]: ...
+
+    @property
+    def loud(self) -> bool: ...
+
+    @property
+    def counts_maps(self) -> bool: ...
+
+    def run_one(self, task: Task, on_map: OnMap) -> Iterator[Finished]:
+        """Work on the only file, in this process; it is opened before the network is loaded."""
+        ...
+
+    def run(
+        self,
+        predictor: Any,
+        tasks: list[Task],
+        on_begin: Callable[[int], None] = ...,
+        on_map: OnMap = ...,
+    ) -> Iterator[Finished]:
+        """Work on files in this process; one that fails is given out with its error.
+
+        Args:
+            predictor: from `load`.
+            on_begin: called with the number of a file before it is opened, perhaps in a thread.
+        """
+        ...
 
 
 def predict_isolated(

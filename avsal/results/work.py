@@ -7,25 +7,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
+
+from avsal.results.isolated import Finished, OnMap, Task
 
 if TYPE_CHECKING:
     from avsal.prediction.predictor import Prediction, Predictor
     from avsal.prediction.settings import OutputSettings, PredictSettings
-
-# A file's number in the plan; its maps or the result's place, None where it was kept, or why it
-# failed; seconds it took.
-Finished = tuple[int, "int | Path | Exception | None", float]
-OnMap = Callable[..., None]  # number in the plan, maps so far, maps expected, the step if several
-
-
-@dataclass(frozen=True)
-class Task:
-    """A file to work on, its number in the plan and the place of its result."""
-
-    number: int
-    source: Path
-    folder: Path
 
 
 class KeptError(Exception):
@@ -40,47 +28,9 @@ class KeptError(Exception):
         self.place = place
 
 
-class FileWork(Protocol):
-    """What is done with every file; has to be picklable.
-
-    Attributes:
-        load: makes the predictor, None where no network is needed.
-        loud: show what libraries print on stderr by themselves, as they do when they crash.
-        counts_maps: results are maps.
-    """
-
-    @property
-    def load(self) -> Callable[[], Predictor | None]: ...
-
-    @property
-    def loud(self) -> bool: ...
-
-    @property
-    def counts_maps(self) -> bool: ...
-
-    def run_one(self, task: Task, on_map: OnMap) -> Iterator[Finished]:
-        """Work on the only file, in this process; it is opened before the network is loaded."""
-        ...
-
-    def run(
-        self,
-        predictor: Any,
-        tasks: list[Task],
-        on_begin: Callable[[int], None] = ...,
-        on_map: OnMap = ...,
-    ) -> Iterator[Finished]:
-        """Work on files in this process; one that fails is given out with its error.
-
-        Args:
-            predictor: from `load`.
-            on_begin: called with the number of a file before it is opened, perhaps in a thread.
-        """
-        ...
-
-
 @dataclass(frozen=True)
 class Work:
-    """Files predicted to folders of maps; see `FileWork`.
+    """Files predicted to folders of maps; see `isolated.FileWork`.
 
     Attributes:
         skip_existing: leave complete results of the same settings alone.
@@ -102,7 +52,7 @@ class Work:
         on_begin: Callable[[int], None] = lambda _number: None,
         on_map: OnMap = lambda _number, _done, _total: None,
     ) -> Iterator[Finished]:
-        """See `FileWork`."""
+        """See `isolated.FileWork`."""
         from avsal.prediction.files import predict_files
 
         wanted = []
@@ -133,7 +83,7 @@ class Work:
             began = time.monotonic()
 
     def run_one(self, task: Task, on_map: OnMap) -> Iterator[Finished]:
-        """See `FileWork`."""
+        """See `isolated.FileWork`."""
         from avsal.media.video import VideoReader
 
         began = time.monotonic()
@@ -185,7 +135,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Calls:
-    """A function called with file after file, such as `avsal.overlay`; see `FileWork`.
+    """A function called with file after file, such as `avsal.overlay`; see `isolated.FileWork`.
 
     Attributes:
         function: takes a file, the place of its result, `force`, `progress`, and `model` where
@@ -204,7 +154,7 @@ class Calls:
     counts_maps = False
 
     def run_one(self, task: Task, on_map: OnMap) -> Iterator[Finished]:
-        """See `FileWork`; the function loads the network itself."""
+        """See `isolated.FileWork`; the function loads the network itself."""
         return self.run(None, [task], on_map=on_map)
 
     def run(
@@ -214,7 +164,7 @@ class Calls:
         on_begin: Callable[[int], None] = lambda _number: None,
         on_map: OnMap = lambda _number, _done, _total: None,
     ) -> Iterator[Finished]:
-        """See `FileWork`."""
+        """See `isolated.FileWork`."""
         function = partial(self.function, model=predictor) if predictor else self.function
         for task in tasks:
             on_begin(task.number)
