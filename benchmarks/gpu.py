@@ -2,9 +2,9 @@
 
     python benchmarks/gpu.py [--device cuda] [--reduced]
 
-Run it in a checkout. It asks no network and needs PyTorch and NumPy alone; where PyAV is installed,
-whole videos are predicted too. It takes less than ten minutes. `--reduced` is what the continuous
-integration runs on a CPU: the same code with few frames and small networks.
+Run it in a checkout. It asks no network and needs PyTorch, NumPy, OpenCV and PySceneDetect; where
+PyAV is installed, whole videos are predicted too. It takes less than ten minutes. `--reduced` is
+what the continuous integration runs on a CPU: the same code with few frames and small networks.
 
 The published loop is the same network driven the published way: image encoder on all 16 frames of
 every window, training heads on, one window per frame, float32.
@@ -41,6 +41,7 @@ from avsal.models.variants import VARIANTS  # noqa: E402
 from avsal.prediction.device import cpu_has_bfloat16, precision_name  # noqa: E402
 from avsal.prediction.predictor import Predictor  # noqa: E402
 from avsal.prediction.settings import MapSize, PredictSettings  # noqa: E402
+from avsal.prediction.torch_engine import TorchEngine  # noqa: E402
 
 FULL, SMALL = "mvitv2s-224x384", "small-224x384"
 WAIT = "called a synchronizing CUDA operation"  # PyTorch's warning
@@ -74,7 +75,8 @@ def network(variant: str, heads: bool = False) -> SaliencyNetwork:
 
 
 def predictor(variant: str, device: torch.device, precision: torch.dtype) -> Predictor:
-    return Predictor(network(variant), VARIANTS[variant], device, precision, ("benchmark", ""))
+    engine = TorchEngine(network(variant), device, precision)
+    return Predictor(VARIANTS[variant], engine, ("benchmark", ""))
 
 
 def frames(count: int, height: int = 224, width: int = 384) -> Iterator[VideoFrame]:

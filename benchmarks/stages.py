@@ -1,4 +1,4 @@
-"""Seconds a frame of each stage of `avsal predict` by itself, and of all of them together.
+"""Print the seconds per frame of each stage of `avsal predict`, alone and all together.
 
     python benchmarks/stages.py VIDEO [--frames 24] [--model NAME] [--weights FILE]
 
@@ -14,14 +14,13 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from avsal.prediction.forward import Forward
-
 from avsal.media import AudioReader, VideoReader
 from avsal.prediction.cache import FrameCache
 from avsal.prediction.model import load_model
 from avsal.prediction.postprocess import to_density
 from avsal.prediction.reader import read_ahead
 from avsal.prediction.settings import OutputSettings, PredictSettings
+from avsal.prediction.smoothing import Smoothing, filled
 from avsal.results.folder import new_result
 from avsal.results.jobs import predict_to_folder
 
@@ -46,35 +45,40 @@ def main() -> None:
 
     with VideoReader(arguments.video) as video:
         seconds, _ = clock(itertools.islice(video, count), count)
-        print(f"decode                       {seconds:.4f} s a frame")
+        print(f"decode                       {seconds:.4f} s per frame")
         rate = float(video.info.rate or 25)
-    settings = PredictSettings(end=count / rate)
+    settings = PredictSettings(stride=1, end=count / rate)
+    rule = predictor.rule(settings, batch=1)
     with VideoReader(arguments.video) as video:
         sound = AudioReader(arguments.video, video.origin) if video.info.has_audio else None
-        cache = FrameCache(settings, predictor.network.frames, sound)
+        cache = FrameCache(settings, rule, sound)
         size = predictor.input_size(video.info.height, video.info.width)
         frames = read_ahead(video, video.origin, size, depth=4)
         seconds, windows = clock(cache.windows(frames), count)
-        print(f"decode, resize, spectrogram  {seconds:.4f} s a frame")
-    forward = Forward(predictor.network, predictor.device, predictor.precision, batch=1)
-    seconds, results = clock(forward.batches(windows), count)
-    maps = [pair for batch in results for pair in batch]
-    print(f"network                      {seconds:.4f} s a frame")
+        print(f"decode, resize, spectrogram  {seconds:.4f} s per frame")
+    seconds, batches = clock(predictor.engine.batches(iter(windows), batch=1), count)
+    print(f"network                      {seconds:.4f} s per frame")
     size = (windows[0].tag.height, windows[0].tag.width)
-    seconds, _ = clock((to_density(each[None], size) for _, each in maps), count)
-    print(f"post-processing              {seconds:.4f} s a frame")
-    frames = list(predictor.postprocess([(w.tag, each) for w, each in maps], settings))
+    log_densities = [each for batch in batches for _, each in batch]
+    seconds, _ = clock((to_density(each, size) for each in log_densities), count)
+    print(f"post-processing              {seconds:.4f} s per frame")
+    maps = filled(iter(batches), Smoothing(rule.smoothing))
+    frames = list(predictor.postprocess(maps, settings))
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
         with new_result(Path(folder) / "maps", {"settings": {}}, OutputSettings()) as result:
             for frame in frames:
                 result.write(frame)
-        print(f"writing PNG                  {(time.perf_counter() - began) / count:.4f} s a frame")
+        print(
+            f"writing PNG                  {(time.perf_counter() - began) / count:.4f} s per frame"
+        )
         began = time.perf_counter()
         predict_to_folder(
             predictor, arguments.video, Path(folder) / "all", settings, OutputSettings()
         )
-        print(f"all together                 {(time.perf_counter() - began) / count:.4f} s a frame")
+        print(
+            f"all together                 {(time.perf_counter() - began) / count:.4f} s per frame"
+        )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""How much of the gaze an area gets, second by second.
+"""Print what share of the predicted gaze falls in an area, second by second.
 
     python area_share.py VIDEO LEFT TOP RIGHT BOTTOM
 
-The four numbers are shares of the width and the height, such as 0.5 0 1 1 for the right half.
-`avsal measure` does this for boxes and polygons that move, with a report.
+The four numbers are fractions of the width and the height: 0.5 0 1 1 is the right half.
+`avsal measure` does this for boxes and polygons that may move, and writes a report.
 """
 
 import argparse

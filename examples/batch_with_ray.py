@@ -1,7 +1,7 @@
-"""A folder of videos on a Ray cluster: python batch_with_ray.py FOLDER OUT [ADDRESS]
+"""Predict a folder of videos on a Ray cluster: python batch_with_ray.py FOLDER OUT [ADDRESS]
 
-Without an address the cores of this machine are the cluster. `avsal batch FOLDER -o OUT --ray`
-does the same; this is for programs that want to know of each result.
+Without an address, the cores of this machine are the cluster. `avsal batch FOLDER -o OUT --ray`
+does the same; this script is for programs that need each result as it is finished.
 """
 
 import argparse
@@ -30,6 +30,6 @@ for place, result, seconds in predict_on_cluster(plan, worker, arguments.address
     if isinstance(result, Exception):
         print(f"{source}: {result}")
     elif result is None:
-        print(f"{result_folder}: is there already")
+        print(f"{result_folder}: exists already")
     else:
         print(f"{result_folder}: {result} maps in {seconds:.1f} s")

@@ -1,12 +1,12 @@
-"""Gaze on a live picture, as a heatmap that a browser shows.
+"""Predict gaze on a live picture and show the heatmap in a browser.
 
     python live.py camera:0                      # then open http://127.0.0.1:8000
     python live.py http://HOST/stream.mjpg       # a stream address
     python live.py talk.mp4                      # a file, at the speed at which it plays
 
-The map is always that of the latest frame; frames that come while the network works get none. At
-the end it says how many maps a second there were, and how old the picture was when its map was
-ready. Pictures alone count: the sound that belongs to a map has not come yet.
+The map is always that of the latest frame; frames that arrive while the network is busy get none.
+At the end the script prints the number of maps per second and how old a picture was when its map
+was ready. Only pictures are used: the sound that belongs to a map has not arrived yet.
 """
 
 import argparse
@@ -21,13 +21,12 @@ import cv2
 
 import avsal
 from avsal.media import VideoFrame, VideoReader
-from avsal.prediction import MapSize
 from avsal.prediction.drawing import overlay
 from avsal.prediction.style import OverlayStyle
 
 
 class Live:
-    """Frames as they come, with the time at which each of them came."""
+    """Frames as they arrive, with the time at which each of them did."""
 
     def __init__(self, source: str, seconds: float) -> None:
         self.source = source
@@ -49,7 +48,7 @@ class Live:
         while True:
             good, image = camera.read()
             if not good:
-                raise SystemExit(f"{self.source}: the camera gives no picture")
+                raise SystemExit(f"{self.source}: the camera delivers no picture")
             pts = Fraction(time.monotonic() - began).limit_denominator(90_000)
             yield VideoFrame(index, pts, Fraction(1, 30), cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
             index += 1
@@ -99,7 +98,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("source", help="camera:N, an address or a file")
     parser.add_argument("--port", type=int, default=8000)
-    parser.add_argument("--seconds", type=float, default=float("inf"), help="then stop")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after this time")
     arguments = parser.parse_args()
     model = avsal.load_model()
     server = ThreadingHTTPServer(("127.0.0.1", arguments.port), Page)
@@ -110,7 +109,7 @@ def main() -> None:
     live, ages = Live(arguments.source, arguments.seconds), []
     began = time.monotonic()
     try:
-        for found in model.stream(live.frames(), MapSize("model")):
+        for found in model.stream(live.frames(), "model"):
             came, frame = live.came[found.index]
             ages.append(time.monotonic() - came)
             Page.show(overlay(frame.image, found.saliency, OverlayStyle()))

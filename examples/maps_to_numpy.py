@@ -1,11 +1,10 @@
-"""All maps of a video as one NumPy array: python maps_to_numpy.py VIDEO OUT.npz"""
+"""Save all maps of a video as one NumPy array: python maps_to_numpy.py VIDEO OUT.npz"""
 
 import argparse
 
 import numpy as np
 
 import avsal
-from avsal.prediction import MapSize
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("video")

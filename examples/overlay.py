@@ -1,13 +1,9 @@
-"""A heatmap over a video, sound kept: python overlay.py VIDEO OUT.mp4"""
+"""Draw a heatmap over a video and keep its sound: python overlay.py VIDEO OUT.mp4"""
 
 import argparse
 from pathlib import Path
 
 import avsal
-from avsal.media import VideoReader
-from avsal.prediction import PredictSettings
-from avsal.prediction.style import OverlayStyle
-from avsal.results.overlay import predicted, write_overlay
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("video", type=Path)

@@ -13,6 +13,10 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # OpenMP's threads spin while they wait by default, which on a shared machine makes the small
 # networks of these tests several times slower. Read when torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# Where pytest-xdist runs a process on every core, more threads would only wait for each other.
+# OpenMP, PyTorch and avsal's ONNX Runtime read it; processes that tests start inherit it.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Nor must the settings of whoever runs them count.
 os.environ["XDG_CONFIG_HOME"] = os.devnull

@@ -4,7 +4,6 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-import torch
 
 from avsal.media.frames import FrameTag
 from avsal.prediction.cache import FrameCache
@@ -34,7 +33,7 @@ def video(count, fps=25, first=0):
 
 def small_frame(index, level, fps=25):
     tag = FrameTag(index, Fraction(index, fps), Fraction(index, fps), Fraction(1, fps), 20, 10)
-    return tag, torch.full((3, 32, 64), level, dtype=torch.uint8)
+    return tag, np.full((32, 64, 3), level, np.uint8)
 
 
 def feed(frames, sound=None, seen=16, **settings):
@@ -70,7 +69,7 @@ def test_each_window_holds_its_frames(count, stride, end, with_sound):
     for inputs in feed(video(count), sound, stride=stride, end=end):
         assert tuple(frame.tag.index for frame in inputs.frames) == inputs.window.frames
         for frame in inputs.frames:
-            assert torch.all(frame.pixels == frame.tag.index)
+            assert np.all(frame.pixels == frame.tag.index)
 
 
 @pytest.mark.parametrize("seen", [16, 4])

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import collections
 import datetime
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -139,6 +141,84 @@ def test_what_is_no_tensor_is_ignored_in_words(tmp_path, caplog):
         (said,) = [record.getMessage() for record in caplog.records]
         assert said.startswith(f"{tmp_path / name}: read the tensors only, ignored ")
         assert "argparse.Namespace" in said
+
+
+class Config(dict):
+    """Settings that are attributes too."""
+
+    def __init__(self, **settings: object) -> None:
+        super().__init__(settings)
+        self.__dict__.update(settings)
+
+
+OTHER_OBJECTS = {
+    "dictionary with attributes": Config(lr=0.1),
+    "default dictionary": collections.defaultdict(list, a=[1]),
+    "queue": collections.deque([1, 2], 5),
+    "counts": collections.Counter("aab"),
+    "user dictionary": collections.UserDict(a=1),
+    "sets": [{1, (2, 3)}, set(range(1000)), frozenset({4})],
+    "numbers": [1j, np.float32(1), np.bool_(True), np.bool_(True), np.arange(3), np.zeros(0)],
+    "bytes": [b"", b"abc", bytes(300)],
+    "range": range(3),
+    "path": Path("data"),
+    "network": torch.nn.Linear(2, 2),
+}
+
+
+@pytest.mark.parametrize("kind", OTHER_OBJECTS)
+def test_objects_of_every_kind_are_ignored(kind, tmp_path):
+    torch.save({"state_dict": STATE, "other": OTHER_OBJECTS[kind]}, tmp_path / "x.pt")
+    assert weights.read_state(tmp_path / "x.pt")[0].keys() == STATE.keys()
+
+
+def test_torch_never_loads_more_than_weights(tmp_path, monkeypatch):
+    """Its own restrictions are on for every file, whatever the file holds."""
+    load, options = torch.load, []
+    monkeypatch.setattr(
+        torch, "load", lambda *args, **named: options.append(named) or load(*args, **named)
+    )
+    for name, content in (("x.pt", STATE), ("y.pt", {"state_dict": STATE, "m": Meter()})):
+        torch.save(content, tmp_path / name)
+        weights.read_state(tmp_path / name)
+    assert [named["weights_only"] for named in options] == [True, True]
+    assert not any("pickle_module" in named for named in options)
+
+
+def test_what_the_host_permits_is_not_used_and_stays_permitted(tmp_path):
+    torch.save({"state_dict": STATE, "m": Meter(), "s": np.float64(1)}, tmp_path / "x.pt")
+    made = []
+    permitted = [(lambda *arguments: made.append(arguments), f"{__name__}.Meter"), np.dtype]
+    with torch.serialization.safe_globals(permitted):
+        before = set(torch.serialization.get_safe_globals())
+        assert weights.read_state(tmp_path / "x.pt")[0].keys() == STATE.keys()
+        assert set(torch.serialization.get_safe_globals()) == before
+        (tmp_path / "x.pt").write_bytes((tmp_path / "x.pt").read_bytes()[:-200])
+        with pytest.raises(WeightsError):
+            weights.read_state(tmp_path / "x.pt")
+        assert set(torch.serialization.get_safe_globals()) == before
+    assert made == []
+    assert not set(torch.serialization.get_safe_globals()) & set(permitted)
+
+
+def test_several_threads_may_read(tmp_path):
+    for index, other in enumerate((Meter(), np.float64(1), argparse.Namespace(), STATE)):
+        torch.save({"state_dict": STATE, "other": other}, tmp_path / f"{index}.pt")
+    with ThreadPoolExecutor(4) as pool:
+        for state, _metadata in pool.map(weights.read_state, [*tmp_path.glob("*.pt")] * 10):
+            assert state.keys() == STATE.keys()
+
+
+def test_what_torch_does_not_load_safely_is_refused_with_the_remedy(tmp_path):
+    log = Log([1, 2])
+    log.name = "loss"  # torch appends to plain lists only, and these have no attributes
+    torch.save({"state_dict": STATE, "log": log}, tmp_path / "log.pt")
+    torch.save({"state_dict": STATE, "m": Meter()}, tmp_path / "new.pt", pickle_protocol=4)
+    torch.save(STATE, tmp_path / "plain.pt", pickle_protocol=4)
+    for path in tmp_path.glob("*.pt"):
+        with pytest.raises(WeightsError, match=r"\.pt: .*save only the state dict") as caught:
+            weights.read_state(path)
+        assert "\n" not in str(caught.value)
 
 
 def test_other_entries_are_ignored_in_words(tmp_path, caplog):

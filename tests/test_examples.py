@@ -35,7 +35,7 @@ def clip(tmp_path_factory):
 def test_maps_to_numpy(clip, tmp_path):
     run("maps_to_numpy", clip, tmp_path / "maps.npz")
     maps = np.load(tmp_path / "maps.npz")
-    assert maps["density"].shape == (25, 224, 384)
+    assert maps["density"].shape == (25, 256, 352)  # the shape of the picture
     assert np.allclose(maps["density"].sum(axis=(1, 2)), 1, atol=1e-4)
     assert np.allclose(maps["seconds"], np.arange(25) / 25)
 

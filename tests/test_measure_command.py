@@ -117,7 +117,7 @@ def test_shares_summary_and_report(measure, video, maps, tmp_path):
     page = (tmp_path / "out" / "report.html").read_text()
     check_page(page)
     assert "two &lt;shots&gt;.mp4" in page
-    assert page.count("<figure>") == 1 + 2 + 2
+    assert page.count("<figure") == 1 + 2 + 2
     assert "was not measured for this network" in page
 
 
@@ -228,7 +228,8 @@ def test_the_key_in_an_address_is_written_nowhere(measure, video, maps, tmp_path
         assert code == 0
         missing = f"http://{host}/none.mp4?token=secret: x"
         _code, more_out, more = measure(missing, "--saliency", maps, *BOXES)
-    written = [path.read_text() for path in (tmp_path / "out").iterdir()]
+    files = (path for path in (tmp_path / "out").iterdir() if path.suffix != ".jpg")
+    written = [path.read_text() for path in files]
     for text in (*written, out, err, more_out, more):
         assert "secret" not in text and "pa55" not in text
     assert summary_of(tmp_path)["source"]["name"] == f"http://{host}/two%20%3Cshots%3E.mp4"
@@ -423,7 +424,7 @@ def test_a_report_shows_the_longest_shots(measure, tmp_path, monkeypatch):
     assert len(kept) == len(lengths)
     assert max(kept) == 3
     page = (tmp_path / "out" / "report.html").read_text()
-    assert "The 3 longest of 7 are shown" in page
+    assert "The 3 longest of 7 shots are shown" in page
     assert set(re.findall(r'alt="Shot (\d)"', page)) == {"2", "5", "7"}
 
 

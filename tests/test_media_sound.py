@@ -181,7 +181,7 @@ def test_sound_that_never_begins_is_left_out(tmp_path: Path) -> None:
     with VideoWriter(out, 64, 48, audio_from=path) as writer:
         for frame in frames:
             writer.write(frame.image, frame.pts, frame.duration)
-    assert writer.warnings == [f"{path}: its sound cannot be decoded and is left out"]
+    assert writer.warnings == [f"{path}: its sound cannot be decoded and is omitted"]
     assert not probe(out).has_audio
     assert len(times_of(out)) == 25
 

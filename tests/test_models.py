@@ -165,7 +165,7 @@ def test_gradients_reach_every_weight_but_the_unused_norm(network: SaliencyNetwo
     for module in model.modules():
         if isinstance(module, DropPath):
             module.rate = 0.0  # a branch dropped for the only sample would get no gradient
-        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+        if isinstance(module, (torch.nn.BatchNorm2d, torch.nn.BatchNorm3d)):
             module.eval()  # at this size some layers hold one value a channel
     clip, spectrogram = torch.randn(1, 3, 16, 32, 32), torch.randn(1, 1, 257, 111)
     density, loss = model.forward_with_alignment(clip, spectrogram)

@@ -10,7 +10,6 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import samples
-import torch
 
 from avsal.media.frames import FrameTag
 from avsal.prediction.cache import FrameCache
@@ -20,7 +19,7 @@ from avsal.prediction.settings import PredictSettings, exact_seconds
 from avsal.preprocess.rules import FrameRule, TimeRule
 from avsal.shots import ShotFinder
 
-PIXELS = torch.zeros(3, 8, 12, dtype=torch.uint8)
+PIXELS = np.zeros((8, 12, 3), np.uint8)
 RATES = [Fraction(rate) for rate in (10, 15, 24, 25, 30, 50, 60, 120)]
 RATES += [Fraction(24000, 1001), Fraction(30000, 1001), Fraction(60000, 1001)]
 
@@ -80,7 +79,7 @@ def what_decides_each_map(times, cuts, rule, start=None, end=None):
         while each.tag.time - history[-1][0] > memory:
             history.pop()
         later = tuple(history)
-        for tag in each.skipped:
+        for tag in (frame.tag for frame in each.skipped):
             if each.cut is not None:
                 found[tag.index] = later if tag.index >= each.cut else before
             else:

@@ -1,11 +1,11 @@
-"""Scripts beside the package: what they take from it exists."""
+"""Scripts beside the package: they load, and benchmarks run in their smallest form."""
 
 from __future__ import annotations
 
-import ast
+import subprocess
+import sys
 import warnings
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -14,27 +14,54 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SCRIPTS = [
     path
-    for folder in ("weights/recipe", "benchmarks", "examples")
+    for folder in ("weights/recipe", "benchmarks")
     for path in sorted((ROOT / folder).glob("*.py"))
 ]
+CLIP = "examples/talk_and_bounce.mp4"
+SMALLEST = [
+    ("gpu.py", "--device", "cpu", "--reduced"),
+    ("predict.py", "--variant", "s3d-224x224", "--runs", "1"),
+    ("speed.py", CLIP, "--strides", "4", "--runs", "1"),
+    ("stages.py", CLIP, "--frames", "4", "--weights", "avsal-small"),
+    ("stills.py", "--pictures", "4", "--share", "2", "--processes", "2"),
+]
+# Loads scripts as `python SCRIPT` does, beside those of their folder, but does not run them.
+LOAD = """
+import runpy, sys
+from pathlib import Path
+for script in map(Path, sys.argv[1:]):
+    sys.path.insert(0, str(script.parent))
+    runpy.run_path(str(script), run_name="loaded")
+    del sys.path[0]
+    print(script.name, flush=True)
+"""
 
 
-def wanted(path: Path) -> list[tuple[str, str]]:
-    """Modules of the package and the names that a script imports from them."""
-    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-    return [
-        (node.module, alias.name)
-        for node in nodes
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "avsal"
-        for alias in node.names
-    ]
+def test_scripts_load():
+    """In one process, which imports PyTorch once."""
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD, *SCRIPTS],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.split() == [path.name for path in SCRIPTS], done.stderr
 
 
-@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_scripts_import_names_that_exist(path):
-    for module, name in wanted(path):
-        exists = hasattr(import_module(module), name) or find_spec(f"{module}.{name}")
-        assert exists, f"{module} has no {name}"
+@pytest.mark.slow
+@pytest.mark.parametrize("command", SMALLEST, ids=lambda command: command[0])
+def test_benchmarks_run(command):
+    script, *options = command
+    done = subprocess.run(
+        [sys.executable, f"benchmarks/{script}", *options],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout
 
 
 def test_boxes_that_a_prior_does_not_tell_apart_have_a_dash(monkeypatch, capsys):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from avsal.datasets.stills import open_stills
 from avsal.models import VARIANTS
 from avsal.prediction.settings import PredictSettings
 from avsal.preprocess.windows import seen_frames, window_for
@@ -16,7 +17,6 @@ from avsal.training.augment import Augmentation, draw_augmentation
 from avsal.training.config import AugmentSettings, LossSettings
 from avsal.training.engine import Engine
 from avsal.training.objectives import AudioVisual
-from avsal.training.samples import Inputs
 from avsal.training.validation import validate
 
 SMALL = Path(__file__).parents[1] / "weights" / "recipe"
@@ -91,20 +91,14 @@ def test_equal_views_of_one_picture_are_made_once(monkeypatch):
     assert not torch.equal(clip[:, 0], clip[:, 2])
 
 
-def test_validation_in_half_precision_gives_scores():
+def test_validation_in_half_precision_gives_scores(image_set):
     """bfloat16 networks are scored in float32; the products are emulated where they have to be."""
     torch.manual_seed(0)
-    variant = replace(VARIANTS["small-224x384"], height=32, width=32, audio=False)
+    variant = replace(VARIANTS["small-224x384"], height=160, width=160, audio=False)
     task = AudioVisual(variant, ("image",), LossSettings(alignment=0))
-    assert task.inputs == Inputs((32, 32), frames=4, audio=False)
-    batch = {
-        "clip": torch.randint(0, 255, (2, 3, 4, 32, 32), dtype=torch.uint8),
-        "map": torch.rand(2, 32, 32),
-        "fixations": torch.rand(2, 32, 32) > 0.9,
-        "source": torch.tensor([0, 1]),
-    }
+    assert (task.inputs.frames, task.inputs.audio) == (4, False)
     with Engine("cpu", "bf16") as engine:
-        scores = validate(task, [batch], engine)
+        scores = validate(task, open_stills(image_set), 1, engine)
     assert all(np.isfinite(value) for value in scores.values())
 
 

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+import torch  # noqa: F401  where it is in use, torchaudio is too
 from scipy import signal
 
 from avsal.media import resample as resampling

@@ -110,7 +110,8 @@ def test_every_frame_has_a_map_where_times_vary(predictor, tmp_path):
 
 
 def test_maps_that_need_each_other_stay_together(predictor, clip):
-    for output in (OutputSettings("png", "clip"), OutputSettings("video")):
+    outputs = (OutputSettings("png", "clip"), *map(OutputSettings, ("video", "csv", "parquet")))
+    for output in outputs:
         settings = PredictSettings()
         assert len(jobs.stretches_of(predictor, clip, settings, output, 10)) == 1
 

@@ -57,7 +57,7 @@ def test_the_loss_goes_down_and_the_result_predicts(make_config, example_clip):
     initial = json.dumps([str(folder / "best.safetensors")])
     with Engine("cpu") as engine:
         exported = Trainer(make_config(f"network.initial={initial}"), engine, fresh=True)
-        scores = validate(exported.objective, exported.batches.validation(), engine)
+        scores = validate(exported.objective, exported.scored, 1, engine)
     assert {f"val_{key}" for key in scores} <= scored.keys()
     for key, value in scores.items():
         assert float(scored[f"val_{key}"]) == pytest.approx(value, abs=1e-6), key
@@ -214,8 +214,8 @@ def test_accumulating_equals_a_larger_batch(make_config):
             trainer = Trainer(make_config("network.head_norm=layer", *changes), engine, fresh=True)
             trainer.objective.eval()
             for group in trainer._groups():
-                for batch in group:
-                    trainer._backward(batch, len(group))
+                for part in (part for batch in group for part in batch):
+                    trainer._backward(part, 1.0, len(group))
                 break
             for name, parameter in trainer.objective.named_parameters():
                 if parameter.grad is not None:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
+import json
+import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import torch
 from training_state import checkpoint, log_rows, same
 
 from avsal import cli
+from avsal.errors import AvsalError, DataError
 from avsal.training.engine import Engine
 from avsal.training.loop import train
 
@@ -56,6 +63,71 @@ def test_a_stopped_run_tells_by_which_signal():
             raise KeyboardInterrupt
         assert signals == [signal.SIGTERM]
     signal.signal(signal.SIGTERM, before)
+
+
+def _one_of_two(rank: int, folder: str) -> None:
+    """What a process of two does; the results go into a file."""
+    place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
+    os.environ.update(place, MASTER_ADDR="127.0.0.1", MASTER_PORT=Path(folder, "port").read_text())
+
+    def fail() -> None:
+        raise DataError("a.mp4: cannot be read")
+
+    def note() -> str:
+        logging.getLogger("avsal").warning("a note")
+        return "done"
+
+    notes: list[str] = []
+    logging.getLogger("avsal").addFilter(lambda record: bool(notes.append(record.getMessage())))
+    with Engine("cpu") as engine:
+        norm = torch.nn.BatchNorm1d(2)
+        norm.running_mean += 1 + rank
+        engine.share_buffers(norm)
+        done, told = engine.together(note), ""
+        try:
+            engine.together(fail)
+        except AvsalError as error:
+            told = str(error)
+        alone = ""
+        try:
+            engine.together(fail if rank else note)
+        except AvsalError as error:
+            alone = str(error)
+        rank_told = [norm.running_mean.tolist(), done, len(notes), told, alone]
+        Path(folder, f"{rank}.json").write_text(json.dumps(rank_told))
+
+
+def test_processes_share_statistics_and_tell_once(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        (tmp_path / "port").write_text(str(free.getsockname()[1]))
+    torch.multiprocessing.spawn(_one_of_two, (str(tmp_path),), nprocs=2)
+    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
+    elsewhere = "another process of the run says what is wrong"
+    assert first == [[1.0, 1.0], "done", 2, "a.mp4: cannot be read", elsewhere]
+    assert second == [[1.0, 1.0], "done", 0, elsewhere, "a.mp4: cannot be read"]
+
+
+@pytest.mark.parametrize("ended", ["well", "signal", "failed"])
+def test_launched_processes_leave_an_exit_code_and_no_traceback(ended, monkeypatch, avsal_command):
+    from torch.distributed import run as torchrun
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+
+    given = []
+
+    def run(arguments: argparse.Namespace) -> None:
+        given.append((arguments.nproc_per_node, arguments.training_script_args))
+        if ended == "signal":
+            raise SignalException("stopped", signal.SIGINT)
+        if ended == "failed":
+            raise ChildFailedError("avsal", {0: ProcessFailure(0, 1, 2, "none")})
+
+    monkeypatch.setattr(torchrun, "run", run)
+    code, out, err = avsal_command("train", "c.toml", "--processes", 2, "--set", "run.seed=3")
+    assert given == [("2", ["train", "c.toml", "--set", "run.seed=3"])]
+    assert code == {"well": 0, "signal": 130, "failed": 2}[ended]
+    assert (out, err) == ("", "")
 
 
 @pytest.mark.slow

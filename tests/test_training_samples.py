@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from avsal.datasets import tag_of
 from avsal.datasets.stavis import StavisVideo, open_stavis
 from avsal.errors import DataError, MediaError
 from avsal.media import AudioReader
+from avsal.models import VARIANTS
 from avsal.training.augment import draw_augmentation, no_augmentation
 from avsal.training.batches import BatchOrder, open_sets
 from avsal.training.config import AugmentSettings
@@ -21,6 +24,11 @@ from avsal.training.loop import train
 from avsal.training.samples import Inputs, TrainingSamples
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def inputs(height: int, width: int, **changes: object) -> Inputs:
+    """What a published network of another size is given."""
+    return Inputs(replace(VARIANTS["s3d-224x224"], height=height, width=width, **changes))
 
 
 def test_order_of_an_epoch():
@@ -43,8 +51,8 @@ def test_order_of_an_epoch():
 def test_samples_depend_on_their_key_alone(tree):
     recordings = open_stavis(tree, ("DIEM",), "train")
     augment = AugmentSettings(flip=0.5, crop=0.4, colour=0.3)
-    samples = TrainingSamples(recordings, Inputs((64, 96)), augment, seed=3)
-    again = TrainingSamples(recordings, Inputs((64, 96)), augment, seed=3)
+    samples = TrainingSamples(recordings, inputs(64, 96), augment, seed=3)
+    again = TrainingSamples(recordings, inputs(64, 96), augment, seed=3)
     later = again[4, 1]
     assert same(samples[2, 1], again[2, 1])
     assert not torch.equal(later["clip"], samples[2, 1]["clip"])
@@ -54,7 +62,7 @@ def test_samples_depend_on_their_key_alone(tree):
 def test_windows_are_those_of_the_paper(tree):
     """16 frames that end with the target, whose map is the truth; sound of 17 frames' time."""
     recording = open_stavis(tree, ("DIEM",), "train")[0]
-    samples = TrainingSamples([recording], Inputs((48, 64)), AugmentSettings(), seed=0)
+    samples = TrainingSamples([recording], inputs(48, 64), AugmentSettings(), seed=0)
     targets = set()
     for epoch in range(12):
         sample = samples[epoch, 0]
@@ -124,6 +132,17 @@ def test_dry_run_reports_broken_files(avsal_command, make_config, tmp_path, tiny
     assert not (tmp_path / "run").exists()
 
 
+def test_a_dry_run_counts_a_single_recording(avsal_command, make_config, tmp_path, tiny):
+    write_tree(tmp_path / "tree", ("SumMe",))
+    names = tmp_path / "names.txt"
+    names.write_text("clip_0\n")
+    one = f"[{{root='{tmp_path / 'tree'}', names='{names}'}}]"
+    make_config(data=tmp_path / "tree")
+    arguments = (tmp_path / "config.toml", "--dry-run", "--set", f"data.train={one}")
+    _, out, _ = avsal_command("train", *arguments)
+    assert "train: 1 recording, 0 of them pictures, 1 with sound, 0 problems" in out
+
+
 def test_a_video_that_cannot_be_read_stops_a_run_before_it_begins(make_config, tmp_path):
     video = tmp_path / "videos" / "text.mp4"
     video.parent.mkdir()
@@ -132,6 +151,9 @@ def test_a_video_that_cannot_be_read_stops_a_run_before_it_begins(make_config, t
     config = make_config(f"data.train=[{{root='{video.parent}', maps='{tmp_path / 'maps'}'}}]")
     with pytest.raises(MediaError, match=r"text\.mp4"):
         train(config)
+    scored = f"data.validation=[{{root='{video.parent}', maps='{tmp_path / 'maps'}'}}]"
+    with pytest.raises(MediaError, match=r"text\.mp4"):
+        train(make_config(scored))
     report = next(inspect(config))
     assert (report.recordings, report.stills, report.heard) == (1, 0, 0)
     assert "text.mp4" in report.problems[0]
@@ -152,7 +174,7 @@ def test_videos_with_a_teachers_maps(make_config, example_clip, tmp_path):
         np.save(maps / f"{index:06d}.npy", np.full((6, 8), index, np.float32) / 40)
     config = make_config(f"data.train=[{{root='{videos}', maps='{tmp_path / 'maps'}'}}]")
     (recording,) = open_sets(config.data.train, "train")
-    samples = TrainingSamples([recording], Inputs((64, 96)), AugmentSettings(), seed=0)
+    samples = TrainingSamples([recording], inputs(64, 96), AugmentSettings(), seed=0)
     sample = samples[0, 0]
     assert sample["clip"].shape == (3, 16, 64, 96)
     assert float(sample["map"].std()) == pytest.approx(0, abs=1e-8)
@@ -175,7 +197,7 @@ def test_a_window_s_sound_is_read_without_keeping_what_comes_before(tree, monkey
         "read",
         lambda self, start, end: (calls.append(("read", start)), read(self, start, end))[1],
     )
-    samples = TrainingSamples([recording], Inputs((48, 64)), AugmentSettings(), seed=0)
+    samples = TrainingSamples([recording], inputs(48, 64), AugmentSettings(), seed=0)
     starts = set()
     for epoch in range(8):
         calls.clear()
@@ -193,12 +215,12 @@ def test_only_the_frames_that_the_network_sees_are_decoded(tree, monkeypatch):
     monkeypatch.setattr(
         StavisVideo, "image", lambda self, index: (decoded.append(index), image(self, index))[1]
     )
-    samples = TrainingSamples([recording], Inputs((48, 64), frames=4), AugmentSettings(), seed=0)
+    samples = TrainingSamples([recording], inputs(48, 64, frames=4), AugmentSettings(), seed=0)
     assert samples[0, 0]["clip"].shape == (3, 4, 48, 64)
     target = max(decoded)
     assert sorted(decoded) == [target - 12, target - 8, target - 4, target]
     decoded.clear()
-    alone = Inputs((48, 64), frames=1, clip=False, audio=False)
+    alone = replace(inputs(48, 64), alone=True)
     assert (
         TrainingSamples([recording], alone, AugmentSettings(), seed=0)[0, 0]["clip"].shape[1] == 1
     )

@@ -16,7 +16,7 @@ from avsal.models.blocks import MaxPool3d
 from avsal.models.encoders import MOTION
 from avsal.models.folding import prepare_for_inference
 from avsal.models.network import SaliencyNetwork
-from avsal.weights.keys import detect
+from avsal.weights.loading import detect
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -197,7 +197,7 @@ def test_the_small_network_needs_features_only() -> None:
     clip, spectrogram = torch.randn(1, 3, 4, *SIZE), torch.randn(1, 1, 257, 111)
     each = [model.image_features(clip[:, :, index]) for index in range(4)]
     features = tuple(torch.stack(parts, dim=1) for parts in zip(*each, strict=True))
-    assert [part.shape[-1] for part in features] == [4, 2, 1]
+    assert [part.shape[-1] for part in features] == [4, 2, 1, 4]
     shared = model.forward_with_features(None, features, spectrogram)
     torch.testing.assert_close(shared, model(clip, spectrogram), atol=1e-4, rtol=0)
     backwards = tuple(part.flip(1) for part in features)

@@ -13,7 +13,7 @@ import avsal
 from avsal import models, weights
 from avsal.errors import OutputError, UsageError, WeightsError
 from avsal.models.variants import VARIANTS
-from avsal.weights.keys import KeyDiff, compare, detect, expected_shapes
+from avsal.weights.loading import KeyDiff, compare, detect, expected_shapes
 
 HEADS = ("vis_projector.", "aud_projector.", "mlp_vis.", "mlp_aud.")
 

@@ -23,8 +23,8 @@ FILE = f"{NAME}.safetensors"
 CONTENT = b"not really weights " * 5000
 IMPATIENT = """
 from functools import partial
-from avsal.weights import hub
-hub.unreachable = partial(hub.unreachable, seconds=1)
+from avsal.weights import places
+places.unreachable = partial(places.unreachable, seconds=1)
 """
 PINNED = """
 import dataclasses

@@ -12,7 +12,7 @@ from release_server import running_github
 from avsal import models, weights
 from avsal.errors import UsageError, WeightsError
 from avsal.models.variants import VARIANTS
-from avsal.weights import names, release
+from avsal.weights import download, registry
 from avsal.weights.download import WebFile
 from avsal.weights.registry import REGISTRY, WeightsRow
 
@@ -116,7 +116,7 @@ def test_own_weights_of_a_network_that_is_shipped(rows, avsal_command, monkeypat
 @pytest.mark.parametrize("name", ["untrained", "a/b", "x.pt", "s3d", "avsal-small", "", "../x"])
 def test_names_by_which_nothing_would_be_found(name):
     with pytest.raises(UsageError):
-        names.require_free(name)
+        registry.require_free(name)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def github(rows, monkeypatch):
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     with running_github() as server:
-        monkeypatch.setenv(release.API_VARIABLE, server.url)
+        monkeypatch.setenv(download.API_VARIABLE, server.url)
         yield server
 
 
@@ -227,7 +227,7 @@ def test_archives_are_named_before_the_download(name, github, avsal_command):
 
 def chosen(files: str, row: str, fold: int = 1) -> str:
     web = [WebFile("http://x", name) for name in files.split()]
-    return " ".join(file.name for file in release.fitting_files(web, weights.get_row(row), fold))
+    return " ".join(file.name for file in download.fitting_files(web, weights.get_row(row), fold))
 
 
 @pytest.mark.parametrize(
@@ -259,4 +259,4 @@ def test_files_are_chosen_by_what_their_names_tell(files, row, fold, expected):
     ],
 )
 def test_folds_in_names(name, folds):
-    assert names.folds_in(name) == set(folds)
+    assert registry.folds_in(name) == set(folds)

@@ -14,8 +14,7 @@ from release_server import RELEASE, running_github
 
 from avsal import models, weights
 from avsal.models.variants import VARIANTS
-from avsal.weights import names as file_names
-from avsal.weights import release
+from avsal.weights import download, registry
 from avsal.weights.download import WebFile
 from avsal.weights.registry import REGISTRY, WeightsRow
 
@@ -38,7 +37,7 @@ def home(github, tmp_path, monkeypatch) -> Path:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr("avsal.weights.download.PAUSE", 0)
     monkeypatch.setenv("AVSAL_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv(release.API_VARIABLE, github.url)
+    monkeypatch.setenv(download.API_VARIABLE, github.url)
     monkeypatch.delenv("AVSAL_HUB_REPO", raising=False)
     return tmp_path / "home"
 
@@ -240,12 +239,12 @@ def test_offline(avsal_command, released, github, monkeypatch):
 
 
 def test_unreachable_github(avsal_command, released, monkeypatch):
-    assert release.TIMEOUT < 10
-    monkeypatch.setattr(release, "TIMEOUT", 1)
+    assert download.API_TIMEOUT < 10
+    monkeypatch.setattr(download, "API_TIMEOUT", 1)
     for silent in (False, True):
         with socket.create_server(("127.0.0.1", 0)) as server:
             port = server.getsockname()[1] if silent else 9
-            monkeypatch.setenv(release.API_VARIABLE, f"http://127.0.0.1:{port}")
+            monkeypatch.setenv(download.API_VARIABLE, f"http://127.0.0.1:{port}")
             begun = time.monotonic()
             code, _out, err = avsal_command("weights", "pull", NAME, *YES)
         assert code == 1
@@ -311,7 +310,7 @@ def test_import_of_an_encoder_from_an_address(avsal_command, released, github, t
 
 def chosen(names: str, row: str, fold: int = 1) -> str:
     files = [WebFile("http://x", name) for name in names.split()]
-    return " ".join(file.name for file in release.fitting_files(files, weights.get_row(row), fold))
+    return " ".join(file.name for file in download.fitting_files(files, weights.get_row(row), fold))
 
 
 @pytest.mark.parametrize(
@@ -337,4 +336,4 @@ def test_files_are_chosen_by_what_their_names_tell(names, row, fold, expected):
 
 def test_every_released_network_has_a_name():
     for row in REGISTRY.values():
-        assert not row.released or VARIANTS[row.variant].motion in file_names.NETWORKS
+        assert not row.released or VARIANTS[row.variant].motion in registry.NETWORKS

@@ -17,10 +17,9 @@ import torch
 from avsal import weights
 from avsal.errors import UsageError, WeightsError
 from avsal.models.variants import VARIANTS
-from avsal.weights.caffe2 import read_blobs
 from avsal.weights.convert import COMPONENTS, fit, translate
-from avsal.weights.keys import expected_shapes
-from avsal.weights.upstream import LAYOUTS
+from avsal.weights.loading import expected_shapes
+from avsal.weights.upstream import LAYOUTS, read_blobs
 
 COUNTER = "num_batches_tracked"
 INDEX = "relative_position_index"

@@ -1,4 +1,4 @@
-"""How much of the predicted gaze areas of a picture get, over time.
+"""What share of the predicted gaze falls in each area of a picture, over time.
 
 Importing this package imports nothing heavy; its names come on first use.
 """

@@ -1,10 +1,11 @@
-"""`avsal.measure`: how much of the predicted gaze areas of a picture get, in one call."""
+"""`avsal.measure`: what share of the predicted gaze falls in each area, in one call."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from avsal.areas.areas import (
@@ -14,6 +15,7 @@ from avsal.areas.areas import (
     area_of,
     check_unique,
     grid_areas,
+    normal_name,
     parse_areas,
     read_areas,
 )
@@ -55,9 +57,9 @@ def measure(
     engine: str = "auto",
     progress: Progress = lambda _step, _done, _total: None,
 ) -> Measurement:
-    """Measure how much of the predicted gaze areas of the picture get, over time.
+    """Measure what share of the predicted gaze falls in each area, over time.
 
-    At least one area is needed, from any of the three arguments.
+    Give at least one area by `areas`, `areas_file` or `grid`.
 
     Args:
         video: a file, image or video, or an http(s) address.
@@ -68,7 +70,7 @@ def measure(
         areas_file: a .csv or .json file of areas.
         grid: the cells of a grid as areas, "3x3".
         saliency: a folder of maps that `avsal predict` wrote; no network runs.
-        compare: another version of the video, measured too.
+        compare: another version of the video, measured for comparison.
         compare_saliency: a folder of its maps.
         start, end, stride, audio_context, batch: see `avsal.prediction.PredictSettings`.
         model, weights, device, precision, offline, revision, engine: see `avsal.load_model`.
@@ -89,11 +91,16 @@ def measure(
         size = reader.info.width, reader.info.height
         chosen = choose_areas(areas, areas_file, grid, size)
         first, second = Video(Path(video), reader, source.maps(saliency)), None
+        other_chosen = chosen
         if compare is not None:
             other = files.enter_context(VideoReader(Path(compare)))
+            size = other.info.width, other.info.height
+            other_chosen = _other_areas(chosen, _listed(compare_areas, compare_areas_file, size))
             second = Video(Path(compare), other, source.maps(compare_saliency))
         total = reader.info.frames
-        return measure_video(first, chosen, second, lambda done: progress("gaze", done, total))
+        return measure_video(
+            first, chosen, second, other_chosen, lambda done: progress("gaze", done, total)
+        )
 
 
 def choose_areas(areas: Areas, path: File | None, grid: str | None, size: Size) -> list[Area]:
@@ -103,18 +110,46 @@ def choose_areas(areas: Areas, path: File | None, grid: str | None, size: Size) 
         UsageError: there is none, two have the same name, or one cannot be understood.
         DataError: the file cannot be read.
     """
+    found = _listed(areas, path, size)
+    found += grid_areas(grid) if grid else []
+    if not found:
+        raise UsageError("nothing to measure; give --area NAME:X,Y,W,H, --areas FILE or --grid 3x3")
+    check_unique(found)
+    return found
+
+
+def _listed(areas: Areas, path: File | None, size: Size) -> list[Area]:
+    """Areas that a program gives, and those of a file."""
     if isinstance(areas, Mapping):
         found = [area_of(name, shape, size) for name, shape in areas.items()]
     else:
         items = [areas] if isinstance(areas, str | Area | os.PathLike) else list(areas)
         found = parse_areas((item for item in items if isinstance(item, str)), size)
         found += [_checked(item) for item in items if not isinstance(item, str)]
-    found += read_areas(Path(path), size) if path is not None else []
-    found += grid_areas(grid) if grid else []
-    if not found:
-        raise UsageError("nothing to measure; give --area NAME:X,Y,W,H, --areas FILE or --grid 3x3")
-    check_unique(found)
-    return found
+    return found + (read_areas(Path(path), size) if path is not None else [])
+
+
+def _check_compared(
+    compare: File | None, saliency: File | None, areas: Areas, areas_file: File | None
+) -> None:
+    """Refuse what belongs to another version where there is none."""
+    given = {"saliency": saliency is not None, "areas": bool(areas) or areas_file is not None}
+    for word, is_given in given.items():
+        if is_given and compare is None:
+            raise UsageError(f"--compare-{word} needs --compare, the video that it belongs to")
+
+
+def _other_areas(areas: list[Area], other: list[Area]) -> list[Area]:
+    """The areas of another version: its own, and the video's where it has none of that name."""
+    check_unique(other)
+    own = {normal_name(area.name): area for area in other}
+    names = {normal_name(area.name) for area in areas}
+    for name in own.keys() - names:
+        raise UsageError(
+            f"--compare-areas: {name} is no area of the video ({', '.join(sorted(names))}); areas "
+            "are compared by name"
+        )
+    return [replace(own.get(normal_name(area.name), area), name=area.name) for area in areas]
 
 
 def _checked(area: object) -> Area:

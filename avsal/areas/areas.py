@@ -353,11 +353,11 @@ def _collect(keys: Iterable[Key]) -> list[Area]:
     by_name: dict[str, list[tuple[float | None, Shape]]] = {}
     for name, time, shape in keys:
         _check_name(name)
-        by_name.setdefault(_normal(name), []).append((time, shape))
+        by_name.setdefault(normal_name(name), []).append((time, shape))
     return [_area(name, frames) for name, frames in by_name.items()]
 
 
-def _normal(name: str) -> str:
+def normal_name(name: str) -> str:
     """A name with accents in their composed form, so that names that look the same are the same."""
     return unicodedata.normalize("NFC", name.strip())
 
@@ -382,7 +382,7 @@ def check_unique(areas: Sequence[Area]) -> None:
     Raises:
         UsageError: there are two.
     """
-    counts = Counter(_normal(area.name) for area in areas)
+    counts = Counter(normal_name(area.name) for area in areas)
     for name, count in counts.items():
         if count > 1:
             raise UsageError(f"area {name}: is there twice; give another name")

@@ -1,140 +1,186 @@
-"""Charts of a report as inline SVG, coloured by the page's style sheet."""
+"""Charts of a report: lines as inline SVG, words as HTML around them.
+
+The SVG is stretched to the width of the page, while the words keep their size: so a chart can be
+read on a telephone, on a wide screen and on paper.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 
 import numpy as np
 
-COLOURS = 8  # classes s0 ... s7 of the style sheet
-_WIDTH, _HEIGHT = 960, 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 170, 12, 34  # margins; names of lines stand on the right
-_POINTS = 480  # of a line at most; more do not show
-_LABEL = 16  # pixels between two names
-
-Line = tuple[str, np.ndarray]  # name, values over time; not a number is a gap
+COLOURS = 9  # classes s0 ... s8 of the style sheet
+_WIDTH, _HEIGHT = 1000, 250  # units of the SVG; the style sheet makes 250 pixels of the height
+_POINTS = 480  # of a line at most; more cannot be seen
+_LABEL = 17 / _HEIGHT  # height of a name next to its line
+_TICKS = 8  # on the time axis at most
 
 
-def line_chart(
-    time: np.ndarray,
-    lines: Sequence[Line],
-    cuts: Sequence[float],
-    title: str,
-    end: float,
-    others: Sequence[np.ndarray] = (),
-) -> str:
-    """Lines of shares (0..1, shown in per cent) over time, with cuts as thin vertical lines.
+@dataclass(frozen=True)
+class Line:
+    """One line of a chart.
+
+    Attributes:
+        name: written next to its end.
+        time: (n,) seconds, ascending.
+        values: (n,) shares, 0..1; not a number leaves a gap.
+        colour: number of a colour of the style sheet.
+        dashed: drawn with dashes.
+    """
+
+    name: str
+    time: np.ndarray
+    values: np.ndarray
+    colour: int = 0
+    dashed: bool = False
+
+
+@dataclass(frozen=True)
+class Axes:
+    """What the edges of a chart stand for.
+
+    Attributes:
+        start, end: seconds at the left and the right edge.
+        top: share at the upper edge; the lower one is 0.
+        step: share between two horizontal lines.
+    """
+
+    start: float
+    end: float
+    top: float
+    step: float
+
+    @classmethod
+    def fitted(cls, lines: Sequence[Line], start: float, end: float) -> Axes:
+        """Axes that reach just above the largest value, to a round number."""
+        largest = max((float(np.nanmax(line.values, initial=0)) for line in lines), default=0.0)
+        step = _share_step(largest)
+        top = max(1, math.ceil(round(largest / step, 6))) * step
+        return cls(start, max(end, start + 1e-3), top, step)
+
+    def x(self, second: float) -> float:
+        """Distance from the left edge, as a part of the width."""
+        return (second - self.start) / (self.end - self.start)
+
+    def y(self, value: float) -> float:
+        """Distance from the upper edge, as a part of the height."""
+        return 1 - value / self.top
+
+
+def line_chart(lines: Sequence[Line], axes: Axes, cuts: Sequence[float], title: str) -> str:
+    """Draw shares over time, with cuts as thin vertical lines.
 
     Args:
-        time: (n,) seconds, ascending.
         cuts: seconds.
         title: what the chart shows, read to people who do not see it.
-        end: seconds of the whole video.
-        others: values to compare with, dashed, one for each line or none.
     """
-    end = max(end, 1e-3)
-    everything = [*(values for _name, values in lines), *others]
-    top = _rounded_up(max((np.nanmax(values, initial=0) for values in everything), default=0))
-    drawn = [(name, *_binned(time, values, end)) for name, values in lines]
-    parts = [f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(title)}">']
-    parts += _grid(top, end)
-    parts += [
-        f'<path class="cut" d="M{_x(cut, end):.1f} {_TOP}V{_y(0, top):.1f}"/>' for cut in cuts
+    drawn = [_binned(line, axes) for line in lines]
+    shapes = [
+        f'<path class="cut" d="M{axes.x(cut) * _WIDTH:.1f} 0V{_HEIGHT}"/>'
+        for cut in cuts
+        if axes.start < cut < axes.end
     ]
-    for number, (_name, seconds, values) in enumerate(drawn):
-        parts.append(
-            f'<path class="line s{number % COLOURS}" d="{_path(seconds, values, end, top)}"/>'
-        )
-    for number, values in enumerate(others):
-        path = _path(*_binned(time, values, end), end, top)
-        parts.append(f'<path class="line other s{number % COLOURS}" d="{path}"/>')
-    parts += _names([(name, _last(values)) for name, _s, values in drawn], top)
-    return "".join([*parts, "</svg>"])
-
-
-def _x(second: float, end: float) -> float:
-    return _LEFT + second / end * (_WIDTH - _LEFT - _RIGHT)
-
-
-def _y(value: float, top: float) -> float:
-    return _HEIGHT - _BOTTOM - value / top * (_HEIGHT - _TOP - _BOTTOM)
-
-
-def _rounded_up(value: float) -> float:
-    """The next of 0.02, 0.05, 0.1, 0.2, 0.5 and 1."""
-    return next((top for top in (0.02, 0.05, 0.1, 0.2, 0.5) if value <= top), 1.0)
-
-
-def _binned(time: np.ndarray, values: np.ndarray, end: float) -> tuple[np.ndarray, np.ndarray]:
-    """Means of as many stretches of time as a chart can show."""
-    if len(time) <= _POINTS:
-        return time, values
-    number = np.minimum((time / end * _POINTS).astype(int), _POINTS - 1)
-    known = ~np.isnan(values)
-    sums = np.bincount(number[known], values[known], _POINTS)
-    counts = np.bincount(number[known], minlength=_POINTS)
-    with np.errstate(invalid="ignore"):
-        return (np.arange(_POINTS) + 0.5) * end / _POINTS, sums / np.where(counts, counts, np.nan)
-
-
-def _path(seconds: np.ndarray, values: np.ndarray, end: float, top: float) -> str:
-    steps, pen_down = [], False
-    for second, value in zip(seconds, values, strict=True):
-        if math.isnan(value):
-            pen_down = False
-            continue
-        steps.append(f"{'L' if pen_down else 'M'}{_x(second, end):.1f} {_y(value, top):.1f}")
-        pen_down = True
-    return "".join(steps)
-
-
-def _last(values: np.ndarray) -> float:
-    known = values[~np.isnan(values)]
-    return float(known[-1]) if known.size else 0.0
-
-
-def _grid(top: float, end: float) -> list[str]:
-    parts = []
-    for value in np.linspace(0, top, 5 if top in {0.02, 0.2, 1.0} else 6):
-        y = _y(value, top)
-        parts.append(f'<path class="grid" d="M{_LEFT} {y:.1f}H{_WIDTH - _RIGHT}"/>')
-        parts.append(
-            f'<text x="{_LEFT - 8}" y="{y + 4:.1f}" class="end">{value * 100:.3g} %</text>'
-        )
-    step = _time_step(end)
-    for second in np.arange(0, end + step / 100, step):
-        x = _x(second, end)
-        parts.append(f'<text x="{x:.1f}" y="{_HEIGHT - 10}" class="mid">{clock(second)}</text>')
-    return parts
-
-
-def _time_step(end: float) -> float:
-    steps = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400)
-    return next((step for step in steps if end / step <= 8), end)
+    shapes += [
+        f'<path class="line {"dashed " if line.dashed else ""}s{line.colour % COLOURS}" '
+        f'd="{_path(line, axes)}"/>'
+        for line in drawn
+    ]
+    grid, words = _grid(axes)
+    return (
+        f'<div class="chart" role="img" aria-label="{escape(title)}"><div class="plot">'
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" preserveAspectRatio="none" aria-hidden="true">'
+        f"{''.join(grid + shapes)}</svg>{''.join(words)}</div>"
+        f'<div class="names">{"".join(_names(drawn, axes))}</div></div>'
+    )
 
 
 def clock(seconds: float) -> str:
     """A time as people write it: 7.5 s, 1:05, 1:02:03."""
     if seconds < 60:
         return f"{round(seconds, 1):g} s"
-    hours, rest = divmod(round(seconds), 3600)
-    minutes, rest = divmod(rest, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+    hours, remaining = divmod(round(seconds), 3600)
+    minutes, remaining = divmod(remaining, 60)
+    return f"{hours}:{minutes:02}:{remaining:02}" if hours else f"{minutes}:{remaining:02}"
 
 
-def _names(ends: Sequence[tuple[str, float]], top: float) -> list[str]:
-    """Names beside the ends of their lines, moved apart where they would overlap."""
-    order = sorted(range(len(ends)), key=lambda number: -ends[number][1])
+def _share_step(largest: float) -> float:
+    """The least round step of which at most eight make up the largest value."""
+    steps = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
+    return next((step for step in steps if largest <= 8 * step), 0.2)
+
+
+def _time_step(length: float) -> float:
+    steps = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400)
+    return next((step for step in steps if length / step <= _TICKS), length)
+
+
+def _binned(line: Line, axes: Axes) -> Line:
+    """Means over as many parts of the time axis as a chart can show."""
+    if len(line.time) <= _POINTS:
+        return line
+    known = ~np.isnan(line.values)
+    length = (axes.end - axes.start) / _POINTS
+    number = ((line.time[known] - axes.start) / length).astype(int).clip(0, _POINTS - 1)
+    sums = np.bincount(number, line.values[known], _POINTS)
+    counts = np.bincount(number, minlength=_POINTS)
+    with np.errstate(invalid="ignore"):
+        means = sums / np.where(counts, counts, np.nan)
+    time = axes.start + (np.arange(_POINTS) + 0.5) * length
+    return Line(line.name, time, means, line.colour, line.dashed)
+
+
+def _path(line: Line, axes: Axes) -> str:
+    steps, pen_down = [], False
+    for second, value in zip(line.time, line.values, strict=True):
+        if math.isnan(value):
+            pen_down = False
+            continue
+        x, y = axes.x(second) * _WIDTH, axes.y(value) * _HEIGHT
+        steps.append(f"{'L' if pen_down else 'M'}{x:.1f} {y:.1f}")
+        pen_down = True
+    return "".join(steps)
+
+
+def _grid(axes: Axes) -> tuple[list[str], list[str]]:
+    """Horizontal lines, and the words along both axes."""
+    lines, words = [], []
+    for number in range(round(axes.top / axes.step) + 1):
+        share = number * axes.step
+        y = axes.y(share)
+        lines.append(f'<path class="grid" d="M0 {y * _HEIGHT:.1f}H{_WIDTH}"/>')
+        words.append(f'<span class="y" style="top:{y * 100:.2f}%">{share * 100:.3g} %</span>')
+    step = _time_step(axes.end - axes.start)
+    first = math.ceil(round(axes.start / step, 6))
+    last = math.floor(round(axes.end / step, 6))
+    for number in range(first, last + 1):
+        second = number * step
+        words.append(
+            f'<span class="x" style="left:{axes.x(second) * 100:.2f}%">{clock(second)}</span>'
+        )
+    return lines, words
+
+
+def _names(lines: Sequence[Line], axes: Axes) -> list[str]:
+    """Names next to the ends of their lines, moved apart where they would overlap."""
+    heights = [axes.y(_last(line.values)) for line in lines]
+    order = sorted(range(len(lines)), key=lambda number: heights[number])
     parts, y = [], -math.inf
-    lowest = _HEIGHT - _BOTTOM - _LABEL * (len(order) - 1)
-    for place, number in enumerate(order):
-        name, value = ends[number]
-        y = max(min(_y(value, top), lowest + _LABEL * place), y + _LABEL)
-        shown = name if len(name) <= 20 else name[:19] + "…"
+    lowest = 1 - _LABEL * (len(order) - 1)
+    for position, number in enumerate(order):
+        line = lines[number]
+        y = max(min(heights[number], lowest + _LABEL * position), y + _LABEL)
+        dashed = " dashed" if line.dashed else ""
         parts.append(
-            f'<path class="line s{number % COLOURS}" d="M{_WIDTH - _RIGHT + 6} {y:.1f}h14"/>'
-            f'<text x="{_WIDTH - _RIGHT + 26}" y="{y + 4:.1f}">{escape(shown)}</text>'
+            f'<span style="top:{y * 100:.1f}%"><i class="key{dashed} s{line.colour % COLOURS}">'
+            f"</i>{escape(line.name)}</span>"
         )
     return parts
+
+
+def _last(values: np.ndarray) -> float:
+    known = values[~np.isnan(values)]
+    return float(known[-1]) if known.size else 0.0

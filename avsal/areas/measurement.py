@@ -6,15 +6,20 @@ import csv
 import json
 import math
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from avsal import atomic
-from avsal.areas.report import Page, area_rows, build_report
+from avsal.areas.page import Page, Version, thumbnail_name
+from avsal.areas.report import build_report
+from avsal.areas.tables import area_rows, table
 
 SUMMARY, SHARES, REPORT = "summary.json", "shares.csv", "report.html"
+COMPARED = "compared_shares.csv"  # of the other version
+_THUMBNAIL = re.compile(r"thumbnail-shot-\d+\.jpg", re.ASCII)
 _COLUMNS = "time area share part share_per_part share_per_prior seconds".split()
 
 File = str | os.PathLike[str]
@@ -22,7 +27,7 @@ File = str | os.PathLike[str]
 
 @dataclass(frozen=True, repr=False)
 class Measurement:
-    """How much of the predicted gaze areas get.
+    """What share of the predicted gaze falls in each area.
 
     In a notebook it shows its table.
 
@@ -35,30 +40,25 @@ class Measurement:
 
     @property
     def shares(self) -> list[dict[str, Any]]:
-        """One row for each area, means over the time that it exists; see `avsal.areas.summary`."""
+        """One row for each area: means over the time that it exists; see `avsal.areas.summary`."""
         return list(self.summary["areas"])
 
     @property
     def differences(self) -> list[dict[str, Any]]:
-        """One row for each area where two versions were compared; else empty."""
+        """One row for each area if two versions were compared; empty otherwise."""
         return list(self.summary.get("compare", {}).get("areas", []))
 
     def frames(self) -> Iterator[dict[str, Any]]:
-        """One row for every frame and area that exists then, as `shares.csv` has them."""
-        series = self._page.series
-        for i, (time, duration) in enumerate(zip(series.time, series.duration, strict=True)):
-            for place, name in enumerate(series.names):
-                share, part, prior = (
-                    float(values[i, place]) for values in (series.share, series.part, series.prior)
-                )
-                if not math.isnan(share):
-                    factors = (share / part if part else None, share / prior if prior else None)
-                    seconds = None if self._page.still else share * float(duration)
-                    row = (float(time), name, share, part, *factors, seconds)
-                    yield dict(zip(_COLUMNS, row, strict=True))
+        """One row for every frame and each area that exists in it, as in `shares.csv`."""
+        return _frames(self._page.first, self._page.still)
+
+    def compared_frames(self) -> Iterator[dict[str, Any]]:
+        """The rows of the other version; empty if there is none."""
+        second = self._page.second
+        return _frames(second, self._page.still) if second else iter(())
 
     def to_html(self, path: File) -> None:
-        """Write the report, one page that needs nothing but itself.
+        """Write the report: one page that loads nothing from elsewhere.
 
         Raises:
             OutputError: it cannot be written.
@@ -66,24 +66,17 @@ class Measurement:
         self._write(path, build_report(self._page))
 
     def to_csv(self, path: File) -> None:
-        """Write the rows of `frames`; errors as of `to_html`."""
-        with (
-            atomic.new_file(Path(path)) as partial,
-            partial.open("w", newline="", encoding="utf-8") as file,
-        ):
-            writer = csv.writer(file)
-            writer.writerow(_COLUMNS)
-            for time, name, *numbers in (row.values() for row in self.frames()):
-                shown = ["" if number is None else f"{number:.6g}" for number in numbers]
-                writer.writerow([f"{time:.6f}", name, *shown])
+        """Write the rows of `frames`; raises the same errors as `to_html`."""
+        _write_rows(Path(path), self.frames())
 
     def to_json(self, path: File) -> None:
-        """Write `summary`; errors as of `to_html`."""
+        """Write `summary`; raises the same errors as `to_html`."""
         text = json.dumps(self.summary, indent=1, ensure_ascii=False, allow_nan=False)
         self._write(path, text)
 
     def save(self, folder: File) -> None:
-        """Write report.html, shares.csv and summary.json; the folder appears only when whole.
+        """Write report.html, shares.csv, summary.json, the frames that may be thumbnails, and
+        compared_shares.csv of another version; the folder appears only when it is complete.
 
         Raises:
             OutputError: it cannot be written, or something else is there.
@@ -91,11 +84,19 @@ class Measurement:
         with atomic.new_folder(Path(folder), written_names) as partial:
             self.write(partial)
 
-    def write(self, folder: Path) -> None:
-        """Write the three files into a folder that exists; see `save`."""
+    def write(self, folder: Path, command: str | None = None) -> None:
+        """Write the files into an existing folder; see `save`.
+
+        Args:
+            command: the command line that was given, for the end of the report.
+        """
         self.to_csv(folder / SHARES)
+        if self._page.second:
+            _write_rows(folder / COMPARED, self.compared_frames())
         self.to_json(folder / SUMMARY)
-        self.to_html(folder / REPORT)
+        for number, jpeg in self._page.thumbnails.items():
+            atomic.write_bytes(folder / thumbnail_name(number), jpeg)
+        self._write(folder / REPORT, build_report(self._page, command, saved=True))
 
     @staticmethod
     def _write(path: File, text: str) -> None:
@@ -104,13 +105,37 @@ class Measurement:
 
     def __repr__(self) -> str:
         areas = ", ".join(f"{row['name']} {_percent(row['share'])}" for row in self.shares)
-        return f"<Measurement of {self._page.name}: {areas}>"
+        return f"<Measurement of {self._page.first.name}: {areas}>"
 
     def _repr_html_(self) -> str:
-        heads, rows = area_rows(self._page)
-        cells = [f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows]
-        head = "".join(f"<th>{word}</th>" for word in heads)
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(cells)}</tbody></table>"
+        first = self._page.first
+        return table(*area_rows(first.series, first.model, self._page.still))
+
+
+def _frames(version: Version, still: bool) -> Iterator[dict[str, Any]]:
+    series = version.series
+    for i, (time, duration) in enumerate(zip(series.time, series.duration, strict=True)):
+        for position, name in enumerate(series.names):
+            share, part, prior = (
+                float(values[i, position]) for values in (series.share, series.part, series.prior)
+            )
+            if not math.isnan(share):
+                factors = (share / part if part else None, share / prior if prior else None)
+                seconds = None if still else share * float(duration)
+                row = (float(time), name, share, part, *factors, seconds)
+                yield dict(zip(_COLUMNS, row, strict=True))
+
+
+def _write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    with (
+        atomic.new_file(path) as partial,
+        partial.open("w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.writer(file)
+        writer.writerow(_COLUMNS)
+        for time, name, *numbers in (row.values() for row in rows):
+            shown = ["" if number is None else f"{number:.6g}" for number in numbers]
+            writer.writerow([f"{time:.6f}", name, *shown])
 
 
 def _percent(share: float | None) -> str:
@@ -124,4 +149,9 @@ def written_names(folder: Path) -> set[str]:
     except (OSError, ValueError, RecursionError):
         return set()
     is_ours = isinstance(summary, dict) and {"measure", "areas", "spread"} <= summary.keys()
-    return {SUMMARY, SHARES, REPORT} if is_ours else set()
+    if not is_ours:
+        return set()
+    thumbnails = summary.get("thumbnails")
+    names = thumbnails if isinstance(thumbnails, list) else []
+    ours = {name for name in names if isinstance(name, str) and _THUMBNAIL.fullmatch(name)}
+    return {SUMMARY, SHARES, REPORT, *ours} | ({COMPARED} if "compare" in summary else set())

@@ -3,296 +3,308 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from html import escape
 from importlib.resources import files
 from string import Template
+from typing import Any
 
 import numpy as np
 
-from avsal.areas.areas import Area, Shape
-from avsal.areas.charts import clock, line_chart
-from avsal.areas.series import Difference, Series
+from avsal.areas.areas import Shape
+from avsal.areas.charts import COLOURS, Axes, Line, clock, line_chart
+from avsal.areas.page import Page, Picture, Version, thumbnail_name
+from avsal.areas.series import Series
+from avsal.areas.tables import area_table, comparison_table, percent
 from avsal.areas.trust import expected_error
-from avsal.shots import Shot
 from avsal.version import __version__
 
-_LINES = 6  # areas that a chart shows
-_PAIRS = 3  # the same of two versions
-_CANDIDATES = 6  # frames that might be the video's thumbnail
-_FEW = 30  # names of areas that fit on a picture
+_LABEL_WIDTH, _LABEL_HEIGHT = 0.12, 0.05  # of the picture; closer labels are moved apart
+_NO_SURFACE = 1e-6  # per cent of the picture; an area may vanish on its way between key frames
 
 
-@dataclass(frozen=True)
-class Thumbnail:
-    """One frame as `data:` addresses of JPEG pictures.
+def build_report(page: Page, command: str | None = None, saved: bool = False) -> str:
+    """The whole page as HTML.
 
-    Attributes:
-        time: seconds since the video's first frame.
-        plain: the frame.
-        heat: with a heatmap over it.
-        width, height: pixels.
+    Args:
+        command: the command line that was given.
+        saved: the thumbnails are saved next to the page.
     """
-
-    time: float
-    plain: str
-    heat: str
-    width: int
-    height: int
-
-
-@dataclass(frozen=True)
-class Page:
-    """What a report shows.
-
-    Attributes:
-        name: of the video.
-        facts: pairs of words and values.
-        areas: with their shapes, in the order of `series`.
-        series: what was measured.
-        shots: of the video.
-        pictures: for some shots by number, their most concentrated frame.
-        placed: a frame with most areas, and the mean map over it.
-        model: the network's name.
-        still: a single image.
-        other: name and measurements of another version.
-        differences: between the two.
-    """
-
-    name: str
-    facts: Sequence[tuple[str, str]]
-    areas: Sequence[Area]
-    series: Series
-    shots: Sequence[Shot]
-    pictures: dict[int, Thumbnail]
-    placed: Thumbnail
-    model: str
-    still: bool = False
-    other: tuple[str, Series] | None = None
-    differences: Sequence[Difference] = ()
-
-
-def build_report(page: Page) -> str:
-    """The whole page as HTML."""
     template = Template(files("avsal.areas").joinpath("report.html").read_text(encoding="utf-8"))
-    facts = "".join(
-        f"<div><dt>{escape(word)}</dt><dd>{escape(value)}</dd></div>" for word, value in page.facts
-    )
-    over_time = "" if page.still else _over_time(page)
-    parts = [_area_table(page), _comparison(page), over_time, _shots(page)]
-    return template.substitute(
-        name=escape(page.name),
-        version=__version__,
-        facts=facts,
-        parts="\n".join(filter(None, parts)),
-    )
-
-
-def _percent(share: float) -> str:
-    return "–" if math.isnan(share) else f"{share * 100:.1f} %"
-
-
-def _times(factor: float) -> str:
-    return "–" if not math.isfinite(factor) else f"{factor:.2f}"
-
-
-def _points(change: float) -> str:
-    return f"{change * 100:+.1f}".replace("-", "−")
-
-
-def area_rows(page: Page) -> tuple[list[str], list[list[str]]]:
-    """The table of areas: heads, and for each area its escaped cells, the name first."""
-    series = page.series
-    columns = [series.average(values) for values in (series.share, series.part, series.prior)]
-    seconds, present = series.seconds(), series.present()
-    rows = []
-    for number, name in enumerate(series.names):
-        share, part, prior = (float(values[number]) for values in columns)
-        error = expected_error(share, part, page.model, page.still)
-        cells = [
-            escape(name),
-            f"<b>{_percent(share)}</b>",
-            f"± {error * 100:.1f}" if error is not None else "–",
-            _percent(part),
-            _times(share / part if part else math.nan),
-            _times(share / prior if prior else math.nan),
-        ]
-        if not page.still:
-            cells += [f"{seconds[number]:.1f} of {present[number]:.1f}"]
-        rows.append(cells)
-    heads = [
-        "area",
-        "share of the gaze",
-        "± expected error",
-        "of the picture",
-        "× even",
-        "× centre",
+    colours = _colours(page)
+    parts = [
+        _areas(page, colours),
+        "" if page.still else _over_time(page, colours),
+        _shots(page),
+        _thumbnails(page, saved),
     ]
-    return heads + ([] if page.still else ["seconds"]), rows
-
-
-def _area_table(page: Page) -> str:
-    if not page.areas:
-        return ""
-    heads, rows = area_rows(page)
-    shares = page.series.average(page.series.share)
-    lines = [] if page.still else _charted(page)
-    for number, (cells, share) in enumerate(zip(rows, shares, strict=True)):
-        if number in lines:
-            cells[0] = f'<i class="key s{lines.index(number)}"></i>{cells[0]}'
-        if not math.isnan(share):
-            width = min(100, share * 100)
-            cells[1] += f'<span class="bar"><i style="width:{width:.1f}%"></i></span>'
-    unmeasured = (
-        ""
-        if expected_error(1, 1, page.model) is not None
-        else ("<p>How far the shares can be trusted was not measured for this network.</p>")
-    )
-    body = "".join(f"<tr>{''.join(f'<td>{c}</td>' for c in cells)}</tr>" for cells in rows)
-    return (
-        f"<h2>Areas</h2>{_placed(page)}{unmeasured}<div class='scroll'><table><thead><tr>"
-        f"{''.join(f'<th>{head}</th>' for head in heads)}</tr></thead><tbody>{body}"
-        "</tbody></table></div>"
+    return template.substitute(
+        name=escape(page.first.name),
+        kind="still" if page.still else "video",
+        facts=_pairs(page.facts),
+        parts="\n".join(filter(None, parts)),
+        made=_pairs(_made(page, command)),
     )
 
 
-def _placed(page: Page) -> str:
-    """The areas on a frame."""
-    picture = page.placed
-    outlines, names = [], []
-    for area in page.areas:
+def _pairs(pairs: Iterable[tuple[str, str]]) -> str:
+    return "".join(
+        f"<div><dt>{escape(word)}</dt><dd>{escape(value)}</dd></div>" for word, value in pairs
+    )
+
+
+def _section(title: str, text: str, content: str, kept: bool = False) -> str:
+    """A part of the page; `kept` on one sheet of paper where it is short enough for that."""
+    kind = ' class="kept"' if kept else ""
+    intro = f"<p>{text}</p>" if text else ""
+    return f"<section{kind}><h2>{title}</h2>{intro}{content}</section>"
+
+
+def _colours(page: Page) -> dict[int, int]:
+    """Colours of the areas with most gaze, by number of the area."""
+    shares = page.first.series.average(page.first.series.share)
+    order = [int(number) for number in np.argsort(-np.nan_to_num(shares), kind="stable")]
+    shown = sorted(number for number in order[:COLOURS])
+    return {number: colour for colour, number in enumerate(shown)}
+
+
+def _areas(page: Page, colours: Mapping[int, int]) -> str:
+    letters = ("A: ", "B: ") if page.second else ("",)
+    figures = [
+        _placed(version, letter, page.still, colours)
+        for version, letter in zip(page.versions, letters, strict=True)
+    ]
+    swatches = "".join(
+        f'<i class="swatch" style="background:rgb({r} {g} {b})"></i>{share * 100:.0f} % '
+        for share, (r, g, b) in page.legend
+    )
+    legend = f'<p class="soft">Coloured regions hold this share of the gaze: {swatches}</p>'
+    kind = "pair" if page.second else "single"
+    content = f'<div class="{kind}">{"".join(figures)}</div>{legend}'
+    if any(expected_error(1, 1, version.model) is None for version in page.versions):
+        content += (
+            '<p class="soft">The typical error of a share was not measured for this network.</p>'
+        )
+    content += _comparison(page)
+    for version, letter in zip(page.versions, letters, strict=True):
+        table = area_table(version.series, version.model, page.still, colours)
+        title = f"<h3>{letter}{escape(version.name)}</h3>" if letter else ""
+        content += f"{title}{table}"
+    return _section("Areas", "", content)
+
+
+def _placed(version: Version, letter: str, still: bool, colours: Mapping[int, int]) -> str:
+    """The areas on a frame, each with its mean share."""
+    picture = version.placed
+    shares = version.series.average(version.series.share)
+    outlines: list[str] = []
+    labels: list[str] = []
+    corners: list[tuple[float, float]] = []
+    for number, area in enumerate(version.areas):
         shape = area.at(picture.time)
-        if shape is not None:
-            points = " ".join(f"{x * 100:.2f},{y * 100:.2f}" for x, y in shape)
-            outlines.append(
-                f'<polygon class="under" points="{points}"/><polygon points="{points}"/>'
-            )
-            names.append(_name_at(area.name, shape))
-    labels = "".join(names) if len(names) <= _FEW else ""
+        if shape is None:
+            continue
+        colour = f"s{colours[number]}" if number in colours else "rest"
+        points = " ".join(f"{x * 100:.2f},{y * 100:.2f}" for x, y in shape)
+        outlines.append(
+            f'<polygon class="under" points="{points}"/>'
+            f'<polygon class="{colour}" points="{points}"/>'
+        )
+        left, top = (min(side) for side in zip(*shape, strict=True))
+        moved = sum(
+            abs(left - x) < _LABEL_WIDTH and abs(top - y) < _LABEL_HEIGHT for x, y in corners
+        )
+        corners.append((left, top))
+        labels.append(_label(area.name, float(shares[number]), shape, colour, moved))
+    what = "" if still else f"Frame at {clock(picture.time)} with the mean of all maps. "
+    caption = f"{letter}{what}Each label is the area's mean share of gaze."
+    if still:
+        caption = f"{letter}Each label is the area's share of gaze."
     return (
-        f'<figure><div class="placed"><img src="{picture.heat}" alt="" width="{picture.width}" '
-        f'height="{picture.height}"><svg viewBox="0 0 100 100" preserveAspectRatio="none" '
-        f'aria-hidden="true">{"".join(outlines)}</svg>{labels}</div><figcaption>'
-        f"{'Areas' if page.still else f'Areas at {clock(picture.time)}, mean of all maps'}"
-        "</figcaption></figure>"
+        f'<figure style="--aspect:{picture.width / picture.height:.4f}"><div class="placed">'
+        f"{_image(picture, picture.heat, 'Areas on the picture')}"
+        '<svg viewBox="0 0 100 100" preserveAspectRatio="none" aria-hidden="true">'
+        f"{''.join(outlines)}</svg>{''.join(labels)}</div>"
+        f"<figcaption>{caption}</figcaption></figure>"
     )
 
 
-def _name_at(name: str, shape: Shape) -> str:
-    x, y = np.array(shape).min(axis=0) * 100
-    return f'<span style="left:{x + 0.6:.1f}%;top:{y + 0.9:.1f}%">{escape(name)}</span>'
+def _label(name: str, share: float, shape: Shape, colour: str, moved: int) -> str:
+    """A label inside an area; `moved` down by the labels that are at its place already."""
+    corners = np.array(shape) * 100
+    (left, top), (width, height) = corners.min(axis=0), np.ptp(corners, axis=0)
+    style = f"left:{left:.2f}%;top:{top:.2f}%;width:{width:.2f}%;height:{height:.2f}%"
+    style += f";--moved:{moved}" if moved else ""
+    kind, centre = "area", ""
+    if not _is_box(shape):
+        x, y = (_centroid(corners) - (left, top)) / np.maximum((width, height), _NO_SURFACE) * 100
+        kind, centre = "area centred", f' style="left:{x:.1f}%;top:{y:.1f}%"'
+    return (
+        f'<div class="{kind}" style="{style}"><span class="{colour}"{centre}>'
+        f"<em>{escape(name)}</em> <b>{percent(share)}</b></span></div>"
+    )
+
+
+def _is_box(shape: Shape) -> bool:
+    return len(shape) == 4 and all(
+        len({round(v, 9) for v in side}) == 2 for side in zip(*shape, strict=True)
+    )
+
+
+def _centroid(corners: np.ndarray) -> np.ndarray:
+    """The centre of a polygon's surface, (x, y); of its corners where it has none."""
+    following = np.roll(corners, -1, axis=0)
+    cross = corners[:, 0] * following[:, 1] - following[:, 0] * corners[:, 1]
+    if abs(cross.sum()) < _NO_SURFACE:
+        return np.asarray(corners.mean(axis=0))
+    return ((corners + following) * cross[:, None]).sum(axis=0) / (3 * cross.sum())
+
+
+def _image(picture: Picture, data: str, alt: str) -> str:
+    return f'<img src="{data}" alt="{alt}" width="{picture.width}" height="{picture.height}">'
 
 
 def _comparison(page: Page) -> str:
-    if page.other is None or not page.differences:
+    if page.second is None or not page.differences:
         return ""
-    rows = []
-    for found in page.differences:
-        change = found.first - found.second
-        span = "–"
-        if found.low is not None and found.high is not None:
-            span = f"{_points(found.low)} to {_points(found.high)}"
-        cells = (_percent(found.first), _percent(found.second), f"<b>{_points(change)}</b>", span)
-        rows.append(
-            f"<tr><td>{escape(found.area)}</td>{''.join(f'<td>{c}</td>' for c in cells)}</tr>"
+    text = f"A is {escape(page.first.name)}, B is {escape(page.second.name)}."
+    if not page.still:
+        text += (
+            " Shares are means over the time that both versions have. The interval comes from "
+            "resampling whole seconds: it shows how steady the difference is over time, not how "
+            "much viewers differ."
         )
-    heads = ("area", "A", "B", "A − B, points", "range over time, 95 %")
-    means = (
-        ""
-        if page.still
-        else "; means over the time that both have. The range is of whole seconds drawn again: it "
-        "tells how even the difference is over time, not how viewers differ"
-    )
-    return (
-        f"<h2>Two versions</h2><p>A is {escape(page.name)}, B is {escape(page.other[0])}{means}."
-        "</p>"
-        "<div class='scroll'><table><thead>"
-        f"<tr>{''.join(f'<th>{head}</th>' for head in heads)}</tr></thead>"
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
-    )
+    table = comparison_table(page.differences, page.still)
+    return f"<h3>Two versions compared</h3><p>{text}</p>{table}"
 
 
-def _charted(page: Page) -> list[int]:
-    """Numbers of the areas that the chart over time shows, those with most gaze."""
-    count = _PAIRS if page.other else _LINES
-    shares = page.series.average(page.series.share)
-    order = [int(number) for number in np.argsort(-np.nan_to_num(shares))]
-    return [number for number in order if not math.isnan(shares[number])][:count]
-
-
-def _over_time(page: Page) -> str:
-    series = page.series
+def _over_time(page: Page, colours: Mapping[int, int]) -> str:
+    series = page.first.series
     if len(series.time) < 2:
         return ""
-    end = float(series.time[-1] + series.duration[-1])
-    start = page.shots[0].start if page.shots else 0
-    cuts = [float(shot.start - start) + float(series.time[0]) for shot in page.shots[1:]]
     parts = []
-    order = _charted(page)
-    if order:
-        lines = [(series.names[i], series.share[:, i]) for i in order]
-        note = " Solid is A, dashed is B." if page.other else ""
-        if len(series.names) > len(order):
-            note += f" The {len(order)} areas with most gaze; all are in shares.csv."
-        chart = line_chart(
-            series.time, lines, cuts, "Share of the gaze over time", end, _other_lines(page, order)
-        )
-        parts.append(
-            "<h2>Shares over time</h2><p>Per cent of the predicted gaze; cuts are dotted."
-            f"{note}</p>"
-            f'<div class="scroll"><div class="chart">{chart}</div></div>'
-        )
-    chart = line_chart(
-        series.time, [("spread", series.spread)], cuts, "Spread of the gaze over time", end
+    named = "A is solid, B is dashed. " if page.second else ""
+    cuts = "Dotted vertical lines are cuts in A." if page.second else "Dotted lines are cuts."
+    if page.first.areas:
+        text = f"Share of the predicted gaze. {named}{cuts if _cuts(page.first) else ''}"
+        if len(series.names) > len(colours):
+            text += f" The {len(colours)} areas with most gaze; shares.csv has all of them."
+        charts, kept = _share_charts(page, colours), page.second is None
+        parts.append(_section("Shares over time", text, charts, kept))
+    letters = ("A", "B") if page.second else ("Gaze spread",)
+    lines = [
+        Line(letter, version.series.time, version.series.spread, 0, number > 0)
+        for number, (version, letter) in enumerate(zip(page.versions, letters, strict=True))
+    ]
+    text = (
+        "Part of the picture over which gaze is spread, from the entropy of the map. It is low "
+        f"where viewers are expected to look at the same place. {named}"
     )
-    parts.append(
-        "<h2>Concentration</h2><p>Part of the picture over which the gaze is spread (by the "
-        "entropy of the map): low is when viewers agree where to look.</p>"
-        f'<div class="scroll"><div class="chart">{chart}</div></div>'
-    )
-    return "".join(parts)
+    chart = line_chart(lines, _axes(page, lines), _cuts(page.first), "Gaze spread over time")
+    return "".join([*parts, _section("Gaze spread", text, chart, kept=True)])
 
 
-def _other_lines(page: Page, areas: Sequence[int]) -> list[np.ndarray]:
-    """The lines of version B of some areas, read at A's times."""
-    if page.other is None:
-        return []
-    second = page.other[1]
-    time = page.series.time
-    return [np.interp(time, second.time, second.share[:, i], right=np.nan) for i in areas]
+def _share_charts(page: Page, colours: Mapping[int, int]) -> str:
+    """One chart of all areas, or one for each area with both versions."""
+    cuts = _cuts(page.first)
+    if page.second is None:
+        lines = [_line(page.first.series, i, colour) for i, colour in colours.items()]
+        return line_chart(lines, _axes(page, lines), cuts, "Share of gaze over time")
+    pairs = {
+        i: [
+            _line(page.first.series, i, colour, "A"),
+            _line(page.second.series, i, colour, "B", dashed=True),
+        ]
+        for i, colour in colours.items()
+    }
+    axes = _axes(page, [line for pair in pairs.values() for line in pair])
+    figures = []
+    for i, pair in pairs.items():
+        name = page.first.series.names[i]
+        chart = line_chart(pair, axes, cuts, f"Share of gaze of {name} over time")
+        figures.append(f'<div class="kept"><h3>{escape(name)}</h3>{chart}</div>')
+    return f'<div class="charts">{"".join(figures)}</div>'
+
+
+def _line(
+    series: Series, area: int, colour: int, name: str | None = None, dashed: bool = False
+) -> Line:
+    name = series.names[area] if name is None else name
+    return Line(name, series.time, series.share[:, area], colour, dashed)
+
+
+def _axes(page: Page, lines: list[Line]) -> Axes:
+    start = min(float(version.series.time[0]) for version in page.versions)
+    return Axes.fitted(lines, start, max(version.end for version in page.versions))
+
+
+def _cuts(version: Version) -> list[float]:
+    """Seconds at which shots begin, but for the first."""
+    start = version.shots[0].start if version.shots else 0
+    return [float(shot.start - start) + float(version.series.time[0]) for shot in version.shots[1:]]
 
 
 def _shots(page: Page) -> str:
-    if not page.pictures:
+    if page.still:  # the picture with its areas shows it
         return ""
-    figures = [_figure(page, number, heat=True) for number in sorted(page.pictures)]
-    if page.still:
-        return f'<h2>Predicted gaze</h2><div class="shots">{"".join(figures)}</div>'
-    left = len(page.shots) - len(figures)
-    note = f" The {len(figures)} longest of {len(page.shots)} are shown." if left > 0 else ""
-    sharpest = sorted(page.pictures, key=lambda number: _spread_at(page, number))[:_CANDIDATES]
-    plain = "".join(_figure(page, number, heat=False) for number in sharpest)
-    return (
-        f"<h2>Shots</h2><p>Each by the frame whose gaze is most concentrated.{note}</p>"
-        f'<div class="shots">{"".join(figures)}</div><h2>Thumbnail candidates</h2><p>The frames '
-        f'of these on which viewers agree most.</p><div class="shots">{plain}</div>'
-    )
+    figures = "".join(_shot(page, number) for number in sorted(page.pictures))
+    content = f'<div class="shots">{figures}</div>'
+    text = "The frame of each shot on which gaze is most concentrated."
+    shown, shots = len(page.pictures), len(page.first.shots)
+    if shown < shots:
+        text += f" The {shown} longest of {shots} shots are shown."
+    return _section("Shots of A" if page.second else "Shots", text, content)
 
 
-def _figure(page: Page, number: int, heat: bool) -> str:
-    picture, shot = page.pictures[number], page.shots[number]
-    caption = clock(picture.time)
-    if heat:
-        length = float(shot.end - shot.start)
-        caption = f"Shot {number + 1}, {length:.1f} s<br>clearest at {caption}"
-    return (
-        f'<figure><img src="{picture.heat if heat else picture.plain}" alt="Shot {number + 1}" '
-        f'width="{picture.width}" height="{picture.height}">'
-        f"<figcaption>{'' if page.still else caption}</figcaption></figure>"
-    )
+def _shot(page: Page, number: int) -> str:
+    picture, shot = page.pictures[number], page.first.shots[number]
+    length = float(shot.end - shot.start)
+    words = f"Shot {number + 1}, {length:.1f} s long; frame at {clock(picture.time)}"
+    return _figure(picture, picture.heat, f"Shot {number + 1}", words)
 
 
-def _spread_at(page: Page, number: int) -> float:
-    time = page.pictures[number].time
-    return float(page.series.spread[np.abs(page.series.time - time).argmin()])
+def _figure(picture: Picture, data: str, alt: str, caption: str) -> str:
+    return f"<figure>{_image(picture, data, alt)}<figcaption>{caption}</figcaption></figure>"
+
+
+def _thumbnails(page: Page, saved: bool) -> str:
+    if not page.thumbnails:
+        return ""
+    figures = []
+    for number in page.thumbnails:
+        picture = page.pictures[number]
+        words = f"Shot {number + 1} at {clock(picture.time)}"
+        words += f"<br>{thumbnail_name(number)}" if saved else ""
+        figures.append(_figure(picture, picture.plain, f"Shot {number + 1}", words))
+    text = "Frames on which viewers are expected to agree most."
+    text += " The files next to this page have them at full size." if saved else ""
+    return _section("Thumbnails", text, f'<div class="shots">{"".join(figures)}</div>')
+
+
+def _made(page: Page, command: str | None) -> list[tuple[str, str]]:
+    """Words and values of how the report was made."""
+    rows = [("Date", page.date), ("avsal", __version__)]
+    rows += [("Command", command)] if command else []
+    letters = (" A", " B") if page.second else ("",)
+    for version, letter in zip(page.versions, letters, strict=True):
+        made = version.made
+        rows += [
+            (f"Maps{letter}", f"read from {made['maps']}" if made["maps"] else "predicted now"),
+            (f"Network{letter}", str(made["model"])),
+            (f"Weights{letter}", _words(made["weights"]).removeprefix("name ")),
+            (f"Settings{letter}", _words(made["settings"])),
+            (f"Device{letter}", _words([made["device"], made["precision"], made["engine"]])),
+        ]
+    return rows
+
+
+def _words(value: Any) -> str:
+    """A JSON value for people."""
+    if isinstance(value, Mapping):
+        pairs = ((str(key).replace("_", " "), v) for key, v in value.items() if v is not None)
+        return ", ".join(f"{key} {_words(v)}" for key, v in pairs) or "unknown"
+    if isinstance(value, list):
+        return ", ".join(_words(v) for v in value if v is not None) or "unknown"
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "unknown"
+    return str(value)

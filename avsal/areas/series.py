@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from avsal.areas.frames import FrameShares, fine_grid, measure
 
 BLOCK = 1.0  # seconds that belong together when time is drawn again
 DRAWS = 2000
+FIRST_SECONDS = 3.0  # that viewers give a video before they turn away; reported on their own
 _RANGE = (2.5, 97.5)  # per cent
 _ROUNDING = 1e-6  # of a block or of a second
 _MOST_BLOCKS = 36_000  # ten hours of seconds; in longer videos blocks are longer
@@ -53,6 +54,23 @@ class Series:
     def present(self) -> np.ndarray:
         """(a,) seconds that every area exists."""
         return (~np.isnan(self.share) * self.duration[:, None]).sum(axis=0)
+
+    def first_share(self, seconds: float = FIRST_SECONDS) -> np.ndarray:
+        """(a,) mean share over the first seconds that were measured; not a number where absent."""
+        if not len(self.time):
+            return np.full(len(self.names), np.nan)
+        left = self.time[0] + seconds - self.time
+        duration = np.clip(np.minimum(self.duration, left), 0, None)
+        return replace(self, duration=duration).average(self.share)
+
+    def largest(self) -> tuple[np.ndarray, np.ndarray]:
+        """(a,) largest share of any frame, and the seconds at which that frame begins."""
+        shares = np.where(np.isnan(self.share), -np.inf, self.share)
+        if not len(shares):
+            return np.full(len(self.names), np.nan), np.full(len(self.names), np.nan)
+        position = shares.argmax(axis=0)
+        values = self.share[position, np.arange(len(self.names))]
+        return values, np.where(np.isnan(values), np.nan, self.time[position])
 
     def blocks(self, length: float = BLOCK) -> tuple[np.ndarray, np.ndarray]:
         """(n, a) mean share in every block of time, and seconds of it that the area exists.

@@ -18,6 +18,7 @@ from avsal.cli import (
     batch,
     console,
     evaluate,
+    export,
     info,
     measure,
     models,
@@ -39,7 +40,7 @@ _UNWRITABLE = (errno.ENOSPC, errno.EIO, errno.EBADF)
 
 app = typer.Typer(
     name="avsal",
-    help="Tell where people will look in a video, sound included.",
+    help="Predict where people will look in a video.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -71,10 +72,10 @@ def _main(
         ),
     ] = False,
     debug: Annotated[
-        bool, typer.Option("--debug", help="Show tracebacks; may stand anywhere on the line.")
+        bool, typer.Option("--debug", help="Show tracebacks; works anywhere on the command line.")
     ] = False,
 ) -> None:
-    """Tell where people will look in a video, sound included."""
+    """Predict where people will look in a video."""
 
 
 def main() -> None:
@@ -93,7 +94,7 @@ def main() -> None:
 
 
 def _run(arguments: list[str]) -> int:
-    """Run a command; whatever happens to it becomes one line and an exit code."""
+    """Run a command; turn any error into one line and an exit code."""
     code = 1
     failure: Exception | None = None
     try:
@@ -138,7 +139,7 @@ def _one_line(error: Any) -> UsageError:
 
 
 def _named(error: Exception) -> Exception:
-    """An error that names its place: what cannot be written to a file tells the file already."""
+    """Name standard output in an error that names no file."""
     if isinstance(error, OSError) and error.errno in _UNWRITABLE and error.filename is None:
         reason = os.strerror(error.errno).lower()
         return OutputError(f"standard output: cannot be written ({reason}); free some space")

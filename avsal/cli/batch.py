@@ -23,7 +23,7 @@ _ADDRESS = re.compile(r"(local|auto|ray://.+|[\w.-]+:\d+|\[[\da-fA-F:]+\]:\d+)")
 
 
 class BatchCommand(TyperCommand):
-    """`--ray` may stand without its address, which typer's options cannot."""
+    """Lets `--ray` be given without an address, which typer's options do not allow."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Put "local" behind a --ray that no address follows."""
@@ -39,7 +39,8 @@ def batch(
     folder: Annotated[Path, typer.Argument(help="Folder of videos and images, with subfolders.")],
     output: options.MapFolder,
     glob: Annotated[
-        str | None, typer.Option("--glob", help='Which files, such as "*.mp4"; else every one.')
+        str | None,
+        typer.Option("--glob", help='Only files that match, such as "*.mp4" (default: all).'),
     ] = None,
     files: options.Files,
     ray: options.Ray = None,

@@ -51,7 +51,7 @@ Data = Annotated[
     Path | None,
     typer.Option(
         "--data",
-        help="STAViS layout: video_frames, video_audio, annotations, fold_lists.",
+        help="Videos in the STAViS layout: video_frames, video_audio, annotations, fold_lists.",
         rich_help_panel=GAZE,
     ),
 ]
@@ -59,28 +59,30 @@ Images = Annotated[
     Path | None,
     typer.Option(
         "--images",
-        help="Image set: images with maps or fixations folders (SALICON, MIT1003), or with "
+        help="Photographs: images next to folders of maps or fixations (SALICON, MIT1003), or with "
         "fixations.npz.",
         rich_help_panel=GAZE,
     ),
 ]
 Split = Annotated[
     Path | None,
-    typer.Option("--split", help="With --images: file of names to take.", rich_help_panel=GAZE),
+    typer.Option(
+        "--split", help="With --images: a file with the names to score.", rich_help_panel=GAZE
+    ),
 ]
 FitPrior = Annotated[
     bool,
     typer.Option(
         "--fit-prior",
-        help="Add a centre prior fitted to the rest of the set: to what --split leaves out, or "
-        "with --data to the fold's training videos.",
+        help="Add a centre prior as a baseline, fitted to the pictures that --split omits, or with "
+        "--data to the fold's training videos.",
     ),
 ]
 Fixations = Annotated[
     Path | None,
     typer.Option(
         "--fixations",
-        help="CSV of gaze on VIDEO: time (s, or time_ms), x, y (pixels or fractions), observer.",
+        help="Table of gaze on VIDEO: time (s, or time_ms), x, y (pixels or fractions), observer.",
         rich_help_panel=GAZE,
     ),
 ]
@@ -88,7 +90,7 @@ Annotations = Annotated[
     Path | None,
     typer.Option(
         "--annotations",
-        help="With --predictions: folders of eyeMap and fixMap files, or maps and fixations.",
+        help="With --predictions: folders of eyeMap and fixMap files, or of maps and fixations.",
         rich_help_panel=GAZE,
     ),
 ]
@@ -99,14 +101,13 @@ Predictions = Annotated[
         help="Score the maps in this folder (png, npy, results of avsal predict); no network runs.",
     ),
 ]
-BaselinesOnly = Annotated[
-    bool, typer.Option("--baselines-only", help="Score no maps beside the baselines.")
-]
+BaselinesOnly = Annotated[bool, typer.Option("--baselines-only", help="Score only the baselines.")]
 PixelsPerDegree = Annotated[
     float | None,
     typer.Option(
         "--pixels-per-degree",
-        help="Sigma of maps made of points is one visual degree; else 3.5 % of the longer side.",
+        help="Pixels per visual degree, the sigma of maps that are made from points (default: "
+        "3.5 % of the longer side).",
     ),
 ]
 
@@ -121,10 +122,17 @@ def evaluate(
     data: Data = None,
     database: Annotated[
         Database,
-        typer.Option("--database", help="With --data: which one.", rich_help_panel=GAZE),
+        typer.Option(
+            "--database", help="With --data: the database to score.", rich_help_panel=GAZE
+        ),
     ] = Database.ALL,
     fold: Annotated[
-        Fold, typer.Option("--fold", help="With --data: which test part.", rich_help_panel=GAZE)
+        Fold,
+        typer.Option(
+            "--fold",
+            help="With --data: the fold whose test videos are scored.",
+            rich_help_panel=GAZE,
+        ),
     ] = Fold.ALL,
     images: Images = None,
     split: Split = None,
@@ -135,16 +143,16 @@ def evaluate(
     fit_prior: FitPrior = False,
     pixels_per_degree: PixelsPerDegree = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Summary as JSON on stdout, not tables.")
+        bool, typer.Option("--json", help="Print the summary as JSON to stdout instead of tables.")
     ] = False,
     stride: options.Stride = 1,
     audio_context: options.AudioContext = options.SoundFrames.INFERENCE,
     batch: options.Batch = None,
     network: options.Network,
 ) -> None:
-    """Score maps against recorded gaze, beside baselines; a second call resumes.
+    """Score maps against recorded gaze, next to baselines; run it again to resume.
 
-    --weights may hold {fold}, which becomes the fold's number.
+    {fold} in --weights stands for the number of the fold.
     """
     from avsal.prediction.settings import PredictSettings
 
@@ -180,7 +188,7 @@ class _Gaze:
         if self.annotations is not None and predictions is None:
             raise UsageError("evaluate: --annotations needs --predictions DIR")
         if predictions is not None and baselines_only:
-            raise UsageError("evaluate: --baselines-only scores no --predictions; leave one out")
+            raise UsageError("evaluate: --baselines-only scores no --predictions; omit one of them")
         if self.split is not None and self.images is None:
             raise UsageError("evaluate: --split belongs to --images")
         if self.fit_prior and self.split is None and self.data is None:
@@ -253,7 +261,7 @@ def _run(sets: list[EvaluationSet], sources: _Sources, output: Path, as_json: bo
             out.print(table)
     if evaluation.failed:
         total = evaluation.failed + len(evaluation.results)
-        console.note(f"{evaluation.failed} of {total} failed; the means are of the others")
+        console.note(f"{evaluation.failed} of {total} failed; the means are over the others")
     return int(bool(evaluation.failed))
 
 

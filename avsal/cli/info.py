@@ -1,4 +1,4 @@
-"""`avsal info`: what this machine has and what auto would choose."""
+"""`avsal info`: versions, device and folders, and what auto would choose."""
 
 from __future__ import annotations
 
@@ -30,14 +30,12 @@ def info(context: typer.Context) -> None:
     commands: Any = context.parent and context.parent.command
     device = choose_device("auto")
     precision, why = automatic_precision(device)
-    audio = torchaudio_module()
     rows = {
         "avsal": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "torchaudio": audio.__version__
-        if audio
-        else "not loadable here; own resampler in its place",
+        "default network": _default_engine(),
+        "resampling": _resampler(),
         "av": media.library_version(),
         "opencv": cv2.__version__,
         "numpy": numpy.__version__,
@@ -52,3 +50,25 @@ def info(context: typer.Context) -> None:
     for name, value in rows.items():
         table.add_row(name, value)
     Console(soft_wrap=True).print(table)
+
+
+def _default_engine() -> str:
+    """What computes the default network where nothing else is asked for."""
+    from importlib.metadata import version
+
+    from avsal.prediction.model import onnx_obstacle
+
+    obstacle = onnx_obstacle("auto", "auto")
+    if obstacle:
+        return f"computed by PyTorch, not by ONNX Runtime: {obstacle}"
+    return f"computed by ONNX Runtime {version('onnxruntime')}"
+
+
+def _resampler() -> str:
+    """What brings sound to the networks' sample rate beside PyTorch."""
+    from avsal.media.resample import torchaudio_module
+
+    audio = torchaudio_module()
+    if audio is None:
+        return "avsal's own, which gives the same sound (torchaudio does not load here)"
+    return f"torchaudio {audio.__version__}"

@@ -1,4 +1,4 @@
-"""`avsal measure`: how much of the predicted gaze areas get, over time."""
+"""`avsal measure`: what share of the predicted gaze falls in each area, over time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ AreaTexts = Annotated[
         "--area",
         metavar="NAME:X,Y,W,H",
         help="A box in pixels or per cent (logo:5%,5%,20%,10%) or a polygon (roof:0,0;99,0;50,40); "
-        "NAME@SECONDS: for key frames. May be repeated.",
+        "NAME@SECONDS:... makes a key frame. May be given several times.",
         rich_help_panel=AREAS,
     ),
 ]
@@ -28,20 +28,33 @@ AreaFile = Annotated[
     Path | None,
     typer.Option(
         "--areas",
-        help="CSV with name, time, x, y, w, h or points; or JSON, see the README.",
+        help="File of areas: CSV with name, time, and x, y, w, h or points; or JSON.",
         rich_help_panel=AREAS,
     ),
 ]
 Grid = Annotated[
     str | None,
-    typer.Option(help="Cells of a grid as areas, such as 3x3.", rich_help_panel=AREAS),
+    typer.Option(help="Use the cells of a grid, such as 3x3, as areas.", rich_help_panel=AREAS),
+]
+Saliency = Annotated[
+    Path | None,
+    typer.Option(help="Use the maps in this folder, written by avsal predict; no network runs."),
 ]
 Compare = Annotated[
     Path | None,
-    typer.Option(help="Another version of the video, measured too.", rich_help_panel=COMPARE),
+    typer.Option(
+        help="Another version of the video, measured for comparison.", rich_help_panel=COMPARE
+    ),
 ]
 CompareSaliency = Annotated[
-    Path | None, typer.Option(help="Maps of the other version.", rich_help_panel=COMPARE)
+    Path | None, typer.Option(help="Use these maps of the other version.", rich_help_panel=COMPARE)
+]
+CompareAreas = Annotated[
+    Path | None,
+    typer.Option(
+        help="File of the areas that are elsewhere in the other version, by name, as for --areas.",
+        rich_help_panel=COMPARE,
+    ),
 ]
 
 

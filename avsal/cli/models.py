@@ -18,7 +18,7 @@ WIDTH = 100  # columns; the table has the same ones in a pipe and in every termi
 
 
 def models() -> None:
-    """List the networks: parts, parameters and multiply-accumulates per window."""
+    """List the networks with their parts, parameters and multiply-accumulates."""
     from rich.progress import track
 
     from avsal.cli.console import stderr

@@ -77,7 +77,7 @@ class SoundFrames(StrEnum):
 
 
 def _words(*words: str) -> Callable[[], list[str]]:
-    """What a shell completes an option with that takes other words too."""
+    """Words that a shell suggests for an option; the option takes others too."""
     return lambda: list(words)
 
 
@@ -139,14 +139,18 @@ Revision = Annotated[
 Batch = Annotated[
     int | None,
     typer.Option(
-        "--batch", min=1, help="Windows at once; automatic by memory.", rich_help_panel=NETWORK
+        "--batch",
+        min=1,
+        help="Windows processed at once (default: what fits in memory).",
+        rich_help_panel=NETWORK,
     ),
 ]
 AudioContext = Annotated[
     SoundFrames,
     typer.Option(
         "--audio-context",
-        help="Frames of sound in a window; published: 32 in inference, 16 in training.",
+        help="Frames of sound that a published network sees: 32 as in its inference, 16 as in its "
+        "training.",
         rich_help_panel=MAPS,
     ),
 ]
@@ -155,7 +159,8 @@ Stride = Annotated[
     typer.Option(
         "--stride",
         min=1,
-        help="Run the network on every Nth frame and interpolate between; 1, or 2 for avsal-small.",
+        help="Run the network on every N-th frame and interpolate in between (default: 2 for "
+        "avsal-small, 1 for published networks).",
         rich_help_panel=MAPS,
     ),
 ]
@@ -193,7 +198,7 @@ Size = Annotated[
     str,
     typer.Option(
         "--size",
-        help="video, model or WIDTHxHEIGHT.",
+        help="Size of the maps: video (as displayed), model (as predicted) or WIDTHxHEIGHT.",
         autocompletion=_words("video", "model"),
         rich_help_panel=MAPS,
     ),
@@ -202,7 +207,8 @@ Format = Annotated[
     settings.Format,
     typer.Option(
         "--format",
-        help="8 or 16 bit gray, float32 densities, or a gray video.",
+        help="Files of the maps: 8-bit gray, 16-bit gray, float32 densities, a gray video, or "
+        "only a table of numbers.",
         rich_help_panel=MAPS,
     ),
 ]
@@ -210,7 +216,7 @@ Scale = Annotated[
     settings.Scale,
     typer.Option(
         "--scale",
-        help="What white means: the frame's peak, the clip's, or a fixed probability.",
+        help="What white stands for: the frame's maximum, the clip's, or a fixed probability.",
         rich_help_panel=MAPS,
     ),
 ]
@@ -237,7 +243,8 @@ Ray = Annotated[
     typer.Option(
         "--ray",
         metavar="[ADDRESS]",
-        help="Work on a Ray cluster: HOST:PORT, auto, or this machine's cores.",
+        help="Predict on a Ray cluster: HOST:PORT, auto, or without an address on the cores of "
+        "this machine.",
         rich_help_panel=CLUSTER,
     ),
 ]
@@ -246,7 +253,7 @@ RayThreads = Annotated[
     typer.Option(
         "--ray-threads",
         min=1,
-        help="Cores of each worker; 1 is fastest, more take less memory in all.",
+        help="Cores for each worker; 1 is fastest, more use less memory in total.",
         rich_help_panel=CLUSTER,
     ),
 ]

@@ -1,4 +1,4 @@
-"""`avsal overlay`: the heatmap over the video, sound kept."""
+"""`avsal overlay`: a heatmap over the video, with its sound."""
 
 from __future__ import annotations
 
@@ -26,14 +26,15 @@ ColoredBy = Annotated[
     ColorBy,
     typer.Option(
         "--color-by",
-        help="What colours stand for: the share of gaze inside, equal in all frames, or density.",
+        help="What colours stand for: the share of the gaze inside, the same in every frame, or "
+        "the density of each frame.",
         rich_help_panel=LOOKS,
     ),
 ]
 Alpha = Annotated[
     float,
     typer.Option(
-        min=0, max=1, help="Opacity where the heatmap is strongest.", rich_help_panel=LOOKS
+        min=0, max=1, help="Opacity of the heatmap where it is strongest.", rich_help_panel=LOOKS
     ),
 ]
 Threshold = Annotated[
@@ -61,7 +62,9 @@ Legend = Annotated[
 ]
 SideBySide = Annotated[
     bool,
-    typer.Option("--side-by-side", help="Put the original to the left.", rich_help_panel=LOOKS),
+    typer.Option(
+        "--side-by-side", help="Show the original frame to the left.", rich_help_panel=LOOKS
+    ),
 ]
 
 

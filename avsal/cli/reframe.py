@@ -1,4 +1,4 @@
-"""`avsal reframe`: the video in another shape, cropped to what people look at."""
+"""`avsal reframe`: crop a video to another shape, around what people look at."""
 
 from __future__ import annotations
 
@@ -17,36 +17,44 @@ CROP = "Crop"  # heading in --help
 
 
 Aspect = Annotated[
-    str | None, typer.Option(help="Shape of the result: 9:16, 1:1, ...", rich_help_panel=CROP)
+    str | None,
+    typer.Option(help="Shape of the result, such as 1:1 (default: 9:16).", rich_help_panel=CROP),
 ]
 Way = Annotated[
     Motion,
     typer.Option(
         "--motion",
-        help="steady holds still unless moving pays, follow moves sooner, still has one place in "
-        "every shot.",
+        help="steady stays still unless moving keeps clearly more of the gaze, follow moves "
+        "sooner, still never moves within a shot.",
         rich_help_panel=CROP,
     ),
 ]
 Pad = Annotated[
     Fill | None,
     typer.Option(
-        help="Where the gaze does not fit, show more between bars of blur or black.",
+        help="Show more of the picture between blurred or black bars where the gaze does not fit.",
         rich_help_panel=CROP,
     ),
 ]
 Zoom = Annotated[
     float,
-    typer.Option(help="Crop closer where it pays, up to so many times.", rich_help_panel=CROP),
+    typer.Option(
+        help="Zoom in by at most this factor where little gaze is lost.", rich_help_panel=CROP
+    ),
 ]
 Width = Annotated[
     str | None,
     typer.Option(
-        "--size", help="WIDTHxHEIGHT of the result; else the crop's.", rich_help_panel=CROP
+        "--size",
+        help="WIDTHxHEIGHT of the result (default: the crop's size).",
+        rich_help_panel=CROP,
     ),
 ]
 EditedPath = Annotated[
-    Path | None, typer.Option("--path", help="Render this edited .reframe.json; no network runs.")
+    Path | None,
+    typer.Option(
+        "--path", help="Render this .reframe.json, which you may have edited; no network runs."
+    ),
 ]
 
 

@@ -10,6 +10,8 @@ import typer
 from avsal.cli import console
 
 if TYPE_CHECKING:
+    from rich.progress import TaskID
+
     from avsal.training.config import Config
     from avsal.training.inspection import Report
 
@@ -17,45 +19,68 @@ MAX_LINES = 50  # of broken files that are listed
 
 
 def train(
-    config: Annotated[Path, typer.Argument(help="TOML file; examples/training/ has the paper's.")],
+    config: Annotated[
+        Path, typer.Argument(help="TOML file; examples/training/ has the paper's recipes.")
+    ],
     change: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Replace a value of the file."),
+        typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Change one setting of the file."),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Read all data once, report, and do not train.")
+        bool,
+        typer.Option(
+            "--dry-run", help="Read all data once and report what is wrong with it; do not train."
+        ),
     ] = False,
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Start over although run.output holds a run.")
+        bool, typer.Option("--fresh", help="Start over even if run.output holds a run.")
     ] = False,
+    processes: Annotated[
+        int, typer.Option("--processes", min=1, help="Processes on this machine, one per GPU.")
+    ] = 1,
 ) -> None:
-    """Train; the same command again resumes a stopped run exactly where it was.
+    """Train a network; run the same command again to resume exactly where it stopped.
 
-    Under torchrun it uses one process per GPU:
-    torchrun --nproc-per-node 2 -m avsal train FILE.
+    On several machines, start it by torchrun: torchrun ... -m avsal train FILE.
     """
-    from avsal.training.config import read_config
+    if processes > 1 and not dry_run:
+        from avsal.training.launch import launch
 
-    settings = read_config(config, change or ())
-    if dry_run:
-        raise typer.Exit(_inspect(settings))
-    _train(settings, fresh)
+        sets = [word for text in change or () for word in ("--set", text)]
+        again = ["--fresh"] if fresh else []
+        raise typer.Exit(launch(processes, ["train", str(config), *sets, *again]))
+    from avsal.training.config import read_config
+    from avsal.training.engine import ToldElsewhereError, told_once
+
+    try:
+        with told_once():
+            settings = read_config(config, change or ())
+            if dry_run:
+                raise typer.Exit(_inspect(settings))
+        _train(settings, fresh)
+    except ToldElsewhereError as error:
+        raise typer.Exit(error.exit_code) from None
 
 
 def _train(settings: Config, fresh: bool) -> None:
     from avsal.training.loop import train
 
     with console.progress_bars() as bars:
-        bar = bars.add_task("training", total=None)
+        bar: TaskID | None = None
 
         def step(done: int, total: int) -> None:
+            nonlocal bar
+            if bar is None:
+                bar = bars.add_task("training")
             bars.update(bar, completed=done, total=total)
 
         def epoch(row: dict[str, float]) -> None:
             typer.echo(_line(row, settings.schedule.epochs))
 
-        folder = train(settings, fresh, step, epoch)
-    console.say(f"{folder}: best.safetensors, last.pt, steps.csv, epochs.csv")
+        def end(folder: Path) -> None:
+            console.say(f"{folder}: best.safetensors, last.pt, steps.csv, epochs.csv")
+
+        train(settings, fresh, step, epoch, end)
 
 
 def _line(row: dict[str, float], epochs: int) -> str:

@@ -60,7 +60,7 @@ def list_weights() -> None:
     from avsal import weights
     from avsal.weights.places import other_imports, shadowed
 
-    table = _table("name", "network", "here", "licence", "source")
+    table = _table("name", "network", "present", "licence", "source")
     for row in weights.REGISTRY.values():
         found = weights.locate(row)
         mark = " (default)" if row.name == weights.DEFAULT else ""
@@ -77,7 +77,7 @@ def list_weights() -> None:
 def pull(
     name: Name = None,
     revision: Revision = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Do not ask any server.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Do not use the network.")] = False,
     fold: Annotated[
         Fold | None,
         typer.Option(
@@ -92,20 +92,20 @@ def pull(
     force: Force = False,
     yes: Yes = False,
 ) -> None:
-    """Download weights, unless they are here, and print where they are.
+    """Download weights if they are missing, and print where they are.
 
-    They come from the Hub, or if nobody published them there, from the
-    authors' release.
+    They come from the Hugging Face Hub or, if nobody published them there,
+    from the authors' release.
     """
     from avsal import weights
     from avsal.errors import UsageError
-    from avsal.weights import hub
+    from avsal.weights import places
 
     row = weights.get_row(name or weights.DEFAULT)
     chosen = fold is not None or asset is not None
     if chosen and not row.released:
         raise UsageError(f"{row.name} is not part of the authors' release; omit --fold and --asset")
-    from_release = row.released and (chosen or not hub.published(row))
+    from_release = row.released and (chosen or not places.published(row))
     found = weights.locate(row, revision)
     in_cache = found is not None and found.where == "cached" and not (chosen or force)
     if found and (found.where == "shipped" or (from_release and in_cache)):
@@ -113,7 +113,7 @@ def pull(
     elif from_release:
         console.say(str(_pull_release(row, fold, asset, offline, force, yes)))
     else:
-        console.say(str(hub.pull(row, offline=offline, revision=revision)))
+        console.say(str(places.pull(row, offline=offline, revision=revision)))
 
 
 def _pull_release(
@@ -122,19 +122,19 @@ def _pull_release(
     """Import the file of the authors' release that fits; if several do, list them."""
     from avsal import weights
     from avsal.errors import UsageError, WeightsError
-    from avsal.weights import names, release
+    from avsal.weights import download, registry
 
     number = None if fold is None else int(fold)
-    name = names.name_for(row.name, asset or "", number)
+    name = registry.name_for(row.name, asset or "", number)
     path = weights.user_folder() / f"{name}.safetensors"
-    if not force and release.is_here(path, asset):
+    if not force and download.is_here(path, asset):
         return path
     if offline:
         command = f"avsal weights pull {row.name}" + (f" --fold {fold}" if fold else "")
         raise WeightsError(f"{name}: not on this machine; run {command} without --offline")
-    files = release.release_files(row)
-    wanted = number or names.DEFAULT_FOLD
-    fitting = [release.pick(files, asset)] if asset else release.fitting_files(files, row, wanted)
+    files = download.release_files(row)
+    wanted = number or registry.DEFAULT_FOLD
+    fitting = [download.pick(files, asset)] if asset else download.fitting_files(files, row, wanted)
     if len(fitting) != 1:
         for file in fitting or files:
             command = f"avsal weights pull {row.name} --asset {shlex.quote(file.name)}"
@@ -143,8 +143,8 @@ def _pull_release(
             f"{row.name}: {len(fitting) or 'none'} of the release's files fit by name; choose one "
             "with --asset NAME"
         )
-    release.check_choice(fitting[0], row, number, chosen_by_hand=asset is not None)
-    fold_unknown = "" if names.folds_in(fitting[0].name) else ", its name says no fold"
+    download.check_choice(fitting[0], row, number, chosen_by_hand=asset is not None)
+    fold_unknown = "" if registry.folds_in(fitting[0].name) else ", its name says no fold"
     console.note(
         f"{fitting[0].url} ({_megabytes(fitting[0].size)}{fold_unknown}): "
         "the authors state no licence, so ask them before you publish or sell anything that you "
@@ -160,7 +160,9 @@ def _ask(yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise UsageError("this is no terminal, so nobody can be asked; add --yes to download it")
+        raise UsageError(
+            "avsal cannot ask about the licence without a terminal; add --yes to download the file"
+        )
     if not typer.confirm("Download it?", err=True):
         raise typer.Exit(1)
 
@@ -214,7 +216,8 @@ def _megabytes(size: int | None) -> str:
 @app.command("import")
 def import_weights(
     file: Annotated[
-        str, typer.Argument(help="The authors' .pt file, or an encoder's; or its web address.")
+        str,
+        typer.Argument(help="Checkpoint of a network or of an encoder: a file or its web address."),
     ],
     variant: Annotated[
         str | None, typer.Option("--variant", help="Network (default: detected from the file).")
@@ -268,12 +271,12 @@ def import_weights(
 def _import_address(address: str, request: Import) -> Imported:
     """Import from the web; what cannot become weights is refused before it is downloaded."""
     from avsal.errors import UsageError
-    from avsal.weights import names
+    from avsal.weights import registry
     from avsal.weights.download import WebFile
 
     if request.name is not None:
-        names.require_free(request.name)
-    if names.is_archive(names.file_name(address)):
+        registry.require_free(request.name)
+    if registry.is_archive(registry.file_name(address)):
         raise UsageError(f"{address}: is an archive; download and unpack it, then import the file")
     return _import_from_web(WebFile(address, address), request)
 
@@ -282,10 +285,10 @@ def _import_address(address: str, request: Import) -> Imported:
 def verify(
     names: Annotated[
         list[str] | None,
-        typer.Argument(help="Names or files (default: all that are here)."),
+        typer.Argument(help="Names or files (default: all on this machine)."),
     ] = None,
 ) -> None:
-    """Read weights, compare them with their network and, where it is published, their sha256."""
+    """Check that weights can be read, fit their network and have the published sha256."""
     from avsal import weights
     from avsal.errors import AvsalError
 
@@ -319,22 +322,24 @@ def push(
         typer.Option("--repo", envvar="AVSAL_HUB_REPO", help="Hub repository, owner/name."),
     ] = None,
     file: Annotated[
-        str | None, typer.Option("--file", help="Name in the repository (default: the name here).")
+        str | None,
+        typer.Option("--file", help="Name in the repository (default: the file's name)."),
     ] = None,
     revision: Revision = None,
     create: Annotated[
-        bool, typer.Option("--create", help="Make the repository, private, if it is missing.")
+        bool,
+        typer.Option("--create", help="Create the repository, as a private one, if it is missing."),
     ] = False,
 ) -> None:
     """Upload weights to the Hub and print the commit and their sha256."""
     from avsal import weights
     from avsal.errors import UsageError
-    from avsal.weights import hub
+    from avsal.weights import places
 
     if repo is None:
         raise UsageError("push needs --repo OWNER/NAME, or AVSAL_HUB_REPO")
     path = weights.resolve(name, offline=True)
-    typer.echo(hub.push(path, repo, file or path.name, revision=revision, create=create))
+    typer.echo(places.push(path, repo, file or path.name, revision=revision, create=create))
     typer.echo(f"sha256 {weights.sha256_of(path)}")
 
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from avsal.crops import jobs
-from avsal.crops.file import read_head
+from avsal.crops.export import check_export, write_export
+from avsal.crops.file import path_beside, read_head
 from avsal.crops.geometry import parse_size
 from avsal.crops.settings import Motion, ReframeSettings
 from avsal.errors import UsageError
@@ -33,6 +34,7 @@ def reframe(
     crf: int = 20,
     path: File | None = None,
     saliency: File | None = None,
+    export: File | None = None,
     force: bool = False,
     start: float | None = None,
     end: float | None = None,
@@ -58,13 +60,14 @@ def reframe(
         output: the file to write; None writes next to the video: NAME.9x16.mp4.
         aspect: shape of the result, "9:16" by default.
         motion: "steady" stays still unless moving keeps clearly more of the gaze, "follow" moves
-            sooner, "still" has one place in every shot.
+            sooner, "still" never moves within a shot.
         pad: "blur" or "black" bars where the gaze does not fit; None never shows bars.
         zoom: crop closer by at most this factor, 1 to 4, where little gaze is lost.
         size: (width, height) of the result; None takes the crop's.
         crf: quality of H.264, 0 to 51; lower means better quality and a larger file.
         path: an edited .reframe.json to render; no network runs.
         saliency: a folder of maps that `avsal predict` wrote; no network runs.
+        export: also write the crop path for another program; see `avsal.crops.export`.
         force: replace an earlier result next to the video.
         start, end, stride, audio_context, batch: see `avsal.prediction.PredictSettings`.
         model, weights, device, precision, offline, revision, engine: see `avsal.load_model`.
@@ -93,6 +96,8 @@ def reframe(
             jobs.rerender(reader, out, Path(path), pad, settings.size, crf, on_frame)
         else:
             jobs.reframe(reader, out, settings, source.maps(saliency), on_map, on_frame)
+    if export is not None:
+        write_export(path_beside(out), export, video)
     return out
 
 

@@ -113,7 +113,7 @@ def cut_out(image: np.ndarray, crop: Crop, head: PathFile, fill: str = Fill.BLAC
     """
     across, down = image.shape[1] / head.picture.width, image.shape[0] / head.picture.height
     box = crop.x * across, crop.y * down, crop.width * across, crop.height * down
-    size = _fitted(crop, head)
+    size = fitted_size(crop, head)
     if size == head.size:
         return _sample(image, box, size)
     result = _backdrop(image, head.size, fill)
@@ -122,7 +122,7 @@ def cut_out(image: np.ndarray, crop: Crop, head: PathFile, fill: str = Fill.BLAC
     return result
 
 
-def _fitted(crop: Crop, head: PathFile) -> Size:
+def fitted_size(crop: Crop, head: PathFile) -> Size:
     """The largest size of a crop's own shape inside the result."""
     shape = crop.width * float(head.picture.sample_aspect) / crop.height
     width, height = head.size

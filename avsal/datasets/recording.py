@@ -6,6 +6,7 @@ of data.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -23,10 +24,14 @@ from avsal.datasets.gaze_check import Reading
 from avsal.errors import AvsalError, DataError, UsageError
 from avsal.media.frames import FrameTag, VideoFrame, tag_of
 from avsal.media.resample import SAMPLE_RATE
-from avsal.preprocess.windows import PAST_FRAMES, Window, window_for
+from avsal.preprocess.rules import Rule, Times
+from avsal.preprocess.windows import CLIP_FRAMES, Window, target_until
 
 # What reads sound as `avsal.media.AudioReader` does, or None: `with recording.sound() as sound`.
 OpenSound = AbstractContextManager[Any]
+
+CUT_FRAMES = 2  # frames before a cut that tell it is one
+_HALF = Fraction(1, 2)  # of the time between two frames
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,35 @@ class Clip:
     def target(self) -> FrameTag:
         """The frame that is predicted."""
         return tag_of(self.frame(self.window.target), self.origin)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A recording from before one of its frames on.
+
+    Attributes:
+        time: seconds from the recording's first frame, just before the frame that is meant.
+        frames: from as early on as a prediction of that frame needs; decoded as they are taken.
+    """
+
+    time: Fraction
+    frames: Iterator[VideoFrame]
+
+
+def window_in(rule: Rule | None, index: int, times: Times, ended: bool) -> Window:
+    """Return the window of a frame, as prediction lays it, or of the last one before it that
+    prediction runs on.
+
+    Args:
+        rule: None for a network that sees single frames.
+        times: seconds of the frames that are known, from `rule.before` it on.
+        ended: the recording has no more frames than these.
+    """
+    if rule is None:
+        return Window(index, (index,), index, reverse=False)
+    window = rule.window(target_until(index, rule.stride), times, None, ended)
+    assert window is not None, "frames up to the target are known"
+    return window
 
 
 class Recording(ABC):
@@ -87,15 +121,18 @@ class Recording(ABC):
             yield tag_of(frame, self.origin)
 
     @abstractmethod
-    def clip(self, place: float, full_past: bool = True) -> Clip:
-        """The window that predicts a frame with a full past.
+    def clip(self, place: float, rule: Rule | None) -> Clip:
+        """The window that predicts a frame, the same as in prediction.
 
         Args:
-            place: which frame, from 0 (the first with 15 frames before it) to 1 (the end). Where
-                the recording is too short for that, a shorter clip as inference makes it.
-            full_past: False where the network sees the target alone: the first 15 frames may then
-                be targets too, if their pictures are at hand one by one.
+            place: which frame, from 0 (the first with a full past) to 1 (the end). Where the
+                recording is too short for that, any of its frames.
+            rule: how windows are laid; None for a network that sees the target alone.
         """
+
+    @abstractmethod
+    def part(self, place: float, rule: Rule) -> Part:
+        """The recording from before the frame on that `clip` takes, for a prediction of it."""
 
     @abstractmethod
     def gaze(self, tag: FrameTag) -> Gaze | None:
@@ -142,9 +179,12 @@ class Recording(ABC):
 
     def problems(self) -> Iterator[str]:
         """Read everything once; one line for each thing that cannot be read."""
+        return self._problems_of(self.frames())
+
+    def _problems_of(self, frames: Iterator[VideoFrame]) -> Iterator[str]:
         annotated = False
         try:
-            for frame in self.frames():
+            for frame in frames:
                 annotated |= self.gaze(tag_of(frame, self.origin)) is not None
         except AvsalError as error:
             yield str(error)
@@ -155,6 +195,11 @@ class Recording(ABC):
     def origin(self) -> Fraction:
         """Container time of the first frame, seconds."""
         return Fraction(0)
+
+    @property
+    def sample_aspect(self) -> Fraction:
+        """Width to height of a displayed pixel."""
+        return Fraction(1)
 
     def _other_problems(self, annotated: bool) -> Iterator[str]:
         if not annotated:
@@ -225,18 +270,35 @@ class IndexedRecording(Recording):
     def frames(self) -> Iterator[VideoFrame]:
         return map(self.frame, range(self.count))
 
-    def clip(self, place: float, full_past: bool = True) -> Clip:
-        first = PAST_FRAMES if full_past and self.count > PAST_FRAMES else 0
-        target = min(first + int(place * (self.count - first)), self.count - 1)
-        window = window_for(target, self.count - 1)
-        return Clip(window, cache(self.frame), lambda index: index / self.rate)
+    def clip(self, place: float, rule: Rule | None) -> Clip:
+        index = self._index(place, rule)
+        end = min(self.count, index + CLIP_FRAMES)
+        known = range(0 if rule is None else self._begin(index, rule), end)
+        times = {number: number / self.rate for number in known}
+        window = window_in(rule, index, times, ended=end == self.count)
+        return Clip(window, cache(self.frame), lambda number: number / self.rate)
+
+    def part(self, place: float, rule: Rule) -> Part:
+        index = target_until(self._index(place, rule), rule.stride)
+        frames = map(self.frame, range(self._begin(index, rule), self.count))
+        return Part(max(Fraction(0), index - _HALF) / self.rate, frames)
+
+    def _index(self, place: float, rule: Rule | None) -> int:
+        first = 0 if rule is None or self.count <= rule.full_past else rule.full_past
+        return min(first + int(place * (self.count - first)), self.count - 1)
+
+    def _begin(self, index: int, rule: Rule) -> int:
+        """The first frame that must be known for the window of another."""
+        seconds, frames = rule.before
+        return max(0, index - frames - math.ceil(seconds * self.rate) - CUT_FRAMES)
 
     def problems(self) -> Iterator[str]:
-        annotated = False
+        annotated = False  # also where that cannot be told
         for index in range(self.count):
             try:
                 tag = tag_of(self.frame(index), self.origin)
                 annotated |= self.gaze(tag) is not None
             except AvsalError as error:
+                annotated = True
                 yield str(error)
         yield from self._other_problems(annotated)

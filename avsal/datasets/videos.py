@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -17,16 +16,17 @@ from avsal.datasets.gaze import Blur, Gaze, Points
 from avsal.datasets.gaze_check import UNITS, Reading, Shown, checked
 from avsal.datasets.gaze_table import NO_ROWS, GazeRows, read_table
 from avsal.datasets.pictures import read_density
-from avsal.datasets.recording import Clip, OpenSound, Recording
+from avsal.datasets.recording import CUT_FRAMES, Clip, OpenSound, Part, Recording, window_in
 from avsal.errors import DataError
 from avsal.media.audio import AudioReader
 from avsal.media.frames import FrameTag, VideoFrame
 from avsal.media.info import VideoInfo
 from avsal.media.suffixes import VIDEOS
 from avsal.media.video import VideoReader
-from avsal.preprocess.windows import CLIP_FRAMES, PAST_FRAMES, window_for
+from avsal.preprocess.rules import Rule
 
 MAP_NAMES = ("{:06d}.png", "{:06d}.npy")  # as `avsal predict` numbers frames
+MISSING_TAIL = 0.05  # share of the frames that a file may promise and not have
 _FALLBACK_STEP = Fraction(1, 25)  # seconds between frames where a file tells no rate
 
 
@@ -104,6 +104,29 @@ class VideoRecording(Recording):
         with reader:
             yield from reader
 
+    def problems(self) -> Iterator[str]:
+        count = 0
+
+        def counted() -> Iterator[VideoFrame]:
+            nonlocal count
+            for frame in self.frames():
+                count += 1
+                yield frame
+
+        yield from self._problems_of(counted())
+        promised = self._promised
+        if promised and 0 < count < (1 - MISSING_TAIL) * promised:
+            yield f"{self.path}: has {count} of the {promised} frames that it promises; is it cut?"
+
+    @property
+    def _promised(self) -> int | None:
+        """How many frames the file says that it has; where it does not count them, the rate and
+        the duration tell."""
+        info = self.info
+        if info.frames or not (info.rate and info.duration):
+            return info.frames
+        return round(info.rate * info.duration)
+
     def sound(self) -> OpenSound:
         return AudioReader(self.path, self.origin) if self.has_sound else nullcontext(None)
 
@@ -118,36 +141,62 @@ class VideoRecording(Recording):
     def others(self, size: tuple[int, int]) -> np.ndarray | None:
         return Points.inside(self.rows.places).mask(size)
 
-    def clip(self, place: float, full_past: bool = True) -> Clip:
+    @property
+    def sample_aspect(self) -> Fraction:
+        return self.info.sample_aspect
+
+    def clip(self, place: float, rule: Rule | None) -> Clip:
+        full_past = rule.full_past if rule else 0
+        wanted = self._wanted(place, full_past)
+        frames, ended = self._until(wanted, rule, self._reader_before(wanted, rule))
+        if ended:  # the header promised more than there is, or the video is shorter than a window
+            frames, _ = self._until(None, rule, VideoReader(self.path))
+        index = max(frames)
+        if index < full_past:
+            index = min(int(place * len(frames)), index)
+        times = {number: frame.pts - self.origin for number, frame in frames.items()}
+        window = window_in(rule, index, times, ended)
+        return Clip(window, frames.__getitem__, partial(self._time, frames), self.origin)
+
+    def part(self, place: float, rule: Rule) -> Part:
+        wanted = self._wanted(place, rule.full_past)
+        return Part(wanted, self._decoded(self._reader_before(wanted, rule)))
+
+    def _wanted(self, place: float, full_past: int) -> Fraction:
+        """Seconds from the first frame to a place among the frames with so many before them."""
         step = 1 / self.info.rate if self.info.rate else _FALLBACK_STEP
-        lead = PAST_FRAMES * step
-        last = (self.info.duration or lead + step) - step
-        wanted = lead + Fraction(place) * max(Fraction(0), last - lead)
-        frames = self._before(wanted)
-        if len(frames) == CLIP_FRAMES:
-            window = window_for(frames[-1].index)
-        else:  # the video has less than a window
-            final = len(frames) - 1
-            window = window_for(min(int(place * len(frames)), final), final)
-        kept = {frame.index: frame for frame in frames if frame.index in window.frames}
-        return Clip(window, kept.__getitem__, partial(self._time, kept), self.origin)
+        first = full_past * step
+        last = (self.info.duration or first + step) - step
+        return first + Fraction(place) * max(Fraction(0), last - first)
+
+    def _reader_before(self, wanted: Fraction, rule: Rule | None) -> VideoReader:
+        """Pictures from as early on as the window of the frame at a time needs."""
+        seconds, lead = rule.before if rule else (Fraction(0), 0)
+        start = max(0.0, float(wanted - seconds))
+        return VideoReader(self.path, start=start, lead=lead + CUT_FRAMES)
+
+    def _until(
+        self, wanted: Fraction | None, rule: Rule | None, reader: VideoReader
+    ) -> tuple[dict[int, VideoFrame], bool]:
+        """Frames up to the one at a time that its window may need, and whether the video ended
+        before; None goes on to the end."""
+        frames: dict[int, VideoFrame] = {}
+        times: dict[int, Fraction] = {}
+        for frame in self._decoded(reader):
+            frames[frame.index] = frame
+            times[frame.index] = frame.pts - self.origin
+            oldest = rule.oldest(frame.index, times) if rule else frame.index
+            for index in [index for index in frames if index < oldest]:
+                del frames[index], times[index]
+            reached = wanted is not None and float(times[frame.index]) >= float(wanted)
+            if reached and frame.index >= (rule.full_past if rule else 0):
+                return frames, False
+        return frames, True
 
     def _time(self, frames: dict[int, VideoFrame], index: int) -> Fraction:
         """Behind the window, times follow at the pace of its last frame."""
         nearest = frames.get(index) or frames[max(frames)]
         return nearest.pts - self.origin + (index - nearest.index) * nearest.duration
-
-    def _before(self, wanted: Fraction) -> list[VideoFrame]:
-        """Up to 16 frames that end with the one at a time, or with the video's last."""
-        with VideoReader(self.path, start=float(wanted), lead=PAST_FRAMES) as reader:
-            frames: deque[VideoFrame] = deque(maxlen=CLIP_FRAMES)
-            for frame in reader:
-                frames.append(frame)
-                if float(frame.pts - self.origin) >= float(wanted):
-                    break
-        if len(frames) < CLIP_FRAMES:  # the header promised more than there is, or less than 16
-            frames = deque(self.frames(), maxlen=CLIP_FRAMES)
-        return list(frames)
 
 
 @dataclass(frozen=True)

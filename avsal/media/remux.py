@@ -82,7 +82,7 @@ class SourceSound:
             first = None
         if first is None:
             self.warnings.append(
-                f"{self._queue.file.path}: its sound cannot be decoded and is left out"
+                f"{self._queue.file.path}: its sound cannot be decoded and is omitted"
             )
             self.exists, self.rate = False, 1
             return

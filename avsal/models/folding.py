@@ -7,7 +7,6 @@ from typing import TypeVar
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from avsal.models.blocks import PointwiseLinear
@@ -15,6 +14,7 @@ from avsal.models.decoder import Lateral
 
 Network = TypeVar("Network", bound=nn.Module)
 CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 @torch.no_grad()
@@ -48,12 +48,12 @@ def _conv_bn_pairs(module: nn.Module) -> list[tuple[str, str]]:
     """Names of a module's children that are a convolution and the BatchNorm after it."""
     pairs = list(getattr(module, "conv_bn_pairs", ()))
     if isinstance(module, nn.Sequential):
-        pairs += pairwise(module._modules)
+        pairs += pairwise(name for name, _child in module.named_children())
     return [
         (conv, norm)
         for conv, norm in pairs
         if isinstance(module.get_submodule(conv), CONVOLUTIONS)
-        and isinstance(module.get_submodule(norm), _BatchNorm)
+        and isinstance(module.get_submodule(norm), NORMS)
     ]
 
 

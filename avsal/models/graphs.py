@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from avsal.models.folding import norms_after, prepare_for_inference
-from avsal.models.graph_weights import ORIGINS, Origin, find_origin
+from avsal.models.graph_weights import ORIGINS, Origin, find_origin, uncovered
 from avsal.models.network import SPECTROGRAM, STRIDE, normalise
 from avsal.models.small import SmallNetwork, brightness
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 OPSET = 20
 FRAME_OUTPUTS = ("stride8", "stride16", "deep", "gates", "brightness")
 WINDOW_INPUTS = ("stride8", "stride16", "stride16_before", "deep", "gates", "brightness")
-LARGE = 64  # values; smaller constants stay in a graph
+NOISE = 0.1  # relative, and as much of 1
 
 
 class FrameGraph(nn.Module):
@@ -77,8 +77,12 @@ def write_graphs(network: SmallNetwork, path: Path) -> None:
     Heights and widths of frames may be any multiples of 32.
 
     Args:
-        network: with its weights, in evaluation mode; it is changed into inference form.
+        network: in evaluation mode. Its weights are changed, and it is put into inference form.
+
+    Raises:
+        ValueError: a weight stays in a graph as a constant without an origin.
     """
+    _make_distinct(network)
     raw = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     norms = norms_after(network)
     prepare_for_inference(network)
@@ -107,11 +111,27 @@ def write_graphs(network: SmallNetwork, path: Path) -> None:
             (*sizes, None),
         ),
     }
-    origins = {name: _share_weights(graph, raw, norms) for name, graph in made.items()}
+    state = {name: tensor.numpy() for name, tensor in raw.items()}
+    origins = {name: _share_weights(graph, state, norms) for name, graph in made.items()}
+    found = [origin for graph in origins.values() for origin in graph.values()]
+    if lost := uncovered(found, state):
+        raise ValueError(f"graphs hold values of {', '.join(lost)}")
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, graph in made.items():
             archive.writestr(f"{name}.onnx", graph.SerializeToString())
         archive.writestr(ORIGINS, json.dumps(origins))
+
+
+def _make_distinct(network: nn.Module) -> None:
+    """Change all weights a little at random: an exporter makes one constant of equal ones."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, tensor in network.state_dict().items():
+            if tensor.is_floating_point():
+                noise = NOISE * torch.randn(tensor.shape, generator=generator)
+                tensor.mul_(1 + noise.abs())
+                if not name.endswith("running_var"):  # which stays positive
+                    tensor.add_(noise)
 
 
 def _export(
@@ -139,16 +159,15 @@ def _export(
 
 
 def _share_weights(
-    graph: ModelProto, raw: dict[str, torch.Tensor], norms: dict[str, str]
+    graph: ModelProto, state: dict[str, np.ndarray], norms: dict[str, str]
 ) -> dict[str, Origin]:
     """Take the weights out of a graph and return their origins."""
     from onnx import TensorProto, numpy_helper
 
-    state = {name: tensor.numpy() for name, tensor in raw.items()}
     origins: dict[str, Origin] = {}
     for constant in graph.graph.initializer:
         values = numpy_helper.to_array(constant)
-        if values.size < LARGE or values.dtype != np.float32:
+        if values.dtype != np.float32:
             continue
         origin = find_origin(values, constant.name, state, norms)
         if origin is None:

@@ -30,11 +30,11 @@ PRIORS = 16  # Gaussians
 PRIOR_SCALE = 6.0  # their height
 SMOOTHING = 7  # cells of stride 8 that a pixel of the map is smoothed over
 CENTRE_LOGIT = -2.0  # logit of the centre bias's share in an untrained network's maps
-BRIGHTNESS = (0.299 * 255 * 0.229, 0.587 * 255 * 0.224, 0.114 * 255 * 0.225)  # of RGB
+LUMA = (0.299 * 255 * 0.229, 0.587 * 255 * 0.224, 0.114 * 255 * 0.225)  # of RGB
 CUT = 20.0  # levels of 255 that a cut changes the mean cell by
 NOISE = 0.5  # levels of 255 that are added to the mean change
 MOST_MOTION = 4.0  # times the mean change
-BLURS = 2  # by 3x3 cells
+BRIGHTNESS = 3  # place of the frames' brightness among the features
 MODULATION = 64  # channels of the head that turns fused features into a change of the map
 
 
@@ -85,7 +85,7 @@ class SmallNetwork(SaliencyNetwork):
     ) -> torch.Tensor:
         activity = None if fused is None or spectrogram is None else audio_activity(spectrogram)
         log_density: torch.Tensor = self.decoder(features, motion, fused, activity)
-        return log_density if len(features) < 4 else self.decoder.motion(log_density, features[3])
+        return log_density
 
 
 def relu6() -> nn.Module:
@@ -119,8 +119,9 @@ def doubled(x: torch.Tensor) -> torch.Tensor:
 
 
 def _positions(count: int, like: torch.Tensor) -> torch.Tensor:
-    """`count` positions from 0 to 1, of the type and on the device of `like`."""
-    return torch.arange(count, dtype=like.dtype, device=like.device) / (count - 1)
+    """`count` positions from 0 to 1 (one alone is 0), of the type and on the device of `like`."""
+    steps = torch.arange(count, dtype=like.dtype, device=like.device)
+    return steps / steps[-1:].clamp(min=1)
 
 
 class Prior(nn.Module):
@@ -237,7 +238,8 @@ class Recurrence(nn.Module):
 
 
 class SmallDecoder(nn.Module):
-    """Features and past of the last frame, and the fused sound -> log-density (B, H, W).
+    """Features and past of the last frame, brightness of all, and the fused sound -> log-density
+    (B, H, W).
 
     `habit` and `listen` are the names that published weights have for the centre bias and the audio
     modulation.
@@ -263,6 +265,8 @@ class SmallDecoder(nn.Module):
     ) -> torch.Tensor:
         """Features (B, T, C, h, w), motion as `Recurrence` gives it, audio activity (B,)."""
         scores = self.scores(features, motion)
+        if len(features) > BRIGHTNESS:
+            scores = scores + self.motion(features[BRIGHTNESS])
         if fused is not None and activity is not None:
             scores = scores + doubled(self.listen(fused, features[1][:, -1], activity))
         return self.mapped(scores)
@@ -341,36 +345,32 @@ class AudioModulation(nn.Module):
 
 
 class MotionModulation(nn.Module):
-    """How local motion moves the map: more of it where the picture changes, unless it changes
-    everywhere.
+    """How local motion moves the map: a change of the scores where the picture changes, unless it
+    changes everywhere, as it does before a moving camera.
 
-    `gain`, `slope` and `camera` are logarithms: of the power of the modulation, of its rise with
-    motion, and of the mean change, in levels of 255, at which a moving camera lets e times less of
-    it through.
+    `gain` multiplies it. `slope`, of its rise with motion, and `camera`, the mean change in levels
+    of 255 at which it is e times weaker, are logarithms.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.gain = nn.Parameter(torch.tensor(0.0))
-        self.slope = nn.Parameter(torch.tensor(0.0))
-        self.camera = nn.Parameter(torch.tensor(1.0))
+        self.slope = nn.Parameter(torch.tensor(0.7))
+        self.camera = nn.Parameter(torch.tensor(0.9))
 
-    def forward(self, log_density: torch.Tensor, brightness: torch.Tensor) -> torch.Tensor:
-        """Log-densities (B, H, W) and brightness (B, T, 1, H/8, W/8) -> (B, H, W)."""
-        energy, camera = motion_energy(brightness.squeeze(2))
-        gate = torch.exp(-camera / self.camera.exp())
-        weight = self.gain.exp() * torch.log1p(self.slope.exp() * gate * energy)
-        size = log_density.shape[-2:]
-        weight = F.interpolate(weight[:, None], size, mode="bilinear", align_corners=False)
-        modulated = log_density + weight[:, 0]
-        return modulated - modulated.logsumexp(dim=(1, 2), keepdim=True)
+    def forward(self, brightness: torch.Tensor) -> torch.Tensor:
+        """Brightness of a window's frames (B, T, 1, h, w) -> (B, 1, h, w)."""
+        energy, mean = motion_energy(brightness.squeeze(2))
+        still = torch.exp(-mean / self.camera.exp())
+        change: torch.Tensor = self.gain * torch.log1p(self.slope.exp() * still * energy)
+        return change[:, None]
 
 
 def brightness(frames: torch.Tensor) -> torch.Tensor:
     """Mean brightness of cells of 8x8 pixels, in levels of 255: normalised frames (N, 3, H, W) ->
     (N, 1, H/8, W/8)."""
     colours = F.avg_pool2d(frames.float(), 8)
-    weights = torch.tensor(BRIGHTNESS, dtype=colours.dtype, device=colours.device).view(3, 1, 1)
+    weights = torch.tensor(LUMA, dtype=colours.dtype, device=colours.device).view(3, 1, 1)
     return (colours * weights).sum(dim=1, keepdim=True)
 
 
@@ -387,10 +387,7 @@ def motion_energy(brightness: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]
     same_scene = torch.stack(list(products)[::-1], dim=1)[:, :, None, None]
     change = (changes * same_scene).mean(dim=1)
     mean = change.mean(dim=(1, 2), keepdim=True)
-    energy = (change / (mean + NOISE)).clamp(max=MOST_MOTION)
-    for _ in range(BLURS):
-        energy = F.avg_pool2d(energy, 3, stride=1, padding=1, count_include_pad=False)
-    return energy, mean
+    return (change / (mean + NOISE)).clamp(max=MOST_MOTION), mean
 
 
 def audio_activity(spectrogram: torch.Tensor) -> torch.Tensor:

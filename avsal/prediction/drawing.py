@@ -247,5 +247,10 @@ def _legend_colours(style: OverlayStyle, shares: np.ndarray) -> np.ndarray:
     if style.color_by == ColorBy.DENSITY:
         gray = np.linspace(0, 255, len(shares)).astype(np.uint8)
         return _coloured(gray, style)[:, 0, ::-1]
+    return share_colours(shares, style)
+
+
+def share_colours(shares: np.ndarray, style: OverlayStyle) -> np.ndarray:
+    """RGB uint8 (n, 3) of the colours that stand for shares of gaze enclosed."""
     colours, _ = _share_tables(style)
     return colours[np.rint(shares * 255).astype(int), 0, ::-1]

@@ -40,22 +40,22 @@ def load_model(
     """Load a network with its weights.
 
     Args:
-        name: a row of the weights registry such as "mspi-mvitv2s", or a network variant such as
-            "s3d-224x384" (then `weights` says which weights); None takes the default.
-        weights: path of a .safetensors or .pt file, a name in the registry, or "untrained".
+        name: the name of weights, such as "mspi-mvitv2s", or of a network, such as "s3d-224x384"
+            (then `weights` says which weights). None is the default, "avsal-small".
+        weights: a .safetensors or .pt file, the name of weights, or "untrained".
         device: "auto", "cpu", "cuda" or "cuda:N".
         precision: "auto", "fp32", "fp16" or "bf16".
-        engine: "onnx" computes the default network on a CPU by ONNX Runtime, "torch" any network;
-            "auto" takes "onnx" where it can.
-        offline: never ask the Hub, take what is on this machine.
-        revision: branch, tag or commit of the Hub repository.
+        engine: "onnx" (ONNX Runtime: the default network, on a CPU), "torch" (PyTorch: any
+            network), or "auto", which takes "onnx" where it can.
+        offline: use only weights that are on this machine.
+        revision: branch, tag or commit of the repository on the Hugging Face Hub.
 
     Raises:
-        WeightsError: no weights, damaged weights, or weights of another network.
+        WeightsError: the weights are missing, damaged or of another network.
         UsageError: unknown name, device, precision or engine.
     """
     check_word("engine", engine, EngineName)
-    why_not = _onnx_obstacle(device, precision) if engine != EngineName.TORCH else "not wanted"
+    why_not = onnx_obstacle(device, precision) if engine != EngineName.TORCH else "not wanted"
     if not why_not and _is_shipped(name, weights, revision):
         return _shipped_predictor()
     from avsal.weights.loading import load_weights
@@ -64,14 +64,17 @@ def load_model(
     variant = VARIANTS[loaded.variant]
     for note in loaded.notes:
         logger.warning(note)
-    why_not = why_not or ("" if variant.network == "small" else f"{variant.name} has no graphs")
+    why_not = why_not or _graphs_obstacle(loaded)
     if engine == EngineName.ONNX and why_not:
         raise UsageError(f"engine onnx: {why_not}; use --engine auto or torch")
-    computed = _torch_engine(loaded, device, precision) if why_not else _onnx_engine(loaded)
+    if why_not:
+        computed = _torch_engine(loaded, device, precision)
+    else:
+        computed = _graphs_with(_arrays(loaded))
     return Predictor(variant, computed, (loaded.name, loaded.sha256))
 
 
-def _onnx_obstacle(device: str, precision: str) -> str:
+def onnx_obstacle(device: str, precision: str) -> str:
     """Why ONNX Runtime cannot be used, empty where it can."""
     if importlib.util.find_spec("onnxruntime") is None:
         return "the package onnxruntime is not installed"
@@ -98,15 +101,19 @@ def _may_have_cuda() -> bool:
 def _is_shipped(
     name: str | None, weights: str | os.PathLike[str] | None, revision: str | None
 ) -> bool:
-    """Whether the weights are those that come with avsal, unchanged."""
+    """Whether the weights are those that come with avsal, unchanged.
+
+    All others, and damaged ones, are left to `load_weights`, which checks them.
+    """
     row = REGISTRY[DEFAULT]
-    if revision is not None or find_row(os.fspath(weights or name or DEFAULT)) is not row:
-        return False
-    if name is not None and weights is not None and find_row(name) is not row:
-        return False
     path = shipped(row.file)
-    found = resolve(weights or name or DEFAULT, offline=True)
-    return found == path and sha256_of(found) == row.sha256
+    if path is None or revision is not None:
+        return False
+    asked_for = [os.fspath(each) for each in (name, weights) if each] or [DEFAULT]
+    if any(find_row(each) is not row for each in asked_for):
+        return False
+    # A file of that name in the working directory comes first.
+    return resolve(asked_for[-1], offline=True) == path and sha256_of(path) == row.sha256
 
 
 def _shipped_predictor() -> Predictor:
@@ -118,8 +125,21 @@ def _shipped_predictor() -> Predictor:
     return Predictor(VARIANTS[row.variant], _graphs_with(load_file(path)), (row.name, row.sha256))
 
 
-def _onnx_engine(loaded: LoadedWeights) -> Engine:
-    return _graphs_with({name: tensor.numpy() for name, tensor in loaded.state.items()})
+def _graphs_obstacle(loaded: LoadedWeights) -> str:
+    """Why the graphs cannot compute a network with its weights, empty where they can."""
+    if VARIANTS[loaded.variant].network != "small":
+        return f"{loaded.variant} has no graphs"
+    from avsal.prediction.onnx_engine import takes_weights
+
+    graphs = shipped(GRAPHS)
+    assert graphs is not None
+    if takes_weights(graphs, _arrays(loaded)):
+        return ""
+    return f"{GRAPHS} is for the weights that come with avsal only"
+
+
+def _arrays(loaded: LoadedWeights) -> dict[str, np.ndarray]:
+    return {name: tensor.numpy() for name, tensor in loaded.state.items()}
 
 
 def _graphs_with(state: Mapping[str, np.ndarray]) -> Engine:

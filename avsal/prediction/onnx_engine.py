@@ -11,6 +11,7 @@ import json
 import os
 import zipfile
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,12 @@ import numpy as np
 import onnxruntime
 
 from avsal.errors import WeightsError
-from avsal.models.graph_weights import ORIGINS, Arrays, Origin, derive
+from avsal.models.graph_weights import ORIGINS, Arrays, Origin, derive, uncovered
 from avsal.prediction.cache import CachedFrame, PredictedBatch, WindowInput
 from avsal.prediction.threads import after_fork, available_cores
 
 _FORKED: list[object] = []  # sessions of a parent process; their end would wait for its threads
+LONGEST_CAUSE = 120  # characters
 OUTPUTS = ("stride8", "stride16", "deep", "gates", "brightness")  # of a frame
 
 
@@ -89,23 +91,43 @@ class OnnxEngine:
         return outputs
 
 
+def takes_weights(graphs: Path, state: Arrays) -> bool:
+    """Whether all weights go into the graphs; else the graphs have values of the shipped weights.
+
+    Raises:
+        WeightsError: the archive of graphs is damaged.
+    """
+    with _archive_errors(graphs), zipfile.ZipFile(graphs) as archive:
+        tables: dict[str, dict[str, list[Any]]] = json.loads(archive.read(ORIGINS))
+        origins = [Origin(*origin) for table in tables.values() for origin in table.values()]
+        return not uncovered(origins, state)
+
+
 def _session(graphs: Path, name: str, state: Arrays) -> onnxruntime.InferenceSession:
-    try:
+    with _archive_errors(graphs):
         with zipfile.ZipFile(graphs) as archive:
             graph = archive.read(f"{name}.onnx")
-            origins: dict[str, list[str]] = json.loads(archive.read(ORIGINS))[name]
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise WeightsError(f"{graphs}: damaged ({error}); install avsal again") from error
-    options = _options()
-    constants = [derive(Origin(*origin), state) for origin in origins.values()]
-    values = [onnxruntime.OrtValue.ortvalue_from_numpy(constant) for constant in constants]
-    options.add_external_initializers(list(origins), values)
-    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+            origins: dict[str, list[Any]] = json.loads(archive.read(ORIGINS))[name]
+        constants = [derive(Origin(*origin), state) for origin in origins.values()]
+        values = [onnxruntime.OrtValue.ortvalue_from_numpy(constant) for constant in constants]
+        options = _options()
+        options.add_external_initializers(list(origins), values)
+        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+
+@contextmanager
+def _archive_errors(graphs: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # of zipfile, zlib, json or ONNX Runtime, which has many of its own
+        cause = " ".join(str(error).split())[:LONGEST_CAUSE]
+        raise WeightsError(f"{graphs}: damaged ({cause}); install avsal again") from error
 
 
 def _options() -> Any:
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS") or available_cores())
+    asked_for = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]  # "4,2" is for nesting
+    options.intra_op_num_threads = int(asked_for) if asked_for.isdigit() else available_cores()
     options.inter_op_num_threads = 1
     # Threads that wait for work sleep: other programs may want the cores.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import logging
-import math
 import os
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack, closing
@@ -26,8 +25,8 @@ from avsal.prediction.reader import Start, read_ahead
 from avsal.prediction.saliency import SaliencyFrame
 from avsal.prediction.settings import PredictSettings, Size, expected_maps, with_changes
 from avsal.prediction.smoothing import FrameMap, Smoothing, filled
-from avsal.preprocess.rules import FrameRule, Rule, TimeRule
-from avsal.preprocess.shape import size_near
+from avsal.preprocess.rules import Rule, rule_for
+from avsal.preprocess.shape import input_size
 from avsal.shots import ShotFinder
 
 if TYPE_CHECKING:
@@ -125,11 +124,11 @@ class Engine(Protocol):
 
 
 class Predictor:
-    """A network with its weights on a device, ready for any number of videos.
+    """A network with its weights on a device; it predicts any number of videos.
 
     Attributes:
         variant: the network's row in the table of networks.
-        engine: what computes it.
+        engine: computes the network, by ONNX Runtime or PyTorch.
         weights_id: name and sha256 of the weights.
     """
 
@@ -149,20 +148,19 @@ class Predictor:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(height, width) of the network's input and of its log-densities; where these follow the
-        picture's shape, those of a picture of the same shape."""
+        """(height, width) of the network's input and of its log-densities. If they follow the shape
+        of the picture, see `input_size`."""
         return self.variant.height, self.variant.width
 
     def input_size(self, height: int, width: int, sample_aspect: Fraction = ONE) -> tuple[int, int]:
         """(height, width) of the network's input and log-densities for a picture.
 
         Args:
-            height, width: of the picture in pixels.
-            sample_aspect: width to height of a displayed pixel.
+            height: of the picture, in pixels.
+            width: of the picture, in pixels.
+            sample_aspect: width of a displayed pixel divided by its height.
         """
-        if not self.variant.follows_shape:
-            return self.size
-        return size_near(math.prod(self.size), float(sample_aspect * width / height))
+        return input_size(self.variant, height, width, sample_aspect)
 
     @property
     def uses_audio(self) -> bool:
@@ -171,7 +169,7 @@ class Predictor:
 
     @property
     def description(self) -> Description:
-        """Model, weights, device and precision, for people and for saved results."""
+        """The names of the network, weights, device, precision and engine."""
         engine = self.engine
         return Description(
             self.variant.name, *self.weights_id, engine.device, engine.precision, engine.name
@@ -183,12 +181,7 @@ class Predictor:
 
     def rule(self, settings: PredictSettings, batch: int | None = None) -> Rule:
         """How the network's windows are laid; `batch` windows at once, None for as many as fit."""
-        count, stride = self.variant.frames, settings.stride or self.variant.stride
-        batch = batch or self.batch(settings)
-        if self.variant.spacing is None:
-            return FrameRule(count, stride, batch)
-        spacing, smoothing = Fraction(self.variant.spacing), Fraction(self.variant.smoothing or 0)
-        return TimeRule(count, spacing, stride, smoothing, batch)
+        return rule_for(self.variant, settings.stride, batch or self.batch(settings))
 
     def predict(
         self,
@@ -207,23 +200,22 @@ class Predictor:
         """Predict a video file or a still image, frame by frame and in constant memory.
 
         Args:
-            source: path of anything FFmpeg decodes, or its pictures, opened and not yet read. It
-                is opened now, once for its pictures and once for its sound where the network
-                hears, and closed after the last map.
-            settings: see `PredictSettings`, as for the keywords named after its fields, which
-                replace them where they are given; `size` may also be "video", "model", "640x360"
-                or (640, 360).
-            held: how many frames may be read and still have no map, besides those that the
-                network needs for one map; None leaves it to the device's memory.
-            sound: the file's sound where others read it too; None opens it if the network hears.
+            source: a file or an address that FFmpeg can decode, or a `VideoReader` that has not
+                been read. It is opened now, once for its pictures and, if the network uses sound,
+                once for its sound. It is closed after the last map.
+            settings: see `PredictSettings`. Keywords with the names of its fields replace these;
+                `size` may also be "video", "model", "640x360" or (640, 360).
+            held: limit on frames that were read and have no map yet, in addition to those that one
+                map needs; None depends on the device's memory.
+            sound: the file's sound, if others read it too; None opens it if the network uses it.
 
         Returns:
-            An iterator of one `SaliencyFrame` for every frame from start to end, which also tells
-            what is known of the video before the first one.
+            An iterator of one `SaliencyFrame` for every frame from start to end. Its attributes
+            `info` and `total` describe the video before the first frame is predicted.
 
         Raises:
-            MediaError: the file cannot be read; while iterating, too, and where it has no frame
-                in the wanted stretch.
+            MediaError: the file cannot be read, or has no frame between start and end; this may
+                also come while iterating.
             UsageError: a setting is out of its range.
         """
         from avsal.media.audio import AudioReader
@@ -268,20 +260,20 @@ class Predictor:
         """Predict frames that are already decoded; see `predict`.
 
         Args:
-            frames: RGB uint8 (H, W, 3), in order, as arrays or as `VideoFrame`s numbered from 0;
-                they are taken in a thread.
-            audio: gives 16 kHz mono samples like `avsal.media.AudioReader`, sample 0 at the time
-                of the first frame; None for no sound.
-            settings: see `PredictSettings`; the keywords named after its fields as in `predict`.
-            fps: frames per second, for arrays.
-            times: seconds of the frames, one for each and rising, for arrays in place of `fps`.
+            frames: RGB uint8 (H, W, 3) in order, as arrays, or as `VideoFrame`s numbered from 0.
+                The iterator is used in another thread.
+            audio: 16 kHz mono samples, read like an `avsal.media.AudioReader`; sample 0 is at the
+                time of the first frame. None is no sound.
+            settings: see `PredictSettings`; keywords replace its fields as in `predict`.
+            fps: frames per second, if frames are arrays.
+            times: instead of `fps`, the time of each array in seconds, ascending.
 
         Yields:
             One `SaliencyFrame` for every frame from start to end.
 
         Raises:
-            UsageError: a setting is out of its range; while iterating: a frame is no such picture,
-                or has no time, or none after that of the frame before.
+            UsageError: a setting is out of its range. While iterating: a frame is not such a
+                picture, has no time, or does not come after the frame before it.
         """
         settings = self.complete(
             with_changes(settings, audio_context, stride, batch, start, end, size)
@@ -302,6 +294,35 @@ class Predictor:
             size = self.input_size(*first.image.shape[:2])
             yield from self._maps(everything, audio, first.pts, size, settings, finder)
 
+    def predict_from(
+        self,
+        frames: Iterable[VideoFrame],
+        audio: AudioReader | None,
+        origin: Fraction,
+        settings: PredictSettings,
+        sample_aspect: Fraction = ONE,
+    ) -> Generator[SaliencyFrame, None, None]:
+        """Predict decoded frames from the middle of a video on, reading as little ahead as can be.
+
+        Args:
+            frames: numbered as in the whole video, from as far before `settings.start` on as
+                `rule(settings).before` says, or from the first one.
+            audio: see `predict_frames`.
+            origin: container time of the video's first frame, seconds.
+            sample_aspect: width to height of a displayed pixel.
+
+        Yields:
+            As `predict`.
+        """
+        rest = iter(frames)
+        first = next(rest, None)
+        if first is not None:
+            everything, settings = itertools.chain([first], rest), self.complete(settings)
+            height, width = first.image.shape[:2]
+            size = self.input_size(height, width, sample_aspect)
+            maps = self._maps(everything, audio, origin, size, settings, ShotFinder(), held=0)
+            yield from maps
+
     def stream(
         self,
         frames: Iterable[VideoFrame | np.ndarray],
@@ -310,22 +331,22 @@ class Predictor:
         fps: Seconds | None = None,
         times: Iterable[Seconds] | None = None,
     ) -> Generator[SaliencyFrame, None, None]:
-        """Predict frames as they come, always the latest one: for cameras and live streams.
+        """Predict frames as they arrive, always the latest one: for cameras and live streams.
 
-        Where the network is slower than the frames come, those between get no map, though it
-        sees them as the past of later ones. A map is thus late by two forward passes at most.
-        Pictures alone count: sound belongs to a stretch of time that has not come yet.
+        If frames arrive faster than the network runs, those in between get no map, but the
+        network sees them as the past of later ones. A map is late by two forward passes at most.
+        Only pictures are used: the sound of a map's time range has not arrived yet.
 
         Args:
-            frames, fps, times: see `predict_frames`; the iterators are used in a thread, and wait
-                until the next frame is there.
-            size: size of the maps as in `predict`; None for that of the frames.
+            frames, fps, times: see `predict_frames`. The iterators are used in another thread and
+                may wait for the next frame.
+            size: size of the maps as in `predict`; None is the size of the frames.
 
         Yields:
-            A `SaliencyFrame` for the latest frame, until the frames end; the last one has a map.
+            A `SaliencyFrame` for the latest frame, until the frames end. The last frame has a map.
 
         Raises:
-            UsageError: as `predict_frames`.
+            UsageError: see `predict_frames`.
         """
         settings = with_changes(None, stride=1, size=size)
         return self._live_maps(checked_frames(frames, fps, times, live=True), settings)

@@ -18,12 +18,14 @@ PROCESSING = 2
 
 
 class Format(StrEnum):
-    """Kinds of files that maps are written to."""
+    """Kinds of files that maps are written to; the last two hold numbers and no maps."""
 
     PNG = "png"
     PNG16 = "png16"
     NPY = "npy"
     VIDEO = "video"
+    CSV = "csv"
+    PARQUET = "parquet"
 
 
 class Scale(StrEnum):
@@ -135,17 +137,17 @@ Size = MapSize | str | tuple[int, int]  # a tuple is (width, height)
 
 @dataclass(frozen=True)
 class PredictSettings:
-    """What decides the maps of a video, besides the network and its weights.
+    """The settings that decide the maps of a video, apart from the network and its weights.
 
     Attributes:
-        audio_context: frames of sound that belong to a window, 32 (published inference) or 16
-            (training).
-        stride: every how many frames the network runs, counted from the video's first; it also
-            runs on the last one. Between them log-densities are interpolated. None takes the
-            network's own, 1 for the published ones and 2 for the small one.
-        batch: windows in one forward pass; None lets the device's memory decide.
-        start: first second to predict, None for the beginning.
-        end: second before which to stop, None for the end.
+        audio_context: frames of sound that a published network sees: 32 as in its inference, or
+            16 as in its training.
+        stride: the network runs on every n-th frame, counted from the video's first, and on the
+            last one. Log-densities are interpolated in between. None is the network's own: 2 for
+            avsal-small, 1 for published networks.
+        batch: windows in one forward pass; None takes as many as fit into memory.
+        start: start at this second; None is the beginning.
+        end: stop before this second; None is the end.
         size: size of the maps.
 
     Raises:
@@ -235,7 +237,8 @@ class OutputSettings:
     """How maps are written.
 
     Attributes:
-        format: "png" (8 bit), "png16", "npy" (float32 densities) or "video" (8-bit gray MP4).
+        format: "png" (8 bit), "png16", "npy" (float32 densities), "video" (8-bit gray MP4), or
+            "csv" or "parquet": a table of numbers, see `avsal.results.table`.
         scale: what 0 and the highest level stand for, see `avsal.results.formats`.
     """
 

@@ -44,8 +44,8 @@ class OverlayStyle:
             None is 0.85 with "share" and 1 with "density".
         contours: draw the lines that enclose 25, 50 and 75 % of the predicted gaze instead of
             colouring the picture.
-        legend: explain the colours in a corner; None does where the picture is large enough.
-        side_by_side: the untouched frame to the left of the overlay.
+        legend: explain the colours in a corner; None does so if the picture is large enough.
+        side_by_side: show the original frame to the left of the overlay.
 
     Raises:
         UsageError: a setting is out of its range.

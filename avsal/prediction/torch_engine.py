@@ -106,7 +106,7 @@ class TorchEngine:
 
         On a GPU a batch is fetched while the next one is computed.
         """
-        encode = Batches(self._image_features, FRAMES_AT_ONCE, self._device)
+        encode = Batches(self._image_features, self._frames_at_once, self._device)
         predict = Batches(self._log_densities, batch, self._device)
         waiting, ahead = iter(windows), deque[tuple[list[WindowInput], _Fetched]]()
         most_ahead = 1 if self._device.type == "cuda" else 0
@@ -117,6 +117,15 @@ class TorchEngine:
             if len(ahead) > most_ahead:
                 yield _arrived(*ahead.popleft())
         yield from itertools.starmap(_arrived, ahead)
+
+    @property
+    def _frames_at_once(self) -> int:
+        """Frames that go through the image encoder together: a frame's features must not depend on
+        where reading began, and a window's first frames come 16 at once, later ones alone, which
+        oneDNN computes by other kernels for MobileNet-V2."""
+        variant = self.network.variant
+        alone = variant.cpu_batch == 1 and variant.image == "mobilenet_v2"
+        return 1 if alone else FRAMES_AT_ONCE
 
     def _autocast(self) -> torch.autocast:
         half = self._dtype != torch.float32

@@ -9,6 +9,7 @@ from fractions import Fraction
 from typing import Protocol
 
 from avsal.media.resample import SAMPLE_RATE
+from avsal.models.variants import Variant
 from avsal.preprocess.sound import COLUMNS, HOP
 from avsal.preprocess.windows import (
     PAST_FRAMES,
@@ -27,6 +28,21 @@ MEMORY = 3  # time constants after which a map counts no more in later ones
 
 class Rule(Protocol):
     """Decides which frames and which sound a network is given; `times` as in `seen_window`."""
+
+    @property
+    def count(self) -> int:
+        """Frames that the network sees in a window."""
+        ...
+
+    @property
+    def stride(self) -> int:
+        """Every how many frames is predicted."""
+        ...
+
+    @property
+    def full_past(self) -> int:
+        """Frames before the first frame whose window has all of its past."""
+        ...
 
     @property
     def smoothing(self) -> Fraction:
@@ -91,6 +107,7 @@ class FrameRule:
     stride: int
     batch: int = 1
     smoothing = Fraction(0)
+    full_past = PAST_FRAMES
 
     def begin(self, first: int, times: Times) -> int:
         return target_until(first, self.stride * self.batch)
@@ -137,6 +154,7 @@ class TimeRule:
     stride: int
     smoothing: Fraction = Fraction(0)
     batch: int = 1
+    full_past = 0  # what would lie before the video's first frame is taken to be as that frame
 
     def begin(self, first: int, times: Times) -> int:
         """Maps before that of `first` are predicted too where it is smoothed with them."""
@@ -198,6 +216,20 @@ class TimeRule:
         duration = times[target] - times.get(target - 1, times[target])
         steps = (each for each in range(self.stride, 1, -1) if self.stride % each == 0)
         return next((each for each in steps if each * duration <= self.spacing / 2), 1)
+
+
+def rule_for(variant: Variant, stride: int | None = None, batch: int = 1) -> Rule:
+    """How a network's windows are laid, in prediction and in training.
+
+    Args:
+        stride: every how many frames is predicted; None leaves it to the network.
+        batch: windows at once.
+    """
+    stride = stride or variant.stride
+    if variant.spacing is None:
+        return FrameRule(variant.frames, stride, batch)
+    smoothing = Fraction(variant.smoothing or 0)
+    return TimeRule(variant.frames, Fraction(variant.spacing), stride, smoothing, batch)
 
 
 def _nearest(ages: list[Fraction], age: Fraction) -> int:

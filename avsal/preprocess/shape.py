@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 from itertools import product
+
+from avsal.models.variants import Variant
 
 CELL = 32  # pixels; heights and widths are multiples of it
 SIDES = range(5, 18)  # cells of a height or width; longer pictures are squeezed
 TOLERANCE = 0.05  # of the area
 
 Size = tuple[int, int]  # (height, width)
+
+
+def input_size(variant: Variant, height: int, width: int, sample_aspect: Fraction) -> Size:
+    """Return the size that a picture has in a network.
+
+    Args:
+        height, width: of the picture in pixels.
+        sample_aspect: width to height of a displayed pixel.
+    """
+    if not variant.follows_shape:
+        return variant.size
+    return size_near(math.prod(variant.size), float(sample_aspect * width / height))
 
 
 def size_near(area: int, ratio: float) -> Size:

@@ -43,7 +43,7 @@ def predict(
     Args:
         video: a file or an http(s) address.
         start, end: part of the video, in seconds; its maps equal those of the whole.
-        stride: run the network on every n-th frame and interpolate between; None takes the
+        stride: run the network on every n-th frame and interpolate in between; None takes the
             network's own.
         size: of the maps: "video", "model", "640x360" or (640, 360).
         audio_context, batch: see `avsal.prediction.PredictSettings`.

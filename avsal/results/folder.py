@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -101,6 +102,7 @@ class ResultWriter:
         self._scale, self._spool = scale, spool
         self._range = (math.inf, -math.inf)
         self.after: dict[str, list[dict[str, Any]]] = {}  # lists that follow the frames'
+        self.cuts: Iterable[Cut] = ()  # known after the last frame; tables number the shots
         self.on_held: Callable[[], None] = lambda: None  # called after every map that was held back
         self._first: Cut | None = None
         self._last: FrameTag | None = None
@@ -148,6 +150,7 @@ class ResultWriter:
             for frame in self._spool.frames():
                 self._put(frame, *self._range)
                 self.on_held()
+        self._maps.shots = self.shots(self.cuts)
         self._maps.close()
         self._description.close(self.after)
 
@@ -189,7 +192,7 @@ def result_files(
         maps = FORMAT_CLASSES[output.format](aside)
         files.callback(maps.abandon)
         spool = None
-        if output.scale == "clip" and output.format != "npy":
+        if output.scale == "clip" and maps.has_scale:
             spool = Spool(aside)
             files.callback(spool.close)
         writer = ResultWriter(folder, maps, records, output.scale, spool)
@@ -212,15 +215,17 @@ _LARGEST_SUM = 4
 
 @dataclass(frozen=True)
 class Result:
-    """A finished result; maps and records are read as they are asked for, in constant memory.
+    """A complete folder of maps. Maps and records are read one at a time, in constant memory.
 
     Attributes:
-        folder: where it lies.
-        header: all that `saliency.json` says besides the records: "source" (name, bytes,
+        folder: the folder.
+        header: the contents of `saliency.json` without the records: "source" (name, bytes,
             modified_ns), "model", "weights", "settings", "versions", "fps", "sound", ...
-        format: a key of `FORMAT_CLASSES`.
-        width, height: display size of the video, pixels; the maps may have another.
-        start, end: seconds that were asked for; None is the video's own.
+        format: "png", "png16", "npy" or "video".
+        width: of the video as displayed, in pixels; the maps may have another size.
+        height: likewise.
+        start: the second that was asked for; None is the beginning.
+        end: likewise; None is the end.
     """
 
     folder: Path
@@ -256,7 +261,7 @@ class Result:
         return after and (self.end is None or record.time < self.end)
 
     def records(self) -> Iterator[FrameRecord]:
-        """What is known of each frame, in order.
+        """The record of each frame, in order: its times, peak and entropy.
 
         Raises:
             MediaError: `saliency.json` is damaged.
@@ -272,7 +277,7 @@ class Result:
         return read_shots(self.folder)
 
     def maps(self) -> Iterator[tuple[FrameRecord, np.ndarray]]:
-        """Every map (h, w) as it is stored: uint8 or uint16 gray levels, or float32 densities.
+        """Every map as it is stored: (h, w) uint8 or uint16 gray levels, or float32 densities.
 
         Raises:
             MediaError, DataError: `saliency.json` or a map is missing or damaged.
@@ -282,7 +287,7 @@ class Result:
         yield from zip(records, stored, strict=True)
 
     def densities(self) -> Iterator[tuple[FrameRecord, np.ndarray]]:
-        """Every map as densities, float32 (h, w), which sum to about 1.
+        """Every map as densities: (h, w) float32, with a sum of about 1.
 
         Gray levels are rounded (1/255 of the range of a record's min to max in "png" and "video",
         1/65535 in "png16"), and "video" is compressed besides.
@@ -300,12 +305,16 @@ class Result:
             yield record, density
 
 
-def read_result(folder: Path) -> Result:
+def read_result(folder: str | os.PathLike[str]) -> Result:
     """Open a folder that `avsal predict` wrote, with maps of any format.
 
+    Args:
+        folder: the folder of one video, with its `saliency.json`.
+
     Raises:
-        MediaError: it holds no finished result, or `saliency.json` is damaged.
+        MediaError: it holds no complete result, or `saliency.json` is damaged.
     """
+    folder = Path(folder)
     header = read_header(folder)
     try:
         settings = header["settings"]

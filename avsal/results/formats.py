@@ -7,13 +7,14 @@ Scales (what the gray levels of png, png16 and video stand for):
 - probability: 0 is no probability and the highest level is `PROBABILITY_TOP` times the density of
   a uniform map; results of different videos can be compared. Higher densities are clipped.
 
-npy holds the densities themselves: they sum to 1 and no scale applies.
+npy holds the densities themselves: they sum to 1 and no scale applies. csv and parquet hold no maps
+but a row of numbers for every frame, see `avsal.results.table`.
 """
 
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from io import BytesIO
 from pathlib import Path
@@ -29,6 +30,8 @@ from avsal.media.writer import VideoWriter
 from avsal.pool import BoundedPool
 from avsal.prediction.drawing import levels
 from avsal.prediction.saliency import SaliencyFrame
+from avsal.results.table import TABLE_STEM, Table
+from avsal.shots import Shot
 
 VIDEO_NAME = "saliency.mp4"
 VIDEO_CRF = 12  # near-lossless for smooth gray maps
@@ -54,7 +57,17 @@ def restore(stored: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 class MapFormat(abc.ABC):
-    """One kind of file, or of files, that a result's maps are written to and read from."""
+    """One kind of file, or of files, that a result's maps are written to and read from.
+
+    Attributes:
+        has_scale: gray levels stand for densities.
+        one_file: all maps are in one file, so parts of a video cannot be written apart.
+        shots: of the video; set before `close`.
+    """
+
+    has_scale = True
+    one_file = False
+    shots: Sequence[Shot] = ()
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -150,6 +163,7 @@ class Png16Maps(PngMaps):
 class NpyMaps(PngMaps):
     """`<frame index, 6 digits>.npy`: float32 densities that sum to 1."""
 
+    has_scale = False
     suffix = ".npy"
     dtype = np.dtype(np.float32)
 
@@ -161,6 +175,8 @@ class NpyMaps(PngMaps):
 
 class VideoMaps(MapFormat):
     """`saliency.mp4`: gray, 8 bit, at the frames' own times and of the first map's size."""
+
+    one_file = True
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -209,6 +225,44 @@ class VideoMaps(MapFormat):
         return {VIDEO_NAME}
 
 
+class TableMaps(MapFormat):
+    """`saliency.csv`: numbers of every frame, and no maps."""
+
+    has_scale = False
+    one_file = True
+    suffix = ".csv"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._table = Table(folder / f"{TABLE_STEM}{self.suffix}")
+
+    def write(self, frame: SaliencyFrame, low: float, high: float) -> None:
+        self._table.add_frame(frame)
+
+    def close(self) -> None:
+        self._table.write(self.shots)
+
+    def abandon(self) -> None:
+        pass
+
+    @classmethod
+    def read(cls, folder: Path, indices: Iterable[int]) -> Iterator[np.ndarray]:
+        raise MediaError(
+            f"{folder}: holds numbers and no maps; run avsal predict with --format png"
+        )
+
+    @classmethod
+    def names(cls, indices: Iterable[int]) -> set[str]:
+        """See `MapFormat.names`."""
+        return {f"{TABLE_STEM}{cls.suffix}"}
+
+
+class ParquetMaps(TableMaps):
+    """`saliency.parquet`, see `TableMaps`."""
+
+    suffix = ".parquet"
+
+
 def map_name(index: int, suffix: str) -> str:
     """Name of the map of a frame in a result whose maps are single files."""
     return f"{index:06d}{suffix}"
@@ -219,4 +273,6 @@ FORMAT_CLASSES: dict[str, type[MapFormat]] = {
     "png16": Png16Maps,
     "npy": NpyMaps,
     "video": VideoMaps,
+    "csv": TableMaps,
+    "parquet": ParquetMaps,
 }

@@ -43,6 +43,7 @@ from avsal.results.description import (
     shot_records,
 )
 from avsal.results.folder import new_result, result_files
+from avsal.results.formats import FORMAT_CLASSES
 from avsal.shots import Cut, shots_between
 from avsal.version import __version__
 
@@ -136,7 +137,8 @@ def write_prediction(
             for count, frame in enumerate(frames, 1):
                 result.write(frame)
                 on_map(count, frames.total)
-            result.after = {"shots": shot_records(result.shots(frames.finder.changes))}
+            result.cuts = frames.finder.changes
+            result.after = {"shots": shot_records(result.shots(result.cuts))}
     return count
 
 
@@ -195,7 +197,7 @@ def stretches_of(
     """Cut a video into stretches of about `length` frames.
 
     A video of unknown length or frame rate stays whole, and so does one whose maps need each other:
-    a scale over the clip, or one video of all maps.
+    a scale over the clip, or one file of all maps.
 
     Raises:
         MediaError: the file cannot be read.
@@ -203,7 +205,8 @@ def stretches_of(
     info = probe(source)
     settings = predictor.complete(settings)
     maps = expected_maps(info.frames, info.rate, settings.start, settings.end)
-    if maps is None or info.rate is None or output.scale == "clip" or output.format == "video":
+    together = output.scale == "clip" or FORMAT_CLASSES[output.format].one_file
+    if maps is None or info.rate is None or together:
         return [Stretch(maps=maps or 0)]
     stride = settings.stride or 1
     group = stride * predictor.batch(settings)
@@ -265,7 +268,8 @@ def predict_stretch(
                     break
                 result.write(frame)
                 count += 1
-            cuts = [{"index": i, "pts": str(pts)} for i, pts in frames.finder.changes]
+            result.cuts = frames.finder.changes
+            cuts = [{"index": i, "pts": str(pts)} for i, pts in result.cuts]
             result.after = {"cuts": cuts, "end": [{"pts": str(result.end)}]}
     return count
 

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader, Dataset
 
 from avsal.datasets import DatasetSpec, open_dataset
 from avsal.datasets.recording import Recording
 from avsal.errors import AvsalError, DataError
 from avsal.training.config import Config, SetSettings, expand
 from avsal.training.engine import Engine
-from avsal.training.samples import Inputs, Key, Sample, TrainingSamples, ValidationSamples
+from avsal.training.samples import Inputs, Key, Sample, TrainingSamples, collated
+
+PATHS = ("root", "names", "without", "maps", "fixations")  # settings of a set that are paths
 
 
 def open_sets(sets: tuple[SetSettings, ...], split: str) -> list[Recording]:
@@ -33,28 +34,13 @@ def open_sets(sets: tuple[SetSettings, ...], split: str) -> list[Recording]:
 
 def open_set(settings: SetSettings, split: str) -> list[Recording]:
     """List the recordings of one set once; see `open_sets`."""
-    root = expand(settings.root)
-    recordings = open_dataset(
-        DatasetSpec(
-            root,
-            settings.databases,
-            settings.split or split,
-            settings.fold,
-            _path(settings.names),
-            _path(settings.without),
-            _path(settings.maps),
-            _path(settings.fixations),
-            settings.units,
-            settings.degree or None,
-        )
-    )
+    given = settings.model_dump(exclude={"repeat"}, exclude_defaults=True)
+    paths = {name: expand(given[name]) for name in PATHS if name in given}
+    spec = DatasetSpec(**{"split": split, **given, **paths})
+    recordings = open_dataset(spec)
     if not recordings:
-        raise DataError(f"{root}: the lists leave nothing of this set; check names and without")
+        raise DataError(f"{spec.root}: the lists leave nothing of this set; check names, without")
     return recordings
-
-
-def _path(text: str) -> Path | None:
-    return expand(text) if text else None
 
 
 class BatchOrder:
@@ -90,73 +76,87 @@ class BatchOrder:
             yield [(self.epoch, int(place)) for place in batch]
 
 
+# What a worker makes of a batch: its parts, or what is wrong with the data.
+Parts = list[Sample]
+
+
+class _Checked(Dataset[Sample | AvsalError]):
+    """Samples, or what is wrong with them: an error that a worker raises would come back with the
+    worker's traceback in its text."""
+
+    def __init__(self, samples: TrainingSamples) -> None:
+        self._samples = samples
+
+    def __getitem__(self, key: Key) -> Sample | AvsalError:
+        try:
+            return self._samples[key]
+        except AvsalError as error:
+            return error
+
+
+def _parts(samples: list[Sample | AvsalError]) -> Parts | AvsalError:
+    good = []
+    for sample in samples:
+        if isinstance(sample, AvsalError):
+            return sample
+        good.append(sample)
+    return collated(good)
+
+
 class Batches:
-    """Training and validation batches of one process of a run.
+    """The training batches of one process of a run.
 
     Attributes:
-        count: training recordings, repeated ones counted each time.
+        recordings: for training, repeated ones several times.
     """
 
     def __init__(self, config: Config, inputs: Inputs, engine: Engine) -> None:
-        """Open all sets; see `open_sets` and `BatchOrder` for errors.
+        """Open the training sets; see `open_sets` and `BatchOrder` for errors.
 
         Raises:
             MediaError: a video cannot be read.
         """
-        recordings = open_sets(config.data.train, "train")
-        for recording in recordings:  # opened now: a bad file must not stop a run in its middle
+        self.recordings = open_sets(config.data.train, "train")
+        for recording in self.recordings:  # a bad file must not stop a run in its middle
             _ = recording.still
-        self.count = len(recordings)
-        samples = TrainingSamples(recordings, inputs, config.augment, config.run.seed)
-        batch = config.optimiser.batch
-        self._order = BatchOrder(self.count, batch, config.run.seed, engine.rank, engine.world)
-        shared = _settings(config.run.workers, engine)
-        self._training: DataLoader[Sample] = DataLoader(
-            samples, batch_sampler=self._order, **shared
+        samples = TrainingSamples(self.recordings, inputs, config.augment, config.run.seed)
+        count, batch = len(self.recordings), config.optimiser.batch
+        self._order = BatchOrder(count, batch, config.run.seed, engine.rank, engine.world)
+        self._loader: DataLoader[Any] | None = DataLoader(
+            _Checked(samples),
+            batch_sampler=self._order,
+            collate_fn=_parts,
+            **_settings(config.run.workers, engine),
         )
-        scored = ValidationSamples(
-            open_sets(config.data.validation, "test"), inputs, config.data.windows
-        )
-        self.has_validation = len(scored) > 0
-        share = Subset(scored, range(engine.rank, len(scored), engine.world))
-        self._validation: DataLoader[Sample] = DataLoader(share, batch_size=batch, **shared)
-        self._iterators: dict[int, Iterator[Sample]] = {}
+        self._iterator: Iterator[Parts | AvsalError] | None = None
 
     @property
     def batches_per_epoch(self) -> int:
         """Batches of this process in an epoch."""
         return len(self._order)
 
-    def training(self, epoch: int, start: int) -> Iterator[Sample]:
-        """Batches of an epoch, from the one numbered `start` on."""
-        self._order.epoch, self._order.start = epoch, start
-        return self._opened(self._training)
+    def training(self, epoch: int, start: int) -> Iterator[Parts]:
+        """Batches of an epoch, from the one numbered `start` on; see `samples.collated`.
 
-    def validation(self) -> Iterator[Sample]:
-        """This process's share of the validation samples."""
-        return self._opened(self._validation)
+        Raises:
+            DataError, MediaError: a recording cannot be read.
+        """
+        assert self._loader is not None, "not closed"
+        self._order.epoch, self._order.start = epoch, start
+        self._iterator = iter(self._loader)
+        # Nothing but this object refers to the iterator, so that `close` can end it.
+        while self._iterator is not None:
+            parts = next(self._iterator, None)
+            if parts is None:
+                return
+            if isinstance(parts, AvsalError):
+                raise parts
+            yield parts
 
     def close(self) -> None:
-        """End the workers; at the interpreter's exit it would be too late, they ignore signals."""
-        for iterator in self._iterators.values():
-            shut_down = getattr(iterator, "_shutdown_workers", None)
-            if shut_down is not None:
-                shut_down()
-        self._iterators.clear()
-
-    def _opened(self, loader: DataLoader[Sample]) -> Iterator[Sample]:
-        iterator = self._iterators[id(loader)] = iter(loader)
-        return _with_short_errors(iterator)
-
-
-def _with_short_errors(batches: Iterator[Sample]) -> Iterator[Sample]:
-    """Take the worker's traceback, which loaders add, off avsal's own errors again."""
-    try:
-        yield from batches
-    except AvsalError as error:
-        kind = type(error)
-        *_, text = str(error).rpartition(f"{kind.__module__}.{kind.__name__}: ")
-        raise kind(text.strip()) from None
+        """End the workers, which happens when nothing refers to the loader; at the interpreter's
+        exit it would be too late, as they ignore signals."""
+        self._loader = self._iterator = None
 
 
 def _settings(workers: int, engine: Engine) -> dict[str, Any]:

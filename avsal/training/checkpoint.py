@@ -7,7 +7,8 @@ import json
 import logging
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +20,66 @@ from avsal.errors import UsageError, WeightsError
 from avsal.training.config import Config, NetworkSettings, expand
 from avsal.training.objectives import Objective
 from avsal.weights.convert import describe
-from avsal.weights.keys import without_heads
+from avsal.weights.loading import without_heads
 from avsal.weights.places import resolve
 from avsal.weights.state import load_plain, read_state, write_state
 
 logger = logging.getLogger("avsal")
 
+try:
+    import fcntl
+except ImportError:  # pragma: no cover
+    fcntl = None  # type: ignore[assignment]
+
 LAST = "last.pt"
+START_OVER = "start over with --fresh"
 BEST = "best.safetensors"
 
 # Settings that may differ when a run resumes: where it runs and what it tells, not what it learns.
 FREE = (
-    "run.output run.device run.workers run.checkpoint_steps run.tensorboard network.initial "
-    "schedule.validate_every"
+    "run.output run.device run.workers run.checkpoint_steps run.log_steps run.tensorboard "
+    "network.initial schedule.validate_every"
 ).split()
 FREE_ENDS = (".root",)
+# What a checkpoint holds.
+STATE_KEYS = frozenset(
+    "task optimiser scaler average position meters random training validation world config".split()
+)
+
+
+@contextmanager
+def only_run_in(folder: Path) -> Iterator[None]:
+    """Keep other runs out of a folder while the block lasts; the system ends that with the process.
+
+    Raises:
+        UsageError: another run is in it.
+    """
+    if fcntl is None:  # Windows
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(
+                f"{folder}: another run writes into it; wait for its end, or choose another "
+                "run.output"
+            ) from None
+        except OSError:  # a file system without locks
+            logger.debug("%s: cannot be locked", folder)
+        yield
+    finally:
+        os.close(handle)
+
+
+def all_finite(state: object) -> bool:
+    """Whether every number of the tensors in nested containers is finite."""
+    if isinstance(state, torch.Tensor):
+        return not state.is_floating_point() or bool(torch.isfinite(state).all())
+    if isinstance(state, Mapping):
+        return all(map(all_finite, state.values()))
+    return not isinstance(state, list | tuple) or all(map(all_finite, state))
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -55,10 +101,10 @@ def read_checkpoint(path: Path, config: Config) -> dict[str, Any]:
     """Read a checkpoint of a run with the same settings.
 
     Raises:
-        WeightsError: the file is damaged.
+        WeightsError: the file cannot be resumed from.
         UsageError: the run had other settings.
     """
-    state: dict[str, Any] = load_plain(path)
+    state = _whole_state(path)
     before, now = (
         dict(_flat(json.loads(state["config"]))),
         dict(_flat(config.model_dump(mode="json"))),
@@ -71,6 +117,18 @@ def read_checkpoint(path: Path, config: Config) -> dict[str, Any]:
                 f"{path}: was made with {key} = {before.get(key)!r}, not {now.get(key)!r}; choose "
                 "another run.output, or start over with --fresh"
             )
+    return state
+
+
+def _whole_state(path: Path) -> dict[str, Any]:
+    try:
+        state = load_plain(path)
+    except WeightsError:
+        raise WeightsError(f"{path}: is damaged, so the run cannot resume; {START_OVER}") from None
+    if not isinstance(state, dict) or not state.keys() >= STATE_KEYS:
+        raise WeightsError(f"{path}: was written by another version or program; {START_OVER}")
+    if not all_finite(state):
+        raise WeightsError(f"{path}: holds numbers that are not finite; {START_OVER}")
     return state
 
 

@@ -1,4 +1,4 @@
-"""What a training run is: everything that a TOML file can say, with the paper's values as defaults.
+"""The settings of a training run, as a TOML file has them; the defaults are the paper's values.
 
 The tables of the file are the fields of `Config`.
 """
@@ -32,17 +32,18 @@ SidePart = Annotated[float, Field(ge=0, le=0.9)]  # of a side that may be cut of
 
 
 class RunSettings(Table):
-    """Where and how a run goes.
+    """Where a run writes, and how it runs.
 
     Attributes:
-        output: folder of the checkpoints, logs and curves.
+        output: folder for the checkpoints and curves.
         task: "avsp" trains the whole network, "image" the image saliency encoder with a decoder.
-        seed: of the initial weights, the order of the samples, windows and augmentation.
-        device, precision: as for `avsal predict`.
+        seed: for the initial weights, the order of the samples, windows and augmentation.
+        device: as for `avsal predict`.
+        precision: as for `avsal predict`.
         workers: processes that decode; 0 decodes in the training process.
-        checkpoint_steps: also save every so many optimiser steps; 0 saves after epochs only.
-        log_steps: write a row of steps.csv every so many optimiser steps.
-        tensorboard: also write TensorBoard's event files.
+        checkpoint_steps: also save after every n optimiser steps; 0 saves after epochs only.
+        log_steps: write a row of steps.csv after every n optimiser steps.
+        tensorboard: also write files for TensorBoard.
     """
 
     output: str
@@ -65,16 +66,17 @@ VariantChanges: type[Table] = create_model(
 
 
 class NetworkSettings(Table):
-    """Which network, and what it starts from.
+    """The network and its initial weights.
 
     Attributes:
-        variant: a row of `avsal models`.
-        changes: fields of the variant to replace, "none" leaving an encoder out (Table 2).
-        initial: weights in the order in which they are laid over each other: whole networks,
-            encoders from `avsal weights import --component`, results of an image run.
-        freeze: encoders that stay as they are: no gradients, evaluation mode (section 3.2).
+        variant: a name from `avsal models`.
+        changes: fields of the variant to replace; "none" omits an encoder (Table 2).
+        initial: files of weights; later ones replace what earlier ones set. They may be whole
+            networks, encoders from `avsal weights import --component`, or results of an image run.
+        freeze: encoders that are not trained: no gradients, evaluation mode (section 3.2).
         head_norm: of the alignment heads; "auto" is BatchNorm where a process has 3 samples or
-            more in a batch, else LayerNorm (section 4.3).
+            more in a batch (section 4.3), else LayerNorm, as for the default network, whose
+            pictures have several sizes.
     """
 
     variant: str
@@ -103,21 +105,19 @@ class NetworkSettings(Table):
         """The variant with its changes, for `batch` samples at once."""
         norm = self.head_norm
         if norm == "auto":
-            norm = "batch" if batch >= BATCH_NORM_FROM else "layer"
+            # Pictures of several shapes go through the network in several parts of a batch.
+            whole = batch >= BATCH_NORM_FROM and not VARIANTS[self.variant].follows_shape
+            norm = "batch" if whole else "layer"
         return replace(VARIANTS[self.variant], **{**self.changes, "head_norm": norm})
 
 
 class SetSettings(Table):
-    """One set of recordings; `avsal.datasets` tells by what is on disk which form it has.
+    """One set of recordings: fields of `avsal.datasets.DatasetSpec`, which says what they mean.
+
+    Paths may have ~ and environment variables, and what is left at its default is as there.
 
     Attributes:
-        root: a folder in the STAViS layout, a folder of pictures, a video or folder of videos
-            with `fixations`, a folder of videos with `maps`.
-        databases, fold, split: of the STAViS layout; no database takes all, split "" is the train
-            list in data.train and the test list in data.validation.
-        names, without: text files, one name per line, of the recordings to take or to leave out.
-        fixations, units, degree: table of gaze on videos, see `avsal.datasets.DatasetSpec`.
-        maps: folder with a folder of maps for each video of root, as `avsal predict` writes them.
+        split: "" is the train list in data.train and the test list in data.validation.
         repeat: how many times an epoch goes through the set.
     """
 
@@ -138,8 +138,9 @@ class DataSettings(Table):
     """Training and validation sets.
 
     Attributes:
-        train, validation: sets, all concatenated (section 4.3).
-        windows: how many windows of every validation video are scored, evenly spaced.
+        train: the sets to train on, concatenated (section 4.3).
+        validation: the sets that choose the best weights.
+        windows: number of windows of each validation video that are scored, evenly spaced.
     """
 
     train: tuple[SetSettings, ...]
@@ -158,12 +159,12 @@ class AugmentSettings(Table):
     """Changes to training samples, all off as in the paper.
 
     Attributes:
-        flip: probability of mirroring left and right.
-        crop: largest share of each side that a crop may cut off, 0..0.9.
+        flip: probability that a sample is mirrored left to right.
+        crop: largest fraction of each side that a crop may cut off, 0..0.9.
         colour: largest relative change of brightness, contrast and saturation, 0..1.
-        pan: largest share of each side over which the view of a still image may wander and zoom
-            while its 16 frames last; the map moves along. Videos are not panned.
-        still: share of the still images that are not panned.
+        pan: largest fraction of each side by which the view of a still image may move and zoom
+            over its 16 frames; the map moves along. Videos are not panned.
+        still: fraction of the still images that are not panned.
     """
 
     flip: Share = 0.0
@@ -177,7 +178,8 @@ class LossSettings(Table):
     """Weights of the loss's terms (eq. 10 and 11).
 
     Attributes:
-        kl, cc: of the saliency loss.
+        kl: weight of the KL divergence.
+        cc: weight of the correlation.
         alignment: lambda of eq. 11; 0 trains without the alignment heads.
     """
 
@@ -190,11 +192,13 @@ class OptimiserSettings(Table):
     """AdamW, batches and averaging.
 
     Attributes:
-        learning_rate, weight_decay: of AdamW.
+        learning_rate: of AdamW.
+        weight_decay: of AdamW.
         batch: samples in one forward pass of one process.
-        accumulate: forward passes of each process that one optimiser step adds up.
-        clip: largest norm of the gradient; 0 does not clip.
-        ema: decay of the weights' moving average, which is then validated and exported; 0 has none.
+        accumulate: forward passes of each process before an optimiser step.
+        clip: maximum norm of the gradient; 0 does not clip.
+        ema: decay of the moving average of the weights, which is then validated and exported; 0 is
+            no average.
     """
 
     learning_rate: Annotated[float, Field(gt=0)] = 1e-4
@@ -206,12 +210,14 @@ class OptimiserSettings(Table):
 
 
 class ScheduleSettings(Table):
-    """How long, and how the learning rate falls.
+    """The length of a run and its learning rate.
 
     Attributes:
-        epochs: one random window of every training video each.
+        epochs: passes over the data; each takes one random window of every training video.
         kind: "step" multiplies by `factor` after each of the `milestones`, "cosine" falls to
             `factor` at the end.
+        milestones: epochs after which "step" multiplies the rate.
+        factor: see `kind`.
         warmup: epochs over which the rate rises linearly from 0.
         validate_every: epochs between validations; the last epoch is always validated.
     """
@@ -243,6 +249,16 @@ class Config(Table):
     loss: LossSettings = LossSettings()
     optimiser: OptimiserSettings = OptimiserSettings()
     schedule: ScheduleSettings = ScheduleSettings()
+
+    @model_validator(mode="after")
+    def _one_size(self) -> Config:
+        if self.variant.follows_shape and self.variant.head_norm == "batch":
+            raise PydanticCustomError(
+                "several_sizes",
+                "network.head_norm: batch needs pictures of one size; {name} takes layer",
+                {"name": self.variant.name},
+            )
+        return self
 
     @model_validator(mode="after")
     def _image_encoder(self) -> Config:

@@ -7,18 +7,44 @@ one process. Gradients are averaged by torch's DistributedDataParallel.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
+import warnings
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NoReturn, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from avsal.errors import AvsalError, UsageError
 from avsal.prediction.device import choose_device, choose_precision
 from avsal.training.samples import Sample
+
+logger = logging.getLogger("avsal")
+
+T = TypeVar("T")
+
+
+class ToldElsewhereError(AvsalError):
+    """What is wrong is wrong in several processes of a run, and another one says so."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__("another process of the run says what is wrong")
+        self.exit_code = exit_code
+
+
+@contextlib.contextmanager
+def told_once() -> Iterator[None]:
+    """Let one process of every machine tell what is wrong, where the same is wrong in all."""
+    try:
+        yield
+    except AvsalError as error:
+        if os.environ.get("LOCAL_RANK", "0") != "0":
+            raise ToldElsewhereError(error.exit_code) from None
+        raise
 
 
 class Engine:
@@ -38,13 +64,13 @@ class Engine:
         """
         self.rank = int(os.environ.get("RANK", "0"))
         self.world = int(os.environ.get("WORLD_SIZE", "1"))
-        self.device = choose_device(device)
+        with told_once():
+            self.device = _own_device(device) if self.world > 1 else choose_device(device)
+            self.precision = _training_precision(precision, self.device)
         if self.world > 1:
             if self.device.type == "cuda":
-                self.device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
                 torch.cuda.set_device(self.device)
             dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
-        self.precision = _training_precision(precision, self.device)
 
     def __enter__(self) -> Engine:
         return self
@@ -62,6 +88,7 @@ class Engine:
         """Make a module average its gradients over the processes."""
         if self.world == 1:
             return module
+        warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         # Parts that have no influence on the map (SlowFast's last fusion) get no gradient.
         return DistributedDataParallel(module, find_unused_parameters=True)
 
@@ -94,6 +121,40 @@ class Engine:
             dist.all_reduce(values)
         return values
 
+    def share_buffers(self, module: nn.Module) -> None:
+        """Give a module the buffers that the main process has, such as BatchNorm's statistics."""
+        if self.world > 1:
+            for buffer in module.buffers():
+                dist.broadcast(buffer, 0)
+
+    def together(self, work: Callable[[], T]) -> T:
+        """Do something that must succeed in all processes; where it fails in several for the same
+        reason, one of them tells. Notes come from the main process alone.
+
+        Raises:
+            AvsalError: it failed here, or only elsewhere.
+        """
+        error, result = None, None
+        heard = logger.disabled
+        logger.disabled = heard or not self.is_main
+        try:
+            result = work()
+        except AvsalError as raised:
+            error = raised
+        finally:
+            logger.disabled = heard
+        told = self.gather(None if error is None else (str(error), error.exit_code))
+        codes = [one[1] for one in told if one is not None]
+        if error is not None and told.index((str(error), error.exit_code)) == self.rank:
+            raise error
+        if codes:
+            raise ToldElsewhereError(codes[0])
+        return result  # type: ignore[return-value]
+
+    def fail(self, error: AvsalError) -> NoReturn:
+        """Raise an error that all processes come to, so that one of them tells."""
+        raise error if self.is_main else ToldElsewhereError(error.exit_code)
+
     def any(self, flag: bool) -> bool:
         """Whether the flag is set in any process; all processes get the same answer."""
         if self.world == 1:
@@ -118,6 +179,8 @@ class Engine:
         def note(number: int, _frame: object) -> None:
             if signals and self.world == 1:
                 raise KeyboardInterrupt
+            if not signals and self.is_main:
+                logger.warning("stopping as soon as this step or frame is done")
             signals.append(number)
 
         before: dict[int, Any] = {}
@@ -144,9 +207,26 @@ class Engine:
         return values
 
 
+def _own_device(name: str) -> torch.device:
+    """The device of one of several processes: each has a GPU of its own."""
+    device = choose_device(name)
+    if device.type != "cuda":
+        return device
+    local, found = int(os.environ["LOCAL_WORLD_SIZE"]), torch.cuda.device_count()
+    if local > found:
+        raise UsageError(f"{local} processes need a GPU each, and torch finds {found} here")
+    return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+
+
 def _training_precision(name: str, device: torch.device) -> torch.dtype:
     """As `choose_precision`, but auto prefers bf16 on CUDA, whose range needs no scaling, and fp32
-    on CPUs."""
+    on CPUs.
+
+    Raises:
+        UsageError: fp16 on a CPU, where gradients are not scaled and operations are emulated.
+    """
+    if name == "fp16" and device.type != "cuda":
+        raise UsageError(f"run.precision: fp16 does not train on {device}; use bf16 or fp32")
     if name != "auto":
         return choose_precision(name, device)
     if device.type != "cuda":

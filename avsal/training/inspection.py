@@ -66,7 +66,7 @@ def _read_all(
 ) -> Report:
     inputs = inputs_of(config)
     samples = TrainingSamples(recordings, inputs, config.augment, config.run.seed)
-    problems: list[str] = []
+    problems: dict[str, None] = {}  # each once
     shapes: Counter[str] = Counter()
     kinds: Counter[str] = Counter()
     workers = max(1, config.run.workers)
@@ -74,7 +74,7 @@ def _read_all(
         read = partial(_read, samples)
         everything = pool.map(read, range(len(recordings)))
         for done, (found, shape, kind) in enumerate(everything, start=1):
-            problems += [problem for problem in found if problem not in problems]
+            problems.update(dict.fromkeys(found))
             shapes.update([shape] if shape else [])
             kinds.update(kind)
             progress(done, len(recordings))
@@ -95,7 +95,7 @@ def _read(samples: TrainingSamples, index: int) -> tuple[list[str], str, dict[st
     recording = samples.recordings[index]
     try:
         problems += recording.problems()
-        kind = {"still": recording.still, "heard": recording.has_sound}
+        kind = {"still": int(recording.still), "heard": int(recording.has_sound)}
         shape = _shapes(samples[0, index])
     except AvsalError as error:
         problems.append(str(error))

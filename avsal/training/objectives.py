@@ -15,10 +15,11 @@ from torch import nn
 from avsal import models
 from avsal.models.ablations import MAP_STRIDE, MapEncoder, grow
 from avsal.models.network import normalise
+from avsal.models.small import SmallNetwork
 from avsal.models.variants import Variant
 from avsal.training.config import Config, LossSettings
 from avsal.training.samples import Inputs, Sample
-from avsal.weights.keys import TRAINING_HEADS
+from avsal.weights.loading import TRAINING_HEADS
 
 EPSILON = 2.0**-52  # the MIT benchmark's; keeps the logarithm's argument positive
 FLAT = 1e-4  # standard deviation over mean below which a map counts as flat; bounds the gradient
@@ -97,6 +98,7 @@ def total_loss(
 
 
 ENCODERS = {"image": "image_encoder", "audio": "audnet", "motion": "visnet"}
+HEARING = ("audnet.", "aud_vis_sync_block.", "decoder.listen.")  # of the default network
 DECODER = "image_encoder.decoder."  # of an image run; few networks have a place for it
 
 
@@ -150,7 +152,7 @@ class AudioVisual(Objective):
         self._weights = weights
         self.aligns = variant.audio and weights.alignment != 0
         self.network = models.build(variant, heads=self.aligns)
-        self.inputs = _clip_inputs(variant)
+        self.inputs = Inputs(variant)
         modules = (ENCODERS[part] for part in freeze)
         self.frozen = tuple(name for name in modules if hasattr(self.network, name))
         for name in self.frozen:
@@ -194,7 +196,7 @@ class ImageSaliency(Objective):
     def __init__(self, variant: Variant, weights: LossSettings) -> None:
         super().__init__()
         self.variant = variant
-        self.inputs = _frame_inputs(variant)
+        self.inputs = Inputs(variant, alone=True)
         self.notes = {"component": "image saliency", "encoder": str(variant.image)}
         self._weights = weights
         self.image_encoder = MapEncoder(cast(str, variant.image))
@@ -216,27 +218,48 @@ class ImageSaliency(Objective):
         return not name.startswith("image_encoder.")
 
 
-def _clip_inputs(variant: Variant) -> Inputs:
-    return Inputs(
-        variant.size,
-        variant.frames,
-        audio=variant.audio,
-    )
+class StillSaliency(Objective):
+    """The default network on single frames: all of it but what hears, and the past is the frame.
 
+    Its image encoder is not trained with another decoder: it has one that reads the same features.
+    """
 
-def _frame_inputs(variant: Variant) -> Inputs:
-    return Inputs(variant.size, frames=1, clip=False, audio=False)
+    def __init__(self, variant: Variant, weights: LossSettings) -> None:
+        super().__init__()
+        self.variant = variant
+        self.inputs = Inputs(variant, alone=True)
+        self.notes = {"component": "image saliency", "encoder": str(variant.image)}
+        self._weights = weights
+        network = models.build(variant, audio=False)
+        assert isinstance(network, SmallNetwork)
+        self.network = network
+
+    def forward(self, batch: Sample) -> Loss:
+        log_density = self.predict(batch)
+        return total_loss(log_density, batch["map"], log_density.new_zeros(()), self._weights)
+
+    def predict(self, batch: Sample) -> torch.Tensor:
+        features = self.network.image_features(_clips(batch).squeeze(2))
+        window = (-1, self.variant.frames, -1, -1, -1)
+        return self.network.silent(tuple(each[:, None].expand(window) for each in features))
+
+    @property
+    def core(self) -> nn.Module:
+        return self.network
+
+    def may_lack(self, name: str) -> bool:
+        return name.startswith((*HEARING, *TRAINING_HEADS))
 
 
 def inputs_of(config: Config) -> Inputs:
     """What a run's network is given."""
-    image = config.run.task == "image"
-    return _frame_inputs(config.variant) if image else _clip_inputs(config.variant)
+    return Inputs(config.variant, alone=config.run.task == "image")
 
 
 def make_objective(config: Config) -> Objective:
     """Make the run's objective, with random weights from torch's global generator."""
     variant = config.variant
     if config.run.task == "image":
-        return ImageSaliency(variant, config.loss)
+        alone = StillSaliency if variant.network == "small" else ImageSaliency
+        return alone(variant, config.loss)
     return AudioVisual(variant, config.network.freeze, config.loss)

@@ -11,16 +11,19 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 
 from avsal.datasets.recording import Clip, Recording
 from avsal.errors import DataError
+from avsal.models.variants import Variant
+from avsal.preprocess.rules import Rule, rule_for
+from avsal.preprocess.shape import Size, input_size
 from avsal.preprocess.sound import MIN_SAMPLES, log_spectrogram
-from avsal.preprocess.windows import CLIP_FRAMES, audio_span, seen_frames
 from avsal.training.augment import Augmentation, draw_augmentation, no_augmentation
 from avsal.training.config import AugmentSettings
 
-AUDIO_CONTEXT = 16  # frames of sound that belong to a window in training
+# Frames of sound that belong to a window of 16 frames; the published inference has 32.
+AUDIO_CONTEXT = 16
 DRAWS = 100  # frames that are tried before a recording counts as one without gaze
 
 Sample = dict[str, torch.Tensor]
@@ -29,19 +32,35 @@ Key = tuple[int, int]  # epoch and index
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a network is given.
+    """What a network is given: the same frames, sizes and sound as in prediction.
 
     Attributes:
-        size: (height, width) of frames and maps.
-        frames: of a window's 16 those that the network sees, evenly spaced, the target the last.
-        clip: frames and sound; otherwise the target frame alone.
-        audio: the network hears.
+        variant: the network.
+        alone: the target frame is all that it sees, without sound.
     """
 
-    size: tuple[int, int]
-    frames: int = CLIP_FRAMES
-    clip: bool = True
-    audio: bool = True
+    variant: Variant
+    alone: bool = False
+
+    @property
+    def rule(self) -> Rule | None:
+        """How windows are laid; None where the target frame is alone."""
+        return None if self.alone else rule_for(self.variant)
+
+    @property
+    def frames(self) -> int:
+        """Number of frames that the network sees."""
+        return 1 if self.alone else self.variant.frames
+
+    @property
+    def audio(self) -> bool:
+        """Whether the network hears."""
+        return self.variant.audio and not self.alone
+
+    def size(self, recording: Recording, image: np.ndarray) -> Size:
+        """(height, width) that a picture (H, W, 3) of a recording has in the network."""
+        height, width = image.shape[:2]
+        return input_size(self.variant, height, width, recording.sample_aspect)
 
     def sample(
         self, recording: Recording, clip: Clip, density: np.ndarray, augmentation: Augmentation
@@ -52,28 +71,28 @@ class Inputs:
             density: ground-truth map (h, w) of the clip's target.
 
         Returns:
-            clip (3, T, H, W) uint8, or (3, 1, H, W); map (H, W) float32 with sum 1; with sound
-            spectrogram (1, 257, 111) and heard, a bool scalar.
+            clip (3, T, H, W) uint8; map (H, W) float32 with sum 1; with sound spectrogram
+            (1, 257, 111) and heard, a bool scalar.
         """
-        window = clip.window
-        indices = seen_frames(window, self.frames) if self.clip else (window.target,)
+        images = [clip.frame(index).image for index in clip.window.frames]
+        size = self.size(recording, images[-1])
         sample = {
-            "clip": augmentation.clip([clip.frame(index).image for index in indices], self.size),
-            "map": torch.from_numpy(normalised(augmentation.map(density, self.size))),
+            "clip": augmentation.clip(images, size),
+            "map": torch.from_numpy(normalised(augmentation.map(density, size))),
         }
-        return {**sample, **_sound(recording, clip)} if self.clip and self.audio else sample
+        return {**sample, **self._sound(recording, clip)} if self.audio else sample
 
-
-def _sound(recording: Recording, clip: Clip) -> Sample:
-    samples = np.zeros(0, np.float32)
-    if recording.has_sound:
-        start, end = audio_span(clip.window, AUDIO_CONTEXT, clip.time)
-        with recording.sound() as sound:
-            sound.release(start)  # a window may lie far inside: what comes before is not kept
-            samples = sound.read(start, end)
-    heard = samples.size >= MIN_SAMPLES and bool(samples.any())
-    spectrogram = torch.from_numpy(log_spectrogram(samples, clip.window.reverse))
-    return {"spectrogram": spectrogram, "heard": torch.tensor(heard)}
+    def _sound(self, recording: Recording, clip: Clip) -> Sample:
+        samples = np.zeros(0, np.float32)
+        rule = self.rule
+        if recording.has_sound and rule is not None:
+            start, end = rule.sound(clip.window, AUDIO_CONTEXT, clip.time)
+            with recording.sound() as sound:
+                sound.release(start)  # a window may lie far inside: what comes before is not kept
+                samples = sound.read(start, end)
+        heard = samples.size >= MIN_SAMPLES and bool(samples.any())
+        spectrogram = torch.from_numpy(log_spectrogram(samples, clip.window.reverse))
+        return {"spectrogram": spectrogram, "heard": torch.tensor(heard)}
 
 
 def normalised(values: np.ndarray) -> np.ndarray:
@@ -101,15 +120,13 @@ class TrainingSamples(Dataset[Sample]):
         random = np.random.default_rng((self._seed, epoch, index))
         clip, density = self._draw(recording, random)
         augmentation = draw_augmentation(self._augment, random, self.inputs.frames, recording.still)
-        if not augmentation.map(density, self.inputs.size).any():
-            augmentation = no_augmentation(
-                self.inputs.frames
-            )  # the crop lost all that people looked at
+        if not augmentation.map(density, density.shape).any():  # the crop lost all gaze
+            augmentation = no_augmentation(self.inputs.frames)
         return self.inputs.sample(recording, clip, density, augmentation)
 
     def _draw(self, recording: Recording, random: np.random.Generator) -> tuple[Clip, np.ndarray]:
         for _ in range(1 if recording.still else DRAWS):
-            clip = recording.clip(float(random.random()), full_past=self.inputs.clip)
+            clip = recording.clip(float(random.random()), self.inputs.rule)
             gaze = recording.gaze(clip.target)
             density = None if gaze is None else gaze.ground_truth()
             if density is not None:
@@ -120,33 +137,9 @@ class TrainingSamples(Dataset[Sample]):
         )
 
 
-class ValidationSamples(Dataset[Sample]):
-    """The same windows every time: `windows` of each video, in the middle of equal stretches.
-
-    Its samples also have fixations (H, W) bool, empty where unknown, and the recording's number.
-    The map of a frame without gaze is empty.
-    """
-
-    def __init__(self, recordings: Sequence[Recording], inputs: Inputs, windows: int) -> None:
-        self._recordings, self._inputs = recordings, inputs
-        self.places = [
-            (number, (window + 0.5) / count)
-            for number, recording in enumerate(recordings)
-            for count in (1 if recording.still else windows,)
-            for window in range(count)
-        ]
-
-    def __len__(self) -> int:
-        return len(self.places)
-
-    def __getitem__(self, index: int) -> Sample:
-        number, place = self.places[index]
-        recording, size = self._recordings[number], self._inputs.size
-        clip = recording.clip(place)
-        gaze = recording.gaze(clip.target)
-        density = None if gaze is None else gaze.ground_truth()
-        if density is None:
-            density = np.zeros(size, np.float32)
-        marks = np.zeros(size, bool) if gaze is None else gaze.fixation_points.mask(size)
-        sample = self._inputs.sample(recording, clip, density, no_augmentation(self._inputs.frames))
-        return {**sample, "fixations": torch.from_numpy(marks), "source": torch.tensor(number)}
+def collated(samples: Sequence[Sample]) -> list[Sample]:
+    """Stack samples to a batch, in several parts where the pictures have several sizes."""
+    parts: dict[torch.Size, list[Sample]] = {}
+    for sample in samples:
+        parts.setdefault(sample["clip"].shape, []).append(sample)
+    return [default_collate(part) for part in parts.values()]

@@ -1,4 +1,4 @@
-"""Weights: the registry, local folders and the Hub, import of checkpoints, loading with checks.
+"""Weights: their names and places, the import of checkpoints, and loading with checks.
 
 Importing this package does not import torch.
 """

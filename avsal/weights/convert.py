@@ -18,8 +18,7 @@ from avsal import models
 from avsal.errors import UsageError, WeightsError
 from avsal.models.variants import VARIANTS, Variant
 from avsal.version import __version__
-from avsal.weights.caffe2 import read_blobs
-from avsal.weights.keys import (
+from avsal.weights.loading import (
     COUNTER,
     Shapes,
     check,
@@ -31,14 +30,21 @@ from avsal.weights.keys import (
     whole_network,
     without_heads,
 )
-from avsal.weights.names import file_name, name_for, require_free, sizes_in
-from avsal.weights.places import SUFFIX, user_folder
+from avsal.weights.places import user_folder
 from avsal.weights.reading import read_metadata, sha256_of, unchanged
-from avsal.weights.registry import find_row, resolve_variant
+from avsal.weights.registry import (
+    SUFFIX,
+    file_name,
+    find_row,
+    name_for,
+    require_free,
+    resolve_variant,
+    sizes_in,
+)
 from avsal.weights.state import State, read_state, write_state
-from avsal.weights.upstream import LAYOUTS, Layout
+from avsal.weights.upstream import LAYOUTS, Layout, read_blobs
 
-# A buffer that follows from the window's size, which upstream may have had differently.
+# A buffer that follows from the window's size, which may differ in the other project.
 INDEX = "relative_position_index"
 SWIN_WINDOW = (15, 13, 13)  # relative positions of an 8x7x7 window in time, height, width
 

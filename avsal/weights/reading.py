@@ -1,6 +1,6 @@
-"""Files of weights without their tensors: checksum, metadata, and what other files they may be.
+"""Files of weights without their tensors: checksum, metadata, and files that are not weights.
 
-Importing this does not import torch, so that looking for weights stays quick.
+Importing this module does not import torch, so that finding weights is quick.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from avsal.errors import WeightsError
 HASH_CHUNK = 1 << 20  # bytes
 START = 512  # bytes, by which a file is recognised
 TEXT_SHOWN = 60  # characters
-# Bytes at the start of files that are no weights, what they are and what helps.
+# First bytes of files that are not weights, what such files are, and the remedy.
 FOREIGN = (
     (b"version https://git-lfs", "a pointer of Git LFS, not the file itself", "git lfs pull it"),
     (b"/annex/objects/", "a pointer of git-annex, not the file itself", "git annex get it"),
@@ -30,7 +30,7 @@ FOREIGN = (
     (b"\x89HDF", "an HDF5 file, as Keras writes them", "get the PyTorch checkpoint"),
     (b"\x93NUMPY", "a NumPy array", "get the PyTorch checkpoint"),
 )
-TAR_MARK, TAR_PLACE = b"ustar", slice(257, 262)
+TAR_MARK, TAR_BYTES = b"ustar", slice(257, 262)
 
 
 def sha256_of(path: Path) -> str:
@@ -79,7 +79,7 @@ def require_weights(path: Path) -> bytes:
 
 
 def refuse_foreign(start: bytes, name: str) -> None:
-    """Recognise what is often saved in place of weights.
+    """Refuse a file that is often saved by mistake in place of weights.
 
     Raises:
         WeightsError: the first bytes are those of another kind of file.
@@ -87,7 +87,7 @@ def refuse_foreign(start: bytes, name: str) -> None:
     for mark, what, remedy in FOREIGN:
         if start.startswith(mark):
             raise WeightsError(f"{name}: is {what}; {remedy}, or download it again")
-    if start[TAR_PLACE] == TAR_MARK:
+    if start[TAR_BYTES] == TAR_MARK:
         raise WeightsError(f"{name}: is a tar archive; unpack it and use a file in it")
     if not start:
         raise WeightsError(f"{name}: is empty; download it again")

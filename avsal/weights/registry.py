@@ -1,10 +1,16 @@
-"""The weights that avsal knows by name, as data."""
+"""Names of weights: those that avsal knows, and what the names of files say.
+
+Authors name their files in many ways, so the names of files are read tolerantly.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
+from pathlib import PurePosixPath
+from urllib.parse import unquote, urlsplit
 
 from avsal.errors import UsageError
 from avsal.models.variants import VARIANTS
@@ -13,6 +19,10 @@ HUB_REPO = "avsal/avsal"  # where the project publishes; AVSAL_HUB_REPO names an
 MSPI_PAGE = "https://github.com/oraclefina/MSPI"
 MSPI_RELEASE = ("oraclefina/MSPI", "v1.0.0")  # repository on GitHub and tag
 UNSTATED = "unstated"
+UNTRAINED = "untrained"  # the name of random weights
+SUFFIX = ".safetensors"
+FILE_SUFFIXES = (SUFFIX, ".pt", ".pth", ".tar", ".bin", ".ckpt")
+FOLD = re.compile(r"(?P<name>.+)-fold(?P<fold>[123])")  # names that `avsal weights pull` gives
 MODEL_CARD = "weights/README.md"
 
 
@@ -29,7 +39,7 @@ class WeightsRow:
         sha256: of the published file; None while nothing is published.
         licence: SPDX identifier, or "unstated".
         source: where the weights come from.
-        released: whether the authors' release on GitHub may have them; see `avsal.weights.release`.
+        released: whether they may be in the authors' release on GitHub.
     """
 
     name: str
@@ -54,7 +64,7 @@ REGISTRY: dict[str, WeightsRow] = {
             "avsal-small",
             "small-224x384",
             "avsal-small.safetensors",
-            sha256="77f5d480b44d7e5ed2e4d274c51965a90e7d4f2227478f39be0263df2e75e9bf",
+            sha256="5e8fc0d3b594fee52080ace6cdf3f608414a4176235bed2af8d90d944f4a068f",
             licence="Apache-2.0",
             source=MODEL_CARD,
         ),
@@ -74,7 +84,7 @@ PREFIXES = ("", "mspi-", "avsal-")
 
 
 def find_row(name: str) -> WeightsRow | None:
-    """Find the row that `name` means: its name with or without prefix, or its variant."""
+    """Find the row with this name, with or without its prefix, or with this variant."""
     names = [prefix + name for prefix in PREFIXES]
     return next(
         (row for row in REGISTRY.values() if row.name in names or row.variant == name), None

@@ -8,6 +8,7 @@ import logging
 import mmap
 import pickle
 import re
+import threading
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,15 +21,27 @@ from typing import Any, NamedTuple
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save, save_file
+from torch import serialization
 
 from avsal import atomic
 from avsal.errors import OutputError, WeightsError
-from avsal.weights import pickles
-from avsal.weights.pickles import PLAIN_GLOBALS, Call, Storage, is_harmless, requests_of
-from avsal.weights.places import SUFFIX
+from avsal.weights.pickles import (
+    PLAIN_GLOBALS,
+    PLAIN_VALUES,
+    Call,
+    Copy,
+    Filled,
+    Global,
+    Storage,
+    is_harmless,
+    requests_of,
+    stand_in,
+)
 from avsal.weights.reading import archive_of, read_errors, require_file, require_weights
+from avsal.weights.registry import SUFFIX
 
 logger = logging.getLogger("avsal")
+_PERMITTING = threading.Lock()  # torch's list of permitted objects is one for all threads
 
 State = dict[str, torch.Tensor]
 # Where training programs keep the network inside a checkpoint, and averages of its weights.
@@ -37,7 +50,7 @@ WRAPPERS = (
     *("state_dict_ema", "ema_state_dict", "model_ema", "ema_model", "ema"),
 )
 AVERAGES = WRAPPERS[-5:]
-# What parallel training, torch.compile, averaging and Lightning put before every name.
+# Prefixes that parallel training, torch.compile, averaging and Lightning give every name.
 PREFIXES = ("module.", "_orig_mod.", "model.", "network.", "net.", "ema_model.")
 AVERAGED_COUNTER = "n_averaged"  # of torch.optim.swa_utils.AveragedModel
 # Entries of avsal's own checkpoints of a training run.
@@ -66,8 +79,7 @@ def read_state(path: Path) -> tuple[State, dict[str, str]]:
     """Read the tensors and the metadata of a safetensors or PyTorch file.
 
     The content decides which of the two it is. A PyTorch checkpoint has no metadata. It is read
-    with `weights_only=True`, or if the file holds other objects than tensors, with stand-ins for
-    them, so that no code of the file is run and no other module is imported.
+    with `weights_only=True`; other objects in it are ignored, and nothing is imported for them.
 
     Raises:
         WeightsError: the file is missing, damaged, or holds something else.
@@ -89,40 +101,73 @@ def _read_safetensors(path: Path) -> tuple[State, dict[str, str]]:
 
 
 def load_plain(path: Path) -> Any:
-    """Unpickle a PyTorch file that holds nothing but tensors and plain containers.
+    """Load a PyTorch file that holds nothing but tensors and plain containers.
 
     Raises:
         WeightsError: the file is damaged, asks for more memory than its size explains, or holds
             other objects.
     """
     with _pickle_errors(path):
-        if others := _inspect(path):
-            raise _could_run_code(path, others[0])
-        return _unpickled(path)
+        if others := _inspect(path).others:
+            raise _could_run_code(path, next(iter(others)))
+        return _load(path)
 
 
 def load_ignoring(path: Path) -> tuple[Any, list[str]]:
-    """Like `load_plain`, but put a stand-in for every other object, and return their names too.
+    """Like `load_plain`, but put stand-ins in the place of other objects.
+
+    Returns:
+        What is in the file, and the names of the other objects.
 
     Raises:
         WeightsError: the file is damaged, asks for more memory than its size explains, or names
             something that only a hostile file does.
     """
     with _pickle_errors(path):
-        others = _inspect(path)
-        if others and not _is_archive(path):
-            raise _could_run_code(path, others[0])  # torch's old format has more ways to run it
-        return _unpickled(path, with_stand_ins=bool(others)), others
+        inspection = _inspect(path)
+        others = list(inspection.others)
+        if not others:
+            return _load(path), others
+        if not _is_archive(path):
+            raise _could_run_code(path, others[0])  # torch reports the names of archives only
+        with _only_stand_ins(path, inspection):
+            return _load(path), others
 
 
-def _unpickled(path: Path, with_stand_ins: bool = False) -> Any:
+def _load(path: Path) -> Any:
     with warnings.catch_warnings(), path.open("rb") as file:
         warnings.simplefilter("ignore")  # torch's hints to authors of checkpoints
         # torch believes the name rather than the content of a file with this suffix.
         source = file if path.suffix == SUFFIX else path
-        if not with_stand_ins:
-            return torch.load(source, map_location="cpu", weights_only=True)
-        return torch.load(source, map_location="cpu", weights_only=False, pickle_module=pickles)
+        return torch.load(source, map_location="cpu", weights_only=True)
+
+
+@contextmanager
+def _only_stand_ins(path: Path, inspection: _Inspection) -> Iterator[None]:
+    """Let `torch.load` use stand-ins for the other objects in a file, and real ones for none.
+
+    torch keeps one list of permitted objects for the whole process. What the program around avsal
+    has put there is taken out meanwhile, so that it does not get the arguments of the file.
+
+    Raises:
+        WeightsError: torch would use its own object for one of them.
+    """
+    with _PERMITTING:
+        permitted = serialization.get_safe_globals()
+        serialization.clear_safe_globals()
+        try:
+            unknown = set(serialization.get_unsafe_globals_in_checkpoint(path))
+            for name in inspection.others:
+                if name not in unknown and name not in PLAIN_VALUES:
+                    raise WeightsError(
+                        f"{path}: holds a {name}, which is more than a plain tensor; save the "
+                        "state dict with dense tensors only"
+                    )
+            classes: list[Any] = [(stand_in(inspection.filled.get(name)), name) for name in unknown]
+            with serialization.safe_globals(classes):
+                yield
+        finally:
+            serialization.add_safe_globals(permitted)
 
 
 @contextmanager
@@ -132,21 +177,21 @@ def _pickle_errors(path: Path) -> Iterator[None]:
         yield
     except WeightsError:
         raise
-    except Exception as error:  # whatever a damaged pickle may lead to
-        if isinstance(error, pickle.UnpicklingError) and (
-            found := FORGOTTEN_GLOBAL.search(str(error))
-        ):
+    except pickle.UnpicklingError as error:
+        if found := FORGOTTEN_GLOBAL.search(str(error)):
             raise _could_run_code(path, found[1]) from None
+        raise WeightsError(
+            f"{path}: damaged, or holds what PyTorch does not load safely; download it again, or "
+            "save only the state dict, with torch.save as it is by default"
+        ) from None
+    except Exception:  # whatever a damaged pickle may lead to
         raise WeightsError(
             f"{path}: neither safetensors nor a whole PyTorch checkpoint; download it again"
         ) from None
 
 
-def _inspect(path: Path) -> list[str]:
+def _inspect(path: Path) -> _Inspection:
     """Refuse a checkpoint by what it declares, before any of it is unpacked.
-
-    Returns:
-        Names of the objects in it that no state dict needs.
 
     Raises:
         WeightsError: it asks for more memory than it has bytes, or for what hostile files do.
@@ -166,9 +211,10 @@ def _inspect(path: Path) -> list[str]:
         ):
             for _ in range(PICKLES_OF_OLD_FILES):
                 inspection.read(mapped)
-    if sum(inspection.storages.values()) > size:
-        raise _too_large(path, sum(inspection.storages.values()))
-    return list(inspection.others)
+    for declared in (sum(inspection.storages.values()), inspection.copied):
+        if declared > size:
+            raise _too_large(path, declared)
+    return inspection
 
 
 def _is_archive(path: Path) -> bool:
@@ -218,12 +264,16 @@ class _Inspection:
         sizes: bytes of each storage that is in the file; None if they follow the pickles.
         storages: bytes of each storage as the pickles declare them, by key.
         others: names of objects that no state dict needs, in order.
+        filled: those of them that are filled like a list or a dictionary.
+        copied: values and characters that are copied; each takes a byte of the file at least.
     """
 
     path: Path
     sizes: dict[str, int] | None
     storages: dict[str, int] = field(default_factory=dict)
     others: dict[str, None] = field(default_factory=dict)
+    filled: dict[str, Filled] = field(default_factory=dict)
+    copied: int = 0
 
     def read(self, pickle: io.BytesIO | mmap.mmap) -> None:
         """Look at one pickle; raises as `_inspect`."""
@@ -232,10 +282,18 @@ class _Inspection:
                 self._add(request)
             elif isinstance(request, Call):
                 self._check_call(request.name)
-            elif not PLAIN_GLOBALS.fullmatch(request.name):
-                if not is_harmless(request.name):
-                    raise _could_run_code(self.path, request.name)
-                self.others[request.name] = None
+            elif isinstance(request, Copy):
+                self.copied += request.size
+            elif isinstance(request, Filled):
+                self.filled[request.name] = request
+            else:
+                self._name(request)
+
+    def _name(self, request: Global) -> None:
+        if not PLAIN_GLOBALS.fullmatch(request.name):
+            if not is_harmless(request.name):
+                raise _could_run_code(self.path, request.name)
+            self.others[request.name] = None
 
     def _check_call(self, name: str | None) -> None:
         if name is None or (PLAIN_GLOBALS.fullmatch(name) and not PLAIN_CALLS.fullmatch(name)):

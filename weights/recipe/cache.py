@@ -24,7 +24,8 @@ from avsal import models
 from avsal.errors import AvsalError
 from avsal.media import VideoReader
 from avsal.models.folding import prepare_for_inference
-from avsal.preprocess.frames import normalise, resize_frame
+from avsal.models.network import normalise
+from avsal.preprocess.frames import resize_frame
 from avsal.weights import read_state
 
 VARIANT = "small-224x384"
@@ -70,6 +71,11 @@ class Cached:
     count: int
     seconds: list[float]
     mirrored: bool
+
+
+def pixels_of(image: np.ndarray, size: tuple[int, int]) -> torch.Tensor:
+    """A picture at a network's size, uint8 (3, h, w)."""
+    return torch.from_numpy(resize_frame(image, size)).permute(2, 0, 1)
 
 
 def read_frames(path: Path, phase: float, longest: float) -> Iterator[tuple[float, np.ndarray]]:
@@ -128,7 +134,7 @@ def cache_set(name: str, root: Path, encoder: nn.Module, output: Path) -> None:
             still = path.suffix in {".jpg", ".png"}
             try:
                 read = read_still(path) if still else read_frames(path, phase, chosen.longest)
-                seen = [(seconds, resize_frame(image, SIZE)) for seconds, image in read]
+                seen = [(seconds, pixels_of(image, SIZE)) for seconds, image in read]
             except AvsalError as error:
                 print(f"{path.name}: {error}", flush=True)
                 continue

@@ -58,7 +58,7 @@ class Source:
         """Of the sound up to a frame, (257, 111) float16."""
         end = round(last * SPACING * SAMPLE_RATE)
         samples = self.samples[max(0, end - COLUMNS * HOP) : end]
-        return log_spectrogram(samples)[0].numpy().astype(np.float16)
+        return log_spectrogram(samples)[0].astype(np.float16)
 
 
 def read_source(path: Path, kind: str) -> Source:

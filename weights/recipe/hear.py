@@ -54,7 +54,7 @@ def noise(random: np.random.Generator) -> np.ndarray:
     samples = coloured / np.abs(coloured).max() * level
     if random.random() < 0.3:
         samples *= np.interp(np.arange(count), np.linspace(0, count, 9), random.random(9))
-    return log_spectrogram(samples.astype(np.float32))[0].numpy()
+    return log_spectrogram(samples.astype(np.float32))[0]
 
 
 def varied(spectrogram: np.ndarray, random: np.random.Generator) -> np.ndarray:
@@ -86,7 +86,7 @@ def stretches(data: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
         for end in np.arange(1.2, samples.size / SAMPLE_RATE, HOP_SECONDS):
             stretch = samples[round((end - 1.11) * SAMPLE_RATE) : round(end * SAMPLE_RATE)]
             if stretch.size and np.abs(stretch).max() > 1e-3:
-                sounds.append(log_spectrogram(stretch)[0].numpy().astype(np.float16))
+                sounds.append(log_spectrogram(stretch)[0].astype(np.float16))
                 kinds.append(KINDS.index(row["kind"]))
     return np.stack(sounds), np.array(kinds)
 

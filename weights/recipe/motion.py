@@ -17,23 +17,26 @@ from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
+from cache import pixels_of
 from cached import density_of, marks_of, sigma_of
 from train import load, save
 from videos import FEWEST, at_times, open_at, read_gaze, wanted_times
 
 from avsal import load_model
 from avsal.media import VideoReader, probe
+from avsal.models.network import normalise
 from avsal.models.small import MotionModulation, brightness
 from avsal.prediction.settings import MapSize, PredictSettings
 from avsal.prediction.smoothing import weights
-from avsal.preprocess.frames import normalise, resize_frame
 
 SPACING, FRAMES = 0.16, 4  # of a window
 MEMORY, STEP = 0.12, 1 / 12  # seconds of the smoothing over time, and between its maps here
 AGES = [STEP * number for number in range(5)]
-NONE = -30.0  # logarithm of no gain
+BLUR = 1.2  # cells: the deviation of the decoder's last smoothing
 GRID = (56, 96)
 GAINS, SLOPES, CAMERAS = (0.5, 0.75, 1.0), (1.0, 2.0, 4.0), (2.0, 2.5, 3.0, 4.5)
 SCENES = {"BasketballDrillText": "BasketballDrill", "RaceHorsesD": "RaceHorsesC"}
@@ -43,8 +46,8 @@ Values = tuple[float, float, float]
 
 def read(given: argparse.Namespace) -> None:
     """Write a file for every video."""
-    predictor = load_model("small-224x384", given.weights)
-    predictor.network.decoder.motion.gain.data.fill_(NONE)
+    predictor = load_model("small-224x384", given.weights, engine="torch")
+    predictor.engine.network.decoder.motion.gain.data.zero_()
     given.output.mkdir(parents=True, exist_ok=True)
     for path in sorted((given.data / "video_gaze" / "videos").glob("*.mp4")):
         times, cells = [], []
@@ -52,7 +55,7 @@ def read(given: argparse.Namespace) -> None:
             for frame in video:
                 size = predictor.input_size(video.info.height, video.info.width)
                 times.append(float(frame.pts - video.origin))
-                cells.append(brightness(normalise(resize_frame(frame.image, size)[None]))[0])
+                cells.append(brightness(normalise(pixels_of(frame.image, size)[None]))[0])
         info = probe(path)
         stride = max(1, round(float(info.rate or 25) * STEP))
         wanted = list(wanted_times(float(info.duration or 0)))
@@ -82,17 +85,26 @@ def _windows(cells: torch.Tensor, times: list[float], at: float) -> torch.Tensor
     return torch.stack([cells[row] for row in rows])
 
 
+def modulation_of(values: Values) -> MotionModulation:
+    """The module with gain, slope and camera."""
+    module = MotionModulation()
+    module.gain.data.fill_(values[0])
+    for name, value in zip(("slope", "camera"), values[1:], strict=True):
+        getattr(module, name).data.fill_(float(np.log(value)))
+    return module
+
+
 def modulated(maps: torch.Tensor, windows: torch.Tensor, values: Values) -> torch.Tensor:
     """Log-densities (N, *GRID) with the modulation of each window, smoothed as the maps are."""
-    modulation = MotionModulation()
-    for name, value in zip(("gain", "slope", "camera"), values, strict=True):
-        getattr(modulation, name).data.fill_(float(np.log(value)))
-    total = torch.zeros_like(maps)
-    for weight, number in zip(
-        weights([age / MEMORY for age in AGES]), range(len(AGES)), strict=True
-    ):
-        total += weight * modulation(torch.zeros_like(maps), windows[:, number])
-    return (maps + total).flatten(1).log_softmax(dim=1).view_as(maps)
+    module, total = modulation_of(values), 0.0
+    for number, weight in enumerate(weights([age / MEMORY for age in AGES])):
+        total += weight * module(windows[:, number])
+    finer = F.interpolate(total, size=GRID, mode="bilinear")[:, 0].numpy()
+    scale = 2 * BLUR
+    blurred = [
+        cv2.GaussianBlur(each, (0, 0), scale, borderType=cv2.BORDER_REPLICATE) for each in finer
+    ]
+    return (maps + torch.from_numpy(np.stack(blurred))).flatten(1).log_softmax(1).view_as(maps)
 
 
 def clips(folder: Path, data: Path) -> Iterator[tuple[str, torch.Tensor, torch.Tensor, np.ndarray]]:
@@ -150,10 +162,10 @@ def best(gains: dict[Values, dict[str, np.ndarray]], names: list[str]) -> Values
 
 
 def write(given: argparse.Namespace) -> None:
-    """Write the weights with the values."""
+    """Write the weights with the values, the gain in units of the decoder's scores."""
     network = load(given.weights)
-    for name, value in zip(("gain", "slope", "camera"), given.values, strict=True):
-        getattr(network.decoder.motion, name).data.fill_(float(np.log(value)))
+    network.decoder.motion = modulation_of(given.values)
+    network.decoder.motion.gain.data /= network.decoder.smooth.weight.sum(dim=(1, 2, 3)).mean()
     save(given.output, network)
 
 

@@ -302,10 +302,11 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, required=True)
     parser.add_argument("--initial", type=Path, required=True)
     parser.add_argument("--count", type=int, default=480)
+    parser.add_argument("--thin", type=int, default=8, help="every how manieth photograph is used")
     parser.add_argument("-o", "--output", type=Path, required=True)
     given = parser.parse_args()
     network, random = load(given.initial), np.random.default_rng(0)
-    files = sorted(given.photos.glob("*.jpg"))[::8]
+    files = sorted(given.photos.glob("*.jpg"))[:: given.thin]
 
     @cache
     def seen(number: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,9 +1,10 @@
-"""Turn a run's best weights into the file that is shipped, weights/avsal-small.safetensors.
+"""Turn trained weights into the files that are shipped: weights and graphs of the network.
 
-    python weights/recipe/release.py runs/small/whole/best.safetensors
+    python weights/recipe/release.py runs/small/whole.safetensors
 
 Floating tensors become float16, which halves the file and moves no map by a gray level; avsal loads
-them as float32 again. Prints the sha256, which belongs into avsal/weights/registry.py.
+them as float32 again. The graphs are for ONNX Runtime; the single numbers of these weights are part
+of them. Prints the sha256, which belongs into avsal/weights/registry.py.
 """
 
 from __future__ import annotations
@@ -13,14 +14,19 @@ from pathlib import Path
 
 import torch
 
+from avsal.models import build
+from avsal.models.graphs import write_graphs
 from avsal.weights import read_state, sha256_of, write_state
 from avsal.weights.state import State
 
 OUTPUT = Path(__file__).parents[2] / "weights" / "avsal-small.safetensors"
+VARIANT = "small-224x384"
 NOTES = {
     "name": "avsal-small",
+    "version": "4",
     "licence": "Apache-2.0",
-    "trained_on": "gaze on OSIE, EyeCrowd and 29 videos; UNISAL's maps of clips and photographs",
+    "trained_on": "gaze on OSIE, EyeCrowd, 32 windows of web pages and 29 videos; maps of UNISAL "
+    "and of version 3 on clips and photographs; drawn pages",
     "initialised_from": "UNISAL (Droste et al. 2020, Apache-2.0)",
     "card": "weights/README.md",
 }
@@ -45,11 +51,14 @@ def halve(state: State) -> State:
 def main() -> None:
     """Write the file."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("weights", type=Path, help="best.safetensors of the last stage")
+    parser.add_argument("weights", type=Path, help="the last stage's file")
     parser.add_argument("-o", "--output", type=Path, default=OUTPUT)
     arguments = parser.parse_args()
     state, metadata = read_state(arguments.weights)
     write_state(arguments.output, halve(state), {**metadata, **NOTES})
+    network = build(VARIANT)
+    network.load_state_dict(read_state(arguments.output)[0])
+    write_graphs(network.eval(), arguments.output.with_suffix(".graphs.zip"))
     count = sum(tensor.numel() for tensor in state.values() if torch.is_floating_point(tensor))
     size = arguments.output.stat().st_size / 1e6
     print(f"{arguments.output}: {count / 1e6:.2f} M values, {size:.1f} MB")

@@ -22,12 +22,14 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+from cache import pixels_of
 from cached import SIGMA, cc, nss
 from torch import nn
 from train import follow, load, loss_of, save
+from videos import blurred, open_at, read_gaze
 
-from avsal.models.mspi import MSPI
-from avsal.preprocess.frames import normalise, resize_frame
+from avsal.media import VideoReader, probe
+from avsal.models.network import SaliencyNetwork, normalise
 
 CELL = 32  # pixels of the coarsest features
 SHAPES = ((7, 12), (8, 11), (9, 9), (11, 8), (12, 7), (6, 14))  # cells of the input (high, wide)
@@ -36,7 +38,8 @@ RATIO = 1.2  # a picture is squeezed by so much before it is cut
 FEWEST = 40  # fixations that a cut picture must have
 LISTS = Path(__file__).parent
 GAZE = {"osie": (7, 12), "eyecrowd": (7, 12), "web": (7, 12)}
-SHARES = {"osie": 4, "eyecrowd": 3, "photos": 2, "pages": 2, "web": 1}
+WHOLE = ("web", "pages", "silent", "gaze")  # kinds that are not cut
+SHARES = {"osie": 4, "eyecrowd": 3, "photos": 2, "pages": 3, "web": 2, "silent": 2, "gaze": 3}
 Shape = tuple[int, int]
 
 
@@ -63,15 +66,15 @@ def fitting(ratio: float) -> Shape:
 
 
 @torch.inference_mode()
-def still_density(network: MSPI, image: np.ndarray, scale: float = 1.0) -> np.ndarray:
+def still_density(network: SaliencyNetwork, image: np.ndarray, scale: float = 1.0) -> np.ndarray:
     """The density (h, w) that a network gives a picture at a shape near its own."""
     shape = fitting(image.shape[1] / image.shape[0])
     size = round(shape[0] * scale) * CELL, round(shape[1] * scale) * CELL
-    features = network.image_features(normalise(resize_frame(image, size)[None]))
+    features = network.image_features(normalise(pixels_of(image, size)[None]))
     return log_density_of(network, features)[0].exp().numpy()
 
 
-def log_density_of(network: MSPI, features: tuple[torch.Tensor, ...]) -> torch.Tensor:
+def log_density_of(network: SaliencyNetwork, features: tuple[torch.Tensor, ...]) -> torch.Tensor:
     """Log-densities (N, H, W) of stills' refined features (N, C, h, w), one per picture."""
     stride8, stride16, deep = features[:3]
     motion = network.visnet
@@ -85,7 +88,7 @@ def log_density_of(network: MSPI, features: tuple[torch.Tensor, ...]) -> torch.T
     return found
 
 
-def taught(network: MSPI, image: np.ndarray) -> np.ndarray:
+def taught(network: SaliencyNetwork, image: np.ndarray) -> np.ndarray:
     """The teacher's density: the geometric mean over two scales, mirrored and not."""
     total: np.ndarray | None = None
     for scale in (1.0, LARGE):
@@ -174,7 +177,9 @@ def with_gaze(data: Path, kind: str) -> Iterator[Picture]:
         yield Picture(name, kind, read(data / kind / "images" / name), points)
 
 
-def without_gaze(data: Path, network: MSPI, pages: Path, count: int) -> Iterator[Picture]:
+def without_gaze(
+    data: Path, network: SaliencyNetwork, pages: Path, count: int
+) -> Iterator[Picture]:
     """Photographs, portraits first, with the teacher's maps; drawn pages with theirs."""
     files = sorted((data / "photos" / "images").glob("*.jpg"))
     images = sorted((read(each, 416) for each in files), key=lambda i: i.shape[1] / i.shape[0])
@@ -187,10 +192,41 @@ def without_gaze(data: Path, network: MSPI, pages: Path, count: int) -> Iterator
             yield Picture(name, "pages", read(pages / name, 640), density=density)
 
 
+def from_videos(data: Path, network: SaliencyNetwork) -> Iterator[Picture]:
+    """Frames of videos, whose maps the network keeps: a frame of every silent clip with its own
+    map, six of every video with recorded gaze with half of what was looked at."""
+    for path in sorted((data / "clips_silent" / "clips").glob("*.mp4"))[::2]:
+        for image in _frames(path, [0.5]):
+            yield Picture(path.name, "silent", image, density=still_density(network, image))
+    gaze = read_gaze(data)
+    for path in sorted((data / "video_gaze" / "videos").glob("*.mp4")):
+        seconds = float(probe(path).duration or 0)
+        times = [seconds * (number + 0.5) / 6 for number in range(6)]
+        for at, image in zip(times, _frames(path, times), strict=False):
+            own = still_density(network, image)
+            points = open_at(gaze[path.stem], at)[:, 3:5]
+            size = image.shape[1], image.shape[0]
+            looked = cv2.resize(blurred(points, size), own.shape[::-1])
+            density = own / own.sum() + looked / max(looked.sum(), 1e-9)
+            yield Picture(path.name, "gaze", image, density=density / density.sum())
+
+
+def _frames(path: Path, times: list[float]) -> Iterator[np.ndarray]:
+    """The first frame at or after each of some seconds."""
+    waiting = list(times)
+    with VideoReader(path) as video:
+        for frame in video:
+            if not waiting:
+                return
+            if float(frame.pts - video.origin) >= waiting[0]:
+                waiting.pop(0)
+                yield frame.image
+
+
 def chosen(picture: Picture, held: bool, random: np.random.Generator) -> list[Shape]:
     """The shapes that a picture is cached at."""
     own = fitting(picture.image.shape[1] / picture.image.shape[0])
-    if held or picture.kind in ("pages", "web"):
+    if held or picture.kind in WHOLE:
         return [own]
     if picture.kind == "photos":
         return [own if random.random() < 0.7 else SHAPES[0]]
@@ -209,7 +245,10 @@ def fill(given: argparse.Namespace) -> None:
     }
     sources = [with_gaze(given.data, kind) for kind in GAZE]
     sources.append(without_gaze(given.data, network, given.pages, given.photos))
+    sources.append(from_videos(given.data, network))
     rows, begun = [], time.monotonic()
+    if given.videos:
+        rows, sources = json.loads((given.output / "index.json").read_text()), sources[-1:]
     for picture in (each for source in sources for each in source):
         held = picture.name in held_names.get(picture.kind, ())
         skipped = 0.6 if held else given.skipped if picture.kind in ("osie", "eyecrowd") else 0.0
@@ -221,7 +260,7 @@ def fill(given: argparse.Namespace) -> None:
             )
             if own is None:
                 continue
-            frame = resize_frame(own.image, (shape[0] * CELL, shape[1] * CELL))
+            frame = pixels_of(own.image, (shape[0] * CELL, shape[1] * CELL))
             with torch.autocast("cpu", torch.bfloat16):
                 features = network.image_encoder.encoder(normalise(frame[None]))
             marks, density = target(own, shape)
@@ -286,7 +325,7 @@ class Targets:
     real: torch.Tensor
 
 
-def trained(network: MSPI) -> list[tuple[str, nn.Parameter]]:
+def trained(network: SaliencyNetwork) -> list[tuple[str, nn.Parameter]]:
     """All that turns the encoder's features into a map, but what remembers and hears."""
     fixed = ("image_encoder.encoder.", "audnet.", "aud_vis_sync_block.", "visnet.")
     fixed += ("decoder.listen.", "decoder.habit.")
@@ -294,7 +333,7 @@ def trained(network: MSPI) -> list[tuple[str, nn.Parameter]]:
 
 
 @torch.inference_mode()
-def scores(network: MSPI, data: Shaped) -> dict[str, list[float]]:
+def scores(network: SaliencyNetwork, data: Shaped) -> dict[str, list[float]]:
     """Mean NSS and CC of the held pictures, by kind."""
     result: dict[str, list[tuple[float, float]]] = {}
     for number, kind, *_ in data.held:
@@ -363,6 +402,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--pages", type=Path)
     parser.add_argument("--photos", type=int, default=300)
+    parser.add_argument("--videos", action="store_true", help="add frames of videos to a cache")
     parser.add_argument("--skipped", type=float, default=0.0, help="share of pictures left out")
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--initial", type=Path, required=True)

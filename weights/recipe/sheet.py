@@ -1,6 +1,8 @@
 """A contact sheet: a few frames of some videos with their maps drawn over, a row per video.
 
 python weights/recipe/sheet.py VIDEO... -o weights/sheet.jpg
+
+A folder of pictures in place of a video is a row of its first pictures.
 """
 
 from __future__ import annotations
@@ -41,11 +43,13 @@ def write_sheet(predictor: Predictor, videos: Sequence[Path], out: Path) -> None
 
 def sheet_row(predictor: Predictor, video: Path) -> np.ndarray:
     """One video's frames beside each other under its name, uint8 RGB."""
-    duration = float(probe(video).duration or 0)
-    cells = [
-        _cell(*draw(predictor, video, round(duration * (number + 0.5) / FRAMES, 3)))
-        for number in range(FRAMES)
-    ]
+    if video.is_dir():
+        pictures = sorted(video.glob("*.jpg"))[:FRAMES]
+        cells = [_cell(*draw(predictor, picture, None)) for picture in pictures]
+    else:
+        duration = float(probe(video).duration or 0)
+        starts = [round(duration * (number + 0.5) / FRAMES, 3) for number in range(FRAMES)]
+        cells = [_cell(*draw(predictor, video, start)) for start in starts]
     side = np.full((CELL[0], GAP, 3), 255, np.uint8)
     parts = [part for cell in cells for part in (side, cell)]
     frames = np.hstack([*parts, side])
@@ -54,7 +58,7 @@ def sheet_row(predictor: Predictor, video: Path) -> np.ndarray:
     return np.vstack([caption, frames, np.full((GAP, frames.shape[1], 3), 255, np.uint8)])
 
 
-def draw(predictor: Predictor, video: Path, start: float) -> tuple[np.ndarray, float]:
+def draw(predictor: Predictor, video: Path, start: float | None) -> tuple[np.ndarray, float]:
     """The first frame from a second on with its map over it, and its time in seconds.
 
     Its map is that of the whole video: the pipeline reads the frames before it, too.

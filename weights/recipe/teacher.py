@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from avsal.preprocess.frames import normalise
+from avsal.models.network import normalise
 from avsal.weights import sha256_of
 
 PLACE = Path("pyautoflip", "3rd_party_libs", "unisal")  # in the unpacked wheel

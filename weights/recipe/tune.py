@@ -18,13 +18,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from cache import SETS, SIZE, files_of, read_still
+from cache import SETS, SIZE, files_of, pixels_of, read_still
 from cached import Clip, cc, density_of, marks_of, nss
 from torch import nn
 from train import Batch, Data, add_teacher, follow, load, loss_of, pooled, save, with_targets
 
-from avsal.models.network import SaliencyNetwork
-from avsal.preprocess.frames import normalise, resize_frame
+from avsal.models.network import SaliencyNetwork, normalise
 
 SHARES = {"osie": 5, "eyecrowd": 4, "photos": 4}
 SLOW = ("image_encoder.encoder.",)
@@ -40,7 +39,7 @@ class Pictures:
     def _read(self, folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
         for path in files_of(folder):
             for _, image in read_still(path):
-                yield path.name, resize_frame(image, SIZE)
+                yield path.name, pixels_of(image, SIZE)
 
     def frame(self, clip: Clip) -> torch.Tensor:
         """The picture of a still, mirrored where its targets are."""

@@ -21,6 +21,7 @@ import numpy as np
 from mutations import mutated
 
 from avsal.areas.areas import cover, read_areas
+from avsal.crops.export import write_export
 from avsal.crops.file import read_crops, read_head
 from avsal.datasets.gaze_table import read_table
 from avsal.datasets.pictures import read_mask, read_picture, read_salicon
@@ -28,9 +29,9 @@ from avsal.errors import AvsalError
 from avsal.media import AudioReader, VideoReader, VideoWriter
 from avsal.results.folder import read_result
 from avsal.training.config import read_config
-from avsal.weights.caffe2 import read_blobs
-from avsal.weights.keys import detect
+from avsal.weights.loading import detect
 from avsal.weights.state import read_state
+from avsal.weights.upstream import read_blobs
 
 SECONDS = 20  # for one mutation
 MEMORY = 1 << 30  # bytes that reading may take above what the libraries take
@@ -124,6 +125,8 @@ def path(file: Path) -> None:
     head = read_head(file)
     for crop in read_crops(file, head.picture):
         assert 0 < crop.width <= head.picture.width + 0.01
+    for suffix in (".csv", ".sendcmd", ".fcpxml"):
+        write_export(file, file.with_suffix(suffix))
 
 
 def areas(file: Path) -> None:

@@ -19,7 +19,7 @@ from av.codec.codec import UnknownCodecError
 from PIL import Image, ImageCms
 from scipy.io import savemat
 
-TESTS = Path(__file__).parent
+HERE = Path(__file__).parent
 TIMES = int(os.environ.get("AVSAL_FUZZ", "1"))  # how many times as many mutations
 FIRST = int(os.environ.get("AVSAL_FUZZ_SEED", "0"))
 
@@ -173,7 +173,7 @@ def make_matlab(folder: Path) -> None:
 
 
 def make_configs(folder: Path) -> None:
-    for path in sorted((TESTS.parent / "examples" / "training").glob("*.toml")):
+    for path in sorted((HERE.parents[1] / "examples" / "training").glob("*.toml")):
         (folder / path.name).write_bytes(path.read_bytes())
 
 
@@ -221,7 +221,7 @@ def run_child(family: str, folder: Path, first: int, count: int) -> tuple[Counte
         child = subprocess.run(
             [
                 sys.executable,
-                TESTS / "fuzz_readers.py",
+                HERE / "fuzz_readers.py",
                 family,
                 folder,
                 str(first),

@@ -239,12 +239,17 @@ def test_help_lists_the_words_and_completion_is_there():
         ).stdout
 
     predict = run("predict", "--help")
-    for words in ("png|png16|npy|video", "frame|clip|probability", "auto|fp32|fp16|bf16", "32|16"):
+    for words in (
+        "png|png16|npy|video|csv|parquet",
+        "frame|clip|probability",
+        "auto|fp32|fp16|bf16",
+        "32|16",
+    ):
         assert words in predict
     assert "turbo, inferno, jet" in run("overlay", "--help")
     words = {"_AVSAL_COMPLETE": "complete_bash", "COMP_CWORD": "3"}
     completed = run(COMP_WORDS="avsal predict --format ", **words)
-    assert completed.split() == ["png", "png16", "npy", "video"]
+    assert completed.split() == ["png", "png16", "npy", "video", "csv", "parquet"]
     completed = run(COMP_WORDS="avsal predict --device c", **words)
     assert completed.split() == ["cpu", "cuda"]
 

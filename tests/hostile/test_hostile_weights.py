@@ -19,8 +19,8 @@ from safetensors.torch import save_file
 
 from avsal import models, weights
 from avsal.errors import WeightsError
-from avsal.weights.caffe2 import read_blobs
 from avsal.weights.pickles import globals_of
+from avsal.weights.upstream import read_blobs
 
 LARGE = 64 << 30  # bytes
 MEMORY = 200 << 20  # bytes that refusing a small file may take
@@ -31,7 +31,7 @@ import resource, sys
 from pathlib import Path
 import torch
 from avsal.errors import WeightsError
-from avsal.weights.caffe2 import read_blobs
+from avsal.weights.upstream import read_blobs
 from avsal.weights.state import read_state
 
 def peak():
@@ -117,6 +117,36 @@ def copies(times: int = 200) -> bytes:
     return start + one * times + b"l."
 
 
+def named(module: str, name: str) -> bytes:
+    return b"c" + f"{module}\n{name}\n".encode()
+
+
+def text(content: bytes) -> bytes:
+    return b"X" + len(content).to_bytes(4, "little") + content
+
+
+def doubled_bytes(codec: bytes = b"hex", times: int = 40) -> bytes:
+    """Encodes the result of an encoding again and again, each time twice as long."""
+    start = named("_codecs", "encode") + text(bytes(8)) + text(b"latin1") + b"\x86R"
+    wrapped = start
+    for _ in range(times):
+        wrapped = named("_codecs", "encode") + wrapped + text(codec) + b"\x86R"
+    return b"\x80\x02" + wrapped + b"."
+
+
+def sets_of_one_list(module: str, name: str, values: int = 100_000, times: int = 2000) -> bytes:
+    """Makes set after set of the same list."""
+    numbers = b"".join(b"J" + number.to_bytes(4, "little") for number in range(values))
+    start = b"\x80\x02](" + numbers + b"eq\x000("
+    return start + (named(module, name) + b"h\x00\x85R") * times + b"l."
+
+
+def called_tensor() -> bytes:
+    """Asks for memory by calling a class of tensors that torch permits."""
+    call = named("torch", "FloatTensor") + b"\x8a\x06" + LARGE.to_bytes(6, "little") + b"\x85R"
+    return b"\x80\x02](" + call + named("own", "Thing") + b")Re."
+
+
 def hostile_files(folder: Path) -> dict[str, Path]:
     itself: dict = {}
     itself["state_dict"] = itself
@@ -128,6 +158,10 @@ def hostile_files(folder: Path) -> dict[str, Path]:
         "copies.pt": archive(folder / "copies.pt", copies()),
         "itself.pt": folder / "itself.pt",
         "storage.pt": archive(folder / "storage.pt", called_storage()),
+        "hex.pt": archive(folder / "hex.pt", doubled_bytes()),
+        "sets.pt": archive(folder / "sets.pt", sets_of_one_list("__builtin__", "set")),
+        "counts.pt": archive(folder / "counts.pt", sets_of_one_list("collections", "Counter")),
+        "tensor.pt": archive(folder / "tensor.pt", called_tensor()),
         **long_storages(folder),
     }
     for name, content in (

@@ -1,0 +1,285 @@
+"""Crop paths for other programs; the suffix of the file to write says which.
+
+- .csv: one row for every frame: index, time (container clock, seconds), x, y, width, height
+  (pixels of the picture as displayed), shot, kept.
+- .sendcmd: commands for FFmpeg's filter of that name; the first lines hold a command line that
+  makes the cropped video.
+- .fcpxml, .edl, .otio: a timeline with a clip for every shot, see `avsal.crops.editors`.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import shlex
+import unicodedata
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+
+from avsal import atomic
+from avsal.crops import editors
+from avsal.crops.file import PathFile, read_crops, read_head
+from avsal.crops.planning import Crop
+from avsal.crops.render import fitted_size
+from avsal.crops.settings import Fill
+from avsal.errors import AvsalError, MediaError, UsageError, without_keys
+from avsal.media.source import is_address
+from avsal.media.video import probe
+
+_PATH_SUFFIX = ".reframe.json"
+_COLUMNS = ("index", "time", "x", "y", "width", "height", "shot", "kept")
+
+
+def check_export(out: Path) -> None:
+    """Refuse an export that cannot be written, before anything is computed.
+
+    Raises:
+        UsageError: the suffix is unknown, or a library that it needs is not installed.
+    """
+    suffix = out.suffix.lower()
+    if suffix not in _WRITERS:
+        raise UsageError(
+            f"{out}: a crop path is exported to .sendcmd (FFmpeg), .csv, .fcpxml, .edl or .otio; "
+            "give a file with one of these suffixes"
+        )
+    editors.check_library(suffix)
+
+
+def write_export(
+    path: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    video: str | os.PathLike[str] | None = None,
+) -> None:
+    """Write a crop path for another program.
+
+    Args:
+        path: a .reframe.json file.
+        out: the file to write; see the module's text for the suffixes.
+        video: the video that the path is of; None takes the file that the path names, next to it.
+
+    Raises:
+        AvsalError: the path or the video cannot be read, or the file cannot be written.
+    """
+    path, out = Path(path), Path(out)
+    check_export(out)
+    head = read_head(path)
+    crops = read_crops(path, head.picture)
+    first = next(crops, None)
+    if first is None:
+        raise MediaError(f"{path}: has no frames; run avsal reframe again")
+    source, has_sound = _source(path, head, None if video is None else Path(video))
+    with atomic.new_file(out) as partial:
+        job = _Job(head, source, has_sound, out)
+        _WRITERS[out.suffix.lower()](partial, job, chain([first], crops))
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What an export needs to know besides the crops.
+
+    Attributes:
+        source: the video's path, or the text of its address.
+        has_sound: the video has sound, or nobody knows.
+        out: the file's final place.
+    """
+
+    head: PathFile
+    source: Path | str
+    has_sound: bool
+    out: Path
+
+
+def _source(path: Path, head: PathFile, video: Path | None) -> tuple[Path | str, bool]:
+    """Where the video is, and whether it has sound; a video that is not at hand may have some."""
+    if video is not None:
+        info = probe(video)
+        if (info.width, info.height) != (head.picture.width, head.picture.height):
+            raise MediaError(
+                f"{path}: a path for a {head.picture.width}x{head.picture.height} video, but "
+                f"{info.path} has {info.width}x{info.height}; give the video of this path"
+            )
+        found = info.path
+        source = without_keys(found) if isinstance(found, str) else found.absolute()
+        return source, info.has_audio
+    name = str(head.source.get("name") or path.name.removesuffix(_PATH_SUFFIX))
+    if is_address(Path(name)):
+        return without_keys(name), True
+    beside = path.absolute().parent / Path(name).name
+    with suppress(AvsalError, OSError, ValueError):  # not there, or no name that a file can have
+        return beside, probe(beside).has_audio
+    return beside, True
+
+
+def _write_csv(place: Path, _job: _Job, crops: Iterable[Crop]) -> None:
+    with place.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(_COLUMNS)
+        for crop in crops:
+            box = (round(side, 3) for side in (crop.x, crop.y, crop.width, crop.height))
+            time = round(float(crop.pts), 6)
+            writer.writerow((crop.index, time, *box, crop.shot, crop.kept))
+
+
+def _write_timeline(place: Path, job: _Job, crops: Iterable[Crop]) -> None:
+    editors.write(place, job.head, job.source, job.has_sound, crops)
+
+
+# ---- FFmpeg
+
+_Values = dict[tuple[str, str], int]  # a filter and its option to the option's value
+
+
+@dataclass(frozen=True)
+class _Changes:
+    """What FFmpeg's filters are told, and when.
+
+    Attributes:
+        start, last: container times of the first and the last frame, seconds.
+        step: seconds from the last frame but one to the last.
+        initial: the options' values for the first frame.
+        later: times, and the options that change there.
+        bars: some crop has another shape than the result.
+    """
+
+    start: Fraction
+    last: Fraction
+    step: Fraction
+    initial: _Values
+    later: list[tuple[Fraction, _Values]]
+    bars: bool
+
+
+def _changes(crops: Iterable[Crop], head: PathFile) -> _Changes:
+    """Find where the crop changes.
+
+    A change comes half-way between two frames, so that no rounding of times moves it to another.
+    """
+    later: list[tuple[Fraction, _Values]] = []
+    initial: _Values = {}
+    values: _Values = {}
+    bars = False
+    start = last = step = Fraction(0)
+    for crop in crops:
+        found = _filter_values(crop, head)
+        bars = bars or fitted_size(crop, head) != head.size
+        if not initial:
+            start, initial = crop.pts, found
+        elif changed := {key: value for key, value in found.items() if values[key] != value}:
+            later.append(((last + crop.pts) / 2, changed))
+        values, last, step = found, crop.pts, crop.pts - last
+    return _Changes(start, last, step, initial, later, bars)
+
+
+def _filter_values(crop: Crop, head: PathFile) -> _Values:
+    """The options that show a crop, in whole pixels."""
+    across = _square_width(head) / head.picture.width
+    width, height = fitted_size(crop, head)
+    return {
+        ("crop", "w"): max(1, round(crop.width * across)),
+        ("crop", "h"): max(1, round(crop.height)),
+        ("crop", "x"): max(0, round(crop.x * across)),
+        ("crop", "y"): max(0, round(crop.y)),
+        ("scale", "w"): width,
+        ("scale", "h"): height,
+    }
+
+
+def _square_width(head: PathFile) -> int:
+    """Width of the picture in square pixels."""
+    return round(head.picture.width * head.picture.sample_aspect)
+
+
+def _write_ffmpeg(place: Path, job: _Job, crops: Iterable[Crop]) -> None:
+    changes = _changes(crops, job.head)
+    with place.open("w", encoding="utf-8", errors="backslashreplace") as file:
+        file.write("# Made by avsal reframe. Run this in the folder of this file:\n")
+        file.write(f"# {_command(job, changes)}\n")
+        if job.head.settings.get("pad") == Fill.BLUR:
+            file.write("# Bars are black here; avsal reframe --path fills them with blur.\n")
+        for time, changed in changes.later:
+            commands = (
+                f"{name}@view {option} {value}" for (name, option), value in changed.items()
+            )
+            file.write(f"{float(time):.6f} {', '.join(commands)};\n")
+
+
+def _command(job: _Job, changes: _Changes) -> str:
+    """A command line for a shell, in one line.
+
+    FFmpeg keeps the container's times, which are those of the path, until the result is written.
+    """
+    source = str(job.source)
+    stem = Path(source).stem
+    if isinstance(job.source, Path):
+        near = job.source.parent == job.out.absolute().parent
+        source = _file(job.source.name if near else source)
+    if _control(source) or _control(job.out.name):
+        raise UsageError(f"{job.out}: a name with control characters; rename the video or the file")
+    words = ["ffmpeg", "-copyts", "-i", source, "-vf", _filters(job, changes)]
+    if job.head.start is not None or job.head.end is not None:
+        words += ["-af", f"atrim={_part(changes, 1)}"] if job.has_sound else []
+    words += ["-fps_mode", "passthrough", "-c:v", "libx264", "-crf", "20", "-pix_fmt", "yuv420p"]
+    words += ["-c:a", "aac"] if job.has_sound else ["-an"]
+    if changes.start:
+        words += ["-output_ts_offset", f"{-float(changes.start):.6f}"]
+    return shlex.join([*words, _file(f"{stem}.{job.head.aspect.replace(':', 'x')}.mp4")])
+
+
+def _file(name: str) -> str:
+    """A name that FFmpeg takes for a file's, and neither for an address nor for an option."""
+    return f"file:{name}" if ":" in name or name.startswith("-") else name
+
+
+def _filters(job: _Job, changes: _Changes) -> str:
+    """The chain of filters: square pixels, the crop, the size of the result, bars.
+
+    The filters that commands are for have names, as FFmpeg adds others of their kind itself.
+    """
+    head = job.head
+    filters = []
+    if changes.later:  # FFmpeg refuses a file without commands
+        filters.append(f"sendcmd=f={_escaped(job.out.name)}")
+    if head.start is not None or head.end is not None:
+        filters.insert(0, f"trim={_part(changes, 0.5)}")
+    if head.picture.sample_aspect != 1:
+        filters += [f"scale={_square_width(head)}:{head.picture.height}", "setsar=1"]
+    options = {"crop": ["exact=1"], "scale": ["flags=bicubic"]}
+    for (name, option), value in changes.initial.items():
+        options[name].append(f"{option}={value}")
+    filters += [f"{name}@view={':'.join(values)}" for name, values in options.items()]
+    if changes.bars:
+        width, height = head.size
+        filters.append(f"pad={width}:{height}:(ow-iw)/2:(oh-ih)/2:eval=frame")
+    return ",".join([*filters, "setsar=1"])
+
+
+def _part(changes: _Changes, frames: float) -> str:
+    """A part of a video for `trim` and `atrim`, which ends `frames` after the last frame began."""
+    end = float(changes.last) + frames * float(changes.step)
+    return f"start={float(changes.start):.6f}:end={end:.6f}"
+
+
+def _escaped(text: str) -> str:
+    """A value as FFmpeg's filters read it: its special characters, and once more the chain's."""
+    for special in ("\\':", "\\'[],;"):
+        text = "".join(
+            f"\\{character}" if character in special else character for character in text
+        )
+    return text
+
+
+def _control(text: str) -> bool:
+    return any(unicodedata.category(character) == "Cc" for character in text)
+
+
+_WRITERS: dict[str, Callable[[Path, _Job, Iterable[Crop]], None]] = {
+    ".csv": _write_csv,
+    ".sendcmd": _write_ffmpeg,
+    ".fcpxml": _write_timeline,
+    ".edl": _write_timeline,
+    ".otio": _write_timeline,
+}
