@@ -1,21 +1,19 @@
 """Save all maps of a video as one NumPy array: python maps_to_numpy.py VIDEO OUT.npz"""
 
-import argparse
+import sys
 
 import numpy as np
 
 import avsal
 
-parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("video")
-parser.add_argument("out")
-arguments = parser.parse_args()
-model = avsal.load_model()
+if len(sys.argv) != 3:
+    sys.exit(__doc__)
+video, out = sys.argv[1:]
 # At the network's own size a minute of video takes about half a gigabyte.
-frames = list(model.predict(arguments.video, size=MapSize("model")))
+frames = list(avsal.predict(video, size="model"))
 np.savez(
-    arguments.out,
-    density=np.stack([frame.density for frame in frames]),  # (frames, 224, 384), each sums to 1
+    out,
+    density=np.stack([frame.density for frame in frames]),  # (frames, h, w), each sums to 1
     seconds=np.array([frame.time for frame in frames]),
 )
-print(f"{arguments.out}: {len(frames)} maps")
+print(f"{out}: {len(frames)} maps")

@@ -43,6 +43,8 @@ def measure(
     saliency: File | None = None,
     compare: File | None = None,
     compare_saliency: File | None = None,
+    compare_areas: Areas = (),
+    compare_areas_file: File | None = None,
     start: float | None = None,
     end: float | None = None,
     stride: int | None = None,
@@ -72,6 +74,8 @@ def measure(
         saliency: a folder of maps that `avsal predict` wrote; no network runs.
         compare: another version of the video, measured for comparison.
         compare_saliency: a folder of its maps.
+        compare_areas, compare_areas_file: areas that are elsewhere in the other version, by the
+            names that they have in the video; all others are in the same place.
         start, end, stride, audio_context, batch: see `avsal.prediction.PredictSettings`.
         model, weights, device, precision, offline, revision, engine: see `avsal.load_model`.
         progress: called with "gaze", the frames done, and all frames if known.
@@ -79,8 +83,7 @@ def measure(
     Raises:
         AvsalError: something cannot be read or does not fit together.
     """
-    if compare_saliency is not None and compare is None:
-        raise UsageError("--compare-saliency needs --compare, the video that it is of")
+    _check_compared(compare, compare_saliency, compare_areas, compare_areas_file)
     settings = PredictSettings(audio_context, stride, batch, start, end)
     source = MapSource(model, weights, device, precision, offline, revision, engine, settings)
     for place in (video, compare):

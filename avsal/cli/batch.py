@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from avsal.cli.run import Bars
     from avsal.results.isolated import Finished
     from avsal.results.plan import Job
+    from avsal.results.table import check_library
     from avsal.results.work import Work
 
 _ADDRESS = re.compile(r"(local|auto|ray://.+|[\w.-]+:\d+|\[[\da-fA-F:]+\]:\d+)")
@@ -60,6 +61,7 @@ def batch(
 
     console.quiet = files.quiet
     settings, written = windows.settings(maps.size), maps.written()
+    check_library(written.format)
     work = Work(network.load, settings, written, files.skip_existing, console.debug)
     on_cluster = None if ray is None else functools.partial(_on_cluster, work, ray, ray_threads)
     with left_out([folder], files.as_json) as on_omitted:

@@ -18,7 +18,6 @@ def info(context: typer.Context) -> None:
 
     from avsal import media, weights
     from avsal.cli.defaults import described
-    from avsal.media.resample import torchaudio_module
     from avsal.prediction.device import (
         automatic_precision,
         choose_device,

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import functools
+import re
+import shlex
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -70,6 +73,7 @@ def measure(
     saliency: options.Saliency = None,
     compare: Compare = None,
     compare_saliency: CompareSaliency = None,
+    compare_areas: CompareAreas = None,
     windows: options.Windows,
     network: options.Network,
 ) -> None:
@@ -91,13 +95,17 @@ def measure(
         grid=grid,
         compare=compare,
         compare_saliency=compare_saliency,
+        compare_areas_file=compare_areas,
+        command=_command_line(),
         **windows.keywords(),
         **asdict(network),
     )
     raise typer.Exit(run_on_files(function, inputs, output, ".measure", files, network, saliency))
 
 
-def measure_to_folder(video: Path, output: Path, *, force: bool, **options: Any) -> Path:
+def measure_to_folder(
+    video: Path, output: Path, *, force: bool, command: str, **options: Any
+) -> Path:
     """Measure one file and return the place of its report.
 
     Raises:
@@ -112,5 +120,21 @@ def measure_to_folder(video: Path, output: Path, *, force: bool, **options: Any)
         raise ExistsError(output)
     # The folder is begun first: that it cannot be written is found out before the network runs.
     with atomic.new_folder(output, written_names) as partial:
-        measured(video, **options).write(partial)
+        measured(video, **options).write(partial, command)
     return output / "report.html"
+
+
+def _command_line() -> str:
+    """The command line as it was typed, but for the keys in addresses."""
+    from avsal.media.source import without_query
+
+    def shown(word: str) -> str:
+        start = re.search(r"https?:/", word, re.IGNORECASE)
+        if start is None:
+            return word
+        try:
+            return word[: start.start()] + without_query(word[start.start() :])
+        except ValueError:  # no address after all
+            return word[: start.end()] + "..."
+
+    return shlex.join(["avsal", *map(shown, sys.argv[1:])])

@@ -37,10 +37,12 @@ def predict(
     """
     from avsal.cli.run import Run, exit_code, left_out, piped
     from avsal.results.plan import plan_inputs
+    from avsal.results.table import check_library
     from avsal.results.work import Work
 
     console.quiet = files.quiet
     settings, written = windows.settings(maps.size), maps.written()
+    check_library(written.format)
     force = files.force or output is not None
     work = Work(network.load, settings, written, files.skip_existing, console.debug, force)
     with piped(inputs, needs_output=False) as named, left_out(inputs, files.as_json) as on_omitted:

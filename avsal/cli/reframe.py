@@ -57,6 +57,14 @@ EditedPath = Annotated[
     ),
 ]
 
+Export = Annotated[
+    Path | None,
+    typer.Option(
+        help="Also write the crop path for FFmpeg (.sendcmd), as .csv, or for editors (.fcpxml, "
+        ".edl, .otio).",
+    ),
+]
+
 
 @options.grouped
 def reframe(
@@ -70,6 +78,7 @@ def reframe(
     zoom: Zoom = 1.0,
     path: EditedPath = None,
     saliency: options.Saliency = None,
+    export: Export = None,
     size: Width = None,
     crf: options.Crf = 20,
     windows: options.Windows,
@@ -92,6 +101,8 @@ def reframe(
     check_path(path, aspect, motion, zoom, saliency, windows.start, windows.end)
     if path is not None and (len(inputs) > 1 or inputs[0].is_dir()):
         raise UsageError("--path renders one video; give the file that it belongs to")
+    if export is not None and (len(inputs) > 1 or inputs[0].is_dir()):
+        raise UsageError("--export writes one file; run avsal export on each path instead")
     function = functools.partial(
         crop,
         aspect=aspect,
@@ -101,6 +112,7 @@ def reframe(
         size=size,
         crf=crf,
         path=path,
+        export=export,
         **windows.keywords(),
         **asdict(network),
     )

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from avsal.crops import jobs
-from avsal.crops.export import check_export, write_export
+from avsal.crops.export import write_export
 from avsal.crops.file import path_beside, read_head
 from avsal.crops.geometry import parse_size
 from avsal.crops.settings import Motion, ReframeSettings
