@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from avsal.crops import jobs
-from avsal.crops.export import write_export
+from avsal.crops.export import check_export, write_export
 from avsal.crops.file import path_beside, read_head
 from avsal.crops.geometry import parse_size
 from avsal.crops.settings import Motion, ReframeSettings
@@ -80,6 +80,8 @@ def reframe(
         AvsalError: something cannot be read or written, or does not fit together.
     """
     check_path(path, aspect, motion, zoom, saliency, start, end)
+    if export is not None:
+        check_export(Path(export))
     settings = settings_of(aspect, motion, pad, zoom, size, crf)
     predict = PredictSettings(audio_context, stride, batch, start, end)
     source = MapSource(model, weights, device, precision, offline, revision, engine, predict)
