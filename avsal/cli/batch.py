@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from avsal.cli.run import Bars
     from avsal.results.isolated import Finished
     from avsal.results.plan import Job
-    from avsal.results.table import check_library
     from avsal.results.work import Work
 
 _ADDRESS = re.compile(r"(local|auto|ray://.+|[\w.-]+:\d+|\[[\da-fA-F:]+\]:\d+)")
@@ -57,6 +56,7 @@ def batch(
     """
     from avsal.cli.run import Run, exit_code, left_out, print_summary
     from avsal.results.plan import plan_folder
+    from avsal.results.table import check_library
     from avsal.results.work import Work
 
     console.quiet = files.quiet
