@@ -228,7 +228,7 @@ def left_out(inputs: list[Path], as_json: bool = False) -> Iterator[Callable[[st
     if as_json:
         typer.echo(json.dumps({"source": source, "status": "omitted", "reasons": omitted}))
     reasons = ", ".join(f"{reason}: {count}" for reason, count in sorted(omitted.items()))
-    note(f"{source}: {counted(omitted.total(), 'file')} left out ({reasons})")
+    note(f"{source}: {counted(omitted.total(), 'file')} omitted ({reasons})")
 
 
 @contextmanager
