@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 _ADDRESS = re.compile(r"(https?:/+)(?:[^\s/?#]*@)?([^\s?#]*)(?:[?#]\S*?)?(?=[:;,)]*(?:\s|$))", re.I)
 
@@ -10,6 +12,17 @@ _ADDRESS = re.compile(r"(https?:/+)(?:[^\s/?#]*@)?([^\s?#]*)(?:[?#]\S*?)?(?=[:;,
 def without_keys(text: str) -> str:
     """A text in which http(s) addresses have no user and no query: these often hold a key."""
     return _ADDRESS.sub(r"\1\2", text)
+
+
+def nearest(word: str, known: Iterable[str], prefix: str = "") -> str:
+    """ "; did you mean png?" for the known word that is most similar; empty where none is.
+
+    Args:
+        prefix: begins every word and says nothing of how similar they are.
+    """
+    words = [each.removeprefix(prefix) for each in known]
+    matches = get_close_matches(word.lower().removeprefix(prefix), words, 1)
+    return f"; did you mean {prefix}{matches[0]}?" if matches else ""
 
 
 class AvsalError(Exception):

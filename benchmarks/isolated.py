@@ -22,13 +22,17 @@ RUN = """
 import sys
 from pathlib import Path
 from avsal.cli import options
-from avsal.cli.run import Run
 from avsal.prediction.settings import OutputSettings, PredictSettings
+from avsal.results.isolated import Task, predict_isolated
 from avsal.results.plan import plan_folder
+from avsal.results.work import Work
 network = options.Network(None, None, "cpu", "fp32", True, None)
 if __name__ == "__main__":
-    run = Run(network.load, PredictSettings(), OutputSettings(), isolated=sys.argv[3] == "True")
-    run.files(plan_folder(Path(sys.argv[1]), Path(sys.argv[2])))
+    plan = plan_folder(Path(sys.argv[1]), Path(sys.argv[2]))
+    work = Work(network.load, PredictSettings(), OutputSettings())
+    tasks = [Task(number, *job) for number, job in enumerate(plan)]
+    isolated = sys.argv[3] == "True"
+    list(predict_isolated(plan, work) if isolated else work.run(work.load(), tasks))
 """
 
 

@@ -4,7 +4,7 @@ Without an address, the cores of this machine are the cluster. `avsal batch FOLD
 does the same; this script is for programs that need each result as it is finished.
 """
 
-import sys
+import argparse
 from pathlib import Path
 
 import avsal
@@ -12,10 +12,11 @@ from avsal.prediction.settings import OutputSettings, PredictSettings
 from avsal.results.cluster import LOCAL, STRETCH, Worker, predict_on_cluster
 from avsal.results.plan import plan_folder
 
-if len(sys.argv) not in (3, 4):
-    sys.exit(__doc__)
-folder, out = map(Path, sys.argv[1:3])
-address = sys.argv[3] if len(sys.argv) > 3 else LOCAL
+parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+parser.add_argument("folder", type=Path)
+parser.add_argument("out", type=Path)
+parser.add_argument("address", nargs="?", default=LOCAL)
+arguments = parser.parse_args()
 worker = Worker(
     load=avsal.load_model,
     settings=PredictSettings(),
@@ -23,8 +24,8 @@ worker = Worker(
     skip_existing=True,
     length=STRETCH,
 )
-plan = plan_folder(folder, out)
-for place, result, seconds in predict_on_cluster(plan, worker, address, threads=1):
+plan = plan_folder(arguments.folder, arguments.out)
+for place, result, seconds in predict_on_cluster(plan, worker, arguments.address, threads=1):
     source, result_folder = plan[place]
     if isinstance(result, Exception):
         print(f"{source}: {result}")

@@ -7,7 +7,7 @@ Everything is computed, so the clip belongs to the project like the code.
 
 from __future__ import annotations
 
-import sys
+import argparse
 from fractions import Fraction
 
 import av
@@ -142,4 +142,6 @@ def main(path: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else "talk_and_bounce.mp4")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("out", help="such as talk_and_bounce.mp4")
+    main(parser.parse_args().out)

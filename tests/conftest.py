@@ -18,6 +18,11 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Nor must the settings of whoever runs them count.
+os.environ["XDG_CONFIG_HOME"] = os.devnull
+for name in "MODEL WEIGHTS DEVICE PRECISION OFFLINE REVISION ENGINE".split():
+    os.environ.pop(f"AVSAL_{name}", None)
+
 TESTS = Path(__file__).parent
 
 # A training run; `make_config` fills in the places.

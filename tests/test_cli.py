@@ -215,12 +215,6 @@ def test_wrong_usage_is_exit_2_and_makes_nothing(predict, film, tmp_path, option
     assert not (tmp_path / "out").exists()
 
 
-def test_a_folder_is_not_a_video(predict, tmp_path):
-    code, _out, err = predict(tmp_path)
-    assert code == 2
-    assert "avsal batch" in one_line(err)
-
-
 def test_colliding_names_are_refused(predict, film, tmp_path):
     (tmp_path / "other").mkdir()
     second = samples.film(tmp_path / "other" / "film.mp4", seconds=0.2)
@@ -328,7 +322,7 @@ def test_batch_of_nothing_says_so(avsal_command, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("predict",), "Missing argument 'videos'; see avsal predict --help"),
+        (("predict",), "Missing argument 'VIDEO'; see avsal predict --help"),
         (("predict", "a.mp4", "--wrong"), "No such option: --wrong; see avsal predict --help"),
         (("predict", "a.mp4", "--stride", "x"), "Invalid value for '--stride'"),
         (("nothing",), "No such command 'nothing'; see avsal --help"),

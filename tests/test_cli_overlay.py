@@ -134,11 +134,13 @@ def test_an_earlier_overlay_is_replaced_by_force_only(overlay, film, tmp_path):
     assert len(overlay_of(place)[0]) == 10
 
 
-def test_an_image_gets_an_image_beside_it(overlay, tmp_path):
+def test_an_image_gets_an_image_of_its_kind_beside_it(overlay, tmp_path):
     source = samples.still(tmp_path / "photo.jpg")
     assert overlay(source)[0] == 0
-    drawn = cv2.imread(str(tmp_path / "photo.saliency.png"))
+    drawn = cv2.imread(str(tmp_path / "photo.saliency.jpg"))  # JPEG stays JPEG
     assert drawn.shape == cv2.imread(str(source)).shape
+    assert overlay(samples.still(tmp_path / "plain.bmp"))[0] == 0
+    assert (tmp_path / "plain.saliency.png").is_file()
 
 
 @pytest.mark.parametrize("format", ["png", "npy", "video"])

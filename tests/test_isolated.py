@@ -19,7 +19,8 @@ from avsal.models.variants import VARIANTS
 from avsal.prediction.model import load_model
 from avsal.prediction.settings import OutputSettings, PredictSettings
 from avsal.results import isolated
-from avsal.results.isolated import Work, predict_isolated
+from avsal.results.isolated import predict_isolated
+from avsal.results.work import Work
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="POSIX signals")
 

@@ -122,9 +122,9 @@ def test_output_may_be_the_input_folder_itself(tmp_path):
 
 def test_a_file_is_no_folder_and_a_folder_no_file(tmp_path):
     tree(tmp_path, "a.mp4")
-    with pytest.raises(UsageError, match="avsal predict"):
+    with pytest.raises(UsageError, match="not a folder"):
         plan_folder(tmp_path / "a.mp4", Path("out"))
-    with pytest.raises(UsageError, match="avsal batch"):
+    with pytest.raises(UsageError, match="give a file inside it"):
         refuse_folders([tmp_path])
     with pytest.raises(MediaError, match="no such file"):
         check_source(tmp_path / "missing.mp4")

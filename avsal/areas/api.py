@@ -45,6 +45,8 @@ def measure(
     compare_saliency: File | None = None,
     compare_areas: Areas = (),
     compare_areas_file: File | None = None,
+    start: float | None = None,
+    end: float | None = None,
     stride: int | None = None,
     audio_context: int = 32,
     batch: int | None = None,
@@ -74,7 +76,7 @@ def measure(
         compare_saliency: a folder of its maps.
         compare_areas, compare_areas_file: areas that are elsewhere in the other version, by the
             names that they have in the video; all others are in the same place.
-        stride, audio_context, batch: see `avsal.prediction.PredictSettings`.
+        start, end, stride, audio_context, batch: see `avsal.prediction.PredictSettings`.
         model, weights, device, precision, offline, revision, engine: see `avsal.load_model`.
         progress: called with "gaze", the frames done, and all frames if known.
 
@@ -82,7 +84,7 @@ def measure(
         AvsalError: something cannot be read or does not fit together.
     """
     _check_compared(compare, compare_saliency, compare_areas, compare_areas_file)
-    settings = PredictSettings(audio_context, stride, batch)
+    settings = PredictSettings(audio_context, stride, batch, start, end)
     source = MapSource(model, weights, device, precision, offline, revision, engine, settings)
     for place in (video, compare):
         if place is not None:

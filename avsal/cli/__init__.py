@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Annotated, Any
 
 import typer
@@ -27,11 +28,14 @@ from avsal.cli import (
     train,
     weights,
 )
-from avsal.errors import OutputError, UsageError
+from avsal.cli.defaults import NAME, read_defaults
+from avsal.cli.options import FileCommand
+from avsal.errors import OutputError, UsageError, nearest
 from avsal.version import __version__
 
 _WrongUse: Any = typer.BadParameter.__base__  # what typer raises for any wrong command line
 _HELP = "NoArgsIsHelpError"  # whose making has shown the help
+_NO_CHOICE = re.compile(r"'([^']*)' is not one of (.*)")
 _UNWRITABLE = (errno.ENOSPC, errno.EIO, errno.EBADF)
 
 app = typer.Typer(
@@ -41,10 +45,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("predict")(predict.predict)
-app.command("overlay")(overlay.overlay)
-app.command("reframe")(reframe.reframe)
-app.command("measure")(measure.measure)
+app.command("predict", cls=FileCommand)(predict.predict)
+app.command("overlay", cls=FileCommand)(overlay.overlay)
+app.command("reframe", cls=FileCommand)(reframe.reframe)
+app.command("measure", cls=FileCommand)(measure.measure)
 app.command("export")(export.export)
 app.command("batch", cls=batch.BatchCommand)(batch.batch)
 app.command("evaluate")(evaluate.evaluate)
@@ -83,6 +87,7 @@ def main() -> None:
         arguments.remove("--debug")
         console.debug = True
     logging.getLogger("avsal").handlers = [console.Notes()]
+    console.quiet = False
     console.prepare_streams()
     with _stopped_by() as signals:
         code = _run(arguments)
@@ -94,7 +99,10 @@ def _run(arguments: list[str]) -> int:
     code = 1
     failure: Exception | None = None
     try:
-        code = int(app(args=arguments, prog_name="avsal", standalone_mode=False) or 0)
+        group: Any = typer.main.get_command(app)
+        helps = {"-h", "--help"} & set(arguments)
+        defaults = None if helps else read_defaults(group)
+        code = int(group.main(arguments, "avsal", standalone_mode=False, default_map=defaults) or 0)
     except SystemExit as stopped:
         code = int(stopped.code or 0)
     except KeyboardInterrupt:
@@ -117,9 +125,18 @@ def _run(arguments: list[str]) -> int:
 
 def _one_line(error: Any) -> UsageError:
     """What is wrong with a command line, without the box that typer draws around it."""
-    text = " ".join(error.format_message().split()).rstrip(".")
+    text = " ".join(error.format_message().split()).rstrip(".").replace("Value error, ", "")
     where = error.ctx.command_path if error.ctx else "avsal"
-    return UsageError(f"{text}; see {where} --help")
+    if similar := getattr(error, "possibilities", None):
+        text = error.message + nearest(error.option_name, similar, "--")
+    if ". Did you mean " in text:
+        return UsageError(text.replace(". Did you mean ", "; did you mean "))
+    with suppress(AttributeError):  # most errors are not about an option's value
+        source = error.ctx.get_parameter_source(error.param.name)
+        text += f" (from {NAME})" if source.name == "DEFAULT_MAP" else ""
+    if refused := _NO_CHOICE.search(text):
+        text += nearest(refused[1], re.findall(r"'([^']*)'", refused[2]))
+    return UsageError(text if text.endswith("?") else f"{text}; see {where} --help")
 
 
 def _named(error: Exception) -> Exception:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import json
+import functools
 import re
-from collections import Counter
+from collections.abc import Generator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
-from avsal.cli import options
-from avsal.prediction.settings import EngineName, Format, Precision, Scale
+from avsal.cli import console, options
+
+if TYPE_CHECKING:
+    from avsal.cli.run import Bars
+    from avsal.results.isolated import Finished
+    from avsal.results.plan import Job
+    from avsal.results.work import Work
 
 _ADDRESS = re.compile(r"(local|auto|ray://.+|[\w.-]+:\d+|\[[\da-fA-F:]+\]:\d+)")
 
@@ -28,64 +33,49 @@ class BatchCommand(TyperCommand):
         return super().parse_args(ctx, args)
 
 
+@options.grouped
 def batch(
+    *,
     folder: Annotated[Path, typer.Argument(help="Folder of videos and images, with subfolders.")],
-    output: options.Output,
+    output: options.MapFolder,
     glob: Annotated[
         str | None,
         typer.Option("--glob", help='Only files that match, such as "*.mp4" (default: all).'),
     ] = None,
-    skip_existing: Annotated[
-        bool,
-        typer.Option(
-            "--skip-existing",
-            help="Keep results that are complete and were made with the same settings.",
-        ),
-    ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON line per file to stdout.")
-    ] = False,
+    files: options.Files,
     ray: options.Ray = None,
     ray_threads: options.RayThreads = 1,
-    format: options.Format = Format.PNG,
-    scale: options.Scale = Scale.FRAME,
-    size: options.Size = "video",
-    start: options.Start = None,
-    end: options.End = None,
-    stride: options.Stride = None,
-    audio_context: options.AudioContext = options.SoundFrames.INFERENCE,
-    model: options.Model = None,
-    weights: options.Weights = None,
-    device: options.Device = "auto",
-    precision: options.Precision = Precision.AUTO,
-    batch: options.Batch = None,
-    offline: options.Offline = False,
-    revision: options.Revision = None,
-    engine: options.Engine = EngineName.AUTO,
+    maps: options.Maps,
+    windows: options.Windows,
+    network: options.Network,
 ) -> None:
     """Predict every video and image of a folder; OUT mirrors its tree.
 
-    The maps of sub/talk.mp4 are in OUT/sub/talk/, or in OUT/sub/talk.mp4/ if
-    sub/ also has another file or a folder of videos called talk.
+    The maps of sub/talk.mp4 are in OUT/sub/talk/, or in OUT/sub/talk.mp4/
+    where sub/ also has another file or a folder of videos called talk.
     """
-    from avsal.cli.console import counted, note
-    from avsal.cli.run import Run, exit_code, print_summary
-    from avsal.prediction.settings import MapSize, OutputSettings, PredictSettings
+    from avsal.cli.run import Run, exit_code, left_out, print_summary
     from avsal.results.plan import plan_folder
+    from avsal.results.table import check_library
+    from avsal.results.work import Work
 
-    settings = PredictSettings(int(audio_context), stride, batch, start, end, MapSize.parse(size))
-    network = options.Network(model, weights, device, precision, offline, revision, engine)
-    written = OutputSettings(format, scale)
-    run = Run(network.load, settings, written, True, skip_existing, as_json, ray, ray_threads)
-    omitted: Counter[str] = Counter()
-    plan = plan_folder(folder, output, glob, lambda reason: omitted.update([reason]))
-    if not plan:
-        note(f"{folder}: no videos or images found")
-    outcomes = run.files(plan)
-    if omitted and as_json:
-        typer.echo(json.dumps({"source": str(folder), "status": "omitted", "reasons": omitted}))
-    print_summary(outcomes, folder)
-    if omitted:
-        reasons = ", ".join(f"{reason}: {count}" for reason, count in sorted(omitted.items()))
-        note(f"{folder}: {counted(omitted.total(), 'file')} omitted ({reasons})")
+    console.quiet = files.quiet
+    settings, written = windows.settings(maps.size), maps.written()
+    check_library(written.format)
+    work = Work(network.load, settings, written, files.skip_existing, console.debug)
+    on_cluster = None if ray is None else functools.partial(_on_cluster, work, ray, ray_threads)
+    with left_out([folder], files.as_json) as on_omitted:
+        plan = plan_folder(folder, output, glob, on_omitted)
+        outcomes = Run(work, True, files.as_json, on_cluster).files(plan)
+    if not files.quiet:
+        print_summary(outcomes, folder)
     raise typer.Exit(exit_code(outcomes))
+
+
+def _on_cluster(
+    work: Work, ray: str, threads: int, plan: list[Job], bars: Bars
+) -> Generator[Finished, None, None]:
+    from avsal.results.cluster import STRETCH, Worker, predict_on_cluster
+
+    worker = Worker(work.load, work.settings, work.output, work.skip_existing, STRETCH)
+    yield from predict_on_cluster(plan, worker, ray, threads, bars.maps_of_all)

@@ -16,10 +16,11 @@ from rich.markup import escape
 from avsal.errors import AvsalError, without_keys
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+    from rich.progress import Progress
 
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 debug = False  # set by --debug: errors come with their traceback
+quiet = False  # set by --quiet: only errors are printed
 
 
 def printable(text: str) -> str:
@@ -37,7 +38,8 @@ def printable(text: str) -> str:
 
 def say(text: str) -> None:
     """Print a line of results on stdout."""
-    typer.echo(printable(text))
+    if not quiet:
+        typer.echo(printable(text))
 
 
 def counted(count: int, word: str) -> str:
@@ -64,7 +66,8 @@ def report_error(error: BaseException) -> int:
 
 def note(text: str) -> None:
     """Print something worth knowing."""
-    stderr.print(f"[yellow]note:[/] {plain(text)}")
+    if not quiet:
+        stderr.print(f"[yellow]note:[/] {plain(text)}")
 
 
 class Notes(logging.Handler):
@@ -95,7 +98,7 @@ def prepare_streams() -> None:
 
 @contextmanager
 def progress_bars() -> Iterator[Progress]:
-    """Progress with rate and remaining time; disappears where stderr is no terminal."""
+    """Progress with rate and remaining time, unless --quiet or no terminal at stderr."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -113,18 +116,5 @@ def progress_bars() -> Iterator[Progress]:
         TextColumn("ETA"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=stderr, disable=not stderr.is_terminal) as progress:
+    with Progress(*columns, console=stderr, disable=quiet or not stderr.is_terminal) as progress:
         yield progress
-
-
-class StepBars:
-    """A bar for every step of a job: call it with the step, what is done and what there is."""
-
-    def __init__(self, bars: Progress, name: str) -> None:
-        self._bars, self._name = bars, printable(name)
-        self._tasks: dict[str, TaskID] = {}
-
-    def __call__(self, step: str, done: int, total: int | None) -> None:
-        if step not in self._tasks:
-            self._tasks[step] = self._bars.add_task(f"{self._name}: {step}", total=total)
-        self._bars.update(self._tasks[step], completed=done)

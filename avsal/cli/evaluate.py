@@ -13,7 +13,6 @@ import typer
 
 from avsal.cli import console, options
 from avsal.errors import UsageError
-from avsal.prediction.settings import Precision
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -113,9 +112,13 @@ PixelsPerDegree = Annotated[
 ]
 
 
+@options.grouped
 def evaluate(
-    video: Annotated[Path | None, typer.Argument(help="Video that --fixations belongs to.")] = None,
-    output: options.Output = Path("evaluation"),
+    *,
+    video: Annotated[Path | None, typer.Argument(help="Video that --fixations is about.")] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the results.")] = Path(
+        "evaluation"
+    ),
     data: Data = None,
     database: Annotated[
         Database,
@@ -144,13 +147,8 @@ def evaluate(
     ] = False,
     stride: options.Stride = 1,
     audio_context: options.AudioContext = options.SoundFrames.INFERENCE,
-    model: options.Model = None,
-    weights: options.Weights = None,
-    device: options.Device = "auto",
-    precision: options.Precision = Precision.AUTO,
     batch: options.Batch = None,
-    offline: options.Offline = False,
-    revision: options.Revision = None,
+    network: options.Network,
 ) -> None:
     """Score maps against recorded gaze, next to baselines; run it again to resume.
 
@@ -161,7 +159,6 @@ def evaluate(
     gaze = _Gaze(data, images, fixations, annotations, video, split, pixels_per_degree, fit_prior)
     gaze.check(predictions, baselines_only)
     settings = PredictSettings(int(audio_context), stride, batch)
-    network = options.Network(model, weights, device, precision, offline, revision)
     sources = _Sources(network, settings, predictions, baselines_only)
     raise typer.Exit(_run(gaze.open(database, fold), sources, output, as_json))
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import platform
+from typing import Any
+
+import typer
 
 
-def info() -> None:
-    """Show versions, the device and precision that auto chooses, folders and weights."""
+def info(context: typer.Context) -> None:
+    """Show versions, device, precision that auto chooses, cache folder and weights present."""
     import cv2
     import numpy
     import torch
@@ -14,6 +17,7 @@ def info() -> None:
     from rich.table import Table
 
     from avsal import media, weights
+    from avsal.cli.defaults import described
     from avsal.prediction.device import (
         automatic_precision,
         choose_device,
@@ -22,6 +26,7 @@ def info() -> None:
     )
     from avsal.version import __version__
 
+    commands: Any = context.parent and context.parent.command
     device = choose_device("auto")
     precision, why = automatic_precision(device)
     rows = {
@@ -35,6 +40,7 @@ def info() -> None:
         "numpy": numpy.__version__,
         "device": f"{device} ({device_label(device)})",
         "precision": f"{precision_name(precision)} ({why})",
+        **described(commands),
         "weights cache": str(weights.hub_cache()),
         "imported weights": str(weights.user_folder()),
         "weights present": ", ".join(weights.present()) or "none",

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import shlex
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from avsal.cli import options
-from avsal.cli.console import StepBars, progress_bars, say
-from avsal.errors import UsageError
-from avsal.prediction.settings import EngineName, Precision
 
 AREAS = "Areas"  # headings in --help
 COMPARE = "Compare"
 
-Output = Annotated[
-    Path | None,
-    typer.Option(
-        "--output", "-o", help="Folder for the results (default: NAME.measure next to the video)."
-    ),
-]
 AreaTexts = Annotated[
     list[str] | None,
     typer.Option(
@@ -69,61 +61,67 @@ CompareAreas = Annotated[
 ]
 
 
+@options.grouped
 def measure(
-    video: Annotated[Path, typer.Argument(help="Video or still image.")],
-    output: Output = None,
+    *,
+    inputs: options.Inputs,
+    output: options.Output = None,
+    files: options.Files,
     area: AreaTexts = None,
     areas: AreaFile = None,
     grid: Grid = None,
-    saliency: Saliency = None,
+    saliency: options.Saliency = None,
     compare: Compare = None,
     compare_saliency: CompareSaliency = None,
     compare_areas: CompareAreas = None,
-    stride: options.Stride = None,
-    audio_context: options.AudioContext = options.SoundFrames.INFERENCE,
-    model: options.Model = None,
-    weights: options.Weights = None,
-    device: options.Device = "auto",
-    precision: options.Precision = Precision.AUTO,
-    batch: options.Batch = None,
-    offline: options.Offline = False,
-    revision: options.Revision = None,
-    engine: options.Engine = EngineName.AUTO,
+    windows: options.Windows,
+    network: options.Network,
 ) -> None:
-    """Measure what share of the predicted gaze falls in each area, over time.
+    """Measure what share of the predicted gaze falls in areas of the picture.
 
-    Writes report.html, shares.csv, summary.json and thumbnails. It cannot give the
-    time to first fixation, the percentage of people who saw something, or gaze
-    paths: a map says where gaze is at a moment, not who looked or in which order.
+    Writes report.html, shares.csv and summary.json to the folder NAME.measure
+    next to NAME.mp4. It gives no time to first fixation, no per cent of people
+    who saw something and no gaze path: a density says where gaze is at a
+    moment, not whose it is or in which order.
+    """
+    from avsal.cli.run import run_on_files
+
+    windows.settings()  # what is wrong here is wrong for every file
+    files = replace(files, force=files.force or output is not None)  # only its own is replaced
+    function = functools.partial(
+        measure_to_folder,
+        areas=area or (),
+        areas_file=areas,
+        grid=grid,
+        compare=compare,
+        compare_saliency=compare_saliency,
+        compare_areas_file=compare_areas,
+        command=_command_line(),
+        **windows.keywords(),
+        **asdict(network),
+    )
+    raise typer.Exit(run_on_files(function, inputs, output, ".measure", files, network, saliency))
+
+
+def measure_to_folder(
+    video: Path, output: Path, *, force: bool, command: str, **options: Any
+) -> Path:
+    """Measure one file and return the place of its report.
+
+    Raises:
+        AvsalError: see `avsal.measure`; the folder cannot be written, or holds something else.
     """
     from avsal import atomic
     from avsal.areas.api import measure as measured
     from avsal.areas.measurement import written_names
-    from avsal.media.source import name_of
-    from avsal.results.plan import check_source
+    from avsal.results.plan import ExistsError
 
-    check_source(video)
-    out = output or _beside(video)
-    network = options.Network(model, weights, device, precision, offline, revision, engine)
-    # Begin the folder before the network runs, to find out early if it cannot be written.
-    with atomic.new_folder(out, written_names) as partial, progress_bars() as bars:
-        measurement = measured(
-            video,
-            area or (),
-            areas_file=areas,
-            grid=grid,
-            saliency=saliency,
-            compare=compare,
-            compare_saliency=compare_saliency,
-            compare_areas_file=compare_areas,
-            stride=stride,
-            audio_context=int(audio_context),
-            batch=batch,
-            progress=StepBars(bars, name_of(video)),
-            **asdict(network),
-        )
-        measurement.write(partial, _command_line())
-    say(str(out / "report.html"))
+    if output.exists() and not force:
+        raise ExistsError(output)
+    # The folder is begun first: that it cannot be written is found out before the network runs.
+    with atomic.new_folder(output, written_names) as partial:
+        measured(video, **options).write(partial, command)
+    return output / "report.html"
 
 
 def _command_line() -> str:
@@ -140,13 +138,3 @@ def _command_line() -> str:
             return word[: start.end()] + "..."
 
     return shlex.join(["avsal", *map(shown, sys.argv[1:])])
-
-
-def _beside(video: Path) -> Path:
-    from avsal.media.source import is_address
-
-    if is_address(video):
-        raise UsageError(
-            f"{video}: is a web address, so there is no folder to write next to; give --output"
-        )
-    return video.with_name(f"{video.stem}.measure")

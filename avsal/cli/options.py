@@ -2,22 +2,71 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
+from typer.core import TyperArgument, TyperCommand
 
+from avsal.errors import UsageError
 from avsal.prediction import settings
 
 if TYPE_CHECKING:
     from avsal.prediction.predictor import Predictor
 
-NETWORK = "Network"  # headings in --help
+RESULTS = "Results"  # headings in --help
+NETWORK = "Network"
 MAPS = "Maps"
 CLUSTER = "Cluster"
+
+
+def grouped(command: Callable[..., None]) -> Callable[..., None]:
+    """Let a command take dataclasses whose fields are options, so that commands share them.
+
+    typer sees a function with the fields as its parameters.
+    """
+    groups: dict[str, Any] = {}
+    parameters: list[inspect.Parameter] = []
+    for name, parameter in inspect.signature(command, eval_str=True).parameters.items():
+        group = parameter.annotation
+        if not is_dataclass(group):
+            parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+            continue
+        groups[name] = group
+        hints = get_type_hints(group, include_extras=True)
+        for field in fields(group):
+            options = {"default": field.default, "annotation": hints[field.name]}
+            kind = inspect.Parameter.KEYWORD_ONLY
+            parameters.append(inspect.Parameter(field.name, kind, **options))
+
+    @functools.wraps(command)
+    def run(**values: Any) -> None:
+        for name, group in groups.items():
+            given = {field.name: values.pop(field.name) for field in fields(group)}
+            # By its name, so that a test can replace it.
+            values[name] = getattr(sys.modules[group.__module__], group.__name__)(**given)
+        command(**values)
+
+    del run.__wrapped__
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run
+
+
+class FileCommand(TyperCommand):
+    """A command on files; its help calls them <path>, where typer writes <list[Path]>."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        for parameter in self.params:
+            if isinstance(parameter, TyperArgument):
+                parameter.display_type = lambda ctx: "<path>"  # type: ignore[method-assign]
 
 
 class SoundFrames(StrEnum):
@@ -36,7 +85,8 @@ Model = Annotated[
     str | None,
     typer.Option(
         "--model",
-        help="Name of a network (avsal models) or of weights (avsal weights list).",
+        envvar="AVSAL_MODEL",
+        help="Network: see avsal models and avsal weights.",
         rich_help_panel=NETWORK,
     ),
 ]
@@ -44,7 +94,8 @@ Weights = Annotated[
     str | None,
     typer.Option(
         "--weights",
-        help="A file (.safetensors, .pt), a name from avsal weights list, or untrained.",
+        envvar="AVSAL_WEIGHTS",
+        help="File (.safetensors, .pt), registry name, or untrained.",
         rich_help_panel=NETWORK,
     ),
 ]
@@ -52,7 +103,8 @@ Device = Annotated[
     str,
     typer.Option(
         "--device",
-        help="Where the network runs: auto, cpu, cuda or cuda:N.",
+        envvar="AVSAL_DEVICE",
+        help="auto, cpu, cuda or cuda:N.",
         autocompletion=_words("auto", "cpu", "cuda"),
         rich_help_panel=NETWORK,
     ),
@@ -61,18 +113,27 @@ Precision = Annotated[
     settings.Precision,
     typer.Option(
         "--precision",
-        help="Number format of the computation; auto takes what is fast on the device.",
+        envvar="AVSAL_PRECISION",
+        help="Compute dtype.",
         rich_help_panel=NETWORK,
     ),
 ]
 Offline = Annotated[
     bool,
-    typer.Option("--offline", help="Do not download weights.", rich_help_panel=NETWORK),
+    typer.Option(
+        "--offline",
+        envvar="AVSAL_OFFLINE",
+        help="Never ask the Hub for weights.",
+        rich_help_panel=NETWORK,
+    ),
 ]
 Revision = Annotated[
     str | None,
     typer.Option(
-        "--revision", help="Branch, tag or commit of the Hub repository.", rich_help_panel=NETWORK
+        "--revision",
+        envvar="AVSAL_REVISION",
+        help="Branch, tag or commit of the Hub repository.",
+        rich_help_panel=NETWORK,
     ),
 ]
 Batch = Annotated[
@@ -103,13 +164,35 @@ Stride = Annotated[
         rich_help_panel=MAPS,
     ),
 ]
+
+
+def _seconds(text: Any) -> float:
+    """Read seconds: 3.5, 0:03, 00:01:02.5; a settings file may give a number."""
+    try:
+        return settings.seconds_of(str(text))
+    except UsageError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
 Start = Annotated[
     float | None,
-    typer.Option("--start", min=0, help="Start at this second.", rich_help_panel=MAPS),
+    typer.Option(
+        "--start",
+        parser=_seconds,
+        metavar="TIME",
+        help="Where to begin: seconds, 0:03 or 00:01:02.5.",
+        rich_help_panel=MAPS,
+    ),
 ]
 End = Annotated[
     float | None,
-    typer.Option("--end", min=0, help="Stop before this second.", rich_help_panel=MAPS),
+    typer.Option(
+        "--end",
+        parser=_seconds,
+        metavar="TIME",
+        help="Where to stop, written the same way.",
+        rich_help_panel=MAPS,
+    ),
 ]
 Size = Annotated[
     str,
@@ -137,6 +220,24 @@ Scale = Annotated[
         rich_help_panel=MAPS,
     ),
 ]
+Saliency = Annotated[
+    Path | None,
+    typer.Option(
+        "--saliency",
+        help="Maps from avsal predict, for several inputs the folder of them all; no network runs.",
+        rich_help_panel=MAPS,
+    ),
+]
+Crf = Annotated[
+    int,
+    typer.Option(
+        "--crf",
+        min=0,
+        max=51,
+        help="H.264 CRF: lower means better quality and a larger file.",
+        rich_help_panel=RESULTS,
+    ),
+]
 Ray = Annotated[
     str | None,
     typer.Option(
@@ -156,30 +257,125 @@ RayThreads = Annotated[
         rich_help_panel=CLUSTER,
     ),
 ]
-Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")]
+Inputs = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="VIDEO",
+        help='Videos, still images, folders of them, patterns such as "clips/*.mp4", http(s) '
+        "addresses, or - for a pipe.",
+    ),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        help="Result of one input, or folder for the results of several (default: next to each "
+        "input).",
+        rich_help_panel=RESULTS,
+    ),
+]
+MapFolder = Annotated[
+    Path,
+    typer.Option(
+        "--output",
+        "-o",
+        help="Folder; the maps of NAME.mp4 go to OUT/NAME.",
+        rich_help_panel=RESULTS,
+    ),
+]
+Force = Annotated[
+    bool, typer.Option("--force", help="Replace results that exist.", rich_help_panel=RESULTS)
+]
+SkipExisting = Annotated[
+    bool,
+    typer.Option(
+        "--skip-existing",
+        help="Keep results that are up to date and skip their inputs: maps of the same file and "
+        "settings, other results that are newer than their input.",
+        rich_help_panel=RESULTS,
+    ),
+]
+AsJson = Annotated[
+    bool,
+    typer.Option("--json", help="Print one line of JSON per file.", rich_help_panel=RESULTS),
+]
+Quiet = Annotated[
+    bool,
+    typer.Option("--quiet", "-q", help="Print nothing but errors.", rich_help_panel=RESULTS),
+]
 
 
 Engine = Annotated[
     settings.EngineName,
     typer.Option(
         "--engine",
-        help="What computes the network: ONNX Runtime (default network on a CPU only) or PyTorch.",
+        envvar="AVSAL_ENGINE",
+        help="What computes the network: ONNX Runtime (the default network, on CPUs) or PyTorch.",
         rich_help_panel=NETWORK,
     ),
 ]
 
 
 @dataclass(frozen=True)
-class Network:
-    """The shared options that say which network runs, and where."""
+class Files:
+    """Options that say what happens to results and what is printed."""
 
-    model: str | None
-    weights: str | None
-    device: str
-    precision: str
-    offline: bool
-    revision: str | None
-    engine: str = "auto"
+    force: Force = False
+    skip_existing: SkipExisting = False
+    as_json: AsJson = False
+    quiet: Quiet = False
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Options that say which frames are predicted, and how."""
+
+    start: Start = None
+    end: End = None
+    stride: Stride = None
+    audio_context: AudioContext = SoundFrames.INFERENCE
+    batch: Batch = None
+
+    def keywords(self) -> dict[str, Any]:
+        """Arguments of `avsal.overlay` and the like."""
+        return {
+            "start": self.start,
+            "end": self.end,
+            "stride": self.stride,
+            "audio_context": int(self.audio_context),
+            "batch": self.batch,
+        }
+
+    def settings(self, size: str = "video") -> settings.PredictSettings:
+        """The settings that they stand for."""
+        return settings.PredictSettings(**self.keywords(), size=settings.MapSize.parse(size))
+
+
+@dataclass(frozen=True)
+class Maps:
+    """Options that say what maps are written."""
+
+    format: Format = settings.Format.PNG
+    scale: Scale = settings.Scale.FRAME
+    size: Size = "video"
+
+    def written(self) -> settings.OutputSettings:
+        """The settings of files."""
+        return settings.OutputSettings(self.format, self.scale)
+
+
+@dataclass(frozen=True)
+class Network:
+    """Options that say which network runs, and where."""
+
+    model: Model = None
+    weights: Weights = None
+    device: Device = "auto"
+    precision: Precision = settings.Precision.AUTO
+    offline: Offline = False
+    revision: Revision = None
+    engine: Engine = settings.EngineName.AUTO
 
     def load(self) -> Predictor:
         """Load the network."""

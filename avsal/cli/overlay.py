@@ -2,39 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from avsal.cli import options
-from avsal.cli.console import printable, progress_bars, say
-from avsal.prediction.settings import EngineName, Precision
 from avsal.prediction.style import ColorBy, Colormap
 
 LOOKS = "Looks"
 
-Output = Annotated[
-    Path | None,
-    typer.Option(
-        "--output",
-        "-o",
-        help="Video file, or an image file for a still (default: NAME.saliency.mp4 next to the "
-        "video).",
-    ),
-]
-Force = Annotated[
-    bool, typer.Option("--force", help="Replace NAME.saliency.mp4 of an earlier run.")
-]
-Saliency = Annotated[
-    Path | None,
-    typer.Option(
-        "--saliency", help="Use the maps in this folder, written by avsal predict; no network runs."
-    ),
-]
 Colors = Annotated[
-    Colormap, typer.Option("--colormap", help="Colour map of the heatmap.", rich_help_panel=LOOKS)
+    Colormap,
+    typer.Option(
+        "--colormap",
+        metavar="NAME",
+        help=f"Colour map of the heatmap: {', '.join(Colormap)}.",
+        rich_help_panel=LOOKS,
+    ),
 ]
 ColoredBy = Annotated[
     ColorBy,
@@ -80,22 +66,15 @@ SideBySide = Annotated[
         "--side-by-side", help="Show the original frame to the left.", rich_help_panel=LOOKS
     ),
 ]
-Crf = Annotated[
-    int,
-    typer.Option(
-        min=0,
-        max=51,
-        help="H.264 CRF: lower means better quality and a larger file.",
-        rich_help_panel=LOOKS,
-    ),
-]
 
 
+@options.grouped
 def overlay(
-    video: Annotated[Path, typer.Argument(help="Video or still image.")],
-    output: Output = None,
-    force: Force = False,
-    saliency: Saliency = None,
+    *,
+    inputs: options.Inputs,
+    output: options.Output = None,
+    files: options.Files,
+    saliency: options.Saliency = None,
     colormap: Colors = Colormap.TURBO,
     color_by: ColoredBy = ColorBy.SHARE,
     alpha: Alpha = 0.5,
@@ -103,45 +82,33 @@ def overlay(
     contours: Contours = False,
     legend: Legend = None,
     side_by_side: SideBySide = False,
-    crf: Crf = 20,
-    start: options.Start = None,
-    end: options.End = None,
-    stride: options.Stride = None,
-    audio_context: options.AudioContext = options.SoundFrames.INFERENCE,
-    model: options.Model = None,
-    weights: options.Weights = None,
-    device: options.Device = "auto",
-    precision: options.Precision = Precision.AUTO,
-    batch: options.Batch = None,
-    offline: options.Offline = False,
-    revision: options.Revision = None,
-    engine: options.Engine = EngineName.AUTO,
+    crf: options.Crf = 20,
+    windows: options.Windows,
+    network: options.Network,
 ) -> None:
-    """Draw the predicted gaze over a video and keep its sound, times and duration."""
+    """Draw the predicted gaze over a video and keep its sound, times and duration.
+
+    The result of NAME.mp4 is NAME.saliency.mp4 next to it; in a folder of
+    results it is NAME.mp4. A still image gives an image.
+    """
+    from avsal.cli.run import run_on_files
+    from avsal.prediction.style import OverlayStyle
     from avsal.results.api import overlay as draw
 
-    network = options.Network(model, weights, device, precision, offline, revision, engine)
-    with progress_bars() as bars:
-        task = bars.add_task(printable(video.name), total=None)
-        out = draw(
-            video,
-            output,
-            colormap=colormap,
-            color_by=color_by,
-            alpha=alpha,
-            threshold=threshold,
-            contours=contours,
-            legend=legend,
-            side_by_side=side_by_side,
-            crf=crf,
-            saliency=saliency,
-            force=force,
-            start=start,
-            end=end,
-            stride=stride,
-            audio_context=int(audio_context),
-            batch=batch,
-            progress=lambda done, total: bars.update(task, completed=done, total=total),
-            **asdict(network),
-        )
-    say(str(out))
+    windows.settings()  # what is wrong here is wrong for every file
+    OverlayStyle(colormap, alpha, color_by, threshold, contours, legend, side_by_side)
+    function = functools.partial(
+        draw,
+        colormap=colormap,
+        color_by=color_by,
+        alpha=alpha,
+        threshold=threshold,
+        contours=contours,
+        legend=legend,
+        side_by_side=side_by_side,
+        crf=crf,
+        **windows.keywords(),
+        **asdict(network),
+    )
+    code = run_on_files(function, inputs, output, ".saliency.*", files, network, saliency)
+    raise typer.Exit(code)

@@ -7,37 +7,46 @@ from typing import Annotated
 
 import typer
 
-from avsal.cli import options
-from avsal.prediction.settings import EngineName, Format, Precision, Scale
+from avsal.cli import console, options
+
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        help="Folder; the maps of NAME.mp4 go to OUT/NAME (default: saliency).",
+        rich_help_panel=options.RESULTS,
+    ),
+]
 
 
+@options.grouped
 def predict(
-    videos: Annotated[list[Path], typer.Argument(help="Videos or still images.")],
-    output: options.Output = Path("saliency"),
-    format: options.Format = Format.PNG,
-    scale: options.Scale = Scale.FRAME,
-    size: options.Size = "video",
-    start: options.Start = None,
-    end: options.End = None,
-    stride: options.Stride = None,
-    audio_context: options.AudioContext = options.SoundFrames.INFERENCE,
-    model: options.Model = None,
-    weights: options.Weights = None,
-    device: options.Device = "auto",
-    precision: options.Precision = Precision.AUTO,
-    batch: options.Batch = None,
-    offline: options.Offline = False,
-    revision: options.Revision = None,
-    engine: options.Engine = EngineName.AUTO,
+    *,
+    inputs: options.Inputs,
+    output: Output = None,
+    files: options.Files,
+    maps: options.Maps,
+    windows: options.Windows,
+    network: options.Network,
 ) -> None:
-    """Write a saliency map for every frame, and saliency.json, to OUT/<name>/."""
-    from avsal.cli.run import Run, exit_code
-    from avsal.prediction.settings import MapSize, OutputSettings, PredictSettings
-    from avsal.results.plan import plan_files, refuse_folders
+    """Write a saliency map for every frame: OUT/NAME/FRAME.png and saliency.json.
 
-    refuse_folders(videos)
-    settings = PredictSettings(int(audio_context), stride, batch, start, end, MapSize.parse(size))
-    network = options.Network(model, weights, device, precision, offline, revision, engine)
-    plan = plan_files(videos, output)
-    run = Run(network.load, settings, OutputSettings(format, scale), isolated=len(plan) > 1)
-    raise typer.Exit(exit_code(run.files(plan)))
+    OUT mirrors the trees of folders. Without --output, nothing that exists is
+    replaced unless --force is given; with it, earlier maps are.
+    """
+    from avsal.cli.run import Run, exit_code, left_out, piped
+    from avsal.results.plan import plan_inputs
+    from avsal.results.table import check_library
+    from avsal.results.work import Work
+
+    console.quiet = files.quiet
+    settings, written = windows.settings(maps.size), maps.written()
+    check_library(written.format)
+    force = files.force or output is not None
+    work = Work(network.load, settings, written, files.skip_existing, console.debug, force)
+    with piped(inputs, needs_output=False) as named, left_out(inputs, files.as_json) as on_omitted:
+        plan = plan_inputs(named, output or Path("saliency"), "", on_omitted)
+        run = Run(work, isolated=len(plan) > 1, as_json=files.as_json)
+        code = exit_code(run.files(plan))
+    raise typer.Exit(code)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -11,24 +10,12 @@ from typing import Annotated
 import typer
 
 from avsal.cli import options
-from avsal.cli.console import StepBars, progress_bars, report_error, say
 from avsal.crops.settings import Fill, Motion
 from avsal.errors import UsageError
-from avsal.prediction.settings import EngineName, Precision
 
 CROP = "Crop"  # heading in --help
 
 
-Output = Annotated[
-    Path | None,
-    typer.Option(
-        "--output",
-        "-o",
-        help="Video file, an image file for a still, or a folder for a folder (default: "
-        "NAME.9x16.mp4 next to the video).",
-    ),
-]
-Force = Annotated[bool, typer.Option("--force", help="Replace NAME.9x16.mp4 of an earlier run.")]
 Aspect = Annotated[
     str | None,
     typer.Option(help="Shape of the result, such as 1:1 (default: 9:16).", rich_help_panel=CROP),
@@ -69,16 +56,7 @@ EditedPath = Annotated[
         "--path", help="Render this .reframe.json, which you may have edited; no network runs."
     ),
 ]
-Saliency = Annotated[
-    Path | None,
-    typer.Option(
-        help="Use the maps in this folder, written by avsal predict (for a folder: avsal batch)."
-    ),
-]
-Crf = Annotated[
-    int,
-    typer.Option(min=0, max=51, help="H.264 CRF: lower means better quality and a larger file."),
-]
+
 Export = Annotated[
     Path | None,
     typer.Option(
@@ -88,40 +66,44 @@ Export = Annotated[
 ]
 
 
+@options.grouped
 def reframe(
-    video: Annotated[Path, typer.Argument(help="Video or still image, or a folder of them.")],
-    output: Output = None,
-    force: Force = False,
+    *,
+    inputs: options.Inputs,
+    output: options.Output = None,
+    files: options.Files,
     aspect: Aspect = None,
     motion: Way = Motion.STEADY,
     pad: Pad = None,
     zoom: Zoom = 1.0,
     path: EditedPath = None,
-    saliency: Saliency = None,
+    saliency: options.Saliency = None,
     export: Export = None,
     size: Width = None,
-    crf: Crf = 20,
-    stride: options.Stride = None,
-    audio_context: options.AudioContext = options.SoundFrames.INFERENCE,
-    model: options.Model = None,
-    weights: options.Weights = None,
-    device: options.Device = "auto",
-    precision: options.Precision = Precision.AUTO,
-    batch: options.Batch = None,
-    offline: options.Offline = False,
-    revision: options.Revision = None,
-    engine: options.Engine = EngineName.AUTO,
+    crf: options.Crf = 20,
+    windows: options.Windows,
+    network: options.Network,
 ) -> None:
     """Crop a video to another shape without losing what people look at.
 
-    Sound, times and duration are kept. NAME.reframe.json, next to the result,
-    has the crop of every frame; edit it and render it with --path.
+    Sound, times and duration are kept. The result of NAME.mp4 is NAME.9x16.mp4
+    next to it; in a folder of results it is NAME.mp4. Next to each result is
+    NAME.reframe.json with the crop of every frame; edit it and render it with
+    --path.
     """
+    from avsal.cli.run import run_on_files
+    from avsal.crops.api import check_path, settings_of
     from avsal.crops.api import reframe as crop
-    from avsal.crops.api import settings_of
+    from avsal.crops.file import read_head
 
-    network = options.Network(model, weights, device, precision, offline, revision, engine)
-    run = functools.partial(
+    settings = settings_of(aspect, motion, pad, zoom, size, crf)  # wrong ones are wrong everywhere
+    _ = settings.framing, windows.settings()
+    check_path(path, aspect, motion, zoom, saliency, windows.start, windows.end)
+    if path is not None and (len(inputs) > 1 or inputs[0].is_dir()):
+        raise UsageError("--path renders one video; give the file that it belongs to")
+    if export is not None and (len(inputs) > 1 or inputs[0].is_dir()):
+        raise UsageError("--export writes one file; run avsal export on each path instead")
+    function = functools.partial(
         crop,
         aspect=aspect,
         motion=motion,
@@ -131,51 +113,10 @@ def reframe(
         crf=crf,
         path=path,
         export=export,
-        force=force,
-        stride=stride,
-        audio_context=int(audio_context),
-        batch=batch,
+        **windows.keywords(),
         **asdict(network),
     )
-    if not video.is_dir():
-        _file(run, video, output, saliency)
-        return
-    if path:
-        raise UsageError(f"{video}: --path renders one video; give the file that it is of")
-    if export:
-        raise UsageError(
-            f"{video}: --export writes one file; run avsal export on each path instead"
-        )
-    settings_of(aspect, motion, pad, zoom, size, crf)  # what is wrong here is so for every file
-    if saliency is None:
-        run = functools.partial(run, model=network.load())
-    raise typer.Exit(_folder(run, video, output or Path("reframed"), saliency))
-
-
-def _file(
-    run: Callable[..., Path], video: Path, output: Path | None, saliency: Path | None
-) -> None:
-    """Reframe one file; `saliency` holds its maps."""
-    from avsal.media.source import name_of
-
-    with progress_bars() as bars:
-        out = run(video, output, saliency=saliency, progress=StepBars(bars, name_of(video)))
-    say(str(out))
-
-
-def _folder(run: Callable[..., Path], folder: Path, output: Path, saliency: Path | None) -> int:
-    """Reframe what a folder holds; return the exit code."""
-    from avsal.media.video import VideoReader
-    from avsal.results.plan import plan_folder
-
-    failed = False
-    for source, place in plan_folder(folder, output):
-        maps = saliency / place.relative_to(output) if saliency else None
-        try:
-            with VideoReader(source) as video:
-                suffix = ".png" if video.info.is_image else ".mp4"
-            _file(run, source, place.with_name(place.name + suffix), maps)
-        except Exception as error:  # whatever is wrong with one, the next may be fine
-            report_error(error)
-            failed = True
-    return int(failed)
+    shape = settings.aspect if path is None or aspect else read_head(path).aspect
+    ending = f".{shape.strip().replace(':', 'x')}.*"
+    runs = network if path is None else None
+    raise typer.Exit(run_on_files(function, inputs, output, ending, files, runs, saliency))

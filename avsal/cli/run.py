@@ -1,30 +1,32 @@
-"""The loop over files that `predict` and `batch` share."""
+"""The loop over files that `predict`, `batch`, `overlay`, `reframe` and `measure` share."""
 
 from __future__ import annotations
 
 import json
+import shutil
+import sys
+import tempfile
 from collections import Counter
-from collections.abc import Callable, Generator
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from avsal.cli import console
-from avsal.cli.console import counted, printable, progress_bars, report_error, say, stderr
-from avsal.errors import AvsalError
+from avsal.cli import console, options
+from avsal.cli.console import counted, note, printable, progress_bars, report_error, say, stderr
+from avsal.errors import AvsalError, UsageError
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from avsal.prediction.predictor import Predictor
-    from avsal.prediction.settings import OutputSettings, PredictSettings
-    from avsal.results.isolated import Finished
+    from avsal.results.isolated import FileWork, Finished
     from avsal.results.plan import Job
 
 MAX_ROWS = 200  # files that the summary lists
+PIPE = Path("-")  # the input that stands for standard input
 
 
 @dataclass(frozen=True)
@@ -37,131 +39,221 @@ class Outcome:
     frames: int = 0
     seconds: float = 0.0
     error: str | None = None
+    code: int = 0  # that a command for this file alone ends with; not printed
+
+    def record(self) -> dict[str, object]:
+        """What is printed as JSON."""
+        record = asdict(self)
+        del record["code"]
+        return record
 
 
 class Bars:
-    """Progress of all files, and of the maps of each file or of all of them."""
+    """Progress of all files, and of the steps of each file or of all of them."""
 
     def __init__(self, progress: Progress, plan: list[Job]) -> None:
         self._progress, self._plan = progress, plan
         self._all = progress.add_task("all files", total=len(plan), visible=len(plan) > 1)
-        self._maps: dict[int, TaskID] = {}
+        self._steps: dict[int, dict[str, TaskID]] = {}
+        self._done: dict[int, int] = {}
 
-    def maps_of_file(self, number: int, done: int, total: int | None) -> None:
-        """Show how far a file is."""
-        self._update(number, printable(self._plan[number][0].name), done, total)
+    def maps_of_file(self, number: int, done: int, total: int | None, step: str = "") -> None:
+        """Show how far a file, or one of the steps of its job, is."""
+        name = printable(self._plan[number][0].name)
+        self._done[number] = done
+        self._update(number, step, f"{name}: {step}" if step else name, done, total)
 
     def maps_of_all(self, done: int, expected: int) -> None:
         """Show how far all files together are."""
-        self._update(-1, "maps", done, max(done, expected))
+        self._update(-1, "", "maps", done, max(done, expected))
 
-    def _update(self, key: int, text: str, done: int, total: int | None) -> None:
-        if key not in self._maps:
-            self._maps[key] = self._progress.add_task(text, total=total)
-        self._progress.update(self._maps[key], completed=done, total=total)
+    def _update(self, number: int, step: str, text: str, done: int, total: int | None) -> None:
+        steps = self._steps.setdefault(number, {})
+        if step not in steps:
+            steps[step] = self._progress.add_task(text, total=total)
+        self._progress.update(steps[step], completed=done, total=total)
 
-    def finished(self, number: int) -> None:
-        """Count a file."""
+    def finished(self, number: int) -> int:
+        """Count a file; return how many of its frames were done."""
         self._progress.advance(self._all)
-        if number in self._maps:
-            self._progress.remove_task(self._maps.pop(number))
+        for task in self._steps.pop(number, {}).values():
+            self._progress.remove_task(task)
+        return self._done.pop(number, 0)
 
 
 @dataclass(frozen=True)
 class Run:
-    """A list of files to predict with one network.
+    """A list of files to work on.
 
     Attributes:
-        load: makes the predictor; called where a readable file needs it.
-        isolated: predict in another process, so that a file that crashes it costs only itself.
-        skip_existing: leave complete results of the same settings alone.
+        work: what is done with each file; its network is loaded where a readable file needs it.
+        isolated: work in another process, so that a file that crashes it costs only itself.
         as_json: one JSON line per file on stdout instead of a plain one.
-        ray: address of a Ray cluster, None for this machine alone.
-        threads: cores of each worker there.
+        on_cluster: predicts a plan on a cluster; None for this machine alone.
     """
 
-    load: Callable[[], Predictor]
-    settings: PredictSettings
-    written: OutputSettings
+    work: FileWork
     isolated: bool = False
-    skip_existing: bool = False
     as_json: bool = False
-    ray: str | None = None
-    threads: int = 1
+    on_cluster: Callable[[list[Job], Bars], Generator[Finished, None, None]] | None = None
 
     def files(self, plan: list[Job]) -> list[Outcome]:
-        """Predict every file; one that fails is reported and the rest is done."""
+        """Work on every file; one that fails is reported and the rest is done."""
         from avsal.results.plan import check_source
-        from avsal.results.table import check_library
 
-        check_library(self.written.format)
+        if not plan:
+            note("no videos or images found in what was given")
         outcomes = []
         readable = []
-        for source, folder in plan:
+        for source, place in plan:
             try:
                 check_source(source)
-                readable.append((source, folder))
+                readable.append((source, place))
             except AvsalError as error:
-                outcomes.append(self._report(_failed(source, folder, error)))
+                outcomes.append(self._report(_failed(source, place, error)))
         if not readable:
             return outcomes
         with progress_bars() as progress:
             bars = Bars(progress, readable)
-            run = self._finished if self.ray is None else self._finished_on_cluster
-            with closing(run(readable, bars)) as finished:
+            with closing((self.on_cluster or self._finished)(readable, bars)) as finished:
                 for number, result, seconds in finished:
-                    outcome = _outcome(*readable[number], result, seconds)
+                    frames = bars.finished(number)
+                    outcome = _outcome(*readable[number], result, seconds, frames)
                     outcomes.append(self._report(outcome))
-                    bars.finished(number)
         return outcomes
 
     def _finished(self, plan: list[Job], bars: Bars) -> Generator[Finished, None, None]:
-        from avsal.results.isolated import Task, Work, predict_isolated
+        from avsal.results.isolated import Task, predict_isolated
 
-        work = Work(self.load, self.settings, self.written, self.skip_existing, console.debug)
-        if self.isolated:
-            yield from predict_isolated(plan, work, bars.maps_of_file)
+        if self.isolated or len(plan) > 1:
+            yield from predict_isolated(plan, self.work, bars.maps_of_file)
         else:
-            tasks = [Task(number, *job) for number, job in enumerate(plan)]
-            yield from work.run(self.load(), tasks, on_map=bars.maps_of_file)
-
-    def _finished_on_cluster(self, plan: list[Job], bars: Bars) -> Generator[Finished, None, None]:
-        from avsal.results.cluster import STRETCH, Worker, predict_on_cluster
-
-        assert self.ray is not None
-        worker = Worker(self.load, self.settings, self.written, self.skip_existing, STRETCH)
-        yield from predict_on_cluster(plan, worker, self.ray, self.threads, bars.maps_of_all)
+            yield from self.work.run_one(Task(0, *plan[0]), bars.maps_of_file)
 
     def _report(self, outcome: Outcome) -> Outcome:
         if self.as_json:
-            typer.echo(json.dumps(asdict(outcome)))
-        elif outcome.status == "done":
-            say(f"{outcome.output}: {counted(outcome.frames, 'map')}")
+            typer.echo(json.dumps(outcome.record()))
         elif outcome.status == "skipped":
             say(f"{outcome.output}: kept")
+        elif outcome.status == "done" and self.work.counts_maps:
+            say(f"{outcome.output}: {counted(outcome.frames, 'map')}")
+        elif outcome.status == "done":
+            say(outcome.output)
         return outcome
 
 
-def _outcome(source: Path, folder: Path, result: int | Exception | None, seconds: float) -> Outcome:
-    """What became of a file: the number of its maps, None where it was kept, or an error."""
+def _outcome(
+    source: Path, place: Path, result: int | Path | Exception | None, seconds: float, frames: int
+) -> Outcome:
+    """What became of a file: the number of its maps or the place of its result, that it was kept,
+    or an error."""
     from avsal.results.description import count_records
+    from avsal.results.work import KeptError
 
+    if isinstance(result, KeptError):
+        return Outcome(str(source), str(result.place), "skipped")
     if isinstance(result, Exception):
-        return _failed(source, folder, result)
+        return _failed(source, place, result)
     if result is None:
-        return Outcome(str(source), str(folder), "skipped", count_records(folder))
-    return Outcome(str(source), str(folder), "done", result, seconds)
+        return Outcome(str(source), str(place), "skipped", count_records(place))
+    if isinstance(result, Path):
+        return Outcome(str(source), str(result), "done", frames, seconds)
+    return Outcome(str(source), str(place), "done", result, seconds)
 
 
-def _failed(source: Path, folder: Path, error: Exception) -> Outcome:
-    report_error(error)
+def _failed(source: Path, place: Path, error: Exception) -> Outcome:
+    from avsal.results.plan import BY_KIND
+
+    place = getattr(error, "place", place)
+    place = place.with_suffix("") if place.suffix == BY_KIND else place  # never opened
+    code = report_error(error)
     text = " ".join(str(error).split())
-    return Outcome(str(source), str(folder), "failed", error=text)
+    return Outcome(str(source), str(place), "failed", error=text, code=code)
 
 
 def exit_code(outcomes: list[Outcome]) -> int:
-    """1 if some file failed, else 0."""
+    """That of the only file; of several 1 if one failed, else 0."""
+    if len(outcomes) == 1:
+        return outcomes[0].code
     return int(any(outcome.status == "failed" for outcome in outcomes))
+
+
+def run_on_files(
+    function: Callable[..., Path],
+    inputs: list[Path],
+    output: Path | None,
+    ending: str,
+    files: options.Files,
+    network: options.Network | None,
+    saliency: Path | None = None,
+) -> int:
+    """Call a function such as `avsal.overlay` for every file that inputs stand for.
+
+    Args:
+        ending: see `avsal.results.plan.plan_inputs`.
+        network: None where none runs.
+        saliency: the maps of one file, or folder of the maps of several, named as
+            `avsal predict` and `avsal batch` name them.
+
+    Returns:
+        The exit code.
+    """
+    from avsal.results.plan import plan_inputs
+    from avsal.results.work import Calls, no_network
+
+    console.quiet = files.quiet
+    with (
+        piped(inputs, needs_output=output is None) as named,
+        left_out(inputs, files.as_json) as on_omitted,
+    ):
+        plan = plan_inputs(named, output, ending, on_omitted)
+        maps = {}
+        if saliency is not None:
+            alone = [source for source, _ in plan] == named
+            maps = dict([(named[0], saliency)] if alone and len(named) == 1 else ())
+            maps = maps or dict(plan_inputs(named, saliency, ""))
+        load = no_network if network is None or maps else network.load
+        work = Calls(function, load, files.force, files.skip_existing, console.debug, maps)
+        return exit_code(Run(work, as_json=files.as_json).files(plan))
+
+
+@contextmanager
+def left_out(inputs: list[Path], as_json: bool = False) -> Iterator[Callable[[str], None]]:
+    """Count files of folders that are left out, by their reasons, and report them at the end."""
+    omitted: Counter[str] = Counter()
+    yield lambda reason: omitted.update([reason])
+    if not omitted:
+        return
+    source = ", ".join(map(str, inputs))
+    if as_json:
+        typer.echo(json.dumps({"source": source, "status": "omitted", "reasons": omitted}))
+    reasons = ", ".join(f"{reason}: {count}" for reason, count in sorted(omitted.items()))
+    note(f"{source}: {counted(omitted.total(), 'file')} omitted ({reasons})")
+
+
+@contextmanager
+def piped(inputs: list[Path], needs_output: bool) -> Iterator[list[Path]]:
+    """Inputs in which a temporary file takes the place of "-", with what comes through the pipe.
+
+    Readers of video move about in their file, which a pipe does not allow.
+
+    Raises:
+        UsageError: nothing is piped in, or there is no folder for the result.
+    """
+    if PIPE not in inputs:
+        yield inputs
+        return
+    if needs_output:
+        raise UsageError("-: a pipe has no folder to write next to; give --output")
+    if sys.stdin is None or sys.stdin.isatty():
+        raise UsageError(
+            "-: nothing is piped in; for example: ffmpeg ... -f matroska - | avsal ..."
+        )
+    with tempfile.TemporaryDirectory(prefix="avsal-") as folder:
+        spool = Path(folder) / "stdin"
+        with spool.open("wb") as file:
+            shutil.copyfileobj(sys.stdin.buffer, file, 2**20)
+        yield [spool if path == PIPE else path for path in inputs]
 
 
 def print_summary(outcomes: list[Outcome], folder: Path) -> None:

@@ -36,6 +36,8 @@ def reframe(
     saliency: File | None = None,
     export: File | None = None,
     force: bool = False,
+    start: float | None = None,
+    end: float | None = None,
     stride: int | None = None,
     audio_context: int = 32,
     batch: int | None = None,
@@ -67,7 +69,7 @@ def reframe(
         saliency: a folder of maps that `avsal predict` wrote; no network runs.
         export: also write the crop path for another program; see `avsal.crops.export`.
         force: replace an earlier result next to the video.
-        stride, audio_context, batch: see `avsal.prediction.PredictSettings`.
+        start, end, stride, audio_context, batch: see `avsal.prediction.PredictSettings`.
         model, weights, device, precision, offline, revision, engine: see `avsal.load_model`.
         progress: called with "gaze" or "video", the frames done, and all frames if known.
 
@@ -77,13 +79,11 @@ def reframe(
     Raises:
         AvsalError: something cannot be read or written, or does not fit together.
     """
-    if path is not None:
-        moved = {"motion": motion != Motion.STEADY, "zoom": zoom != 1}
-        _refuse_with_path(path, {"aspect": aspect, "saliency": saliency, **moved})
+    check_path(path, aspect, motion, zoom, saliency, start, end)
     if export is not None:
         check_export(Path(export))
     settings = settings_of(aspect, motion, pad, zoom, size, crf)
-    predict = PredictSettings(audio_context, stride, batch)
+    predict = PredictSettings(audio_context, stride, batch, start, end)
     source = MapSource(model, weights, device, precision, offline, revision, engine, predict)
 
     def count(step: str, total: int | None) -> Callable[[int], None]:
@@ -121,11 +121,31 @@ def settings_of(
     return ReframeSettings(aspect or "9:16", motion, zoom, pad, shape, crf)
 
 
-def _refuse_with_path(path: File, given: dict[str, object]) -> None:
-    """A path has what these options would decide."""
+def check_path(
+    path: File | None,
+    aspect: str | None,
+    motion: str,
+    zoom: float,
+    saliency: File | None,
+    start: float | None,
+    end: float | None,
+) -> None:
+    """Refuse arguments of `reframe` that a path file decides.
+
+    Raises:
+        UsageError: one of them is given together with a path.
+    """
+    given = {
+        "--aspect": aspect,
+        "--saliency": saliency,
+        "--motion": motion != Motion.STEADY,
+        "--zoom": zoom != 1,
+        "--start": start is not None,
+        "--end": end is not None,
+    }
     for name, value in given.items():
-        if value:
-            raise UsageError(f"--{name}: {path} decides that already; omit one of them")
+        if path is not None and value:
+            raise UsageError(f"{name}: {path} decides that already; leave one of them out")
 
 
 def _output(reader: VideoReader, output: File | None, aspect: str, force: bool) -> Path:

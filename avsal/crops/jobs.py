@@ -50,13 +50,13 @@ def reframe(
     if picture.largest_crop(framing.aspect) == (1.0, 1.0) and settings.zoom == 1:
         name = without_keys(str(source))
         logger.warning("%s: is %s already; nothing is cropped", name, settings.aspect)
-    start, end = (maps.start, maps.end) if isinstance(maps, Result) else (None, None)
+    part = maps if isinstance(maps, Result) else maps[1]
     head = PathFile(
         picture,
         settings.aspect,
         settings.size or picture.output_size(framing.aspect),
-        start,
-        end,
+        part.start,
+        part.end,
         video.identity,
         {"motion": settings.motion, "zoom": settings.zoom, "pad": settings.fill},
     )

@@ -10,7 +10,7 @@ from fractions import Fraction
 from numbers import Integral, Real
 from typing import Any
 
-from avsal.errors import UsageError
+from avsal.errors import UsageError, nearest
 
 # Version of the way from frames to maps: raise it where the same weights and settings give other
 # maps, so that results and scores of the earlier way are made again.
@@ -60,7 +60,8 @@ def check_word(name: str, word: str, known: type[StrEnum]) -> None:
         UsageError: it is none of them.
     """
     if word not in list(known):
-        raise UsageError(f"{name} {word}: give one of {', '.join(known)}")
+        hint = nearest(word, known) or f"; give one of {', '.join(known)}"
+        raise UsageError(f"{name} {word}: is unknown{hint}")
 
 
 MAX_SECONDS = 1e9  # 32 years; in a container's unit of time it still fits into 64 bits
@@ -71,6 +72,20 @@ MAX_PIXELS = 2**26  # of a map, 8192 x 8192; in float32 256 MB
 def exact_seconds(seconds: float) -> Fraction:
     """The decimal number that a person wrote: 0.04 is 1/25, not the nearest binary fraction."""
     return Fraction(str(seconds))
+
+
+def seconds_of(text: str) -> float:
+    """Read seconds as people write them: "62.5", "1:02.5", "00:01:02.5".
+
+    Raises:
+        UsageError: the text is none of these.
+    """
+    match = re.fullmatch(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?|\.\d+)", text.strip(), re.ASCII)
+    hours, minutes, seconds = match.groups() if match else (None, None, "60")
+    too_large = (minutes and float(seconds) >= 60) or (hours and int(minutes or 0) >= 60)
+    if match is None or too_large:
+        raise UsageError(f"{text}: give seconds from 0 on such as 3.5, 0:03 or 00:01:02.5")
+    return float(Fraction(seconds) + 60 * int(minutes or 0) + 3600 * int(hours or 0))
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from avsal import atomic
-from avsal.errors import MediaError, OutputError
+from avsal.errors import MediaError, OutputError, UsageError
 from avsal.media.frames import FrameTag
 from avsal.prediction.postprocess import to_density
 from avsal.prediction.saliency import SaliencyFrame
@@ -241,6 +241,24 @@ class Result:
         starts = [second for second in (start, self.start) if second is not None]
         ends = [second for second in (end, self.end) if second is not None]
         return max(starts, default=None), min(ends, default=None)
+
+    def part(self, start: float | None, end: float | None) -> Result:
+        """The same result from `start` to `end` only, seconds.
+
+        Raises:
+            UsageError: it has no maps there.
+        """
+        if start is None and end is None:
+            return self
+        start, end = self.stretch(start, end)
+        if start is not None and end is not None and start >= end:
+            raise UsageError(f"{self.folder}: has no maps from {start:g} to {end:g} s")
+        return replace(self, start=start, end=end)
+
+    def holds(self, record: FrameRecord) -> bool:
+        """Whether a frame is between `start` and `end`."""
+        after = self.start is None or record.time >= self.start
+        return after and (self.end is None or record.time < self.end)
 
     def records(self) -> Iterator[FrameRecord]:
         """The record of each frame, in order: its times, peak and entropy.

@@ -104,10 +104,24 @@ def _shots_of(video: VideoReader, result: Result) -> list[Shot]:
     """The shots that a result lists, if it is of this very file; else the file is read through."""
     shots = result.shots()
     if shots and result.header.get("source") == video.identity:
-        return shots
+        return _shots_of_part(result, shots)
     check_shape(video.info, result)
     with VideoReader(video.path, start=result.start, end=result.end) as again:
         return find_shots(again)
+
+
+def _shots_of_part(result: Result, shots: list[Shot]) -> list[Shot]:
+    """Shots of a result as far as they are in its part."""
+    settings = result.header["settings"]
+    if (result.start, result.end) == (settings["start"], settings["end"]):
+        return shots
+    inside = [(record.index, record.pts) for record in result.records() if result.holds(record)]
+    if not inside:
+        raise MediaError(f"{result.folder}: no map from {result.start} s to {result.end} s")
+    after = (record.pts for record in result.records() if record.index > inside[-1][0])
+    first, last, end = inside[0], inside[-1][0], next(after, shots[-1].end)
+    cuts = [(shot.first, shot.start) for shot in shots if first[0] < shot.first <= last]
+    return shots_between(first, last, end, cuts)
 
 
 def check_shape(info: VideoInfo, result: Result) -> None:
@@ -123,7 +137,11 @@ def _saved(source: Source, result: Result, shots: list[Shot]) -> Iterator[GazeMa
     """Maps with durations; the last one's follows from the end of the last shot."""
     last, end = shots[-1].last, shots[-1].end
     ended = (last + 1, end, None)
-    records = ((record.index, record.pts, density) for record, density in result.densities())
+    records = (
+        (record.index, record.pts, density)
+        for record, density in result.densities()
+        if result.holds(record)
+    )
     for (index, pts, density), (after, until, _none) in itertools.pairwise(
         itertools.chain(records, [ended])
     ):

@@ -1,7 +1,7 @@
-"""Files predicted in a process of their own, so that a file that crashes it is one failed file.
+"""Files worked on in a process of their own, so that a file that crashes it is one failed file.
 
 Files are read by native code (FFmpeg, image libraries), and some file crashes every such library.
-The process has the network and predicts file after file. Where it ends, or reports nothing for a
+The process has the network and takes file after file. Where it ends, or reports nothing for a
 long time, the file that it was working on has failed, and a new process continues with the rest.
 """
 
@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from avsal import atomic
 from avsal.errors import AvsalError, MediaError
@@ -28,8 +28,7 @@ from avsal.errors import AvsalError, MediaError
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
-    from avsal.prediction.predictor import Prediction, Predictor
-    from avsal.prediction.settings import OutputSettings, PredictSettings
+    from avsal.prediction.predictor import Predictor
     from avsal.results.plan import Job
 
 logger = logging.getLogger("avsal")
@@ -38,102 +37,64 @@ HANG_SECONDS = 1800  # without a map; decoding up to a late --start may take man
 _STOP_SECONDS = 10  # for a process to clean up once it is asked to stop
 _HELD_BACK = {"SIGINT", "SIGHUP"}  # go to both processes; the first one decides what follows
 
-# A file's number in the plan; its maps, None where it was kept, or why it failed; seconds it took.
-Finished = tuple[int, int | Exception | None, float]
-OnMap = Callable[[int, int, int | None], None]  # number in the plan, maps so far, maps expected
+
+# A file's number in the plan; its maps or the result's place, None where it was kept, or why it
+# failed; seconds it took.
+Finished = tuple[int, "int | Path | Exception | None", float]
+OnMap = Callable[..., None]  # number in the plan, maps so far, maps expected, the step if several
 
 
 @dataclass(frozen=True)
 class Task:
-    """A file to predict, its number in the plan and its result's folder."""
+    """A file to work on, its number in the plan and the place of its result."""
 
     number: int
     source: Path
     folder: Path
 
 
-@dataclass(frozen=True)
-class Work:
+class FileWork(Protocol):
     """What is done with every file; has to be picklable.
 
     Attributes:
-        load: makes the predictor.
-        skip_existing: leave complete results of the same settings alone.
+        load: makes the predictor, None where no network is needed.
         loud: show what libraries print on stderr by themselves, as they do when they crash.
+        counts_maps: results are maps.
     """
 
-    load: Callable[[], Predictor]
-    settings: PredictSettings
-    output: OutputSettings
-    skip_existing: bool = False
-    loud: bool = False
+    @property
+    def load(self) -> Callable[[], Predictor | None]: ...
+
+    @property
+    def loud(self) -> bool: ...
+
+    @property
+    def counts_maps(self) -> bool: ...
+
+    def run_one(self, task: Task, on_map: OnMap) -> Iterator[Finished]:
+        """Work on the only file, in this process; it is opened before the network is loaded."""
+        ...
 
     def run(
         self,
-        predictor: Predictor,
+        predictor: Any,
         tasks: list[Task],
-        on_begin: Callable[[int], None] = lambda _number: None,
-        on_map: OnMap = lambda _number, _done, _total: None,
+        on_begin: Callable[[int], None] = ...,
+        on_map: OnMap = ...,
     ) -> Iterator[Finished]:
-        """Predict files in this process; one that fails is given out with its error.
+        """Work on files in this process; one that fails is given out with its error.
 
         Args:
-            on_begin: called with the number of a file before it is opened, in another thread.
+            predictor: from `load`.
+            on_begin: called with the number of a file before it is opened, perhaps in a thread.
         """
-        from avsal.prediction.files import predict_files
-
-        wanted = []
-        for task in tasks:
-            try:
-                if self._is_current(predictor, task):
-                    yield task.number, None, 0.0
-                else:
-                    wanted.append(task)
-            except Exception as error:
-                yield task.number, error, 0.0
-
-        def sources() -> Iterator[Path]:
-            for task in wanted:
-                on_begin(task.number)
-                yield task.source
-
-        began = time.monotonic()
-        predictions = predict_files(predictor, sources(), self.settings)
-        for task, (_source, prediction) in zip(wanted, predictions, strict=True):
-            result: int | Exception
-            try:
-                result = self._write(predictor, task, prediction, partial(on_map, task.number))
-            except Exception as error:  # whatever is wrong with one file, the next one may be fine
-                result = error
-            yield task.number, result, round(time.monotonic() - began, 3)
-            began = time.monotonic()
-
-    def _is_current(self, predictor: Predictor, task: Task) -> bool:
-        from avsal.results.jobs import is_current
-
-        return self.skip_existing and is_current(
-            task.folder, predictor, task.source, self.settings, self.output
-        )
-
-    def _write(
-        self,
-        predictor: Predictor,
-        task: Task,
-        prediction: Prediction | Exception,
-        on_map: Callable[[int, int | None], None],
-    ) -> int:
-        from avsal.results.jobs import write_prediction
-
-        if isinstance(prediction, Exception):
-            raise prediction
-        given = (predictor, task.source, prediction, task.folder, self.settings, self.output)
-        return write_prediction(*given, on_map)
+        ...
 
 
 def predict_isolated(
-    plan: list[Job], work: Work, on_map: OnMap = lambda _number, _done, _total: None
+    plan: list[Job], work: FileWork, on_map: OnMap = lambda _number, _done, _total: None
 ) -> Generator[Finished, None, None]:
-    """Predict files in another process; leaving early stops it and removes what is not finished.
+    """Work on files in another process; leaving early stops it and removes what is not finished.
 
     Raises:
         AvsalError: the network cannot be loaded.
@@ -149,7 +110,7 @@ def predict_isolated(
 
 
 class _Child:
-    """A process that predicts groups of files, as this process sees it.
+    """A process that works on groups of files, as this process sees it.
 
     Attributes:
         begun: files that it has begun and not finished.
@@ -229,7 +190,7 @@ class _Child:
         if not self.begun and not self._useful:
             raise AvsalError(
                 f"the process that runs the network ended ({self._reason()}); free memory, or try "
-                "one file with avsal predict"
+                "one file alone"
             )
         suspects = [] if len(self.begun) == 1 else [[task] for task in self.begun]
         others = [
@@ -265,7 +226,7 @@ class _Child:
 
 
 @contextmanager
-def _child(work: Work, groups: list[list[Task]]) -> Iterator[_Child]:
+def _child(work: FileWork, groups: list[list[Task]]) -> Iterator[_Child]:
     """Start a process, and stop it afterwards."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
@@ -297,8 +258,8 @@ def _held_back() -> Iterator[None]:
 # ---- in the process
 
 
-def _predict(work: Work, groups: list[list[Task]], pipe: Connection) -> None:
-    """Predict groups of files, one after the other, and report what happens."""
+def _predict(work: FileWork, groups: list[list[Task]], pipe: Connection) -> None:
+    """Work on groups of files, one after the other, and report what happens."""
     lock = threading.Lock()
 
     def send(*message: Any) -> None:

@@ -38,8 +38,15 @@ class MapSource:
     def maps(
         self, saliency: str | os.PathLike[str] | None
     ) -> Result | tuple[Predictor, PredictSettings]:
-        """The result in a folder, or the network where there is none."""
-        return self.result(saliency) or (self.predictor, self.settings)
+        """The part of a result in a folder, or the network where there is none.
+
+        Raises:
+            AvsalError: the result cannot be read, or has no maps in that part.
+        """
+        result = self.result(saliency)
+        if result is None:
+            return self.predictor, self.settings
+        return result.part(self.settings.start, self.settings.end)
 
     @cached_property
     def predictor(self) -> Predictor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import itertools
 import os
 import re
@@ -18,8 +19,133 @@ from avsal.media.suffixes import STILLS, VIDEOS, WRITABLE_STILLS, muxer_of
 from avsal.results.description import is_result
 
 OVERLAY = ".saliency"  # ends the stem of an overlay next to its video
+CROP_PATH = ".reframe.json"  # ends the name of the path file next to a reframed video
+BY_KIND = ".*"  # suffix of a result that gets the one for its kind: a video or a still image
 
-Job = tuple[Path, Path]  # an input and the folder that its result belongs in
+Job = tuple[Path, Path]  # an input, and the file or the folder that its result goes to
+
+
+class ExistsError(UsageError):
+    """A result is there already and may not be replaced.
+
+    Attributes:
+        place: where it is.
+    """
+
+    def __init__(self, place: Path) -> None:
+        super().__init__(
+            f"{place}: exists; give --force to replace it, --skip-existing to keep it, or another "
+            "--output"
+        )
+        self.place = place
+
+    def __reduce__(self) -> tuple[type[ExistsError], tuple[Path]]:
+        return ExistsError, (self.place,)
+
+
+def plan_inputs(
+    inputs: list[Path],
+    output: Path | None,
+    ending: str,
+    on_omitted: Callable[[str], None] = lambda _reason: None,
+) -> list[Job]:
+    """Find the files that inputs stand for, and a place for the result of each.
+
+    Args:
+        inputs: files, http(s) addresses, folders and patterns such as "clips/*.mp4".
+        output: the place of the result of one file. Where there may be several files it is a
+            folder, which mirrors the trees of input folders. None puts each result next to its
+            input.
+        ending: what follows an input's name next to it: ".saliency.*" or ".measure"; with
+            `BY_KIND` results are files. Empty where results are folders inside `output`.
+        on_omitted: called with the reason for every file of a folder that is not taken.
+
+    Raises:
+        UsageError: a pattern matches no file, or two results would have the same place.
+    """
+    files, folders = _expanded(inputs)
+    if output is None:
+        found = [
+            source
+            for folder in folders
+            for source, _ in plan_folder(folder, folder, on_omitted=on_omitted)
+        ]
+        return _next_to_inputs(list(dict.fromkeys([*files, *found])), ending)
+    suffix = BY_KIND if ending.endswith(BY_KIND) else ""
+    if ending and inputs == files and len(files) == 1 and not _is_folder(output, suffix):
+        return [(files[0], output)]
+    if len(folders) == 1 and not files:
+        jobs = plan_folder(folders[0], output, on_omitted=on_omitted)
+    else:
+        names = [folder.resolve().name for folder in folders]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise UsageError(f"two folders are called {twice}; use two --output folders")
+        jobs = plan_files(files, output, names)
+        for folder, name in zip(folders, names, strict=True):
+            jobs += plan_folder(folder, output / name, on_omitted=on_omitted)
+    return [(source, place.with_name(place.name + suffix)) for source, place in jobs]
+
+
+def is_newer(place: Path, source: Path) -> bool:
+    """Whether a result exists that is not older than its input; of an address, that it exists."""
+    try:
+        made = place.stat().st_mtime
+        return is_address(source) or made >= source.stat().st_mtime
+    except OSError:
+        return False
+
+
+def _is_folder(output: Path, suffix: str) -> bool:
+    """Whether an output for one file is a folder for its result, not the result itself."""
+    return bool(suffix) and (output.suffix == "" or output.is_dir())
+
+
+def _expanded(inputs: Iterable[Path]) -> tuple[list[Path], list[Path]]:
+    """Files and folders that inputs stand for."""
+    files: list[Path] = []
+    folders: list[Path] = []
+    for path in inputs:
+        with suppress(OSError):  # a name that is too long is neither a folder nor a pattern
+            if path.is_dir():
+                folders.append(path)
+                continue
+            if _is_pattern(path):
+                files += _matching(path)
+                continue
+        files.append(path)
+    return list(dict.fromkeys(files)), list(dict.fromkeys(folders))
+
+
+def _is_pattern(path: Path) -> bool:
+    """Whether a path is a pattern; brackets alone are more often a name that is misspelt."""
+    return not is_address(path) and bool({"*", "?"} & set(str(path))) and not os.path.lexists(path)
+
+
+def _matching(pattern: Path) -> list[Path]:
+    # `Path.glob` would give hidden files, too.
+    matches = {Path(match) for match in glob.glob(str(pattern), recursive=True)}  # noqa: PTH207
+    known = {match.with_suffix("") for match in matches}
+    files = [match for match in sorted(matches) if match.is_file() and not _is_ours(match, known)]
+    if not files:
+        raise UsageError(f"{pattern}: matches no file; put other patterns in quotes as well")
+    return files
+
+
+def _next_to_inputs(sources: list[Path], ending: str) -> list[Job]:
+    by_folder: dict[Path, list[Path]] = {}
+    for source in sources:
+        if is_address(source):
+            raise UsageError(
+                f"{as_source(source)}: is a web address, so there is no folder to write next to; "
+                "give --output"
+            )
+        by_folder.setdefault(source.parent, []).append(source)
+    places = {
+        source: place.with_name(place.name + ending)
+        for parent, group in by_folder.items()
+        for source, place in plan_files(group, parent)
+    }
+    return [(source, places[source]) for source in sources]
 
 
 def plan_files(sources: Iterable[Path], output: Path, folders: Collection[str] = ()) -> list[Job]:
@@ -88,7 +214,7 @@ def plan_folder(
         UsageError: `folder` is no folder, or the pattern is none, leaves it or fits no file.
     """
     if not folder.is_dir():
-        raise UsageError(f"{folder}: not a folder; for single files use avsal predict")
+        raise UsageError(f"{folder}: is not a folder; give a folder of videos and images")
     by_folder: dict[Path, list[Path]] = {}
     for source in _media_files(folder, output, pattern, on_omitted):
         by_folder.setdefault(source.parent, []).append(source)
@@ -149,10 +275,14 @@ def _reason(
 def _reason_by_name(path: Path, known: Container[Path]) -> str | None:
     if path.suffix.lower() not in VIDEOS | STILLS:
         return "other suffixes"
+    return "results of avsal" if _is_ours(path, known) else None
+
+
+def _is_ours(path: Path, known: Container[Path]) -> bool:
+    """Whether a file is an overlay next to its video, or a reframed video next to its path file."""
     original = path.with_name(path.stem.removesuffix(OVERLAY))
-    if path.stem.endswith(OVERLAY) and original in known:
-        return "results of avsal"  # drawn over the video beside it
-    return None
+    drawn = path.stem.endswith(OVERLAY) and original in known
+    return drawn or path.with_suffix(CROP_PATH).is_file()
 
 
 def _found(folder: Path, pattern: str) -> list[Path]:
@@ -176,7 +306,7 @@ def refuse_folders(sources: list[Path]) -> None:
     for source in sources:
         with suppress(OSError):  # a name that is too long is no folder either
             if source.is_dir():
-                raise UsageError(f"{source}: this is a folder; give a file, or use avsal batch")
+                raise UsageError(f"{source}: this is a folder; give a file inside it")
 
 
 def check_source(source: Path) -> None:
@@ -205,46 +335,43 @@ def check_source(source: Path) -> None:
         raise MediaError(f"{source}: cannot be read ({(error.strerror or '').lower()})") from error
 
 
+def _still_suffix(source: Path) -> str:
+    """The suffix of what is drawn over a still image: JPEG stays JPEG."""
+    suffix = PurePath(name_of(source)).suffix.lower()
+    return suffix if suffix in (".jpg", ".jpeg") else ".png"
+
+
 def choose_output(
     source: Path, is_image: bool, out: Path | None, force: bool, word: str = "saliency"
 ) -> Path:
     """Where a video made of another goes; impossible places are refused before the network runs.
 
     Args:
-        out: None is a file next to the video: talk.saliency.mp4, or .png for a still image.
-        force: replace an earlier result next to the video.
+        out: None is a file next to the video: talk.saliency.mp4, or .png for a still image and
+            .jpg for a JPEG. The suffix ".*" becomes one of these too.
+        force: replace an earlier result; without it, only one that `out` names in full.
         word: the part of the name that says what the result is.
 
     Raises:
-        UsageError: the place is the input, a folder, taken, or has a suffix that cannot be written.
+        ExistsError: an earlier result is there.
+        UsageError: the place is the input or a folder, or has a suffix that cannot be written.
         OutputError: its folder cannot be made.
     """
     if out is None:
-        out = _beside(source, is_image, word)
-        if not force and _exists(out):
-            raise UsageError(f"{out}: exists; give --force to replace it, or another --output")
-    with atomic.write_errors(out):
+        ((_, out),) = _next_to_inputs([source], f".{word}{BY_KIND}")
+    chosen = out.suffix == BY_KIND
+    if chosen:
+        out = out.with_suffix(_still_suffix(source) if is_image else ".mp4")
+    with atomic.write_errors(out):  # a name may be too long
         if out.exists() and not is_address(source) and out.samefile(source):
             raise UsageError(f"{out}: this is the input itself; choose another --output")
         if out.is_dir():
             raise UsageError(f"{out}: this is a folder; give a file such as {out / 'out.mp4'}")
+        if chosen and not force and out.exists():
+            raise ExistsError(out)
     if out.suffix.lower() not in WRITABLE_STILLS:
         muxer_of(out)
     elif not is_image:
         raise UsageError(f"{out}: a video needs a video suffix such as .mp4")
     atomic.prepare_folder(out.parent)
     return out
-
-
-def _exists(path: Path) -> bool:
-    with atomic.write_errors(path):  # a name may be too long
-        return path.exists()
-
-
-def _beside(source: Path, is_image: bool, word: str) -> Path:
-    if is_address(source):
-        raise UsageError(
-            f"{as_source(source)}: is a web address, so there is no folder to write next to; "
-            "give --output"
-        )
-    return source.with_name(f"{source.stem}.{word}{'.png' if is_image else '.mp4'}")

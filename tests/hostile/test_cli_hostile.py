@@ -246,7 +246,7 @@ def test_help_lists_the_words_and_completion_is_there():
         "32|16",
     ):
         assert words in predict
-    assert "turbo|inferno|jet" in run("overlay", "--help")
+    assert "turbo, inferno, jet" in run("overlay", "--help")
     words = {"_AVSAL_COMPLETE": "complete_bash", "COMP_CWORD": "3"}
     completed = run(COMP_WORDS="avsal predict --format ", **words)
     assert completed.split() == ["png", "png16", "npy", "video", "csv", "parquet"]

@@ -1,0 +1,202 @@
+"""What a command does with every file of a list, in this process or in another."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from avsal.results.isolated import Finished, OnMap, Task
+
+if TYPE_CHECKING:
+    from avsal.prediction.predictor import Prediction, Predictor
+    from avsal.prediction.settings import OutputSettings, PredictSettings
+
+
+class KeptError(Exception):
+    """The result of a file was kept; not an error of anyone.
+
+    Attributes:
+        place: where it is.
+    """
+
+    def __init__(self, place: Path) -> None:
+        super().__init__(place)
+        self.place = place
+
+
+@dataclass(frozen=True)
+class Work:
+    """Files predicted to folders of maps; see `isolated.FileWork`.
+
+    Attributes:
+        skip_existing: leave complete results of the same settings alone.
+        force: replace earlier results; without it they are errors.
+    """
+
+    load: Callable[[], Predictor]
+    settings: PredictSettings
+    output: OutputSettings
+    skip_existing: bool = False
+    loud: bool = False
+    force: bool = True
+    counts_maps = True
+
+    def run(
+        self,
+        predictor: Predictor,
+        tasks: list[Task],
+        on_begin: Callable[[int], None] = lambda _number: None,
+        on_map: OnMap = lambda _number, _done, _total: None,
+    ) -> Iterator[Finished]:
+        """See `isolated.FileWork`."""
+        from avsal.prediction.files import predict_files
+
+        wanted = []
+        for task in tasks:
+            try:
+                self._check_place(task)
+                if self._is_current(predictor, task):
+                    yield task.number, None, 0.0
+                else:
+                    wanted.append(task)
+            except Exception as error:
+                yield task.number, error, 0.0
+
+        def sources() -> Iterator[Path]:
+            for task in wanted:
+                on_begin(task.number)
+                yield task.source
+
+        began = time.monotonic()
+        predictions = predict_files(predictor, sources(), self.settings)
+        for task, (_source, prediction) in zip(wanted, predictions, strict=True):
+            result: int | Exception
+            try:
+                result = self._write(predictor, task, prediction, partial(on_map, task.number))
+            except Exception as error:  # whatever is wrong with one file, the next one may be fine
+                result = error
+            yield task.number, result, round(time.monotonic() - began, 3)
+            began = time.monotonic()
+
+    def run_one(self, task: Task, on_map: OnMap) -> Iterator[Finished]:
+        """See `isolated.FileWork`."""
+        from avsal.media.video import VideoReader
+
+        began = time.monotonic()
+        result: int | Exception | None
+        try:
+            self._check_place(task)
+            video = VideoReader(task.source)
+        except Exception as error:
+            yield task.number, error, 0.0
+            return
+        with video:
+            predictor = self.load()
+            try:
+                result = None
+                if not self._is_current(predictor, task):
+                    prediction = predictor.predict(video, self.settings)
+                    result = self._write(predictor, task, prediction, partial(on_map, task.number))
+            except Exception as error:
+                result = error
+        yield task.number, result, round(time.monotonic() - began, 3)
+
+    def _check_place(self, task: Task) -> None:
+        from avsal.results.plan import ExistsError
+
+        if not (self.force or self.skip_existing) and task.folder.exists():
+            raise ExistsError(task.folder)
+
+    def _is_current(self, predictor: Predictor, task: Task) -> bool:
+        from avsal.results.jobs import is_current
+
+        return self.skip_existing and is_current(
+            task.folder, predictor, task.source, self.settings, self.output
+        )
+
+    def _write(
+        self,
+        predictor: Predictor,
+        task: Task,
+        prediction: Prediction | Exception,
+        on_map: Callable[[int, int | None], None],
+    ) -> int:
+        from avsal.results.jobs import write_prediction
+
+        if isinstance(prediction, Exception):
+            raise prediction
+        given = (predictor, task.source, prediction, task.folder, self.settings, self.output)
+        return write_prediction(*given, on_map)
+
+
+@dataclass(frozen=True)
+class Calls:
+    """A function called with file after file, such as `avsal.overlay`; see `isolated.FileWork`.
+
+    Attributes:
+        function: takes a file, the place of its result, `force`, `progress`, and `model` where
+            there is a predictor; returns where the result is.
+        force: replace results that exist.
+        skip_existing: keep those that are not older than their input, and replace the others.
+        saliency: the folder of each file's maps; empty where a network makes them.
+    """
+
+    function: Callable[..., Path]
+    load: Callable[[], Predictor | None]
+    force: bool = False
+    skip_existing: bool = False
+    loud: bool = False
+    saliency: Mapping[Path, Path] = field(default_factory=dict)
+    counts_maps = False
+
+    def run_one(self, task: Task, on_map: OnMap) -> Iterator[Finished]:
+        """See `isolated.FileWork`; the function loads the network itself."""
+        return self.run(None, [task], on_map=on_map)
+
+    def run(
+        self,
+        predictor: Predictor | None,
+        tasks: list[Task],
+        on_begin: Callable[[int], None] = lambda _number: None,
+        on_map: OnMap = lambda _number, _done, _total: None,
+    ) -> Iterator[Finished]:
+        """See `isolated.FileWork`."""
+        function = partial(self.function, model=predictor) if predictor else self.function
+        for task in tasks:
+            on_begin(task.number)
+            began = time.monotonic()
+            result: Path | Exception
+            try:
+                result = self._call(function, task, on_map)
+            except Exception as error:  # whatever is wrong with one file, the next one may be fine
+                result = error
+            yield task.number, result, round(time.monotonic() - began, 3)
+
+    def _call(self, function: Callable[..., Path], task: Task, on_map: OnMap) -> Path:
+        from avsal.results.plan import ExistsError, is_newer
+
+        if self.skip_existing and is_newer(task.folder, task.source):
+            raise KeptError(task.folder)
+
+        def progress(*step: Any) -> None:  # some functions have several steps and name each
+            on_map(task.number, *step[-2:], *step[:-2])
+
+        call = partial(function, task.source, task.folder, progress=progress)
+        if task.source in self.saliency:
+            call = partial(call, saliency=self.saliency[task.source])
+        try:
+            return call(force=self.force)
+        except ExistsError as error:
+            if not self.skip_existing:
+                raise
+            if is_newer(error.place, task.source):
+                raise KeptError(error.place) from None
+            return call(force=True)
+
+
+def no_network() -> None:
+    """Load nothing."""

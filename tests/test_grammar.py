@@ -1,0 +1,355 @@
+"""What `predict`, `overlay`, `reframe` and `measure` have in common on the command line."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import samples
+
+from avsal.errors import UsageError
+from avsal.prediction.settings import seconds_of
+from avsal.results.description import DESCRIPTION
+from avsal.results.plan import plan_inputs
+
+COMMANDS = {
+    "overlay": ((), "{}.saliency.mp4", "{}.mp4"),
+    "reframe": ((), "{}.9x16.mp4", "{}.mp4"),
+    "measure": (("--grid", "2x2"), "{}.measure/report.html", "{}/report.html"),
+}
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+@pytest.fixture
+def command(avsal_command, tiny, tiny_weights):
+    """A command with the tiny network and what else it needs."""
+    network = ("--model", tiny, "--weights", tiny_weights, "--device", "cpu")
+
+    def run(name, *arguments):
+        return avsal_command(name, *arguments, *COMMANDS.get(name, ((),))[0], *network)
+
+    return run
+
+
+@pytest.fixture
+def footage(tmp_path):
+    """A folder with a video and, in a folder of its own, another."""
+    (tmp_path / "in" / "sub").mkdir(parents=True)
+    samples.constant_rate(tmp_path / "in" / "a.mp4", 3, rate=10)
+    samples.constant_rate(tmp_path / "in" / "sub" / "b.mp4", 3, rate=10)
+    return tmp_path / "in"
+
+
+def records(text):
+    return [json.loads(line) for line in text.splitlines()]
+
+
+# ---- places of results
+
+
+def plan(inputs, output, ending=".saliency.*"):
+    jobs = plan_inputs(list(inputs), output, ending)
+    return {str(source): str(place) for source, place in jobs}
+
+
+def test_results_are_next_to_their_inputs(footage):
+    a, b = footage / "a.mp4", footage / "sub" / "b.mp4"
+    assert plan([footage], None) == {
+        str(a): str(footage / "a.saliency.*"),
+        str(b): str(footage / "sub" / "b.saliency.*"),
+    }
+    assert plan([footage / "*.mp4"], None, ".measure") == {str(a): str(footage / "a.measure")}
+
+
+def test_names_that_would_meet_keep_their_suffix(tmp_path):
+    one, other = (samples.still(tmp_path / name) for name in ("a.png", "a.jpg"))
+    assert plan([one, other], None) == {
+        str(one): str(tmp_path / "a.png.saliency.*"),
+        str(other): str(tmp_path / "a.jpg.saliency.*"),
+    }
+
+
+def test_an_output_is_a_file_for_one_input_and_a_folder_for_many(footage, tmp_path):
+    a, out = footage / "a.mp4", tmp_path / "out"
+    tree = {str(a): str(out / "a.*"), str(footage / "sub" / "b.mp4"): str(out / "sub" / "b.*")}
+    assert plan([a], out / "x.mp4") == {str(a): str(out / "x.mp4")}
+    assert plan([a], out / "x", ".measure") == {str(a): str(out / "x")}
+    assert plan([a], out) == {str(a): str(out / "a.*")}  # without a suffix, as for one of *.mp4
+    assert plan([footage / "a*"], out) == {str(a): str(out / "a.*")}
+    assert plan([footage], out) == tree
+    assert plan([footage / "sub", a], out) == {
+        str(a): str(out / "a.*"),
+        str(footage / "sub" / "b.mp4"): str(out / "sub" / "b.*"),
+    }
+
+
+def test_results_of_earlier_calls_are_no_inputs(footage):
+    for name in ("a.saliency.mp4", "a.9x16.mp4", "a.9x16.reframe.json"):
+        (footage / name).write_text("earlier")
+    expected = [str(footage / "a.mp4"), str(footage / "sub" / "b.mp4")]
+    assert list(plan([footage], None)) == expected
+    assert list(plan([footage / "*.mp4"], None)) == expected[:1]
+
+
+def test_inputs_that_cannot_be_planned(footage, tmp_path):
+    with pytest.raises(UsageError, match="matches no file"):
+        plan([footage / "*.nope"], None)
+    with pytest.raises(UsageError, match="web address"):
+        plan([Path("https://example.org/a.mp4")], None)
+    (tmp_path / "other" / "sub").mkdir(parents=True)
+    with pytest.raises(UsageError, match="two folders are called sub"):
+        plan([footage / "sub", tmp_path / "other" / "sub"], tmp_path / "out")
+
+
+# ---- the commands
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_many_inputs_next_to_them_and_never_overwritten(command, footage, name):
+    ending = COMMANDS[name][1]
+    samples.text(footage / "bad.mp4")
+    code, out, err = command(name, footage, "--json")
+    assert code == 1
+    assert err.count("error:") == 1 and "bad.mp4" in err
+    done = [record for record in records(out) if record["status"] == "done"]
+    places = [footage / ending.format("a"), footage / "sub" / ending.format("b")]
+    assert [record["output"] for record in done] == [str(place) for place in places]
+    assert [record["frames"] for record in done] == [3, 3]
+    if name != "overlay":  # what follows is the same code for all of them
+        return
+    (footage / "bad.mp4").unlink()
+    written = [place.stat().st_mtime_ns for place in places]
+    code, _out, err = command(name, footage)
+    assert code == 1
+    assert err.count("exists; give --force to replace it, --skip-existing to keep it") == 2
+    code, out, err = command(name, footage, "--skip-existing")
+    assert (code, out.count(": kept")) == (0, 2)
+    assert [place.stat().st_mtime_ns for place in places] == written
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_one_input_and_force(command, footage, tmp_path, name):
+    ending, inside = COMMANDS[name][1:]
+    a = footage / "a.mp4"
+    assert command(name, a, "--quiet") == (0, "", "")
+    place = footage / ending.format("a")
+    first = place.stat().st_mtime_ns
+    code, out, err = command(name, a)
+    assert (code, out) == (2, "")
+    assert "--force" in err
+    assert command(name, a, "--force")[0] == 0
+    assert place.stat().st_mtime_ns > first
+    late = place.stat().st_mtime + 10
+    os.utime(a, (late, late))  # the input has changed since
+    second = place.stat().st_mtime_ns
+    code, out, _err = command(name, a, "--skip-existing")
+    assert (code, "kept" in out) == (0, False)
+    assert place.stat().st_mtime_ns > second
+    assert command(name, footage / "sub", "-o", tmp_path / "out", "--end", "0:00.2")[0] == 0
+    assert (tmp_path / "out" / inside.format("b")).is_file()
+
+
+def test_a_file_that_ends_the_process_fails_alone(command, footage, monkeypatch):
+    """Several files run in another process, whatever the command."""
+    from avsal.results import isolated
+
+    tried = []
+    real = isolated.predict_isolated
+    monkeypatch.setattr(
+        isolated, "predict_isolated", lambda plan, *rest: tried.append(plan) or real(plan, *rest)
+    )
+    assert command("overlay", footage / "a.mp4")[0] == 0
+    assert tried == []
+    assert command("overlay", footage / "a.mp4", footage / "sub" / "b.mp4", "--force")[0] == 0
+    assert len(tried[0]) == 2
+
+
+def test_predict_takes_folders_and_keeps_what_exists(command, footage, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, _out, err = command("predict", "in", "in/a.mp4")
+    assert (code, err) == (0, "")
+    assert (tmp_path / "saliency" / "a" / DESCRIPTION).is_file()
+    assert (tmp_path / "saliency" / "in" / "sub" / "b" / DESCRIPTION).is_file()
+    code, _out, err = command("predict", "in/a.mp4")
+    assert code == 2
+    assert "saliency/a: exists; give --force" in err
+    assert command("predict", "in/a.mp4", "--skip-existing")[1] == "saliency/a: kept\n"
+    assert command("predict", "in/a.mp4", "--force")[1] == "saliency/a: 3 maps\n"
+    assert command("predict", "in/a.mp4", "-o", "saliency")[1] == "saliency/a: 3 maps\n"
+
+
+def test_maps_of_several_files_are_found_by_name(command, footage, tmp_path):
+    assert command("predict", footage, "-o", tmp_path / "maps")[0] == 0
+    for name in COMMANDS:
+        code, out, err = command(name, footage, "--saliency", tmp_path / "maps", "--json")
+        assert code == 0, err
+        assert [record["status"] for record in records(out)][:2] == ["done", "done"]
+
+
+@pytest.mark.parametrize("name", ["reframe", "measure"])
+def test_part_of_a_video_and_of_its_maps(command, tmp_path, name):
+    film = samples.film(tmp_path / "film.mp4", seconds=1.0, rate=10)
+    part = ("--start", "0.3", "--end", "0:00.8", "--json")
+    code, out, err = command(name, film, *part)
+    assert code == 0, err
+    assert records(out)[0]["frames"] == 5
+    assert command("predict", film, "-o", tmp_path / "maps")[0] == 0
+    saved = ("--saliency", tmp_path / "maps" / "film", "-o", tmp_path / "saved.mp4")
+    code, out, err = command(name, film, *part, *saved)
+    assert code == 0, err
+    assert records(out)[0]["frames"] == 5
+    code, _out, err = command(name, film, "--start", "7", *saved)
+    assert code in (1, 2)
+    assert "no map" in err
+
+
+def test_a_pipe_is_predicted(command, tmp_path, monkeypatch):
+    film = samples.constant_rate(tmp_path / "film.mp4", 3, rate=10)
+    pipe = SimpleNamespace(isatty=lambda: False, buffer=io.BytesIO(film.read_bytes()))
+    monkeypatch.setattr("sys.stdin", pipe)
+    code, out, err = command("predict", "-", "-o", tmp_path / "out")
+    assert (code, err) == (0, "")
+    assert out == f"{tmp_path / 'out' / 'stdin'}: 3 maps\n"
+    code, _out, err = command("overlay", "-")
+    assert code == 2
+    assert "give --output" in err
+
+
+# ---- words
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("0", 0), ("3.5", 3.5), ("0:03", 3), ("00:01:02.5", 62.5), ("90", 90), ("2:00:00", 7200)],
+)
+def test_times(text, seconds):
+    assert seconds_of(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["-1", "0:75", "1:60:00", "nan", "inf", "1e3", "soon", "", ":3"])
+def test_times_that_are_none(avsal_command, tmp_path, text):
+    with pytest.raises(UsageError, match="give seconds"):
+        seconds_of(text)
+    code, _out, err = avsal_command("overlay", tmp_path / "a.mp4", "--start", text)
+    assert code == 2
+    assert len(err.splitlines()) == 1 and "'--start'" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "suggestion"),
+    [
+        (("predict", "a.mp4", "--modle", "x"), "did you mean --model?"),
+        (("predict", "a.mp4", "--format", "pgn"), "did you mean png?"),
+        (("overlay", "a.mp4", "--colormap", "viridi"), "did you mean viridis?"),
+        (("predikt", "a.mp4"), "did you mean 'predict'?"),
+    ],
+)
+def test_the_nearest_word(avsal_command, words, suggestion):
+    code, _out, err = avsal_command(*words)
+    assert code == 2
+    assert len(err.splitlines()) == 1
+    assert err.strip().endswith(suggestion)
+
+
+def test_models_that_are_listed_have_weights(command, footage, avsal_command):
+    code, _out, err = avsal_command("overlay", footage / "a.mp4", "--model", "xyzzy")
+    assert code == 2
+    assert "avsal-small" in err
+    assert "bilinear" not in err and "224x224" not in err
+
+
+@pytest.mark.parametrize("name", ["predict", *COMMANDS])
+def test_a_file_is_looked_at_before_the_network(avsal_command, tmp_path, name):
+    bad = samples.text(tmp_path / "bad.mp4")
+    options = COMMANDS.get(name, ((),))[0]
+    code, _out, err = avsal_command(name, bad, "--weights", "missing.pt", *options)
+    assert code == 1
+    assert "bad.mp4" in err and "missing.pt" not in err
+
+
+# ---- settings files
+
+
+@pytest.fixture
+def settings_file(tmp_path, monkeypatch):
+    """Write avsal.toml in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    return (tmp_path / "avsal.toml").write_text
+
+
+def test_a_settings_file_gives_defaults(command, footage, settings_file):
+    settings_file("quiet = true\n[overlay]\nend = 0.2\nforce = true\n")
+    assert command("overlay", footage / "a.mp4") == (0, "", "")
+    code, out, _err = command("overlay", footage / "a.mp4", "--json")
+    assert (code, records(out)[0]["frames"]) == (0, 2)
+    code, out, _err = command("overlay", footage / "a.mp4", "--json", "--end", "0.1")
+    assert (code, records(out)[0]["frames"]) == (0, 1)
+
+
+def test_the_file_of_the_working_folder_is_asked_first(
+    command, footage, settings_file, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    (tmp_path / "config" / "avsal").mkdir(parents=True)
+    (tmp_path / "config" / "avsal" / "avsal.toml").write_text("end = 0.1\njson = true\n")
+    _code, out, _err = command("overlay", footage / "a.mp4")
+    assert records(out)[0]["frames"] == 1
+    settings_file("end = 0.2\n")
+    _code, out, _err = command("overlay", footage / "a.mp4", "--force")
+    assert records(out)[0]["frames"] == 2
+
+
+def test_the_environment_gives_defaults(avsal_command, footage, settings_file, monkeypatch):
+    settings_file('weights = "from_file.pt"\n')
+    assert "from_file.pt" in avsal_command("overlay", footage / "a.mp4")[2]
+    monkeypatch.setenv("AVSAL_WEIGHTS", "from_environment.pt")
+    assert "from_environment.pt" in avsal_command("overlay", footage / "a.mp4")[2]
+    assert "typed.pt" in avsal_command("overlay", footage / "a.mp4", "--weights", "typed.pt")[2]
+    out = " ".join(avsal_command("info")[1].split())
+    assert "AVSAL_WEIGHTS=from_environment.pt" in out
+    assert "weights = 'from_file.pt'" in out
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("strid = 2", "no option strid; did you mean stride?"),
+        ("[overly]\nstride = 2", "no command overly; did you mean overlay?"),
+        ("[overlay]\naspect = '1:1'", "overlay has no option aspect"),
+        ("[overlay]\nalpha = 7", "(from avsal.toml)"),
+        ("stride = {a = 1}", "no command stride"),
+        ("stride =", "avsal.toml: cannot be read"),
+    ],
+)
+def test_a_wrong_settings_file_is_one_line(avsal_command, settings_file, text, says):
+    settings_file(text)
+    code, _out, err = avsal_command("overlay", "a.mp4")
+    assert code == 2
+    assert len(err.splitlines()) == 1 and says in err
+    assert avsal_command("overlay", "--help")[0] == 0
+
+
+@pytest.mark.parametrize(
+    "path",
+    sorted(set(EXAMPLES.glob("*.py")) - {EXAMPLES / "make_report_picture.py"}),
+    ids=lambda path: path.stem,
+)
+def test_examples_without_arguments_say_what_they_want(path, tmp_path):
+    done = subprocess.run(
+        [sys.executable, path],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(EXAMPLES.parent)},
+        check=False,
+    )
+    assert done.returncode in (1, 2)
+    assert "Traceback" not in done.stderr
+    assert path.name in done.stderr
+    assert list(tmp_path.iterdir()) == []
