@@ -6,16 +6,17 @@ The four numbers are fractions of the width and the height: 0.5 0 1 1 is the rig
 `avsal measure` does this for boxes and polygons that may move, and writes a report.
 """
 
-import sys
+import argparse
 from itertools import groupby
 
 import avsal
 
-if len(sys.argv) != 6:
-    sys.exit(__doc__)
-video, *numbers = sys.argv[1:]
-left, top, right, bottom = map(float, numbers)
-for second, frames in groupby(avsal.predict(video), key=lambda frame: int(frame.time)):
+parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+parser.add_argument("video")
+parser.add_argument("box", type=float, nargs=4, help="left, top, right, bottom, from 0 to 1")
+arguments = parser.parse_args()
+left, top, right, bottom = arguments.box
+for second, frames in groupby(avsal.predict(arguments.video), key=lambda frame: int(frame.time)):
     shares = []
     for frame in frames:
         height, width = frame.density.shape

@@ -1,10 +1,11 @@
 """Draw a heatmap over a video and keep its sound: python overlay.py VIDEO OUT.mp4"""
 
-import sys
+import argparse
 
 import avsal
 
-if len(sys.argv) != 3:
-    sys.exit(__doc__)
-video, out = sys.argv[1:]
-print(avsal.overlay(video, out, alpha=0.6))
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("video")
+parser.add_argument("out")
+arguments = parser.parse_args()
+print(avsal.overlay(arguments.video, arguments.out, alpha=0.6))

@@ -51,8 +51,8 @@ def batch(
 ) -> None:
     """Predict every video and image of a folder; OUT mirrors its tree.
 
-    The maps of sub/talk.mp4 are in OUT/sub/talk/, or in OUT/sub/talk.mp4/
-    where sub/ also has another file or a folder of videos called talk.
+    The maps of sub/talk.mp4 are in OUT/sub/talk/, or in OUT/sub/talk.mp4/ if
+    sub/ also has another file or a folder of videos called talk.
     """
     from avsal.cli.run import Run, exit_code, left_out, print_summary
     from avsal.results.plan import plan_folder

@@ -115,8 +115,8 @@ PixelsPerDegree = Annotated[
 @options.grouped
 def evaluate(
     *,
-    video: Annotated[Path | None, typer.Argument(help="Video that --fixations is about.")] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the results.")] = Path(
+    video: Annotated[Path | None, typer.Argument(help="Video that --fixations belongs to.")] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path(
         "evaluation"
     ),
     data: Data = None,

@@ -9,7 +9,7 @@ import typer
 
 
 def info(context: typer.Context) -> None:
-    """Show versions, device, precision that auto chooses, cache folder and weights present."""
+    """Show versions, the device and precision that auto chooses, folders and weights."""
     import cv2
     import numpy
     import torch

@@ -39,10 +39,6 @@ Grid = Annotated[
     str | None,
     typer.Option(help="Use the cells of a grid, such as 3x3, as areas.", rich_help_panel=AREAS),
 ]
-Saliency = Annotated[
-    Path | None,
-    typer.Option(help="Use the maps in this folder, written by avsal predict; no network runs."),
-]
 Compare = Annotated[
     Path | None,
     typer.Option(
@@ -77,12 +73,12 @@ def measure(
     windows: options.Windows,
     network: options.Network,
 ) -> None:
-    """Measure what share of the predicted gaze falls in areas of the picture.
+    """Measure what share of the predicted gaze falls in each area, over time.
 
-    Writes report.html, shares.csv and summary.json to the folder NAME.measure
-    next to NAME.mp4. It gives no time to first fixation, no per cent of people
-    who saw something and no gaze path: a density says where gaze is at a
-    moment, not whose it is or in which order.
+    Writes report.html, shares.csv, summary.json and thumbnails to the folder
+    NAME.measure next to NAME.mp4. It cannot give the time to first fixation, the
+    percentage of people who saw something, or gaze paths: a map says where gaze is
+    at a moment, not who looked or in which order.
     """
     from avsal.cli.run import run_on_files
 

@@ -86,7 +86,7 @@ Model = Annotated[
     typer.Option(
         "--model",
         envvar="AVSAL_MODEL",
-        help="Network: see avsal models and avsal weights.",
+        help="Name of a network (avsal models) or of weights (avsal weights list).",
         rich_help_panel=NETWORK,
     ),
 ]
@@ -95,7 +95,7 @@ Weights = Annotated[
     typer.Option(
         "--weights",
         envvar="AVSAL_WEIGHTS",
-        help="File (.safetensors, .pt), registry name, or untrained.",
+        help="A file (.safetensors, .pt), a name from avsal weights list, or untrained.",
         rich_help_panel=NETWORK,
     ),
 ]
@@ -104,7 +104,7 @@ Device = Annotated[
     typer.Option(
         "--device",
         envvar="AVSAL_DEVICE",
-        help="auto, cpu, cuda or cuda:N.",
+        help="Where the network runs: auto, cpu, cuda or cuda:N.",
         autocompletion=_words("auto", "cpu", "cuda"),
         rich_help_panel=NETWORK,
     ),
@@ -114,7 +114,7 @@ Precision = Annotated[
     typer.Option(
         "--precision",
         envvar="AVSAL_PRECISION",
-        help="Compute dtype.",
+        help="Number format of the computation; auto takes what is fast on the device.",
         rich_help_panel=NETWORK,
     ),
 ]
@@ -123,7 +123,7 @@ Offline = Annotated[
     typer.Option(
         "--offline",
         envvar="AVSAL_OFFLINE",
-        help="Never ask the Hub for weights.",
+        help="Do not download weights.",
         rich_help_panel=NETWORK,
     ),
 ]
@@ -180,7 +180,7 @@ Start = Annotated[
         "--start",
         parser=_seconds,
         metavar="TIME",
-        help="Where to begin: seconds, 0:03 or 00:01:02.5.",
+        help="Start at this time: seconds, 0:03 or 00:01:02.5.",
         rich_help_panel=MAPS,
     ),
 ]
@@ -190,7 +190,7 @@ End = Annotated[
         "--end",
         parser=_seconds,
         metavar="TIME",
-        help="Where to stop, written the same way.",
+        help="Stop before this time.",
         rich_help_panel=MAPS,
     ),
 ]
@@ -224,7 +224,8 @@ Saliency = Annotated[
     Path | None,
     typer.Option(
         "--saliency",
-        help="Maps from avsal predict, for several inputs the folder of them all; no network runs.",
+        help="Use the maps in this folder, written by avsal predict (for several inputs: the "
+        "folder with the maps of all of them); no network runs.",
         rich_help_panel=MAPS,
     ),
 ]
@@ -262,7 +263,7 @@ Inputs = Annotated[
     typer.Argument(
         metavar="VIDEO",
         help='Videos, still images, folders of them, patterns such as "clips/*.mp4", http(s) '
-        "addresses, or - for a pipe.",
+        "addresses, or - for standard input.",
     ),
 ]
 Output = Annotated[
@@ -270,7 +271,7 @@ Output = Annotated[
     typer.Option(
         "--output",
         "-o",
-        help="Result of one input, or folder for the results of several (default: next to each "
+        help="Result for one input, or folder for the results of several (default: next to each "
         "input).",
         rich_help_panel=RESULTS,
     ),
@@ -280,7 +281,7 @@ MapFolder = Annotated[
     typer.Option(
         "--output",
         "-o",
-        help="Folder; the maps of NAME.mp4 go to OUT/NAME.",
+        help="Folder for the results; the maps of NAME.mp4 are in OUT/NAME.",
         rich_help_panel=RESULTS,
     ),
 ]
@@ -291,14 +292,14 @@ SkipExisting = Annotated[
     bool,
     typer.Option(
         "--skip-existing",
-        help="Keep results that are up to date and skip their inputs: maps of the same file and "
-        "settings, other results that are newer than their input.",
+        help="Keep results that are up to date: complete maps of the same file and settings, and "
+        "other results that are newer than their input.",
         rich_help_panel=RESULTS,
     ),
 ]
 AsJson = Annotated[
     bool,
-    typer.Option("--json", help="Print one line of JSON per file.", rich_help_panel=RESULTS),
+    typer.Option("--json", help="Print one JSON line per file to stdout.", rich_help_panel=RESULTS),
 ]
 Quiet = Annotated[
     bool,
@@ -311,7 +312,7 @@ Engine = Annotated[
     typer.Option(
         "--engine",
         envvar="AVSAL_ENGINE",
-        help="What computes the network: ONNX Runtime (the default network, on CPUs) or PyTorch.",
+        help="What computes the network: ONNX Runtime (default network on a CPU only) or PyTorch.",
         rich_help_panel=NETWORK,
     ),
 ]

@@ -14,7 +14,7 @@ Output = Annotated[
     typer.Option(
         "--output",
         "-o",
-        help="Folder; the maps of NAME.mp4 go to OUT/NAME (default: saliency).",
+        help="Folder for the results; the maps of NAME.mp4 are in OUT/NAME (default: saliency).",
         rich_help_panel=options.RESULTS,
     ),
 ]
@@ -30,10 +30,10 @@ def predict(
     windows: options.Windows,
     network: options.Network,
 ) -> None:
-    """Write a saliency map for every frame: OUT/NAME/FRAME.png and saliency.json.
+    """Write a saliency map for every frame, and saliency.json, to OUT/<name>/.
 
-    OUT mirrors the trees of folders. Without --output, nothing that exists is
-    replaced unless --force is given; with it, earlier maps are.
+    OUT mirrors the trees of folders. With --output, earlier maps there are
+    replaced; without it, only if --force is given.
     """
     from avsal.cli.run import Run, exit_code, left_out, piped
     from avsal.results.plan import plan_inputs

@@ -99,10 +99,7 @@ def reframe(
     settings = settings_of(aspect, motion, pad, zoom, size, crf)  # wrong ones are wrong everywhere
     _ = settings.framing, windows.settings()
     check_path(path, aspect, motion, zoom, saliency, windows.start, windows.end)
-    if path is not None and (len(inputs) > 1 or inputs[0].is_dir()):
-        raise UsageError("--path renders one video; give the file that it belongs to")
-    if export is not None and (len(inputs) > 1 or inputs[0].is_dir()):
-        raise UsageError("--export writes one file; run avsal export on each path instead")
+    _check_one_file(inputs, path, export)
     function = functools.partial(
         crop,
         aspect=aspect,
@@ -120,3 +117,16 @@ def reframe(
     ending = f".{shape.strip().replace(':', 'x')}.*"
     runs = network if path is None else None
     raise typer.Exit(run_on_files(function, inputs, output, ending, files, runs, saliency))
+
+
+def _check_one_file(inputs: list[Path], path: Path | None, export: Path | None) -> None:
+    """Refuse options that make sense for one file only if several may be given."""
+    from avsal.results.plan import is_pattern
+
+    if path is None and export is None:
+        return
+    if len(inputs) == 1 and not inputs[0].is_dir() and not is_pattern(inputs[0]):
+        return
+    if path is not None:
+        raise UsageError("--path renders one video; give the file that it belongs to")
+    raise UsageError("--export writes one file; run avsal export on each path instead")

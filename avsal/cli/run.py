@@ -219,7 +219,7 @@ def run_on_files(
 
 @contextmanager
 def left_out(inputs: list[Path], as_json: bool = False) -> Iterator[Callable[[str], None]]:
-    """Count files of folders that are left out, by their reasons, and report them at the end."""
+    """Count files of folders that are omitted, by their reasons, and report them at the end."""
     omitted: Counter[str] = Counter()
     yield lambda reason: omitted.update([reason])
     if not omitted:

@@ -145,7 +145,7 @@ def check_path(
     }
     for name, value in given.items():
         if path is not None and value:
-            raise UsageError(f"{name}: {path} decides that already; leave one of them out")
+            raise UsageError(f"{name}: {path} decides that already; omit one of them")
 
 
 def _output(reader: VideoReader, output: File | None, aspect: str, force: bool) -> Path:

@@ -109,14 +109,14 @@ def _expanded(inputs: Iterable[Path]) -> tuple[list[Path], list[Path]]:
             if path.is_dir():
                 folders.append(path)
                 continue
-            if _is_pattern(path):
+            if is_pattern(path):
                 files += _matching(path)
                 continue
         files.append(path)
     return list(dict.fromkeys(files)), list(dict.fromkeys(folders))
 
 
-def _is_pattern(path: Path) -> bool:
+def is_pattern(path: Path) -> bool:
     """Whether a path is a pattern; brackets alone are more often a name that is misspelt."""
     return not is_address(path) and bool({"*", "?"} & set(str(path))) and not os.path.lexists(path)
 

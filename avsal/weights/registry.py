@@ -117,11 +117,12 @@ def resolve_variant(name: str) -> str:
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> UsageError:
-    """The error for a name that nothing has, with the most similar name or all of them."""
+    """The error for a name that nothing has, with the most similar name or all with weights."""
     short = {full.removeprefix(prefix): full for full in known for prefix in PREFIXES}
     if near := get_close_matches(name.lower(), short, 1):
         return UsageError(f"{what} a known name; did you mean {short[near[0]]}?")
-    return UsageError(f"{what} one of {', '.join(dict.fromkeys(short.values()))}")
+    usable = [name for name in short.values() if name not in VARIANTS]
+    return UsageError(f"{what} one of {', '.join(dict.fromkeys(usable))}")
 
 
 # --- names of files -------------------------------------------------------------------------------
