@@ -1,6 +1,6 @@
 """Make the README's picture of a report: measure the example clip, print the page to a picture.
 
-    python examples/make_report_picture.py [examples/report.png]
+    python examples/make_report_picture.py examples/report.png
 
 It needs Chromium or Chrome (apt-get install chromium; CHROMIUM names another program). Run it again
 after a change of the report or of the default weights.
@@ -8,6 +8,7 @@ after a change of the report or of the default weights.
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import subprocess
@@ -60,4 +61,6 @@ def main(picture: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else HERE / "report.png")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("picture", type=Path, help="such as examples/report.png")
+    main(parser.parse_args().picture)
