@@ -20,7 +20,6 @@ import avsal
 from avsal.areas import Area, box
 from avsal.errors import AvsalError, MediaError, UsageError
 
-
 # What a report says of when and by which command line it was made.
 MADE = re.compile(r"<div><dt>(Command|Date)</dt><dd>.*?</dd></div>", re.DOTALL)
 
