@@ -6,6 +6,7 @@ import csv
 import importlib
 import inspect
 import json
+import re
 import subprocess
 import sys
 
@@ -18,6 +19,9 @@ from media_checks import frames_of
 import avsal
 from avsal.areas import Area, box
 from avsal.errors import AvsalError, MediaError, UsageError
+
+# What a report says of when and by which command line it was made.
+MADE = re.compile(r"<div><dt>(Command|Date)</dt><dd>.*?</dd></div>", re.DOTALL)
 
 
 @pytest.fixture
@@ -92,14 +96,16 @@ def test_measure_does_what_the_command_does(avsal_command, video, maps, tmp_path
     out = tmp_path / "out"
     assert avsal_command("measure", video, "--saliency", maps, "-o", out, *words)[0] == 0
     report.to_csv(tmp_path / "s.csv")
-    report.to_html(str(tmp_path / "r.html"))
     report.to_json(tmp_path / "s.json")
-    for mine, its in (
-        ("s.csv", "shares.csv"),
-        ("r.html", "report.html"),
-        ("s.json", "summary.json"),
-    ):
+    for mine, its in (("s.csv", "shares.csv"), ("s.json", "summary.json")):
         assert (tmp_path / mine).read_bytes() == (out / its).read_bytes()
+    report.save(tmp_path / "saved")
+    pages = [(folder / "report.html").read_text() for folder in (tmp_path / "saved", out)]
+    assert [page.count("<dt>Command</dt>") for page in pages] == [0, 1]
+    mine, its = (MADE.sub("", page) for page in pages)
+    assert mine == its
+    report.to_html(str(tmp_path / "r.html"))
+    assert (tmp_path / "r.html").read_text().startswith("<!doctype html>")
     report.save(out)  # an earlier measurement is replaced
     with (tmp_path / "s.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))

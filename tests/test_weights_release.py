@@ -170,7 +170,7 @@ def test_none_that_fits(avsal_command, released, github):
 @pytest.mark.parametrize(
     ("fault", "says"),
     [
-        ("limit", "limits the requests per hour"),
+        ("limit", "requests per hour"),
         ("gone", "has no release v1.0.0"),
         ("broken", "error 500"),
         ("html", "cannot be reached"),
