@@ -11,12 +11,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from scenedetect import AdaptiveDetector, FrameTimecode
 
 from avsal.media.frames import VideoFrame
+
+if TYPE_CHECKING:
+    from scenedetect import AdaptiveDetector
 
 Cut = tuple[int, Fraction]  # index and container time of the first frame after a cut
 
@@ -62,7 +65,7 @@ class ShotFinder:
         self._recent: deque[Cut] = deque(maxlen=LOOK_AHEAD + 1)
         self._begun = 0  # the first frame of the latest shot
         self._trusted = 0  # the first frame whose surroundings were all seen
-        self._detector = AdaptiveDetector(window_width=LOOK_AHEAD, min_scene_len=0)
+        self._detector: AdaptiveDetector | None = None
 
     def add(self, index: int, pts: Fraction, image: np.ndarray) -> None:
         """Take the next frame.
@@ -78,6 +81,10 @@ class ShotFinder:
             self._trusted = index + LOOK_AHEAD + 1 if index else 0
         self._recent.append((index, pts))
         small = cv2.resize(image, _SMALL, interpolation=cv2.INTER_AREA)
+        from scenedetect import AdaptiveDetector, FrameTimecode  # a still image needs none of it
+
+        if self._detector is None:
+            self._detector = AdaptiveDetector(window_width=LOOK_AHEAD, min_scene_len=0)
         time = FrameTimecode(index, _ANY_RATE)
         if not self._detector.process_frame(time, cv2.cvtColor(small, cv2.COLOR_RGB2BGR)):
             return

@@ -20,6 +20,7 @@ from avsal.prediction.cache import FrameCache, WindowInput
 from avsal.prediction.predictor import Predictor
 from avsal.prediction.reader import read_ahead
 from avsal.prediction.settings import MapSize, PredictSettings
+from avsal.prediction.torch_engine import TorchEngine
 from avsal.training.augment import no_augmentation
 from avsal.training.config import AugmentSettings, LossSettings
 from avsal.training.engine import Engine
@@ -56,7 +57,7 @@ def predicted_windows(path: Path) -> dict[int, WindowInput]:
     settings = PredictSettings(stride=SMALL.stride)
     with Engine("cpu") as engine:
         network = AudioVisual(SMALL, (), LossSettings()).network
-        predictor = Predictor(network, SMALL, engine.device, engine.precision)
+        predictor = Predictor(SMALL, TorchEngine(network, engine.device, engine.precision))
     rule = predictor.rule(settings)
     with VideoReader(path) as video, AudioReader(path, video.origin) as audio:
         size = predictor.input_size(video.info.height, video.info.width, video.info.sample_aspect)
@@ -75,10 +76,12 @@ def test_a_sample_is_what_prediction_sees_and_hears(recording, example_clip):
         sample = inputs.sample(
             recording, clip, np.ones((4, 4), np.float32), no_augmentation(inputs.frames)
         )
-        pixels = torch.stack([frame.pixels for frame in wanted.frames], dim=1)
+        pixels = torch.from_numpy(np.stack([frame.pixels for frame in wanted.frames])).permute(
+            3, 0, 1, 2
+        )
         assert torch.equal(sample["clip"], pixels)
         assert sample["map"].shape == pixels.shape[-2:]
-        assert torch.equal(sample["spectrogram"], wanted.spectrogram)
+        assert np.array_equal(sample["spectrogram"].numpy(), wanted.spectrogram)
 
 
 @pytest.mark.parametrize("rate", [12, 50])
@@ -104,7 +107,7 @@ def test_validation_scores_the_maps_of_prediction(recording, objective, example_
         settings = PredictSettings(size=MapSize("model"))
         network = AudioVisual(SMALL, (), LossSettings()).network
         network.load_state_dict(objective.network.state_dict(), strict=False)
-        predictor = Predictor(network, SMALL, engine.device, engine.precision)
+        predictor = Predictor(SMALL, TorchEngine(network, engine.device, engine.precision))
         whole = {f.tag.index: f.density for f in predictor.predict(example_clip, settings)}
     for tag, density in found:
         assert density.shape == whole[tag.index].shape
