@@ -153,7 +153,8 @@ def make_annotations(folder: Path) -> None:
     (folder / "a.csv").write_text("\n".join(["time,x,y,observer", *rows]))
     named = [f"a{i % 2}.mp4;{i / 25};0.5;0.5" for i in range(20)]
     (folder / "b.csv").write_text("\n".join(["video;time;x;y", *named]))
-    density = np.outer(np.hanning(24), np.hanning(40)).astype(np.float32)
+    hill = np.outer(np.hanning(24), np.hanning(40)).astype(np.float32)
+    density = np.clip(2 * hill - 1, 0, None)  # a map, and on its ground of 0 a mask as well
     np.save(folder / "a.npy", density)
     levels = (density * 255).astype(np.uint8)
     for name in ("a.png", "a.jpg", "a.bmp", "a.tif"):
