@@ -230,7 +230,7 @@ def test_names_mean_rows():
         assert weights.get_row(name).name == "mspi-s3d"
     with pytest.raises(UsageError, match="mspi-mvitv2s"):
         weights.get_row("nonsense")
-    with pytest.raises(UsageError, match="mvitv2s-224x384"):
+    with pytest.raises(UsageError, match="mspi-mvitv2s"):
         weights.load_weights("nonsense", "untrained")
 
 

@@ -60,7 +60,8 @@ def check_word(name: str, word: str, known: type[StrEnum]) -> None:
         UsageError: it is none of them.
     """
     if word not in list(known):
-        hint = nearest(word, known) or f"; give one of {', '.join(known)}"
+        # A file may hold anything in the place of a word.
+        hint = nearest(str(word), known) or f"; give one of {', '.join(known)}"
         raise UsageError(f"{name} {word}: is unknown{hint}")
 
 
