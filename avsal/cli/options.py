@@ -6,7 +6,7 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
@@ -380,14 +380,6 @@ class Network:
 
     def load(self) -> Predictor:
         """Load the network."""
-        from avsal.prediction.model import load_model
+        from avsal.results.map_source import MapSource
 
-        return load_model(
-            self.model,
-            self.weights,
-            self.device,
-            self.precision,
-            offline=self.offline,
-            revision=self.revision,
-            engine=self.engine,
-        )
+        return MapSource(**asdict(self)).predictor

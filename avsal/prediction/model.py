@@ -22,6 +22,7 @@ from avsal.weights.reading import sha256_of
 from avsal.weights.registry import DEFAULT, REGISTRY, find_row
 
 if TYPE_CHECKING:
+    from avsal.prediction.onnx_engine import OnnxEngine
     from avsal.weights.loading import LoadedWeights
 
 logger = logging.getLogger("avsal")
@@ -64,13 +65,11 @@ def load_model(
     variant = VARIANTS[loaded.variant]
     for note in loaded.notes:
         logger.warning(note)
-    why_not = why_not or _graphs_obstacle(loaded)
+    arrays = {} if why_not else {key: tensor.numpy() for key, tensor in loaded.state.items()}
+    why_not = why_not or _graphs_obstacle(loaded.variant, arrays)
     if engine == EngineName.ONNX and why_not:
         raise UsageError(f"engine onnx: {why_not}; use --engine auto or torch")
-    if why_not:
-        computed = _torch_engine(loaded, device, precision)
-    else:
-        computed = _graphs_with(_arrays(loaded))
+    computed = _torch_engine(loaded, device, precision) if why_not else _onnx_engine(arrays)
     return Predictor(variant, computed, (loaded.name, loaded.sha256))
 
 
@@ -122,31 +121,23 @@ def _shipped_predictor() -> Predictor:
     row = REGISTRY[DEFAULT]
     path = shipped(row.file)
     assert path is not None and row.sha256 is not None
-    return Predictor(VARIANTS[row.variant], _graphs_with(load_file(path)), (row.name, row.sha256))
+    return Predictor(VARIANTS[row.variant], _onnx_engine(load_file(path)), (row.name, row.sha256))
 
 
-def _graphs_obstacle(loaded: LoadedWeights) -> str:
+def _graphs_obstacle(variant: str, state: Mapping[str, np.ndarray]) -> str:
     """Why the graphs cannot compute a network with its weights, empty where they can."""
-    if VARIANTS[loaded.variant].network != "small":
-        return f"{loaded.variant} has no graphs"
-    from avsal.prediction.onnx_engine import takes_weights
-
-    graphs = shipped(GRAPHS)
-    assert graphs is not None
-    if takes_weights(graphs, _arrays(loaded)):
+    if VARIANTS[variant].network != "small":
+        return f"{variant} has no graphs"
+    if _onnx_engine(state).takes_weights():
         return ""
     return f"{GRAPHS} is for the weights that come with avsal only"
 
 
-def _arrays(loaded: LoadedWeights) -> dict[str, np.ndarray]:
-    return {name: tensor.numpy() for name, tensor in loaded.state.items()}
-
-
-def _graphs_with(state: Mapping[str, np.ndarray]) -> Engine:
+def _onnx_engine(state: Mapping[str, np.ndarray]) -> OnnxEngine:
     from avsal.prediction.onnx_engine import OnnxEngine
 
     graphs = shipped(GRAPHS)
-    assert graphs is not None
+    assert graphs is not None  # `onnx_obstacle` says so where they are missing
     return OnnxEngine(graphs, state)
 
 

@@ -57,6 +57,17 @@ class OnnxEngine:
         _FORKED.append(self._sessions)
         self._sessions = {}
 
+    def takes_weights(self) -> bool:
+        """Whether all weights go into the graphs; else these have values of the shipped weights.
+
+        Raises:
+            WeightsError: the archive of graphs is damaged.
+        """
+        with _archive_errors(self._graphs), zipfile.ZipFile(self._graphs) as archive:
+            tables: dict[str, dict[str, list[Any]]] = json.loads(archive.read(ORIGINS))
+            origins = [Origin(*origin) for table in tables.values() for origin in table.values()]
+            return not uncovered(origins, self._state)
+
     def automatic_batch(self, pixels: int) -> int:
         """1: more windows at once gain nothing, and their rounding would differ."""
         return 1
@@ -89,18 +100,6 @@ class OnnxEngine:
             self._sessions[graph] = _session(self._graphs, graph, self._state)
         outputs: list[np.ndarray] = self._sessions[graph].run(None, values)
         return outputs
-
-
-def takes_weights(graphs: Path, state: Arrays) -> bool:
-    """Whether all weights go into the graphs; else the graphs have values of the shipped weights.
-
-    Raises:
-        WeightsError: the archive of graphs is damaged.
-    """
-    with _archive_errors(graphs), zipfile.ZipFile(graphs) as archive:
-        tables: dict[str, dict[str, list[Any]]] = json.loads(archive.read(ORIGINS))
-        origins = [Origin(*origin) for table in tables.values() for origin in table.values()]
-        return not uncovered(origins, state)
 
 
 def _session(graphs: Path, name: str, state: Arrays) -> onnxruntime.InferenceSession:
