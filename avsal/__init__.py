@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from avsal.areas.api import measure as measure
     from avsal.crops.api import reframe as reframe
     from avsal.errors import AvsalError as AvsalError
+    from avsal.prediction.maps import SaliencyFrame as SaliencyFrame
     from avsal.prediction.model import load_model as load_model
     from avsal.prediction.predictor import Predictor as Predictor
-    from avsal.prediction.saliency import SaliencyFrame as SaliencyFrame
     from avsal.results.api import overlay as overlay
     from avsal.results.api import predict as predict
     from avsal.results.folder import read_result as read_result
@@ -41,7 +41,7 @@ renamed.install()
 _HOMES = {
     "AvsalError": "avsal.errors",
     "Predictor": "avsal.prediction.predictor",
-    "SaliencyFrame": "avsal.prediction.saliency",
+    "SaliencyFrame": "avsal.prediction.maps",
     "load_model": "avsal.prediction.model",
     "measure": "avsal.areas.api",
     "overlay": "avsal.results.api",

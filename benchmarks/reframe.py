@@ -21,12 +21,10 @@ import numpy as np
 from predicted import add_options, chosen, make_maps
 
 from avsal import media
-from avsal.crops.geometry import Picture, parse_aspect
-from avsal.crops.grids import small_grid
-from avsal.crops.planning import plan_crops
-from avsal.crops.settings import Framing, Motion
+from avsal.crops.planning import plan_crops, small_grid
+from avsal.crops.settings import Framing, Motion, Picture, parse_aspect
+from avsal.prediction.shots import find_shots
 from avsal.results.folder import read_result
-from avsal.shots import find_shots
 
 PLACES = 201
 REST = 0.001  # picture widths per frame

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from avsal.media.frames import FrameTag
-from avsal.prediction.cache import FrameCache
+from avsal.prediction.frames import FrameCache
 from avsal.prediction.settings import PredictSettings
-from avsal.preprocess.rules import FrameRule, TimeRule
+from avsal.prediction.windows import FrameRule, TimeRule
 
 
 class FakeSound:
@@ -118,7 +118,7 @@ def test_targets_are_counted_from_the_first_frame():
 
 
 def test_a_reader_may_begin_shortly_before_the_start():
-    from avsal.preprocess.windows import frames_before
+    from avsal.prediction.windows import frames_before
 
     for stride in (1, 4):
         whole = feed(video(100), FakeSound(), start=2.6, stride=stride)

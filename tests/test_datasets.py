@@ -14,8 +14,7 @@ from scipy.io import savemat
 
 from avsal.datasets import DatasetSpec, Points, open_dataset, tag_of
 from avsal.errors import DataError, UsageError
-from avsal.preprocess.rules import FrameRule
-from avsal.preprocess.windows import window_for
+from avsal.prediction.windows import FrameRule, window_for
 
 SIZE = (stavis_tree.HEIGHT, stavis_tree.WIDTH)
 

@@ -10,8 +10,7 @@ import pytest
 
 from avsal.datasets import DatasetSpec, Points, open_dataset
 from avsal.errors import DataError
-from avsal.preprocess.rules import FrameRule
-from avsal.preprocess.windows import window_for
+from avsal.prediction.windows import FrameRule, window_for
 
 
 def write_gaze(path: Path, rows: list[str], header: str = "time,x,y,observer") -> Path:

@@ -14,7 +14,7 @@ import samples
 from avsal.media.frames import VideoFrame
 from avsal.prediction.live import LatestFrames
 from avsal.prediction.model import load_model
-from avsal.preprocess.rules import FrameRule
+from avsal.prediction.windows import FrameRule
 
 
 @pytest.fixture

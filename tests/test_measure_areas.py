@@ -12,9 +12,8 @@ from gaze_maps import spot
 
 from avsal.areas import Area, box, shares
 from avsal.areas.areas import cover, grid_areas, parse_areas, read_areas
-from avsal.areas.frames import centre_prior, spread
-from avsal.areas.series import Collector, compare
-from avsal.areas.trust import MEASURED_WITH, expected_error
+from avsal.areas.shares import Collector, centre_prior, compare, spread
+from avsal.areas.summary import MEASURED_WITH, expected_error
 from avsal.crops import plan
 from avsal.datasets.gaze_table import read_table
 from avsal.errors import DataError, UsageError

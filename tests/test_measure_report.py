@@ -19,7 +19,7 @@ from test_measure_command import BOXES, check_page, picture
 import avsal
 from avsal.areas import Area, box
 from avsal.areas.charts import COLOURS, Axes, Line, line_chart
-from avsal.areas.series import Collector
+from avsal.areas.shares import Collector
 from avsal.errors import UsageError
 
 LEFT = Area("left", (box(0, 0, 0.5, 1),))

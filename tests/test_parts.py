@@ -12,12 +12,11 @@ import pytest
 import samples
 
 from avsal.media.frames import FrameTag
-from avsal.prediction.cache import FrameCache
+from avsal.prediction.frames import FrameCache, Start
 from avsal.prediction.model import load_model
-from avsal.prediction.reader import Start
 from avsal.prediction.settings import PredictSettings, exact_seconds
-from avsal.preprocess.rules import FrameRule, TimeRule
-from avsal.shots import ShotFinder
+from avsal.prediction.shots import ShotFinder
+from avsal.prediction.windows import FrameRule, TimeRule
 
 PIXELS = np.zeros((8, 12, 3), np.uint8)
 RATES = [Fraction(rate) for rate in (10, 15, 24, 25, 30, 50, 60, 120)]

@@ -18,13 +18,12 @@ from avsal import models
 from avsal.errors import MediaError, UsageError, WeightsError
 from avsal.media import AudioReader, VideoFrame, VideoReader
 from avsal.models.network import normalise
+from avsal.prediction.inputs import log_spectrogram, resize_frame
 from avsal.prediction.model import load_model
 from avsal.prediction.settings import MapSize, PredictSettings
+from avsal.prediction.shots import difference, thumbnail
 from avsal.prediction.torch_engine import TorchEngine
-from avsal.preprocess.cuts import difference, thumbnail
-from avsal.preprocess.frames import resize_frame
-from avsal.preprocess.sound import log_spectrogram
-from avsal.preprocess.windows import audio_span, window_for
+from avsal.prediction.windows import audio_span, window_for
 from avsal.weights import load_weights
 
 

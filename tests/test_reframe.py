@@ -13,11 +13,9 @@ from gaze_maps import spot
 
 from avsal.crops import plan
 from avsal.crops.file import PathFile, read_crops, read_head, write_path
-from avsal.crops.geometry import Picture, parse_aspect, parse_size
-from avsal.crops.grids import Grids
 from avsal.crops.motion import COSTS, KNOT, at_times, choose_places, smooth
-from avsal.crops.planning import plan_crops
-from avsal.crops.settings import Framing
+from avsal.crops.planning import Grids, plan_crops
+from avsal.crops.settings import Framing, Picture, parse_aspect, parse_size
 from avsal.errors import MediaError, UsageError
 
 SIZE = (640, 360)

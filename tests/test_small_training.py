@@ -12,11 +12,11 @@ import torch
 from avsal.datasets.stills import open_stills
 from avsal.models import VARIANTS
 from avsal.prediction.settings import PredictSettings
-from avsal.preprocess.windows import seen_frames, window_for
-from avsal.training.augment import Augmentation, draw_augmentation
+from avsal.prediction.windows import seen_frames, window_for
 from avsal.training.config import AugmentSettings, LossSettings
 from avsal.training.engine import Engine
 from avsal.training.objectives import AudioVisual
+from avsal.training.samples import Augmentation, draw_augmentation
 from avsal.training.validation import validate
 
 SMALL = Path(__file__).parents[1] / "weights" / "recipe"

@@ -2,7 +2,7 @@ from fractions import Fraction
 
 import pytest
 
-from avsal.preprocess.windows import (
+from avsal.prediction.windows import (
     audio_span,
     frames_before,
     oldest_seen,

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from avsal.areas.areas import Area as Area
     from avsal.areas.areas import box as box
-    from avsal.areas.frames import AreaShare as AreaShare
-    from avsal.areas.frames import shares as shares
+    from avsal.areas.shares import AreaShare as AreaShare
+    from avsal.areas.shares import shares as shares
 
 __all__ = ["Area", "AreaShare", "box", "shares"]
 

@@ -12,10 +12,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from avsal.prediction.maps import SaliencyFrame as SaliencyFrame
     from avsal.prediction.model import load_model as load_model
     from avsal.prediction.predictor import Prediction as Prediction
     from avsal.prediction.predictor import Predictor as Predictor
-    from avsal.prediction.saliency import SaliencyFrame as SaliencyFrame
     from avsal.prediction.settings import MapSize as MapSize
     from avsal.prediction.settings import PredictSettings as PredictSettings
 

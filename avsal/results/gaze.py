@@ -1,26 +1,154 @@
-"""Maps of gaze for what is made of them, saved ones or straight from the network, and shots."""
+"""Maps of gaze for what is made of them: saved ones, straight from the network, or handed over."""
 
 from __future__ import annotations
 
 import itertools
+import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
-from functools import partial
+from functools import cached_property, partial
+from pathlib import Path
 
 import numpy as np
 
-from avsal.errors import MediaError
+from avsal.errors import MediaError, UsageError
 from avsal.media.frames import VideoFrame
 from avsal.media.info import VideoInfo
 from avsal.media.source import Source
 from avsal.media.video import VideoReader
 from avsal.prediction.predictor import Prediction, Predictor
 from avsal.prediction.settings import MapSize, PredictSettings
-from avsal.results.folder import Result
-from avsal.shots import LOOK_AHEAD, Shot, find_shots, shots_between
+from avsal.prediction.shots import LOOK_AHEAD, Shot, find_shots, shots_between
+from avsal.results.folder import Result, read_result
+
+Seconds = float | Fraction
+
+
+def timed_maps(
+    maps: Iterable[np.ndarray], times: Sequence[Seconds] | None, rate: Seconds
+) -> Iterator[tuple[int, Fraction, np.ndarray]]:
+    """Number maps and give each its time.
+
+    Args:
+        maps: (h, w) arrays of finite values that are not negative.
+        times: the seconds at which each map's frame begins, ascending, one for each map; None
+            counts frames at `rate` frames per second.
+
+    Raises:
+        UsageError: there are more maps than times or fewer, the times do not ascend, or a map is
+            none.
+    """
+    if times is None:
+        step = frame_step(rate)
+        for index, density in enumerate(maps):
+            yield index, index * step, checked_map(density, index)
+        return
+    before: Fraction | None = None
+    pairs = itertools.zip_longest(times, maps)  # neither a time nor a map is None
+    for index, (second, density) in enumerate(pairs):
+        if second is None or density is None:
+            more = "more maps than times" if second is None else "more times than maps"
+            raise UsageError(f"times: there are {more}, of which there are {index}; give one a map")
+        time = _exact(f"time {index}", second)
+        if before is not None and time <= before:
+            raise UsageError(
+                f"times: {float(time):g} s of map {index} does not come after {float(before):g} s"
+            )
+        before = time
+        yield index, time, checked_map(density, index)
+
+
+def frame_step(rate: Seconds) -> Fraction:
+    """Seconds from one frame to the next.
+
+    Raises:
+        UsageError: the rate is no number above 0.
+    """
+    exact = _exact("rate", rate)
+    if exact <= 0:
+        raise UsageError(f"rate {rate}: give frames per second, more than 0")
+    return 1 / exact
+
+
+def checked_map(density: np.ndarray, index: int) -> np.ndarray:
+    """A map as it is.
+
+    Raises:
+        UsageError: it has no height and width, or values that are negative or not finite.
+    """
+    density = np.asarray(density)
+    if density.ndim != 2 or not density.size or density.dtype.kind not in "fiub":
+        raise UsageError(
+            f"map {index}: is {density.dtype} of shape {density.shape}; give numbers (h, w)"
+        )
+    if not np.isfinite(density).all() or density.min() < 0:
+        raise UsageError(f"map {index}: has values that are negative or not finite; give densities")
+    return density
+
+
+def _exact(name: str, value: Seconds) -> Fraction:
+    try:
+        return Fraction(value) if isinstance(value, Fraction | int) else Fraction(float(value))
+    except (TypeError, ValueError, OverflowError):
+        raise UsageError(f"{name} {value}: is no finite number") from None
+
+
+@dataclass(frozen=True)
+class MapSource:
+    """Where the maps of videos come from: a folder with saved ones, or a network.
+
+    Attributes:
+        model: a loaded network, or its name with `weights`, `device`, `precision`, `offline`,
+            `revision` and `engine` as in `avsal.load_model`. It is loaded when it is first needed.
+        settings: how it predicts.
+    """
+
+    model: Predictor | str | None = None
+    weights: str | os.PathLike[str] | None = None
+    device: str = "auto"
+    precision: str = "auto"
+    offline: bool = False
+    revision: str | None = None
+    engine: str = "auto"
+    settings: PredictSettings = field(default_factory=PredictSettings)
+
+    def result(self, saliency: str | os.PathLike[str] | None) -> Result | None:
+        """The result in a folder, None where no folder is given."""
+        return None if saliency is None else read_result(Path(saliency))
+
+    def maps(
+        self, saliency: str | os.PathLike[str] | None
+    ) -> Result | tuple[Predictor, PredictSettings]:
+        """The part of a result in a folder, or the network where there is none.
+
+        Raises:
+            AvsalError: the result cannot be read, or has no maps in that part.
+        """
+        result = self.result(saliency)
+        if result is None:
+            return self.predictor, self.settings
+        return result.part(self.settings.start, self.settings.end)
+
+    @cached_property
+    def predictor(self) -> Predictor:
+        """The network, loaded."""
+        if isinstance(self.model, Predictor):
+            return self.model
+        from avsal.prediction.model import load_model
+
+        return load_model(
+            self.model,
+            self.weights,
+            self.device,
+            self.precision,
+            offline=self.offline,
+            revision=self.revision,
+            engine=self.engine,
+        )
+
 
 # A finished result, or the network that predicts now and how.
 Maps = Result | tuple[Predictor, PredictSettings]
