@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -40,7 +39,7 @@ logger = logging.getLogger("avsal")
 
 _PICTURES = 48  # shots that a report shows
 _THUMBNAILS = 6  # frames that are saved at full size
-_MARGIN = 2  # frames at either end of a shot that may show a transition
+_MARGIN = 2  # frames at the beginning of a shot that may show a transition
 
 OnMap = Callable[[int], None]
 
@@ -107,7 +106,7 @@ class _Clear:
     """The frame of a shot whose gaze is most concentrated.
 
     Attributes:
-        rank: part of the picture over which its gaze is spread, and 1 more near a cut.
+        rank: part of the picture over which its gaze is spread, and 1 more right after a cut.
         time: seconds since the video's first frame.
         grid: its map.
         begun: seconds at which the shot began.
@@ -136,13 +135,12 @@ class Clearest:
 
     def passing(self, gaze: Gaze) -> Iterator[GazeMap]:
         """Look at maps on their way."""
-        first, cuts = None, gaze.cuts
+        begun = None  # the first map of the shot
         for entry in gaze.maps:
-            first = entry.index if first is None else first
-            number = bisect_right(cuts, entry.index)
-            ends = (cuts[number - 1] if number else first, *cuts[number : number + 1])
-            # A frame near a cut counts only where the shot has no other.
-            near = any(-_MARGIN <= entry.index - end < _MARGIN for end in ends)
+            number = entry.shot
+            begun = entry if begun is None or begun.shot != number else begun
+            # After a cut a frame counts only where the shot has no other: it may be a transition.
+            near = entry.index - begun.index < _MARGIN
             grid = fine_grid(entry.density)
             rank = spread(grid) + near
             time = float(entry.pts - self._origin)
@@ -151,8 +149,8 @@ class Clearest:
                 self._ended(number - 1, time)
             if before is None or rank < before.rank:
                 self._image = number, gaze.frame(entry.index).image
-                begun = time if before is None else before.begun
-                self.found[number] = _Clear(rank, time, grid.astype(np.float32), begun)
+                start = time if before is None else before.begun
+                self.found[number] = _Clear(rank, time, grid.astype(np.float32), start)
             yield entry
         self._keep_image()
 
@@ -179,10 +177,10 @@ def _measured(
     """Measure a video; the clearest frames of its longest shots by number, the longest first."""
     collector, clearest = Collector(areas), Clearest(video)
     with open_gaze(video.reader, video.maps, frames=True) as gaze:
-        timed = _timed(video, clearest.passing(gaze))
-        for count, _frame in enumerate(collector.measure(timed), 1):
+        measured = collector.measure(clearest.passing(gaze), video.reader.origin)
+        for count, _frame in enumerate(measured, 1):
             on_map(count)
-        series, shots = collector.series(), gaze.shots()
+        series, shots = collector.series(), gaze.shots
     report_absent(video, areas, series)
     found = clearest.found
     by_length = sorted(found, key=lambda number: shots[number].start - shots[number].end)
@@ -191,13 +189,6 @@ def _measured(
     placed = picture(most.full, series.mean, most.time, WIDE)
     name = name_of(video.path)
     return Version(name, areas, series, shots, placed, video.model, video.made), longest
-
-
-def _timed(video: Video, maps: Iterable[GazeMap]) -> Iterator[tuple[int, float, float, np.ndarray]]:
-    """Maps with seconds since the video's first frame and durations, 0 for a still image."""
-    for entry in maps:
-        duration = 0.0 if video.info.is_image else float(entry.duration)
-        yield entry.index, float(entry.pts - video.reader.origin), duration, entry.density
 
 
 def _pictures(shots: dict[int, _Clear], still: bool) -> tuple[dict[int, Picture], dict[int, bytes]]:

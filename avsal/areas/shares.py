@@ -12,8 +12,7 @@ import cv2
 import numpy as np
 
 from avsal.areas.areas import Area, Shape, check_unique, cover
-from avsal.errors import UsageError
-from avsal.results.gaze import Seconds, frame_step, timed_maps
+from avsal.results.gaze import GazeMap, Seconds, timed_maps
 
 _FINEST = (108, 192)  # (height, width) of the grid that maps are measured on, at most
 _COARSE = (36, 64)  # on which concentration is measured, so that map sizes can be compared
@@ -21,6 +20,9 @@ _COARSE = (36, 64)  # on which concentration is measured, so that map sizes can 
 # Sigma of a centred Gaussian as shares of height and width: the spread of all fixations in free
 # viewing of photographs (OSIE 0.20 and 0.21, EyeCrowd 0.18 and 0.23).
 PRIOR_SIGMA = (0.19, 0.22)
+
+
+ZERO = Fraction(0)
 
 
 @dataclass(frozen=True)
@@ -99,45 +101,25 @@ def shares(
     Raises:
         UsageError: two areas have the same name, or times do not fit the maps.
     """
-    return list(measure(_lasting(timed_maps(maps, times, rate), frame_step(rate), end), areas))
-
-
-def _lasting(
-    maps: Iterable[tuple[int, Fraction, np.ndarray]], only: Seconds, end: Seconds | None
-) -> Iterator[tuple[int, float, float, np.ndarray]]:
-    """Give maps with times their durations.
-
-    Args:
-        only: seconds that a single map lasts without an end.
-    """
-    duration = float(only)
-    held: tuple[int, float, np.ndarray] | None = None
-    for index, time, density in maps:
-        if held is not None:
-            duration = float(time) - held[1]
-            yield held[0], held[1], duration, held[2]
-        held = index, float(time), density
-    if held is not None:
-        duration = duration if end is None else float(end) - held[1]
-        if not 0 < duration < math.inf:
-            raise UsageError(f"end {end}: does not come after the last map's {held[1]:g} s")
-        yield held[0], held[1], duration, held[2]
+    return list(measure(timed_maps(maps, times, rate, end), areas))
 
 
 def measure(
-    maps: Iterable[tuple[int, float, float, np.ndarray]], areas: Sequence[Area]
+    maps: Iterable[GazeMap], areas: Sequence[Area], origin: Fraction = ZERO
 ) -> Iterator[FrameShares]:
     """Measure frame by frame, in constant memory.
 
     Args:
-        maps: frame number, seconds since the first frame, duration in seconds, map (h, w).
+        maps: in order.
+        origin: `pts` of the video's first frame.
 
     Raises:
         UsageError: two areas have the same name.
     """
     check_unique(areas)
-    for index, time, duration, density in maps:
-        grid = fine_grid(density)
+    for entry in maps:
+        index, time, duration = entry.index, float(entry.pts - origin), float(entry.duration)
+        grid = fine_grid(entry.density)
         total = grid.sum()
         found = []
         for area in areas:
@@ -293,11 +275,9 @@ class Collector:
         self._values: list[np.ndarray] = []
         self._mean = np.zeros((1, 1))
 
-    def measure(
-        self, maps: Iterable[tuple[int, float, float, np.ndarray]]
-    ) -> Iterator[FrameShares]:
+    def measure(self, maps: Iterable[GazeMap], origin: Fraction = ZERO) -> Iterator[FrameShares]:
         """See `avsal.areas.shares.measure`."""
-        for frame in measure(self._averaged(maps), self._areas):
+        for frame in measure(self._averaged(maps), self._areas, origin):
             found = {row.area: (row.share, row.part, row.prior) for row in frame.areas}
             missing = (np.nan, np.nan, np.nan)
             rows = [found.get(area.name, missing) for area in self._areas]
@@ -305,14 +285,14 @@ class Collector:
             self._frames.append((frame.index, frame.time, frame.duration, frame.spread))
             yield frame
 
-    def _averaged(
-        self, maps: Iterable[tuple[int, float, float, np.ndarray]]
-    ) -> Iterator[tuple[int, float, float, np.ndarray]]:
+    def _averaged(self, maps: Iterable[GazeMap]) -> Iterator[GazeMap]:
         for entry in maps:
-            grid = fine_grid(entry[3])
+            grid = fine_grid(entry.density)
             if self._mean.shape != grid.shape:
                 self._mean = np.zeros_like(grid)
-            self._mean += grid / max(grid.sum(), np.finfo(float).tiny) * (entry[2] or 1e-9)
+            self._mean += (
+                grid / max(grid.sum(), np.finfo(float).tiny) * (float(entry.duration) or 1e-9)
+            )
             yield entry
 
     def series(self) -> Series:

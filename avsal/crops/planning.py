@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import itertools
 import tempfile
-from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from operator import attrgetter
 
 import cv2
 import numpy as np
 
 from avsal.crops.motion import COSTS, KNOT, PLACES, Cost, at_times, choose_places, smooth
 from avsal.crops.settings import Framing, Picture, Share, parse_aspect, scaled
-from avsal.results.gaze import timed_maps
+from avsal.results.gaze import GazeMap, timed_maps
 
 GRID = (36, 64)  # (height, width) to which maps are brought
 _CHUNK = 512  # maps read at once
@@ -95,8 +95,6 @@ class Grids:
             found[place] = (np.matmul(rows[:, None], maps)[:, 0] * columns).sum(axis=1)
         return found
 
-
-GazeMap = tuple[int, Fraction, np.ndarray]  # frame index, pts in seconds, density (h, w)
 
 _EXACT_KNOT = Fraction(KNOT)
 _LONGEST = Fraction(
@@ -180,22 +178,17 @@ def plan(
         UsageError: an aspect, motion or zoom that cannot be, or times that do not fit the maps.
     """
     ratio = parse_aspect(aspect) if isinstance(aspect, str) else Fraction(aspect)
-    frames = timed_maps(maps, times, rate)
+    frames = timed_maps(maps, times, rate, cuts=sorted(cuts))
     picture = Picture(*size, Fraction(sample_aspect))
-    return list(plan_crops(frames, sorted(cuts), picture, Framing(ratio, motion, zoom, pad)))
+    return list(plan_crops(frames, picture, Framing(ratio, motion, zoom, pad)))
 
 
-def plan_crops(
-    maps: Iterable[GazeMap], cuts: Sequence[int], picture: Picture, framing: Framing
-) -> Iterator[Crop]:
+def plan_crops(maps: Iterable[GazeMap], picture: Picture, framing: Framing) -> Iterator[Crop]:
     """Yield the crops of every shot once its last map is there; see `plan`.
 
     Until then its maps, reduced in size, are in a temporary file: long shots need no memory.
-
-    Args:
-        cuts: ascending; it may grow as long as it holds every cut up to the map read last.
     """
-    for number, shot in itertools.groupby(maps, lambda frame: bisect_right(cuts, frame[0])):
+    for number, shot in itertools.groupby(maps, attrgetter("shot")):
         yield from _plan_shot(number, shot, picture, framing)
 
 
@@ -238,9 +231,9 @@ def _collect(
     tags: list[tuple[int, Fraction]] = []
     seconds: list[Fraction] = []
     total, count, done = np.zeros(GRID), 0, 0
-    for index, pts, density in maps:
-        passed = min(pts - tags[-1][1], _LONGEST) if tags else Fraction(0)
-        tags.append((index, pts))
+    for entry in maps:
+        passed = min(entry.pts - tags[-1][1], _LONGEST) if tags else Fraction(0)
+        tags.append((entry.index, entry.pts))
         seconds.append(seconds[-1] + passed if seconds else passed)
         knot = int(seconds[-1] / _EXACT_KNOT)
         while done < knot:  # a frame that is shown longer counts for all that time
@@ -248,7 +241,7 @@ def _collect(
             total, count, done = total / count, 1, done + 1
             if done == knot:
                 total, count = np.zeros(GRID), 0
-        grid = small_grid(density)
+        grid = small_grid(entry.density)
         frames.add(grid)
         total, count = total + grid, count + 1
     knots.add(total / count)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Callable, Iterator
-from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -64,8 +63,8 @@ def reframe(
     )
     with atomic.new_file(path_beside(out)) as aside:
         with open_gaze(video, maps) as gaze:
-            frames = _counted(gaze.maps, on_map)
-            write_path(aside, head, plan_crops(frames, gaze.cuts, picture, framing))
+            counted = _counted(gaze.maps, on_map)
+            write_path(aside, head, plan_crops(counted, picture, framing))
         crops = read_crops(aside, picture)
         fill = settings.fill or Fill.BLACK
         unread = video if isinstance(maps, Result) else VideoReader(source)
@@ -101,11 +100,9 @@ def rerender(
         render(video, out, head, crops, fill=fill, crf=crf, on_frame=on_frame)
 
 
-def _counted(
-    maps: Iterator[GazeMap], on_map: OnFrame
-) -> Iterator[tuple[int, Fraction, np.ndarray]]:
+def _counted(maps: Iterator[GazeMap], on_map: OnFrame) -> Iterator[GazeMap]:
     for count, entry in enumerate(maps, 1):
-        yield entry.index, entry.pts, entry.density
+        yield entry
         on_map(count)
 
 
