@@ -135,7 +135,7 @@ def check_a_part(rng, make):
     stride, batch = rng.choice([1, 2, 2, 3, 4, 5]), rng.choice([1, 4, 8])
     rule = TimeRule(4, Fraction("0.16"), stride, Fraction("0.12"), batch)
     if rng.random() < 0.15:
-        rule = FrameRule(16, stride, batch)
+        rule = FrameRule(stride, batch)
     cuts = [index for index in range(3, len(times)) if rng.random() < 0.02]
     start = round(rng.uniform(0, float(times[-1])), 3)
     if rng.random() < 0.3:

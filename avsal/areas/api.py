@@ -36,12 +36,13 @@ from avsal.results.gaze import Gaze, GazeMap, MapSource, open_gaze
 from avsal.results.plan import check_source
 
 logger = logging.getLogger("avsal")
-
 _PICTURES = 48  # shots that a report shows
 _THUMBNAILS = 6  # frames that are saved at full size
 _MARGIN = 2  # frames at the beginning of a shot that may show a transition
-
 OnMap = Callable[[int], None]
+File = str | os.PathLike[str]
+Progress = Callable[[str, int, int | None], None]  # step, frames done, frames in all if known
+Areas = Mapping[str, Box | Mapping[float, Box]] | Iterable[Area | str]
 
 
 def measure_video(
@@ -201,11 +202,6 @@ def _pictures(shots: dict[int, _Clear], still: bool) -> tuple[dict[int, Picture]
     }
     clearest = sorted(shots, key=lambda number: shots[number].rank)
     return small, {number: shots[number].full for number in clearest[:_THUMBNAILS]}
-
-
-File = str | os.PathLike[str]
-Progress = Callable[[str, int, int | None], None]  # step, frames done, frames in all if known
-Areas = Mapping[str, Box | Mapping[float, Box]] | Iterable[Area | str]
 
 
 def measure(

@@ -16,6 +16,12 @@ from avsal.prediction.drawing import CONTOUR_SHARES, overlay, share_colours
 from avsal.prediction.shots import Shot
 from avsal.prediction.style import OverlayStyle
 
+SMALL, WIDE = 480, 1280  # pixels of the longer side: one of many pictures, one across the page
+
+_QUALITY, _FULL_QUALITY = 80, 95
+
+_STYLE = OverlayStyle(legend=False)  # the page explains the colours
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -98,11 +104,6 @@ class Page:
 def thumbnail_name(shot: int) -> str:
     """The name of the file with a shot's thumbnail, numbered as the report numbers shots."""
     return f"thumbnail-shot-{shot + 1}.jpg"
-
-
-SMALL, WIDE = 480, 1280  # pixels of the longer side: one of many pictures, one across the page
-_QUALITY, _FULL_QUALITY = 80, 95
-_STYLE = OverlayStyle(legend=False)  # the page explains the colours
 
 
 def full_size(image: np.ndarray, aspect: float) -> bytes:

@@ -23,6 +23,12 @@ PRIOR_SIGMA = (0.19, 0.22)
 
 
 ZERO = Fraction(0)
+BLOCK = 1.0  # seconds that belong together when time is drawn again
+DRAWS = 2000
+FIRST_SECONDS = 3.0  # that viewers give a video before they turn away; reported on their own
+_RANGE = (2.5, 97.5)  # per cent
+_ROUNDING = 1e-6  # of a block or of a second
+_MOST_BLOCKS = 36_000  # ten hours of seconds; in longer videos blocks are longer
 
 
 @dataclass(frozen=True)
@@ -167,14 +173,6 @@ def spread(grid: np.ndarray) -> float:
         return 1.0
     share = coarse[coarse > 0] / total
     return float(np.exp(-(share * np.log(share)).sum()) / coarse.size)
-
-
-BLOCK = 1.0  # seconds that belong together when time is drawn again
-DRAWS = 2000
-FIRST_SECONDS = 3.0  # that viewers give a video before they turn away; reported on their own
-_RANGE = (2.5, 97.5)  # per cent
-_ROUNDING = 1e-6  # of a block or of a second
-_MOST_BLOCKS = 36_000  # ten hours of seconds; in longer videos blocks are longer
 
 
 @dataclass(frozen=True)

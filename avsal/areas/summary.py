@@ -41,6 +41,11 @@ STILL = {
     1 / 4: (0.079, 0.066),
 }
 
+NONE, _TIMES, _MINUS = "\u2013", "\u00a0\u00d7", "\u2212"  # dash, multiplication sign, minus
+
+Cells = list[str]  # HTML, the name of an area first
+VERSION = 1
+
 
 def expected_error(share: float, part: float, model: str, still: bool = False) -> float | None:
     """Mean absolute error to be expected of a share; None where it was not measured, or no share.
@@ -62,10 +67,6 @@ def expected_error(share: float, part: float, model: str, still: bool = False) -
     if part < parts[0]:
         return errors[0] * part / parts[0]
     return float(np.interp(np.log(part), np.log([*parts, 1.0]), [*errors, 0.0]))
-
-
-NONE, _TIMES, _MINUS = "\u2013", "\u00a0\u00d7", "\u2212"  # dash, multiplication sign, minus
-Cells = list[str]  # HTML, the name of an area first
 
 
 def percent(share: float) -> str:
@@ -170,9 +171,6 @@ def _factor(factor: float) -> str:
 
 def _points(change: float | None) -> str:
     return NONE if change is None else f"{change * 100:+.1f}".replace("-", _MINUS)
-
-
-VERSION = 1
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,23 @@ from avsal.results.gaze import GazeMap, timed_maps
 
 GRID = (36, 64)  # (height, width) to which maps are brought
 _CHUNK = 512  # maps read at once
+_EXACT_KNOT = Fraction(KNOT)
+
+_LONGEST = Fraction(
+    10
+)  # seconds that one frame counts for; after a pause of hours nothing is gained
+
+# A map is sure of things that viewers do not look at; part of the gaze is expected in the middle.
+# Chosen on the ten videos that the default network's validation weights never saw.
+PRIOR_SHARE = 0.15
+_PRIOR_SIGMA = (0.19, 0.22)  # of height and width, as the spread of fixations on photographs
+
+# By less than this share of the gaze, averaged over a shot, maps cannot tell a better crop from one
+# in the middle.
+LEAST_GAIN = 0.0125
+_ZOOM_KEEPS = 0.95  # a closer crop must keep so much of what the largest one keeps
+_PAD_KEEPS = 0.8  # a crop that keeps less of the gaze than this is widened
+_STEPS = 5  # scales tried
 
 
 def small_grid(density: np.ndarray) -> np.ndarray:
@@ -96,12 +113,6 @@ class Grids:
         return found
 
 
-_EXACT_KNOT = Fraction(KNOT)
-_LONGEST = Fraction(
-    10
-)  # seconds that one frame counts for; after a pause of hours nothing is gained
-
-
 def _centre(sigma_y: float, sigma_x: float) -> np.ndarray:
     rows, columns = (
         np.exp(-((((np.arange(cells) + 0.5) / cells - 0.5) / sigma) ** 2) / 2)
@@ -111,19 +122,7 @@ def _centre(sigma_y: float, sigma_x: float) -> np.ndarray:
     return centre / centre.sum()
 
 
-# A map is sure of things that viewers do not look at; part of the gaze is expected in the middle.
-# Chosen on the ten videos that the default network's validation weights never saw.
-PRIOR_SHARE = 0.15
-_PRIOR_SIGMA = (0.19, 0.22)  # of height and width, as the spread of fixations on photographs
 _PRIOR = _centre(*_PRIOR_SIGMA)
-
-# By less than this share of the gaze, averaged over a shot, maps cannot tell a better crop from one
-# in the middle.
-LEAST_GAIN = 0.0125
-
-_ZOOM_KEEPS = 0.95  # a closer crop must keep so much of what the largest one keeps
-_PAD_KEEPS = 0.8  # a crop that keeps less of the gaze than this is widened
-_STEPS = 5  # scales tried
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,12 @@ from avsal.results.folder import Result
 from avsal.results.gaze import GazeMap, Maps, open_gaze
 
 logger = logging.getLogger("avsal")
-
 OnFrame = Callable[[int], None]
+_SHRINK = 1.02  # from this scale on averaging pixels is better than reading between them
+_SHAPE_TOLERANCE = 1.5  # pixels of the result by which a crop may miss its shape
+_BLURRED = 24  # pixels of the shorter side of what fills the bars, before it is enlarged
+_DIMMED = 0.6  # brightness of what fills the bars
+_OTHER = "the maps or the path are of another video"
 
 
 def reframe(
@@ -106,12 +110,6 @@ def _counted(maps: Iterator[GazeMap], on_map: OnFrame) -> Iterator[GazeMap]:
         on_map(count)
 
 
-_SHRINK = 1.02  # from this scale on averaging pixels is better than reading between them
-_SHAPE_TOLERANCE = 1.5  # pixels of the result by which a crop may miss its shape
-_BLURRED = 24  # pixels of the shorter side of what fills the bars, before it is enlarged
-_DIMMED = 0.6  # brightness of what fills the bars
-
-
 def render(
     video: VideoReader,
     out: Path,
@@ -183,9 +181,6 @@ def _pair(
         crop = next(crops, None)
     if crop is not None:
         raise MediaError(f"{video.path}: ends before frame {crop.index} of the path; {_OTHER}")
-
-
-_OTHER = "the maps or the path are of another video"
 
 
 def cut_out(image: np.ndarray, crop: Crop, head: PathFile, fill: str = Fill.BLACK) -> np.ndarray:

@@ -12,9 +12,11 @@ from avsal.prediction.settings import check_word
 
 Size = tuple[int, int]  # (width, height), pixels
 Share = tuple[float, float]  # width and height as fractions of the picture's
-
 _WIDEST = 20  # times as wide as high, or as high as wide
 _SMALLEST, _LARGEST = 16, 8192  # pixels of a side
+
+_CLOSEST = 4  # times; closer crops of usual videos are no pictures any more
+_SIZE_TOLERANCE = Fraction(1, 50)  # by which the shape of a wanted size may miss the aspect
 
 
 def parse_aspect(text: str) -> Fraction:
@@ -85,10 +87,6 @@ def _even(side: Fraction) -> int:
 def scaled(share: Share, scale: float) -> Share:
     """A crop `scale` times as large, but no larger than the picture."""
     return min(1.0, share[0] * scale), min(1.0, share[1] * scale)
-
-
-_CLOSEST = 4  # times; closer crops of usual videos are no pictures any more
-_SIZE_TOLERANCE = Fraction(1, 50)  # by which the shape of a wanted size may miss the aspect
 
 
 class Motion(StrEnum):

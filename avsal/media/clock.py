@@ -23,9 +23,14 @@ COUNTING_FORMATS = frozenset({"avi"})
 # takes a step back of a minute for the wrap of MPEG's clock, which happens every 26.5 hours.
 STEP_BACK = Fraction(1)  # seconds
 STEP_AHEAD = Fraction(12 * 3600)  # seconds
-
 _RATES = frozenset({1, 1001})  # frame rates are N or N / 1.001; a measured mean is no rate
 _MIN_TICKS = 4  # between frames; a rounding error is then small against them
+
+# In formats of broadcasts and discs a longer step is a jump of the clock, not time that passed:
+# FFmpeg's dts_delta_threshold.
+_GAP = Fraction(10)  # seconds
+_REORDERED = 16  # frames at most that are decoded before one that is shown earlier
+_PATIENCE = 500  # packets of sound that wait for the pictures to jump too, about 10 s
 
 
 def restarts(step: Fraction) -> bool:
@@ -142,13 +147,6 @@ class FrameClock:
             self._shift += self._next() - time
             return self._next()
         return max(time, self._previous + self._time_base)
-
-
-# In formats of broadcasts and discs a longer step is a jump of the clock, not time that passed:
-# FFmpeg's dts_delta_threshold.
-_GAP = Fraction(10)  # seconds
-_REORDERED = 16  # frames at most that are decoded before one that is shown earlier
-_PATIENCE = 500  # packets of sound that wait for the pictures to jump too, about 10 s
 
 
 def is_discontinuous(container: InputContainer) -> bool:

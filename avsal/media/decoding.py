@@ -25,6 +25,14 @@ if TYPE_CHECKING:
 
 _ARGUMENTS = "mode=send_frame:deint=interlaced"  # one frame out for one in, flagged ones only
 
+# A file is given up once this many packets are damaged and they outnumber the good ones.
+MIN_DAMAGED = 100
+_REORDERED = 16  # frames at most that are decoded before one that is shown earlier
+
+_AHEAD, _AHEAD_BYTES = 300, 32 * 2**20  # packets without a time that are read ahead, at most
+
+_MAX_READ_ERRORS = 10  # in a row; FFmpeg finds the next packet after most of them
+
 
 class Deinterlacer:
     """FFmpeg's bwdif: one frame out for each frame in, in order, one frame later."""
@@ -121,13 +129,6 @@ def deinterlaced(slots: Iterable[Slot]) -> Iterator[Slot]:
             yield replace(waiting.popleft(), frame=frame)
     for frame in deinterlacer.flush():
         yield replace(waiting.popleft(), frame=frame)
-
-
-# A file is given up once this many packets are damaged and they outnumber the good ones.
-MIN_DAMAGED = 100
-_REORDERED = 16  # frames at most that are decoded before one that is shown earlier
-_AHEAD, _AHEAD_BYTES = 300, 32 * 2**20  # packets without a time that are read ahead, at most
-_MAX_READ_ERRORS = 10  # in a row; FFmpeg finds the next packet after most of them
 
 
 class Decoder:

@@ -43,6 +43,7 @@ _PALETTES = frozenset({"pal8"})  # may hold transparent entries
 _FAST_FORMATS = frozenset({"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuva420p"})
 # SWS_BILINEAR, SWS_ACCURATE_RND, SWS_FULL_CHR_H_INT; PyAV names the last two from version 18 on.
 _PRECISE = 0x2 | 0x40000 | 0x2000
+_SAME_SHAPE = 0.01  # relative difference of proportions that no black bars are worth
 
 
 class RgbConverter:
@@ -109,9 +110,6 @@ def over_black(rgba: np.ndarray) -> np.ndarray:
 def is_hdr(frame: VideoFrame | VideoCodecContext) -> bool:
     """Tell whether a frame or a stream has a high-dynamic-range transfer curve (PQ or HLG)."""
     return frame.color_trc in _HDR_TRANSFERS
-
-
-_SAME_SHAPE = 0.01  # relative difference of proportions that no black bars are worth
 
 
 class Display:

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 _MAX_PIXELS, _MARGIN = (2**31 - 1) // 8, 128
 
 ENCRYPTED = "is encrypted (copy protection) and cannot be read; name a copy that is not"
-
 _PROTECTED_ENTRIES = frozenset({b"encv", b"drmi"})  # sample entries, ISO/IEC 14496-12 section 8.12
 _SEGMENT, _TRACKS, _TRACK = 0x18538067, 0x1654AE6B, 0xAE  # Matroska, RFC 9559 section 5.1.4
 _TYPE, _ENCODINGS, _ENCODING, _ENCRYPTION = 0x83, 0x6D80, 0x6240, 0x5035
@@ -45,6 +44,62 @@ _PACKET, _SYNC = 188, 0x47  # of transport streams, ISO/IEC 13818-1 section 2.4.
 _PACK = 2048  # bytes of a sector of a DVD, which begins with a pack, section 2.5.3.3
 _PACK_START, _VIDEO_PACKET, _SCRAMBLED = b"\0\0\1\xba", 0xE0, 0x30
 _LOOKED_AT = 2**20  # bytes from the beginning of a file that are looked at for scrambling
+
+# A file's path, or the text of an http(s) address.
+Source = Path | str
+
+# Demuxers that open what their file names, or that make pictures of what is no picture. The white
+# list is every other one of this FFmpeg build; devices and network sessions have no file.
+_REFERRING = frozenset(
+    """
+    avisynth concat dash dvdvideo hls imf mlv rtsp sdp vapoursynth vobsub webm_dash_manifest
+    """.split()
+)
+
+_NO_PICTURES = frozenset({"tty"})  # renders any .txt as a film of a terminal
+_FROM_A_FILE = "image2"  # without a pattern it reads the one file that is named, except a
+_PLANE = ".y"  # plane of brightness, with which it opens those of colour that stand next to it
+_HEAD = 512  # bytes that tell a playlist
+_PLAYLISTS = (  # how their text begins, in lower case
+    (r"#extm3u", "an HLS playlist"),
+    (r"ffconcat", "a list of files (ffconcat)"),
+    (r"(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)?<mpd\b", "a DASH manifest"),
+    (
+        r"(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)?<(\w+:)?(compositionplaylist|assetmap)\b",
+        "an IMF package",
+    ),
+    (r"(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)?<smil\b", "a SMIL playlist"),
+    (r"v=0\r?\n", "a session description (SDP)"),
+    (r"<asx\b|\[reference\]|asf ", "a Windows Media playlist"),
+    (r"\[playlist\]", "a playlist"),
+    (r"rtsptext", "a QuickTime reference"),
+)
+
+_CONVERT = "which names other files; convert it first: ffmpeg -i {} -c copy video.mp4"
+_MAGIC_LANTERN = b"MLVI"
+
+_DEVELOP = (
+    "is a Magic Lantern recording (MLV), whose parts are in other files; convert it first: "
+    "ffmpeg -i {} video.mp4"
+)
+
+_CAMERA_RAW = frozenset(
+    """
+    .3fr .arw .cr2 .cr3 .crw .dng .erf .fff .iiq .k25 .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf
+    .raw .rw2 .rwl .sr2 .srf .srw .x3f
+    """.split()
+)
+
+UNDEVELOPED = "is a camera raw file that FFmpeg cannot develop; export it as JPEG or PNG"
+
+_NETWORK = {
+    # httpproxy: how FFmpeg reaches an https address through the proxy that the user has set.
+    "protocol_whitelist": "http,https,httpproxy,tcp,tls",
+    "tls_verify": "1",
+    "rw_timeout": "30000000",  # microseconds without a byte
+    "reconnect": "1",
+    "reconnect_delay_max": "4",  # seconds
+}
 
 
 def why_undecodable(path: Source, container: InputContainer, stream: Any, codec: str) -> str:
@@ -148,60 +203,6 @@ _LOOKS: dict[str, Callable[[BinaryIO], bool]] = {  # by the name of FFmpeg's dem
     "asf": _has_protection_object,
     "mpegts": _has_scrambled_packets,
     "mpeg": _has_scrambled_sectors,
-}
-
-
-# A file's path, or the text of an http(s) address.
-Source = Path | str
-
-# Demuxers that open what their file names, or that make pictures of what is no picture. The white
-# list is every other one of this FFmpeg build; devices and network sessions have no file.
-_REFERRING = frozenset(
-    """
-    avisynth concat dash dvdvideo hls imf mlv rtsp sdp vapoursynth vobsub webm_dash_manifest
-    """.split()
-)
-_NO_PICTURES = frozenset({"tty"})  # renders any .txt as a film of a terminal
-_FROM_A_FILE = "image2"  # without a pattern it reads the one file that is named, except a
-_PLANE = ".y"  # plane of brightness, with which it opens those of colour that stand next to it
-
-_HEAD = 512  # bytes that tell a playlist
-_PLAYLISTS = (  # how their text begins, in lower case
-    (r"#extm3u", "an HLS playlist"),
-    (r"ffconcat", "a list of files (ffconcat)"),
-    (r"(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)?<mpd\b", "a DASH manifest"),
-    (
-        r"(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)?<(\w+:)?(compositionplaylist|assetmap)\b",
-        "an IMF package",
-    ),
-    (r"(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)?<smil\b", "a SMIL playlist"),
-    (r"v=0\r?\n", "a session description (SDP)"),
-    (r"<asx\b|\[reference\]|asf ", "a Windows Media playlist"),
-    (r"\[playlist\]", "a playlist"),
-    (r"rtsptext", "a QuickTime reference"),
-)
-_CONVERT = "which names other files; convert it first: ffmpeg -i {} -c copy video.mp4"
-_MAGIC_LANTERN = b"MLVI"
-_DEVELOP = (
-    "is a Magic Lantern recording (MLV), whose parts are in other files; convert it first: "
-    "ffmpeg -i {} video.mp4"
-)
-
-_CAMERA_RAW = frozenset(
-    """
-    .3fr .arw .cr2 .cr3 .crw .dng .erf .fff .iiq .k25 .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf
-    .raw .rw2 .rwl .sr2 .srf .srw .x3f
-    """.split()
-)
-UNDEVELOPED = "is a camera raw file that FFmpeg cannot develop; export it as JPEG or PNG"
-
-_NETWORK = {
-    # httpproxy: how FFmpeg reaches an https address through the proxy that the user has set.
-    "protocol_whitelist": "http,https,httpproxy,tcp,tls",
-    "tls_verify": "1",
-    "rw_timeout": "30000000",  # microseconds without a byte
-    "reconnect": "1",
-    "reconnect_delay_max": "4",  # seconds
 }
 
 

@@ -21,6 +21,41 @@ if TYPE_CHECKING:
 _HEADER = 8  # bytes: size and type
 _LONG_HEADER = 16  # with a size of 64 bits
 
+# (a, b, c, d) of x' = a x + c y, y' = b x + d y: where a stored pixel goes on the display, y
+# pointing down. Only the ratios matter.
+Matrix = tuple[int, int, int, int]
+UPRIGHT: Matrix = (1, 0, 0, 1)
+EXIF: dict[int, Matrix] = {  # by the value of the tag, Exif 2.32 section 4.6.4
+    1: UPRIGHT,
+    2: (-1, 0, 0, 1),
+    3: (-1, 0, 0, -1),
+    4: (1, 0, 0, -1),
+    5: (0, 1, 1, 0),
+    6: (0, 1, -1, 0),
+    7: (0, -1, -1, 0),
+    8: (0, -1, 1, 0),
+}
+
+_ONE = 2**16  # 1 in a matrix of 16.16 fixed-point numbers
+_SHEAR = 0.02  # cosine between the axes of a matrix that still counts as a rotation
+
+# PyAV (up to at least 18.1) frees the metadata of side data that the frame still owns, so that
+# every PNG with a colour profile ended the process at some later garbage collection. FFmpeg gives
+# no other codec's side data metadata.
+_WITH_METADATA = frozenset({"png", "apng"})
+_DESCRIPTIONS = 8  # bytes before the first entry of `stsd`: version, flags, count
+_SIZE = 24  # bytes before the width and height of a visual sample entry
+_ENTRY = 78  # bytes of a visual sample entry before its boxes
+
+# Matroska's elements, RFC 9559 section 5.1.4.
+_SEGMENT, _TRACKS, _TRACK, _TYPE, _VIDEO = 0x18538067, 0x1654AE6B, 0xAE, 0x83, 0xE0
+
+_WIDTH, _HEIGHT = 0xB0, 0xBA
+
+_BOTTOM, _TOP, _LEFT, _RIGHT = 0x54AA, 0x54BB, 0x54CC, 0x54DD
+
+_IS_VIDEO = 1
+
 
 def boxes(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
     """Yield (type, start of the content, end) of each box between two places of a file.
@@ -87,30 +122,6 @@ def find_elements(
                 yield from find_elements(file, path[1:], inner, inner_end)
 
 
-# (a, b, c, d) of x' = a x + c y, y' = b x + d y: where a stored pixel goes on the display, y
-# pointing down. Only the ratios matter.
-Matrix = tuple[int, int, int, int]
-UPRIGHT: Matrix = (1, 0, 0, 1)
-
-EXIF: dict[int, Matrix] = {  # by the value of the tag, Exif 2.32 section 4.6.4
-    1: UPRIGHT,
-    2: (-1, 0, 0, 1),
-    3: (-1, 0, 0, -1),
-    4: (1, 0, 0, -1),
-    5: (0, 1, 1, 0),
-    6: (0, 1, -1, 0),
-    7: (0, -1, -1, 0),
-    8: (0, -1, 1, 0),
-}
-_ONE = 2**16  # 1 in a matrix of 16.16 fixed-point numbers
-_SHEAR = 0.02  # cosine between the axes of a matrix that still counts as a rotation
-
-# PyAV (up to at least 18.1) frees the metadata of side data that the frame still owns, so that
-# every PNG with a colour profile ended the process at some later garbage collection. FFmpeg gives
-# no other codec's side data metadata.
-_WITH_METADATA = frozenset({"png", "apng"})
-
-
 def carried_matrix(frame: VideoFrame, codec: str) -> Matrix | None:
     """Return the display matrix that comes with a decoded frame, None where there is none."""
     if codec in _WITH_METADATA:
@@ -168,17 +179,6 @@ def rotation_of(matrix: Matrix) -> int:
 def swaps_sides(matrix: Matrix) -> bool:
     """Tell whether a display matrix exchanges width and height."""
     return abs(matrix[1]) > abs(matrix[0])
-
-
-_DESCRIPTIONS = 8  # bytes before the first entry of `stsd`: version, flags, count
-_SIZE = 24  # bytes before the width and height of a visual sample entry
-_ENTRY = 78  # bytes of a visual sample entry before its boxes
-
-# Matroska's elements, RFC 9559 section 5.1.4.
-_SEGMENT, _TRACKS, _TRACK, _TYPE, _VIDEO = 0x18538067, 0x1654AE6B, 0xAE, 0x83, 0xE0
-_WIDTH, _HEIGHT = 0xB0, 0xBA
-_BOTTOM, _TOP, _LEFT, _RIGHT = 0x54AA, 0x54BB, 0x54CC, 0x54DD
-_IS_VIDEO = 1
 
 
 @dataclass(frozen=True)

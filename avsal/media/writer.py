@@ -34,6 +34,14 @@ MAX_CLOCK = 2**24  # ticks per second; finer ones overflow 32 bit fields within 
 
 # In order of preference. Some builds lack libx264 (PyAV issue 1483).
 ENCODERS = ("libx264", "libopenh264", "h264_videotoolbox", "mpeg4")
+_CLOCK = 90_000  # ticks per second where the caller names no time base, as in MPEG systems
+_LATE_START = 10  # seconds; a later start is a broadcast clock, not silence before the picture
+_BT709 = 1  # ITU-T H.273 code of matrix, primaries and transfer
+_LIMITED_RANGE = 1  # AVCOL_RANGE_MPEG
+
+# What the system says of a disk or a folder. Other codes, as "invalid argument", come from FFmpeg
+# itself: it does not take what it was given.
+_SYSTEM_ERRORS = frozenset(errno.errorcode) - {errno.EINVAL, errno.ERANGE, errno.EDOM}
 
 
 @dataclass(frozen=True)
@@ -93,16 +101,6 @@ def _works(name: str) -> bool:
     except (ValueError, FFmpegError):
         return False
     return True
-
-
-_CLOCK = 90_000  # ticks per second where the caller names no time base, as in MPEG systems
-_LATE_START = 10  # seconds; a later start is a broadcast clock, not silence before the picture
-_BT709 = 1  # ITU-T H.273 code of matrix, primaries and transfer
-_LIMITED_RANGE = 1  # AVCOL_RANGE_MPEG
-
-# What the system says of a disk or a folder. Other codes, as "invalid argument", come from FFmpeg
-# itself: it does not take what it was given.
-_SYSTEM_ERRORS = frozenset(errno.errorcode) - {errno.EINVAL, errno.ERANGE, errno.EDOM}
 
 
 class _AbandonedError(Exception):

@@ -10,6 +10,24 @@ import numpy as np
 
 from avsal.models.variants import Variant
 
+HOP = 160  # samples: 10 ms at 16 kHz
+FFT_SIZE = 512  # samples: 32 ms at 16 kHz; also the length of the Hann window
+BINS = FFT_SIZE // 2 + 1  # 257 frequencies
+COLUMNS = 111  # columns that the network sees: 111 hops are 1.11 s
+PADDING = 0.02  # value of columns without sound, also of a video without sound
+LOG_FLOOR = 1e-6  # added to the power before the logarithm
+STD_FLOOR = 1e-6  # added to a column's standard deviation
+
+# Centring reflects half an FFT on both sides, which needs more samples than that.
+MIN_SAMPLES = FFT_SIZE // 2 + 1
+
+# Periodic Hann window, as the published spectrograms have it.
+_WINDOW = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(FFT_SIZE) / FFT_SIZE)
+CELL = 32  # pixels; heights and widths are multiples of it
+SIDES = range(5, 18)  # cells of a height or width; longer pictures are squeezed
+TOLERANCE = 0.05  # of the area
+Size = tuple[int, int]  # (height, width)
+
 
 def resize_frame(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Resize as the networks were trained: bilinear with antialiasing, aspect ratio not kept.
@@ -31,21 +49,6 @@ def resize_frame(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     height, width = size
     resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
     return np.array(resized)
-
-
-HOP = 160  # samples: 10 ms at 16 kHz
-FFT_SIZE = 512  # samples: 32 ms at 16 kHz; also the length of the Hann window
-BINS = FFT_SIZE // 2 + 1  # 257 frequencies
-COLUMNS = 111  # columns that the network sees: 111 hops are 1.11 s
-PADDING = 0.02  # value of columns without sound, also of a video without sound
-LOG_FLOOR = 1e-6  # added to the power before the logarithm
-STD_FLOOR = 1e-6  # added to a column's standard deviation
-
-# Centring reflects half an FFT on both sides, which needs more samples than that.
-MIN_SAMPLES = FFT_SIZE // 2 + 1
-
-# Periodic Hann window, as the published spectrograms have it.
-_WINDOW = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(FFT_SIZE) / FFT_SIZE)
 
 
 def log_spectrogram(samples: np.ndarray, reverse: bool = False) -> np.ndarray:
@@ -78,13 +81,6 @@ def power_spectrogram(waveform: np.ndarray) -> np.ndarray:
     columns = np.lib.stride_tricks.sliding_window_view(padded, FFT_SIZE)[::HOP]
     spectrum = np.fft.rfft(columns * _WINDOW, axis=1)
     return np.square(np.abs(spectrum)).T
-
-
-CELL = 32  # pixels; heights and widths are multiples of it
-SIDES = range(5, 18)  # cells of a height or width; longer pictures are squeezed
-TOLERANCE = 0.05  # of the area
-
-Size = tuple[int, int]  # (height, width)
 
 
 def input_size(variant: Variant, height: int, width: int, sample_aspect: Fraction) -> Size:

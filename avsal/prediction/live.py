@@ -24,6 +24,7 @@ from avsal.prediction.windows import Rule
 Seconds = float | Fraction
 _Timed = tuple[Fraction | None, Fraction | None, Any]  # time and duration if known, and the frame
 _WANTED = "give NumPy arrays of shape (height, width, 3) and type uint8, in RGB"
+_JOIN_SECONDS = 1.0  # a camera that gives nothing any more must not keep its user waiting
 
 
 def checked_frames(
@@ -154,9 +155,6 @@ def _exact(number: Any, name: str) -> Fraction:
     if not isinstance(number, Real) or not math.isfinite(number):
         raise UsageError(f"{name} is {number!r}; give a number")
     return Fraction(str(float(number)))
-
-
-_JOIN_SECONDS = 1.0  # a camera that gives nothing any more must not keep its user waiting
 
 
 class LatestFrames:

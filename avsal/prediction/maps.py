@@ -21,8 +21,9 @@ from avsal.prediction.style import OverlayStyle
 from avsal.prediction.windows import MEMORY
 
 _TO_BGR = cv2.COLOR_RGB2BGR
-
 _CELLS = (108, 192)  # (height, width) of the grid that spread is measured on, at most
+BLUR_SIZE = 11  # pixels of the network's grid; the deviation is OpenCV's default for it, 2 pixels
+FrameMap = tuple[CachedFrame, np.ndarray]  # a frame and its (h, w) log-density
 
 
 @dataclass(frozen=True)
@@ -151,9 +152,6 @@ def spread_of(density: np.ndarray) -> float:
     return float((whole + (half - before) / largest_first[whole]) / held.size)
 
 
-BLUR_SIZE = 11  # pixels of the network's grid; the deviation is OpenCV's default for it, 2 pixels
-
-
 def to_density(log_density: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Density at the wanted size, which sums to 1.
 
@@ -185,9 +183,6 @@ def renormalised(values: np.ndarray) -> np.ndarray:
     peak = values.max()
     total = np.exp(values - peak).sum(dtype=np.float64)
     return values - np.float32(peak + np.log(total))
-
-
-FrameMap = tuple[CachedFrame, np.ndarray]  # a frame and its (h, w) log-density
 
 
 class Smoothing:

@@ -28,6 +28,11 @@ GRID = (8, 12)  # rows and columns of a thumbnail
 # A cut changes a thumbnail by so many levels of 255 on average. In trial clips cuts gave 22 and
 # more, handheld cameras and fast sports up to 17.
 CUT_LEVELS = 20.0
+Cut = tuple[int, Fraction]  # index and container time of the first frame after a cut
+LOOK_AHEAD = 2  # frames after the first one of a shot that tell it is one; PySceneDetect's default
+_SMALL = (160, 90)  # width, height
+SHORTEST = 2 * LOOK_AHEAD + 1  # frames; cuts closer than the detector's window are one
+_ANY_RATE = 25.0  # frames per second; PySceneDetect asks for it, and only counts frames here
 
 
 def thumbnail(pixels: np.ndarray) -> np.ndarray:
@@ -60,14 +65,6 @@ def find_cut(differences: Mapping[int, float]) -> int | None:
     """
     sharpest = max(differences, key=lambda index: differences[index], default=None)
     return sharpest if sharpest is not None and differences[sharpest] > CUT_LEVELS else None
-
-
-Cut = tuple[int, Fraction]  # index and container time of the first frame after a cut
-
-LOOK_AHEAD = 2  # frames after the first one of a shot that tell it is one; PySceneDetect's default
-_SMALL = (160, 90)  # width, height
-SHORTEST = 2 * LOOK_AHEAD + 1  # frames; cuts closer than the detector's window are one
-_ANY_RATE = 25.0  # frames per second; PySceneDetect asks for it, and only counts frames here
 
 
 @dataclass(frozen=True)

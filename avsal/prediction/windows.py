@@ -1,12 +1,17 @@
-"""Which frames and which stretch of sound a network sees to predict a frame."""
+"""Which frames and which stretch of sound a network sees to predict a frame.
+
+Index arithmetic alone: no pixels, no files. There are two rules, with the same methods:
+`FrameRule` counts frames, as published; `TimeRule` counts seconds, for the default network.
+`Times` are seconds since the video's first frame, by index and in order, of the frames that were
+read so far.
+"""
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
-from typing import Protocol
 
 from avsal.media.resample import SAMPLE_RATE
 from avsal.models.variants import Variant
@@ -17,6 +22,8 @@ PAST_FRAMES = CLIP_FRAMES - 1  # a window ends at the frame that it predicts
 
 # Frames of sound that belong to a window: the published inference uses 32, training used 16.
 AUDIO_CONTEXTS = (32, 16)
+MEMORY = 3  # time constants after which a map counts no more in later ones
+Times = dict[int, Fraction]
 
 
 @dataclass(frozen=True)
@@ -25,7 +32,7 @@ class Window:
 
     Attributes:
         target: index of the frame that is predicted.
-        frames: the 16 frame indices in the order in which the network sees them.
+        frames: frame indices in the order in which the network sees them.
         first: the earliest frame, where the window's sound starts.
         reverse: the window is played backwards, sound included.
     """
@@ -37,7 +44,7 @@ class Window:
 
 
 def window_for(target: int, last: int | None = None) -> Window:
-    """Return the window that predicts frame `target`.
+    """Return the published window that predicts frame `target`.
 
     Frame i is predicted from frames i-15..i. The first 15 frames have no full past: frame j is
     predicted from frames j..j+15 played backwards (the published rule). Where the video ends
@@ -60,61 +67,6 @@ def window_for(target: int, last: int | None = None) -> Window:
     return Window(target, frames, target, reverse=True)
 
 
-def seen_frames(window: Window, count: int) -> tuple[int, ...]:
-    """Those of a window's 16 frames that a network of `count` frames sees: evenly spaced, the
-    window's last among them."""
-    step = CLIP_FRAMES // count
-    return window.frames[step - 1 :: step]
-
-
-def seen_window(
-    target: int,
-    times: dict[int, Fraction],
-    count: int = CLIP_FRAMES,
-    audio_context: int | None = None,
-    ended: bool = False,
-) -> Window | None:
-    """Return the window that predicts `target`, with the frames that one network sees.
-
-    This function and `oldest_seen` alone decide which frames a network sees in prediction.
-
-    Args:
-        times: seconds since the video's first frame of the frames read so far, in order, from
-            `oldest_seen` on at the latest.
-        count: how many of the window's 16 frames the network sees.
-        audio_context: frames of sound in a window; None where there is no sound.
-        ended: the video has no more frames than these.
-
-    Returns:
-        None where later frames must be read first.
-    """
-    latest = next(reversed(times))
-    if not ended and latest < _latest_needed(target, audio_context):
-        return None
-    window = window_for(target, latest if ended else None)
-    return replace(window, frames=seen_frames(window, count))
-
-
-def oldest_seen(target: int, times: dict[int, Fraction]) -> int:
-    """Return the index before which no window to come sees any frame.
-
-    Args:
-        target: the next frame to predict; after it the windows of later frames follow, and that of
-            the frame read last may be among them, as the last of the video.
-        times: see `seen_window`.
-    """
-    latest = next(reversed(times))
-    return min(target, latest) - PAST_FRAMES
-
-
-def _latest_needed(target: int, audio_context: int | None) -> int:
-    """Index of the frame that must be known before the window of `target` can be made: its latest
-    frame, or the one at whose time its sound ends."""
-    first = target - PAST_FRAMES if target >= PAST_FRAMES else target
-    latest = first + PAST_FRAMES
-    return latest if audio_context is None else max(latest, first + audio_context + 1)
-
-
 def target_until(index: int, stride: int) -> int:
     """Return the last frame up to `index` on which the network runs: a multiple of the stride."""
     return index // stride * stride
@@ -130,65 +82,23 @@ def target_from(index: int, stride: int, last: int | None = None) -> int:
     return target if last is None else min(target, last)
 
 
-def frames_before(stride: int) -> int:
-    """Return how many frames before the first wanted one are needed for its map: the network may
-    run up to `stride` - 1 frames earlier, and sees the past of that frame."""
-    return PAST_FRAMES + stride - 1
+@dataclass(frozen=True)
+class FrameRule:
+    """The published rule: a window is 16 frames, whatever time they take.
 
-
-def audio_span(
-    window: Window, audio_context: int, frame_time: Callable[[int], Fraction]
-) -> tuple[int, int]:
-    """Return the window's sound as a range of 16 kHz samples, counted from the first frame.
-
-    For a constant frame rate this is the published rule, round(16000 start / fps) to
-    round(16000 (start + n + 1) / fps), with n = `audio_context`; otherwise the frames' own times
-    take the place of index / fps.
-
-    Args:
-        frame_time: gives the time of a frame by index; asked for frames behind the last one too.
+    Attributes:
+        stride: every how many frames is predicted.
+        batch: windows that go through the network together. A part of a video has the batches of
+            the whole, as a map's last bits depend on the size of its batch: it begins and ends
+            where one does.
+        smoothing: seconds in which the weight of a map in later ones falls to 1/e; 0 for none.
+        full_past: frames before the first frame whose window has all of its past.
     """
-    start = frame_time(window.first)
-    end = frame_time(window.first + audio_context + 1)
-    return round(start * SAMPLE_RATE), round(end * SAMPLE_RATE)
 
-
-Times = dict[int, Fraction]  # seconds of frames by index, in order
-
-MEMORY = 3  # time constants after which a map counts no more in later ones
-
-
-class Rule(Protocol):
-    """Decides which frames and which sound a network is given; `times` as in `seen_window`."""
-
-    @property
-    def count(self) -> int:
-        """Frames that the network sees in a window."""
-        ...
-
-    @property
-    def stride(self) -> int:
-        """Every how many frames is predicted."""
-        ...
-
-    @property
-    def full_past(self) -> int:
-        """Frames before the first frame whose window has all of its past."""
-        ...
-
-    @property
-    def smoothing(self) -> Fraction:
-        """Seconds in which the weight of a map in later ones falls to 1/e; 0 for none."""
-        ...
-
-    @property
-    def batch(self) -> int:
-        """Windows that go through the network together.
-
-        A part of a video has the batches of the whole, as a map's last bits depend on the size of
-        its batch: it begins and ends where one does.
-        """
-        ...
+    stride: int
+    batch: int = 1
+    smoothing = Fraction(0)
+    full_past = PAST_FRAMES
 
     def begin(self, first: int, times: Times) -> int:
         """The first frame that is predicted where `first` is the first to get a map.
@@ -196,73 +106,61 @@ class Rule(Protocol):
         It never falls when `first` rises, whatever the times. Less than all of `times` means that
         they do not reach far enough back to know.
         """
-        ...
-
-    def needed(self, first: int, times: Times) -> int:
-        """The first frame that the map of `first` depends on; otherwise as `begin`."""
-        ...
-
-    def window(
-        self, target: int, times: Times, audio_context: int | None, ended: bool
-    ) -> Window | None:
-        """The window that predicts `target`, None where later frames must be read first."""
-        ...
-
-    def oldest(self, target: int, times: Times) -> int:
-        """The index before which no window to come sees or hears anything."""
-        ...
-
-    def sound(
-        self, window: Window, audio_context: int, frame_time: Callable[[int], Fraction]
-    ) -> tuple[int, int]:
-        """The window's sound as a range of 16 kHz samples, counted from the first frame."""
-        ...
-
-    @property
-    def before(self) -> tuple[Fraction, int]:
-        """Seconds, and frames besides, before the first wanted frame that its map needs where
-        times are regular."""
-        ...
-
-
-@dataclass(frozen=True)
-class FrameRule:
-    """The published rule: a window is 16 frames, whatever time they take.
-
-    Attributes:
-        count: how many of the 16 the network sees.
-        stride: every how many frames is predicted.
-        batch: windows at once.
-    """
-
-    count: int
-    stride: int
-    batch: int = 1
-    smoothing = Fraction(0)
-    full_past = PAST_FRAMES
-
-    def begin(self, first: int, times: Times) -> int:
         return target_until(first, self.stride * self.batch)
 
     def needed(self, first: int, times: Times) -> int:
+        """The first frame that the map of `first` depends on; otherwise as `begin`."""
         return max(0, self.begin(first, times) - PAST_FRAMES)
 
     def window(
         self, target: int, times: Times, audio_context: int | None, ended: bool
     ) -> Window | None:
-        return seen_window(target, times, self.count, audio_context, ended)
+        """The window that predicts `target`, None where later frames must be read first.
+
+        Args:
+            audio_context: frames of sound in a window; None where there is no sound.
+            ended: the video has no more frames than these.
+        """
+        latest = next(reversed(times))
+        if ended:
+            return window_for(target, latest)
+        window = window_for(target)
+        last = window.first + PAST_FRAMES
+        if audio_context is not None:  # the sound ends at the time of a frame
+            last = max(last, window.first + audio_context + 1)
+        return window if latest >= last else None
 
     def oldest(self, target: int, times: Times) -> int:
-        return oldest_seen(target, times)
+        """The index before which no window to come sees or hears anything.
+
+        Args:
+            target: the next frame to predict; after it the windows of later frames follow, and that
+                of the frame read last may be among them, as the last of the video.
+        """
+        return min(target, next(reversed(times))) - PAST_FRAMES
 
     def sound(
         self, window: Window, audio_context: int, frame_time: Callable[[int], Fraction]
     ) -> tuple[int, int]:
-        return audio_span(window, audio_context, frame_time)
+        """The window's sound as a range of 16 kHz samples, counted from the first frame.
+
+        For a constant frame rate this is the published rule, round(16000 start / fps) to
+        round(16000 (start + n + 1) / fps), with n = `audio_context`; otherwise the frames' own
+        times take the place of index / fps.
+
+        Args:
+            frame_time: gives the time of a frame by index; asked for frames behind the last one
+                too.
+        """
+        start = frame_time(window.first)
+        end = frame_time(window.first + audio_context + 1)
+        return round(start * SAMPLE_RATE), round(end * SAMPLE_RATE)
 
     @property
     def before(self) -> tuple[Fraction, int]:
-        return Fraction(0), frames_before(self.stride * self.batch)
+        """Seconds, and frames besides, before the first wanted frame that its map needs where times
+        are regular: the network may run up to a stride earlier, and sees the past of that frame."""
+        return Fraction(0), PAST_FRAMES + self.stride * self.batch - 1
 
 
 @dataclass(frozen=True)
@@ -272,13 +170,11 @@ class TimeRule:
 
     Frames before the video's first are taken to be as the first. Past frames are chosen among
     every so many before the target, which are mostly targets themselves: their features are kept.
+    Attributes and methods that are not described here are as those of `FrameRule`.
 
     Attributes:
         count: frames of a window.
         spacing: seconds between them.
-        stride: every how many frames is predicted.
-        smoothing: see `Rule`.
-        batch: windows at once.
     """
 
     count: int
@@ -350,8 +246,11 @@ class TimeRule:
         return next((each for each in steps if each * duration <= self.spacing / 2), 1)
 
 
+Rule = FrameRule | TimeRule
+
+
 def rule_for(variant: Variant, stride: int | None = None, batch: int = 1) -> Rule:
-    """How a network's windows are laid, in prediction and in training.
+    """How the windows of a network are laid, in prediction and in training.
 
     Args:
         stride: every how many frames is predicted; None leaves it to the network.
@@ -359,7 +258,7 @@ def rule_for(variant: Variant, stride: int | None = None, batch: int = 1) -> Rul
     """
     stride = stride or variant.stride
     if variant.spacing is None:
-        return FrameRule(variant.frames, stride, batch)
+        return FrameRule(stride, batch)
     smoothing = Fraction(variant.smoothing or 0)
     return TimeRule(variant.frames, Fraction(variant.spacing), stride, smoothing, batch)
 

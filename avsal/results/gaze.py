@@ -25,6 +25,10 @@ from avsal.results.folder import Result, read_result
 
 Seconds = float | Fraction
 
+# A finished result, or the network that predicts now and how.
+Maps = Result | tuple[Predictor, PredictSettings]
+_SHAPE_TOLERANCE = 0.01  # by which width to height of two encodes of one video may differ
+
 
 @dataclass(frozen=True)
 class GazeMap:
@@ -188,12 +192,6 @@ class MapSource:
             revision=self.revision,
             engine=self.engine,
         )
-
-
-# A finished result, or the network that predicts now and how.
-Maps = Result | tuple[Predictor, PredictSettings]
-
-_SHAPE_TOLERANCE = 0.01  # by which width to height of two encodes of one video may differ
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,12 @@ from avsal.prediction.settings import MAX_PIXELS, MAX_SIDE
 LARGEST = 10**15  # of any number
 _EXACT = re.compile(r"-?\d{1,24}(/[1-9]\d{0,24}|\.\d{1,24})?", re.ASCII)
 _DECIMAL = re.compile(r"[+-]?(\d{1,24}\.?\d{0,24}|\.\d{1,24})(e[+-]?\d{1,2})?", re.ASCII | re.I)
+Record = TypeVar("Record")
+UNREADABLE = (OSError, ValueError, LookupError, TypeError, RecursionError)
+_CHUNK = 16 * 1024  # characters read at once
+_LONGEST_RECORD = 64 * 1024  # characters; avsal's own have about 150
+_LONGEST_HEADER = 1024 * 1024
+_RECORDS = re.compile(r'"frames"\s*:\s*\[')
 
 
 def number(values: Any, name: Any, least: float = -LARGEST, most: float = LARGEST) -> float:
@@ -94,16 +100,6 @@ def _finite(text: str) -> float:
 
 # Reads JSON in which every number is finite. Digits of whole numbers are limited by Python itself.
 JSON = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite)
-
-
-Record = TypeVar("Record")
-
-UNREADABLE = (OSError, ValueError, LookupError, TypeError, RecursionError)
-
-_CHUNK = 16 * 1024  # characters read at once
-_LONGEST_RECORD = 64 * 1024  # characters; avsal's own have about 150
-_LONGEST_HEADER = 1024 * 1024
-_RECORDS = re.compile(r'"frames"\s*:\s*\[')
 
 
 class RecordsWriter:

@@ -22,6 +22,11 @@ from avsal.training.engine import Engine
 from avsal.training.objectives import inputs_of
 from avsal.training.samples import Inputs, Key, Sample, TrainingSamples, collated
 
+PATHS = ("root", "names", "without", "maps", "fixations")  # settings of a set that are paths
+
+# What a worker makes of a batch: its parts, or what is wrong with the data.
+Parts = list[Sample]
+
 
 @dataclass(frozen=True)
 class Report:
@@ -117,9 +122,6 @@ def _shapes(sample: Sample) -> str:
     )
 
 
-PATHS = ("root", "names", "without", "maps", "fixations")  # settings of a set that are paths
-
-
 def open_sets(sets: tuple[SetSettings, ...], split: str) -> list[Recording]:
     """List the recordings of sets, those of repeated sets several times.
 
@@ -174,10 +176,6 @@ class BatchOrder:
         whole = order[: len(self) * self._world * self._batch]
         for batch in whole.reshape(-1, self._world, self._batch)[self.start :, self._rank]:
             yield [(self.epoch, int(place)) for place in batch]
-
-
-# What a worker makes of a batch: its parts, or what is wrong with the data.
-Parts = list[Sample]
 
 
 class _Checked(Dataset[Sample | AvsalError]):

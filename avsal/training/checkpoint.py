@@ -28,6 +28,23 @@ from avsal.weights.state import load_plain, read_state, write_state
 
 STEPS, EPOCHS = "steps.csv", "epochs.csv"
 Row = dict[str, float]
+logger = logging.getLogger("avsal")
+LAST = "last.pt"
+START_OVER = "start over with --fresh"
+BEST = "best.safetensors"
+
+# Settings that may differ when a run resumes: where it runs and what it tells, not what it learns.
+FREE = (
+    "run.output run.device run.workers run.checkpoint_steps run.log_steps run.tensorboard "
+    "network.initial schedule.validate_every"
+).split()
+
+FREE_ENDS = (".root",)
+
+# What a checkpoint holds.
+STATE_KEYS = frozenset(
+    "task optimiser scaler average position meters random training validation world config".split()
+)
 
 
 class CsvLog:
@@ -113,27 +130,10 @@ class Events:
             self._writer.close()
 
 
-logger = logging.getLogger("avsal")
-
 try:
     import fcntl
 except ImportError:  # pragma: no cover
     fcntl = None  # type: ignore[assignment]
-
-LAST = "last.pt"
-START_OVER = "start over with --fresh"
-BEST = "best.safetensors"
-
-# Settings that may differ when a run resumes: where it runs and what it tells, not what it learns.
-FREE = (
-    "run.output run.device run.workers run.checkpoint_steps run.log_steps run.tensorboard "
-    "network.initial schedule.validate_every"
-).split()
-FREE_ENDS = (".root",)
-# What a checkpoint holds.
-STATE_KEYS = frozenset(
-    "task optimiser scaler average position meters random training validation world config".split()
-)
 
 
 @contextmanager

@@ -29,6 +29,15 @@ from avsal.errors import UsageError
 from avsal.models.variants import VARIANTS, Variant
 from avsal.prediction.settings import Precision
 
+_TOO_DEEP = "tables or arrays are nested too deep"
+BATCH_NORM_FROM = 3  # samples; below that the heads' BatchNorm would explode (section 4.3)
+NONE = "none"  # TOML has no null
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
+NotNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+SidePart = Annotated[float, Field(ge=0, le=0.9)]  # of a side that may be cut off
+
 
 class Table(BaseModel):
     """A table of the file: unknown keys and values of another type are refused."""
@@ -37,8 +46,6 @@ class Table(BaseModel):
 
 
 T = TypeVar("T", bound=Table)
-
-_TOO_DEEP = "tables or arrays are nested too deep"
 
 
 def read_toml(path: Path, table: type[T], changes: Iterable[str] = ()) -> T:
@@ -150,16 +157,6 @@ def _inner(place: Any, key: str, change: str) -> Any:
     if isinstance(place, list) and key.isdecimal() and int(key) < len(place):
         return place[int(key)]
     raise UsageError(f"--set {change}: the file has no {key} there")
-
-
-BATCH_NORM_FROM = 3  # samples; below that the heads' BatchNorm would explode (section 4.3)
-NONE = "none"  # TOML has no null
-
-Count = Annotated[int, Field(ge=0)]
-Positive = Annotated[int, Field(ge=1)]
-NotNegative = Annotated[float, Field(ge=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
-SidePart = Annotated[float, Field(ge=0, le=0.9)]  # of a side that may be cut off
 
 
 class RunSettings(Table):

@@ -23,6 +23,9 @@ from avsal.errors import AvsalError, UsageError
 from avsal.prediction.device import choose_device, choose_precision
 from avsal.training.samples import Sample
 
+logger = logging.getLogger("avsal")
+T = TypeVar("T")
+
 
 def launch(processes: int, arguments: Sequence[str]) -> int:
     """Run `avsal` with the same arguments in several processes that know each other.
@@ -50,11 +53,6 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
     finally:
         logging.disable(logging.NOTSET)
     return 0
-
-
-logger = logging.getLogger("avsal")
-
-T = TypeVar("T")
 
 
 class ToldElsewhereError(AvsalError):

@@ -24,6 +24,12 @@ LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 Box = tuple[float, float, float, float]
 WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 
+# Frames of sound that belong to a window of 16 frames; the published inference has 32.
+AUDIO_CONTEXT = 16
+DRAWS = 100  # frames that are tried before a recording counts as one without gaze
+Sample = dict[str, torch.Tensor]
+Key = tuple[int, int]  # epoch and index
+
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -124,14 +130,6 @@ def _pan(start: Box, end: Box, frames: int) -> tuple[Box, ...]:
     """Boxes that move evenly from one to the other."""
     steps = np.linspace(np.array(start), np.array(end), frames)
     return tuple((float(a), float(b), float(c), float(d)) for a, b, c, d in steps)
-
-
-# Frames of sound that belong to a window of 16 frames; the published inference has 32.
-AUDIO_CONTEXT = 16
-DRAWS = 100  # frames that are tried before a recording counts as one without gaze
-
-Sample = dict[str, torch.Tensor]
-Key = tuple[int, int]  # epoch and index
 
 
 @dataclass(frozen=True)
