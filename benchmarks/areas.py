@@ -23,7 +23,7 @@ import numpy as np
 from predicted import add_options, chosen, make_maps
 from scipy.stats import spearmanr
 
-from avsal.areas.shares import centre_prior, fine_grid
+from avsal.areas.series import centre_prior, fine_grid
 from avsal.results.folder import read_result
 
 GRIDS = (2, 3, 4, 6, 8)  # boxes along each side

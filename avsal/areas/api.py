@@ -25,7 +25,7 @@ from avsal.areas.areas import (
 )
 from avsal.areas.measurement import Measurement
 from avsal.areas.pictures import SMALL, WIDE, Page, Picture, Version, full_size, legend, picture
-from avsal.areas.shares import Collector, Series, compare, fine_grid, spread
+from avsal.areas.series import Collector, Series, compare, fine_grid, spread
 from avsal.areas.summary import Video, build_summary, facts
 from avsal.errors import UsageError
 from avsal.media.source import name_of

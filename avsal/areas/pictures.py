@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from avsal.areas.areas import Area
-from avsal.areas.shares import Difference, Series
+from avsal.areas.series import Difference, Series
 from avsal.prediction.drawing import CONTOUR_SHARES, overlay, share_colours
 from avsal.prediction.shots import Shot
 from avsal.prediction.style import OverlayStyle

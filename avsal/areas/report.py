@@ -14,7 +14,7 @@ import numpy as np
 from avsal.areas.areas import Shape
 from avsal.areas.charts import COLOURS, Axes, Line, clock, line_chart
 from avsal.areas.pictures import Page, Picture, Version, thumbnail_name
-from avsal.areas.shares import Series
+from avsal.areas.series import Series
 from avsal.areas.summary import area_table, comparison_table, expected_error, percent
 from avsal.version import __version__
 

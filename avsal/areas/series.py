@@ -274,7 +274,7 @@ class Collector:
         self._mean = np.zeros((1, 1))
 
     def measure(self, maps: Iterable[GazeMap], origin: Fraction = ZERO) -> Iterator[FrameShares]:
-        """See `avsal.areas.shares.measure`."""
+        """See `avsal.areas.series.measure`."""
         for frame in measure(self._averaged(maps), self._areas, origin):
             found = {row.area: (row.share, row.part, row.prior) for row in frame.areas}
             missing = (np.nan, np.nan, np.nan)
