@@ -17,7 +17,6 @@ from avsal.prediction.maps import centroid_of, peak_of, spread_of
 from avsal.prediction.settings import OutputSettings, PredictSettings
 from avsal.results import jobs, table
 from avsal.results.description import DESCRIPTION
-from avsal.results.export import export_maps
 from avsal.results.folder import read_result
 
 COLUMNS = "index time duration peak_x peak_y centroid_x centroid_y spread entropy shot".split()
@@ -101,7 +100,7 @@ def test_predict_writes_the_table_of_its_maps_and_no_pictures(predict, tmp_path,
     assert {path.name for path in folder.iterdir()} == {f"saliency.{format}", DESCRIPTION}
     assert predict(film, "--format", "npy", out="maps")[0] == 0
     again = tmp_path / f"again.{format}"
-    assert export_maps(tmp_path / "maps" / "film", again) == 10
+    assert read_result(tmp_path / "maps" / "film").to_table(again) == 10
     read = read_csv if format == "csv" else read_parquet
     rows = read(folder / f"saliency.{format}")
     assert rows == read(again)
@@ -185,10 +184,10 @@ def test_maps_of_every_format_become_a_table(avsal_command, tmp_path, format, to
 
 def test_shots_that_an_earlier_avsal_did_not_write_are_empty(cut_video, tmp_path):
     maps = save_maps(tmp_path / "maps", cut_video, lambda _i: (0.5, 0.5))
-    export_maps(maps, tmp_path / "t.csv")
+    read_result(maps).to_table(tmp_path / "t.csv")
     assert {row["shot"] for row in read_csv(tmp_path / "t.csv")} == {""}
     pytest.importorskip("pyarrow", reason="pyarrow is not installed")
-    export_maps(maps, tmp_path / "t.parquet")
+    read_result(maps).to_table(tmp_path / "t.parquet")
     assert {row["shot"] for row in read_parquet(tmp_path / "t.parquet")} == {None}
 
 

@@ -45,9 +45,10 @@ def export(
     elif video is not None:
         raise UsageError("--video belongs to a crop path; omit it for maps")
     else:
-        from avsal.results.export import export_maps
+        from avsal.results.folder import read_result
 
         with progress_bars() as bars:
             task = bars.add_task(source.name, total=None)
-            export_maps(source, to, lambda count: bars.update(task, completed=count))
+            result = read_result(source)
+            result.to_table(to, lambda count: bars.update(task, completed=count))
     say(str(to))

@@ -42,6 +42,7 @@ from avsal.results.formats import (
     restore,
 )
 from avsal.results.records import RecordsWriter, number, picture_size
+from avsal.results.table import Table, check_table
 
 
 class Spool:
@@ -283,6 +284,60 @@ class Result:
         records, again = itertools.tee(self.records())
         stored = FORMAT_CLASSES[self.format].read(self.folder, (record.index for record in again))
         yield from zip(records, stored, strict=True)
+
+    def timed(
+        self, end: Fraction | None = None
+    ) -> Iterator[tuple[FrameRecord, Fraction, np.ndarray]]:
+        """Every map of the part from `start` to `end`, with the seconds that its frame is shown.
+
+        Args:
+            end: container time at which the last frame ends; None shows it as long as the one
+                before it, and a single one for no time.
+
+        Raises:
+            MediaError, DataError: see `densities`.
+        """
+        duration, before = Fraction(0), None
+        for record, density in self.densities():
+            if not self.holds(record):
+                continue
+            if before is not None:
+                duration = record.pts - before[0].pts
+                yield before[0], duration, before[1]
+            before = record, density
+        if before is not None:
+            yield before[0], duration if end is None else end - before[0].pts, before[1]
+
+    def to_table(
+        self,
+        out: str | os.PathLike[str],
+        on_map: Callable[[int], None] = lambda _count: None,
+    ) -> int:
+        """Write a row of numbers for every map; see `avsal.results.table` for the columns.
+
+        Args:
+            out: a .csv or .parquet file.
+            on_map: called with the number of maps read.
+
+        Returns:
+            The number of rows.
+
+        Raises:
+            AvsalError: the maps cannot be read, or the file cannot be written.
+        """
+        out, shots = Path(out), self.shots()
+        check_table(out)
+        with atomic.new_file(out) as partial:
+            table = Table(partial)
+            timed = self.timed(shots[-1].end if shots else None)
+            for count, (record, duration, density) in enumerate(timed, 1):
+                times, size = (record.time, float(duration)), (self.width, self.height)
+                table.add_map(record.index, times, density, record.entropy, size)
+                on_map(count)
+            rows = table.write(shots)
+            if not rows:
+                raise MediaError(f"{self.folder}: has no maps; run avsal predict again")
+        return rows
 
     def densities(self) -> Iterator[tuple[FrameRecord, np.ndarray]]:
         """Every map as densities: (h, w) float32, with a sum of about 1.

@@ -21,6 +21,7 @@ from avsal.media.video import VideoReader
 from avsal.prediction.predictor import Prediction, Predictor
 from avsal.prediction.settings import MapSize, PredictSettings
 from avsal.prediction.shots import Shot, find_shots, shots_between
+from avsal.results.description import FrameRecord
 from avsal.results.folder import Result, read_result
 
 Seconds = float | Fraction
@@ -277,26 +278,27 @@ def check_shape(info: VideoInfo, result: Result) -> None:
 
 
 def _saved(video: VideoReader, result: Result, shots: list[Shot]) -> Iterator[GazeMap]:
-    """Maps with durations; the last one's follows from the end of the last shot."""
-    last, end = shots[-1].last, shots[-1].end
-    ended = (last + 1, end, None)
-    records = (
-        (record.index, record.pts, density)
-        for record, density in result.densities()
-        if result.holds(record)
-    )
+    """Saved maps, which have to be those of all frames of the shots."""
     cuts = [shot.first for shot in shots[1:]]
-    for (index, pts, density), (after, until, _none) in itertools.pairwise(
-        itertools.chain(records, [ended])
-    ):
-        if density is None or index + 1 != after or pts >= until:
-            raise MediaError(
-                f"{video.path}: has frames {shots[0].first} to {last}, the last until "
-                f"{float(end):.3f} s, but frame {index} at {float(pts):.3f} s has a map and frame "
-                f"{index + 1} does not follow; the maps are of another video"
-            )
-        duration = Fraction(0) if video.info.is_image else until - pts
-        yield GazeMap(index, pts, duration, density, bisect_right(cuts, index))
+    before = None
+    for record, duration, density in result.timed(shots[-1].end):
+        if before is not None and record.index != before.index + 1:
+            raise _other_video(video, shots, before)
+        before = record
+        if duration <= 0:
+            raise _other_video(video, shots, record)
+        shown = Fraction(0) if video.info.is_image else duration
+        yield GazeMap(record.index, record.pts, shown, density, bisect_right(cuts, record.index))
+    if before is not None and before.index != shots[-1].last:
+        raise _other_video(video, shots, before)
+
+
+def _other_video(video: VideoReader, shots: list[Shot], record: FrameRecord) -> MediaError:
+    return MediaError(
+        f"{video.path}: has frames {shots[0].first} to {shots[-1].last}, the last until "
+        f"{float(shots[-1].end):.3f} s, but frame {record.index} at {float(record.pts):.3f} s has "
+        f"a map and frame {record.index + 1} does not follow; the maps are of another video"
+    )
 
 
 def _predicted(prediction: Prediction, shots: list[Shot], video: VideoReader) -> Iterator[GazeMap]:
