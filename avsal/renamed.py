@@ -1,6 +1,6 @@
-"""Packages under their names of version 0.2, for one version: `avsal.reframe`, `avsal.measure`.
+"""Names of version 0.2, for one version: `avsal.reframe`, `avsal.measure` and `avsal.shots`.
 
-Both names are functions of `avsal` now. An import of the old package warns and gives a stand-in
+The first two are functions of `avsal` now. An import of an old name warns and gives a stand-in
 that has the new package's names and can be called like the function, as an import binds it to the
 function's name in `avsal`. Its modules are those of the new package, not copies.
 """
@@ -16,7 +16,11 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-RENAMED = {"avsal.reframe": "avsal.crops", "avsal.measure": "avsal.areas"}
+RENAMED = {
+    "avsal.reframe": "avsal.crops",
+    "avsal.measure": "avsal.areas",
+    "avsal.shots": "avsal.prediction.shots",
+}
 FUNCTIONS = {"reframe": "avsal.crops.api", "measure": "avsal.areas.api"}
 
 
@@ -29,8 +33,9 @@ class _StandIn(ModuleType):
     """A renamed package, and the function of its name."""
 
     def __getattr__(self, name: str) -> Any:
-        if name == "__wrapped__":  # `inspect.signature` shows the function's
-            return function(self.__name__.rpartition(".")[2])
+        own = self.__name__.rpartition(".")[2]
+        if name == "__wrapped__" and own in FUNCTIONS:  # `inspect.signature` shows the function's
+            return function(own)
         if name.startswith("__") and name != "__all__":  # above all the new package's `__path__`
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
         return getattr(import_module(RENAMED[self.__name__]), name)
@@ -64,7 +69,7 @@ class _Finder(MetaPathFinder):
         new = RENAMED[package] + name.removeprefix(package)
         if name == package:
             warnings.warn(
-                f"{name} is a function now; import from {new}, as this name of the package will go",
+                f"{name} has moved; import from {new}, as the old name will go",
                 DeprecationWarning,
                 stacklevel=2,
             )

@@ -190,10 +190,12 @@ with warnings.catch_warnings(record=True) as told:
     from avsal.measure import Area, box
     import avsal.reframe.planning
     import avsal.measure.areas as areas
-assert [w.category for w in told] == [DeprecationWarning] * 2, told
+    from avsal.shots import find_shots
+assert [w.category for w in told] == [DeprecationWarning] * 3, told
 assert all(w.filename == "<string>" for w in told), told
 assert "import from avsal.areas" in str(told[0].message)
-import avsal.areas.areas, avsal.crops.planning
+import avsal.areas.areas, avsal.crops.planning, avsal.prediction.shots
+assert find_shots is avsal.prediction.shots.find_shots
 assert Area is areas.Area is avsal.areas.Area
 assert areas is avsal.areas.areas and areas.__spec__.name == "avsal.areas.areas"
 assert avsal.reframe.planning is avsal.crops.planning
