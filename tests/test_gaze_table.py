@@ -55,7 +55,7 @@ def written(
 
 
 def opened(video: Path, table: Path) -> VideoRecording:
-    (recording,) = open_dataset(DatasetSpec(video, fixations=table))
+    (recording,) = open_dataset(DatasetSpec(root=video, fixations=table))
     assert isinstance(recording, VideoRecording)
     return recording
 
@@ -230,7 +230,7 @@ def test_videos_of_the_same_name_in_two_folders(video, tmp_path):
     for folder in ("one", "two"):
         (tmp_path / "set" / folder).mkdir(parents=True)
         (tmp_path / "set" / folder / "small.mp4").write_bytes(video.read_bytes())
-    one, two = open_dataset(DatasetSpec(tmp_path / "set", fixations=table))
+    one, two = open_dataset(DatasetSpec(root=tmp_path / "set", fixations=table))
     assert (one.name, two.name) == ("one/small.mp4", "two/small.mp4")
     assert [item.reading.rows for item in (one, two)] == [120, 240]
 

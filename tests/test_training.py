@@ -19,7 +19,7 @@ from training_state import best_weights, checkpoint, log_rows, same
 from avsal.datasets.stavis import open_stavis
 from avsal.errors import DataError, OutputError, UsageError, WeightsError
 from avsal.models.encoders.videoswin import WindowAttention
-from avsal.training.checkpoint import Events, write_checkpoint
+from avsal.training.checkpoint import STATE_KEYS, Events, read_checkpoint, write_checkpoint
 from avsal.training.config import AugmentSettings, Config
 from avsal.training.engine import Engine
 from avsal.training.loop import Trainer, moving_average, train
@@ -112,6 +112,20 @@ def test_more_epochs_may_follow_and_other_settings_may_not(make_config):
         train(make_config("optimiser.learning_rate=0.5", *quick))
     train(make_config("optimiser.learning_rate=0.5", "schedule.epochs=1", *quick), fresh=True)
     assert len(log_rows(folder)) == 2
+
+
+def test_checkpoints_of_earlier_versions(make_config, tmp_path):
+    """They wrote what a set does not have as "" or 0, and may lack a setting."""
+    config, path = make_config("data.train.0.names=./lists/a.txt"), tmp_path / "last.pt"
+    old = config.model_dump(mode="json")
+    old["data"]["train"][0] |= {"names": "./lists/a.txt", "without": "", "degree": 0.0}
+    del old["run"]["tensorboard"]
+    state = {**dict.fromkeys(STATE_KEYS, 0), "config": json.dumps(old)}
+    write_checkpoint(path, state)
+    assert read_checkpoint(path, config) == state
+    write_checkpoint(path, {**state, "config": "{}"})
+    with pytest.raises(WeightsError, match=r"last\.pt: was written by another version"):
+        read_checkpoint(path, config)
 
 
 @pytest.mark.parametrize("name", ["best.safetensors", "steps.csv", "epochs.csv"])

@@ -206,17 +206,16 @@ class _Gaze:
         if self.data is not None:
             names = () if database == Database.ALL else (database.value,)
             folds = FOLDS if fold == Fold.ALL else (int(fold),)
-            return open_folds(DatasetSpec(self.data, names), folds, self.fit_prior)
+            return open_folds(DatasetSpec(root=self.data, databases=names), folds, self.fit_prior)
         root = self.images or self.annotations or self.video
         assert root is not None, "checked"
         spec = DatasetSpec(
-            root,
+            root=root,
             names=self.split,
             fixations=self.fixations,
             degree=self.pixels_per_degree,
-            pictures=self.annotations is None,
         )
-        return open_unfolded(spec, self.fit_prior)
+        return open_unfolded(spec, self.fit_prior, pictures=self.annotations is None)
 
 
 @dataclass

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
-
-from avsal.errors import UsageError
 
 # Spread of the Gaussian around a fixation as a share of the picture's longer side, where nothing
 # tells how far the viewers sat: about one visual degree of a picture 28 degrees wide.
@@ -26,12 +23,6 @@ class Blur:
 
     share: float = DEFAULT_SIGMA
     degree: float | None = None
-
-    def __post_init__(self) -> None:
-        if not 0 < self.share <= 1:
-            raise UsageError(f"blur {self.share:g}: give a share of the longer side, 0 to 1")
-        if self.degree is not None and not 0 < self.degree < math.inf:
-            raise UsageError(f"degree {self.degree:g}: give the pixels of one visual degree")
 
     def sigma(self, size: tuple[int, int]) -> float:
         """Share of the longer side of a (H, W) picture."""

@@ -15,7 +15,6 @@ from avsal.errors import DataError
 
 logger = logging.getLogger("avsal")
 
-UNITS = ("auto", "pixels", "fractions")
 LARGEST_FRACTION = 1.5  # gaze may leave the picture, but a median beyond this is in pixels
 MOST_ODD = 0.5  # share of rows outside the picture or the video that cannot be right
 MOST_NEGATIVE = 0.25  # share of rows with a negative place that tells of an origin in the centre

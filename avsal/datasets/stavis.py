@@ -25,7 +25,7 @@ import numpy as np
 from avsal.datasets.gaze import Gaze
 from avsal.datasets.pictures import read_density, read_mask, read_picture
 from avsal.datasets.recording import IndexedRecording, OpenSound, Recording, require_inside
-from avsal.errors import DataError, UsageError
+from avsal.errors import DataError
 from avsal.media.audio import AudioReader
 from avsal.media.frames import FrameTag
 
@@ -34,7 +34,6 @@ logger = logging.getLogger("avsal")
 DATABASES = ("DIEM", "Coutrot_db1", "Coutrot_db2", "AVAD", "ETMD_av", "SumMe")
 UNFOLDED = ("DIEM",)  # one split that belongs to every fold
 FOLDS = (1, 2, 3)
-SPLITS = ("train", "test")
 MISSING_TAIL = 0.05  # share of a video's listed frames that may lack files
 
 
@@ -218,12 +217,7 @@ def open_stavis(
 
     Raises:
         DataError: a file of the layout is missing or malformed; the text names it.
-        UsageError: no such split or fold.
     """
-    if split not in SPLITS:
-        raise UsageError(f"split {split}: give {' or '.join(SPLITS)}")
-    if fold not in FOLDS:
-        raise UsageError(f"fold {fold}: give 1, 2 or 3")
     chosen = databases or databases_in(root, split, fold)
     if not chosen:
         wanted = fold_list(root, "<DB>", split, fold)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from avsal.datasets.gaze import Blur, Gaze, Points
-from avsal.datasets.gaze_check import UNITS, Reading, Shown, checked
+from avsal.datasets.gaze_check import Reading, Shown, checked
 from avsal.datasets.gaze_table import NO_ROWS, GazeRows, read_table
 from avsal.datasets.pictures import read_density
 from avsal.datasets.recording import CUT_FRAMES, Clip, OpenSound, Part, Recording, window_in
@@ -257,8 +257,6 @@ def open_videos(
     Raises:
         DataError: the table is malformed, or a video is missing.
     """
-    if units not in UNITS:
-        raise DataError(f"units {units}: give one of {', '.join(UNITS)}")
     found = read_table(table)
     paths = found.by_video(place) if place.is_dir() else {place: found.of_video(place)}
     for path in paths:

@@ -53,19 +53,22 @@ class EvaluationSet:
     prior_from: tuple[Recording, ...] = ()
 
 
-def open_unfolded(spec: DatasetSpec, fit_prior: bool = False) -> list[EvaluationSet]:
+def open_unfolded(
+    spec: DatasetSpec, fit_prior: bool = False, pictures: bool = True
+) -> list[EvaluationSet]:
     """A data set without folds.
 
     Args:
+        pictures: see `open_dataset`.
         fit_prior: whether a prior is fitted to the recordings that the list of names omits.
 
     Raises:
         DataError: something is missing or malformed, or nothing is left to fit a prior to.
     """
-    sets = _by_database(spec, "")
+    sets = _by_database(spec, pictures=pictures)
     if not fit_prior:
         return sets
-    return _with_prior(sets, replace(spec, names=None, without=spec.names))
+    return _with_prior(sets, spec.model_copy(update={"names": None, "without": spec.names}))
 
 
 def open_folds(
@@ -83,15 +86,16 @@ def open_folds(
         raise DataError(f"{spec.root / 'fold_lists'}: missing; --data needs the STAViS layout")
     sets = []
     for fold in folds:
-        test = replace(spec, fold=fold)
+        test = spec.model_copy(update={"fold": fold})
         found = _by_database(test, str(fold))
-        sets += _with_prior(found, replace(test, split="train")) if fit_prior else found
+        train = test.model_copy(update={"split": "train"})
+        sets += _with_prior(found, train) if fit_prior else found
     return sets
 
 
 def _with_prior(sets: list[EvaluationSet], spec: DatasetSpec) -> list[EvaluationSet]:
     """Add the recordings of `spec`, database by database, as those to fit a prior to."""
-    rest = {found.database: found.recordings for found in _by_database(spec, "")}
+    rest = {found.database: found.recordings for found in _by_database(spec)}
     for wanted in sets:
         if wanted.database not in rest:
             place = f"{spec.without}: names" if spec.without else f"{spec.root}: lists"
@@ -99,9 +103,9 @@ def _with_prior(sets: list[EvaluationSet], spec: DatasetSpec) -> list[Evaluation
     return [replace(wanted, prior_from=rest[wanted.database]) for wanted in sets]
 
 
-def _by_database(spec: DatasetSpec, fold: str) -> list[EvaluationSet]:
+def _by_database(spec: DatasetSpec, fold: str = "", pictures: bool = True) -> list[EvaluationSet]:
     gathered: dict[str, list[Recording]] = {}
-    for recording in open_dataset(spec):
+    for recording in open_dataset(spec, pictures=pictures):
         gathered.setdefault(recording.database, []).append(recording)
     return [EvaluationSet(name, tuple(found), fold) for name, found in gathered.items()]
 

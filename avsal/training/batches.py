@@ -7,13 +7,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from avsal.datasets import DatasetSpec, open_dataset
+from avsal.datasets import open_dataset
 from avsal.datasets.recording import Recording
 from avsal.errors import AvsalError, DataError
 from avsal.prediction.threads import BoundedPool
@@ -21,8 +22,6 @@ from avsal.training.config import Config, SetSettings, expand
 from avsal.training.engine import Engine
 from avsal.training.objectives import inputs_of
 from avsal.training.samples import Inputs, Key, Sample, TrainingSamples, collated
-
-PATHS = ("root", "names", "without", "maps", "fixations")  # settings of a set that are paths
 
 # What a worker makes of a batch: its parts, or what is wrong with the data.
 Parts = list[Sample]
@@ -136,10 +135,9 @@ def open_sets(sets: tuple[SetSettings, ...], split: str) -> list[Recording]:
 
 def open_set(settings: SetSettings, split: str) -> list[Recording]:
     """List the recordings of one set once; see `open_sets`."""
-    given = settings.model_dump(exclude={"repeat"}, exclude_defaults=True)
-    paths = {name: expand(given[name]) for name in PATHS if name in given}
-    spec = DatasetSpec(**{"split": split, **given, **paths})
-    recordings = open_dataset(spec)
+    paths = {name: expand(value) for name, value in settings if isinstance(value, Path)}
+    spec = settings.model_copy(update=paths)
+    recordings = open_dataset(spec, split)
     if not recordings:
         raise DataError(f"{spec.root}: the lists leave nothing of this set; check names, without")
     return recordings

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 
 from avsal.atomic import new_file, write_errors
 from avsal.errors import UsageError, WeightsError
@@ -31,6 +32,7 @@ Row = dict[str, float]
 logger = logging.getLogger("avsal")
 LAST = "last.pt"
 START_OVER = "start over with --fresh"
+_OTHER_VERSION = "was written by another version or program"
 BEST = "best.safetensors"
 
 # Settings that may differ when a run resumes: where it runs and what it tells, not what it learns.
@@ -194,10 +196,11 @@ def read_checkpoint(path: Path, config: Config) -> dict[str, Any]:
         UsageError: the run had other settings.
     """
     state = _whole_state(path)
-    before, now = (
-        dict(_flat(json.loads(state["config"]))),
-        dict(_flat(config.model_dump(mode="json"))),
-    )
+    try:
+        old = Config.model_validate_json(state["config"])
+    except ValidationError:
+        raise WeightsError(f"{path}: {_OTHER_VERSION}; {START_OVER}") from None
+    before, now = (dict(_flat(each.model_dump(mode="json"))) for each in (old, config))
     free = [*FREE, *(["schedule.epochs"] if config.schedule.kind == "step" else [])]
     for key in sorted(before.keys() | now.keys()):
         fixed = key.split("[")[0] not in free and not key.endswith(FREE_ENDS)
@@ -215,7 +218,7 @@ def _whole_state(path: Path) -> dict[str, Any]:
     except WeightsError:
         raise WeightsError(f"{path}: is damaged, so the run cannot resume; {START_OVER}") from None
     if not isinstance(state, dict) or not state.keys() >= STATE_KEYS:
-        raise WeightsError(f"{path}: was written by another version or program; {START_OVER}")
+        raise WeightsError(f"{path}: {_OTHER_VERSION}; {START_OVER}")
     if not all_finite(state):
         raise WeightsError(f"{path}: holds numbers that are not finite; {START_OVER}")
     return state

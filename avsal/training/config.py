@@ -25,6 +25,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from avsal.datasets import DatasetSpec
 from avsal.errors import UsageError
 from avsal.models.variants import VARIANTS, Variant
 from avsal.prediction.settings import Precision
@@ -239,26 +240,13 @@ class NetworkSettings(Table):
         return replace(VARIANTS[self.variant], **{**self.changes, "head_norm": norm})
 
 
-class SetSettings(Table):
-    """One set of recordings: fields of `avsal.datasets.DatasetSpec`, which says what they mean.
-
-    Paths may have ~ and environment variables, and what is left at its default is as there.
+class SetSettings(DatasetSpec):
+    """One set of recordings. Paths may have ~ and environment variables.
 
     Attributes:
-        split: "" is the train list in data.train and the test list in data.validation.
         repeat: how many times an epoch goes through the set.
     """
 
-    root: str
-    databases: tuple[str, ...] = ()
-    fold: Literal[1, 2, 3] = 1
-    split: Literal["", "train", "test"] = ""
-    names: str = ""
-    without: str = ""
-    fixations: str = ""
-    units: Literal["auto", "pixels", "fractions"] = "auto"
-    degree: NotNegative = 0.0
-    maps: str = ""
     repeat: Positive = 1
 
 
@@ -417,6 +405,6 @@ def read_config(path: Path, changes: Iterable[str] = ()) -> Config:
     return read_toml(path, Config, changes)
 
 
-def expand(text: str) -> Path:
-    """A path as a person writes it, with ~ and environment variables."""
-    return Path(os.path.expandvars(text)).expanduser()
+def expand(path: str | Path) -> Path:
+    """Replace ~ and environment variables in a path."""
+    return Path(os.path.expandvars(path)).expanduser()
