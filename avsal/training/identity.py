@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
+from avsal.datasets.identity import recording_digest
 from avsal.datasets.recording import Recording
 from avsal.errors import UsageError
 
-DIGEST_BYTES = 8
 # Fields that do not count: the gaze of other recordings, and the path of a table that was read.
 IGNORED = ("elsewhere", "table")
 
@@ -30,7 +25,7 @@ def identities(recordings: Sequence[Recording]) -> Identities:
     for recording in recordings:
         if id(recording) not in known:
             name = f"{recording.database}/{recording.name}"
-            known[id(recording)] = [name, _digest(recording)]
+            known[id(recording)] = [name, recording_digest(recording, _path_text, IGNORED)]
     return [known[id(recording)] for recording in recordings]
 
 
@@ -57,38 +52,9 @@ def require_same(before: Identities, now: Identities, kind: str, place: Path) ->
     )
 
 
-def _digest(recording: Recording) -> str:
-    digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
-    _feed(digest, recording)
-    for path in recording.source_files():
-        _feed(digest, path)
-    return digest.hexdigest()
-
-
-def _feed(digest: Any, value: object) -> None:
-    """Add a value to a digest: numbers and texts, arrays, files, and what is made of them."""
-    if isinstance(value, np.ndarray):
-        digest.update(f"{value.dtype}{value.shape}".encode())
-        digest.update(np.ascontiguousarray(value).tobytes())
-    elif isinstance(value, Path):
-        _feed_path(digest, value)
-    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        for field in dataclasses.fields(value):
-            if field.name not in IGNORED:
-                _feed(digest, getattr(value, field.name))
-    elif isinstance(value, tuple | list):
-        for item in value:
-            _feed(digest, item)
-    else:
-        digest.update(repr(value).encode())
-    digest.update(b"\n")
-
-
-def _feed_path(digest: Any, path: Path) -> None:
-    """Add names and sizes: of a file, or of the files in a folder."""
+def _path_text(path: Path) -> str:
+    """Name and size of a file, or of the files in a folder."""
     if path.is_dir():
-        for inside in sorted(path.iterdir()):
-            if inside.is_file():
-                digest.update(f"{inside.name} {inside.stat().st_size}\n".encode())
-    elif path.is_file():
-        digest.update(f"{path.name} {path.stat().st_size}".encode())
+        files = (inside for inside in sorted(path.iterdir()) if inside.is_file())
+        return "".join(f"{inside.name} {inside.stat().st_size}\n" for inside in files)
+    return f"{path.name} {path.stat().st_size}" if path.is_file() else ""
