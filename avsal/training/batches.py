@@ -20,7 +20,6 @@ from avsal.errors import AvsalError, DataError
 from avsal.prediction.threads import BoundedPool
 from avsal.training.config import Config, SetSettings, expand
 from avsal.training.engine import Engine
-from avsal.training.objectives import inputs_of
 from avsal.training.samples import Inputs, Key, Sample, TrainingSamples, collated
 
 # What a worker makes of a batch: its parts, or what is wrong with the data.
@@ -75,7 +74,7 @@ def inspect(
 def _read_all(
     config: Config, split: str, recordings: list[Recording], progress: Callable[[int, int], None]
 ) -> Report:
-    inputs = inputs_of(config)
+    inputs = Inputs(config.variant, alone=config.run.task == "image")
     samples = TrainingSamples(recordings, inputs, config.augment, config.run.seed)
     problems: dict[str, None] = {}  # each once
     shapes: Counter[str] = Counter()

@@ -286,7 +286,7 @@ def _lay_over(objective: Objective, path: Path) -> set[str]:
     chosen = {name: tensor for name, tensor in state.items() if name in own}
     if not chosen:
         raise WeightsError(f"{path}: none of its {len(state)} names belongs to the network")
-    unknown = [name for name in state if name not in own and not objective.may_lack(name)]
+    unknown = [name for name in state if name not in own and not objective.ignores(name)]
     if unknown:
         raise WeightsError(
             f"{path}: {len(unknown)} names are not the network's: {unknown[0]}; is it another "
