@@ -29,17 +29,18 @@ from avsal.training.checkpoint import (
     all_finite,
     export,
     holds_a_run,
+    identities,
     load_initial,
     only_run_in,
     random_state,
     read_checkpoint,
+    require_same,
     restore_random_state,
     seed_everything,
     write_checkpoint,
 )
 from avsal.training.config import Config, expand
 from avsal.training.engine import Engine
-from avsal.training.identity import identities, require_same
 from avsal.training.objectives import TERMS, Objective, make_objective
 from avsal.training.samples import Sample
 from avsal.training.validation import SCORES, validate
