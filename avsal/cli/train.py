@@ -50,15 +50,15 @@ def train(
         again = ["--fresh"] if fresh else []
         raise typer.Exit(launch(processes, ["train", str(config), *sets, *again]))
     from avsal.training.config import read_config
-    from avsal.training.engine import ToldElsewhereError, told_once
+    from avsal.training.engine import ReportedElsewhereError, reported_once
 
     try:
-        with told_once():
+        with reported_once():
             settings = read_config(config, change or ())
             if dry_run:
                 raise typer.Exit(_inspect(settings))
         _train(settings, fresh)
-    except ToldElsewhereError as error:
+    except ReportedElsewhereError as error:
         raise typer.Exit(error.exit_code) from None
 
 
