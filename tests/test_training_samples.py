@@ -213,10 +213,11 @@ def test_only_the_frames_that_the_network_sees_are_decoded(tree, monkeypatch):
     monkeypatch.setattr(
         StavisVideo, "image", lambda self, index: (decoded.append(index), image(self, index))[1]
     )
-    samples = TrainingSamples([recording], inputs(48, 64, frames=4), AugmentSettings(), seed=0)
+    in_time = inputs(48, 64, frames=4, spacing="0.3")
+    samples = TrainingSamples([recording], in_time, AugmentSettings(), seed=0)
     assert samples[0, 0]["clip"].shape == (3, 4, 48, 64)
     target = max(decoded)
-    assert sorted(decoded) == [target - 12, target - 8, target - 4, target]
+    assert sorted(decoded) == [target - 9, target - 6, target - 3, target]
     decoded.clear()
     alone = replace(inputs(48, 64), alone=True)
     assert (

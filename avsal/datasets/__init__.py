@@ -1,4 +1,4 @@
-"""Data sets with recorded gaze, in every form that avsal reads: `open_dataset` gives recordings."""
+"""Data sets with recorded gaze: `open_dataset` reads every supported layout as recordings."""
 
 from __future__ import annotations
 
@@ -91,26 +91,26 @@ def open_dataset(spec: DatasetSpec, split: str = "test", pictures: bool = True) 
 
 
 def _chosen(recordings: Sequence[R], spec: DatasetSpec) -> list[R]:
-    """Keep what the lists of names say."""
-    kept = list(recordings)
+    """The recordings that the lists of names select."""
+    chosen = list(recordings)
     if spec.without is not None:
-        unwanted = _read_names(spec.without)
-        kept = [item for item in kept if not _names(item) & unwanted]
-    if spec.names is None:
-        return kept
-    wanted = _read_names(spec.names)
-    unknown = wanted - {name for item in kept for name in _names(item)}
-    if unknown:
-        raise DataError(f"{spec.names}: {min(unknown)} is not in {spec.root}")
-    return [item for item in kept if _names(item) & wanted]
+        omitted = _read_names(spec.without)
+        chosen = [item for item in chosen if not _names(item) & omitted]
+    if spec.names is not None:
+        listed = _read_names(spec.names)
+        unknown = listed - {name for item in chosen for name in _names(item)}
+        if unknown:
+            raise DataError(f"{spec.names}: {min(unknown)} is not in {spec.root}")
+        chosen = [item for item in chosen if _names(item) & listed]
+    return chosen
 
 
 def _names(recording: Recording) -> set[str]:
-    """By which a list may call a recording: with or without its database, a picture's suffix."""
+    """Names of a recording in a list: with or without its database and a picture's suffix."""
     path = PurePosixPath(recording.name)
-    names = {str(path)} | (
-        {str(path.with_suffix(""))} if path.suffix.lower() in PLAIN_STILLS else set()
-    )
+    names = {str(path)}
+    if path.suffix.lower() in PLAIN_STILLS:
+        names.add(str(path.with_suffix("")))
     return names | {f"{recording.database}/{name}" for name in names}
 
 
