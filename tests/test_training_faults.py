@@ -35,7 +35,7 @@ def test_what_is_not_finite_is_never_saved(make_config):
     config = make_config(
         "optimiser.learning_rate=1e30", "run.log_steps=99", "run.checkpoint_steps=1", *QUICK
     )
-    with pytest.raises(AvsalError, match=r"no numbers at step \d \(last\.pt is from step 1\)"):
+    with pytest.raises(AvsalError, match=r"not finite at step \d \(last\.pt is from step 1\)"):
         train(config)
     state = checkpoint(Path(config.run.output))
     assert state["position"]["step"] == 1
