@@ -7,7 +7,7 @@
     fold_lists/<DB>_list_{train,test}_{1,2,3}_fps.txt   lines of: name, number of frames, rate
     fold_lists/DIEM_list_{train,test}_fps.txt           DIEM has a split of its own
 
-Files count from 1, frames from 0.
+Files are numbered from 1, frames from 0.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -32,9 +31,9 @@ from avsal.media.frames import FrameTag
 logger = logging.getLogger("avsal")
 
 DATABASES = ("DIEM", "Coutrot_db1", "Coutrot_db2", "AVAD", "ETMD_av", "SumMe")
-UNFOLDED = ("DIEM",)  # one split that belongs to every fold
+UNFOLDED = ("DIEM",)  # has one split, which belongs to every fold
 FOLDS = (1, 2, 3)
-MISSING_TAIL = 0.05  # share of a video's listed frames that may lack files
+MISSING_TAIL = 0.05  # fraction of a video's listed frames, at its end, whose files may be missing
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class AnnotationFolder:
         return self.path / "maps" / f"eyeMap_{index + 1:05}.jpg"
 
     def gaze(self, index: int) -> Gaze | None:
-        """Gaze on frame `index`; None where nobody looked: such a frame counts nowhere.
+        """Gaze on frame `index`; None if there is none.
 
         Raises:
             DataError: a file is missing or damaged.
@@ -87,14 +86,14 @@ class AnnotationFolder:
         return height, width
 
     def count(self) -> int:
-        """Number of frames up to the last that has fixations on disk."""
+        """Number of frames up to the last one with a file of fixations."""
         numbers = (path.stem.rpartition("_")[2] for path in self.path.glob("fixMap_*.mat"))
         return max((int(number) for number in numbers if number.isdigit()), default=0)
 
 
 @dataclass(frozen=True)
 class AnnotatedVideo(IndexedRecording):
-    """A video with annotations only, for scoring maps made elsewhere."""
+    """A video of which only the annotations are available, to score maps made elsewhere."""
 
     annotations: AnnotationFolder
     database: str
@@ -147,16 +146,12 @@ class StavisVideo(AnnotatedVideo):
 
     def files(self, index: int) -> tuple[Path, Path, Path]:
         """Picture, map and fixations of frame `index`."""
-        annotations = self.annotations
-        return (
-            self.frame_file(index),
-            annotations.map_file(index),
-            annotations.fixation_file(index),
-        )
+        gaze = self.annotations
+        return self.frame_file(index), gaze.map_file(index), gaze.fixation_file(index)
 
     @property
     def sound_file(self) -> Path:
-        """The sound, which may be missing."""
+        """File of the sound, which may be missing."""
         return self.root / "video_audio" / self.database / self.name / f"{self.name}.wav"
 
     @property
@@ -189,13 +184,8 @@ def is_stavis(root: Path) -> bool:
 
 
 def has_annotations(root: Path) -> bool:
-    """Whether a folder holds annotations of this layout at any depth."""
+    """Whether a folder or one inside it holds annotations of this layout."""
     return next(root.rglob("fixMap_*.mat"), None) is not None
-
-
-def databases_in(root: Path, split: str, fold: int) -> tuple[str, ...]:
-    """The databases of which a folder has a list."""
-    return tuple(db for db in DATABASES if fold_list(root, db, split, fold).is_file())
 
 
 def fold_list(root: Path, database: str, split: str, fold: int) -> Path:
@@ -211,18 +201,19 @@ def open_stavis(
 
     Args:
         root: folder of the layout.
-        databases: names of databases; none takes all that are there.
+        databases: names of databases; none takes all that have a list.
         split: "train" or "test".
         fold: 1, 2 or 3.
 
     Raises:
         DataError: a file of the layout is missing or malformed; the text names it.
     """
-    chosen = databases or databases_in(root, split, fold)
+    lists = {database: fold_list(root, database, split, fold) for database in DATABASES}
+    chosen = databases or [database for database, path in lists.items() if path.is_file()]
     if not chosen:
-        wanted = fold_list(root, "<DB>", split, fold)
+        path = fold_list(root, "<DB>", split, fold)
         raise DataError(
-            f"{wanted}: missing for every database; see the layout in avsal/datasets/stavis.py"
+            f"{path}: missing for every database; see the layout in avsal/datasets/stavis.py"
         )
     videos: list[Recording] = []
     for database in chosen:
@@ -231,25 +222,25 @@ def open_stavis(
 
 
 def open_annotations(root: Path) -> list[Recording]:
-    """Find videos with annotations only.
+    """Find videos of which only the annotations are available.
 
     Args:
-        root: one video's folder (fixMap_*.mat and maps/), or a folder of such at any depth.
+        root: the folder of one video (fixMap_*.mat and maps/), or one that has such folders inside.
 
     Raises:
-        DataError: there is none.
+        DataError: there are none.
     """
     folders = sorted({path.parent for path in root.rglob("fixMap_*.mat")})
     if not folders:
-        raise DataError(f"{root / 'fixMap_00001.mat'}: missing, and so in every folder below")
-    return [_annotated(folder, root) for folder in folders]
-
-
-def _annotated(folder: Path, root: Path) -> AnnotatedVideo:
-    annotations = AnnotationFolder(folder)
-    inside = folder.relative_to(root).parent
-    database = root.resolve().name if inside == Path() else inside.as_posix()
-    return AnnotatedVideo(annotations, database, folder.resolve().name, annotations.count())
+        raise DataError(f"{root / 'fixMap_00001.mat'}: missing, also in every folder inside")
+    videos: list[Recording] = []
+    for folder in folders:
+        annotations = AnnotationFolder(folder)
+        parent = folder.relative_to(root).parent
+        database = root.resolve().name if parent == Path() else parent.as_posix()
+        name = folder.resolve().name
+        videos.append(AnnotatedVideo(annotations, database, name, annotations.count()))
+    return videos
 
 
 def _read_list(root: Path, database: str, path: Path) -> list[StavisVideo]:
@@ -271,22 +262,22 @@ def _read_list(root: Path, database: str, path: Path) -> list[StavisVideo]:
     return videos
 
 
-def _parse(line: str, place: str) -> tuple[str, int, Fraction]:
+def _parse(line: str, source: str) -> tuple[str, int, Fraction]:
     try:
-        name, count, rate = line.rsplit(maxsplit=2)
-        parsed: tuple[str, int, Any] = name.strip(), int(count), Fraction(rate)
-        if parsed[1] < 1 or parsed[2] <= 0:
+        name, frames, rate = line.rsplit(maxsplit=2)
+        count, per_second = int(frames), Fraction(rate)
+        if count < 1 or per_second <= 0:
             raise ValueError
     except (ValueError, ZeroDivisionError):
-        raise DataError(f"{place}: {line.strip()!r} is not: name, number of frames, rate") from None
-    return parsed
+        text = line.strip()
+        raise DataError(f"{source}: {text!r} is not: name, number of frames, rate") from None
+    return name.strip(), count, per_second
 
 
 def _complete(video: StavisVideo) -> StavisVideo:
-    """Look for the first and last files; reading finds what lacks between.
+    """Check that the first and last files exist, and correct the number of frames.
 
-    Lists count a few frames more than there are in some copies of the data, so a short tail may be
-    missing.
+    In some copies of the data the lists count a few frames more than there are.
     """
     _require(video.root / "video_audio" / video.database, video)
     for path in video.files(0):
