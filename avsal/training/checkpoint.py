@@ -50,7 +50,7 @@ FREE = (
 
 FREE_ENDS = (".root",)
 # Fields of a recording that may change too: gaze on other recordings, and the path of a table.
-NOT_IDENTITY = ("elsewhere", "table")
+NOT_IDENTITY = ("other_gaze", "table")
 # Contents of a checkpoint.
 STATE_KEYS = frozenset(
     "task optimiser scaler average position meters random training validation world config".split()
