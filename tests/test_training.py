@@ -173,11 +173,11 @@ def test_tensorboard_is_asked_for_and_may_be_missing(make_config, monkeypatch, t
     module = ModuleType("torch.utils.tensorboard")
     module.SummaryWriter = Writer
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    events = Events(tmp_path, wanted=True, step=4)
+    events = Events(tmp_path, enabled=True, step=4)
     events.write("train", {"step": 5, "loss": 0.5, "val_cc": math.nan})
     assert events._writer.values == [("train/loss", 0.5, 5)]
     assert events._writer.purge_step == 5
-    Events(tmp_path, wanted=False, step=4).write("train", {"step": 5, "loss": 0.5})
+    Events(tmp_path, enabled=False, step=4).write("train", {"step": 5, "loss": 0.5})
     monkeypatch.setitem(sys.modules, module.__name__, None)
     with pytest.raises(UsageError, match=r"run\.tensorboard: TensorBoard is missing"):
         train(make_config("run.tensorboard=true"))
@@ -228,7 +228,7 @@ def test_accumulating_equals_a_larger_batch(make_config):
             trainer.objective.eval()
             for group in trainer._groups():
                 for part in (part for batch in group for part in batch):
-                    trainer._backward(part, 1.0, len(group))
+                    trainer._backward(part, len(group))
                 break
             for name, parameter in trainer.objective.named_parameters():
                 if parameter.grad is not None:

@@ -187,7 +187,7 @@ def test_a_dry_run_finds_a_video_that_was_cut_once(make_config, tmp_path):
         f"data.train=[{{root='{videos}', maps='{maps.parent}'}}]", "data.validation=[]"
     )
     (report,) = inspect(config)
-    (problem,) = [each for each in report.problems if "promises" in each]
+    (problem,) = [each for each in report.problems if "truncated" in each]
     assert "film.mkv" in problem
     assert len(set(report.problems)) == len(report.problems)
 
