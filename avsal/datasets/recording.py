@@ -162,15 +162,6 @@ class Recording(ABC):
         """Whether it has sound."""
         return False
 
-    def seconds_of_sound(self) -> Iterator[np.ndarray]:
-        """All sound, float32 of up to 16000 samples at a time, in constant memory."""
-        with self.sound() as sound:
-            start = 0
-            while sound is not None and (block := sound.read(start, start + SAMPLE_RATE)).size:
-                yield block
-                start += block.size
-                sound.release(start)
-
     def source_files(self) -> Iterator[Path]:
         """Files that it is read from, except those in its fields."""
         return iter(())
@@ -203,8 +194,11 @@ class Recording(ABC):
         if not annotated:
             yield f"{self.database}/{self.name}: no frame has any gaze"
         try:
-            for _second in self.seconds_of_sound():
-                pass
+            with self.sound() as sound:
+                end = 0
+                while sound is not None and (size := sound.read(end, end + SAMPLE_RATE).size):
+                    end += size
+                    sound.release(end)
         except AvsalError as error:
             yield str(error)
 

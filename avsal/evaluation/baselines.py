@@ -50,8 +50,8 @@ def on_grid(density: np.ndarray) -> np.ndarray:
     return small / total if total > 0 else small
 
 
-class BaselineMaps:
-    """The baselines' maps of one database."""
+class Baselines:
+    """Scores the baselines on the recordings of one database."""
 
     def __init__(
         self, mean_maps: Mapping[str, np.ndarray], fitted: np.ndarray | None = None
@@ -66,24 +66,33 @@ class BaselineMaps:
         self._total = np.sum(list(mean_maps.values()), axis=0) if mean_maps else np.zeros(MEAN_GRID)
         self._fitted = fitted
 
-    def maps(
-        self, name: str, size: tuple[int, int], picture: np.ndarray | None
-    ) -> dict[str, np.ndarray]:
-        """Maps of a frame of the recording `name`, of any size; scoring resizes them.
+    def score(self, name: str, truth: GroundTruth, picture: np.ndarray | None) -> MethodScores:
+        """Score the baselines on a frame of the recording `name`, and its observers if known.
 
         Args:
-            size: (height, width) of the annotation.
             picture: the frame as `shrink` gives it, if it is available.
         """
-        maps = {CENTRE: centre_map(size), UNIFORM: np.ones(size)}
-        if self._fitted is not None:
-            maps[FITTED] = self._fitted
-        others = self._mean_of_others(name)
-        if others is not None:
-            maps[MEAN] = others
-        if picture is not None:
-            maps[SPECTRAL_RESIDUAL] = spectral_residual(picture)
-        return maps
+        prior = centre_map(truth.size)
+        maps = {
+            CENTRE: prior,
+            UNIFORM: np.ones(truth.size),
+            FITTED: self._fitted,
+            MEAN: self._mean_of_others(name),
+            SPECTRAL_RESIDUAL: None if picture is None else spectral_residual(picture),
+        }
+        scores = {
+            baseline: score_map(saliency, truth, prior)
+            for baseline, saliency in maps.items()
+            if saliency is not None
+        }
+        if truth.halves:
+            first, second = truth.halves
+            both_ways = (
+                score_map(first.density, second, prior),
+                score_map(second.density, first, prior),
+            )
+            scores[OBSERVERS] = mean_values(both_ways)
+        return scores
 
     def _mean_of_others(self, name: str) -> np.ndarray | None:
         """Mean map of the other recordings; None if there are none."""
@@ -91,20 +100,6 @@ class BaselineMaps:
             return None
         others = self._total - self._mean_maps.get(name, 0.0)
         return np.maximum(others, 0)  # rounding may make it negative
-
-
-def score_baselines(truth: GroundTruth, maps: Mapping[str, np.ndarray]) -> MethodScores:
-    """Score the baselines' maps of a frame, and its observers if they are known, by name."""
-    prior = centre_map(truth.size)
-    rows = {name: score_map(saliency, truth, prior) for name, saliency in maps.items()}
-    if truth.halves:
-        first, second = truth.halves
-        both_ways = (
-            score_map(first.density, second, prior),
-            score_map(second.density, first, prior),
-        )
-        rows[OBSERVERS] = mean_values(both_ways)
-    return rows
 
 
 def shrink(picture: np.ndarray) -> np.ndarray:

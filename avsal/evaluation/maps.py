@@ -21,6 +21,7 @@ from avsal.datasets.recording import Recording
 from avsal.errors import DataError
 from avsal.evaluation.scoring import file_identities
 from avsal.media.frames import FrameTag, VideoFrame, tag_of
+from avsal.media.suffixes import PLAIN_STILLS
 from avsal.prediction.settings import PROCESSING, MapSize
 from avsal.results.description import DESCRIPTION, is_result
 from avsal.results.folder import read_result
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from avsal.prediction.predictor import Predictor
     from avsal.prediction.settings import PredictSettings
 
-SUFFIXES = (".npy", ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+SUFFIXES = PLAIN_STILLS | {".npy"}
 
 Prediction = tuple[FrameTag, np.ndarray]  # a frame and its saliency map (h, w) of any scale
 _END = (sys.maxsize, None)  # follows the last map

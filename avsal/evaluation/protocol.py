@@ -18,11 +18,10 @@ from avsal.datasets.recording import Recording
 from avsal.errors import DataError
 from avsal.evaluation.baselines import (
     MEAN_GRID,
-    BaselineMaps,
+    Baselines,
     SmallPictures,
     centre_map,
     on_grid,
-    score_baselines,
 )
 from avsal.evaluation.maps import MapSource, tags_of
 from avsal.evaluation.scoring import MODEL, Annotations, MethodScores, score_map
@@ -63,7 +62,7 @@ class _Pending:
 def score_recordings(
     recordings: Iterable[Recording],
     source: MapSource | None,
-    baselines: BaselineMaps,
+    baselines: Baselines,
     on_frames: OnFrames = lambda _recording, _done: None,
 ) -> Iterator[tuple[Recording, list[MethodScores] | Exception]]:
     """Score recordings one after the other; one that fails does not stop the others.
@@ -91,7 +90,7 @@ def _start(
     pool: BoundedPool,
     annotations: Annotations,
     source: MapSource | None,
-    baselines: BaselineMaps,
+    baselines: Baselines,
     on_frames: OnFrames,
 ) -> _Pending:
     recording = annotations.recording
@@ -122,7 +121,7 @@ def score_frame(
     annotations: Annotations,
     tag: FrameTag,
     saliency: np.ndarray | None,
-    baselines: BaselineMaps,
+    baselines: Baselines,
     picture: np.ndarray | None,
 ) -> MethodScores | None:
     """Scores of one frame by method; None if it has no gaze."""
@@ -137,8 +136,7 @@ def score_frame(
                 "that are not finite; make it again, or use other weights or --precision fp32"
             )
         rows[MODEL] = score_map(saliency, truth, centre_map(truth.size))
-    maps = baselines.maps(annotations.recording.name, truth.size, picture)
-    rows |= score_baselines(truth, maps)
+    rows |= baselines.score(annotations.recording.name, truth, picture)
     if not all(math.isfinite(value) for scores in rows.values() for value in scores.values()):
         raise DataError(
             f"{annotations.recording.name}: frame {tag.index} (from 0) has scores that are not "

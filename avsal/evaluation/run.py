@@ -17,7 +17,7 @@ from avsal.datasets.gaze_check import Reading
 from avsal.datasets.recording import Recording
 from avsal.datasets.stavis import is_stavis
 from avsal.errors import DataError, UsageError
-from avsal.evaluation.baselines import MEAN_GRID, BaselineMaps
+from avsal.evaluation.baselines import MEAN_GRID, Baselines
 from avsal.evaluation.maps import MapSource
 from avsal.evaluation.protocol import OnFrames, mean_map, score_recordings
 from avsal.evaluation.report import as_csv, csv_head, summary
@@ -215,7 +215,7 @@ class Evaluation:
         for recording in recordings:
             if recording.name in errors:
                 self._fail(errors[recording.name])
-        baselines = BaselineMaps(mean_maps, self._fitted_prior(one))
+        baselines = Baselines(mean_maps, self._fitted_prior(one))
         readable = [recording for recording in recordings if recording.name not in errors]
         self.on_stage(" ".join(filter(None, (one.database, one.fold))), len(readable))
         for recording, frames in score_recordings(readable, source, baselines, self.on_frames):

@@ -25,7 +25,7 @@ from avsal.errors import UsageError, WeightsError
 from avsal.training.config import Config, NetworkSettings, expand
 from avsal.training.objectives import Objective
 from avsal.weights.convert import describe
-from avsal.weights.loading import without_heads
+from avsal.weights.loading import compare, shapes_of, without_heads
 from avsal.weights.places import resolve
 from avsal.weights.state import load_plain, read_state, write_state
 
@@ -330,21 +330,19 @@ def load_initial(objective: Objective, settings: NetworkSettings) -> None:
 
 def _load_file(objective: Objective, path: Path) -> set[str]:
     """Load one file; returns the names of the tensors that were loaded."""
-    state = read_state(path)[0]
-    network = objective.core.state_dict()
+    state, network = read_state(path)[0], objective.core.state_dict()
     loaded = {name: tensor for name, tensor in state.items() if name in network}
     if not loaded:
         raise WeightsError(f"{path}: none of its {len(state)} names belongs to the network")
-    unknown = [name for name in state if name not in network and not objective.ignores(name)]
+    diff = compare(shapes_of(network), shapes_of(state))
+    unknown = [name for name in diff.unexpected if not objective.ignores(name)]
     if unknown:
         raise WeightsError(
             f"{path}: {len(unknown)} names are not the network's: {unknown[0]}; is it another "
             "variant's?"
         )
-    for name, tensor in loaded.items():
-        if tensor.shape != network[name].shape:
-            shape, expected = tuple(tensor.shape), tuple(network[name].shape)
-            raise WeightsError(f"{path}: {name} is {shape} instead of {expected}")
+    if diff.wrong_shape:
+        raise WeightsError(f"{path}: is of another network: {diff.wrong_shape[0]}")
     objective.core.load_state_dict(loaded, strict=False)
     return set(loaded)
 

@@ -228,7 +228,7 @@ class Trainer:
         with self.engine.autocast():
             loss = self._model(self.engine.put(part))
         self._scaler.scale(loss.total * share / batches).backward()
-        entry = torch.cat((loss.terms().double(), self._log_sums.new_ones(1))) * share
+        entry = torch.cat((torch.stack(loss).detach().double(), self._log_sums.new_ones(1))) * share
         self._log_sums += entry
         self._epoch_sums += entry
 

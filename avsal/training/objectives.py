@@ -63,19 +63,15 @@ def _standardised(maps: torch.Tensor) -> torch.Tensor:
 
 
 class Loss(NamedTuple):
-    """A loss and its terms, scalars; `total` carries the gradient."""
+    """A loss and its terms, scalars."""
 
     total: torch.Tensor
     kl: torch.Tensor
     cc: torch.Tensor
     alignment: torch.Tensor
 
-    def terms(self) -> torch.Tensor:
-        """(4,) of total, kl, cc and alignment, detached."""
-        return torch.stack((self.total, self.kl, self.cc, self.alignment)).detach()
 
-
-TERMS = ("loss", "kl", "cc", "alignment")
+TERMS = ("loss", "kl", "cc", "alignment")  # names of a `Loss`'s values in the logs
 
 
 def total_loss(
