@@ -12,8 +12,9 @@ import pytest
 import stavis_tree
 from scipy.io import savemat
 
-from avsal.datasets import DatasetSpec, Points, open_dataset, tag_of
+from avsal.datasets import DatasetSpec, Points, open_dataset
 from avsal.errors import DataError
+from avsal.media.frames import tag_of
 from avsal.prediction.windows import FrameRule, window_for
 
 SIZE = (stavis_tree.HEIGHT, stavis_tree.WIDTH)

@@ -11,10 +11,10 @@ from samples import text
 from stavis_tree import write_tree
 from training_state import same
 
-from avsal.datasets import tag_of
 from avsal.datasets.stavis import StavisVideo, open_stavis
 from avsal.errors import DataError, MediaError
 from avsal.media import AudioReader
+from avsal.media.frames import tag_of
 from avsal.models import VARIANTS
 from avsal.training.batches import BatchOrder, inspect, open_sets
 from avsal.training.config import AugmentSettings

@@ -9,14 +9,14 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from avsal.datasets.gaze import Blur, Gaze, Points
-from avsal.datasets.recording import Clip, Recording, tag_of
+from avsal.datasets.recording import Recording
 from avsal.datasets.stavis import has_annotations, is_stavis, open_annotations, open_stavis
 from avsal.datasets.stills import is_stills, open_stills, with_others
 from avsal.datasets.videos import open_mapped, open_videos
 from avsal.errors import DataError
 from avsal.media.suffixes import PLAIN_STILLS
 
-__all__ = ["Blur", "Clip", "DatasetSpec", "Gaze", "Points", "Recording", "open_dataset", "tag_of"]
+__all__ = ["DatasetSpec", "Gaze", "Points", "Recording", "open_dataset"]
 
 R = TypeVar("R", bound=Recording)
 
