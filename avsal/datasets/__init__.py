@@ -24,6 +24,7 @@ R = TypeVar("R", bound=Recording)
 # TOML has no null: an empty text and a 0 are "not given".
 _NOT_GIVEN = BeforeValidator(lambda value: value or None)
 OptionalPath = Annotated[Path | None, _NOT_GIVEN]
+OptionalSize = Annotated[Annotated[float, Field(gt=0)] | None, _NOT_GIVEN]
 
 
 class DatasetSpec(BaseModel):
@@ -55,7 +56,7 @@ class DatasetSpec(BaseModel):
     without: OptionalPath = None
     fixations: OptionalPath = None
     units: Literal["auto", "pixels", "fractions"] = "auto"
-    degree: Annotated[Annotated[float, Field(gt=0)] | None, _NOT_GIVEN] = None
+    degree: OptionalSize = None
     maps: OptionalPath = None
 
 

@@ -166,19 +166,9 @@ class Recording(ABC):
         """Files that it is read from, except those in its fields."""
         return iter(())
 
+    @abstractmethod
     def problems(self) -> Iterator[str]:
         """Read everything once; one line for each problem."""
-        return self._problems_of(self.frames())
-
-    def _problems_of(self, frames: Iterator[VideoFrame]) -> Iterator[str]:
-        annotated = False
-        try:
-            for frame in frames:
-                annotated |= self.gaze(tag_of(frame, self.origin)) is not None
-        except AvsalError as error:
-            yield str(error)
-            return
-        yield from self._other_problems(annotated)
 
     @property
     def origin(self) -> Fraction:

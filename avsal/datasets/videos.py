@@ -17,9 +17,9 @@ from avsal.datasets.gaze_check import Reading, Shown, checked
 from avsal.datasets.gaze_table import NO_ROWS, GazeRows, read_table
 from avsal.datasets.pictures import read_density
 from avsal.datasets.recording import CUT_FRAMES, Clip, OpenSound, Part, Recording, window_in
-from avsal.errors import DataError
+from avsal.errors import AvsalError, DataError
 from avsal.media.audio import AudioReader
-from avsal.media.frames import FrameTag, VideoFrame
+from avsal.media.frames import FrameTag, VideoFrame, tag_of
 from avsal.media.info import VideoInfo
 from avsal.media.suffixes import VIDEOS
 from avsal.media.video import VideoReader
@@ -72,7 +72,10 @@ class VideoRecording(Recording):
 
     @property
     def expected_frames(self) -> int | None:
-        return self.info.frames
+        info = self.info
+        if info.frames or not (info.rate and info.duration):
+            return info.frames
+        return round(info.rate * info.duration)
 
     @cached_property
     def _checked(self) -> tuple[GazeRows, Reading]:
@@ -105,19 +108,16 @@ class VideoRecording(Recording):
             yield from reader
 
     def problems(self) -> Iterator[str]:
-        count = 0
-
-        def counted() -> Iterator[VideoFrame]:
-            nonlocal count
+        count, annotated = 0, False
+        try:
             for frame in self.frames():
                 count += 1
-                yield frame
-
-        yield from self._problems_of(counted())
-        info = self.info
-        expected = info.frames
-        if not expected and info.rate and info.duration:
-            expected = round(info.rate * info.duration)
+                annotated |= self.gaze(tag_of(frame, self.origin)) is not None
+        except AvsalError as error:
+            yield str(error)
+        else:
+            yield from self._other_problems(annotated)
+        expected = self.expected_frames
         if expected and 0 < count < (1 - MISSING_TAIL) * expected:
             yield (
                 f"{self.path}: has {count} of the {expected} frames that its header gives; is it "

@@ -264,23 +264,15 @@ class Config(Table):
     schedule: ScheduleSettings = ScheduleSettings()
 
     @model_validator(mode="after")
-    def _one_size(self) -> Config:
-        if self.variant.follows_shape and self.variant.head_norm == "batch":
-            raise PydanticCustomError(
-                "several_sizes",
-                "network.head_norm: batch needs pictures of one size; {name} takes layer",
-                {"name": self.variant.name},
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _image_encoder(self) -> Config:
-        if self.run.task == "image" and self.variant.image is None:
-            raise PydanticCustomError(
-                "no_image_encoder",
-                "network.variant: {name} has no image encoder to train",
-                {"name": self.variant.name},
-            )
+    def _fits_the_network(self) -> Config:
+        variant = self.variant
+        text = ""
+        if variant.follows_shape and variant.head_norm == "batch":
+            text = "network.head_norm: batch needs pictures of one size; {name} needs layer"
+        elif self.run.task == "image" and variant.image is None:
+            text = "network.variant: {name} has no image encoder to train"
+        if text:
+            raise PydanticCustomError("network", text, {"name": variant.name})
         return self
 
     @property
