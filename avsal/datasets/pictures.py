@@ -82,7 +82,7 @@ def _read_npy(path: Path) -> np.ndarray:
             f"{path}: an array of shape {values.shape} and type {values.dtype}; a map is (height, "
             "width) numbers"
         )
-    _require_size(path, values.shape)
+    _require_usable(path, values.shape)
     return np.array(values, np.float32)
 
 
@@ -90,7 +90,7 @@ def _decode(path: Path, mode: str | None) -> np.ndarray:
     require_file(path, "map or picture")
     try:
         with Image.open(path) as image:
-            _require_size(path, image.size)
+            _require_usable(path, image.size)
             return _gray(image, path) if mode is None else np.array(image.convert(mode))
     except DataError:
         raise
@@ -122,7 +122,16 @@ def require_file(path: Path, what: str) -> None:
         raise DataError(f"{path}: is no regular file; put the {what} itself there")
 
 
-def _require_size(path: Path, size: tuple[int, ...]) -> None:
+def require_size(path: Path, values: np.ndarray, size: tuple[int, ...], other: object) -> None:
+    """Refuse a map or mask that is not of the (height, width) of `other`, which belongs to it."""
+    if values.shape != size:
+        raise DataError(
+            f"{path}: {values.shape[1]}x{values.shape[0]} pixels, but {other} has "
+            f"{size[1]}x{size[0]}; get both from the same source"
+        )
+
+
+def _require_usable(path: Path, size: tuple[int, ...]) -> None:
     if min(size) < 1:
         raise DataError(f"{path}: {size[0]}x{size[1]} values; an empty map cannot be used")
     if size[0] * size[1] > MAX_PIXELS:
@@ -146,7 +155,7 @@ def _mask_pixels(path: Path, _changed: int) -> tuple[tuple[int, int], np.ndarray
         raise DataError(
             f"{path}: holds {names}; a mask called {' or '.join(MASK_VARIABLES[:2])} is needed"
         )
-    _require_size(path, values.shape)
+    _require_usable(path, values.shape)
     marked = _marked(_require_density(values, path), path)
     return (values.shape[0], values.shape[1]), np.flatnonzero(marked).astype(np.int32)
 
@@ -196,7 +205,7 @@ def read_salicon(path: Path) -> tuple[Points, tuple[int, int]] | None:
         return None
     try:
         height, width = (int(n) for n in variables["resolution"].ravel())
-        _require_size(path, (height, width))
+        _require_usable(path, (height, width))
         places, observers = [np.zeros((0, 2))], [np.zeros(0, int)]
         for observer, record in enumerate(variables["gaze"]):
             pixels = np.asarray(record["fixations"], np.float64).reshape(-1, 2)

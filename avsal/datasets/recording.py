@@ -28,6 +28,7 @@ from avsal.prediction.windows import CLIP_FRAMES, Rule, Times, Window, target_un
 # Opens an `avsal.media.audio.AudioReader` or None: `with recording.sound() as sound`.
 OpenSound = AbstractContextManager[Any]
 
+MISSING_TAIL = 0.05  # fraction of a video's frames that may be missing at its end
 CUT_FRAMES = 2  # frames before a cut that the shot detector needs
 _HALF = Fraction(1, 2)  # of the time between two frames
 

@@ -22,8 +22,14 @@ from pathlib import Path
 import numpy as np
 
 from avsal.datasets.gaze import Gaze
-from avsal.datasets.pictures import read_density, read_mask, read_picture
-from avsal.datasets.recording import IndexedRecording, OpenSound, Recording, require_inside
+from avsal.datasets.pictures import read_density, read_mask, read_picture, require_size
+from avsal.datasets.recording import (
+    MISSING_TAIL,
+    IndexedRecording,
+    OpenSound,
+    Recording,
+    require_inside,
+)
 from avsal.errors import DataError
 from avsal.media.audio import AudioReader
 from avsal.media.frames import FrameTag
@@ -33,7 +39,6 @@ logger = logging.getLogger("avsal")
 DATABASES = ("DIEM", "Coutrot_db1", "Coutrot_db2", "AVAD", "ETMD_av", "SumMe")
 UNFOLDED = ("DIEM",)  # has one split, which belongs to every fold
 FOLDS = (1, 2, 3)
-MISSING_TAIL = 0.05  # fraction of a video's listed frames, at its end, whose files may be missing
 
 
 @dataclass(frozen=True)
@@ -60,11 +65,7 @@ class AnnotationFolder:
         if not fixations.any():
             return None
         density = read_density(self.map_file(index)).astype(np.float32)
-        if density.shape != fixations.shape:
-            raise DataError(
-                f"{self.map_file(index)}: {_size(density)} pixels, but its fixations have "
-                f"{_size(fixations)}; get both from the same source"
-            )
+        require_size(self.map_file(index), density, fixations.shape, self.fixation_file(index))
         return Gaze(density, fixations) if density.any() else None
 
     def union(self, count: int, size: tuple[int, int]) -> np.ndarray:
@@ -72,11 +73,7 @@ class AnnotationFolder:
         union = np.zeros(size, bool)
         for index in range(count):
             mask = read_mask(self.fixation_file(index))
-            if mask.shape != size:
-                raise DataError(
-                    f"{self.fixation_file(index)}: {_size(mask)} pixels, but {_size(union)} "
-                    "elsewhere in this video"
-                )
+            require_size(self.fixation_file(index), mask, size, "another frame of this video")
             union |= mask
         return union
 
@@ -172,10 +169,6 @@ class StavisVideo(AnnotatedVideo):
 
     def sound(self) -> OpenSound:
         return AudioReader(self.sound_file) if self.has_sound else nullcontext(None)
-
-
-def _size(values: np.ndarray) -> str:
-    return f"{values.shape[1]}x{values.shape[0]}"
 
 
 def is_stavis(root: Path) -> bool:

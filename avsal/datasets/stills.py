@@ -27,6 +27,7 @@ from avsal.datasets.pictures import (
     read_mask,
     read_picture,
     read_salicon,
+    require_size,
 )
 from avsal.datasets.recording import IndexedRecording, Recording, require_inside
 from avsal.errors import DataError
@@ -86,11 +87,8 @@ class FileGaze:
         sigma = self.blur.sigma(size)
         if density is None:
             density = points.density(size, sigma)
-        elif density.shape != mask.shape:
-            raise DataError(
-                f"{self.map_file}: {density.shape[1]}x{density.shape[0]} pixels, but "
-                f"{self.fixation_file} has {mask.shape[1]}x{mask.shape[0]}"
-            )
+        elif self.map_file is not None:
+            require_size(self.map_file, density, size, self.fixation_file)
         return Gaze(density, mask, points, sigma)
 
     def fixations(self) -> Points | None:

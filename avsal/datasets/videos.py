@@ -16,7 +16,15 @@ from avsal.datasets.gaze import Blur, Gaze, Points
 from avsal.datasets.gaze_check import Reading, Shown, checked
 from avsal.datasets.gaze_table import NO_ROWS, GazeRows, read_table
 from avsal.datasets.pictures import read_density
-from avsal.datasets.recording import CUT_FRAMES, Clip, OpenSound, Part, Recording, window_in
+from avsal.datasets.recording import (
+    CUT_FRAMES,
+    MISSING_TAIL,
+    Clip,
+    OpenSound,
+    Part,
+    Recording,
+    window_in,
+)
 from avsal.errors import AvsalError, DataError
 from avsal.media.audio import AudioReader
 from avsal.media.frames import FrameTag, VideoFrame, tag_of
@@ -26,7 +34,6 @@ from avsal.media.video import VideoReader
 from avsal.prediction.windows import Rule
 
 MAP_NAMES = ("{:06d}.png", "{:06d}.npy")  # as `avsal predict` numbers frames
-MISSING_TAIL = 0.05  # fraction of the frames in a file's header that may be missing
 _FALLBACK_STEP = Fraction(1, 25)  # seconds between frames if a file does not give its frame rate
 
 
