@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -185,23 +185,14 @@ def _collated_or_error(samples: list[Sample | AvsalError]) -> Parts | AvsalError
 
 
 class Batches:
-    """The training batches of one process of a run.
+    """The training batches of one process of a run."""
 
-    Attributes:
-        recordings: those to train on; repeated ones occur several times.
-    """
-
-    def __init__(self, config: Config, inputs: Inputs, engine: Engine) -> None:
-        """Open the training sets; see `open_sets` and `BatchOrder` for errors.
-
-        Raises:
-            MediaError: a video cannot be read.
-        """
-        self.recordings = open_sets(config.data.train, "train")
-        for recording in self.recordings:  # so that a bad file does not stop the run later
-            _ = recording.still
-        samples = TrainingSamples(self.recordings, inputs, config.augment, config.run.seed)
-        count, batch = len(self.recordings), config.optimiser.batch
+    def __init__(
+        self, recordings: Sequence[Recording], config: Config, inputs: Inputs, engine: Engine
+    ) -> None:
+        """Start no workers yet; see `BatchOrder` for errors."""
+        samples = TrainingSamples(recordings, inputs, config.augment, config.run.seed)
+        count, batch = len(recordings), config.optimiser.batch
         self._order = BatchOrder(count, batch, config.run.seed, engine.rank, engine.world)
         self._loader: DataLoader[Any] | None = DataLoader(
             _SamplesOrErrors(samples),

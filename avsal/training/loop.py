@@ -102,14 +102,12 @@ class Trainer:
         self.position = Position()
         seed_everything(config.run.seed)
         self.objective = make_objective(config)
-        self.batches = Batches(config, self.objective.inputs, engine)
+        recordings = open_sets(config.data.train, "train")
         self.scored = open_sets(config.data.validation, "test")
-        for recording in self.scored:  # so that a bad file does not stop the run at its validation
+        for recording in (*recordings, *self.scored):  # so that a bad file does not stop it later
             _ = recording.still
-        self._data = {
-            "training": identities(self.batches.recordings),
-            "validation": identities(self.scored),
-        }
+        self.batches = Batches(recordings, config, self.objective.inputs, engine)
+        self._data = {"training": identities(recordings), "validation": identities(self.scored)}
         last = self.folder / LAST
         resumed = None if fresh or not last.is_file() else read_checkpoint(last, config)
         if resumed is None:
