@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from avsal.datasets.recording import Recording
-    from avsal.evaluation.maps import MapSource
+    from avsal.evaluation.maps import ScoredMaps
     from avsal.evaluation.run import Evaluation, EvaluationSet
     from avsal.prediction.settings import PredictSettings
 
@@ -200,9 +200,9 @@ class _Sources:
     settings: PredictSettings
     predictions: Path | None
     baselines_only: bool
-    _opened: dict[str | None, MapSource] = field(default_factory=dict)
+    _opened: dict[str | None, ScoredMaps] = field(default_factory=dict)
 
-    def __call__(self, fold: str) -> MapSource | None:
+    def __call__(self, fold: str) -> ScoredMaps | None:
         from avsal.evaluation.maps import NetworkMaps, SavedMaps
 
         if self.baselines_only:

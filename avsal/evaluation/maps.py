@@ -140,7 +140,7 @@ class SavedMaps:
         raise DataError(f"{path}: missing; the maps of {recording.name} should be there")
 
 
-MapSource = NetworkMaps | SavedMaps
+ScoredMaps = NetworkMaps | SavedMaps
 
 
 def _maps_in(folder: Path) -> Iterator[tuple[int, np.ndarray | None]]:

@@ -23,7 +23,7 @@ from avsal.evaluation.baselines import (
     centre_map,
     on_grid,
 )
-from avsal.evaluation.maps import MapSource, tags_of
+from avsal.evaluation.maps import ScoredMaps, tags_of
 from avsal.evaluation.scoring import MODEL, Annotations, MethodScores, score_map
 from avsal.media.frames import FrameTag
 from avsal.prediction.threads import BoundedPool
@@ -61,7 +61,7 @@ class _Pending:
 
 def score_recordings(
     recordings: Iterable[Recording],
-    source: MapSource | None,
+    source: ScoredMaps | None,
     baselines: Baselines,
     on_frames: OnFrames = lambda _recording, _done: None,
 ) -> Iterator[tuple[Recording, list[MethodScores] | Exception]]:
@@ -89,7 +89,7 @@ def score_recordings(
 def _start(
     pool: BoundedPool,
     annotations: Annotations,
-    source: MapSource | None,
+    source: ScoredMaps | None,
     baselines: Baselines,
     on_frames: OnFrames,
 ) -> _Pending:
@@ -110,7 +110,7 @@ def _start(
 
 
 def _maps(
-    recording: Recording, source: MapSource | None, frames: SmallPictures | None
+    recording: Recording, source: ScoredMaps | None, frames: SmallPictures | None
 ) -> Iterator[tuple[FrameTag, np.ndarray | None]]:
     if source is None:
         return ((tag, None) for tag in tags_of(recording, frames))

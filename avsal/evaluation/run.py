@@ -18,7 +18,7 @@ from avsal.datasets.recording import Recording
 from avsal.datasets.stavis import is_stavis
 from avsal.errors import DataError, UsageError
 from avsal.evaluation.baselines import MEAN_GRID, Baselines
-from avsal.evaluation.maps import MapSource
+from avsal.evaluation.maps import ScoredMaps
 from avsal.evaluation.protocol import OnFrames, mean_map, score_recordings
 from avsal.evaluation.report import as_csv, csv_head, summary
 from avsal.evaluation.scoring import (
@@ -125,7 +125,7 @@ class Evaluation:
     """
 
     folder: Path
-    source_for: Callable[[str], MapSource | None]
+    source_for: Callable[[str], ScoredMaps | None]
     on_stage: Callable[[str, int], None] = lambda _text, _total: None
     on_recording: Callable[[Exception | None], None] = lambda _error: None
     on_frames: OnFrames = lambda _recording, _done: None
@@ -208,7 +208,7 @@ class Evaluation:
         self,
         one: EvaluationSet,
         recordings: list[Recording],
-        source: MapSource | None,
+        source: ScoredMaps | None,
         conditions: dict[str, Any],
     ) -> None:
         mean_maps, errors = self._mean_maps(one)
