@@ -21,7 +21,7 @@ def write_gaze(path: Path, rows: list[str], header: str = "time,x,y,observer") -
 def test_gaze_on_a_video(example_clip, tmp_path):
     rows = ["0.5,320,90,anna", "0.51,80,45,ben", "1.9,10,10,anna", "0.505,,,ben"]
     table = write_gaze(tmp_path / "gaze.csv", rows)
-    (video,) = open_dataset(DatasetSpec(example_clip, fixations=table, degree=12.0))
+    (video,) = open_dataset(DatasetSpec(root=example_clip, fixations=table, degree=12.0))
     tag = next(tag for tag in video.tags() if tag.time <= Fraction(1, 2) < tag.time + tag.duration)
     gaze = video.gaze(tag)
     places = np.array([[320, 90], [80, 45]]) / (tag.width, tag.height)
@@ -37,7 +37,7 @@ def test_gaze_on_a_video(example_clip, tmp_path):
 
 def test_fractions_semicolons_and_durations(example_clip, tmp_path):
     table = write_gaze(tmp_path / "g.csv", ["0.2;0.5;0.25;0.3"], "Time;X;Y;duration")
-    (video,) = open_dataset(DatasetSpec(example_clip, fixations=table))
+    (video,) = open_dataset(DatasetSpec(root=example_clip, fixations=table))
     watched = [float(tag.time) for tag in video.tags() if video.gaze(tag) is not None]
     step = 1 / float(video.info.rate)
     assert 0.2 - step < watched[0] <= 0.2
@@ -46,7 +46,7 @@ def test_fractions_semicolons_and_durations(example_clip, tmp_path):
 
 def test_clip_of_a_video_file(example_clip, tmp_path):
     table = write_gaze(tmp_path / "g.csv", ["0.2,0.5,0.25"], "time,x,y")
-    (video,) = open_dataset(DatasetSpec(example_clip, fixations=table))
+    (video,) = open_dataset(DatasetSpec(root=example_clip, fixations=table))
     count = sum(1 for _ in video.tags())
     for place in (0.0, 0.5, 1.0):
         clip = video.clip(place, FrameRule(1))
@@ -69,7 +69,7 @@ def test_clip_of_a_video_file(example_clip, tmp_path):
 def test_malformed_tables(example_clip, tmp_path, rows, header, message):
     table = write_gaze(tmp_path / "gaze.csv", rows, header)
     with pytest.raises(DataError, match=message):
-        open_dataset(DatasetSpec(example_clip, fixations=table))
+        open_dataset(DatasetSpec(root=example_clip, fixations=table))
 
 
 def test_table_of_several_videos(example_clip, tmp_path):
@@ -77,9 +77,9 @@ def test_table_of_several_videos(example_clip, tmp_path):
     rows = ["a.mp4,0.1,0.2,0.3", "b.mp4,0.1,0.2,0.3"]
     table = write_gaze(tmp_path / "gaze.csv", rows, "video,time,x,y")
     with pytest.raises(DataError, match=r"b\.mp4: missing"):
-        open_dataset(DatasetSpec(tmp_path, fixations=table))
+        open_dataset(DatasetSpec(root=tmp_path, fixations=table))
     (tmp_path / "b.mp4").write_bytes(example_clip.read_bytes())
-    assert [v.name for v in open_dataset(DatasetSpec(tmp_path, fixations=table))] == [
+    assert [v.name for v in open_dataset(DatasetSpec(root=tmp_path, fixations=table))] == [
         "a.mp4",
         "b.mp4",
     ]

@@ -399,7 +399,7 @@ def test_progress_counts_the_frames_of_a_video(watched, tmp_path):
         lambda _fold: None,
         on_frames=lambda recording, done: seen.append((done, recording.expected_frames)),
     )
-    evaluation.run(open_unfolded(DatasetSpec(video, fixations=table)))
+    evaluation.run(open_unfolded(DatasetSpec(root=video, fixations=table)))
     assert seen == [(number, 10) for number in range(1, 11)]
 
 

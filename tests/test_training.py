@@ -19,7 +19,7 @@ from training_state import best_weights, checkpoint, log_rows, same
 from avsal.datasets.stavis import open_stavis
 from avsal.errors import DataError, OutputError, UsageError, WeightsError
 from avsal.models.encoders.videoswin import WindowAttention
-from avsal.training.checkpoint import Events, write_checkpoint
+from avsal.training.checkpoint import STATE_KEYS, Events, read_checkpoint, write_checkpoint
 from avsal.training.config import AugmentSettings, Config
 from avsal.training.engine import Engine
 from avsal.training.loop import Trainer, moving_average, train
@@ -114,6 +114,20 @@ def test_more_epochs_may_follow_and_other_settings_may_not(make_config):
     assert len(log_rows(folder)) == 2
 
 
+def test_checkpoints_of_earlier_versions(make_config, tmp_path):
+    """They wrote what a set does not have as "" or 0, and may lack a setting."""
+    config, path = make_config("data.train.0.names=./lists/a.txt"), tmp_path / "last.pt"
+    old = config.model_dump(mode="json")
+    old["data"]["train"][0] |= {"names": "./lists/a.txt", "without": "", "degree": 0.0}
+    del old["run"]["tensorboard"]
+    state = {**dict.fromkeys(STATE_KEYS, 0), "config": json.dumps(old)}
+    write_checkpoint(path, state)
+    assert read_checkpoint(path, config) == state
+    write_checkpoint(path, {**state, "config": "{}"})
+    with pytest.raises(WeightsError, match=r"last\.pt: was written by another version"):
+        read_checkpoint(path, config)
+
+
 @pytest.mark.parametrize("name", ["best.safetensors", "steps.csv", "epochs.csv"])
 @pytest.mark.parametrize("fresh", [False, True])
 def test_files_that_no_run_wrote_are_kept(make_config, name, fresh):
@@ -159,11 +173,11 @@ def test_tensorboard_is_asked_for_and_may_be_missing(make_config, monkeypatch, t
     module = ModuleType("torch.utils.tensorboard")
     module.SummaryWriter = Writer
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    events = Events(tmp_path, wanted=True, step=4)
+    events = Events(tmp_path, enabled=True, step=4)
     events.write("train", {"step": 5, "loss": 0.5, "val_cc": math.nan})
     assert events._writer.values == [("train/loss", 0.5, 5)]
     assert events._writer.purge_step == 5
-    Events(tmp_path, wanted=False, step=4).write("train", {"step": 5, "loss": 0.5})
+    Events(tmp_path, enabled=False, step=4).write("train", {"step": 5, "loss": 0.5})
     monkeypatch.setitem(sys.modules, module.__name__, None)
     with pytest.raises(UsageError, match=r"run\.tensorboard: TensorBoard is missing"):
         train(make_config("run.tensorboard=true"))
@@ -214,7 +228,7 @@ def test_accumulating_equals_a_larger_batch(make_config):
             trainer.objective.eval()
             for group in trainer._groups():
                 for part in (part for batch in group for part in batch):
-                    trainer._backward(part, 1.0, len(group))
+                    trainer._backward(part, len(group))
                 break
             for name, parameter in trainer.objective.named_parameters():
                 if parameter.grad is not None:
@@ -295,7 +309,7 @@ def test_initial_weights_that_do_not_fit(make_config, tmp_path):
 
     with pytest.raises(WeightsError, match="none of its 1 names"):
         start({"something": torch.zeros(1)})
-    with pytest.raises(WeightsError, match=r"readout\.12\.bias is \(7,\) instead of \(1,\)"):
+    with pytest.raises(WeightsError, match=r"readout\.12\.bias 7 instead of 1"):
         start({"readout.12.bias": torch.zeros(7)})
     with pytest.raises(WeightsError, match="1 names are not the network's: something"):
         start({"readout.12.bias": torch.zeros(1), "something": torch.zeros(1)})

@@ -43,6 +43,12 @@ CONFIGS = Path(__file__).parent.parent / "examples" / "training"
         ("data.train=[]", "data.train: give at least one"),
         ("data.train=[{}]", "data.train[0].root: missing"),
         ("data.train.0.root=1979-05-27", "dates and times"),
+        ("data.train.0.fold=4", "data.train[0].fold: must be 1, 2 or 3, not 4"),
+        ("data.train.0.split=val", "data.train[0].split: must be '', 'train' or 'test', not 'val'"),
+        ("data.train.0.units=px", "data.train[0].units: must be 'auto', 'pixels' or 'fractions'"),
+        ("data.train.0.degree=-3", "data.train[0].degree: must be greater than 0, not -3"),
+        ("data.train.0.degree=inf", "data.train[0].degree: must be a finite number"),
+        ("data.train.0.name=x", "data.train[0].name: unknown key; did you mean names?"),
         ("data.train.3.root=x", "the file has no 3 there"),
         ("run.task=both", "run.task: must be 'avsp' or 'image', not 'both'"),
         ("run.precision=fp8", "run.precision: must be 'auto', 'fp32', 'fp16' or 'bf16', not"),
@@ -79,6 +85,11 @@ def test_config_files_that_cannot_be_read(tmp_path):
 def test_an_image_run_needs_an_image_encoder(make_config):
     with pytest.raises(UsageError, match="tiny has no image encoder"):
         make_config("run.task=image", "network.changes.image=none")
+
+
+def test_an_empty_text_or_0_is_not_given(make_config):
+    (one,) = make_config("data.train.0.names=", "data.train.0.degree=0").data.train
+    assert (one.names, one.degree) == (None, None)
 
 
 def test_variant_changes_and_head_norm(make_config):

@@ -103,7 +103,7 @@ def test_processes_share_statistics_and_tell_once(tmp_path):
         (tmp_path / "port").write_text(str(free.getsockname()[1]))
     torch.multiprocessing.spawn(_one_of_two, (str(tmp_path),), nprocs=2)
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
-    elsewhere = "another process of the run says what is wrong"
+    elsewhere = "another process of the run reports the error"
     assert first == [[1.0, 1.0], "done", 2, "a.mp4: cannot be read", elsewhere]
     assert second == [[1.0, 1.0], "done", 0, elsewhere, "a.mp4: cannot be read"]
 

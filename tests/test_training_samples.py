@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -11,12 +12,14 @@ from samples import text
 from stavis_tree import write_tree
 from training_state import same
 
-from avsal.datasets import tag_of
 from avsal.datasets.stavis import StavisVideo, open_stavis
+from avsal.datasets.videos import open_mapped
 from avsal.errors import DataError, MediaError
 from avsal.media import AudioReader
+from avsal.media.frames import tag_of
 from avsal.models import VARIANTS
 from avsal.training.batches import BatchOrder, inspect, open_sets
+from avsal.training.checkpoint import identities
 from avsal.training.config import AugmentSettings
 from avsal.training.loop import train
 from avsal.training.samples import Inputs, TrainingSamples, draw_augmentation, no_augmentation
@@ -213,13 +216,29 @@ def test_only_the_frames_that_the_network_sees_are_decoded(tree, monkeypatch):
     monkeypatch.setattr(
         StavisVideo, "image", lambda self, index: (decoded.append(index), image(self, index))[1]
     )
-    samples = TrainingSamples([recording], inputs(48, 64, frames=4), AugmentSettings(), seed=0)
+    in_time = inputs(48, 64, frames=4, spacing="0.3")
+    samples = TrainingSamples([recording], in_time, AugmentSettings(), seed=0)
     assert samples[0, 0]["clip"].shape == (3, 4, 48, 64)
     target = max(decoded)
-    assert sorted(decoded) == [target - 12, target - 8, target - 4, target]
+    assert sorted(decoded) == [target - 9, target - 6, target - 3, target]
     decoded.clear()
     alone = replace(inputs(48, 64), alone=True)
     assert (
         TrainingSamples([recording], alone, AugmentSettings(), seed=0)[0, 0]["clip"].shape[1] == 1
     )
     assert len(decoded) == 1
+
+
+def test_data_with_file_names_of_any_bytes_can_be_told_apart(tmp_path):
+    videos, maps = tmp_path / "videos", tmp_path / "maps" / "film"
+    videos.mkdir()
+    maps.mkdir(parents=True)
+    (videos / "film.mp4").write_bytes(b"video")
+    before = identities(open_mapped(videos, maps.parent))
+    try:
+        (maps / os.fsdecode(b"\xff.npy")).touch()
+    except OSError:
+        pytest.skip("this file system wants names in UTF-8")
+    after = identities(open_mapped(videos, maps.parent))
+    assert [name for name, _digest in after] == ["videos/film"]
+    assert after != before

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from avsal.datasets.recording import Recording
-    from avsal.evaluation.maps import MapSource
+    from avsal.evaluation.maps import ScoredMaps
     from avsal.evaluation.run import Evaluation, EvaluationSet
     from avsal.prediction.settings import PredictSettings
 
@@ -47,139 +47,76 @@ class Fold(StrEnum):
     THIRD = "3"
 
 
-Data = Annotated[
-    Path | None,
-    typer.Option(
-        "--data",
-        help="Videos in the STAViS layout: video_frames, video_audio, annotations, fold_lists.",
-        rich_help_panel=GAZE,
-    ),
-]
-Images = Annotated[
-    Path | None,
-    typer.Option(
-        "--images",
-        help="Photographs: images next to folders of maps or fixations (SALICON, MIT1003), or with "
-        "fixations.npz.",
-        rich_help_panel=GAZE,
-    ),
-]
-Split = Annotated[
-    Path | None,
-    typer.Option(
-        "--split", help="With --images: a file with the names to score.", rich_help_panel=GAZE
-    ),
-]
-FitPrior = Annotated[
-    bool,
-    typer.Option(
-        "--fit-prior",
-        help="Add a centre prior as a baseline, fitted to the pictures that --split omits, or with "
-        "--data to the fold's training videos.",
-    ),
-]
-Fixations = Annotated[
-    Path | None,
-    typer.Option(
-        "--fixations",
-        help="Table of gaze on VIDEO: time (s, or time_ms), x, y (pixels or fractions), observer.",
-        rich_help_panel=GAZE,
-    ),
-]
-Annotations = Annotated[
-    Path | None,
-    typer.Option(
-        "--annotations",
-        help="With --predictions: folders of eyeMap and fixMap files, or of maps and fixations.",
-        rich_help_panel=GAZE,
-    ),
-]
-Predictions = Annotated[
-    Path | None,
-    typer.Option(
-        "--predictions",
-        help="Score the maps in this folder (png, npy, results of avsal predict); no network runs.",
-    ),
-]
-BaselinesOnly = Annotated[bool, typer.Option("--baselines-only", help="Score only the baselines.")]
-PixelsPerDegree = Annotated[
-    float | None,
-    typer.Option(
-        "--pixels-per-degree",
-        help="Pixels per visual degree, the sigma of maps that are made from points (default: "
-        "3.5 % of the longer side).",
-    ),
-]
+@dataclass(frozen=True)
+class Gaze:
+    """Options that say where the gaze is."""
 
-
-@options.grouped
-def evaluate(
-    *,
-    video: Annotated[Path | None, typer.Argument(help="Video that --fixations belongs to.")] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path(
-        "evaluation"
-    ),
-    data: Data = None,
+    video: Annotated[Path | None, typer.Argument(help="Video that --fixations belongs to.")] = None
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Videos in the STAViS layout: video_frames, video_audio, annotations, fold_lists.",
+            rich_help_panel=GAZE,
+        ),
+    ] = None
     database: Annotated[
         Database,
-        typer.Option(
-            "--database", help="With --data: the database to score.", rich_help_panel=GAZE
-        ),
-    ] = Database.ALL,
+        typer.Option(help="With --data: the database to score.", rich_help_panel=GAZE),
+    ] = Database.ALL
     fold: Annotated[
         Fold,
         typer.Option(
-            "--fold",
-            help="With --data: the fold whose test videos are scored.",
+            help="With --data: the fold whose test videos are scored.", rich_help_panel=GAZE
+        ),
+    ] = Fold.ALL
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            help="Photographs: images next to folders of maps or fixations (SALICON, MIT1003), or "
+            "with fixations.npz.",
             rich_help_panel=GAZE,
         ),
-    ] = Fold.ALL,
-    images: Images = None,
-    split: Split = None,
-    fixations: Fixations = None,
-    annotations: Annotations = None,
-    predictions: Predictions = None,
-    baselines_only: BaselinesOnly = False,
-    fit_prior: FitPrior = False,
-    pixels_per_degree: PixelsPerDegree = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the summary as JSON to stdout instead of tables.")
-    ] = False,
-    stride: options.Stride = 1,
-    audio_context: options.AudioContext = options.SoundFrames.INFERENCE,
-    batch: options.Batch = None,
-    network: options.Network,
-) -> None:
-    """Score maps against recorded gaze, next to baselines; run it again to resume.
-
-    {fold} in --weights stands for the number of the fold.
-    """
-    from avsal.prediction.settings import PredictSettings
-
-    gaze = _Gaze(data, images, fixations, annotations, video, split, pixels_per_degree, fit_prior)
-    gaze.check(predictions, baselines_only)
-    settings = PredictSettings(int(audio_context), stride, batch)
-    sources = _Sources(network, settings, predictions, baselines_only)
-    raise typer.Exit(_run(gaze.open(database, fold), sources, output, as_json))
-
-
-@dataclass(frozen=True)
-class _Gaze:
-    """The options that say where the gaze is."""
-
-    data: Path | None
-    images: Path | None
-    fixations: Path | None
-    annotations: Path | None
-    video: Path | None
-    split: Path | None
-    pixels_per_degree: float | None
-    fit_prior: bool
+    ] = None
+    split: Annotated[
+        Path | None,
+        typer.Option(help="With --images: a file with the names to score.", rich_help_panel=GAZE),
+    ] = None
+    fixations: Annotated[
+        Path | None,
+        typer.Option(
+            help="Table of gaze on VIDEO: time (s, or time_ms), x, y (pixels or fractions), "
+            "observer.",
+            rich_help_panel=GAZE,
+        ),
+    ] = None
+    annotations: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --predictions: folders of eyeMap and fixMap files, or of maps and "
+            "fixations.",
+            rich_help_panel=GAZE,
+        ),
+    ] = None
+    fit_prior: Annotated[
+        bool,
+        typer.Option(
+            "--fit-prior",
+            help="Add a centre prior as a baseline, fitted to the pictures that --split omits, or "
+            "with --data to the fold's training videos.",
+        ),
+    ] = False
+    pixels_per_degree: Annotated[
+        float | None,
+        typer.Option(
+            help="Pixels per visual degree, the standard deviation of the Gaussian around a gaze "
+            "point (default: 3.5 % of the longer side).",
+        ),
+    ] = None
 
     def check(self, predictions: Path | None, baselines_only: bool) -> None:
-        """Refuse what does not go together."""
-        given = [self.data, self.images, self.fixations, self.annotations]
-        if sum(place is not None for place in given) != 1:
+        """Refuse options that exclude each other."""
+        sources = [self.data, self.images, self.fixations, self.annotations]
+        if sum(source is not None for source in sources) != 1:
             raise UsageError(
                 "evaluate: give one of --data, --images, --fixations and --annotations"
             )
@@ -197,46 +134,82 @@ class _Gaze:
         if degree is not None and not 0 < degree < math.inf:
             raise UsageError(f"pixels-per-degree {degree:g}: give a number above 0")
 
-    def open(self, database: Database, fold: Fold) -> list[EvaluationSet]:
+    def open(self) -> list[EvaluationSet]:
         """Open the data set."""
         from avsal.datasets import DatasetSpec
         from avsal.datasets.stavis import FOLDS
         from avsal.evaluation.run import open_folds, open_unfolded
 
         if self.data is not None:
-            names = () if database == Database.ALL else (database.value,)
-            folds = FOLDS if fold == Fold.ALL else (int(fold),)
-            return open_folds(DatasetSpec(self.data, names), folds, self.fit_prior)
+            names = () if self.database == Database.ALL else (self.database.value,)
+            folds = FOLDS if self.fold == Fold.ALL else (int(self.fold),)
+            return open_folds(DatasetSpec(root=self.data, databases=names), folds, self.fit_prior)
         root = self.images or self.annotations or self.video
         assert root is not None, "checked"
         spec = DatasetSpec(
-            root,
+            root=root,
             names=self.split,
             fixations=self.fixations,
             degree=self.pixels_per_degree,
-            pictures=self.annotations is None,
         )
-        return open_unfolded(spec, self.fit_prior)
+        return open_unfolded(spec, self.fit_prior, pictures=self.annotations is None)
+
+
+@options.grouped
+def evaluate(
+    *,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path(
+        "evaluation"
+    ),
+    gaze: Gaze,
+    predictions: Annotated[
+        Path | None,
+        typer.Option(
+            help="Score the maps in this folder (png, npy, results of avsal predict); no network "
+            "runs.",
+        ),
+    ] = None,
+    baselines_only: Annotated[
+        bool, typer.Option("--baselines-only", help="Score only the baselines.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the summary as JSON to stdout instead of tables.")
+    ] = False,
+    stride: options.Stride = 1,
+    audio_context: options.AudioContext = options.SoundFrames.INFERENCE,
+    batch: options.Batch = None,
+    network: options.Network,
+) -> None:
+    """Score maps against recorded gaze, next to baselines; run it again to resume.
+
+    {fold} in --weights stands for the number of the fold.
+    """
+    from avsal.prediction.settings import PredictSettings
+
+    gaze.check(predictions, baselines_only)
+    settings = PredictSettings(int(audio_context), stride, batch)
+    sources = _Sources(network, settings, predictions, baselines_only)
+    raise typer.Exit(_run(gaze.open(), sources, output, as_json))
 
 
 @dataclass
 class _Sources:
-    """Opens the maps' source of a fold; calling it again with the same weights is free."""
+    """Opens the source of a fold's maps, unless the last fold had the same weights."""
 
     network: options.Network
     settings: PredictSettings
     predictions: Path | None
     baselines_only: bool
-    _opened: dict[str | None, MapSource] = field(default_factory=dict)
+    _opened: dict[str | None, ScoredMaps] = field(default_factory=dict)
 
-    def __call__(self, fold: str) -> MapSource | None:
+    def __call__(self, fold: str) -> ScoredMaps | None:
         from avsal.evaluation.maps import NetworkMaps, SavedMaps
 
         if self.baselines_only:
             return None
         weights = self.network.weights and self.network.weights.replace(FOLD, fold)
         if weights not in self._opened:
-            self._opened.clear()
+            self._opened.clear()  # one network at a time in memory
             if self.predictions is not None:
                 self._opened[weights] = SavedMaps(self.predictions)
             else:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from avsal.training.batches import Report
     from avsal.training.config import Config
 
-MAX_LINES = 50  # of broken files that are listed
+MAX_PROBLEMS = 50  # that are listed
 
 
 def train(
@@ -46,19 +46,20 @@ def train(
     if processes > 1 and not dry_run:
         from avsal.training.engine import launch
 
-        sets = [word for text in change or () for word in ("--set", text)]
-        again = ["--fresh"] if fresh else []
-        raise typer.Exit(launch(processes, ["train", str(config), *sets, *again]))
+        arguments = ["train", str(config)]
+        arguments += [word for text in change or () for word in ("--set", text)]
+        arguments += ["--fresh"] if fresh else []
+        raise typer.Exit(launch(processes, arguments))
     from avsal.training.config import read_config
-    from avsal.training.engine import ToldElsewhereError, told_once
+    from avsal.training.engine import ReportedElsewhereError, reported_once
 
     try:
-        with told_once():
+        with reported_once():
             settings = read_config(config, change or ())
             if dry_run:
                 raise typer.Exit(_inspect(settings))
         _train(settings, fresh)
-    except ToldElsewhereError as error:
+    except ReportedElsewhereError as error:
         raise typer.Exit(error.exit_code) from None
 
 
@@ -113,7 +114,7 @@ def _print(report: Report) -> None:
     )
     for shapes, count in report.shapes.items():
         typer.echo(f"  {count} give {shapes}")
-    for problem in report.problems[:MAX_LINES]:
+    for problem in report.problems[:MAX_PROBLEMS]:
         console.say(f"  {problem}")
-    if len(report.problems) > MAX_LINES:
-        typer.echo(f"  ... and {len(report.problems) - MAX_LINES} more")
+    if len(report.problems) > MAX_PROBLEMS:
+        typer.echo(f"  ... and {len(report.problems) - MAX_PROBLEMS} more")

@@ -1,81 +1,90 @@
-"""Data sets with recorded gaze, in every form that avsal reads: `open_dataset` gives recordings."""
+"""Data sets with recorded gaze: `open_dataset` reads every supported layout as recordings."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TypeVar
+from typing import Annotated, Literal, TypeVar
 
-from avsal.datasets.gaze import DEFAULT_SIGMA, Blur, Gaze, Points
-from avsal.datasets.recording import Clip, Recording, tag_of
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from avsal.datasets.gaze import Blur, Gaze, Points
+from avsal.datasets.recording import Recording
 from avsal.datasets.stavis import has_annotations, is_stavis, open_annotations, open_stavis
 from avsal.datasets.stills import is_stills, open_stills, with_others
 from avsal.datasets.videos import open_mapped, open_videos
 from avsal.errors import DataError
 from avsal.media.suffixes import PLAIN_STILLS
 
-__all__ = ["Blur", "Clip", "DatasetSpec", "Gaze", "Points", "Recording", "open_dataset", "tag_of"]
+__all__ = ["DatasetSpec", "Gaze", "Points", "Recording", "open_dataset"]
 
 R = TypeVar("R", bound=Recording)
 
 
-@dataclass(frozen=True)
-class DatasetSpec:
-    """Which recordings of a data set.
+# TOML has no null: an empty text and a 0 are "not given".
+_NOT_GIVEN = BeforeValidator(lambda value: value or None)
+OptionalPath = Annotated[Path | None, _NOT_GIVEN]
+OptionalSize = Annotated[Annotated[float, Field(gt=0)] | None, _NOT_GIVEN]
+
+
+class DatasetSpec(BaseModel):
+    """Which recordings of a data set to use.
 
     Attributes:
-        root: a folder (STAViS layout, pictures), or a video with `fixations`.
+        root: a folder (STAViS layout, pictures, or videos), or a video with `fixations`.
         databases: of the STAViS layout; none takes all.
-        split: "train" or "test", of the STAViS layout.
         fold: 1, 2 or 3, of the STAViS layout.
-        names: text file with the names of the recordings to take, one per line; None takes all.
+        split: "train" or "test", of the STAViS layout; "" leaves it to the program, which trains on
+            "train" and evaluates on "test".
+        names: text file with the names of the recordings to use, one per line.
         without: text file with the names of the recordings to omit.
-        maps: folder with a folder of maps for each video in the folder `root`, as `avsal predict`
-            writes them.
-        fixations: table of gaze points on the video or the folder of videos at `root`.
+        fixations: table of gaze points on the video, or on the videos of the folder, at `root`.
         units: of that table: "pixels", "fractions" or "auto".
         degree: pixels of one visual degree, the standard deviation of the Gaussian around a gaze
-            point; None takes `blur`.
-        pictures: False if maps made elsewhere are scored and only the gaze is available: a folder
-            of annotations, or one of maps and fixations.
-        blur: standard deviation of that Gaussian as a share of the longer side.
+            point; by default the deviation is 3.5 % of the longer side.
+        maps: folder with a folder of maps for each video in the folder `root`, as `avsal predict`
+            writes them.
     """
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
     root: Path
     databases: tuple[str, ...] = ()
-    split: str = "test"
-    fold: int = 1
-    names: Path | None = None
-    without: Path | None = None
-    maps: Path | None = None
-    fixations: Path | None = None
-    units: str = "auto"
-    degree: float | None = None
-    pictures: bool = True
-    blur: float = DEFAULT_SIGMA
+    fold: Literal[1, 2, 3] = 1
+    split: Literal["", "train", "test"] = ""
+    names: OptionalPath = None
+    without: OptionalPath = None
+    fixations: OptionalPath = None
+    units: Literal["auto", "pixels", "fractions"] = "auto"
+    degree: OptionalSize = None
+    maps: OptionalPath = None
 
 
-def open_dataset(spec: DatasetSpec) -> list[Recording]:
+def open_dataset(spec: DatasetSpec, split: str = "test", pictures: bool = True) -> list[Recording]:
     """Find the recordings of a data set; what is on disk decides its form.
+
+    Args:
+        split: of the STAViS layout, where `spec` names none.
+        pictures: False to score maps made elsewhere without the pictures: the folder then has only
+            annotations, or only maps and fixations.
 
     Raises:
         DataError: something is missing or malformed; the text names the file.
-        UsageError: a blur out of its range.
     """
-    root, blur = spec.root, Blur(spec.blur, spec.degree)
+    root, blur = spec.root, Blur(degree=spec.degree)
     if spec.maps is not None:
         return _chosen(open_mapped(root, spec.maps), spec)
     if spec.fixations is not None:
         return _chosen(open_videos(root, spec.fixations, blur, spec.units), spec)
     if not root.is_dir():
         raise DataError(f"{root}: {'no data set' if root.exists() else 'no such file or folder'}")
-    if not spec.pictures and has_annotations(root):
+    if not pictures and has_annotations(root):
         return _chosen(open_annotations(root), spec)
     if is_stavis(root):
-        return _chosen(open_stavis(root, spec.databases, spec.split, spec.fold), spec)
+        videos = open_stavis(root, spec.databases, spec.split or split, spec.fold)
+        return _chosen(videos, spec)
     if is_stills(root):
-        return with_others(_chosen(open_stills(root, blur, spec.pictures), spec))
+        return with_others(_chosen(open_stills(root, blur, pictures), spec))
     raise DataError(
         f"{root / 'fold_lists'}: missing, as is {root / 'images'}; a data set has the STAViS "
         "layout or pictures with gaze"
@@ -83,26 +92,26 @@ def open_dataset(spec: DatasetSpec) -> list[Recording]:
 
 
 def _chosen(recordings: Sequence[R], spec: DatasetSpec) -> list[R]:
-    """Keep what the lists of names say."""
-    kept = list(recordings)
+    """The recordings that the lists of names select."""
+    chosen = list(recordings)
     if spec.without is not None:
-        unwanted = _read_names(spec.without)
-        kept = [item for item in kept if not _names(item) & unwanted]
-    if spec.names is None:
-        return kept
-    wanted = _read_names(spec.names)
-    unknown = wanted - {name for item in kept for name in _names(item)}
-    if unknown:
-        raise DataError(f"{spec.names}: {min(unknown)} is not in {spec.root}")
-    return [item for item in kept if _names(item) & wanted]
+        omitted = _read_names(spec.without)
+        chosen = [item for item in chosen if not _names(item) & omitted]
+    if spec.names is not None:
+        listed = _read_names(spec.names)
+        unknown = listed - {name for item in chosen for name in _names(item)}
+        if unknown:
+            raise DataError(f"{spec.names}: {min(unknown)} is not in {spec.root}")
+        chosen = [item for item in chosen if _names(item) & listed]
+    return chosen
 
 
 def _names(recording: Recording) -> set[str]:
-    """By which a list may call a recording: with or without its database, a picture's suffix."""
+    """Names of a recording in a list: with or without its database and a picture's suffix."""
     path = PurePosixPath(recording.name)
-    names = {str(path)} | (
-        {str(path.with_suffix(""))} if path.suffix.lower() in PLAIN_STILLS else set()
-    )
+    names = {str(path)}
+    if path.suffix.lower() in PLAIN_STILLS:
+        names.add(str(path.with_suffix("")))
     return names | {f"{recording.database}/{name}" for name in names}
 
 

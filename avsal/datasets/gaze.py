@@ -1,18 +1,15 @@
-"""Where people looked: fixations as points, as a mask and as a blurred map."""
+"""Recorded gaze: fixations as points, as a mask and as a blurred map."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 
-from avsal.errors import UsageError
-
-# Spread of the Gaussian around a fixation as a share of the picture's longer side, where nothing
-# tells how far the viewers sat: about one visual degree of a picture 28 degrees wide.
+# Standard deviation of the Gaussian around a fixation if the viewing distance is unknown, as a
+# fraction of the longer side: about one visual degree of a picture that is 28 degrees wide.
 DEFAULT_SIGMA = 0.035
-_ROUNDING = 1e-3  # pixels; places were pixels once, and a float32 fraction may fall just short
+_ROUNDING = 1e-3  # pixels; a pixel's position as a float32 fraction may be rounded down
 
 
 @dataclass(frozen=True)
@@ -20,21 +17,15 @@ class Blur:
     """Width of the Gaussian around a fixation.
 
     Attributes:
-        share: standard deviation as a share of the picture's longer side.
-        degree: where given, the standard deviation in pixels instead, one visual degree as a rule.
+        share: standard deviation as a fraction of the picture's longer side.
+        degree: standard deviation in pixels, usually one visual degree; it overrides `share`.
     """
 
     share: float = DEFAULT_SIGMA
     degree: float | None = None
 
-    def __post_init__(self) -> None:
-        if not 0 < self.share <= 1:
-            raise UsageError(f"blur {self.share:g}: give a share of the longer side, 0 to 1")
-        if self.degree is not None and not 0 < self.degree < math.inf:
-            raise UsageError(f"degree {self.degree:g}: give the pixels of one visual degree")
-
     def sigma(self, size: tuple[int, int]) -> float:
-        """Share of the longer side of a (H, W) picture."""
+        """Standard deviation as a fraction of the longer side of a (H, W) picture."""
         return self.share if self.degree is None else self.degree / max(size)
 
 
@@ -44,7 +35,7 @@ class Points:
 
     Attributes:
         places: (n, 2) float32, x and y as fractions of width and height, 0 <= place < 1.
-        observers: (n,) integers that tell who looked; None where that is not known.
+        observers: (n,) integers, one per person; None if unknown.
     """
 
     places: np.ndarray
@@ -52,7 +43,7 @@ class Points:
 
     @classmethod
     def inside(cls, places: np.ndarray, observers: np.ndarray | None = None) -> Points:
-        """Keep the points inside the picture; not-a-number (a blink) is outside."""
+        """Keep the points inside the picture; NaN (a blink) is outside."""
         places = np.asarray(places, np.float32).reshape(-1, 2)
         kept = ((places >= 0) & (places < 1)).all(axis=1)
         return cls(places[kept], None if observers is None else np.asarray(observers)[kept])
@@ -73,7 +64,7 @@ class Points:
         return Points(self.places[chosen], observers)
 
     def mask(self, size: tuple[int, int]) -> np.ndarray:
-        """Bool (H, W), true at every fixated pixel."""
+        """Bool (H, W), true at fixated pixels."""
         rows, columns = self._pixels(size)
         mask = np.zeros(size, bool)
         mask[rows, columns] = True
@@ -83,11 +74,11 @@ class Points:
         """Sum of one Gaussian per fixation, float32 (H, W), each 1 at its centre.
 
         Args:
-            sigma: standard deviation as a share of the longer side.
+            sigma: standard deviation as a fraction of the longer side.
         """
         height, width = size
         spread = sigma * max(size)
-        # A Gaussian is a product of one in x and one in y, so the sum is a product of matrices.
+        # A Gaussian is the product of one in x and one in y, so the sum is a matrix product.
         x = _profiles(self.places[:, 0] * width, width, spread)
         y = _profiles(self.places[:, 1] * height, height, spread)
         return y.T @ x
@@ -111,10 +102,10 @@ class Gaze:
     """The recorded gaze of all observers on one frame.
 
     Attributes:
-        density: float32 (H, W), blurred fixations in any scale.
-        fixations: bool (H, W), true where somebody looked; None where only a map is known.
-        points: the fixations themselves where they are known.
-        sigma: see `Points.density`; how wide the points were blurred.
+        density: float32 (H, W), blurred fixations of any scale.
+        fixations: bool (H, W), true at fixated pixels; None if only a map is known.
+        points: the fixations as points, if they are known.
+        sigma: with which the points were blurred, see `Points.density`.
     """
 
     density: np.ndarray
@@ -131,13 +122,13 @@ class Gaze:
 
     @property
     def fixation_points(self) -> Points:
-        """The fixations, or where they are not known as points the centres of fixated pixels."""
+        """The fixations as points: if unknown, the centres of fixated pixels."""
         if self.points is not None:
             return self.points
         return Points.of_mask(np.zeros((1, 1)) if self.fixations is None else self.fixations)
 
     def ground_truth(self) -> np.ndarray | None:
-        """The map (H, W) that a network learns; None where it is empty."""
+        """The map (H, W) to train on; None if it is empty."""
         return self.density if self.density.any() else None
 
     @property

@@ -1,4 +1,4 @@
-"""Whether a table of gaze can belong to a video: units, time span, points outside the picture."""
+"""Checks that a table of gaze can belong to a video: units, time span, points in the picture."""
 
 from __future__ import annotations
 
@@ -15,35 +15,34 @@ from avsal.errors import DataError
 
 logger = logging.getLogger("avsal")
 
-UNITS = ("auto", "pixels", "fractions")
-LARGEST_FRACTION = 1.5  # gaze may leave the picture, but a median beyond this is in pixels
-MOST_ODD = 0.5  # share of rows outside the picture or the video that cannot be right
-MOST_NEGATIVE = 0.25  # share of rows with a negative place that tells of an origin in the centre
-WORTH_A_WARNING = 0.03  # share of rows that count nowhere
-A_FEW_ROWS = 10  # fewer may look in any direction
-ENOUGH_ROWS = 50  # from here on it is odd if all rows lie in one corner, or in a short span
-SMALL_PART = 0.55  # of the width and of the height, in which no row of a whole picture stays
-SHORT_SPAN = 0.05  # of the video
-SLACK = 1.2  # times the video's length: recordings may go on a little after the end
-LONGEST_FIXATION = 10.0  # seconds, for the median; fixations last some tenths
-# Median of durations over the time to the next row: of one observer, of all if none is known.
+LARGEST_FRACTION = 1.5  # gaze may leave the picture, but with a larger median it is in pixels
+MOST_ODD = 0.5  # fraction of rows outside the picture or the video above which a table is refused
+MOST_NEGATIVE = 0.25  # fraction of rows with a negative coordinate; above, the origin is the centre
+WORTH_A_WARNING = 0.03  # fraction of unused rows
+A_FEW_ROWS = 10  # fewer rows may all have a negative coordinate
+ENOUGH_ROWS = 50  # with more rows, it is suspicious if all are in one corner or in a short span
+SMALL_PART = 0.55  # of the width and of the height, for that corner
+SHORT_SPAN = 0.05  # of the video, for that span
+SLACK = 1.2  # times the length of the video: a recording may continue after its end
+LONGEST_FIXATION = 10.0  # seconds, for the median; fixations last some tenths of a second
+# Median of the durations over the time to the next row of the observer, or of any if unknown.
 LONGEST_OVERLAP, LONGEST_OVERLAP_OF_ALL = 3.0, 500.0
-# Values other than NaN that trackers write if they lost the eyes.
+# Values besides NaN that trackers write if they lost the eyes.
 _LOST_PLACES = ((0, 0), (-1, -1))
 _LOST_FROM = 32767.0  # EyeLink writes -32768 or 1e8, in pixels and in fractions
-# By column to be named so, and how many make a second; the first that fits is the likely one.
+# Unit, ending of the column's name, units per second; the first that fits is the likely one.
 _CLOCKS = (("milliseconds", "_ms", 1e3), ("microseconds", "_us", 1e6), ("nanoseconds", "", 1e9))
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What is known of the video that a table belongs to.
+    """Properties of the video that a table belongs to.
 
     Attributes:
-        name: of the file.
+        name: name of the file.
         width, height: pixels.
-        seconds: length; None where it is not known, and for a still image.
-        rate: frames per second; None where it is not known.
+        seconds: length; None if unknown, and for a still image.
+        rate: frames per second; None if unknown.
     """
 
     name: str
@@ -55,16 +54,17 @@ class Shown:
 
 @dataclass(frozen=True)
 class Reading:
-    """What was read of a table for one video; its text is one line.
+    """Summary of a table's rows for one video; `str` gives one line.
 
     Attributes:
         table: path of the table.
-        rows: how many rows it has for the video.
-        observers: how many; None without such a column.
+        rows: number of rows for the video.
+        observers: number of observers; None without such a column.
         first, last: seconds.
-        seconds: the video's length; None where it is not known.
-        lost, outside, late: rows where the tracker lost the eyes, that are outside the picture, and
-            that are outside the video's time. A row counts once, as the first of these.
+        seconds: length of the video; None if unknown.
+        lost, outside, late: numbers of rows in which the tracker lost the eyes, that are outside
+            the picture, and that are outside the video's time. A row counts once, as the first of
+            these.
     """
 
     table: str
@@ -79,7 +79,7 @@ class Reading:
 
     @classmethod
     def of_all(cls, readings: Sequence[Reading]) -> Reading:
-        """What was read of a table for several videos."""
+        """Summary for several videos."""
         one = len(readings) == 1
         observers = [reading.observers or 0 for reading in readings]
         return cls(
@@ -105,47 +105,47 @@ class Reading:
 
 
 def checked(rows: GazeRows, shown: Shown, units: str) -> tuple[GazeRows, Reading]:
-    """Rows with places as fractions of the picture, without lost samples, and what was read.
+    """Return the rows as fractions of the picture, without lost samples, and a summary.
 
     Args:
-        units: of the places: "pixels", "fractions" or "auto", which looks at the numbers.
+        units: "pixels", "fractions" or "auto", which decides by the numbers.
 
     Raises:
-        DataError: they cannot be gaze on this video; the text names the likely unit.
+        DataError: the rows cannot be gaze on this video; the text names the likely reason.
     """
-    everything = len(rows) + rows.lost
-    whole = rows.where(~lost_places(rows.places))
-    if not len(whole):
+    count = len(rows) + rows.lost
+    found = rows.where(~lost_places(rows.places))
+    if not len(found):
         raise DataError(
-            f"{rows.table}: all {everything} rows for {shown.name} are lost samples, without a "
-            "number or at (0, 0) or (-1, -1); see that the columns x and y hold the gaze"
+            f"{rows.table}: all {count} rows for {shown.name} are lost samples, without a "
+            "number or at (0, 0) or (-1, -1); check that the columns x and y hold the gaze"
         )
-    late = _late(whole, shown.seconds)
-    _check_times(whole, late, shown)
-    _check_durations(whole, shown)
-    in_time = whole.where(~late)
-    fractions = _as_fractions(whole, shown, units)
+    late = _late(found, shown.seconds)
+    _check_times(found, late, shown)
+    _check_durations(found, shown)
+    in_time = found.where(~late)
+    fractions = _as_fractions(found, shown, units)
     outside: np.ndarray = np.any((fractions.places < 0) | (fractions.places >= 1), axis=1)
     _check_places(in_time, outside[~late], shown)
     reading = Reading(
         rows.table,
-        everything,
+        count,
         None if rows.observers is None else len(np.unique(rows.observers)),
-        float(whole.times[0]),
-        float((whole.times + whole.durations).max()),
+        float(found.times[0]),
+        float((found.times + found.durations).max()),
         shown.seconds,
-        everything - len(whole),
+        count - len(found),
         int((outside & ~late).sum()),
         int(late.sum()),
     )
-    if parent_process() is None:  # workers that read the same table need not repeat it
+    if parent_process() is None:  # worker processes do not repeat the warnings
         for text in _warnings(fractions.where(~late & ~outside), reading, rows.unread, shown):
             logger.warning(text)
     return fractions, reading
 
 
 def lost_places(places: np.ndarray) -> np.ndarray:
-    """Mark those of some (n, 2) places that say that the tracker lost the eyes, bool (n,)."""
+    """Mark the coordinates (n, 2) that mean that the tracker lost the eyes, bool (n,)."""
     lost = ~np.isfinite(places).all(axis=1)
     for place in _LOST_PLACES:
         lost |= (places == place).all(axis=1)
@@ -153,7 +153,7 @@ def lost_places(places: np.ndarray) -> np.ndarray:
 
 
 def _late(rows: GazeRows, seconds: float | None) -> np.ndarray:
-    """Rows that are over before the video's first frame, or start after its end."""
+    """Mark rows that end before the video's first frame or start after its end."""
     late = (rows.times < 0) & (rows.times + rows.durations <= 0)
     return late if seconds is None else late | (rows.times >= seconds)
 
@@ -169,7 +169,7 @@ def _check_times(rows: GazeRows, late: np.ndarray, shown: Shown) -> None:
 
 
 def _likely_clock(times: np.ndarray, shown: Shown, seconds: float) -> str:
-    """What the times may be instead, and what to do."""
+    """The likely unit of the times, and what to do about it."""
     last, span, longest = times[-1], times[-1] - times[0], SLACK * seconds
     frames = (shown.rate or 0) * seconds
     if (times == np.round(times)).all() and frames / 2 < last < SLACK * frames:
@@ -204,7 +204,7 @@ def _check_durations(rows: GazeRows, shown: Shown) -> None:
 
 
 def _overlap(rows: GazeRows) -> float:
-    """Median of durations over the time to the same observer's next row; 0 without such rows."""
+    """Median ratio of a duration to the time until the observer's next row; 0 if unknown."""
     observers = np.zeros(len(rows), int) if rows.observers is None else rows.observers
     order = np.lexsort((rows.times, observers))
     same = np.diff(observers[order]) == 0
@@ -222,7 +222,7 @@ def _as_fractions(rows: GazeRows, shown: Shown, units: str) -> GazeRows:
 
 
 def _check_places(rows: GazeRows, outside: np.ndarray, shown: Shown) -> None:
-    """Refuse places (as written) of which most are outside the picture."""
+    """Refuse coordinates (as written) of which most are outside the picture."""
     if not len(rows):
         return
     negative = float((rows.places < 0).any(axis=1).mean())
@@ -248,14 +248,14 @@ def _check_places(rows: GazeRows, outside: np.ndarray, shown: Shown) -> None:
 def _warnings(
     counted: GazeRows, reading: Reading, unread: tuple[str, ...], shown: Shown
 ) -> Iterator[str]:
-    """What may be wrong; `counted` are the rows inside the picture and the video."""
+    """Warnings about what may be wrong; `counted` are the rows in the picture and the video."""
     if reading.lost + reading.outside + reading.late > WORTH_A_WARNING * reading.rows:
-        yield f"{shown.name}: not all gaze counts: {reading}"
+        yield f"{shown.name}: some gaze is not used: {reading}"
     if reading.observers is None and unread:
         yield (
-            f"{reading.table}: no column tells the observers (it may be called "
+            f"{reading.table}: no column names the observers (it may be called "
             f"{', '.join(COLUMNS['observer'][::5][:3])}), so their agreement is not scored; "
-            f"not read: {', '.join(unread)[:120]}"
+            f"columns that are not read: {', '.join(unread)[:120]}"
         )
     if len(counted) < ENOUGH_ROWS:
         return

@@ -1,9 +1,9 @@
 """Tables of gaze points: text with one row per sample or fixation under a header.
 
 The columns are `time` (seconds from the video's first frame; `time_ms` and `time_us` are read
-too), `x` and `y` (pixels of the displayed video or fractions of its size), and, where they are
-known, `observer`, `duration` of a fixation (seconds; or `duration_ms`) and `video` (a file name)
-where one table serves several videos. Commas, semicolons or tabs separate the columns.
+too), `x` and `y` (pixels of the displayed video or fractions of its size), and optionally
+`observer`, `duration` of a fixation (seconds; or `duration_ms`) and `video` (a file name), which a
+table for several videos needs. Commas, semicolons or tabs separate the columns.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from avsal.datasets.pictures import require_file
 from avsal.errors import DataError
 from avsal.media.suffixes import VIDEOS
 
-COLUMNS = {  # names that a column may have; the first one that the table has is read
+COLUMNS = {  # possible names of each column; the first one in the table is read
     "time": ("time", "t", "start", "timestamp"),
     "x": ("x", "x_px", "gaze_x", "gaze_point_x"),
     "y": ("y", "y_px", "gaze_y", "gaze_point_y"),
@@ -39,7 +39,7 @@ REQUIRED = ("time", "x", "y")
 UNITS_OF_TIME = {"": 1.0, "_s": 1.0, "_sec": 1.0, "_ms": 1e-3, "_us": 1e-6, "_µs": 1e-6}
 LOST = frozenset(("", "na", "n/a", "#n/a", "nan", "null", "none", "missing", ".", "-", "--", "?"))
 _DELIMITERS = ",;\t"
-_HEAD = 4096  # bytes that tell the encoding
+_HEAD = 4096  # bytes from which the encoding is recognised
 _SHOWN = 120  # characters of a row or a header in a message
 
 
@@ -50,10 +50,10 @@ class GazeRows:
     Attributes:
         times, durations: seconds, float64 (n,).
         places: x and y as written, float32 (n, 2); NaN where the tracker lost the eyes.
-        observers: numbers from 0, (n,); None where the table has no such column.
+        observers: numbers from 0, (n,); None if the table has no such column.
         table: path of the table.
         unread: names of the table's columns that have no known meaning.
-        lost: how many rows have no time.
+        lost: number of rows without a time.
     """
 
     times: np.ndarray
@@ -68,7 +68,7 @@ class GazeRows:
         return len(self.times)
 
     def where(self, chosen: np.ndarray) -> GazeRows:
-        """The rows that a boolean or an order (n,) chooses."""
+        """The rows that a mask or indices (n,) select."""
         return replace(
             self,
             times=self.times[chosen],
@@ -78,7 +78,7 @@ class GazeRows:
         )
 
     def shown(self, start: float, end: float) -> Points:
-        """Points of the rows that touch the time from `start` to before `end`."""
+        """Points of the rows between `start` and `end`, at least in part."""
         longest = self.durations.max(initial=0.0)
         first, last = np.searchsorted(self.times, (start - longest, end))
         rows = self.where(np.arange(first, last))
@@ -111,7 +111,7 @@ class GazeTable:
         """The rows of one video.
 
         Raises:
-            DataError: the table names other videos only, or several that may be this one.
+            DataError: the table has only other videos, or several that may be this one.
         """
         if self.videos is None:
             return self._rows(np.ones(len(self.numbers), bool))
@@ -131,9 +131,7 @@ class GazeTable:
             DataError: the table has no column of videos, or names one that is not there.
         """
         if self.videos is None:
-            raise DataError(
-                f"{self.path}: needs a column video to tell which file of {folder} it is of"
-            )
+            raise DataError(f"{self.path}: needs a column video that names the files of {folder}")
         owners = {name: _file(self.path, folder, name) for name in dict.fromkeys(self.videos)}
         rows = {}
         for path in dict.fromkeys(owners.values()):
@@ -160,7 +158,7 @@ class GazeTable:
 
 
 def _file(table: Path, folder: Path, name: str) -> Path:
-    """The video in a folder that a table calls by a name."""
+    """The video in a folder that has a name in a table."""
     relative = PureWindowsPath(name)
     if not relative.anchor and ".." not in relative.parts and name:
         direct = folder / relative.as_posix()
@@ -178,7 +176,7 @@ def _file(table: Path, folder: Path, name: str) -> Path:
 
 
 def _of_one(matching: list[str], names: Iterable[str], table: Path) -> list[str]:
-    """Those of some names that spell the same path as the matching ones, or its last parts."""
+    """The names that are spellings of the same path as the matching ones, or of its last parts."""
     longest = max((_folded(_parts(name)) for name in matching), key=len)
     alike = [name for name in names if _ends(longest, _folded(_parts(name)))]
     other = [name for name in matching if name not in alike]
@@ -198,10 +196,10 @@ def _videos(folder: Path) -> list[Path]:
 
 
 def _most_alike(path: Path, spellings: Iterable[str]) -> list[str]:
-    """Those of some names that agree with a path in most parts, counted from the end.
+    """The names that agree with a path in the most parts, counted from the end.
 
-    Names may be written with slashes of either kind, as whole paths or without their folders, in
-    other letters' case, or, if nothing else agrees, without their suffix or with another one.
+    Names may have slashes or backslashes, all or none of the folders, upper or lower case, and, if
+    nothing else agrees, no suffix or another one.
     """
     wanted = _parts(str(path))
     for simplified in (_same, _folded, _without_suffix):
@@ -231,7 +229,7 @@ def _without_suffix(parts: list[str]) -> list[str]:
 
 
 def _agreement(first: list[str], second: list[str]) -> int:
-    """How many parts are equal, counted from the end."""
+    """Number of equal parts, counted from the end."""
     pairs = zip(reversed(first), reversed(second), strict=False)
     differing = (number for number, (one, other) in enumerate(pairs) if one != other)
     return next(differing, min(len(first), len(second)))
@@ -253,7 +251,7 @@ def read_table(path: Path) -> GazeTable:
     try:
         with path.open("rb") as data:
             encoding = _encoding(data.read(_HEAD), path)
-        # Bytes of other encodings matter in names alone, and there they are kept as they are.
+        # Bytes of other encodings occur only in names, where they are kept.
         with path.open(newline="", encoding=encoding, errors="surrogateescape") as file:
             return _read(file, path)
     except (OSError, UnicodeError, csv.Error) as error:
@@ -297,7 +295,7 @@ def _read(file: Iterable[str], path: Path) -> GazeTable:
 def _columns(
     header: Sequence[str], path: Path
 ) -> tuple[dict[str, int], tuple[float, float], tuple[str, ...]]:
-    """Index of each column that is there, units of time and duration, names of the others."""
+    """Index of each known column, units of time and duration in seconds, names of the others."""
     names = [re.sub(r"[\s()\[\]]+", "_", name.lower()).strip("_") for name in header]
     found: dict[str, int] = {}
     units = {"time": 1.0, "duration": 1.0}
@@ -322,7 +320,7 @@ def _columns(
 
 @dataclass
 class _Content:
-    """Rows of a table, collected one by one."""
+    """The rows read so far."""
 
     path: Path
     columns: dict[str, int]
@@ -339,7 +337,7 @@ class _Content:
         self._numeric = [self.columns[name] for name in names if name in self.columns]
 
     def add(self, row: list[str], line: int) -> None:
-        """Take a row; raises DataError."""
+        """Add a row; raises DataError."""
         columns = self.columns
         try:
             if len(row) > self.width and any(text.strip() for text in row[self.width :]):
@@ -359,7 +357,7 @@ class _Content:
         self._numbers.append(numbers)
 
     def _number(self, text: str) -> float:
-        """A number; NaN where the tracker lost the eyes, however that is written."""
+        """A number; NaN for any spelling of a lost sample."""
         try:
             value = float(text)
         except ValueError:
@@ -372,7 +370,7 @@ class _Content:
         return value if math.isfinite(value) else math.nan
 
     def table(self, unread: tuple[str, ...]) -> GazeTable:
-        """The whole; raises DataError."""
+        """The complete table; raises DataError."""
         if not self._numbers:
             raise DataError(f"{self.path}: has a header and no rows")
         if self._has_comma and self._has_point:

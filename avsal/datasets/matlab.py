@@ -1,8 +1,8 @@
-"""MATLAB files of versions 4 to 7, as far as data sets use them: arrays of numbers and structs.
+"""Reads arrays of numbers and structs from MATLAB files of versions 4 to 7.
 
-SciPy's reader trusts the type numbers and sizes that a file declares, and damage to them ends the
-process (SciPy 1.17). Here each is checked against what is there. The layouts are described in
-"MAT-File Format" of the MathWorks. Texts, cells and objects are named, not read.
+SciPy's reader trusts the types and sizes in a file, and a damaged file can crash the process (SciPy
+1.17). This one checks each against the file. The layouts are described in "MAT-File Format" of the
+MathWorks. Texts, cells and objects are not read; only their names are.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ _CLASSES = {6: "f8", 7: "f4", 8: "i1", 9: "u1", 10: "i2", 11: "u2", 12: "i4", 13
 _CLASSES |= {15: "u8"}
 _OLD_TYPES = ("f8", "f4", "i4", "i2", "u2", "u1")  # of version 4, by its digit
 
-# An array, the records of a struct array in column order, or None for what is not read.
+# An array, the records of a struct array in column order, or None for other values.
 Value = Any
 Element = tuple[int, memoryview]  # type and content
 
 
 class _DamagedError(Exception):
-    """What a file declares is not what it holds."""
+    """The types or sizes in a file do not fit its contents."""
 
 
 def read_matlab(path: Path) -> dict[str, Value]:
     """Read the variables of a MATLAB file.
 
     Returns:
-        By name: an array of numbers (real parts, bool for logical ones); a list of dicts for a
-        struct array, in column order; or None for what is neither.
+        By name: an array of numbers (real parts, bool for logical arrays), a list of dicts for a
+        struct array, in column order, or None for other values.
 
     Raises:
         DataError: it is damaged, of version 7.3, or larger than `MAX_BYTES`.
@@ -87,25 +87,25 @@ def _unpacked(element: Element, order: str) -> Element:
 
 
 def _checked(name: str) -> str:
-    """Names stand in messages."""
+    """Refuse a name that cannot be shown in a message."""
     if len(name) > _MAX_NAME or not name.isprintable():
         raise _DamagedError("a variable's name is none")
     return name
 
 
 def _elements(data: memoryview, order: str) -> Iterator[Element]:
-    """The elements that lie one behind the other."""
-    place = 0
-    while place < len(data):
-        kind, size = struct.unpack_from(order + "II", data, place)
-        begin = place + 8
-        if kind >> 16:  # a small element: size and type share a word, the content is the next
-            kind, size, begin = kind & 0xFFFF, kind >> 16, place + 4
-            place = end = begin + 4
+    """Consecutive elements."""
+    offset = 0
+    while offset < len(data):
+        kind, size = struct.unpack_from(order + "II", data, offset)
+        begin = offset + 8
+        if kind >> 16:  # a small element: one word for size and type, the next for the content
+            kind, size, begin = kind & 0xFFFF, kind >> 16, offset + 4
+            offset = end = begin + 4
         else:
             end = begin + size
-            # A compressed element is followed by the next one at once, others fill 8 bytes.
-            place = end if kind == _COMPRESSED else end + -size % 8
+            # Elements are padded to 8 bytes, except compressed ones.
+            offset = end if kind == _COMPRESSED else end + -size % 8
         if size > end - begin or end > len(data):
             raise _DamagedError("it ends inside a variable")
         yield kind, data[begin : begin + size]
@@ -120,7 +120,7 @@ def _next(elements: Iterator[Element]) -> Element:
 def _matrix(data: memoryview, order: str, depth: int = 0) -> tuple[str, Value]:
     """Name and value of one variable, or of one field of a struct."""
     if not len(data):
-        return "", np.zeros((0, 0))  # an empty field has no parts
+        return "", np.zeros((0, 0))  # an empty field
     parts = _elements(data, order)
     flags = _numbers(_next(parts), order)
     shape = [int(side) for side in _numbers(_next(parts), order)]
@@ -145,14 +145,14 @@ def _matrix(data: memoryview, order: str, depth: int = 0) -> tuple[str, Value]:
 
 
 def _sparse(parts: Iterator[Element], shape: tuple[int, int], order: str) -> np.ndarray:
-    """A sparse array with its zeros, float64: the rows of each column's values are stored."""
+    """A sparse array, stored column by column, as a dense one of float64."""
     rows, ends, values = (_numbers(_next(parts), order).astype(np.float64) for _ in range(3))
     counts = np.diff(ends)
     stored = int(ends[-1]) if len(ends) else 0
     if len(ends) != shape[1] + 1 or (counts < 0).any() or ends[0] != 0:
-        raise _DamagedError("a sparse array has other columns than it says")
+        raise _DamagedError("a sparse array has a wrong number of columns")
     if stored > min(len(rows), len(values)) or math.prod(shape) * values.itemsize > MAX_BYTES:
-        raise _DamagedError("a sparse array has fewer values than it says, or is too large")
+        raise _DamagedError("a sparse array has too few values, or is too large")
     columns = np.repeat(np.arange(shape[1]), counts.astype(np.intp))
     return _dense(rows[:stored], columns, values[:stored], shape)
 
@@ -160,9 +160,9 @@ def _sparse(parts: Iterator[Element], shape: tuple[int, int], order: str) -> np.
 def _dense(
     rows: np.ndarray, columns: np.ndarray, values: np.ndarray, shape: tuple[int, int]
 ) -> np.ndarray:
-    """Values at their rows and columns, counted from 0, among zeros."""
-    for places, side in ((rows, shape[0]), (columns, shape[1])):
-        if not ((places >= 0) & (places < side)).all():
+    """An array of zeros with values at rows and columns, which are numbered from 0."""
+    for indices, side in ((rows, shape[0]), (columns, shape[1])):
+        if not ((indices >= 0) & (indices < side)).all():
             raise _DamagedError("a sparse array has values outside")
     dense = np.zeros(shape)
     dense[rows.astype(np.intp), columns.astype(np.intp)] = values
@@ -172,7 +172,7 @@ def _dense(
 def _records(
     parts: Iterator[Element], count: int, room: int, order: str, depth: int
 ) -> list[dict[str, Value]]:
-    """The records of a struct array; `room` is how many bytes hold them."""
+    """The records of a struct array; `room` is the number of bytes for them."""
     lengths = _numbers(_next(parts), order)
     names = bytes(_next(parts)[1])
     if depth == _MAX_DEPTH or len(lengths) != 1 or lengths[0] < 1:
@@ -182,8 +182,8 @@ def _records(
         names[start : start + length].split(b"\0")[0].decode("latin-1")
         for start in range(0, len(names), length)
     ]
-    if count * max(1, len(fields)) * 8 > room:  # every field has at least its head
-        raise _DamagedError("a struct has fewer records than it says")
+    if count * max(1, len(fields)) * 8 > room:  # every field has at least a header of 8 bytes
+        raise _DamagedError("a struct has too few records")
     return [
         {field: _field(_next(parts), order, depth + 1) for field in fields} for _ in range(count)
     ]
@@ -208,31 +208,31 @@ def _numbers(element: Element, order: str) -> np.ndarray:
 
 def _old_variables(data: memoryview) -> Iterator[tuple[str, Value]]:
     """Variables of version 4: five numbers, the name, the real and then the imaginary values."""
-    place = 0
-    while place < len(data):
-        order = ">" if data[place] == 0 and data[place + 1 : place + 3] != b"\0\0" else "<"
-        code, rows, columns, complex_, length = struct.unpack_from(order + "5i", data, place)
+    offset = 0
+    while offset < len(data):
+        order = ">" if data[offset] == 0 and data[offset + 1 : offset + 3] != b"\0\0" else "<"
+        code, rows, columns, complex_, length = struct.unpack_from(order + "5i", data, offset)
         digit = code // 10 % 10
         if not 0 <= code < 4000 or digit >= len(_OLD_TYPES) or min(rows, columns, length) < 0:
             raise _DamagedError("no MATLAB file")
         dtype = np.dtype(order + _OLD_TYPES[digit])
-        begin = place + 20 + length
+        begin = offset + 20 + length
         end = begin + rows * columns * dtype.itemsize
         if end > len(data):
             raise _DamagedError("it ends inside a variable")
-        name = _checked(bytes(data[place + 20 : begin]).split(b"\0")[0].decode("latin-1"))
+        name = _checked(bytes(data[offset + 20 : begin]).split(b"\0")[0].decode("latin-1"))
         values = np.frombuffer(data[begin:end], dtype).reshape((rows, columns), order="F")
         yield name, _old_value(values, code % 10)
-        place = end + (end - begin if complex_ else 0)
+        offset = end + (end - begin if complex_ else 0)
 
 
 def _old_value(values: np.ndarray, kind: int) -> Value:
-    """Numbers as they are, a sparse array with its zeros, None for text."""
+    """Numbers as they are, a sparse array as a dense one, None for text."""
     if kind == 0:
         return values
     if kind != 2 or values.shape[1] != 3 or not len(values):
         return None
-    rows, columns, stored = values.astype(np.float64).T  # counted from 1; last stands the shape
+    rows, columns, stored = values.astype(np.float64).T  # numbered from 1; the shape comes last
     shape = (int(rows[-1]), int(columns[-1]))
     if min(shape) < 0 or math.prod(shape) * stored.itemsize > MAX_BYTES:
         raise _DamagedError("a sparse array has no shape, or is too large")

@@ -1,4 +1,4 @@
-"""Single files of data sets: pictures, maps and MATLAB fixations, with errors that name them."""
+"""Reads single files of data sets: pictures, maps and masks of fixations."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from avsal.datasets.matlab import read_matlab
 from avsal.errors import DataError
 from avsal.prediction.settings import MAX_PIXELS
 
-# Pillow warns at some size and refuses at another; one limit of our own stands in for both.
+# Pillow warns above one size and fails above another; MAX_PIXELS is the limit here.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 MATLAB = ".mat"
-# Names that data sets give the fixations inside a .mat file.
+# Names of the fixations inside .mat files, as different data sets have them.
 MASK_VARIABLES = ("eyeMap", "fixLocs", "fixation", "fixations", "I")
-MOST_MARKED = 0.5  # share of a mask's pixels
-GRAY = ("L", "I", "I;16", "F")  # modes of Pillow that hold levels as they were written
-COLOURFUL = 32  # of 255 levels by which the channels of a gray JPEG do not differ
-HELD_MASKS = 50_000  # masks kept as pixel indices: the frames of a video are asked for twice
+MOST_MARKED = 0.5  # fraction of a mask's pixels
+GRAY = ("L", "I", "I;16", "F")  # Pillow's modes of gray pictures
+COLOURFUL = 32  # of 255 levels; in a gray JPEG the channels differ by less
+CACHED_MASKS = 50_000  # kept as pixel indices, because the frames of a video are read twice
 
 
 def read_picture(path: Path) -> np.ndarray:
@@ -37,7 +37,7 @@ def read_picture(path: Path) -> np.ndarray:
 
 
 def read_gray(path: Path) -> np.ndarray:
-    """Read a map or a mask as (H, W) of its own type: 8 or 16 bit, or float32 of a .npy file.
+    """Read a map or a mask as (H, W): 8 or 16 bit as in the file, or float32 of a .npy file.
 
     Raises:
         DataError: see `read_picture`.
@@ -51,19 +51,19 @@ def read_density(path: Path) -> np.ndarray:
     """Read a saliency map or a map of recorded gaze as `read_gray` does.
 
     Raises:
-        DataError: see `read_picture`; or values that no density has.
+        DataError: see `read_picture`; or it has values that are negative or not finite.
     """
     return _require_density(read_gray(path), path)
 
 
-def _require_density(values: np.ndarray, place: Path) -> np.ndarray:
-    """Refuse what is not finite or negative: scores of it have no meaning."""
+def _require_density(values: np.ndarray, path: Path) -> np.ndarray:
+    """Refuse negative and non-finite values, for which scores have no meaning."""
     if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise DataError(f"{place}: has values that are not finite (NaN or infinity); make it again")
+        raise DataError(f"{path}: has values that are not finite (NaN or infinity); make it again")
     if values.dtype.kind in "if" and values.min() < 0:
         raise DataError(
-            f"{place}: has negative values ({values.min():.4g} to {values.max():.4g}); a map has "
-            "none below 0: of log-densities give the exponential, of z-scores the map before them"
+            f"{path}: has negative values ({values.min():.4g} to {values.max():.4g}); a map is a "
+            "density: for log-densities give the exponential, for z-scores the original map"
         )
     return values
 
@@ -71,9 +71,9 @@ def _require_density(values: np.ndarray, place: Path) -> np.ndarray:
 def _read_npy(path: Path) -> np.ndarray:
     require_file(path, "map or picture")
     try:
-        # Mapped, so that a header may promise what it likes: what the file lacks is an error.
+        # With memory mapping, a header that gives a larger size than the file's is an error.
         values = np.load(path, mmap_mode="r", allow_pickle=False)
-    except Exception as error:  # whatever a damaged header leads to
+    except Exception as error:  # a damaged header can cause any
         raise _unreadable(path, error) from None
     if not isinstance(values, np.ndarray):
         raise DataError(f"{path}: holds several arrays (npz); a map is one of (height, width)")
@@ -82,7 +82,7 @@ def _read_npy(path: Path) -> np.ndarray:
             f"{path}: an array of shape {values.shape} and type {values.dtype}; a map is (height, "
             "width) numbers"
         )
-    _require_size(path, values.shape)
+    _require_usable(path, values.shape)
     return np.array(values, np.float32)
 
 
@@ -90,74 +90,86 @@ def _decode(path: Path, mode: str | None) -> np.ndarray:
     require_file(path, "map or picture")
     try:
         with Image.open(path) as image:
-            _require_size(path, image.size)
+            _require_usable(path, image.size)
             return _gray(image, path) if mode is None else np.array(image.convert(mode))
     except DataError:
         raise
-    except Exception as error:  # whatever a damaged file leads to
+    except Exception as error:  # a damaged file can cause any
         raise _unreadable(path, error) from None
 
 
-def _gray(image: Image.Image, place: Path) -> np.ndarray:
+def _gray(image: Image.Image, path: Path) -> np.ndarray:
     if image.mode in GRAY:
         return np.array(image)
-    if image.mode.startswith("I;16"):  # other orders of bytes
+    if image.mode.startswith("I;16"):  # with another byte order
         return np.array(image.convert("I"))
     channels = np.array(image.convert("RGB")).astype(np.int16)
     if np.ptp(channels, axis=2).max() > COLOURFUL:
-        raise DataError(f"{place}: a picture in colours; a map is gray (its levels, not a heatmap)")
+        raise DataError(f"{path}: is in colour; give the map as gray levels, not as a heatmap")
     return np.array(image.convert("L"))
 
 
 def require_file(path: Path, what: str) -> None:
-    """Refuse a pipe or a device: opening or reading one could wait for ever.
+    """Refuse a pipe or a device, from which reading could block for ever.
+
+    Args:
+        what: what the file should be, for the message.
 
     Raises:
-        DataError: it is there and no regular file; `what` it should be.
+        DataError: the path exists and is no regular file.
     """
     if path.exists() and not path.is_file():
         raise DataError(f"{path}: is no regular file; put the {what} itself there")
 
 
-def _require_size(place: Path, size: tuple[int, ...]) -> None:
+def require_size(path: Path, values: np.ndarray, size: tuple[int, ...], other: object) -> None:
+    """Refuse a map or mask that is not of the (height, width) of `other`, which belongs to it."""
+    if values.shape != size:
+        raise DataError(
+            f"{path}: {values.shape[1]}x{values.shape[0]} pixels, but {other} has "
+            f"{size[1]}x{size[0]}; get both from the same source"
+        )
+
+
+def _require_usable(path: Path, size: tuple[int, ...]) -> None:
     if min(size) < 1:
-        raise DataError(f"{place}: {size[0]}x{size[1]} values; an empty map cannot be used")
+        raise DataError(f"{path}: {size[0]}x{size[1]} values; an empty map cannot be used")
     if size[0] * size[1] > MAX_PIXELS:
-        raise DataError(f"{place}: {size[0]}x{size[1]} values; at most {MAX_PIXELS} can be used")
+        raise DataError(f"{path}: {size[0]}x{size[1]} values; at most {MAX_PIXELS} can be used")
 
 
-def _unreadable(place: Path, error: Exception) -> DataError:
+def _unreadable(path: Path, error: Exception) -> DataError:
     if isinstance(error, FileNotFoundError):
-        return DataError(f"{place}: missing; complete the data set or leave this item out")
+        return DataError(f"{path}: missing; complete the data set or omit this item")
     text = " ".join(str(error).split())[:120]
-    return DataError(f"{place}: cannot be read ({text}); get the file again")
+    return DataError(f"{path}: cannot be read ({text}); get the file again")
 
 
-@lru_cache(maxsize=HELD_MASKS)
+@lru_cache(maxsize=CACHED_MASKS)
 def _mask_pixels(path: Path, _changed: int) -> tuple[tuple[int, int], np.ndarray]:
     """Shape and flat indices of the marked pixels of a mask in a .mat file."""
     variables = _load_mat(path)
     values = next((variables[name] for name in MASK_VARIABLES if name in variables), None)
     if not isinstance(values, np.ndarray) or values.ndim != 2 or values.dtype.kind not in "buif":
-        found = ", ".join(variables) or "nothing"
+        names = ", ".join(variables) or "nothing"
         raise DataError(
-            f"{path}: holds {found}; a mask called {' or '.join(MASK_VARIABLES[:2])} is needed"
+            f"{path}: holds {names}; a mask called {' or '.join(MASK_VARIABLES[:2])} is needed"
         )
-    _require_size(path, values.shape)
+    _require_usable(path, values.shape)
     marked = _marked(_require_density(values, path), path)
     return (values.shape[0], values.shape[1]), np.flatnonzero(marked).astype(np.int32)
 
 
 def _marked(values: np.ndarray, path: Path) -> np.ndarray:
-    """The fixated pixels of a mask, bool; refuses what is no mask of points."""
-    # Points drawn into a JPEG have weak halos; elsewhere they are as bright as they were written.
+    """The fixated pixels of a mask, bool; refuses an array that is no mask of points."""
+    # JPEG compression adds weak halos around points; other formats keep the written values.
     jpeg = path.suffix.lower() in (".jpg", ".jpeg")
     marked: np.ndarray = values > (values.max() / 2 if jpeg else 0)
     count = np.count_nonzero(marked)
     if count > MOST_MARKED * marked.size:
         raise DataError(
-            f"{path}: marks {count} of {marked.size} pixels; a mask of fixations has points on a "
-            "ground of 0 (is it a map, or inverted?)"
+            f"{path}: marks {count} of {marked.size} pixels; a mask of fixations has single points "
+            "and is 0 elsewhere (is it a map, or inverted?)"
         )
     return marked
 
@@ -166,7 +178,7 @@ def read_mask(path: Path) -> np.ndarray:
     """Read fixations, bool (H, W), from a .mat or .npy file or a picture of white points.
 
     Raises:
-        DataError: see `read_picture`; or a .mat file without a mask.
+        DataError: see `read_picture`; or it has no mask.
     """
     if path.suffix.lower() != MATLAB:
         return _marked(read_density(path), path)
@@ -183,7 +195,7 @@ def read_mask(path: Path) -> np.ndarray:
 def read_salicon(path: Path) -> tuple[Points, tuple[int, int]] | None:
     """Read the observers' fixations of a SALICON .mat file, and the picture's (H, W).
 
-    Returns None for a .mat file that is not of this kind.
+    Returns None for other .mat files.
 
     Raises:
         DataError: it is damaged.
@@ -193,12 +205,12 @@ def read_salicon(path: Path) -> tuple[Points, tuple[int, int]] | None:
         return None
     try:
         height, width = (int(n) for n in variables["resolution"].ravel())
-        _require_size(path, (height, width))
+        _require_usable(path, (height, width))
         places, observers = [np.zeros((0, 2))], [np.zeros(0, int)]
         for observer, record in enumerate(variables["gaze"]):
-            found = np.asarray(record["fixations"], np.float64).reshape(-1, 2)
-            places.append((found - 0.5) / (width, height))  # counted from 1, at pixel centres
-            observers.append(np.full(len(found), observer))
+            pixels = np.asarray(record["fixations"], np.float64).reshape(-1, 2)
+            places.append((pixels - 0.5) / (width, height))  # pixel centres, numbered from 1
+            observers.append(np.full(len(pixels), observer))
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise _unreadable(path, error) from None
     points = Points.inside(np.concatenate(places), np.concatenate(observers))

@@ -1,7 +1,6 @@
-"""A recording: something that was shown, and where people looked meanwhile.
+"""A recording: a video or picture that was shown, and where people looked at it.
 
-Every form of data set on disk is a list of recordings. Evaluation and training know no other kind
-of data.
+Every layout of a data set is read as a list of recordings, for evaluation and training alike.
 """
 
 from __future__ import annotations
@@ -26,10 +25,11 @@ from avsal.media.frames import FrameTag, VideoFrame, tag_of
 from avsal.media.resample import SAMPLE_RATE
 from avsal.prediction.windows import CLIP_FRAMES, Rule, Times, Window, target_until
 
-# What reads sound as `avsal.media.AudioReader` does, or None: `with recording.sound() as sound`.
+# Opens an `avsal.media.audio.AudioReader` or None: `with recording.sound() as sound`.
 OpenSound = AbstractContextManager[Any]
 
-CUT_FRAMES = 2  # frames before a cut that tell it is one
+MISSING_TAIL = 0.05  # fraction of a video's frames that may be missing at its end
+CUT_FRAMES = 2  # frames before a cut that the shot detector needs
 _HALF = Fraction(1, 2)  # of the time between two frames
 
 
@@ -38,9 +38,10 @@ class Clip:
     """One window of a recording.
 
     Attributes:
-        window: which frames the network sees to predict which one.
-        frame: gives a frame of the window by index; it may be decoded only now.
-        time: gives seconds from the recording's first frame by index, behind the window too.
+        window: indices of its frames.
+        frame: returns a frame of the window by index; it may be decoded only then.
+        time: returns a frame's seconds from the recording's first frame by index, also for frames
+            after the window.
         origin: container time of the recording's first frame, seconds.
     """
 
@@ -57,11 +58,11 @@ class Clip:
 
 @dataclass(frozen=True)
 class Part:
-    """A recording from before one of its frames on.
+    """A recording from shortly before one of its frames.
 
     Attributes:
-        time: seconds from the recording's first frame, just before the frame that is meant.
-        frames: from as early on as a prediction of that frame needs; decoded as they are taken.
+        time: seconds from the recording's first frame, just before the chosen frame.
+        frames: from the first one that a prediction of the chosen frame needs.
     """
 
     time: Fraction
@@ -69,13 +70,12 @@ class Part:
 
 
 def window_in(rule: Rule | None, index: int, times: Times, ended: bool) -> Window:
-    """Return the window of a frame, as prediction lays it, or of the last one before it that
-    prediction runs on.
+    """Return the window of the last target frame up to `index`, as in prediction.
 
     Args:
-        rule: None for a network that sees single frames.
-        times: seconds of the frames that are known, from `rule.before` it on.
-        ended: the recording has no more frames than these.
+        rule: the window scheme; None for a network for single frames.
+        times: seconds of the known frames, from `rule.before` the frame on.
+        ended: the recording has no later frames.
     """
     if rule is None:
         return Window(index, (index,), index, reverse=False)
@@ -85,11 +85,11 @@ def window_in(rule: Rule | None, index: int, times: Times, ended: bool) -> Windo
 
 
 class Recording(ABC):
-    """One video or picture with the gaze recorded on it; can be sent to another process.
+    """One video or picture with the gaze recorded on it; it can be pickled.
 
     Attributes:
         name: unique within its database.
-        database: what its scores are averaged with.
+        database: the group in which its scores are averaged.
     """
 
     name: str
@@ -97,17 +97,17 @@ class Recording(ABC):
 
     @property
     def still(self) -> bool:
-        """Whether it is a picture, shown as a video of one frame."""
+        """Whether it is a picture, a video of one frame."""
         return False
 
     @property
     def has_pictures(self) -> bool:
-        """Whether what was shown is available, not only the gaze."""
+        """Whether its frames are available, not only the gaze."""
         return True
 
     @property
     def expected_frames(self) -> int | None:
-        """How many frames it has, which may be an estimate; None where that is not known."""
+        """Number of frames, which may be an estimate; None if unknown."""
         return None
 
     @abstractmethod
@@ -120,75 +120,56 @@ class Recording(ABC):
             yield tag_of(frame, self.origin)
 
     @abstractmethod
-    def clip(self, place: float, rule: Rule | None) -> Clip:
+    def clip(self, position: float, rule: Rule | None) -> Clip:
         """The window that predicts a frame, the same as in prediction.
 
         Args:
-            place: which frame, from 0 (the first with a full past) to 1 (the end). Where the
-                recording is too short for that, any of its frames.
-            rule: how windows are laid; None for a network that sees the target alone.
+            position: from 0, the first frame with a full past, to 1, the end. If the recording is
+                too short for a full past, 0 is its first frame.
+            rule: the window scheme; None for a network for single frames.
         """
 
     @abstractmethod
-    def part(self, place: float, rule: Rule) -> Part:
-        """The recording from before the frame on that `clip` takes, for a prediction of it."""
+    def part(self, position: float, rule: Rule) -> Part:
+        """The frames from which the frame of `clip` can be predicted."""
 
     @abstractmethod
     def gaze(self, tag: FrameTag) -> Gaze | None:
-        """Gaze on a frame; None where there is none to compare with."""
+        """Gaze on a frame; None if there is none."""
 
     @abstractmethod
     def others(self, size: tuple[int, int]) -> np.ndarray | None:
-        """Bool (H, W): where people looked at other times, for sAUC; None where that is unknown.
+        """Bool (H, W): fixations at other times, for sAUC; None if unknown.
 
-        For a video the union over all its frames, those of the frame in question included; for a
-        picture some other pictures. It is the same for every frame, and costs something: ask once.
+        For a video the union over all its frames, for a picture that over some other pictures. It
+        is the same for every frame and takes long: call it once.
         """
 
     @property
     def reading(self) -> Reading | None:
-        """What was read of its gaze; None where there is nothing to say beyond the scores.
+        """What was read of its table of gaze; None without a table.
 
         Raises:
-            DataError: that cannot be gaze on this recording.
+            DataError: the table cannot belong to this recording.
         """
         return None
 
     def sound(self) -> OpenSound:
-        """The sound while the `with` block lasts; None for a recording without."""
+        """Open the sound for a `with` block; None if there is none."""
         return nullcontext(None)
 
     @property
     def has_sound(self) -> bool:
-        """Whether `sound` gives any."""
+        """Whether it has sound."""
         return False
 
-    def seconds_of_sound(self) -> Iterator[np.ndarray]:
-        """All sound, float32 of up to 16000 samples at a time, in constant memory."""
-        with self.sound() as sound:
-            start = 0
-            while sound is not None and (block := sound.read(start, start + SAMPLE_RATE)).size:
-                yield block
-                start += block.size
-                sound.release(start)
-
     def source_files(self) -> Iterator[Path]:
-        """Files that it is read from, in addition to those that its fields name."""
+        """Files that it is read from, except those in its fields."""
         return iter(())
 
+    @abstractmethod
     def problems(self) -> Iterator[str]:
-        """Read everything once; one line for each thing that cannot be read."""
-        return self._problems_of(self.frames())
-
-    def _problems_of(self, frames: Iterator[VideoFrame]) -> Iterator[str]:
-        annotated = False
-        try:
-            for frame in frames:
-                annotated |= self.gaze(tag_of(frame, self.origin)) is not None
-        except AvsalError as error:
-            yield str(error)
-            return
-        yield from self._other_problems(annotated)
+        """Read everything once; one line for each problem."""
 
     @property
     def origin(self) -> Fraction:
@@ -204,18 +185,21 @@ class Recording(ABC):
         if not annotated:
             yield f"{self.database}/{self.name}: no frame has any gaze"
         try:
-            for _second in self.seconds_of_sound():
-                pass
+            with self.sound() as sound:
+                end = 0
+                while sound is not None and (size := sound.read(end, end + SAMPLE_RATE).size):
+                    end += size
+                    sound.release(end)
         except AvsalError as error:
             yield str(error)
 
 
-def require_inside(name: str, place: Path | str) -> None:
+def require_inside(name: str, source: Path | str) -> None:
     """Refuse a recording's name that leads out of the data set's folder.
 
     Args:
-        name: parts of a path, with / between them.
-        place: the file that gives it.
+        name: a relative path.
+        source: the file that has the name.
 
     Raises:
         DataError: see `avsal.atomic.path_part`.
@@ -224,7 +208,7 @@ def require_inside(name: str, place: Path | str) -> None:
         for part in name.split("/"):
             path_part(part)
     except UsageError as error:
-        raise DataError(f"{place}: {error}") from None
+        raise DataError(f"{source}: {error}") from None
 
 
 class IndexedRecording(Recording):
@@ -232,7 +216,7 @@ class IndexedRecording(Recording):
 
     Attributes:
         count: number of frames.
-        rate: frames per second; a picture has 25, which matters to nobody.
+        rate: frames per second; that of a picture has no meaning.
     """
 
     count: int
@@ -269,30 +253,30 @@ class IndexedRecording(Recording):
     def frames(self) -> Iterator[VideoFrame]:
         return map(self.frame, range(self.count))
 
-    def clip(self, place: float, rule: Rule | None) -> Clip:
-        index = self._index(place, rule)
+    def clip(self, position: float, rule: Rule | None) -> Clip:
+        index = self._index(position, rule)
         end = min(self.count, index + CLIP_FRAMES)
-        known = range(0 if rule is None else self._begin(index, rule), end)
+        known = range(0 if rule is None else self._first_needed(index, rule), end)
         times = {number: number / self.rate for number in known}
         window = window_in(rule, index, times, ended=end == self.count)
         return Clip(window, cache(self.frame), lambda number: number / self.rate)
 
-    def part(self, place: float, rule: Rule) -> Part:
-        index = target_until(self._index(place, rule), rule.stride)
-        frames = map(self.frame, range(self._begin(index, rule), self.count))
+    def part(self, position: float, rule: Rule) -> Part:
+        index = target_until(self._index(position, rule), rule.stride)
+        frames = map(self.frame, range(self._first_needed(index, rule), self.count))
         return Part(max(Fraction(0), index - _HALF) / self.rate, frames)
 
-    def _index(self, place: float, rule: Rule | None) -> int:
+    def _index(self, position: float, rule: Rule | None) -> int:
         first = 0 if rule is None or self.count <= rule.full_past else rule.full_past
-        return min(first + int(place * (self.count - first)), self.count - 1)
+        return min(first + int(position * (self.count - first)), self.count - 1)
 
-    def _begin(self, index: int, rule: Rule) -> int:
-        """The first frame that must be known for the window of another."""
+    def _first_needed(self, index: int, rule: Rule) -> int:
+        """The first frame that must be known for the window of frame `index`."""
         seconds, frames = rule.before
         return max(0, index - frames - math.ceil(seconds * self.rate) - CUT_FRAMES)
 
     def problems(self) -> Iterator[str]:
-        annotated = False  # also where that cannot be told
+        annotated = False  # true also if it cannot be known
         for index in range(self.count):
             try:
                 tag = tag_of(self.frame(index), self.origin)

@@ -7,7 +7,7 @@
     fold_lists/<DB>_list_{train,test}_{1,2,3}_fps.txt   lines of: name, number of frames, rate
     fold_lists/DIEM_list_{train,test}_fps.txt           DIEM has a split of its own
 
-Files count from 1, frames from 0.
+Files are numbered from 1, frames from 0.
 """
 
 from __future__ import annotations
@@ -18,24 +18,27 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from avsal.datasets.gaze import Gaze
-from avsal.datasets.pictures import read_density, read_mask, read_picture
-from avsal.datasets.recording import IndexedRecording, OpenSound, Recording, require_inside
-from avsal.errors import DataError, UsageError
+from avsal.datasets.pictures import read_density, read_mask, read_picture, require_size
+from avsal.datasets.recording import (
+    MISSING_TAIL,
+    IndexedRecording,
+    OpenSound,
+    Recording,
+    require_inside,
+)
+from avsal.errors import DataError
 from avsal.media.audio import AudioReader
 from avsal.media.frames import FrameTag
 
 logger = logging.getLogger("avsal")
 
 DATABASES = ("DIEM", "Coutrot_db1", "Coutrot_db2", "AVAD", "ETMD_av", "SumMe")
-UNFOLDED = ("DIEM",)  # one split that belongs to every fold
+UNFOLDED = ("DIEM",)  # has one split, which belongs to every fold
 FOLDS = (1, 2, 3)
-SPLITS = ("train", "test")
-MISSING_TAIL = 0.05  # share of a video's listed frames that may lack files
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class AnnotationFolder:
         return self.path / "maps" / f"eyeMap_{index + 1:05}.jpg"
 
     def gaze(self, index: int) -> Gaze | None:
-        """Gaze on frame `index`; None where nobody looked: such a frame counts nowhere.
+        """Gaze on frame `index`; None if there is none.
 
         Raises:
             DataError: a file is missing or damaged.
@@ -62,11 +65,7 @@ class AnnotationFolder:
         if not fixations.any():
             return None
         density = read_density(self.map_file(index)).astype(np.float32)
-        if density.shape != fixations.shape:
-            raise DataError(
-                f"{self.map_file(index)}: {_size(density)} pixels, but its fixations have "
-                f"{_size(fixations)}; get both from the same source"
-            )
+        require_size(self.map_file(index), density, fixations.shape, self.fixation_file(index))
         return Gaze(density, fixations) if density.any() else None
 
     def union(self, count: int, size: tuple[int, int]) -> np.ndarray:
@@ -74,11 +73,7 @@ class AnnotationFolder:
         union = np.zeros(size, bool)
         for index in range(count):
             mask = read_mask(self.fixation_file(index))
-            if mask.shape != size:
-                raise DataError(
-                    f"{self.fixation_file(index)}: {_size(mask)} pixels, but {_size(union)} "
-                    "elsewhere in this video"
-                )
+            require_size(self.fixation_file(index), mask, size, "another frame of this video")
             union |= mask
         return union
 
@@ -88,14 +83,14 @@ class AnnotationFolder:
         return height, width
 
     def count(self) -> int:
-        """Number of frames up to the last that has fixations on disk."""
+        """Number of frames up to the last one with a file of fixations."""
         numbers = (path.stem.rpartition("_")[2] for path in self.path.glob("fixMap_*.mat"))
         return max((int(number) for number in numbers if number.isdigit()), default=0)
 
 
 @dataclass(frozen=True)
 class AnnotatedVideo(IndexedRecording):
-    """A video with annotations only, for scoring maps made elsewhere."""
+    """A video of which only the annotations are available, to score maps made elsewhere."""
 
     annotations: AnnotationFolder
     database: str
@@ -148,16 +143,12 @@ class StavisVideo(AnnotatedVideo):
 
     def files(self, index: int) -> tuple[Path, Path, Path]:
         """Picture, map and fixations of frame `index`."""
-        annotations = self.annotations
-        return (
-            self.frame_file(index),
-            annotations.map_file(index),
-            annotations.fixation_file(index),
-        )
+        gaze = self.annotations
+        return self.frame_file(index), gaze.map_file(index), gaze.fixation_file(index)
 
     @property
     def sound_file(self) -> Path:
-        """The sound, which may be missing."""
+        """File of the sound, which may be missing."""
         return self.root / "video_audio" / self.database / self.name / f"{self.name}.wav"
 
     @property
@@ -180,23 +171,14 @@ class StavisVideo(AnnotatedVideo):
         return AudioReader(self.sound_file) if self.has_sound else nullcontext(None)
 
 
-def _size(values: np.ndarray) -> str:
-    return f"{values.shape[1]}x{values.shape[0]}"
-
-
 def is_stavis(root: Path) -> bool:
     """Whether a folder has this layout."""
     return (root / "fold_lists").is_dir()
 
 
 def has_annotations(root: Path) -> bool:
-    """Whether a folder holds annotations of this layout at any depth."""
+    """Whether a folder or one inside it holds annotations of this layout."""
     return next(root.rglob("fixMap_*.mat"), None) is not None
-
-
-def databases_in(root: Path, split: str, fold: int) -> tuple[str, ...]:
-    """The databases of which a folder has a list."""
-    return tuple(db for db in DATABASES if fold_list(root, db, split, fold).is_file())
 
 
 def fold_list(root: Path, database: str, split: str, fold: int) -> Path:
@@ -212,23 +194,19 @@ def open_stavis(
 
     Args:
         root: folder of the layout.
-        databases: names of databases; none takes all that are there.
+        databases: names of databases; none takes all that have a list.
         split: "train" or "test".
         fold: 1, 2 or 3.
 
     Raises:
         DataError: a file of the layout is missing or malformed; the text names it.
-        UsageError: no such split or fold.
     """
-    if split not in SPLITS:
-        raise UsageError(f"split {split}: give {' or '.join(SPLITS)}")
-    if fold not in FOLDS:
-        raise UsageError(f"fold {fold}: give 1, 2 or 3")
-    chosen = databases or databases_in(root, split, fold)
+    lists = {database: fold_list(root, database, split, fold) for database in DATABASES}
+    chosen = databases or [database for database, path in lists.items() if path.is_file()]
     if not chosen:
-        wanted = fold_list(root, "<DB>", split, fold)
+        path = fold_list(root, "<DB>", split, fold)
         raise DataError(
-            f"{wanted}: missing for every database; see the layout in avsal/datasets/stavis.py"
+            f"{path}: missing for every database; see the layout in avsal/datasets/stavis.py"
         )
     videos: list[Recording] = []
     for database in chosen:
@@ -237,25 +215,25 @@ def open_stavis(
 
 
 def open_annotations(root: Path) -> list[Recording]:
-    """Find videos with annotations only.
+    """Find videos of which only the annotations are available.
 
     Args:
-        root: one video's folder (fixMap_*.mat and maps/), or a folder of such at any depth.
+        root: the folder of one video (fixMap_*.mat and maps/), or one that has such folders inside.
 
     Raises:
-        DataError: there is none.
+        DataError: there are none.
     """
     folders = sorted({path.parent for path in root.rglob("fixMap_*.mat")})
     if not folders:
-        raise DataError(f"{root / 'fixMap_00001.mat'}: missing, and so in every folder below")
-    return [_annotated(folder, root) for folder in folders]
-
-
-def _annotated(folder: Path, root: Path) -> AnnotatedVideo:
-    annotations = AnnotationFolder(folder)
-    inside = folder.relative_to(root).parent
-    database = root.resolve().name if inside == Path() else inside.as_posix()
-    return AnnotatedVideo(annotations, database, folder.resolve().name, annotations.count())
+        raise DataError(f"{root / 'fixMap_00001.mat'}: missing, also in every folder inside")
+    videos: list[Recording] = []
+    for folder in folders:
+        annotations = AnnotationFolder(folder)
+        parent = folder.relative_to(root).parent
+        database = root.resolve().name if parent == Path() else parent.as_posix()
+        name = folder.resolve().name
+        videos.append(AnnotatedVideo(annotations, database, name, annotations.count()))
+    return videos
 
 
 def _read_list(root: Path, database: str, path: Path) -> list[StavisVideo]:
@@ -277,22 +255,22 @@ def _read_list(root: Path, database: str, path: Path) -> list[StavisVideo]:
     return videos
 
 
-def _parse(line: str, place: str) -> tuple[str, int, Fraction]:
+def _parse(line: str, source: str) -> tuple[str, int, Fraction]:
     try:
-        name, count, rate = line.rsplit(maxsplit=2)
-        parsed: tuple[str, int, Any] = name.strip(), int(count), Fraction(rate)
-        if parsed[1] < 1 or parsed[2] <= 0:
+        name, frames, rate = line.rsplit(maxsplit=2)
+        count, per_second = int(frames), Fraction(rate)
+        if count < 1 or per_second <= 0:
             raise ValueError
     except (ValueError, ZeroDivisionError):
-        raise DataError(f"{place}: {line.strip()!r} is not: name, number of frames, rate") from None
-    return parsed
+        text = line.strip()
+        raise DataError(f"{source}: {text!r} is not: name, number of frames, rate") from None
+    return name.strip(), count, per_second
 
 
 def _complete(video: StavisVideo) -> StavisVideo:
-    """Look for the first and last files; reading finds what lacks between.
+    """Check that the first and last files exist, and correct the number of frames.
 
-    Lists count a few frames more than there are in some copies of the data, so a short tail may be
-    missing.
+    In some copies of the data the lists count a few frames more than there are.
     """
     _require(video.root / "video_audio" / video.database, video)
     for path in video.files(0):

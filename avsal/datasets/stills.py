@@ -1,11 +1,11 @@
 """Pictures with recorded gaze: folders like SALICON's and MIT1003's, or a table of fixations.
 
-Folders: `images/`, and `maps/` or `fixations/` (or `fixation/`) or both, with the same names
-inside. MIT1003's own names (ALLSTIMULI, ALLFIXATIONMAPS, *_fixMap, *_fixPts) are known too.
-Fixations are .mat files of SALICON, .mat or .npy masks, or pictures of white points.
+Folders: `images/`, and `maps/` or `fixations/` (or `fixation/`) or both, with the same file names.
+The names of MIT1003 (ALLSTIMULI, ALLFIXATIONMAPS, *_fixMap, *_fixPts) are read too. Fixations are
+.mat files of SALICON, .mat or .npy masks, or pictures of white points.
 
 Table: `images/` and `fixations.npz` with `names`, `orig_size` (width, height) and `fix`, whose
-rows are image index, observer, x and y as fractions of the picture's size, and duration.
+columns are picture number, observer, x and y as fractions of the picture's size, and duration.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from avsal.datasets.pictures import (
     read_mask,
     read_picture,
     read_salicon,
+    require_size,
 )
 from avsal.datasets.recording import IndexedRecording, Recording, require_inside
 from avsal.errors import DataError
@@ -36,45 +37,46 @@ from avsal.media.suffixes import PLAIN_STILLS
 logger = logging.getLogger("avsal")
 
 TABLE = "fixations.npz"
-TABLE_COLUMNS = 4  # image, observer, x, y; a duration may follow
-OTHER_PICTURES = 10  # whose fixations are sAUC's negatives, as in the MIT benchmark
-# Folders of pictures, of maps and of fixations, and what maps' and fixations' names end in.
+TABLE_COLUMNS = 4  # picture number, observer, x, y; a duration may follow
+OTHER_PICTURES = (
+    10  # number of pictures whose fixations are sAUC's negatives, as in MIT's benchmark
+)
+# Folders of pictures, maps and fixations, and the endings of the names of maps and of fixations.
 _LAYOUTS = (
     ("images", "maps", "fixations", "", ""),
     ("images", "maps", "fixation", "", ""),  # DHF1K, UCF, Hollywood-2
     ("ALLSTIMULI", "ALLFIXATIONMAPS", "ALLFIXATIONMAPS", "_fixMap", "_fixPts"),
 )
-_SAME_SHAPE = 0.03  # relative difference of width over height that rounding may leave
+_SAME_SHAPE = 0.03  # relative difference of aspect ratios that rounding may cause
 
 
 @dataclass(frozen=True)
 class TableGaze:
-    """Gaze that a table of fixations holds for one picture of `size` (H, W)."""
+    """Gaze on one picture of `size` (H, W), from a table of fixations."""
 
     points: Points
     size: tuple[int, int]
     blur: Blur
 
     def read(self) -> Gaze | None:
-        """The gaze, its map made of the fixations; None without any."""
-        sigma = self.blur.sigma(self.size)
-        return Gaze.of_points(self.points, self.size, sigma)
+        """The gaze; None if there are no fixations."""
+        return Gaze.of_points(self.points, self.size, self.blur.sigma(self.size))
 
     def fixations(self) -> Points | None:
-        """The fixations alone, for the scores of other pictures."""
+        """The fixations."""
         return self.points
 
 
 @dataclass(frozen=True)
 class FileGaze:
-    """Gaze that files hold for one picture: a map, fixations, or both."""
+    """Gaze on one picture from files: a map, fixations, or both."""
 
     map_file: Path | None
     fixation_file: Path | None
     blur: Blur
 
     def read(self) -> Gaze | None:
-        """The gaze; None where nobody looked. Raises DataError where a file cannot be read."""
+        """The gaze; None if it is empty. Raises DataError if a file cannot be read."""
         density = read_density(self.map_file).astype(np.float32) if self.map_file else None
         if self.fixation_file is None:
             return Gaze(density, None) if density is not None and density.any() else None
@@ -85,22 +87,19 @@ class FileGaze:
         sigma = self.blur.sigma(size)
         if density is None:
             density = points.density(size, sigma)
-        elif density.shape != mask.shape:
-            raise DataError(
-                f"{self.map_file}: {density.shape[1]}x{density.shape[0]} pixels, but "
-                f"{self.fixation_file} has {mask.shape[1]}x{mask.shape[0]}"
-            )
+        elif self.map_file is not None:
+            require_size(self.map_file, density, size, self.fixation_file)
         return Gaze(density, mask, points, sigma)
 
     def fixations(self) -> Points | None:
-        """The fixations alone; None where there is only a map. Raises DataError as `read`."""
+        """The fixations; None if there is only a map. Raises DataError as `read`."""
         return _mask_and_points(self.fixation_file)[1] if self.fixation_file else None
 
 
 def _mask_and_points(path: Path) -> tuple[np.ndarray, Points]:
-    found = read_salicon(path) if path.suffix.lower() == MATLAB else None
-    if found:
-        points, size = found
+    salicon = read_salicon(path) if path.suffix.lower() == MATLAB else None
+    if salicon is not None:
+        points, size = salicon
         return points.mask(size), points
     mask = read_mask(path)
     return mask, Points.of_mask(mask)
@@ -116,14 +115,14 @@ class Still(IndexedRecording):
     Attributes:
         path: the picture; None if only the gaze is available.
         source: its gaze.
-        elsewhere: gaze on other pictures, for sAUC.
+        other_gaze: gaze on other pictures, for sAUC.
     """
 
     name: str
     database: str
     path: Path | None
     source: GazeSource
-    elsewhere: tuple[GazeSource, ...] = ()
+    other_gaze: tuple[GazeSource, ...] = ()
     count: int = 1
 
     @property
@@ -149,7 +148,7 @@ class Still(IndexedRecording):
         return gaze
 
     def _check_shape(self, size: tuple[int, int], tag: FrameTag) -> None:
-        """Compare the gaze's (height, width) with the picture's, which may be of another scale."""
+        """Compare the aspect ratios of the gaze, of (height, width), and of the picture."""
         shape, turned, shown = size[1] / size[0], size[0] / size[1], tag.width / tag.height
         if abs(shape / shown - 1) <= _SAME_SHAPE:
             return
@@ -161,27 +160,27 @@ class Still(IndexedRecording):
         likely = "are width and height exchanged?" if exchanged else "is it of another picture?"
         if isinstance(self.source, TableGaze):
             raise DataError(f"{text}; {likely}")
-        if exchanged:  # some sets store all maps in one size
+        if exchanged:  # other differences are common: some sets store all maps in one size
             logger.warning(f"{text}; {likely}")
 
     def others(self, size: tuple[int, int]) -> np.ndarray | None:
-        found = [source.fixations() for source in self.elsewhere]
-        masks = [points.mask(size) for points in found if points is not None]
+        fixations = [source.fixations() for source in self.other_gaze]
+        masks = [points.mask(size) for points in fixations if points is not None]
         return np.logical_or.reduce(masks) if masks else None
 
 
 def is_stills(root: Path) -> bool:
-    """Whether a folder holds gaze on pictures in one of the known forms; pictures may lack."""
+    """Whether a folder holds gaze on pictures in one of these layouts, with or without pictures."""
     folders = {name for layout in _LAYOUTS for name in layout[:3]}
     return (root / TABLE).is_file() or any((root / name).is_dir() for name in folders)
 
 
 def open_stills(root: Path, blur: Blur | None = None, pictures: bool = True) -> list[Still]:
-    """Find the pictures of a folder; their database is called like the folder.
+    """Find the pictures of a folder; their database is named after it.
 
     Args:
-        blur: of the fixations where no maps are given; None takes the usual.
-        pictures: False if only the gaze is available, which then says what pictures there are.
+        blur: of the fixations, if there are no maps; None for the default.
+        pictures: False if only the gaze is available; the pictures are then those with gaze.
 
     Raises:
         DataError: a file is missing or malformed; the text names it.
@@ -197,9 +196,9 @@ def with_others(stills: Sequence[Still]) -> list[Recording]:
     """Give each picture a fixed random choice of the others, for sAUC."""
     linked: list[Recording] = []
     for number, still in enumerate(stills):
-        rest = [other.source for other in (*stills[:number], *stills[number + 1 :])]
-        chosen = random.Random(number).sample(rest, min(OTHER_PICTURES, len(rest)))
-        linked.append(replace(still, elsewhere=tuple(chosen)))
+        others = [other.source for other in (*stills[:number], *stills[number + 1 :])]
+        chosen = random.Random(number).sample(others, min(OTHER_PICTURES, len(others)))
+        linked.append(replace(still, other_gaze=tuple(chosen)))
     return linked
 
 
@@ -220,9 +219,9 @@ def _open_table(root: Path, blur: Blur, pictures: bool) -> list[Still]:
     stills = []
     for number, name in enumerate(names):
         require_inside(str(name), path)
-        own = rows[bounds[number] : bounds[number + 1]]
-        own = own[~lost_places(own[:, 2:4])]
-        points = Points.inside(own[:, 2:4], own[:, 1].astype(int))
+        of_picture = rows[bounds[number] : bounds[number + 1]]
+        of_picture = of_picture[~lost_places(of_picture[:, 2:4])]
+        points = Points.inside(of_picture[:, 2:4], of_picture[:, 1].astype(int))
         width, height = (int(n) for n in sizes[number])
         picture = root / "images" / str(name) if pictures else None
         if picture is not None and not picture.is_file():
@@ -233,15 +232,17 @@ def _open_table(root: Path, blur: Blur, pictures: bool) -> list[Still]:
 
 
 def _check_rows(path: Path, rows: np.ndarray, pictures: int) -> None:
-    """Refuse rows of a table that cannot be what it should hold, and say what counts nowhere."""
+    """Refuse an impossible table, and warn if many rows are not used."""
     numbers = rows[:, 0]
     if len(rows) and (numbers.min() < 0 or numbers.max() >= pictures or numbers.dtype.kind == "b"):
         raise DataError(
-            f"{path}: fix names the pictures {numbers.min():g} to {numbers.max():g}, but they "
-            f"count from 0 to {pictures - 1} here (from 1 there? subtract 1)"
+            f"{path}: fix has the picture numbers {numbers.min():g} to {numbers.max():g}, but they "
+            f"must be 0 to {pictures - 1} (if they count from 1, subtract 1)"
         )
     if not (numbers == np.round(numbers)).all():
-        raise DataError(f"{path}: fix has picture numbers that are none; put them in column 1")
+        raise DataError(
+            f"{path}: fix has fractions as picture numbers; put the picture numbers in column 1"
+        )
     places = rows[:, 2:4].astype(np.float64)
     lost = lost_places(places)
     outside = ~lost & ((places < 0) | (places >= 1)).any(axis=1)
@@ -265,7 +266,7 @@ def _open_folders(root: Path, blur: Blur, pictures: bool) -> list[Still]:
     points = _by_name(root / fixations, PLAIN_STILLS | {MATLAB, ".npy"}, fixation_ending)
     if not densities and not points:
         raise DataError(
-            f"{root / maps}: missing or empty, as is {fixations}; no gaze to compare with"
+            f"{root / maps}: missing or empty, as is {fixations}; one of them must hold the gaze"
         )
     unread = sorted({path.name for path in root.iterdir() if path.is_dir()} - {*layout[:3]})
     if unread and not points:
@@ -288,9 +289,9 @@ def _open_folders(root: Path, blur: Blur, pictures: bool) -> list[Still]:
 
 def _by_name(folder: Path, suffixes: frozenset[str], ending: str) -> dict[str, Path]:
     """Files of a folder by their path in it, without suffix and ending."""
-    found = {}
+    files = {}
     for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
         name = path.relative_to(folder).with_suffix("").as_posix()
         if path.suffix.lower() in suffixes and name.endswith(ending):
-            found[name.removesuffix(ending)] = path
-    return found
+            files[name.removesuffix(ending)] = path
+    return files

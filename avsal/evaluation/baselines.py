@@ -1,4 +1,4 @@
-"""Maps that need no learning, and how well one half of the observers predicts the other."""
+"""The baselines: maps without a network, and the inter-observer ceiling."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ SPECTRAL_RESIDUAL = "spectral residual"
 OBSERVERS = "inter-observer"
 BASELINES = (CENTRE, UNIFORM, FITTED, MEAN, SPECTRAL_RESIDUAL, OBSERVERS)
 
-# Sigma as shares of width and height: the spread of all fixations in free viewing of photographs
-# (OSIE: 0.21 and 0.20, EyeCrowd: 0.23 and 0.18).
+# Standard deviations as fractions of width and height: the spread of all fixations in free viewing
+# of photographs (OSIE: 0.21 and 0.20, EyeCrowd: 0.23 and 0.18).
 CENTRE_SIGMA = (0.22, 0.19)
 
 MEAN_GRID = (72, 96)  # (height, width) on which maps of different sizes are averaged
 
 # Hou and Zhang, "Saliency Detection: A Spectral Residual Approach", CVPR 2007.
-SMALL_WIDTH = 64  # pixels of the picture that the spectrum is of (section 4)
+SMALL_WIDTH = 64  # pixels; width of the picture whose spectrum is taken (section 4)
 NEIGHBOURS = 3  # side of the box over which the log-amplitude is averaged
-BLUR = 2.5  # pixels at SMALL_WIDTH, sigma of the Gaussian over the result
-FLOOR = 1e-6  # added to amplitudes of a picture in [0, 1]: drawn pictures have frequencies of none
+BLUR = 2.5  # pixels at SMALL_WIDTH; standard deviation of the Gaussian over the result
+FLOOR = 1e-6  # added to amplitudes, which are 0 at some frequencies of drawn pictures
 
 
 @functools.lru_cache(maxsize=8)
 def centre_map(size: tuple[int, int]) -> np.ndarray:
-    """Gaussian in the middle of a (height, width) picture, float64."""
+    """Centre prior: a Gaussian in the middle of a (height, width) picture, float64."""
     sides = [(np.arange(side) + 0.5) / side - 0.5 for side in size]
     rows, columns = (
         np.exp(-((offset / sigma) ** 2) / 2)
@@ -44,76 +44,66 @@ def centre_map(size: tuple[int, int]) -> np.ndarray:
 
 
 def on_grid(density: np.ndarray) -> np.ndarray:
-    """A map's share of the gaze on the cells of `MEAN_GRID`, float64; sums to 1 unless empty."""
+    """Resize a map to `MEAN_GRID`, float64 with sum 1 unless it is empty."""
     small = cv2.resize(density.astype(np.float64), MEAN_GRID[::-1], interpolation=cv2.INTER_AREA)
     total = small.sum()
     return small / total if total > 0 else small
 
 
-def off_grid(mean: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A map on `MEAN_GRID` at (height, width)."""
-    return cv2.resize(mean, size[::-1], interpolation=cv2.INTER_LINEAR)
-
-
-class BaselineMaps:
-    """The baselines' maps for the recordings of one database."""
+class Baselines:
+    """Scores the baselines on the recordings of one database."""
 
     def __init__(
         self, mean_maps: Mapping[str, np.ndarray], fitted: np.ndarray | None = None
     ) -> None:
-        """Take what was fitted to the database's annotations.
+        """Take maps on `MEAN_GRID`.
 
         Args:
-            mean_maps: each recording's mean map on `MEAN_GRID`, by name.
-            fitted: prior on `MEAN_GRID`, fitted to recordings that are not scored; None without.
+            mean_maps: each recording's mean ground-truth map, by name.
+            fitted: centre prior fitted to recordings that are not scored, if there is one.
         """
         self._mean_maps = mean_maps
         self._total = np.sum(list(mean_maps.values()), axis=0) if mean_maps else np.zeros(MEAN_GRID)
         self._fitted = fitted
 
-    def maps(
-        self, name: str, size: tuple[int, int], picture: np.ndarray | None
-    ) -> dict[str, np.ndarray]:
-        """Maps of a frame of the recording `name`, at (height, width) or smaller.
+    def score(self, name: str, truth: GroundTruth, picture: np.ndarray | None) -> MethodScores:
+        """Score the baselines on a frame of the recording `name`, and its observers if known.
 
         Args:
             picture: the frame as `shrink` gives it, if it is available.
         """
-        maps = {CENTRE: centre_map(size), UNIFORM: np.ones(size)}
-        if self._fitted is not None:
-            maps[FITTED] = off_grid(self._fitted, size)
-        others = self._mean_of_others(name, size)
-        if others is not None:
-            maps[MEAN] = others
-        if picture is not None:
-            maps[SPECTRAL_RESIDUAL] = spectral_residual(picture)
-        return maps
+        prior = centre_map(truth.size)
+        maps = {
+            CENTRE: prior,
+            UNIFORM: np.ones(truth.size),
+            FITTED: self._fitted,
+            MEAN: self._mean_of_others(name),
+            SPECTRAL_RESIDUAL: None if picture is None else spectral_residual(picture),
+        }
+        scores = {
+            baseline: score_map(saliency, truth, prior)
+            for baseline, saliency in maps.items()
+            if saliency is not None
+        }
+        if truth.halves:
+            first, second = truth.halves
+            both_ways = (
+                score_map(first.density, second, prior),
+                score_map(second.density, first, prior),
+            )
+            scores[OBSERVERS] = mean_values(both_ways)
+        return scores
 
-    def _mean_of_others(self, name: str, size: tuple[int, int]) -> np.ndarray | None:
+    def _mean_of_others(self, name: str) -> np.ndarray | None:
         """Mean map of the other recordings; None if there are none."""
         if len(self._mean_maps) - (name in self._mean_maps) < 1:
             return None
-        rest = self._total - self._mean_maps.get(name, 0.0)
-        rest = np.maximum(rest, 0)  # rounding may leave less than nothing
-        return off_grid(rest, size)
-
-
-def score_baselines(truth: GroundTruth, maps: Mapping[str, np.ndarray]) -> MethodScores:
-    """Score the baselines' maps of a frame and, if they are known, its observers, by name."""
-    prior = centre_map(truth.size)
-    rows = {name: score_map(saliency, truth, prior) for name, saliency in maps.items()}
-    if truth.halves:
-        first, second = truth.halves
-        both_ways = (
-            score_map(first.density, second, prior),
-            score_map(second.density, first, prior),
-        )
-        rows[OBSERVERS] = mean_values(both_ways)
-    return rows
+        others = self._total - self._mean_maps.get(name, 0.0)
+        return np.maximum(others, 0)  # rounding may make it negative
 
 
 def shrink(picture: np.ndarray) -> np.ndarray:
-    """Intensity of a uint8 (H, W, 3) RGB picture, 64 pixels wide, float64 in [0, 1]."""
+    """Intensity of a uint8 (H, W, 3) RGB picture, `SMALL_WIDTH` wide, float64 in [0, 1]."""
     height, width = picture.shape[:2]
     size = (SMALL_WIDTH, max(1, round(height * SMALL_WIDTH / width)))
     gray = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float64) / 255
@@ -121,10 +111,10 @@ def shrink(picture: np.ndarray) -> np.ndarray:
 
 
 def spectral_residual(intensity: np.ndarray) -> np.ndarray:
-    """Spectral residual of a small float64 (h, w) picture, of the same size and no certain scale.
+    """Spectral residual of a small float64 (h, w) picture, of the same size and arbitrary scale.
 
-    What a picture's log-amplitude spectrum has above its own local mean is what the picture has
-    that others have not (Hou and Zhang 2007).
+    Where a picture's log-amplitude spectrum exceeds its own local mean, the picture differs from
+    other pictures (Hou and Zhang 2007).
     """
     spectrum = np.fft.fft2(intensity)
     level = np.log(np.abs(spectrum) + FLOOR)
@@ -135,9 +125,9 @@ def spectral_residual(intensity: np.ndarray) -> np.ndarray:
 
 
 class SmallPictures:
-    """Frames on their way to the network; each stays behind, shrunk, until it is taken.
+    """Passes frames on and keeps a small copy of each for the spectral residual.
 
-    So the frames of which maps are made and those of which the spectral residual is are read once.
+    Frames are thus read only once. `take` removes the copy.
     """
 
     def __init__(self, frames: Iterable[VideoFrame]) -> None:
@@ -150,5 +140,5 @@ class SmallPictures:
             yield frame
 
     def take(self, index: int) -> np.ndarray | None:
-        """Frame `index` as `shrink` gives it; None unless it has passed and was not taken yet."""
+        """Frame `index` as `shrink` gives it; None if it has not been read or was taken before."""
         return self._small.pop(index, None)

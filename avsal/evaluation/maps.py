@@ -1,13 +1,18 @@
-"""Where the scored maps come from: the network, or files that somebody wrote."""
+"""Where the scored maps come from: the network, or files.
+
+Both sources have a `label` for the tables, `record()`, the JSON values that decide their maps, and
+`maps()`, which gives a recording's maps in order. `maps` raises DataError or MediaError; its
+`frames` are the recording's, or None if only the gaze is available.
+"""
 
 from __future__ import annotations
 
-import itertools
 import re
-from collections.abc import Callable, Iterable, Iterator
+import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +21,7 @@ from avsal.datasets.recording import Recording
 from avsal.errors import DataError
 from avsal.evaluation.scoring import file_identities
 from avsal.media.frames import FrameTag, VideoFrame, tag_of
+from avsal.media.suffixes import PLAIN_STILLS
 from avsal.prediction.settings import PROCESSING, MapSize
 from avsal.results.description import DESCRIPTION, is_result
 from avsal.results.folder import read_result
@@ -25,44 +31,21 @@ if TYPE_CHECKING:
     from avsal.prediction.predictor import Predictor
     from avsal.prediction.settings import PredictSettings
 
-SUFFIXES = (".npy", ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+SUFFIXES = PLAIN_STILLS | {".npy"}
 
 Prediction = tuple[FrameTag, np.ndarray]  # a frame and its saliency map (h, w) of any scale
-
-
-class MapSource(Protocol):
-    """Gives a recording's maps.
-
-    Attributes:
-        label: what a person calls it.
-    """
-
-    label: str
-
-    def record(self) -> dict[str, Any]:
-        """What decides the maps, for resuming; JSON values."""
-        ...
-
-    def maps(
-        self, recording: Recording, frames: Iterable[VideoFrame] | None
-    ) -> Iterator[Prediction]:
-        """The maps in order; raises DataError or MediaError.
-
-        Args:
-            frames: the recording's, read once for all; None if only the gaze is available.
-        """
-        ...
+_END = (sys.maxsize, None)  # follows the last map
 
 
 def tags_of(recording: Recording, frames: Iterable[VideoFrame] | None) -> Iterator[FrameTag]:
-    """The frames without their pixels."""
+    """Frames without their pixels."""
     if frames is None:
         return recording.tags()
     return (tag_of(frame, recording.origin) for frame in frames)
 
 
 class NetworkMaps:
-    """Maps from the network, in one pass over each video, at the network's own size."""
+    """Maps of a network, at its own size."""
 
     def __init__(self, predictor: Predictor, settings: PredictSettings) -> None:
         self._predictor = predictor
@@ -70,12 +53,12 @@ class NetworkMaps:
         self.label = predictor.variant.name
 
     def record(self) -> dict[str, Any]:
-        made_by = self._predictor.description
+        description = self._predictor.description
         return {
             "processing": PROCESSING,
-            "model": made_by.model,
-            "weights": made_by.weights_sha256,
-            "precision": made_by.precision,
+            "model": description.model,
+            "weights": description.weights_sha256,
+            "precision": description.precision,
             "stride": self._settings.stride,
             "audio_context": self._settings.audio_context,
         }
@@ -83,7 +66,7 @@ class NetworkMaps:
     def maps(
         self, recording: Recording, frames: Iterable[VideoFrame] | None
     ) -> Iterator[Prediction]:
-        assert frames is not None, "only maps made elsewhere are scored without pictures"
+        assert frames is not None, "a network needs the pictures"
         with recording.sound() as sound:
             audio = sound if self._predictor.uses_audio else None
             for frame in self._predictor.predict_frames(frames, audio, self._settings):
@@ -91,10 +74,10 @@ class NetworkMaps:
 
 
 class SavedMaps:
-    """Maps in files: `<recording>/<frame>.png|npy`, `<picture>.png|npy`, results of avsal.
+    """Maps in files: `<recording>/<frame>.png|npy`, `<picture>.png|npy`, or results of avsal.
 
-    The folders may be in one that is called like the database. Frames are numbered from 1, or
-    from 0 where a number 0 exists. Of avsal's own results of any format the densities are scored.
+    They may be in a folder that is named after the database. Frames are numbered from 1, or from 0
+    if there is a number 0. Of avsal's own results the densities are scored, whatever the format.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -102,9 +85,9 @@ class SavedMaps:
             raise DataError(f"{folder}: no such folder; give the folder of predictions")
         self._folder = folder
         self.label = folder.resolve().name
-        everything = sorted(folder.rglob("*"))
-        self._maps = [path for path in everything if path.suffix.lower() in SUFFIXES]
-        self._results = [path for path in everything if path.name in (DESCRIPTION, VIDEO_NAME)]
+        files = sorted(folder.rglob("*"))
+        self._maps = [path for path in files if path.suffix.lower() in SUFFIXES]
+        self._results = [path for path in files if path.name in (DESCRIPTION, VIDEO_NAME)]
         self._by_stem = {path.with_suffix(""): path for path in reversed(self._maps)}
 
     def record(self) -> dict[str, Any]:
@@ -121,74 +104,59 @@ class SavedMaps:
                 yield tag, read_density(single)
             return
         folder = self._folder_of(recording)
-        map_of = _result_maps(folder) if is_result(folder) else _numbered_maps(folder)
+        maps = _maps_in(folder)
+        index, saliency = next(maps, _END)
         for tag in tags:
-            saliency = map_of(tag.index)
-            if saliency is not None:
+            while index < tag.index:
+                index, saliency = next(maps, _END)
+            if saliency is not None and index == tag.index:
                 yield tag, saliency
-            elif recording.gaze(tag) is not None:  # where nobody looked no map is needed
+            elif recording.gaze(tag) is not None:  # other frames need no map
                 raise DataError(
                     f"{folder}: no map of frame {tag.index} (from 0); every frame with fixations "
                     "needs one"
                 )
 
-    def _places(self, recording: Recording) -> Iterator[Path]:
-        """Where a recording's maps may be, without suffix or as a folder."""
+    def _candidates(self, recording: Recording) -> Iterator[Path]:
+        """Paths at which a recording's map (without its suffix) or folder of maps may be."""
         name = Path(recording.name)
         names = dict.fromkeys([name, name.with_suffix(""), Path(name.with_suffix("").name)])
-        for folder, place in itertools.product(
-            (self._folder / recording.database, self._folder), names
-        ):
-            yield folder / place
+        for folder in (self._folder / recording.database, self._folder):
+            for path in names:
+                yield folder / path
 
     def _single(self, recording: Recording) -> Path | None:
         """The file of a picture's map."""
-        places = self._places(recording)
-        return next((self._by_stem[place] for place in places if place in self._by_stem), None)
+        paths = self._candidates(recording)
+        return next((self._by_stem[path] for path in paths if path in self._by_stem), None)
 
     def _folder_of(self, recording: Recording) -> Path:
-        for place in self._places(recording):
-            if place.is_dir():
-                return place
+        for path in self._candidates(recording):
+            if path.is_dir():
+                return path
         if not recording.still and (is_result(self._folder) or _numbered(self._folder)):
             return self._folder
-        wanted = self._folder / recording.name
-        raise DataError(f"{wanted}: missing; the maps of {recording.name} should be there")
+        path = self._folder / recording.name
+        raise DataError(f"{path}: missing; the maps of {recording.name} should be there")
 
 
-def _result_maps(folder: Path) -> Callable[[int], np.ndarray | None]:
-    """Gives the densities of a folder that avsal wrote, by frame; indices must go up."""
-    maps = ((record.index, density) for record, density in read_result(folder).densities())
-    latest: tuple[int, np.ndarray] | None = None
-
-    def map_of(index: int) -> np.ndarray | None:
-        nonlocal latest
-        while latest is None or latest[0] < index:
-            latest = next(maps, None)
-            if latest is None:
-                return None
-        return latest[1] if latest[0] == index else None
-
-    return map_of
+ScoredMaps = NetworkMaps | SavedMaps
 
 
-def _numbered_maps(folder: Path) -> Callable[[int], np.ndarray | None]:
-    """Gives the maps of a folder by frame; files count from 1 unless there is a number 0."""
+def _maps_in(folder: Path) -> Iterator[tuple[int, np.ndarray | None]]:
+    """The maps of a folder with their frames' indices, in ascending order."""
+    if is_result(folder):
+        return ((record.index, density) for record, density in read_result(folder).densities())
     paths = _numbered(folder)
     first = 0 if 0 in paths else 1
-
-    def map_of(index: int) -> np.ndarray | None:
-        path = paths.get(index + first)
-        return None if path is None else read_density(path)
-
-    return map_of
+    return ((number - first, read_density(paths[number])) for number in sorted(paths))
 
 
 def _numbered(folder: Path) -> dict[int, Path]:
     """A folder's maps by the last number in their names."""
-    found = {}
+    maps = {}
     for path in sorted(folder.iterdir()):
         number = re.search(r"(\d+)$", path.stem)
         if number and path.suffix.lower() in SUFFIXES:
-            found[int(number[1])] = path
-    return found
+            maps[int(number[1])] = path
+    return maps

@@ -1,6 +1,6 @@
-"""The protocol: every frame scored on its annotation, means by recording, one pass over each.
+"""The protocol: every frame is scored against its annotation, in one pass over each recording.
 
-Frames without fixations are omitted. Scoring runs in threads next to the network.
+Frames without fixations are omitted. Frames are scored in threads while the network runs.
 """
 
 from __future__ import annotations
@@ -18,13 +18,12 @@ from avsal.datasets.recording import Recording
 from avsal.errors import DataError
 from avsal.evaluation.baselines import (
     MEAN_GRID,
-    BaselineMaps,
+    Baselines,
     SmallPictures,
     centre_map,
     on_grid,
-    score_baselines,
 )
-from avsal.evaluation.maps import MapSource, tags_of
+from avsal.evaluation.maps import ScoredMaps, tags_of
 from avsal.evaluation.scoring import MODEL, Annotations, MethodScores, score_map
 from avsal.media.frames import FrameTag
 from avsal.prediction.threads import BoundedPool
@@ -45,29 +44,28 @@ class _Pending:
     def done(self) -> bool:
         return all(frame.done() for frame in self.frames)
 
-    def scored_frames(self) -> list[MethodScores] | Exception:
-        """Scores of the frames on which somebody looked, or why there are none."""
+    def scores(self) -> list[MethodScores] | Exception:
+        """Scores of the frames with gaze, or the error because of which there are none."""
+        if self.error is not None:
+            return self.error
         try:
-            if self.error is not None:
-                raise self.error
-            rows = [row for row in (frame.result() for frame in self.frames) if row is not None]
-            if not rows:
-                read = f" ({self.recording.reading})" if self.recording.reading else ""
-                raise DataError(
-                    f"{self.recording.name}: no frame has fixations{read}; nothing to score"
-                )
+            scores = [row for frame in self.frames if (row := frame.result()) is not None]
+            reading = self.recording.reading
         except Exception as error:
             return error
-        return rows
+        if scores:
+            return scores
+        read = f" ({reading})" if reading else ""
+        return DataError(f"{self.recording.name}: no frame has fixations{read}; nothing to score")
 
 
 def score_recordings(
     recordings: Iterable[Recording],
-    source: MapSource | None,
-    baselines: BaselineMaps,
+    source: ScoredMaps | None,
+    baselines: Baselines,
     on_frames: OnFrames = lambda _recording, _done: None,
 ) -> Iterator[tuple[Recording, list[MethodScores] | Exception]]:
-    """Score recordings one after the other; one that fails does not stop the rest.
+    """Score recordings one after the other; one that fails does not stop the others.
 
     Args:
         source: gives the maps; None scores the baselines alone.
@@ -78,32 +76,30 @@ def score_recordings(
     """
     pending: deque[_Pending] = deque()
     workers = min(_MOST_WORKERS, os.cpu_count() or 1)
-    # Maps that wait to be scored must not fill the memory.
+    # The bound keeps maps that wait to be scored from filling the memory.
     with BoundedPool(workers, 2 * workers, "avsal-scores") as pool:
         for recording in recordings:
             pending.append(_start(pool, Annotations(recording), source, baselines, on_frames))
             while pending and pending[0].done():
-                first = pending.popleft()
-                yield first.recording, first.scored_frames()
-        while pending:
-            first = pending.popleft()
-            yield first.recording, first.scored_frames()
+                yield pending[0].recording, pending.popleft().scores()
+        for rest in pending:
+            yield rest.recording, rest.scores()
 
 
 def _start(
     pool: BoundedPool,
     annotations: Annotations,
-    source: MapSource | None,
-    baselines: BaselineMaps,
+    source: ScoredMaps | None,
+    baselines: Baselines,
     on_frames: OnFrames,
 ) -> _Pending:
     recording = annotations.recording
     pending = _Pending(recording, [])
     try:
-        shown = SmallPictures(recording.frames()) if recording.has_pictures else None
-        _ = recording.reading  # raises before the network runs for nothing
-        for tag, saliency in _maps(recording, source, shown):
-            picture = shown.take(tag.index) if shown else None
+        frames = SmallPictures(recording.frames()) if recording.has_pictures else None
+        _ = recording.reading  # an error in the gaze must come before the network runs
+        for tag, saliency in _maps(recording, source, frames):
+            picture = frames.take(tag.index) if frames else None
             pending.frames.append(
                 pool.submit(score_frame, annotations, tag, saliency, baselines, picture)
             )
@@ -114,21 +110,21 @@ def _start(
 
 
 def _maps(
-    recording: Recording, source: MapSource | None, shown: SmallPictures | None
+    recording: Recording, source: ScoredMaps | None, frames: SmallPictures | None
 ) -> Iterator[tuple[FrameTag, np.ndarray | None]]:
     if source is None:
-        return ((tag, None) for tag in tags_of(recording, shown))
-    return iter(source.maps(recording, shown))
+        return ((tag, None) for tag in tags_of(recording, frames))
+    return iter(source.maps(recording, frames))
 
 
 def score_frame(
     annotations: Annotations,
     tag: FrameTag,
     saliency: np.ndarray | None,
-    baselines: BaselineMaps,
+    baselines: Baselines,
     picture: np.ndarray | None,
 ) -> MethodScores | None:
-    """Scores of one frame by method; None where nobody looked."""
+    """Scores of one frame by method; None if it has no gaze."""
     truth = annotations.truth(tag)
     if truth is None:
         return None
@@ -140,18 +136,17 @@ def score_frame(
                 "that are not finite; make it again, or use other weights or --precision fp32"
             )
         rows[MODEL] = score_map(saliency, truth, centre_map(truth.size))
-    maps = baselines.maps(annotations.recording.name, truth.size, picture)
-    rows |= score_baselines(truth, maps)
+    rows |= baselines.score(annotations.recording.name, truth, picture)
     if not all(math.isfinite(value) for scores in rows.values() for value in scores.values()):
         raise DataError(
             f"{annotations.recording.name}: frame {tag.index} (from 0) has scores that are not "
-            "finite; its map or its gaze has numbers too large or too small to be compared"
+            "finite; the numbers in its map or its gaze are too large or too small to compare"
         )
     return rows
 
 
 def mean_map(recording: Recording) -> np.ndarray:
-    """Mean ground-truth map of a recording on the grid of `baselines`; raises DataError."""
+    """Mean ground-truth map of a recording on `MEAN_GRID`; raises DataError."""
     total = np.zeros(MEAN_GRID)
     for tag in recording.tags():
         gaze = recording.gaze(tag)

@@ -1,8 +1,8 @@
 """Results of many recordings as tables: means by database and fold, CSV, JSON and text.
 
-Beside the measured scores stand published ones on the six databases: Xie et al. 2024, Table 1, as
-far as the numbers are legible or confirmed by a later paper that cites them (arXiv 2606.03540,
-Tables 17 and 22, from which the later networks' rows are too).
+The published scores on the six databases are shown alongside: those of Xie et al. 2024, Table 1, as
+far as they are legible or confirmed by a later paper that cites them (arXiv 2606.03540, Tables 17
+and 22), and that paper's rows of later networks.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 METHODS = (MODEL, *BASELINES)
 MISSING = "-"
 
-# (CC, NSS) by network and database; None where the number is not known.
+# (CC, NSS) by network and database; None for an unknown number.
 PUBLISHED: dict[str, dict[str, tuple[float, float | None]]] = {
     "S3D 224x384 (paper)": {
         "DIEM": (0.653, 2.62),
@@ -63,7 +63,7 @@ PUBLISHED: dict[str, dict[str, tuple[float, float | None]]] = {
 
 
 def fold_means(results: Iterable[RecordingScores]) -> dict[str, dict[str, MethodScores]]:
-    """Means over recordings, by database and fold."""
+    """Means over the recordings of each fold, by database."""
     gathered: dict[str, dict[str, list[MethodScores]]] = {}
     for result in results:
         gathered.setdefault(result.database, {}).setdefault(result.fold, []).append(result.scores)
@@ -74,20 +74,20 @@ def fold_means(results: Iterable[RecordingScores]) -> dict[str, dict[str, Method
 
 
 def csv_head() -> str:
-    """The first line of the table of single recordings."""
+    """The first line of scores.csv."""
     return ",".join(["group", "fold", "name", "frames", "method", *METRICS]) + "\n"
 
 
 def as_csv(results: Iterable[RecordingScores], label: str) -> str:
-    """One line per recording and method."""
+    """Contents of scores.csv: one line per recording and method."""
     text = io.StringIO()
     text.write(csv_head())
     writer = csv.writer(text, lineterminator="\n")
     for result in results:
+        head = [result.database, result.fold, result.name, result.frames]
         for method in (method for method in METHODS if method in result.scores):
             scores = result.scores[method]
             values = [f"{scores[key]:.6f}" if key in scores else "" for key in METRICS]
-            head = [result.database, result.fold, result.name, result.frames]
             writer.writerow([*head, label if method == MODEL else method, *values])
     return text.getvalue()
 
@@ -98,17 +98,18 @@ def summary(
     made_with: dict[str, Any],
     readings: Mapping[str, str],
 ) -> dict[str, Any]:
-    """All means as JSON values: by database over its folds, and by fold.
+    """Contents of summary.json: means of each database over its folds, and of each fold.
 
     Args:
-        readings: by database, what was read of its table of gaze where it has one.
+        readings: what was read of a table of gaze, by database.
     """
     groups = {}
     for database, folds in fold_means(results).items():
-        own = [result for result in results if result.database == database]
+        # A recording may belong to several folds; it counts once.
+        frames = {result.name: result.frames for result in results if result.database == database}
         groups[database] = {
-            "recordings": len({result.name for result in own}),
-            "frames": sum({result.name: result.frames for result in own}.values()),
+            "recordings": len(frames),
+            "frames": sum(frames.values()),
             "gaze": readings.get(database),
             "mean": _labelled(mean_scores(folds.values()), label),
             "folds": {fold: _labelled(rows, label) for fold, rows in folds.items() if fold},
@@ -122,17 +123,18 @@ def summary(
 
 
 def _labelled(rows: MethodScores, label: str) -> MethodScores:
-    """Rows in the tables' order, the model's under its own name."""
+    """Rows in the order of the tables, with the model's name for `MODEL`."""
     return {
         label if method == MODEL else method: rows[method] for method in METHODS if method in rows
     }
 
 
 def tables(summed: dict[str, Any], shown: Callable[[str], str] = str) -> Iterable[Table]:
-    """One table per database, for a terminal, from what `summary` gives.
+    """One table per database, for a terminal.
 
     Args:
-        shown: turns names of folders, which may hold anything, into what may be printed.
+        summed: the result of `summary`.
+        shown: makes a file name safe to print.
     """
     from rich import box
     from rich.table import Table

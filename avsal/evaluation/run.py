@@ -1,4 +1,4 @@
-"""A whole evaluation: databases fold by fold, what is finished already, the files of the result."""
+"""An evaluation of whole databases, fold by fold; finished recordings are not scored again."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from avsal.datasets.gaze_check import Reading
 from avsal.datasets.recording import Recording
 from avsal.datasets.stavis import is_stavis
 from avsal.errors import DataError, UsageError
-from avsal.evaluation.baselines import MEAN_GRID, BaselineMaps
-from avsal.evaluation.maps import MapSource
+from avsal.evaluation.baselines import MEAN_GRID, Baselines
+from avsal.evaluation.maps import ScoredMaps
 from avsal.evaluation.protocol import OnFrames, mean_map, score_recordings
 from avsal.evaluation.report import as_csv, csv_head, summary
 from avsal.evaluation.scoring import (
@@ -33,7 +33,7 @@ from avsal.evaluation.scoring import (
 )
 
 SCORES, SUMMARY = "scores.csv", "summary.json"
-PROTOCOL = 4  # part of every record: raise it when scores of the same maps or baselines change
+PROTOCOL = 4  # saved with every score: raise it when the same maps or baselines score differently
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class EvaluationSet:
     Attributes:
         database: database, image set or table of gaze.
         fold: "1", "2" or "3"; empty where there are no folds.
-        prior_from: recordings of the same database that are not scored, to fit a prior to; empty
-            where none is wanted.
+        prior_from: other recordings of the database, to which a centre prior is fitted; none for
+            no such prior.
     """
 
     database: str
@@ -53,28 +53,31 @@ class EvaluationSet:
     prior_from: tuple[Recording, ...] = ()
 
 
-def open_unfolded(spec: DatasetSpec, fit_prior: bool = False) -> list[EvaluationSet]:
-    """A data set without folds.
+def open_unfolded(
+    spec: DatasetSpec, fit_prior: bool = False, pictures: bool = True
+) -> list[EvaluationSet]:
+    """Open a data set without folds.
 
     Args:
-        fit_prior: whether a prior is fitted to the recordings that the list of names omits.
+        fit_prior: fit a centre prior to the recordings that the list of names omits.
+        pictures: see `open_dataset`.
 
     Raises:
         DataError: something is missing or malformed, or nothing is left to fit a prior to.
     """
-    sets = _by_database(spec, "")
+    sets = _by_database(spec, pictures=pictures)
     if not fit_prior:
         return sets
-    return _with_prior(sets, replace(spec, names=None, without=spec.names))
+    return _with_prior(sets, spec.model_copy(update={"names": None, "without": spec.names}))
 
 
 def open_folds(
     spec: DatasetSpec, folds: tuple[int, ...], fit_prior: bool = False
 ) -> list[EvaluationSet]:
-    """The test parts of a STAViS layout.
+    """Open the test videos of folds of the STAViS layout.
 
     Args:
-        fit_prior: whether a prior is fitted to each fold's training part.
+        fit_prior: fit a centre prior to each fold's training videos.
 
     Raises:
         DataError: see `open_unfolded`.
@@ -83,51 +86,52 @@ def open_folds(
         raise DataError(f"{spec.root / 'fold_lists'}: missing; --data needs the STAViS layout")
     sets = []
     for fold in folds:
-        test = replace(spec, fold=fold)
+        test = spec.model_copy(update={"fold": fold})
         found = _by_database(test, str(fold))
-        sets += _with_prior(found, replace(test, split="train")) if fit_prior else found
+        train = test.model_copy(update={"split": "train"})
+        sets += _with_prior(found, train) if fit_prior else found
     return sets
 
 
 def _with_prior(sets: list[EvaluationSet], spec: DatasetSpec) -> list[EvaluationSet]:
-    """Add the recordings of `spec`, database by database, as those to fit a prior to."""
-    rest = {found.database: found.recordings for found in _by_database(spec, "")}
-    for wanted in sets:
-        if wanted.database not in rest:
-            place = f"{spec.without}: names" if spec.without else f"{spec.root}: lists"
-            raise DataError(f"{place} all of {wanted.database}; nothing is left to fit a prior to")
-    return [replace(wanted, prior_from=rest[wanted.database]) for wanted in sets]
+    """Fit the prior of each set to the recordings of `spec` from the same database."""
+    others = {other.database: other.recordings for other in _by_database(spec)}
+    for one in sets:
+        if one.database not in others:
+            lists = f"{spec.without}: names" if spec.without else f"{spec.root}: lists"
+            raise DataError(f"{lists} all of {one.database}; nothing is left to fit a prior to")
+    return [replace(one, prior_from=others[one.database]) for one in sets]
 
 
-def _by_database(spec: DatasetSpec, fold: str) -> list[EvaluationSet]:
+def _by_database(spec: DatasetSpec, fold: str = "", pictures: bool = True) -> list[EvaluationSet]:
     gathered: dict[str, list[Recording]] = {}
-    for recording in open_dataset(spec):
+    for recording in open_dataset(spec, pictures=pictures):
         gathered.setdefault(recording.database, []).append(recording)
-    return [EvaluationSet(name, tuple(found), fold) for name, found in gathered.items()]
+    return [EvaluationSet(name, tuple(members), fold) for name, members in gathered.items()]
 
 
 @dataclass
 class Evaluation:
-    """Evaluates databases one after the other and keeps what is finished.
+    """Evaluates databases one after the other and saves the scores of each finished recording.
 
     Attributes:
         folder: where the results go.
-        source_for: gives the maps' source of a fold; None for baselines alone.
-        on_stage: called with what is done next and the number of its recordings.
-        on_recording: called after each recording of the stage, with the error of one that failed.
-        on_frames: called with the recording that is scored and how many of its frames have a map.
-        results: of the recordings that have scores.
-        failed: how many recordings have none.
+        source_for: returns a fold's source of maps; None scores the baselines alone.
+        on_stage: called with the name of the next stage and its number of recordings.
+        on_recording: called after each recording of the stage, with its error if it failed.
+        on_frames: called with the current recording and how many of its frames have a map.
+        results: of the recordings that were scored.
+        failed: number of recordings that failed.
     """
 
     folder: Path
-    source_for: Callable[[str], MapSource | None]
+    source_for: Callable[[str], ScoredMaps | None]
     on_stage: Callable[[str, int], None] = lambda _text, _total: None
     on_recording: Callable[[Exception | None], None] = lambda _error: None
     on_frames: OnFrames = lambda _recording, _done: None
     results: list[RecordingScores] = field(default_factory=list)
     failed: int = 0
-    _label: str = MODEL  # heads no row: without a source there are baselines alone
+    _label: str = MODEL  # not shown without a source: the baselines have their own names
     _made_with: dict[str, Any] = field(default_factory=dict)
     _by_conditions: dict[str, RecordingScores] = field(default_factory=dict)
     _readings: dict[str, list[Reading]] = field(default_factory=dict)  # by database
@@ -142,10 +146,10 @@ class Evaluation:
             AvsalError: the maps' source cannot be opened, or the results cannot be written.
         """
         atomic.check_replaceable(self.folder, written_names, (SCORES, SUMMARY))
-        for wanted in sets:
-            self._evaluate(wanted)
-        read = {name: str(Reading.of_all(parts)) for name, parts in self._readings.items()}
-        summed = summary(self.results, self._label, self._made_with, read)
+        for one in sets:
+            self._evaluate(one)
+        readings = {name: str(Reading.of_all(parts)) for name, parts in self._readings.items()}
+        summed = summary(self.results, self._label, self._made_with, readings)
         if self.results:
             scores = as_csv(self.results, self._label)
             atomic.write_bytes(self.folder / SCORES, scores.encode())
@@ -153,33 +157,33 @@ class Evaluation:
             atomic.write_bytes(self.folder / SUMMARY, text.encode())
         return summed
 
-    def _evaluate(self, wanted: EvaluationSet) -> None:
-        source = self.source_for(wanted.fold)
+    def _evaluate(self, one: EvaluationSet) -> None:
+        source = self.source_for(one.fold)
         made_with = {"protocol": PROTOCOL, "source": source.record() if source else None}
         if source is not None:
             self._label = source.label
-        self._made_with[wanted.fold] = made_with
+        self._made_with[one.fold] = made_with
         conditions = {
             **made_with,
-            "group": wanted.database,
-            "recordings": _identities(wanted.recordings),
+            "group": one.database,
+            "recordings": _identities(one.recordings),
         }
-        if wanted.prior_from:
-            conditions["fitted_to"] = _identities(wanted.prior_from)
+        if one.prior_from:
+            conditions["fitted_to"] = _identities(one.prior_from)
         missing = [
             recording
-            for recording in wanted.recordings
-            if self._can_be_named(recording) and not self._reuse(wanted, recording, conditions)
+            for recording in one.recordings
+            if self._has_valid_name(recording) and not self._reuse(one, recording, conditions)
         ]
         if missing:
-            self._score(wanted, missing, source, conditions)
-        scored = {result.name for result in self.results if result.database == wanted.database}
-        for recording in wanted.recordings:
+            self._score(one, missing, source, conditions)
+        scored = {result.name for result in self.results if result.database == one.database}
+        for recording in one.recordings:
             if recording.name in scored and (reading := recording.reading) is not None:
-                self._readings.setdefault(wanted.database, []).append(reading)
+                self._readings.setdefault(one.database, []).append(reading)
 
-    def _can_be_named(self, recording: Recording) -> bool:
-        """Whether its scores can be written under its name, which files of the data set give."""
+    def _has_valid_name(self, recording: Recording) -> bool:
+        """Whether the name, which comes from a file of the data set, can name a file of scores."""
         try:
             relative_path(recording.database, recording.name)
         except UsageError as error:
@@ -187,74 +191,69 @@ class Evaluation:
             return False
         return True
 
-    def _reuse(
-        self, wanted: EvaluationSet, recording: Recording, conditions: dict[str, Any]
-    ) -> bool:
-        """Take the scores of an earlier call, or of an earlier fold under the same conditions."""
+    def _reuse(self, one: EvaluationSet, recording: Recording, conditions: dict[str, Any]) -> bool:
+        """Take over the scores of an earlier call, or of an earlier fold with equal conditions."""
         key = digest({**conditions, "name": recording.name})
-        place = wanted.database, wanted.fold, recording.name
-        found = load_scores(self.folder, *place, conditions)
-        if found is None and key in self._by_conditions:
-            found = replace(self._by_conditions[key], fold=wanted.fold)
-            save_scores(self.folder, found, conditions)
-        if found is None:
+        saved = load_scores(self.folder, one.database, one.fold, recording.name, conditions)
+        if saved is None and key in self._by_conditions:
+            saved = replace(self._by_conditions[key], fold=one.fold)
+            save_scores(self.folder, saved, conditions)
+        if saved is None:
             return False
-        self._by_conditions[key] = found
-        self.results.append(found)
+        self._by_conditions[key] = saved
+        self.results.append(saved)
         return True
 
     def _score(
         self,
-        wanted: EvaluationSet,
+        one: EvaluationSet,
         recordings: list[Recording],
-        source: MapSource | None,
+        source: ScoredMaps | None,
         conditions: dict[str, Any],
     ) -> None:
-        mean_maps, broken = self._mean_maps(wanted)
+        mean_maps, errors = self._mean_maps(one)
         for recording in recordings:
-            if recording.name in broken:
-                self._fail(broken[recording.name])
-        baselines = BaselineMaps(mean_maps, self._fitted_prior(wanted))
-        whole = [recording for recording in recordings if recording.name not in broken]
-        self.on_stage(" ".join(filter(None, (wanted.database, wanted.fold))), len(whole))
-        for recording, frames in score_recordings(whole, source, baselines, self.on_frames):
+            if recording.name in errors:
+                self._fail(errors[recording.name])
+        baselines = Baselines(mean_maps, self._fitted_prior(one))
+        readable = [recording for recording in recordings if recording.name not in errors]
+        self.on_stage(" ".join(filter(None, (one.database, one.fold))), len(readable))
+        for recording, frames in score_recordings(readable, source, baselines, self.on_frames):
             if isinstance(frames, Exception):
                 self._fail(frames)
                 continue
-            place = wanted.database, wanted.fold, recording.name
-            result = RecordingScores(*place, len(frames), mean_scores(frames))
+            name, scores = recording.name, mean_scores(frames)
+            result = RecordingScores(one.database, one.fold, name, len(frames), scores)
             save_scores(self.folder, result, conditions)
-            self._by_conditions[digest({**conditions, "name": recording.name})] = result
+            self._by_conditions[digest({**conditions, "name": name})] = result
             self.results.append(result)
             self.on_recording(None)
 
-    def _mean_maps(
-        self, wanted: EvaluationSet
-    ) -> tuple[dict[str, np.ndarray], dict[str, Exception]]:
-        """Mean maps of a set's recordings, and the errors of those that cannot be read."""
+    def _mean_maps(self, one: EvaluationSet) -> tuple[dict[str, np.ndarray], dict[str, Exception]]:
+        """Mean maps of a set's recordings by name, and the errors of unreadable ones."""
         maps: dict[str, np.ndarray] = {}
-        broken: dict[str, Exception] = {}
-        if len(wanted.recordings) == 1:
-            return maps, broken  # there are no others to predict it from
-        self.on_stage(f"{wanted.database}: mean maps", len(wanted.recordings))
-        for recording in wanted.recordings:
+        errors: dict[str, Exception] = {}
+        if len(one.recordings) == 1:
+            return maps, errors  # a mean of the others needs others
+        self.on_stage(f"{one.database}: mean maps", len(one.recordings))
+        for recording in one.recordings:
             try:
                 maps[recording.name] = mean_map(recording)
             except Exception as error:  # one recording never stops the others
-                broken[recording.name] = error
+                errors[recording.name] = error
             self.on_recording(None)
-        return maps, broken
+        return maps, errors
 
-    def _fitted_prior(self, wanted: EvaluationSet) -> np.ndarray | None:
-        """Prior on the grid: the mean of the mean maps of the recordings that are not scored."""
-        if not wanted.prior_from:
+    def _fitted_prior(self, one: EvaluationSet) -> np.ndarray | None:
+        """Mean of the mean maps of the recordings that are not scored."""
+        if not one.prior_from:
             return None
-        self.on_stage(f"{wanted.database}: fitted prior", len(wanted.prior_from))
+        self.on_stage(f"{one.database}: fitted prior", len(one.prior_from))
         total = np.zeros(MEAN_GRID)
-        for recording in wanted.prior_from:
+        for recording in one.prior_from:
             total += mean_map(recording)
             self.on_recording(None)
-        return total / len(wanted.prior_from)
+        return total / len(one.prior_from)
 
     def _fail(self, error: Exception) -> None:
         self.failed += 1
@@ -262,7 +261,7 @@ class Evaluation:
 
 
 def written_names(folder: Path) -> set[str]:
-    """Which of its two tables in a folder an evaluation wrote."""
+    """Which of the files scores.csv and summary.json of a folder an evaluation wrote."""
     names = set()
     with suppress(OSError, ValueError, TypeError, RecursionError):
         if {"made_with", "groups"} <= set(json.loads((folder / SUMMARY).read_bytes())):

@@ -1,13 +1,12 @@
-"""Scores of maps against recorded gaze, frame by frame, and how they are kept."""
+"""Scores of single maps against recorded gaze, and the saved scores of recordings."""
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import threading
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,11 @@ import numpy as np
 
 from avsal import atomic, metrics
 from avsal.datasets.gaze import Gaze
+from avsal.datasets.identity import recording_digest
 from avsal.datasets.recording import Recording
 from avsal.media.frames import FrameTag
 
-# Columns of the tables: name in files, heading.
+# Columns of the tables: name in files and heading.
 METRICS = {
     "cc": "CC",
     "sim": "SIM",
@@ -31,11 +31,11 @@ METRICS = {
     "ig": "IG",
 }
 
-# By name of the metric; one without a value, such as sAUC without other fixations, is omitted.
+# By name of the metric; metrics that have no value are omitted, such as sAUC of a single picture.
 MetricValues = dict[str, float]
-MethodScores = dict[str, MetricValues]  # by what made the maps
+MethodScores = dict[str, MetricValues]  # by MODEL or name of the baseline
 
-MODEL = "model"  # the method whose maps are scored, next to the baselines
+MODEL = "model"  # stands for the source of the maps
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,10 @@ class GroundTruth:
 
     Attributes:
         density: ground-truth map, of any scale.
-        fixations: bool; None where only the map is known.
-        others: bool, fixations of other frames or images for sAUC; None where there are none.
-        seed: decides sAUC's draws.
-        halves: the same frame by one half of the observers and by the other; empty where
-            observers are not known.
+        fixations: bool; None if only the map is known.
+        others: bool, fixations of other frames or pictures for sAUC; None if there are none.
+        seed: seed of sAUC's draws.
+        halves: the annotation by each half of the observers; empty if observers are unknown.
     """
 
     density: np.ndarray
@@ -68,9 +67,11 @@ def score_map(saliency: np.ndarray, truth: GroundTruth, prior: np.ndarray) -> Me
 
     Args:
         saliency: (h, w) of any size and scale; it is resized bilinearly to the annotation's size.
-        prior: (H, W) map over which information gain counts.
+        prior: (H, W) map, the baseline of information gain.
     """
-    values = _resized(saliency, truth.size).astype(np.float64)
+    if saliency.shape != truth.size:
+        saliency = cv2.resize(saliency, truth.size[::-1], interpolation=cv2.INTER_LINEAR)
+    values = saliency.astype(np.float64)
     scores = metrics.score(values, truth.density, truth.fixations)
     if truth.fixations is not None:
         scores["ig"] = metrics.information_gain(values, truth.fixations, prior)
@@ -80,14 +81,8 @@ def score_map(saliency: np.ndarray, truth: GroundTruth, prior: np.ndarray) -> Me
     return scores
 
 
-def _resized(saliency: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    if saliency.shape == size:
-        return saliency
-    return cv2.resize(saliency, size[::-1], interpolation=cv2.INTER_LINEAR)
-
-
 def mean_values(rows: Iterable[MetricValues]) -> MetricValues:
-    """Mean of every metric over those rows that have a value for it."""
+    """Mean of every metric over the rows that have a value for it."""
     gathered: dict[str, list[float]] = {}
     for row in rows:
         for key, value in row.items():
@@ -97,12 +92,11 @@ def mean_values(rows: Iterable[MetricValues]) -> MetricValues:
 
 def mean_scores(rows: Iterable[MethodScores]) -> MethodScores:
     """Mean of every method's metrics; methods in the order of their first appearance."""
-    everything = list(rows)
-    methods = dict.fromkeys(method for row in everything for method in row)
-    return {
-        method: mean_values(row[method] for row in everything if method in row)
-        for method in methods
-    }
+    by_method: dict[str, list[MetricValues]] = {}
+    for row in rows:
+        for method, values in row.items():
+            by_method.setdefault(method, []).append(values)
+    return {method: mean_values(values) for method, values in by_method.items()}
 
 
 class Annotations:
@@ -110,12 +104,12 @@ class Annotations:
 
     def __init__(self, recording: Recording) -> None:
         self.recording = recording
-        self._seed = zlib.crc32(recording.name.encode())  # of the name alone: no order matters
-        self._reading = threading.Lock()
+        self._seed = zlib.crc32(recording.name.encode())  # independent of the recordings' order
+        self._lock = threading.Lock()
         self._union: tuple[tuple[int, int], np.ndarray | None] | None = None
 
     def truth(self, tag: FrameTag) -> GroundTruth | None:
-        """Annotation of a frame; None where nobody looked.
+        """Annotation of a frame; None if it has no gaze.
 
         Raises:
             DataError: a file of the annotation is missing or damaged.
@@ -126,15 +120,16 @@ class Annotations:
         others = None
         if gaze.fixations is not None:
             others = self._others(gaze.size)
-            others = None if others is None else others & ~gaze.fixations
-            others = others if others is not None and others.any() else None
+            if others is not None:
+                others = others & ~gaze.fixations
+                others = others if others.any() else None
         seed = self._seed + tag.index
         halves = self._halves(gaze, others, seed)
         return GroundTruth(gaze.density, gaze.fixations, others, seed, halves)
 
     def _others(self, size: tuple[int, int]) -> np.ndarray | None:
-        """Where people looked at other times; asked for once, as it takes reading everything."""
-        with self._reading:
+        """Fixations of the whole recording or of other pictures, kept because they take long."""
+        with self._lock:
             if self._union is None or self._union[0] != size:
                 self._union = size, self.recording.others(size)
             return self._union[1]
@@ -153,7 +148,7 @@ class Annotations:
         return tuple(halves)
 
     def _half(self, observers: np.ndarray) -> np.ndarray:
-        """Mark the points of half of the observers; each has the same rank in every frame."""
+        """Mark the points of half of the observers, who are ranked alike in every frame."""
         known = np.unique(observers[observers >= 0])
         ranks = [np.random.default_rng([self._seed, int(who)]).random() for who in known]
         return np.isin(observers, known[np.argsort(ranks)[: (known.size + 1) // 2]])
@@ -164,9 +159,9 @@ class RecordingScores:
     """Scores of one video or picture.
 
     Attributes:
-        database: or image set, or table of gaze.
-        fold: "1", "2" or "3"; empty where there are no folds.
-        frames: how many were scored; those without fixations are omitted.
+        database: database, image set or table of gaze.
+        fold: "1", "2" or "3"; empty if there are no folds.
+        frames: number of scored frames.
         scores: means over the frames, by method and metric.
     """
 
@@ -180,18 +175,18 @@ class RecordingScores:
 def load_scores(
     folder: Path, database: str, fold: str, name: str, made_with: dict[str, Any]
 ) -> RecordingScores | None:
-    """The scores of a recording that are in `folder`; None if there are none with `made_with`."""
+    """Read a recording's scores from `folder`; None if there are none with these `made_with`."""
     try:
-        found = json.loads(_path(folder, database, fold, name).read_text(encoding="utf-8"))
-        if found["made_with"] == json.loads(json.dumps(made_with)):
-            return RecordingScores(**found["result"])
+        saved = json.loads(_path(folder, database, fold, name).read_text(encoding="utf-8"))
+        if saved["made_with"] == json.loads(json.dumps(made_with)):
+            return RecordingScores(**saved["result"])
     except (OSError, ValueError, KeyError, TypeError):
         pass
     return None
 
 
 def save_scores(folder: Path, result: RecordingScores, made_with: dict[str, Any]) -> None:
-    """Write the scores of a recording into `folder`; raises OutputError."""
+    """Write a recording's scores into `folder`; raises OutputError."""
     content = {"made_with": made_with, "result": asdict(result)}
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
     path = _path(folder, result.database, result.fold, result.name)
@@ -200,10 +195,10 @@ def save_scores(folder: Path, result: RecordingScores, made_with: dict[str, Any]
 
 
 def _written(path: Path) -> set[str]:
-    """The name of a file if it holds the scores of a recording."""
+    """The name of a file if it holds a recording's scores."""
     try:
-        found = json.loads(path.read_bytes())
-        return {path.name} if {"made_with", "result"} <= set(found) else set()
+        saved = json.loads(path.read_bytes())
+        return {path.name} if {"made_with", "result"} <= set(saved) else set()
     except (OSError, ValueError, TypeError, RecursionError):
         return set()
 
@@ -213,10 +208,10 @@ def _path(folder: Path, database: str, fold: str, name: str) -> Path:
 
 
 def relative_path(database: str, name: str) -> Path:
-    """Where the scores of a recording are below those of its fold.
+    """Path of a recording's scores in the folder of its fold.
 
     Raises:
-        UsageError: a name leads out of there, or cannot name a file.
+        UsageError: a name leads out of that folder, or cannot name a file.
     """
     parts = [part for text in (database, f"{name}.json") for part in text.split("/")]
     return Path(*map(atomic.path_part, parts))
@@ -228,44 +223,22 @@ def digest(values: Any) -> str:
 
 
 def file_identities(paths: Iterable[Path]) -> str:
-    """Digest of files by path, size and time of change; none of them is read."""
-    found = hashlib.sha256()
-    for path in paths:
-        found.update(_identity(path) + b"\0")
-    return found.hexdigest()
+    """Digest of files by path, size and time of change."""
+    texts = "\0".join(map(_path_text, paths))
+    return hashlib.sha256(texts.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def recording_identity(recording: Recording) -> str:
-    """Digest of a recording's fields and of the identities of all files that it is read from."""
-    found = hashlib.sha256()
-    for part in _parts(recording):
-        found.update(part + b"\0")
-    for path in recording.source_files():
-        found.update(_identity(path) + b"\0")
-    return found.hexdigest()
+    """Digest of a recording and of its files by path, size and time of change."""
+    return recording_digest(recording, _path_text)
 
 
-def _identity(path: Path) -> bytes:
-    name = str(path.absolute()).encode("utf-8", "surrogateescape")
+def _path_text(path: Path) -> str:
+    name = str(path.absolute())
+    if path.is_dir():  # the time of a folder says nothing about the files in it
+        return name
     try:
         status = path.stat()
-    except OSError:
-        return name  # a missing file is told by whoever reads it
-    return name + f" {status.st_size} {status.st_mtime_ns}".encode()
-
-
-def _parts(value: Any) -> Iterator[bytes]:
-    if isinstance(value, Path):
-        # The time of a folder says nothing about what is in it.
-        yield str(value.absolute()).encode() if value.is_dir() else _identity(value)
-    elif isinstance(value, np.ndarray):
-        yield np.ascontiguousarray(value).tobytes()
-    elif isinstance(value, tuple | list):
-        for item in value:
-            yield from _parts(item)
-    elif dataclasses.is_dataclass(value):
-        for field in dataclasses.fields(value):
-            yield field.name.encode()
-            yield from _parts(getattr(value, field.name))
-    else:
-        yield repr(value).encode()
+    except OSError:  # reported by whoever reads it
+        return name
+    return f"{name} {status.st_size} {status.st_mtime_ns}"

@@ -1,45 +1,42 @@
-"""The data of a run: its recordings, checked, and batches of them."""
+"""The data of a run: opening its sets, reading everything for a dry run, and making batches."""
 
 from __future__ import annotations
 
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from avsal.datasets import DatasetSpec, open_dataset
+from avsal.datasets import open_dataset
 from avsal.datasets.recording import Recording
 from avsal.errors import AvsalError, DataError
 from avsal.prediction.threads import BoundedPool
 from avsal.training.config import Config, SetSettings, expand
 from avsal.training.engine import Engine
-from avsal.training.objectives import inputs_of
 from avsal.training.samples import Inputs, Key, Sample, TrainingSamples, collated
 
-PATHS = ("root", "names", "without", "maps", "fixations")  # settings of a set that are paths
-
-# What a worker makes of a batch: its parts, or what is wrong with the data.
-Parts = list[Sample]
+Parts = list[Sample]  # of a batch, see `collated`
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a dry run found in the training or the validation sets.
+    """Result of a dry run for the training or the validation sets.
 
     Attributes:
         split: "train" or "validation".
-        recordings: videos and pictures.
+        recordings: number of videos and pictures.
         stills: how many of them are pictures.
         heard: how many of them have sound.
-        shapes: the tensors of a sample, as "clip (3, 16, 224, 384) uint8", and of how many
-            recordings the sample is so.
-        problems: one line for each thing that is broken.
+        shapes: number of recordings by the tensors of their sample, such as
+            "clip (3, 16, 224, 384) uint8".
+        problems: one line each.
     """
 
     split: str
@@ -53,65 +50,58 @@ class Report:
 def inspect(
     config: Config, progress: Callable[[str, int, int], None] = lambda split, done, total: None
 ) -> Iterator[Report]:
-    """Read every frame, map, fixation and sound of a run once, and make a sample of each recording.
+    """Read all data of a run once, and make a sample of each recording.
 
     Args:
-        progress: takes the split's name, recordings done and all recordings.
+        progress: called with the split's name, the recordings done and their total.
 
     Raises:
         DataError: a whole set cannot be opened.
     """
-    data = config.data
-    for split, sets, part in (
-        ("train", data.train, "train"),
-        ("validation", data.validation, "test"),
+    for split, sets, stavis_split in (
+        ("train", config.data.train, "train"),
+        ("validation", config.data.validation, "test"),
     ):
-        recordings = list(
-            {id(recording): recording for recording in open_sets(sets, part)}.values()
-        )
+        recordings = {id(recording): recording for recording in open_sets(sets, stavis_split)}
         if recordings:
-            yield _read_all(config, split, recordings, partial(progress, split))
+            yield _inspect(config, split, list(recordings.values()), partial(progress, split))
 
 
-def _read_all(
+def _inspect(
     config: Config, split: str, recordings: list[Recording], progress: Callable[[int, int], None]
 ) -> Report:
-    inputs = inputs_of(config)
+    inputs = Inputs(config.variant, alone=config.run.task == "image")
     samples = TrainingSamples(recordings, inputs, config.augment, config.run.seed)
-    problems: dict[str, None] = {}  # each once
+    problems: dict[str, None] = {}  # in order, each once
+    counts: Counter[str] = Counter()
     shapes: Counter[str] = Counter()
-    kinds: Counter[str] = Counter()
     workers = max(1, config.run.workers)
     with BoundedPool(workers, 2 * workers, "avsal-inspect") as pool:
-        read = partial(_read, samples)
-        everything = pool.map(read, range(len(recordings)))
-        for done, (found, shape, kind) in enumerate(everything, start=1):
-            problems.update(dict.fromkeys(found))
-            shapes.update([shape] if shape else [])
-            kinds.update(kind)
+        read = pool.map(partial(_read, samples), range(len(recordings)))
+        for done, (new_problems, properties, shape) in enumerate(read, start=1):
+            problems.update(dict.fromkeys(new_problems))
+            counts.update(properties)
+            shapes.update(shape)
             progress(done, len(recordings))
     return Report(
-        split,
-        len(recordings),
-        kinds["still"],
-        kinds["heard"],
-        dict(shapes),
-        tuple(problems),
+        split, len(recordings), counts["still"], counts["sound"], dict(shapes), tuple(problems)
     )
 
 
-def _read(samples: TrainingSamples, index: int) -> tuple[list[str], str, dict[str, int]]:
-    """Problems of a recording, what a sample of it looks like, and whether it is still or heard."""
+def _read(samples: TrainingSamples, index: int) -> tuple[list[str], list[str], list[str]]:
+    """Problems of a recording, which of "still" and "sound" it is or has, and its sample's shape.
+
+    The shape is missing if no sample can be made.
+    """
     problems: list[str] = []
-    shape, kind = "", dict[str, int]()
+    properties: list[str] = []
     recording = samples.recordings[index]
     try:
         problems += recording.problems()
-        kind = {"still": int(recording.still), "heard": int(recording.has_sound)}
-        shape = _shapes(samples[0, index])
+        properties += ["still"] * recording.still + ["sound"] * recording.has_sound
+        return problems, properties, [_shapes(samples[0, index])]
     except AvsalError as error:
-        problems.append(str(error))
-    return problems, shape, kind
+        return [*problems, str(error)], properties, []
 
 
 def _shapes(sample: Sample) -> str:
@@ -126,30 +116,28 @@ def open_sets(sets: tuple[SetSettings, ...], split: str) -> list[Recording]:
     """List the recordings of sets, those of repeated sets several times.
 
     Args:
-        split: the STAViS list of sets that name none, "train" or "test".
+        split: "train" or "test", the STAViS list for sets that name none.
 
     Raises:
         DataError: a folder, a list or a file is missing or malformed.
     """
-    return [item for one in sets for item in open_set(one, split) * one.repeat]
-
-
-def open_set(settings: SetSettings, split: str) -> list[Recording]:
-    """List the recordings of one set once; see `open_sets`."""
-    given = settings.model_dump(exclude={"repeat"}, exclude_defaults=True)
-    paths = {name: expand(given[name]) for name in PATHS if name in given}
-    spec = DatasetSpec(**{"split": split, **given, **paths})
-    recordings = open_dataset(spec)
-    if not recordings:
-        raise DataError(f"{spec.root}: the lists leave nothing of this set; check names, without")
-    return recordings
+    opened: list[Recording] = []
+    for one in sets:
+        paths = {name: expand(value) for name, value in one if isinstance(value, Path)}
+        recordings = open_dataset(one.model_copy(update=paths), split)
+        if not recordings:
+            root = paths["root"]
+            raise DataError(f"{root}: the lists leave nothing of this set; check names, without")
+        opened += recordings * one.repeat
+    return opened
 
 
 class BatchOrder:
-    """Keys of the batches of one process; every epoch has its own order, the same in all processes.
+    """Keys of the batches of one process, a `batch_sampler` for a DataLoader.
 
-    A `batch_sampler` for a DataLoader. Set `epoch` and `start`, the number of batches to leave out,
-    before going through it. What does not fill a batch of every process waits for another epoch.
+    The order differs from epoch to epoch and is the same in all processes. Set `epoch` and `start`,
+    the number of batches to skip, before iterating. Samples that do not fill a batch of every
+    process are left to another epoch.
     """
 
     def __init__(self, count: int, batch: int, seed: int, rank: int = 0, world: int = 1) -> None:
@@ -175,12 +163,11 @@ class BatchOrder:
         order = np.random.default_rng((self._seed, self.epoch)).permutation(self._count)
         whole = order[: len(self) * self._world * self._batch]
         for batch in whole.reshape(-1, self._world, self._batch)[self.start :, self._rank]:
-            yield [(self.epoch, int(place)) for place in batch]
+            yield [(self.epoch, int(index)) for index in batch]
 
 
-class _Checked(Dataset[Sample | AvsalError]):
-    """Samples, or what is wrong with them: an error that a worker raises would come back with the
-    worker's traceback in its text."""
+class _SamplesOrErrors(Dataset[Sample | AvsalError]):
+    """Samples, or errors as values: raised in a worker, they would return with a traceback."""
 
     def __init__(self, samples: TrainingSamples) -> None:
         self._samples = samples
@@ -192,49 +179,36 @@ class _Checked(Dataset[Sample | AvsalError]):
             return error
 
 
-def _parts(samples: list[Sample | AvsalError]) -> Parts | AvsalError:
-    good = []
-    for sample in samples:
-        if isinstance(sample, AvsalError):
-            return sample
-        good.append(sample)
-    return collated(good)
+def _collated_or_error(samples: list[Sample | AvsalError]) -> Parts | AvsalError:
+    errors = [sample for sample in samples if isinstance(sample, AvsalError)]
+    return errors[0] if errors else collated(cast(Parts, samples))
 
 
 class Batches:
-    """The training batches of one process of a run.
+    """The training batches of one process of a run."""
 
-    Attributes:
-        recordings: for training, repeated ones several times.
-    """
-
-    def __init__(self, config: Config, inputs: Inputs, engine: Engine) -> None:
-        """Open the training sets; see `open_sets` and `BatchOrder` for errors.
-
-        Raises:
-            MediaError: a video cannot be read.
-        """
-        self.recordings = open_sets(config.data.train, "train")
-        for recording in self.recordings:  # a bad file must not stop a run in its middle
-            _ = recording.still
-        samples = TrainingSamples(self.recordings, inputs, config.augment, config.run.seed)
-        count, batch = len(self.recordings), config.optimiser.batch
+    def __init__(
+        self, recordings: Sequence[Recording], config: Config, inputs: Inputs, engine: Engine
+    ) -> None:
+        """Start no workers yet; see `BatchOrder` for errors."""
+        samples = TrainingSamples(recordings, inputs, config.augment, config.run.seed)
+        count, batch = len(recordings), config.optimiser.batch
         self._order = BatchOrder(count, batch, config.run.seed, engine.rank, engine.world)
         self._loader: DataLoader[Any] | None = DataLoader(
-            _Checked(samples),
+            _SamplesOrErrors(samples),
             batch_sampler=self._order,
-            collate_fn=_parts,
+            collate_fn=_collated_or_error,
             **_settings(config.run.workers, engine),
         )
         self._iterator: Iterator[Parts | AvsalError] | None = None
 
     @property
     def batches_per_epoch(self) -> int:
-        """Batches of this process in an epoch."""
+        """Number of batches of this process in an epoch."""
         return len(self._order)
 
     def training(self, epoch: int, start: int) -> Iterator[Parts]:
-        """Batches of an epoch, from the one numbered `start` on; see `samples.collated`.
+        """Batches of an epoch from number `start` on; see `samples.collated`.
 
         Raises:
             DataError, MediaError: a recording cannot be read.
@@ -242,7 +216,7 @@ class Batches:
         assert self._loader is not None, "not closed"
         self._order.epoch, self._order.start = epoch, start
         self._iterator = iter(self._loader)
-        # Nothing but this object refers to the iterator, so that `close` can end it.
+        # No local variable refers to the iterator, so that `close` can end it.
         while self._iterator is not None:
             parts = next(self._iterator, None)
             if parts is None:
@@ -252,8 +226,10 @@ class Batches:
             yield parts
 
     def close(self) -> None:
-        """End the workers, which happens when nothing refers to the loader; at the interpreter's
-        exit it would be too late, as they ignore signals."""
+        """End the workers by dropping the loader.
+
+        At the interpreter's exit it would be too late, as they ignore signals.
+        """
         self._loader = self._iterator = None
 
 
@@ -263,15 +239,15 @@ def _settings(workers: int, engine: Engine) -> dict[str, Any]:
         "persistent_workers": workers > 0,
         "worker_init_fn": _start_worker,
         "pin_memory": engine.device.type == "cuda",
-        # Its own: loaders draw a number a pass, and the global generator must not notice.
+        # Loaders draw a number per epoch, which must not change the global generator.
         "generator": torch.Generator(),
     }
 
 
 def _start_worker(_number: int) -> None:
-    """Leave signals to the main process, which still has to save, and take one core each."""
+    """Leave signals to the main process, which still has to save, and use one core."""
     import cv2
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    for signal_number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signal_number, signal.SIG_IGN)
     cv2.setNumThreads(0)

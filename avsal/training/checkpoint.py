@@ -1,4 +1,4 @@
-"""What a training run leaves in its folder: checkpoints and its log."""
+"""Files of a training run: its log, checkpoints to resume from, initial and exported weights."""
 
 from __future__ import annotations
 
@@ -9,39 +9,49 @@ import logging
 import math
 import os
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 
 from avsal.atomic import new_file, write_errors
+from avsal.datasets.identity import recording_digest
+from avsal.datasets.recording import Recording
 from avsal.errors import UsageError, WeightsError
 from avsal.training.config import Config, NetworkSettings, expand
 from avsal.training.objectives import Objective
 from avsal.weights.convert import describe
-from avsal.weights.loading import without_heads
+from avsal.weights.loading import compare, shapes_of, without_heads
 from avsal.weights.places import resolve
 from avsal.weights.state import load_plain, read_state, write_state
 
-STEPS, EPOCHS = "steps.csv", "epochs.csv"
-Row = dict[str, float]
-logger = logging.getLogger("avsal")
-LAST = "last.pt"
-START_OVER = "start over with --fresh"
-BEST = "best.safetensors"
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
-# Settings that may differ when a run resumes: where it runs and what it tells, not what it learns.
+logger = logging.getLogger("avsal")
+
+STEPS, EPOCHS = "steps.csv", "epochs.csv"
+LAST, BEST = "last.pt", "best.safetensors"
+START_OVER = "start over with --fresh"
+_OTHER_VERSION = "was written by another version or program"
+Row = dict[str, float]
+
+# Settings that may change when a run resumes, as they have no influence on what it learns.
 FREE = (
     "run.output run.device run.workers run.checkpoint_steps run.log_steps run.tensorboard "
     "network.initial schedule.validate_every"
 ).split()
 
 FREE_ENDS = (".root",)
-
-# What a checkpoint holds.
+# Fields of a recording that may change too: gaze on other recordings, and the path of a table.
+NOT_IDENTITY = ("other_gaze", "table")
+# Contents of a checkpoint.
 STATE_KEYS = frozenset(
     "task optimiser scaler average position meters random training validation world config".split()
 )
@@ -51,7 +61,7 @@ class CsvLog:
     """A CSV file with a column "step" that a resumed run continues."""
 
     def __init__(self, path: Path, columns: tuple[str, ...], step: int) -> None:
-        """Open the file, without the rows after `step`: the run will write them again.
+        """Open the file and remove the rows after `step`, which the run will write again.
 
         Raises:
             OutputError: it cannot be written.
@@ -87,7 +97,7 @@ def _text(value: float | None) -> str:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Rows of a CSV log, none where there is no file; cells without a value are omitted."""
+    """Rows of a CSV log without their empty cells; none if there is no file."""
     if not path.is_file():
         return []
     with path.open(newline="", encoding="utf-8") as file:
@@ -99,16 +109,16 @@ def read_rows(path: Path) -> list[Row]:
 
 
 class Events:
-    """TensorBoard's event files, or nothing."""
+    """Writes TensorBoard's event files if it is enabled."""
 
-    def __init__(self, folder: Path, wanted: bool, step: int) -> None:
-        """Open the event files of a run that stands at `step`.
+    def __init__(self, folder: Path, enabled: bool, step: int) -> None:
+        """Open the event files of a run that has done `step` steps.
 
         Raises:
-            UsageError: TensorBoard is wanted and not installed.
+            UsageError: TensorBoard is enabled and not installed.
         """
         self._writer: Any = None
-        if wanted:
+        if enabled:
             try:
                 from torch.utils.tensorboard import SummaryWriter
             except ImportError:
@@ -125,25 +135,19 @@ class Events:
                     self._writer.add_scalar(f"{group}/{key}", value, int(row["step"]))
 
     def close(self) -> None:
-        """Write out what is pending."""
+        """Write pending events."""
         if self._writer is not None:
             self._writer.close()
 
 
-try:
-    import fcntl
-except ImportError:  # pragma: no cover
-    fcntl = None  # type: ignore[assignment]
-
-
 @contextmanager
 def only_run_in(folder: Path) -> Iterator[None]:
-    """Keep other runs out of a folder while the block lasts; the system ends that with the process.
+    """Lock a folder against other runs; the system removes the lock when the process ends.
 
     Raises:
-        UsageError: another run is in it.
+        UsageError: another run has locked it.
     """
-    if fcntl is None:  # Windows
+    if fcntl is None:
         yield
         return
     handle = os.open(folder, os.O_RDONLY)
@@ -152,7 +156,7 @@ def only_run_in(folder: Path) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UsageError(
-                f"{folder}: another run writes into it; wait for its end, or choose another "
+                f"{folder}: another run writes into it; wait until it ends, or choose another "
                 "run.output"
             ) from None
         except OSError:  # a file system without locks
@@ -163,7 +167,7 @@ def only_run_in(folder: Path) -> Iterator[None]:
 
 
 def all_finite(state: object) -> bool:
-    """Whether every number of the tensors in nested containers is finite."""
+    """Whether all tensors in nested containers are finite."""
     if isinstance(state, torch.Tensor):
         return not state.is_floating_point() or bool(torch.isfinite(state).all())
     if isinstance(state, Mapping):
@@ -171,8 +175,55 @@ def all_finite(state: object) -> bool:
     return not isinstance(state, list | tuple) or all(map(all_finite, state))
 
 
+Identities = list[list[str]]  # name and digest of each recording
+
+
+def identities(recordings: Sequence[Recording]) -> Identities:
+    """The recordings' names and digests, in order.
+
+    A digest covers the recorded gaze in memory and the names and sizes of all files, but not their
+    folders and times: data may be moved or copied.
+    """
+    known: dict[int, list[str]] = {}
+    for recording in recordings:
+        if id(recording) not in known:
+            name = f"{recording.database}/{recording.name}"
+            digest = recording_digest(recording, _path_text, NOT_IDENTITY)
+            known[id(recording)] = [name, digest]
+    return [known[id(recording)] for recording in recordings]
+
+
+def require_same(before: Identities, now: Identities, kind: str, path: Path) -> None:
+    """Refuse to resume a run with other data.
+
+    Args:
+        kind: "training" or "validation".
+        path: the checkpoint.
+
+    Raises:
+        UsageError: the data differ; the text names the first recording that does.
+    """
+    if before == now:
+        return
+    if len(before) != len(now):
+        data = f"{len(before)} {kind} recordings, not {len(now)}"
+    else:
+        old, new = next((a, b) for a, b in zip(before, now, strict=True) if a != b)
+        change = f"other contents of {new[0]}" if old[0] == new[0] else f"{old[0]}, not {new[0]}"
+        data = f"other {kind} data ({change})"
+    raise UsageError(f"{path}: was made with {data}; resume with the same data, or {START_OVER}")
+
+
+def _path_text(path: Path) -> str:
+    """Name and size of a file, or of the files in a folder."""
+    if path.is_dir():
+        files = (inside for inside in sorted(path.iterdir()) if inside.is_file())
+        return "".join(f"{inside.name} {inside.stat().st_size}\n" for inside in files)
+    return f"{path.name} {path.stat().st_size}" if path.is_file() else ""
+
+
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write a checkpoint; the old one stays until the new one is whole on the disk.
+    """Write a checkpoint; the old one stays until the new one is completely on the disk.
 
     Raises:
         OutputError: it cannot be written.
@@ -180,7 +231,7 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
     with new_file(path) as aside, aside.open("wb") as file:
         try:
             torch.save(state, file)
-        except RuntimeError as error:  # what torch makes of a full disk
+        except RuntimeError as error:  # torch raises it if the disk is full
             raise OSError(errno.EIO, "torch could not complete it") from error
         file.flush()
         os.fsync(file.fileno())
@@ -194,17 +245,18 @@ def read_checkpoint(path: Path, config: Config) -> dict[str, Any]:
         UsageError: the run had other settings.
     """
     state = _whole_state(path)
-    before, now = (
-        dict(_flat(json.loads(state["config"]))),
-        dict(_flat(config.model_dump(mode="json"))),
-    )
+    try:
+        old = Config.model_validate_json(state["config"])
+    except ValidationError:
+        raise WeightsError(f"{path}: {_OTHER_VERSION}; {START_OVER}") from None
+    before, now = (dict(_flat(each.model_dump(mode="json"))) for each in (old, config))
     free = [*FREE, *(["schedule.epochs"] if config.schedule.kind == "step" else [])]
     for key in sorted(before.keys() | now.keys()):
         fixed = key.split("[")[0] not in free and not key.endswith(FREE_ENDS)
         if fixed and before.get(key) != now.get(key):
             raise UsageError(
                 f"{path}: was made with {key} = {before.get(key)!r}, not {now.get(key)!r}; choose "
-                "another run.output, or start over with --fresh"
+                f"another run.output, or {START_OVER}"
             )
     return state
 
@@ -215,7 +267,7 @@ def _whole_state(path: Path) -> dict[str, Any]:
     except WeightsError:
         raise WeightsError(f"{path}: is damaged, so the run cannot resume; {START_OVER}") from None
     if not isinstance(state, dict) or not state.keys() >= STATE_KEYS:
-        raise WeightsError(f"{path}: was written by another version or program; {START_OVER}")
+        raise WeightsError(f"{path}: {_OTHER_VERSION}; {START_OVER}")
     if not all_finite(state):
         raise WeightsError(f"{path}: holds numbers that are not finite; {START_OVER}")
     return state
@@ -226,8 +278,8 @@ def _flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
         for name, inner in value.items():
             yield from _flat(inner, f"{key}.{name}" if key else name)
     elif isinstance(value, list):
-        for place, inner in enumerate(value):
-            yield from _flat(inner, f"{key}[{place}]")
+        for index, inner in enumerate(value):
+            yield from _flat(inner, f"{key}[{index}]")
     else:
         yield key, value
 
@@ -244,7 +296,7 @@ def random_state() -> dict[str, Any]:
 
 
 def restore_random_state(state: dict[str, Any]) -> None:
-    """Undo everything that happened to the generators since `random_state`."""
+    """Set the generators to what `random_state` returned."""
     random.setstate(state["python"])
     kind, keys, *rest = state["numpy"]
     np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
@@ -261,14 +313,14 @@ def seed_everything(seed: int) -> None:
 
 
 def load_initial(objective: Objective, settings: NetworkSettings) -> None:
-    """Lay the files of `network.initial` over random weights, later ones over earlier.
+    """Replace random weights by the files of `network.initial`; later files override earlier ones.
 
     Raises:
         WeightsError: a file is missing or damaged, or does not fit.
     """
     loaded: set[str] = set()
     for name in settings.initial:
-        loaded |= _lay_over(objective, resolve(expand(name)))
+        loaded |= _load_file(objective, resolve(expand(name)))
     for part in objective.frozen:
         if not any(name.startswith(f"{part}.") for name in loaded):
             logger.warning(
@@ -276,31 +328,30 @@ def load_initial(objective: Objective, settings: NetworkSettings) -> None:
             )
 
 
-def _lay_over(objective: Objective, path: Path) -> set[str]:
-    """Load one file; returns the names that it had for the objective."""
-    state = read_state(path)[0]
-    own = objective.core.state_dict()
-    chosen = {name: tensor for name, tensor in state.items() if name in own}
-    if not chosen:
+def _load_file(objective: Objective, path: Path) -> set[str]:
+    """Load one file; returns the names of the tensors that were loaded."""
+    state, network = read_state(path)[0], objective.core.state_dict()
+    loaded = {name: tensor for name, tensor in state.items() if name in network}
+    if not loaded:
         raise WeightsError(f"{path}: none of its {len(state)} names belongs to the network")
-    unknown = [name for name in state if name not in own and not objective.may_lack(name)]
+    diff = compare(shapes_of(network), shapes_of(state))
+    unknown = [name for name in diff.unexpected if not objective.ignores(name)]
     if unknown:
         raise WeightsError(
             f"{path}: {len(unknown)} names are not the network's: {unknown[0]}; is it another "
             "variant's?"
         )
-    for name, tensor in chosen.items():
-        if tensor.shape != own[name].shape:
-            found, wanted = tuple(tensor.shape), tuple(own[name].shape)
-            raise WeightsError(f"{path}: {name} is {found} instead of {wanted}")
-    objective.core.load_state_dict(chosen, strict=False)
-    return set(chosen)
+    if diff.wrong_shape:
+        raise WeightsError(f"{path}: is of another network: {diff.wrong_shape[0]}")
+    objective.core.load_state_dict(loaded, strict=False)
+    return set(loaded)
 
 
 def export(objective: Objective, path: Path, config: Config, **notes: object) -> None:
-    """Write an objective's weights without training heads as safetensors.
+    """Write an objective's weights as safetensors, without training heads.
 
-    A whole network's file is for `avsal predict --weights`, an image run's for network.initial.
+    The file of a whole network is for `avsal predict --weights`, that of an image run for
+    network.initial.
 
     Args:
         notes: further entries of the file's metadata.

@@ -1,7 +1,6 @@
-"""Several processes of one run on this machine, started as torchrun starts them.
+"""The processes of a run: starting several, what they share, and their device and precision.
 
-What torchrun itself would print, a traceback at every end that is no success, stays away: the
-processes tell what is wrong.
+torchrun's own output, a traceback after every failure, is suppressed; the processes report errors.
 """
 
 from __future__ import annotations
@@ -28,49 +27,49 @@ T = TypeVar("T")
 
 
 def launch(processes: int, arguments: Sequence[str]) -> int:
-    """Run `avsal` with the same arguments in several processes that know each other.
+    """Run `avsal` with the same arguments in several processes of one run.
 
     Returns:
-        The command's exit code: 0, that of the first process that failed, 128 + n after signal n.
+        The exit code: 0, that of the first process that failed, or 128 + n after signal n.
     """
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import parse_args, run
 
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
-    # Networks may have weights without influence, so that DistributedDataParallel looks for them,
-    # and warns where there are none.
+    # DistributedDataParallel looks for unused parameters, which some networks have, and warns if
+    # there are none.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    given = ["--standalone", f"--nproc-per-node={processes}", "-m", "avsal", *arguments]
-    logging.disable(logging.ERROR)  # what torchrun says of processes that end
+    options = ["--standalone", f"--nproc-per-node={processes}", "-m", "avsal", *arguments]
+    logging.disable(logging.ERROR)  # torchrun's messages about processes that end
     try:
-        run(parse_args(given))
-    except SignalException as stopped:
-        return 128 + int(stopped.sigval)
-    except ChildFailedError as failed:
-        code = int(failed.get_first_failure()[1].exitcode)
+        run(parse_args(options))
+    except SignalException as error:
+        return 128 + int(error.sigval)
+    except ChildFailedError as error:
+        code = int(error.get_first_failure()[1].exitcode)
         return code if code > 0 else 128 - code
     finally:
         logging.disable(logging.NOTSET)
     return 0
 
 
-class ToldElsewhereError(AvsalError):
-    """What is wrong is wrong in several processes of a run, and another one says so."""
+class ReportedElsewhereError(AvsalError):
+    """An error that another process of the run reports."""
 
     def __init__(self, exit_code: int) -> None:
-        super().__init__("another process of the run says what is wrong")
+        super().__init__("another process of the run reports the error")
         self.exit_code = exit_code
 
 
 @contextlib.contextmanager
-def told_once() -> Iterator[None]:
-    """Let one process of every machine tell what is wrong, where the same is wrong in all."""
+def reported_once() -> Iterator[None]:
+    """Let one process of each machine report an error that occurs in all of them."""
     try:
         yield
     except AvsalError as error:
         if os.environ.get("LOCAL_RANK", "0") != "0":
-            raise ToldElsewhereError(error.exit_code) from None
+            raise ReportedElsewhereError(error.exit_code) from None
         raise
 
 
@@ -78,7 +77,7 @@ class Engine:
     """One process of a run.
 
     Attributes:
-        rank, world: this process's place, and how many there are.
+        rank, world: number of this process, from 0, and of all processes.
         device: where it computes.
         precision: compute dtype.
     """
@@ -91,7 +90,7 @@ class Engine:
         """
         self.rank = int(os.environ.get("RANK", "0"))
         self.world = int(os.environ.get("WORLD_SIZE", "1"))
-        with told_once():
+        with reported_once():
             self.device = _own_device(device) if self.world > 1 else choose_device(device)
             self.precision = _training_precision(precision, self.device)
         if self.world > 1:
@@ -108,7 +107,7 @@ class Engine:
 
     @property
     def is_main(self) -> bool:
-        """Whether this process writes files and speaks."""
+        """Whether this process writes files and reports progress."""
         return self.rank == 0
 
     def wrap(self, module: nn.Module) -> nn.Module:
@@ -116,29 +115,29 @@ class Engine:
         if self.world == 1:
             return module
         warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
-        # Parts that have no influence on the map (SlowFast's last fusion) get no gradient.
+        # Parts without influence on the map (SlowFast's last fusion) have no gradient.
         return DistributedDataParallel(module, find_unused_parameters=True)
 
     def without_sync(self, module: nn.Module) -> contextlib.AbstractContextManager[Any]:
-        """Leave averaging to a later backward pass."""
+        """Context in which gradients are not averaged; a later backward pass does it."""
         if isinstance(module, DistributedDataParallel):
             return module.no_sync()
         return contextlib.nullcontext()
 
     def autocast(self) -> torch.autocast:
-        """Context in which products have the engine's precision."""
+        """Context of mixed precision, if the engine's precision is not float32."""
         half = self.precision != torch.float32
         return torch.autocast(
             self.device.type, dtype=self.precision if half else None, enabled=half
         )
 
     def scaler(self) -> torch.amp.GradScaler:
-        """Keeps float16 gradients in range; does nothing in other precisions."""
-        wanted = self.precision == torch.float16 and self.device.type == "cuda"
-        return torch.amp.GradScaler(self.device.type, enabled=wanted)
+        """Scaler that keeps float16 gradients in range; other precisions need none."""
+        enabled = self.precision == torch.float16 and self.device.type == "cuda"
+        return torch.amp.GradScaler(self.device.type, enabled=enabled)
 
     def put(self, batch: Sample) -> Sample:
-        """A batch on the device."""
+        """Copy a batch to the device."""
         return {key: value.to(self.device, non_blocking=True) for key, value in batch.items()}
 
     def total(self, values: torch.Tensor) -> torch.Tensor:
@@ -149,80 +148,84 @@ class Engine:
         return values
 
     def share_buffers(self, module: nn.Module) -> None:
-        """Give a module the buffers that the main process has, such as BatchNorm's statistics."""
+        """Copy the main process's buffers, such as BatchNorm's statistics, to all processes."""
         if self.world > 1:
             for buffer in module.buffers():
                 dist.broadcast(buffer, 0)
 
     def together(self, work: Callable[[], T]) -> T:
-        """Do something that must succeed in all processes; where it fails in several for the same
-        reason, one of them tells. Notes come from the main process alone.
+        """Do something that must succeed in all processes.
+
+        If it fails in several for the same reason, one of them reports it. Only the main process
+        logs.
 
         Raises:
-            AvsalError: it failed here, or only elsewhere.
+            AvsalError: it failed here or in another process.
         """
-        error, result = None, None
-        heard = logger.disabled
-        logger.disabled = heard or not self.is_main
+        failure, result = None, None
+        was_disabled = logger.disabled
+        logger.disabled = was_disabled or not self.is_main
         try:
             result = work()
-        except AvsalError as raised:
-            error = raised
+        except AvsalError as error:
+            failure = error
         finally:
-            logger.disabled = heard
-        told = self.gather(None if error is None else (str(error), error.exit_code))
-        codes = [one[1] for one in told if one is not None]
-        if error is not None and told.index((str(error), error.exit_code)) == self.rank:
-            raise error
+            logger.disabled = was_disabled
+        own = None if failure is None else (str(failure), failure.exit_code)
+        failures = self.gather(own)
+        if failure is not None and failures.index(own) == self.rank:
+            raise failure
+        codes = [each[1] for each in failures if each is not None]
         if codes:
-            raise ToldElsewhereError(codes[0])
+            raise ReportedElsewhereError(codes[0])
         return result  # type: ignore[return-value]
 
     def fail(self, error: AvsalError) -> NoReturn:
-        """Raise an error that all processes come to, so that one of them tells."""
-        raise error if self.is_main else ToldElsewhereError(error.exit_code)
+        """Raise an error that occurs in all processes, so that one of them reports it."""
+        raise error if self.is_main else ReportedElsewhereError(error.exit_code)
 
     def any(self, flag: bool) -> bool:
-        """Whether the flag is set in any process; all processes get the same answer."""
+        """Whether the flag is set in any process."""
         if self.world == 1:
             return flag
         return bool(self.total(torch.tensor(float(flag), device=self.device)))
 
     @contextlib.contextmanager
     def stop_signal(self) -> Iterator[Callable[[], bool]]:
-        """Ctrl-C and a scheduler's SIGTERM no longer end the process but are asked for.
+        """Record Ctrl-C and a scheduler's SIGTERM instead of ending the process.
 
-        A second one ends it at once, unless there are several processes: torchrun sends its own
-        after the first.
+        A second signal ends it at once, unless there are several processes: torchrun sends them a
+        signal of its own after the first.
 
-        Leaving by KeyboardInterrupt hands the signal to whoever handled it before: the command
-        line tells by its exit code which one it was.
+        If the block ends with KeyboardInterrupt, the previous handler of the signal is called, so
+        that the exit code tells which signal it was.
 
         Yields:
-            Whether a signal came to any process; all processes must ask together.
+            A function that says whether any process received a signal. All processes must call it
+            at the same time.
         """
         signals: list[int] = []
 
-        def note(number: int, _frame: object) -> None:
+        def record(number: int, _frame: object) -> None:
             if signals and self.world == 1:
                 raise KeyboardInterrupt
             if not signals and self.is_main:
                 logger.warning("stopping as soon as this step or frame is done")
             signals.append(number)
 
-        before: dict[int, Any] = {}
-        with contextlib.suppress(ValueError):  # only the main thread may; else they do as before
+        previous: dict[int, Any] = {}
+        with contextlib.suppress(ValueError):  # only the main thread can set handlers
             for wanted in (signal.SIGINT, signal.SIGTERM):
-                before[wanted] = signal.signal(wanted, note)
+                previous[wanted] = signal.signal(wanted, record)
         try:
             try:
                 yield lambda: self.any(bool(signals))
             finally:
-                for number, handler in before.items():
+                for number, handler in previous.items():
                     signal.signal(number, handler)
         except KeyboardInterrupt:
-            if signals and callable(before[signals[0]]):
-                before[signals[0]](signals[0], None)
+            if signals and callable(previous[signals[0]]):
+                previous[signals[0]](signals[0], None)
             raise
 
     def gather(self, value: Any) -> list[Any]:
@@ -235,19 +238,19 @@ class Engine:
 
 
 def _own_device(name: str) -> torch.device:
-    """The device of one of several processes: each has a GPU of its own."""
+    """The device of one of several processes; each uses its own GPU."""
     device = choose_device(name)
     if device.type != "cuda":
         return device
-    local, found = int(os.environ["LOCAL_WORLD_SIZE"]), torch.cuda.device_count()
-    if local > found:
-        raise UsageError(f"{local} processes need a GPU each, and torch finds {found} here")
+    processes, gpus = int(os.environ["LOCAL_WORLD_SIZE"]), torch.cuda.device_count()
+    if processes > gpus:
+        raise UsageError(f"{processes} processes need a GPU each, and torch finds {gpus} here")
     return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
 
 
 def _training_precision(name: str, device: torch.device) -> torch.dtype:
-    """As `choose_precision`, but auto prefers bf16 on CUDA, whose range needs no scaling, and fp32
-    on CPUs.
+    """As `choose_precision`, but "auto" prefers bf16 on CUDA, as it needs no scaling, and fp32 on
+    CPUs.
 
     Raises:
         UsageError: fp16 on a CPU, where gradients are not scaled and operations are emulated.

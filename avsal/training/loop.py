@@ -1,4 +1,4 @@
-"""The training loop: epochs of steps, validation, checkpoints; a stopped run resumes exactly."""
+"""The training loop with validation and checkpoints; a stopped run resumes exactly."""
 
 from __future__ import annotations
 
@@ -29,17 +29,18 @@ from avsal.training.checkpoint import (
     all_finite,
     export,
     holds_a_run,
+    identities,
     load_initial,
     only_run_in,
     random_state,
     read_checkpoint,
+    require_same,
     restore_random_state,
     seed_everything,
     write_checkpoint,
 )
 from avsal.training.config import Config, expand
 from avsal.training.engine import Engine
-from avsal.training.identity import identities, require_same
 from avsal.training.objectives import TERMS, Objective, make_objective
 from avsal.training.samples import Sample
 from avsal.training.validation import SCORES, validate
@@ -52,12 +53,12 @@ EPOCH_COLUMNS = (*STEP_COLUMNS, *(f"val_{key}" for key in SCORES), "seconds")
 
 @dataclass
 class Position:
-    """Where a run stands.
+    """Progress of a run.
 
     Attributes:
         epoch: number of the current epoch, from 0.
-        batch: batches of it that are done.
-        step: optimiser steps since the beginning.
+        batch: completed batches of that epoch.
+        step: completed optimiser steps of the run.
         best: best validation CC so far; -1 before the first validation.
     """
 
@@ -68,10 +69,10 @@ class Position:
 
 
 class Trainer:
-    """A run: make it, call `run`.
+    """A training run; `run` executes it.
 
     Attributes:
-        on_step: called after each optimiser step with the steps done and those of the whole run.
+        on_step: called after each optimiser step with the number of completed steps and of all.
         on_epoch: called with each row of epochs.csv.
 
     Both are called in the main process only.
@@ -85,10 +86,10 @@ class Trainer:
         on_step: Callable[[int, int], None] = lambda done, total: None,
         on_epoch: Callable[[Row], None] = lambda row: None,
     ) -> None:
-        """Prepare a run, or take up the one that run.output holds.
+        """Prepare a new run, or resume the one in run.output.
 
         Args:
-            fresh: start over although there is a checkpoint.
+            fresh: start over even if there is a checkpoint.
 
         Raises:
             UsageError: the checkpoint was made with other settings.
@@ -101,14 +102,12 @@ class Trainer:
         self.position = Position()
         seed_everything(config.run.seed)
         self.objective = make_objective(config)
-        self.batches = Batches(config, self.objective.inputs, engine)
+        recordings = open_sets(config.data.train, "train")
         self.scored = open_sets(config.data.validation, "test")
-        for recording in self.scored:  # a bad file must not stop a run at its first validation
+        for recording in (*recordings, *self.scored):  # so that a bad file does not stop it later
             _ = recording.still
-        self._data = {
-            "training": identities(self.batches.recordings),
-            "validation": identities(self.scored),
-        }
+        self.batches = Batches(recordings, config, self.objective.inputs, engine)
+        self._data = {"training": identities(recordings), "validation": identities(self.scored)}
         last = self.folder / LAST
         resumed = None if fresh or not last.is_file() else read_checkpoint(last, config)
         if resumed is None:
@@ -122,7 +121,7 @@ class Trainer:
         )
         self._scaler = engine.scaler()
         self._average = moving_average(self.objective, optimiser.ema) if optimiser.ema else None
-        self._of_log, self._of_epoch = self._meter(), self._meter()
+        self._log_sums, self._epoch_sums = self._zeros(), self._zeros()
         self.resumed = resumed is not None
         self._saved: int | None = None  # the step that the checkpoint holds
         if resumed is not None:
@@ -170,12 +169,12 @@ class Trainer:
             if every and self.position.step % every == 0:
                 self._save()
         epoch = self.position.epoch + 1
-        row = self._row(self._of_epoch, epoch)
+        row = self._row(self._epoch_sums, epoch)
         if epoch % self.config.schedule.validate_every == 0 or epoch == self.config.schedule.epochs:
             row |= self._validate(epoch, stopped)
         self.position.epoch, self.position.batch = epoch, 0
-        self._of_epoch = self._meter()
-        self._tell_epoch({**row, "seconds": time.monotonic() - started})
+        self._epoch_sums = self._zeros()
+        self._log_epoch({**row, "seconds": time.monotonic() - started})
         self._save()
 
     def _stop(self) -> NoReturn:
@@ -189,7 +188,7 @@ class Trainer:
         raise KeyboardInterrupt
 
     def _groups(self) -> Iterator[list[Parts]]:
-        """The rest of the epoch's batches, as many at once as one optimiser step takes."""
+        """The remaining batches of the epoch, in groups for one optimiser step each."""
         size = self.config.optimiser.accumulate
         group: list[Parts] = []
         for batch in self.batches.training(self.position.epoch, self.position.batch):
@@ -204,16 +203,11 @@ class Trainer:
         rate = self.config.optimiser.learning_rate * self._factor()
         for parameters in self._adamw.param_groups:
             parameters["lr"] = rate
-        shares = [
-            (part, len(part["map"]) / self.config.optimiser.batch)
-            for batch in group
-            for part in batch
-        ]
-        for place, (part, share) in enumerate(shares):
-            with ExitStack() as stack:
-                if place + 1 < len(shares):
-                    stack.enter_context(self.engine.without_sync(self._model))
-                self._backward(part, share, len(group))
+        *others, last = [part for batch in group for part in batch]
+        for part in others:
+            with self.engine.without_sync(self._model):
+                self._backward(part, len(group))
+        self._backward(last, len(group))
         self._scaler.unscale_(self._adamw)
         if self.config.optimiser.clip:
             torch.nn.utils.clip_grad_norm_(self._parameters, self.config.optimiser.clip)
@@ -224,21 +218,17 @@ class Trainer:
             self._average.update_parameters(self.objective)
         self.position.step += 1
         self.position.batch += len(group)
-        self._tell_step()
+        self._log_step()
 
-    def _backward(self, part: Sample, share: float, batches: int) -> None:
-        """Add the gradients of a batch's part.
-
-        Args:
-            share: of the batch's samples that are in the part.
-            batches: that the optimiser's step adds up.
-        """
+    def _backward(self, part: Sample, batches: int) -> None:
+        """Add the gradients of a part of a batch; the optimiser step averages over `batches`."""
+        share = len(part["map"]) / self.config.optimiser.batch
         with self.engine.autocast():
             loss = self._model(self.engine.put(part))
         self._scaler.scale(loss.total * share / batches).backward()
-        entry = torch.cat((loss.terms().double(), self._of_log.new_ones(1))) * share
-        self._of_log += entry
-        self._of_epoch += entry
+        entry = torch.cat((torch.stack(loss).detach().double(), self._log_sums.new_ones(1))) * share
+        self._log_sums += entry
+        self._epoch_sums += entry
 
     def _factor(self) -> float:
         done = self.position.step / self.steps_per_epoch
@@ -246,7 +236,7 @@ class Trainer:
             done = (self.position.step + 1) / self.steps_per_epoch
         return self.config.schedule.rate_factor(done)
 
-    def _meter(self) -> torch.Tensor:
+    def _zeros(self) -> torch.Tensor:
         """Sums of the loss's terms and the number of batches, float64 (5,)."""
         return torch.zeros(len(TERMS) + 1, dtype=torch.float64, device=self.engine.device)
 
@@ -254,7 +244,7 @@ class Trainer:
         *sums, count = self.engine.total(meter).tolist()
         means = {key: value / count for key, value in zip(TERMS, sums, strict=True)}
         if not math.isfinite(means["loss"]):
-            self._diverged("the loss is no number")
+            self._diverged("the loss is not finite")
         rate = self._adamw.param_groups[0]["lr"]
         return {"step": self.position.step, "epoch": epoch, "learning_rate": rate, **means}
 
@@ -268,9 +258,9 @@ class Trainer:
         )
 
     def _validate(self, epoch: int, stopped: Callable[[], bool]) -> Row:
-        self._save()  # validation takes time, and what it scores must be finite
+        self._save()  # validation takes time, and the weights must be finite
 
-        def listen() -> None:
+        def stop_if_asked() -> None:
             if stopped():
                 self._stop()
 
@@ -278,7 +268,8 @@ class Trainer:
             if self.engine.is_main:
                 self._export(epoch, math.nan)
             return {}
-        scores = validate(self.result, self.scored, self.config.data.windows, self.engine, listen)
+        windows = self.config.data.windows
+        scores = validate(self.result, self.scored, windows, self.engine, stop_if_asked)
         if scores["cc"] > self.position.best:
             self.position.best = scores["cc"]
             if self.engine.is_main:
@@ -289,7 +280,7 @@ class Trainer:
         export(self.result, self.folder / BEST, self.config, epoch=epoch, val_cc=cc)
 
     def _open_logs(self, stack: ExitStack) -> None:
-        """Begin to write, in the main process; `stack` ends it."""
+        """Open the logs in the main process; `stack` closes them."""
         if not self.engine.is_main:
             return
         prepare_folder(self.folder)
@@ -297,7 +288,7 @@ class Trainer:
         if not self.resumed:
             names = (BEST, LAST, STEPS, EPOCHS)
             check_replaceable(self.folder, lambda at: names if holds_a_run(at) else (), names)
-            # Stopped early, a run that starts over must not resume the old one.
+            # If the new run stops before its first checkpoint, it must not resume the old one.
             with write_errors(self.folder / LAST):
                 (self.folder / LAST).unlink(missing_ok=True)
         step = self.position.step
@@ -306,24 +297,24 @@ class Trainer:
         self._events = Events(self.folder, self.config.run.tensorboard, step)
         stack.callback(self._events.close)
 
-    def _tell_step(self) -> None:
+    def _log_step(self) -> None:
         if self.position.step % self.config.run.log_steps == 0:
-            row = self._row(self._of_log, self.position.epoch + 1)
-            self._of_log = self._meter()
+            row = self._row(self._log_sums, self.position.epoch + 1)
+            self._log_sums = self._zeros()
             if self.engine.is_main:
                 self._steps.write(row)
                 self._events.write("train", row)
         if self.engine.is_main:
             self.on_step(self.position.step, self.steps_per_epoch * self.config.schedule.epochs)
 
-    def _tell_epoch(self, row: Row) -> None:
+    def _log_epoch(self, row: Row) -> None:
         if self.engine.is_main:
             self._epochs.write(row)
             self._events.write("epoch", row)
             self.on_epoch(row)
 
     def _save(self) -> None:
-        """Save everything that decides how the run continues, unless the run diverged."""
+        """Save the state of the run, unless it diverged."""
         for module in (self.objective, self.result):
             self.engine.share_buffers(module)
         state: dict[str, Any] = {
@@ -332,14 +323,14 @@ class Trainer:
             "scaler": self._scaler.state_dict(),
             "average": None if self._average is None else self._average.state_dict(),
             "position": asdict(self.position),
-            "meters": [self.engine.total(meter) for meter in (self._of_log, self._of_epoch)],
+            "meters": [self.engine.total(meter) for meter in (self._log_sums, self._epoch_sums)],
             "random": self.engine.gather(random_state()),
             **self._data,
             "world": self.engine.world,
             "config": self.config.model_dump_json(),
         }
         if self.engine.any(not all_finite(state)):
-            self._diverged("weights or statistics are no numbers")
+            self._diverged("weights or statistics are not finite")
         if self.engine.is_main:
             write_checkpoint(self.folder / LAST, state)
         self._saved = self.position.step
@@ -360,28 +351,28 @@ class Trainer:
             self._average.load_state_dict(state["average"])
         self.position = Position(**state["position"])
         self._saved = self.position.step
-        # Sums over all processes: one of them carries them on.
-        share = 1.0 if self.engine.is_main else 0.0
-        meters = [meter.to(self.engine.device) * share for meter in state["meters"]]
-        self._of_log, self._of_epoch = meters
+        # The sums of all processes; one process continues them, the others start from 0.
+        factor = 1.0 if self.engine.is_main else 0.0
+        meters = [meter.to(self.engine.device) * factor for meter in state["meters"]]
+        self._log_sums, self._epoch_sums = meters
         restore_random_state(state["random"][self.engine.rank])
 
 
 def moving_average(module: nn.Module, decay: float) -> AveragedModel:
-    """A copy of a module that `update_parameters` moves towards it, buffers included.
+    """A copy of a module that `update_parameters` moves towards it, including its buffers.
 
-    Whole numbers are copied: the mean of a window attention's indices would be cut off to others.
+    Integer buffers, such as the indices of window attention, are copied instead.
     """
-    blend = get_ema_multi_avg_fn(decay)
+    average_floats = get_ema_multi_avg_fn(decay)
 
-    def renew(averages: Sequence[torch.Tensor], now: Sequence[torch.Tensor], count: Any) -> None:
+    def update(averages: Sequence[torch.Tensor], values: Sequence[torch.Tensor], n: Any) -> None:
         if averages[0].is_floating_point():
-            blend(list(averages), list(now), count)
+            average_floats(list(averages), list(values), n)
         else:
-            for average, value in zip(averages, now, strict=True):
+            for average, value in zip(averages, values, strict=True):
                 average.copy_(value)
 
-    return AveragedModel(module, multi_avg_fn=renew, use_buffers=True)
+    return AveragedModel(module, multi_avg_fn=update, use_buffers=True)
 
 
 def train(
@@ -393,10 +384,9 @@ def train(
 ) -> Path:
     """Train, or resume a run that was stopped; returns the folder with the results.
 
-    `on_end` is given it too, in the main process alone.
-
-    The folder holds best.safetensors (by validation CC; the last where nothing is validated),
-    last.pt to resume from, steps.csv and epochs.csv. See `Trainer` for the arguments and errors.
+    The folder has best.safetensors (by validation CC; without validation the last weights), last.pt
+    to resume from, steps.csv and epochs.csv. See `Trainer` for the arguments and errors. `on_end`
+    is called with the folder, in the main process only.
     """
     with Engine(config.run.device, config.run.precision) as engine:
         trainer = engine.together(lambda: Trainer(config, engine, fresh, on_step, on_epoch))

@@ -1,4 +1,4 @@
-"""What is trained: losses on batches of maps (section 3.6), and the networks with their losses.
+"""Losses of batches of maps (section 3.6), and the networks that are trained on them.
 
 `avsal.metrics` has the same measures for single maps. Losses are computed in float32 whatever the
 precision of the network.
@@ -21,8 +21,8 @@ from avsal.training.config import Config, LossSettings
 from avsal.training.samples import Inputs, Sample
 from avsal.weights.loading import TRAINING_HEADS
 
-EPSILON = 2.0**-52  # the MIT benchmark's; keeps the logarithm's argument positive
-FLAT = 1e-4  # standard deviation over mean below which a map counts as flat; bounds the gradient
+EPSILON = 2.0**-52  # as in the MIT benchmark; keeps the argument of the logarithm positive
+FLAT = 1e-4  # a map with a lower ratio of deviation to mean counts as flat; bounds the gradient
 
 
 def normalised(maps: torch.Tensor) -> torch.Tensor:
@@ -35,8 +35,8 @@ def kl_divergence(log_density: torch.Tensor, target: torch.Tensor) -> torch.Tens
     """KL divergence of predictions from ground truth (eq. 9).
 
     Args:
-        log_density: (B, H, W), exponentials summing to 1.
-        target: (B, H, W), not negative; normalised here.
+        log_density: (B, H, W), whose exponentials sum to 1.
+        target: (B, H, W), not negative, of any scale.
 
     Returns:
         (B,) nats, 0 for equal densities.
@@ -47,14 +47,14 @@ def kl_divergence(log_density: torch.Tensor, target: torch.Tensor) -> torch.Tens
 
 
 def correlation(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Pearson's correlation of maps (eq. 8), (B, H, W) twice -> (B,); 0 where a map is flat."""
+    """Pearson's correlation of two batches of maps (B, H, W) as (B,); 0 for a flat map (eq. 8)."""
     first = _standardised(normalised(prediction))
     second = _standardised(normalised(target))
     return (first * second).sum(dim=(1, 2))
 
 
 def _standardised(maps: torch.Tensor) -> torch.Tensor:
-    """Mean 0 and norm 1 over the pixels; close to 0 for flat maps."""
+    """Shift and scale maps to mean 0 and norm 1; flat maps become close to 0."""
     mean = maps.mean(dim=(1, 2), keepdim=True)
     centred = maps - mean
     pixels = maps.shape[1] * maps.shape[2]
@@ -63,19 +63,15 @@ def _standardised(maps: torch.Tensor) -> torch.Tensor:
 
 
 class Loss(NamedTuple):
-    """A loss and its terms, scalars; `total` carries the gradient."""
+    """A loss and its terms, scalars."""
 
     total: torch.Tensor
     kl: torch.Tensor
     cc: torch.Tensor
     alignment: torch.Tensor
 
-    def terms(self) -> torch.Tensor:
-        """(4,) of total, kl, cc and alignment, detached."""
-        return torch.stack((self.total, self.kl, self.cc, self.alignment)).detach()
 
-
-TERMS = ("loss", "kl", "cc", "alignment")
+TERMS = ("loss", "kl", "cc", "alignment")  # names of a `Loss`'s values in the logs
 
 
 def total_loss(
@@ -88,7 +84,7 @@ def total_loss(
 
     Args:
         log_density, target: (B, H, W), see `kl_divergence`.
-        alignment: scalar of eq. 7, 0 where nothing is aligned.
+        alignment: scalar of eq. 7, 0 without alignment heads.
         weights: of the three terms.
     """
     kl = kl_divergence(log_density, target).mean()
@@ -98,36 +94,41 @@ def total_loss(
 
 
 ENCODERS = {"image": "image_encoder", "audio": "audnet", "motion": "visnet"}
-HEARING = ("audnet.", "aud_vis_sync_block.", "decoder.listen.")  # of the default network
-DECODER = "image_encoder.decoder."  # of an image run; few networks have a place for it
+AUDIO_PARTS = ("audnet.", "aud_vis_sync_block.", "decoder.listen.")  # of the default network
+DECODER = "image_encoder.decoder."  # of an image run; only networks that fuse maps have it
 
 
 def _clips(batch: Sample) -> torch.Tensor:
     """uint8 (B, 3, T, H, W) to the network's range."""
     clip = batch["clip"]
-    return (
-        normalise(clip.transpose(1, 2).flatten(0, 1)).unflatten(0, (len(clip), -1)).transpose(1, 2)
-    )
+    frames = normalise(clip.transpose(1, 2).flatten(0, 1))
+    return frames.unflatten(0, (len(clip), -1)).transpose(1, 2)
 
 
 class Objective(nn.Module):
-    """A network with its losses; all look the same to the loop.
+    """A network with its loss.
 
     Attributes:
-        inputs: what its samples hold.
         variant: the network that its weights belong to.
+        inputs: how its samples are made.
         frozen: names of the encoders that are not trained.
-        notes: what a file of its weights says about them.
+        notes: entries for the metadata of a file of its weights.
     """
 
-    inputs: Inputs
-    variant: Variant
     frozen: tuple[str, ...] = ()
     notes: Mapping[str, str] = {}
 
+    def __init__(self, inputs: Inputs, weights: LossSettings) -> None:
+        super().__init__()
+        self.inputs, self.variant = inputs, inputs.variant
+        self._weights = weights
+        if inputs.alone:
+            self.notes = {"component": "image saliency", "encoder": str(self.variant.image)}
+
     def forward(self, batch: Sample) -> Loss:
         """Loss of a batch of `TrainingSamples`."""
-        raise NotImplementedError
+        log_density = self.predict(batch)
+        return total_loss(log_density, batch["map"], log_density.new_zeros(()), self._weights)
 
     def predict(self, batch: Sample) -> torch.Tensor:
         """Log-densities (B, H, W) of a batch."""
@@ -138,21 +139,18 @@ class Objective(nn.Module):
         """The module whose tensors are named as in files of weights."""
         raise NotImplementedError
 
-    def may_lack(self, name: str) -> bool:
-        """Whether a file that fits may hold a tensor of a name that is not among `core`'s."""
+    def ignores(self, name: str) -> bool:
+        """Whether a file of weights may have a tensor of this name that `core` does not have."""
         raise NotImplementedError
 
 
 class AudioVisual(Objective):
-    """The whole network: KL - CC, and the alignment of motion and sound (section 3.6)."""
+    """The whole network, with the alignment of motion and sound (section 3.6)."""
 
     def __init__(self, variant: Variant, freeze: tuple[str, ...], weights: LossSettings) -> None:
-        super().__init__()
-        self.variant = variant
-        self._weights = weights
+        super().__init__(Inputs(variant), weights)
         self.aligns = variant.audio and weights.alignment != 0
         self.network = models.build(variant, heads=self.aligns)
-        self.inputs = Inputs(variant)
         modules = (ENCODERS[part] for part in freeze)
         self.frozen = tuple(name for name in modules if hasattr(self.network, name))
         for name in self.frozen:
@@ -166,13 +164,11 @@ class AudioVisual(Objective):
         return self
 
     def forward(self, batch: Sample) -> Loss:
-        if self.aligns:
-            log_density, alignment = self.network.forward_with_alignment(
-                _clips(batch), batch["spectrogram"], batch["heard"]
-            )
-        else:
-            log_density = self.predict(batch)
-            alignment = log_density.new_zeros(())
+        if not self.aligns:
+            return super().forward(batch)
+        log_density, alignment = self.network.forward_with_alignment(
+            _clips(batch), batch["spectrogram"], batch["heard"]
+        )
         return total_loss(log_density, batch["map"], alignment, self._weights)
 
     def predict(self, batch: Sample) -> torch.Tensor:
@@ -183,7 +179,7 @@ class AudioVisual(Objective):
     def core(self) -> nn.Module:
         return self.network
 
-    def may_lack(self, name: str) -> bool:
+    def ignores(self, name: str) -> bool:
         return name.startswith((DECODER, *TRAINING_HEADS))
 
 
@@ -194,16 +190,8 @@ class ImageSaliency(Objective):
     """
 
     def __init__(self, variant: Variant, weights: LossSettings) -> None:
-        super().__init__()
-        self.variant = variant
-        self.inputs = Inputs(variant, alone=True)
-        self.notes = {"component": "image saliency", "encoder": str(variant.image)}
-        self._weights = weights
+        super().__init__(Inputs(variant, alone=True), weights)
         self.image_encoder = MapEncoder(cast(str, variant.image))
-
-    def forward(self, batch: Sample) -> Loss:
-        log_density = self.predict(batch)
-        return total_loss(log_density, batch["map"], log_density.new_zeros(()), self._weights)
 
     def predict(self, batch: Sample) -> torch.Tensor:
         frames = _clips(batch).squeeze(2)
@@ -214,29 +202,21 @@ class ImageSaliency(Objective):
     def core(self) -> nn.Module:
         return self
 
-    def may_lack(self, name: str) -> bool:
+    def ignores(self, name: str) -> bool:
         return not name.startswith("image_encoder.")
 
 
 class StillSaliency(Objective):
-    """The default network on single frames: all of it but what hears, and the past is the frame.
+    """The default network on single frames, without its audio parts; the frame is its own past.
 
-    Its image encoder is not trained with another decoder: it has one that reads the same features.
+    The decoder is the network's own, as it reads the same features.
     """
 
     def __init__(self, variant: Variant, weights: LossSettings) -> None:
-        super().__init__()
-        self.variant = variant
-        self.inputs = Inputs(variant, alone=True)
-        self.notes = {"component": "image saliency", "encoder": str(variant.image)}
-        self._weights = weights
+        super().__init__(Inputs(variant, alone=True), weights)
         network = models.build(variant, audio=False)
         assert isinstance(network, SmallNetwork)
         self.network = network
-
-    def forward(self, batch: Sample) -> Loss:
-        log_density = self.predict(batch)
-        return total_loss(log_density, batch["map"], log_density.new_zeros(()), self._weights)
 
     def predict(self, batch: Sample) -> torch.Tensor:
         features = self.network.image_features(_clips(batch).squeeze(2))
@@ -247,19 +227,14 @@ class StillSaliency(Objective):
     def core(self) -> nn.Module:
         return self.network
 
-    def may_lack(self, name: str) -> bool:
-        return name.startswith((*HEARING, *TRAINING_HEADS))
-
-
-def inputs_of(config: Config) -> Inputs:
-    """What a run's network is given."""
-    return Inputs(config.variant, alone=config.run.task == "image")
+    def ignores(self, name: str) -> bool:
+        return name.startswith((*AUDIO_PARTS, *TRAINING_HEADS))
 
 
 def make_objective(config: Config) -> Objective:
     """Make the run's objective, with random weights from torch's global generator."""
     variant = config.variant
-    if config.run.task == "image":
-        alone = StillSaliency if variant.network == "small" else ImageSaliency
-        return alone(variant, config.loss)
-    return AudioVisual(variant, config.network.freeze, config.loss)
+    if config.run.task == "avsp":
+        return AudioVisual(variant, config.network.freeze, config.loss)
+    image = StillSaliency if variant.network == "small" else ImageSaliency
+    return image(variant, config.loss)

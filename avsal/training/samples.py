@@ -1,4 +1,4 @@
-"""Training samples: windows of recordings, augmented."""
+"""Training samples: augmented windows of recordings."""
 
 from __future__ import annotations
 
@@ -20,12 +20,11 @@ from avsal.training.config import AugmentSettings
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
-# Left, top, right and bottom as shares of the picture's sides.
+# Left, top, right and bottom as fractions of the picture's sides.
 Box = tuple[float, float, float, float]
 WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 
-# Frames of sound that belong to a window of 16 frames; the published inference has 32.
-AUDIO_CONTEXT = 16
+AUDIO_CONTEXT = 16  # frames of sound of a window of 16 frames; the published inference uses 32
 DRAWS = 100  # frames that are tried before a recording counts as one without gaze
 Sample = dict[str, torch.Tensor]
 Key = tuple[int, int]  # epoch and index
@@ -33,10 +32,11 @@ Key = tuple[int, int]  # epoch and index
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How the frames of one window are shown.
+    """How the frames of one window are changed.
 
     Attributes:
-        boxes: part of the picture that each frame shows; the last frame's goes for the map too.
+        boxes: the part of the picture that is cut out of each frame; the last one is also cut out
+            of the map.
         mirrored: left and right are exchanged.
         brightness, contrast, saturation: factors, the same for all frames.
     """
@@ -48,48 +48,49 @@ class Augmentation:
     saturation: float = 1.0
 
     def clip(self, images: Sequence[np.ndarray], size: tuple[int, int]) -> torch.Tensor:
-        """The frames of a window, each cut to its box; uint8 (3, T, height, width)."""
+        """Change the frames of a window; uint8 (3, T, height, width)."""
         keys = list(zip(map(id, images), self.boxes, strict=True))
-        seen: dict[tuple[int, Box], np.ndarray] = {}  # a still's frames are often all the same
-        for place, (image, key) in enumerate(zip(images, keys, strict=True)):
-            if key not in seen:
-                seen[key] = self.frame(image, place, size)
-        return torch.from_numpy(np.stack([seen[key] for key in keys], axis=1))
+        frames: dict[tuple[int, Box], np.ndarray] = {}  # those of a picture are often all the same
+        for index, (image, key) in enumerate(zip(images, keys, strict=True)):
+            if key not in frames:
+                frames[key] = self.frame(image, index, size)
+        return torch.from_numpy(np.stack([frames[key] for key in keys], axis=1))
 
-    def frame(self, image: np.ndarray, place: int, size: tuple[int, int]) -> np.ndarray:
-        """Cut out and resize the frame at a place in the window, as `resize_frame` does.
+    def frame(self, image: np.ndarray, index: int, size: tuple[int, int]) -> np.ndarray:
+        """Change one frame and resize it as `resize_frame` does.
 
         Args:
             image: uint8 (H, W, 3).
+            index: position in the window.
             size: (height, width).
 
         Returns:
             uint8 (3, height, width).
         """
-        seen = self._coloured(self._cut(Image.fromarray(image), self.boxes[place], size))
-        return np.ascontiguousarray(self._turned(seen).transpose(2, 0, 1))
+        cut = self._cut(Image.fromarray(image), self.boxes[index], size)
+        return np.ascontiguousarray(self._mirror(self._change_colours(cut)).transpose(2, 0, 1))
 
     def map(self, values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-        """Cut out and resize a saliency map (h, w) of the last frame to float32 (height, width)."""
-        grey = Image.fromarray(np.asarray(values, np.float32))
-        return np.ascontiguousarray(self._turned(self._cut(grey, self.boxes[-1], size)))
+        """Change a saliency map (h, w) as the last frame, to float32 (height, width)."""
+        image = Image.fromarray(np.asarray(values, np.float32))
+        return np.ascontiguousarray(self._mirror(self._cut(image, self.boxes[-1], size)))
 
     def _cut(self, image: Image.Image, box: Box, size: tuple[int, int]) -> np.ndarray:
-        height, width = size
-        left, top, right, bottom = box
-        wide, high = image.size
-        pixels = (left * wide, top * high, right * wide, bottom * high)
-        if box == WHOLE and image.size == (width, height):
+        if box == WHOLE and image.size == size[::-1]:
             return np.asarray(image)
-        return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR, pixels))
+        left, top, right, bottom = box
+        width, height = image.size
+        pixels = (left * width, top * height, right * width, bottom * height)
+        return np.asarray(image.resize(size[::-1], Image.Resampling.BILINEAR, pixels))
 
-    def _turned(self, array: np.ndarray) -> np.ndarray:
+    def _mirror(self, array: np.ndarray) -> np.ndarray:
         return array[:, ::-1] if self.mirrored else array
 
-    def _coloured(self, image: np.ndarray) -> np.ndarray:
+    def _change_colours(self, image: np.ndarray) -> np.ndarray:
         if self.brightness == self.contrast == self.saturation == 1.0:
             return image
-        # Brightness scales, contrast scales around the mean grey, saturation around each pixel's.
+        # Brightness scales colours, contrast their distance from the picture's mean grey, and
+        # saturation their distance from the pixel's own grey.
         mean = self.brightness * float(LUMA @ cv2.mean(image)[:3])
         mixing = self.saturation * np.eye(3) + (1 - self.saturation) * LUMA
         scaled = self.brightness * self.contrast * mixing
@@ -108,7 +109,7 @@ def draw_augmentation(
     """Draw the augmentation of a training window.
 
     Args:
-        still: all frames are one picture, which may be panned.
+        still: all frames show one picture, which may be panned.
     """
     box = _crop(settings.crop, random)
     boxes = (box,) * frames
@@ -127,18 +128,18 @@ def _crop(most: float, random: np.random.Generator) -> Box:
 
 
 def _pan(start: Box, end: Box, frames: int) -> tuple[Box, ...]:
-    """Boxes that move evenly from one to the other."""
+    """Boxes that move from one to the other at constant speed."""
     steps = np.linspace(np.array(start), np.array(end), frames)
     return tuple((float(a), float(b), float(c), float(d)) for a, b, c, d in steps)
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a network is given: the same frames, sizes and sound as in prediction.
+    """How inputs of a network are made: with the same frames, sizes and sound as in prediction.
 
     Attributes:
         variant: the network.
-        alone: the target frame is all that it sees, without sound.
+        alone: its only input is the target frame, without sound.
     """
 
     variant: Variant
@@ -146,21 +147,21 @@ class Inputs:
 
     @property
     def rule(self) -> Rule | None:
-        """How windows are laid; None where the target frame is alone."""
+        """The window scheme; None if the target frame is alone."""
         return None if self.alone else rule_for(self.variant)
 
     @property
     def frames(self) -> int:
-        """Number of frames that the network sees."""
+        """Number of frames of a window."""
         return 1 if self.alone else self.variant.frames
 
     @property
     def audio(self) -> bool:
-        """Whether the network hears."""
+        """Whether sound is an input."""
         return self.variant.audio and not self.alone
 
     def size(self, recording: Recording, image: np.ndarray) -> Size:
-        """(height, width) that a picture (H, W, 3) of a recording has in the network."""
+        """(height, width) to which a picture (H, W, 3) of a recording is resized."""
         height, width = image.shape[:2]
         return input_size(self.variant, height, width, recording.sample_aspect)
 
@@ -173,8 +174,8 @@ class Inputs:
             density: ground-truth map (h, w) of the clip's target.
 
         Returns:
-            clip (3, T, H, W) uint8; map (H, W) float32 with sum 1; with sound spectrogram
-            (1, 257, 111) and heard, a bool scalar.
+            clip (3, T, H, W) uint8 and map (H, W) float32 with sum 1; if sound is an input, also
+            spectrogram (1, 257, 111) and heard, a bool scalar that is false in silence.
         """
         images = [clip.frame(index).image for index in clip.window.frames]
         size = self.size(recording, images[-1])
@@ -190,9 +191,7 @@ class Inputs:
         if recording.has_sound and rule is not None:
             start, end = rule.sound(clip.window, AUDIO_CONTEXT, clip.time)
             with recording.sound() as sound:
-                sound.release(
-                    start
-                )  # a window may be far from the beginning: earlier sound is not kept
+                sound.release(start)  # earlier sound need not be kept, which may be long
                 samples = sound.read(start, end)
         heard = samples.size >= MIN_SAMPLES and bool(samples.any())
         spectrogram = torch.from_numpy(log_spectrogram(samples, clip.window.reverse))
@@ -200,14 +199,14 @@ class Inputs:
 
 
 def normalised(values: np.ndarray) -> np.ndarray:
-    """Scale a map to sum 1, float32; an empty one stays empty."""
+    """Scale a map to sum 1, float32; an empty map stays empty."""
     values = np.maximum(values, 0)
     total = float(values.sum(dtype=np.float64))
     return (values / total if total > 0 else values).astype(np.float32)
 
 
 class TrainingSamples(Dataset[Sample]):
-    """One random window of every recording an epoch (section 4.3); the key is (epoch, index)."""
+    """One random window per recording and epoch (section 4.3); the key is (epoch, index)."""
 
     def __init__(
         self, recordings: Sequence[Recording], inputs: Inputs, augment: AugmentSettings, seed: int
@@ -236,13 +235,13 @@ class TrainingSamples(Dataset[Sample]):
             if density is not None:
                 return clip, density
         raise DataError(
-            f"{recording.database}/{recording.name}: no frame that was tried has a map; leave the "
-            "recording out with a list under data.train without"
+            f"{recording.database}/{recording.name}: none of the frames tried has a map; omit the "
+            "recording with a list in data.train.without"
         )
 
 
 def collated(samples: Sequence[Sample]) -> list[Sample]:
-    """Stack samples to a batch, in several parts where the pictures have several sizes."""
+    """Stack samples to a batch, in one part for each size of picture."""
     parts: dict[torch.Size, list[Sample]] = {}
     for sample in samples:
         parts.setdefault(sample["clip"].shape, []).append(sample)
