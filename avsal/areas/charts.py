@@ -13,6 +13,8 @@ from html import escape
 
 import numpy as np
 
+from avsal.prediction.settings import clock
+
 COLOURS = 9  # classes s0 ... s8 of the style sheet
 _WIDTH, _HEIGHT = 1000, 250  # units of the SVG; the style sheet makes 250 pixels of the height
 _POINTS = 480  # of a line at most; more cannot be seen
@@ -96,15 +98,6 @@ def line_chart(lines: Sequence[Line], axes: Axes, cuts: Sequence[float], title: 
         f"{''.join(grid + shapes)}</svg>{''.join(words)}</div>"
         f'<div class="names">{"".join(_names(drawn, axes))}</div></div>'
     )
-
-
-def clock(seconds: float) -> str:
-    """A time as people write it: 7.5 s, 1:05, 1:02:03."""
-    if seconds < 60:
-        return f"{round(seconds, 1):g} s"
-    hours, remaining = divmod(round(seconds), 3600)
-    minutes, remaining = divmod(remaining, 60)
-    return f"{hours}:{minutes:02}:{remaining:02}" if hours else f"{minutes}:{remaining:02}"
 
 
 def _share_step(largest: float) -> float:

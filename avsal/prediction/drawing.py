@@ -25,6 +25,7 @@ _OCTAVES, _BINS_AN_OCTAVE = 32, 128  # of densities below the peak; a bin is hal
 
 _LEGEND_LEAST = (320, 240)  # width and height of the smallest picture that gets a legend
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
+_LABEL_LEAST = 0.5  # OpenCV's scale of the smallest label
 _LETTERS_A_SIDE, _LETTER = 40, 22  # letters along the shorter side; their height at scale 1
 
 
@@ -178,6 +179,13 @@ def _put_text(
     cv2.putText(drawn, text, position, _FONT, size, colour, thick, cv2.LINE_AA)
 
 
+def put_label(drawn: np.ndarray, text: str) -> None:
+    """Write a text into the upper left corner."""
+    size = max(_LABEL_LEAST, _text_scale(drawn))
+    (_width, height), _ = cv2.getTextSize(text, _FONT, size, 1)
+    _put_text(drawn, text, (height // 2, height + height // 2), size)
+
+
 def _thickness(image: np.ndarray) -> int:
     return max(1, round(min(image.shape[:2]) / 360))
 
@@ -205,14 +213,14 @@ def _has_legend(image: np.ndarray, style: OverlayStyle) -> bool:
 
 def _put_legend(drawn: np.ndarray, style: OverlayStyle) -> None:
     """Draw the legend into the lower left corner."""
-    panel = _legend(style, min(drawn.shape[:2]))
+    panel = legend_panel(style, min(drawn.shape[:2]))
     height, width = min(panel.shape[0], drawn.shape[0]), min(panel.shape[1], drawn.shape[1])
     corner = drawn[drawn.shape[0] - height :, :width]
     corner[:] = cv2.addWeighted(corner, 0.25, panel[:height, :width], 0.75, 0)
 
 
 @lru_cache(maxsize=4)
-def _legend(style: OverlayStyle, side: int) -> np.ndarray:
+def legend_panel(style: OverlayStyle, side: int) -> np.ndarray:
     """The colours with their meaning, uint8 (h, w, 3) RGB, for a picture whose shorter side is
     `side` pixels."""
     size = _font_scale(side)

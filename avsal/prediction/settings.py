@@ -89,6 +89,15 @@ def seconds_of(text: str) -> float:
     return float(Fraction(seconds) + 60 * int(minutes or 0) + 3600 * int(hours or 0))
 
 
+def clock(seconds: float) -> str:
+    """A time as people write it: 7.5 s, 1:05, 1:02:03."""
+    if seconds < 60:
+        return f"{round(seconds, 1):g} s"
+    hours, remaining = divmod(round(seconds), 3600)
+    minutes, remaining = divmod(remaining, 60)
+    return f"{hours}:{minutes:02}:{remaining:02}" if hours else f"{minutes}:{remaining:02}"
+
+
 @dataclass(frozen=True)
 class MapSize:
     """Size of the maps that are given out; the video's display size by default."""
