@@ -118,7 +118,7 @@ class Animation:
 
 
 class _WebP(Animation):
-    """Encodes frames as they come."""
+    """Encodes frames as they come. libwebp shows the last one for the mean time of the others."""
 
     codec, pixels, options = "libwebp_anim", "bgra", {"quality": _WEBP_QUALITY}
 

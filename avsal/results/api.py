@@ -132,7 +132,7 @@ def overlay(
             in both width and height.
         crf: quality of H.264 (VP9 in .webm), 0 to 51; lower means better quality and a larger file.
         saliency: a folder of maps that `avsal predict` wrote; no network runs.
-        force: replace an earlier result next to the video.
+        force: replace an earlier result next to the video, or an earlier folder of stills.
         start, end, stride, audio_context, batch: see `predict`.
         model, weights, device, precision, offline, revision, engine: see `avsal.load_model`.
         progress: called with the frames done, and all frames if known.

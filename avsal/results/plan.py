@@ -127,7 +127,7 @@ def is_pattern(path: Path) -> bool:
 def _matching(pattern: Path) -> list[Path]:
     # `Path.glob` would give hidden files, too.
     matches = {Path(match) for match in glob.glob(str(pattern), recursive=True)}  # noqa: PTH207
-    known = {name for match in matches for name in (match, match.with_suffix(""))}
+    known = _names(matches)
     files = [match for match in sorted(matches) if match.is_file() and not _is_ours(match, known)]
     if not files:
         raise UsageError(f"{pattern}: matches no file; put other patterns in quotes as well")
@@ -247,7 +247,7 @@ def _media_files(
     folder: Path, output: Path, pattern: str | None, on_omitted: Callable[[str], None]
 ) -> Iterator[Path]:
     found = _found(folder, pattern or "*")
-    known = {name for path in found for name in (path, path.with_suffix(""))}
+    known = _names(found)
     for path in found:
         if path.is_dir() and not path.is_symlink() and os.access(path, os.R_OK | os.X_OK):
             continue
@@ -280,6 +280,12 @@ def _reason_by_name(path: Path, known: Container[Path]) -> str | None:
     if path.suffix.lower() not in VIDEOS | STILLS:
         return "other suffixes"
     return "results of avsal" if _is_ours(path, known) else None
+
+
+def _names(paths: Iterable[Path]) -> set[Path]:
+    """What results next to files are named after: the files with and without their suffixes."""
+    files = [path for path in paths if not path.is_dir()]
+    return {name for file in files for name in (file, file.with_suffix(""))}
 
 
 def _is_ours(path: Path, known: Container[Path]) -> bool:
@@ -361,15 +367,15 @@ def choose_folder(source: Path, out: Path | None, force: bool, ending: str) -> P
 
     Args:
         out: None is a folder next to the file: its name without the suffix, and `ending`.
+        force: replace an earlier result; without it, it is an error.
 
     Raises:
         ExistsError, UsageError, OutputError: see `choose_output`.
     """
-    chosen = out is None
     if out is None:
         ((_, out),) = _next_to_inputs([source], ending)
     with atomic.write_errors(out):
-        if chosen and not force and out.exists():
+        if not force and out.exists():
             raise ExistsError(out)
     atomic.prepare_folder(out.parent)
     return out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -18,7 +19,7 @@ from avsal import atomic
 from avsal.errors import MediaError
 from avsal.media.source import name_of
 from avsal.media.video import VideoReader
-from avsal.prediction.drawing import legend_panel, overlay, put_label
+from avsal.prediction.drawing import BACKGROUND, legend_panel, overlay, with_caption
 from avsal.prediction.settings import clock
 from avsal.prediction.style import OverlayStyle
 from avsal.results.gaze import Gaze, GazeMap, Maps, open_gaze
@@ -30,7 +31,6 @@ _MOST_CELLS = 96  # of a contact sheet with one frame of each shot
 _CELL_PIXELS = 400 * 225  # of a frame on a sheet, at most
 _SHEET_ASPECT = 16 / 9  # width to height that a sheet comes close to
 _GAP = 8  # pixels between the frames of a sheet
-_BACKGROUND = 30  # gray level
 _LEGEND_SIDE = 480  # the legend is as large as on a picture with this shorter side
 
 _CANDIDATES = 32  # frames that may stand for a part of a video
@@ -83,8 +83,9 @@ class Thinned(Generic[Item]):
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A frame that may stand for a part: its JPEG file, its contrast, and its map on a grid."""
+    """A frame that may stand for a part: its shot, JPEG file, contrast, and map on a grid."""
 
+    shot: int
     jpeg: bytes
     contrast: float
     grid: np.ndarray
@@ -111,12 +112,14 @@ class _Part:
         small = cv2.resize(image, _THUMBNAIL, interpolation=cv2.INTER_AREA)
         contrast = float(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).std())
         jpeg = encode_jpeg(square_pixels(image, self._video.info.sample_aspect))
-        return _Candidate(jpeg, contrast, _on_grid(entry.density))
+        return _Candidate(entry.shot, jpeg, contrast, _on_grid(entry.density))
 
     def still(self) -> Still:
-        """The frame whose own map is most like the mean, among those that are not almost blank."""
+        """The frame of the longest shot whose own map is most like the mean, unless it is almost
+        blank."""
         mean = _on_grid(self._sum)
-        candidates = self._candidates.items
+        longest = Counter(each.shot for each in self._candidates.items).most_common(1)[0][0]
+        candidates = [each for each in self._candidates.items if each.shot == longest]
         least = float(np.median([each.contrast for each in candidates])) / 2
         best = max(
             (each for each in candidates if each.contrast >= least),
@@ -262,10 +265,9 @@ def _frame_still(video: VideoReader, gaze: Gaze, entry: GazeMap, aspect: Fractio
 
 
 def _cell(still: Still, text: str, style: OverlayStyle) -> np.ndarray:
-    """A still as it is on a sheet, with a text in its corner."""
+    """A still as it is on a sheet, with a text below it."""
     drawn = overlay(_shrunk(still.image), still.density, style, _span(still.density))
-    put_label(drawn, text)
-    return drawn
+    return with_caption(drawn, text)
 
 
 def _shrunk(image: np.ndarray) -> np.ndarray:
@@ -286,7 +288,7 @@ def _sheet(cells: list[np.ndarray], style: OverlayStyle) -> np.ndarray:
         legend = None
     strip = 0 if legend is None else legend.shape[0] + _GAP
     shape = rows * down + _GAP + strip, columns * across + _GAP, 3
-    sheet = np.full(shape, _BACKGROUND, np.uint8)
+    sheet = np.full(shape, BACKGROUND, np.uint8)
     for number, cell in enumerate(cells):
         top = _GAP + number // columns * down
         left = _GAP + number % columns * across
