@@ -292,8 +292,8 @@ SkipExisting = Annotated[
     bool,
     typer.Option(
         "--skip-existing",
-        help="Keep results that are up to date: complete maps of the same file and settings, and "
-        "other results that are newer than their input.",
+        help="Keep results that are up to date: complete maps and measurements of the same files "
+        "and settings, and videos and pictures that are newer than their input.",
         rich_help_panel=RESULTS,
     ),
 ]

@@ -65,6 +65,19 @@ def check_word(name: str, word: str, known: type[StrEnum]) -> None:
         raise UsageError(f"{name} {word}: is unknown{hint}")
 
 
+def check_device(name: str) -> None:
+    """Refuse the name of a device that no machine has.
+
+    Raises:
+        UsageError: it is none of auto, cpu, cuda and cuda:N.
+    """
+    if re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+        return
+    is_gpu = name.lower() in ("gpu", "nvidia")
+    hint = "; did you mean cuda?" if is_gpu else nearest(name, ("auto", "cpu", "cuda"))
+    raise UsageError(f"--device {name}: is unknown{hint or '; give auto, cpu, cuda or cuda:N'}")
+
+
 MAX_SECONDS = 1e9  # 32 years; in a container's unit of time it still fits into 64 bits
 MAX_SIDE = 16_384  # pixels of a map's width or height
 MAX_PIXELS = 2**26  # of a map, 8192 x 8192; in float32 256 MB
