@@ -158,16 +158,19 @@ def _grid(axes: Axes) -> tuple[list[str], list[str]]:
 
 
 def _names(lines: Sequence[Line], axes: Axes) -> list[str]:
-    """Names next to the ends of their lines, moved apart where they would overlap."""
+    """Names next to the ends of their lines, moved apart where they would overlap.
+
+    Their order is that of the lines, which narrow pages show.
+    """
     heights = [axes.y(_last(line.values)) for line in lines]
     order = sorted(range(len(lines)), key=lambda number: heights[number])
-    parts, y = [], -math.inf
+    parts, y = [""] * len(lines), -math.inf
     lowest = 1 - _LABEL * (len(order) - 1)
     for position, number in enumerate(order):
         line = lines[number]
         y = max(min(heights[number], lowest + _LABEL * position), y + _LABEL)
         dashed = " dashed" if line.dashed else ""
-        parts.append(
+        parts[number] = (
             f'<span style="top:{y * 100:.1f}%"><i class="key{dashed} s{line.colour % COLOURS}">'
             f"</i>{escape(line.name)}</span>"
         )
