@@ -13,7 +13,7 @@ import samples
 from media_checks import click_times, copy, frames_of, numbers, sound_of, times_of
 
 from avsal.errors import MediaError
-from avsal.media import AudioReader, VideoWriter, probe
+from avsal.media import AudioReader, VideoWriter, probe, remux
 
 
 def audio_codec(path: Path) -> str:
@@ -85,6 +85,16 @@ def test_what_a_container_does_not_take_is_encoded_in_time(
     assert audio_codec(out) == name
     assert np.abs(np.subtract(click_times(sound_of(out)), [0.5, 1.0, 1.5])).max() <= 0.002
     assert sound_of(out).size == pytest.approx(2 * 16000, abs=1100)
+
+
+def test_webm_without_an_encoder_for_its_sound_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(remux._ENCODERS, "webm", ("no_such_encoder", frozenset()))
+    source = film_with(tmp_path / "a.mkv", "aac", 44100)
+    with pytest.raises(MediaError, match=r"no encoder no_such_encoder for the sound.*\.mp4"):
+        copy(source, tmp_path / "b.webm")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mkv"]
 
 
 def film_with(path: Path, codec: str, rate: int, layout: str = "mono", start: float = 0) -> Path:

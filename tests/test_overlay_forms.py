@@ -13,6 +13,7 @@ from PIL import Image
 import avsal
 from avsal.errors import UsageError
 from avsal.media import VideoReader
+from avsal.prediction import drawing
 from avsal.prediction.style import OverlayForm
 from avsal.results.folder import read_result
 from avsal.results.plan import plan_folder
@@ -238,6 +239,19 @@ def test_a_long_series_is_thinned_evenly(count):
     assert min(count, 4) <= len(kept.items) <= 8
 
 
+def test_several_inputs_give_several_pictures(avsal_command, film, maps, tmp_path):
+    (tmp_path / "in").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "in" / f"{name}.mp4").write_bytes(film.read_bytes())
+        save_maps(tmp_path / "saved" / name, tmp_path / "in" / f"{name}.mp4", lambda _i: (0.5, 0.5))
+    many = ("overlay", tmp_path / "in", "--saliency", tmp_path / "saved", "-o", tmp_path / "out")
+    for options in (("--still",), ("--still", "--per-shot"), ("--contact-sheet",)):
+        code, _said, err = avsal_command(*many, *options, "--force")
+        assert (code, err) == (0, "")
+    assert names(tmp_path / "out") == ["a", "a.jpg", "b", "b.jpg"]
+    assert names(tmp_path / "out" / "a") == ["shot-001.jpg", "shot-002.jpg"]
+
+
 # ---- what does not go together
 
 
@@ -252,6 +266,7 @@ def test_a_long_series_is_thinned_evenly(count):
         (("-o", "a.gif", "--width", "0"), "width 0"),
         (("-o", "a.png"), "--still"),
         (("-o", "a.mp4", "--still"), "is no picture by its suffix"),
+        (("-o", "a.jpg", "--still", "--per-shot"), "a.jpg: --still --per-shot writes a folder"),
     ],
 )
 def test_wrong_usage_is_one_line(overlay, tmp_path, monkeypatch, options, says):
@@ -286,3 +301,17 @@ def test_results_of_every_kind_are_no_inputs(tmp_path):
         (tmp_path / name).touch()
     planned = [str(source.relative_to(tmp_path)) for source, _ in plan_folder(tmp_path, tmp_path)]
     assert sorted(planned) == sorted(other)
+
+
+# ---- letters
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0, 2.0])
+def test_the_outline_of_letters_is_around_them(scale):
+    """From OpenCV 5 on thicker letters are wider, so thick ones are no outline of thin ones."""
+    drawn = np.full((120, 900, 3), 128, np.uint8)
+    drawing._put_text(drawn, "share of gaze inside", (20, 80), scale)
+    edge = 2 * max(1, round(scale * 2)) + 1
+    white, dark = (np.argwhere(mask) for mask in (drawn[..., 0] > 200, drawn[..., 0] < 60))
+    assert np.all(np.abs(white.min(0) - dark.min(0)) <= edge)
+    assert np.all(np.abs(white.max(0) - dark.max(0)) <= edge)

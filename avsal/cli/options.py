@@ -235,7 +235,8 @@ Crf = Annotated[
         "--crf",
         min=0,
         max=51,
-        help="H.264 CRF: lower means better quality and a larger file.",
+        help="CRF of H.264, or in .webm of VP9 on the same scale: lower means better quality and a "
+        "larger file.",
         rich_help_panel=RESULTS,
     ),
 ]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from avsal.cli import options
+from avsal.errors import UsageError
 from avsal.prediction.style import ColorBy, Colormap
 
 if TYPE_CHECKING:
@@ -146,6 +147,7 @@ def overlay(
     may also be .mkv, .mov or .webm, or .gif or .webp for an animation without sound.
     """
     from avsal.cli.run import run_on_files
+    from avsal.media.suffixes import WRITABLE_STILLS
     from avsal.prediction.style import OverlayForm, OverlayStyle
     from avsal.results.api import overlay as draw
 
@@ -153,6 +155,8 @@ def overlay(
     OverlayStyle(colormap, alpha, color_by, threshold, contours, legend, side_by_side)
     form = OverlayForm(still, contact_sheet, per_shot, fps, width)
     if form.folder:
+        if output is not None and output.suffix.lower() in WRITABLE_STILLS:
+            raise UsageError(f"{output}: --still --per-shot writes a folder; give a folder's name")
         files = replace(files, force=files.force or output is not None)  # only its own is replaced
     function = functools.partial(
         draw,
