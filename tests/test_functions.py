@@ -102,6 +102,7 @@ def test_measure_does_what_the_command_does(avsal_command, video, maps, tmp_path
         json.loads(path.read_text()) for path in (tmp_path / "s.json", out / "summary.json")
     )
     assert mine["made"].pop("date") <= its["made"].pop("date")
+    assert its["made"].pop("options")["areas"] == list(texts)
     assert mine == its
     report.save(tmp_path / "saved")
     pages = [(folder / "report.html").read_text() for folder in (tmp_path / "saved", out)]

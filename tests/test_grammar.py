@@ -131,6 +131,51 @@ def test_many_inputs_next_to_them_and_never_overwritten(command, footage, name):
     code, out, err = command(name, footage, "--skip-existing")
     assert (code, out.count(": kept")) == (0, 2)
     assert [place.stat().st_mtime_ns for place in places] == written
+    kept = records(command(name, footage, "--skip-existing", "--json")[1])
+    assert [record["status"] for record in kept if record["status"] != "omitted"] == ["skipped"] * 2
+    assert not any("frames" in record for record in kept)  # nobody has counted them
+
+
+def test_a_measurement_is_kept_if_files_and_settings_are_the_same(command, footage, tmp_path):
+    video, report = footage / "a.mp4", footage / "a.measure" / "report.html"
+    areas = tmp_path / "areas.csv"
+    areas.write_text("name,x,y,w,h\nlogo,0,0,9,9\n")
+
+    def kept(*options):
+        code, out, err = command("measure", video, "--skip-existing", *options)
+        assert (code, err) == (0, "")
+        return out == f"{report.parent}: kept\n"
+
+    assert not kept()
+    assert kept() and kept("--batch", "1")
+    assert not kept("--end", "0.2")
+    assert kept("--end", "0.2")
+    assert not kept("--areas", areas)
+    assert kept("--areas", areas)
+    areas.write_text("name,x,y,w,h\nlogo,0,0,12,9\n")
+    assert not kept("--areas", areas)
+    late = report.stat().st_mtime - 1000
+    os.utime(video, (late, late))  # another file of an earlier date
+    assert not kept("--areas", areas)
+    assert command("measure", footage, "--skip-existing", "--json", "--areas", areas)[1].count(
+        '"skipped"'
+    )
+
+
+@pytest.mark.parametrize(
+    ("device", "says"),
+    [
+        ("cudaa", "--device cudaa: is unknown; did you mean cuda?"),
+        ("gpu", "did you mean cuda?"),
+        ("cp", "did you mean cpu?"),
+        ("toaster", "give auto, cpu, cuda or cuda:N"),
+        ("mps", "--device mps: is unknown"),
+    ],
+)
+def test_a_misspelt_device_gets_the_nearest_word(avsal_command, footage, device, says):
+    code, _out, err = avsal_command("overlay", footage / "a.mp4", "--device", device)
+    assert (code, err.count("\n")) == (2, 1)
+    assert says in err
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -316,6 +361,24 @@ def test_the_environment_gives_defaults(avsal_command, footage, settings_file, m
     assert "weights = 'from_file.pt'" in out
 
 
+def test_a_settings_file_gives_defaults_to_commands_of_a_group(
+    avsal_command, settings_file, monkeypatch
+):
+    asked = []
+    monkeypatch.setattr("avsal.weights.resolve", lambda *_names, **named: asked.append(named))
+    settings_file("[weights.path]\nrevision = 'one'\n")
+    avsal_command("weights", "path", "mspi-mvitv2s")
+    assert asked.pop()["revision"] == "one"
+    settings_file("revision = 'two'\n")
+    avsal_command("weights", "path", "mspi-mvitv2s")
+    assert asked.pop()["revision"] == "two"
+    settings_file("[weights]\nrevision = 'one'\n[weights.path]\nrevision = 'three'\n")
+    avsal_command("weights", "path", "mspi-mvitv2s")
+    assert asked.pop()["revision"] == "three"
+    shown = " ".join(avsal_command("info")[1].split())
+    assert "weights: revision = 'one'" in shown and "weights path: revision = 'three'" in shown
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -324,6 +387,8 @@ def test_the_environment_gives_defaults(avsal_command, footage, settings_file, m
         ("[overlay]\naspect = '1:1'", "overlay has no option aspect"),
         ("[overlay]\nalpha = 7", "(from avsal.toml)"),
         ("stride = {a = 1}", "no command stride"),
+        ("[weights.pul]\nyes = true", "no command weights pul; did you mean weights pull?"),
+        ("[weights.pull]\nyess = true", "weights pull has no option yess; did you mean yes?"),
         ("stride =", "avsal.toml: cannot be read"),
     ],
 )

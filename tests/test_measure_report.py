@@ -173,6 +173,18 @@ def test_lines_of_versions_reach_to_their_own_end(measure, other, tmp_path):
     assert 950 < max(dashed) <= 1000
 
 
+def test_names_are_in_the_order_of_their_lines_wherever_these_end():
+    lines = [
+        Line(name, np.array([0.0, 1.0]), np.array([0.1, end]), 0)
+        for name, end in (("A", 0.1), ("B", 0.3), ("C", 0.2))
+    ]
+    page = line_chart(lines, Axes(0, 1, 0.4, 0.1), (), "title")
+    found = re.findall(r'<span style="top:([\d.]+)%"><i class="key[^>]*></i>(\w)</span>', page)
+    assert [name for _height, name in found] == ["A", "B", "C"]
+    heights = [float(height) for height, _name in found]
+    assert heights[1] < heights[2] < heights[0]
+
+
 # ---- pictures, labels, colours
 
 

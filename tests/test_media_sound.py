@@ -13,7 +13,7 @@ import samples
 from media_checks import click_times, copy, frames_of, numbers, sound_of, times_of
 
 from avsal.errors import MediaError
-from avsal.media import AudioReader, VideoWriter, probe
+from avsal.media import AudioReader, VideoWriter, probe, remux
 
 
 def audio_codec(path: Path) -> str:
@@ -55,6 +55,7 @@ def test_sound_in_matroska_stays_to_the_millisecond(tmp_path: Path) -> None:
         (".mov", "pcm_s16le", "pcm_s16le", 44100),
         (".mp4", "libmp3lame", "mp3", 44100),
         (".mkv", "libopus", "opus", 48000),
+        (".webm", "libopus", "opus", 48000),
         (".mp4", "libopus", "opus", 48000),
         (".mkv", "flac", "flac", 48000),
     ],
@@ -75,14 +76,25 @@ def test_what_the_container_takes_is_copied(
     ("codec", "rate", "layout"),
     [("pcm_s16le", 44100, "mono"), ("pcm_u8", 11025, "stereo"), ("pcm_f32le", 50000, "5.1")],
 )
-def test_what_mp4_does_not_take_becomes_aac_in_time(
-    tmp_path: Path, codec: str, rate: int, layout: str
+@pytest.mark.parametrize(("suffix", "name"), [(".mp4", "aac"), (".webm", "opus")])
+def test_what_a_container_does_not_take_is_encoded_in_time(
+    tmp_path: Path, codec: str, rate: int, layout: str, suffix: str, name: str
 ) -> None:
     source = film_with(tmp_path / "a.mkv", codec, rate, layout)
-    out = copy(source, tmp_path / "b.mp4")
-    assert audio_codec(out) == "aac"
+    out = copy(source, tmp_path / f"b{suffix}")
+    assert audio_codec(out) == name
     assert np.abs(np.subtract(click_times(sound_of(out)), [0.5, 1.0, 1.5])).max() <= 0.002
     assert sound_of(out).size == pytest.approx(2 * 16000, abs=1100)
+
+
+def test_webm_without_an_encoder_for_its_sound_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(remux._ENCODERS, "webm", ("no_such_encoder", frozenset()))
+    source = film_with(tmp_path / "a.mkv", "aac", 44100)
+    with pytest.raises(MediaError, match=r"no encoder no_such_encoder for the sound.*\.mp4"):
+        copy(source, tmp_path / "b.webm")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mkv"]
 
 
 def film_with(path: Path, codec: str, rate: int, layout: str = "mono", start: float = 0) -> Path:
@@ -95,14 +107,14 @@ def film_with(path: Path, codec: str, rate: int, layout: str = "mono", start: fl
 @pytest.mark.parametrize("codec", ["aac", "pcm_s16le"])
 def test_a_late_sound_stays_late(tmp_path: Path, codec: str) -> None:
     source = film_with(tmp_path / "a.mkv", codec, 44100, start=0.25)
-    for suffix in (".mp4", ".mkv"):
+    for suffix in (".mp4", ".mkv", ".webm"):
         out = copy(source, tmp_path / f"b{suffix}")
         assert np.abs(np.subtract(click_times(sound_of(out)), [0.5, 1.0, 1.5])).max() <= 0.002
         assert not sound_of(out)[: round(0.2 * 16000)].any()
 
 
 @pytest.mark.parametrize("codec", ["aac", "libmp3lame", "pcm_s16le"])
-@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm"])
 def test_trimming_cuts_the_sound_too(tmp_path: Path, codec: str, suffix: str) -> None:
     source = film_with(tmp_path / "a.mkv", codec, 44100)
     out = copy(source, tmp_path / f"b{suffix}", start=0.4, end=1.2)

@@ -159,6 +159,27 @@ def test_a_picture_of_another_size_is_refused(tmp_path: Path) -> None:
 # ---- encoders
 
 
+def test_webm_holds_vp9_at_its_times(tmp_path: Path) -> None:
+    source = samples.constant_rate(tmp_path / "a.mp4", frames=30)
+    out = copy(source, tmp_path / "b.webm")
+    assert probe(out).codec == "vp9"
+    assert numbers(frames_of(out)) == list(range(30))
+    assert times_of(out) == times_of(source)
+    variable = copy(samples.variable_rate(tmp_path / "c.mp4", IRREGULAR[:6]), tmp_path / "d.webm")
+    written = np.array(times_of(variable), float)
+    assert np.abs(written - np.array(IRREGULAR[:6], float)).max() <= 0.0005
+
+
+def test_webm_without_its_encoder_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(video_writer, "WEBM_ENCODERS", ("no_such_encoder",))
+    with (
+        pytest.raises(MediaError, match=r"no encoder of no_such_encoder.* or write \.mp4"),
+        VideoWriter(tmp_path / "a.webm", 64, 48) as writer,
+    ):
+        writer.write(samples.numbered(0), Fraction(0), Fraction(1, 25))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_other_encoders_stand_in_for_libx264(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -187,7 +208,7 @@ def test_no_encoder_at_all_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 # ---- files
 
 
-@pytest.mark.parametrize("name", ["a.webm", "a.avi", "a.gif", "a.txt", "a"])
+@pytest.mark.parametrize("name", ["a.ogv", "a.avi", "a.gif", "a.txt", "a"])
 def test_other_suffixes_are_a_usage_error(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match=r"use one of \.mp4"):
         VideoWriter(tmp_path / name, 64, 48)

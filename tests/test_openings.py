@@ -46,9 +46,13 @@ def openings(avsal_command, film, monkeypatch):
         ("overlay", (), 2),
         ("reframe", (), 4),  # pictures and sound for the network, and again when the path is known
         ("measure", ("--grid", "2x2"), 2),
+        ("overlay", ("--still", "-o", "out.jpg"), 2),
+        ("overlay", ("--contact-sheet", "--per-shot", "-o", "out.jpg"), 2),
+        ("overlay", ("-o", "out.gif"), 2),
     ],
 )
-def test_with_the_network(openings, film, network, tmp_path, command, options, count):
+def test_with_the_network(openings, film, network, tmp_path, monkeypatch, command, options, count):
+    monkeypatch.chdir(tmp_path)
     assert openings(command, film, "-o", tmp_path / "out.mp4", *options, *network) == count
 
 

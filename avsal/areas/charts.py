@@ -13,6 +13,8 @@ from html import escape
 
 import numpy as np
 
+from avsal.prediction.settings import clock
+
 COLOURS = 9  # classes s0 ... s8 of the style sheet
 _WIDTH, _HEIGHT = 1000, 250  # units of the SVG; the style sheet makes 250 pixels of the height
 _POINTS = 480  # of a line at most; more cannot be seen
@@ -98,15 +100,6 @@ def line_chart(lines: Sequence[Line], axes: Axes, cuts: Sequence[float], title: 
     )
 
 
-def clock(seconds: float) -> str:
-    """A time as people write it: 7.5 s, 1:05, 1:02:03."""
-    if seconds < 60:
-        return f"{round(seconds, 1):g} s"
-    hours, remaining = divmod(round(seconds), 3600)
-    minutes, remaining = divmod(remaining, 60)
-    return f"{hours}:{minutes:02}:{remaining:02}" if hours else f"{minutes}:{remaining:02}"
-
-
 def _share_step(largest: float) -> float:
     """The least round step of which at most eight make up the largest value."""
     steps = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
@@ -165,16 +158,19 @@ def _grid(axes: Axes) -> tuple[list[str], list[str]]:
 
 
 def _names(lines: Sequence[Line], axes: Axes) -> list[str]:
-    """Names next to the ends of their lines, moved apart where they would overlap."""
+    """Names next to the ends of their lines, moved apart where they would overlap.
+
+    Their order is that of the lines, which narrow pages show.
+    """
     heights = [axes.y(_last(line.values)) for line in lines]
     order = sorted(range(len(lines)), key=lambda number: heights[number])
-    parts, y = [], -math.inf
+    parts, y = [""] * len(lines), -math.inf
     lowest = 1 - _LABEL * (len(order) - 1)
     for position, number in enumerate(order):
         line = lines[number]
         y = max(min(heights[number], lowest + _LABEL * position), y + _LABEL)
         dashed = " dashed" if line.dashed else ""
-        parts.append(
+        parts[number] = (
             f'<span style="top:{y * 100:.1f}%"><i class="key{dashed} s{line.colour % COLOURS}">'
             f"</i>{escape(line.name)}</span>"
         )

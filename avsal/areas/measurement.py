@@ -7,7 +7,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,8 +71,7 @@ class Measurement:
 
     def to_json(self, path: File) -> None:
         """Write `summary`; raises the same errors as `to_html`."""
-        text = json.dumps(self.summary, indent=1, ensure_ascii=False, allow_nan=False)
-        self._write(path, text)
+        self._write_json(path, self.summary)
 
     def save(self, folder: File) -> None:
         """Write report.html, shares.csv, summary.json, the frames that may be thumbnails, and
@@ -84,19 +83,30 @@ class Measurement:
         with atomic.new_folder(Path(folder), written_names) as partial:
             self.write(partial)
 
-    def write(self, folder: Path, command: str | None = None) -> None:
+    def write(
+        self,
+        folder: Path,
+        command: str | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
         """Write the files into an existing folder; see `save`.
 
         Args:
             command: the command line that was given, for the end of the report.
+            options: what decides the measurement, see `is_current`; summary.json keeps it.
         """
         self.to_csv(folder / SHARES)
         if self._page.second:
             _write_rows(folder / COMPARED, self.compared_frames())
-        self.to_json(folder / SUMMARY)
+        made = self.summary["made"] | ({} if options is None else {"options": options})
+        self._write_json(folder / SUMMARY, {**self.summary, "made": made})
         for number, jpeg in self._page.thumbnails.items():
             atomic.write_bytes(folder / thumbnail_name(number), jpeg)
         self._write(folder / REPORT, build_report(self._page, command, saved=True))
+
+    def _write_json(self, path: File, summary: dict[str, Any]) -> None:
+        text = json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False)
+        self._write(path, text)
 
     @staticmethod
     def _write(path: File, text: str) -> None:
@@ -140,6 +150,14 @@ def _write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 def _percent(share: float | None) -> str:
     return "absent" if share is None else f"{share:.1%}"
+
+
+def is_current(folder: Path, options: Mapping[str, Any]) -> bool:
+    """Whether a folder holds the measurement that these options would give, as JSON values."""
+    if not written_names(folder):
+        return False
+    made = json.loads((folder / SUMMARY).read_bytes()).get("made")
+    return isinstance(made, dict) and made.get("options") == options
 
 
 def written_names(folder: Path) -> set[str]:

@@ -15,10 +15,11 @@ from avsal.areas.series import Difference, Series
 from avsal.prediction.drawing import CONTOUR_SHARES, overlay, share_colours
 from avsal.prediction.shots import Shot
 from avsal.prediction.style import OverlayStyle
+from avsal.results.stills import decode_jpeg, encode_jpeg, square_pixels
 
 SMALL, WIDE = 480, 1280  # pixels of the longer side: one of many pictures, one across the page
 
-_QUALITY, _FULL_QUALITY = 80, 95
+_QUALITY = 80  # of JPEG, on the page
 
 _STYLE = OverlayStyle(legend=False)  # the page explains the colours
 
@@ -112,10 +113,7 @@ def full_size(image: np.ndarray, aspect: float) -> bytes:
     Args:
         aspect: width to height of the frame's pixels; those of the file are square.
     """
-    height, width = image.shape[:2]
-    if aspect != 1:
-        image = cv2.resize(image, (max(1, round(width * aspect)), height))
-    return _jpeg(image, _FULL_QUALITY)
+    return encode_jpeg(square_pixels(image, aspect))
 
 
 def picture(full: bytes, density: np.ndarray, time: float, side: int) -> Picture:
@@ -127,9 +125,7 @@ def picture(full: bytes, density: np.ndarray, time: float, side: int) -> Picture
         time: seconds since the video's first frame.
         side: pixels of its longer side, at most.
     """
-    decoded = cv2.imdecode(np.frombuffer(full, np.uint8), cv2.IMREAD_COLOR)
-    assert decoded is not None
-    image = _shrunk(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), side)
+    image = _shrunk(decode_jpeg(full), side)
     heat = overlay(image, density, _STYLE)
     return Picture(time, _data(image), _data(heat), image.shape[1], image.shape[0])
 
@@ -148,10 +144,4 @@ def _shrunk(image: np.ndarray, side: int) -> np.ndarray:
 
 
 def _data(image: np.ndarray) -> str:
-    return "data:image/jpeg;base64," + base64.b64encode(_jpeg(image, _QUALITY)).decode()
-
-
-def _jpeg(image: np.ndarray, quality: int) -> bytes:
-    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    _encoded, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return data.tobytes()
+    return "data:image/jpeg;base64," + base64.b64encode(encode_jpeg(image, _QUALITY)).decode()

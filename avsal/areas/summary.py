@@ -11,13 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from avsal.areas.charts import clock
 from avsal.areas.pictures import Page, Version, thumbnail_name
 from avsal.areas.series import Difference, Series
 from avsal.media.info import VideoInfo
 from avsal.media.video import VideoReader
 from avsal.prediction.predictor import Predictor
-from avsal.prediction.settings import PredictSettings
+from avsal.prediction.settings import PredictSettings, clock
 from avsal.results.description import shot_records
 from avsal.results.folder import Result
 from avsal.version import __version__

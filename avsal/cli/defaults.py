@@ -2,7 +2,7 @@
 
     device = "cpu"          # for every command that has this option
     [overlay]
-    colormap = "viridis"    # for this command only
+    colormap = "viridis"    # for this command only; [weights.pull] is `avsal weights pull`
 
 Options given on the command line come first, then the environment (AVSAL_MODEL, ...), then the file
 in the working folder, then the user's.
@@ -22,7 +22,7 @@ from avsal.errors import UsageError, nearest
 
 NAME = "avsal.toml"
 
-Defaults = dict[str, dict[str, Any]]  # by command and parameter, as click's default_map
+Defaults = dict[str, Any]  # by command and parameter, as click's default_map
 
 
 def places() -> list[Path]:
@@ -39,21 +39,26 @@ def read_defaults(group: Any) -> Defaults:
     Raises:
         UsageError: a file cannot be read, or names what no command has.
     """
-    defaults: Defaults = {name: {} for name in _commands(group)}
+    commands = _commands(group)
+    defaults: Defaults = {}
     for path in filter(Path.is_file, places()):
-        for command, key, value in _entries(path):
-            if command is not None and command not in defaults:
-                hint = nearest(command, defaults)
-                raise UsageError(f"{path}: there is no command {command}{hint}")
-            chosen = [command] if command is not None else list(defaults)
-            options = {name: _options(group, name) for name in chosen}
-            having = [name for name in chosen if key in options[name]]
+        for table, key, value in _entries(path):
+            chosen = [name for name in commands if f"{name} ".startswith(table)]
+            if not chosen:
+                command = table.strip()
+                raise UsageError(
+                    f"{path}: there is no command {command}{nearest(command, commands)}"
+                )
+            having = [name for name in chosen if key in _options(commands[name])]
             if not having:
-                known = {word for words in options.values() for word in words}
-                where = f"{command} has" if command is not None else "commands have"
+                known = {word for name in chosen for word in _options(commands[name])}
+                where = f"{table}has" if table else "commands have"
                 raise UsageError(f"{path}: {where} no option {key}{nearest(key, known)}")
             for name in having:
-                defaults[name][options[name][key].name] = _checked(path, key, value)
+                place = defaults
+                for word in name.split():
+                    place = place.setdefault(word, {})
+                place[_options(commands[name])[key].name] = _checked(path, key, value)
     return defaults
 
 
@@ -61,14 +66,14 @@ def described(group: Any) -> dict[str, str]:
     """What `avsal info` shows: the files that exist, and the variables that are set."""
     files = [str(path) for path in places() if path.is_file()]
     entries = [
-        f"{key} = {value!r}" if command is None else f"{command}: {key} = {value!r}"
+        f"{table.strip()}: {key} = {value!r}" if table else f"{key} = {value!r}"
         for path in filter(Path.is_file, places())
-        for command, key, value in _entries(path)
+        for table, key, value in _entries(path)
     ]
     variables = {
         parameter.envvar
-        for name in _commands(group)
-        for parameter in _options(group, name).values()
+        for command in _commands(group).values()
+        for parameter in _options(command).values()
         if isinstance(parameter.envvar, str)
     }
     entries += [f"{name}={os.environ[name]}" for name in sorted(variables & os.environ.keys())]
@@ -78,33 +83,42 @@ def described(group: Any) -> dict[str, str]:
     }
 
 
-def _commands(group: Any) -> list[str]:
-    """Names of the commands that have no commands of their own."""
-    return [name for name, command in group.commands.items() if not hasattr(command, "commands")]
+def _commands(group: Any, before: str = "") -> dict[str, Any]:
+    """All commands by name; those of a group by both names: "weights pull"."""
+    commands: dict[str, Any] = {}
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            commands |= _commands(command, f"{before}{name} ")
+        else:
+            commands[before + name] = command
+    return commands
 
 
-def _options(group: Any, name: str) -> dict[str, Any]:
+def _options(command: Any) -> dict[str, Any]:
     """The options of a command by their long names without dashes."""
     return {
         text.lstrip("-"): parameter
-        for parameter in group.commands[name].params
+        for parameter in command.params
         for text in parameter.opts
         if text.startswith("--") and text != "--help"
     }
 
 
-def _entries(path: Path) -> Iterator[tuple[str | None, str, Any]]:
-    """Command (None for all), option and value of every line."""
+def _entries(path: Path) -> Iterator[tuple[str, str, Any]]:
+    """Table, option and value of every line; [weights.pull] is the table "weights pull "."""
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UsageError(f"{path}: cannot be read ({error}); mend it or remove it") from None
+    yield from _flat(content, "")
+
+
+def _flat(content: dict[str, Any], table: str) -> Iterator[tuple[str, str, Any]]:
     for key, value in content.items():
         if isinstance(value, dict):
-            for inner, setting in value.items():
-                yield key, inner.replace("_", "-"), setting
+            yield from _flat(value, f"{table}{key} ")
         else:
-            yield None, key.replace("_", "-"), value
+            yield table, key.replace("_", "-"), value
 
 
 def _checked(path: Path, key: str, value: Any) -> Any:

@@ -6,6 +6,8 @@ import functools
 import re
 import shlex
 import sys
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +18,7 @@ from avsal.cli import options
 
 AREAS = "Areas"  # headings in --help
 COMPARE = "Compare"
+CHANGE_NOTHING = {"batch", "device", "offline", "engine"}  # options that give the same result
 
 AreaTexts = Annotated[
     list[str] | None,
@@ -81,28 +84,41 @@ def measure(
     at a moment, not who looked or in which order.
     """
     from avsal.cli.run import run_on_files
+    from avsal.results.plan import MEASURED
 
     windows.settings()  # what is wrong here is wrong for every file
     files = replace(files, force=files.force or output is not None)  # only its own is replaced
-    function = functools.partial(
-        measure_to_folder,
-        areas=area or (),
-        areas_file=areas,
-        grid=grid,
-        compare=compare,
-        compare_saliency=compare_saliency,
-        compare_areas_file=compare_areas,
-        command=_command_line(),
+    options: dict[str, Any] = {
+        "areas": area or (),
+        "areas_file": areas,
+        "grid": grid,
+        "compare": compare,
+        "compare_saliency": compare_saliency,
+        "compare_areas_file": compare_areas,
         **windows.keywords(),
         **asdict(network),
-    )
-    raise typer.Exit(run_on_files(function, inputs, output, ".measure", files, network, saliency))
+    }
+    given = {name: value for name, value in options.items() if name not in CHANGE_NOTHING}
+    function = functools.partial(measure_to_folder, command=_command_line(), given=given, **options)
+    current = functools.partial(is_measured, given=given)
+    code = run_on_files(function, inputs, output, MEASURED, files, network, saliency, current)
+    raise typer.Exit(code)
 
 
 def measure_to_folder(
-    video: Path, output: Path, *, force: bool, command: str, **options: Any
+    video: Path,
+    output: Path,
+    *,
+    force: bool,
+    command: str,
+    given: Mapping[str, Any],
+    saliency: Path | None = None,
+    **options: Any,
 ) -> Path:
     """Measure one file and return the place of its report.
+
+    Args:
+        given: see `is_measured`.
 
     Raises:
         AvsalError: see `avsal.measure`; the folder cannot be written, or holds something else.
@@ -114,10 +130,47 @@ def measure_to_folder(
 
     if output.exists() and not force:
         raise ExistsError(output)
+    deciding = _deciding(video, saliency, given)
     # The folder is begun first: that it cannot be written is found out before the network runs.
     with atomic.new_folder(output, written_names) as partial:
-        measured(video, **options).write(partial, command)
+        measured(video, saliency=saliency, **options).write(partial, command, deciding)
     return output / "report.html"
+
+
+def is_measured(
+    folder: Path, video: Path, saliency: Path | None, *, given: Mapping[str, Any]
+) -> bool:
+    """Whether a folder holds the measurement of these files with these options.
+
+    Args:
+        given: options of `avsal.measure` as they were given; those that change no result omitted.
+    """
+    from avsal.areas.measurement import is_current
+
+    return is_current(folder, _deciding(video, saliency, given))
+
+
+def _deciding(video: Path, saliency: Path | None, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What decides a measurement, as JSON values: files by their names, sizes and times."""
+    from avsal.media.source import file_identity, is_address
+    from avsal.results.description import DESCRIPTION
+    from avsal.version import __version__
+
+    def identified(value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            return list(value)
+        if not isinstance(value, str | Path):
+            return value
+        path = Path(value)
+        with suppress(OSError):
+            if is_address(path) or path.is_file():
+                return file_identity(path)
+            if (path / DESCRIPTION).is_file():  # maps
+                return file_identity(path / DESCRIPTION)
+        return str(value)
+
+    files = {"video": video, "saliency": saliency, **given}
+    return {"avsal": __version__, **{name: identified(value) for name, value in files.items()}}
 
 
 def _command_line() -> str:

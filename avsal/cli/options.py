@@ -235,7 +235,8 @@ Crf = Annotated[
         "--crf",
         min=0,
         max=51,
-        help="H.264 CRF: lower means better quality and a larger file.",
+        help="CRF of H.264, or in .webm of VP9 on the same scale: lower means better quality and a "
+        "larger file.",
         rich_help_panel=RESULTS,
     ),
 ]
@@ -292,8 +293,8 @@ SkipExisting = Annotated[
     bool,
     typer.Option(
         "--skip-existing",
-        help="Keep results that are up to date: complete maps of the same file and settings, and "
-        "other results that are newer than their input.",
+        help="Keep results that are up to date: complete maps and measurements of the same files "
+        "and settings, and videos and pictures that are newer than their input.",
         rich_help_panel=RESULTS,
     ),
 ]

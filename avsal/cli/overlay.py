@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import asdict
-from typing import Annotated
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from avsal.cli import options
+from avsal.errors import UsageError
 from avsal.prediction.style import ColorBy, Colormap
 
+if TYPE_CHECKING:
+    from avsal.prediction.style import OverlayForm
+
 LOOKS = "Looks"
+FORMS = "Pictures and animations"
 
 Colors = Annotated[
     Colormap,
@@ -67,6 +72,50 @@ SideBySide = Annotated[
     ),
 ]
 
+Still = Annotated[
+    bool,
+    typer.Option(
+        "--still",
+        help="Write one picture: the mean gaze on the whole clip, over a frame of it.",
+        rich_help_panel=FORMS,
+    ),
+]
+ContactSheet = Annotated[
+    bool,
+    typer.Option(
+        "--contact-sheet",
+        help="Write one picture with 12 frames at even intervals, their gaze and their times.",
+        rich_help_panel=FORMS,
+    ),
+]
+PerShot = Annotated[
+    bool,
+    typer.Option(
+        "--per-shot",
+        help="With --still: one picture of each shot, in a folder. With --contact-sheet: one frame "
+        "of each shot.",
+        rich_help_panel=FORMS,
+    ),
+]
+Fps = Annotated[
+    float | None,
+    typer.Option(
+        "--fps",
+        metavar="N",
+        help="Frames per second of a .gif or .webp, at most (default: 15).",
+        rich_help_panel=FORMS,
+    ),
+]
+Width = Annotated[
+    int | None,
+    typer.Option(
+        "--width",
+        metavar="PIXELS",
+        help="Width of a .gif or .webp, at most (default: 640, and 640 in height).",
+        rich_help_panel=FORMS,
+    ),
+]
+
 
 @options.grouped
 def overlay(
@@ -82,6 +131,11 @@ def overlay(
     contours: Contours = False,
     legend: Legend = None,
     side_by_side: SideBySide = False,
+    still: Still = False,
+    contact_sheet: ContactSheet = False,
+    per_shot: PerShot = False,
+    fps: Fps = None,
+    width: Width = None,
     crf: options.Crf = 20,
     windows: options.Windows,
     network: options.Network,
@@ -89,14 +143,21 @@ def overlay(
     """Draw the predicted gaze over a video and keep its sound, times and duration.
 
     The result of NAME.mp4 is NAME.saliency.mp4 next to it; in a folder of
-    results it is NAME.mp4. A still image gives an image.
+    results it is NAME.mp4. A still image gives an image. The suffix of --output
+    may also be .mkv, .mov or .webm, or .gif or .webp for an animation without sound.
     """
     from avsal.cli.run import run_on_files
-    from avsal.prediction.style import OverlayStyle
+    from avsal.media.suffixes import WRITABLE_STILLS
+    from avsal.prediction.style import OverlayForm, OverlayStyle
     from avsal.results.api import overlay as draw
 
     windows.settings()  # what is wrong here is wrong for every file
     OverlayStyle(colormap, alpha, color_by, threshold, contours, legend, side_by_side)
+    form = OverlayForm(still, contact_sheet, per_shot, fps, width)
+    if form.folder:
+        if output is not None and output.suffix.lower() in WRITABLE_STILLS:
+            raise UsageError(f"{output}: --still --per-shot writes a folder; give a folder's name")
+        files = replace(files, force=files.force or output is not None)  # only its own is replaced
     function = functools.partial(
         draw,
         colormap=colormap,
@@ -106,9 +167,19 @@ def overlay(
         contours=contours,
         legend=legend,
         side_by_side=side_by_side,
+        **asdict(form),
         crf=crf,
         **windows.keywords(),
         **asdict(network),
     )
-    code = run_on_files(function, inputs, output, ".saliency.*", files, network, saliency)
+    code = run_on_files(function, inputs, output, _ending(form), files, network, saliency)
     raise typer.Exit(code)
+
+
+def _ending(form: OverlayForm) -> str:
+    """What follows the name of an input in that of its result; see `plan_inputs`."""
+    from avsal.results.plan import BY_KIND, OVERLAY, SHEET, STILL, STILLS_FOLDER
+
+    if form.folder:
+        return STILLS_FOLDER
+    return (SHEET if form.contact_sheet else STILL if form.still else OVERLAY) + BY_KIND

@@ -31,20 +31,27 @@ PIPE = Path("-")  # the input that stands for standard input
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one file: status is "done", "skipped" or "failed"."""
+    """What became of one file: status is "done", "skipped" or "failed".
+
+    Attributes:
+        frames: None where they are unknown, in a video that was kept.
+        code: that a command for this file alone ends with.
+    """
 
     source: str
     output: str
     status: str
-    frames: int = 0
+    frames: int | None = 0
     seconds: float = 0.0
     error: str | None = None
-    code: int = 0  # that a command for this file alone ends with; not printed
+    code: int = 0
 
     def record(self) -> dict[str, object]:
         """What is printed as JSON."""
         record = asdict(self)
         del record["code"]
+        if self.frames is None:
+            del record["frames"]
         return record
 
 
@@ -139,7 +146,7 @@ class Run:
         elif outcome.status == "skipped":
             say(f"{outcome.output}: kept")
         elif outcome.status == "done" and self.work.counts_maps:
-            say(f"{outcome.output}: {counted(outcome.frames, 'map')}")
+            say(f"{outcome.output}: {counted(outcome.frames or 0, 'map')}")
         elif outcome.status == "done":
             say(outcome.output)
         return outcome
@@ -154,7 +161,7 @@ def _outcome(
     from avsal.results.work import KeptError
 
     if isinstance(result, KeptError):
-        return Outcome(str(source), str(result.place), "skipped")
+        return Outcome(str(source), str(result.place), "skipped", frames=None)
     if isinstance(result, Exception):
         return _failed(source, place, result)
     if result is None:
@@ -189,6 +196,7 @@ def run_on_files(
     files: options.Files,
     network: options.Network | None,
     saliency: Path | None = None,
+    is_current: Callable[[Path, Path, Path | None], bool] | None = None,
 ) -> int:
     """Call a function such as `avsal.overlay` for every file that inputs stand for.
 
@@ -197,6 +205,7 @@ def run_on_files(
         network: None where none runs.
         saliency: the maps of one file, or folder of the maps of several, named as
             `avsal predict` and `avsal batch` name them.
+        is_current: see `avsal.results.work.Calls`.
 
     Returns:
         The exit code.
@@ -216,7 +225,8 @@ def run_on_files(
             maps = dict([(named[0], saliency)] if alone and len(named) == 1 else ())
             maps = maps or dict(plan_inputs(named, saliency, ""))
         load = no_network if network is None or maps else network.load
-        work = Calls(function, load, files.force, files.skip_existing, console.debug, maps)
+        kept = (files.force, files.skip_existing)
+        work = Calls(function, load, *kept, console.debug, maps, is_current)
         return exit_code(Run(work, as_json=files.as_json).files(plan))
 
 

@@ -24,7 +24,12 @@ if TYPE_CHECKING:
 # Codecs that players expect in a container; Matroska takes everything that FFmpeg can put in it.
 _PCM = frozenset({"pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_s24be", "pcm_s32le", "pcm_f32le"})
 _MP4_CODECS = frozenset({"aac", "mp3", "ac3", "eac3", "alac", "opus", "flac"})
-_COPIED = {"mp4": _MP4_CODECS, "mov": _MP4_CODECS - {"opus", "flac"} | _PCM}
+_WEBM_CODECS = frozenset({"opus", "vorbis"})
+_COPIED = {
+    "mp4": _MP4_CODECS,
+    "mov": _MP4_CODECS - {"opus", "flac"} | _PCM,
+    "webm": _WEBM_CODECS,
+}
 
 # Containers with edit lists keep what a decoder needs before the first audible sample.
 _WITH_EDIT_LISTS = frozenset({"mp4", "mov"})
@@ -36,15 +41,18 @@ _FILL = "async=1:min_hard_comp=0.01"
 _AAC_RATES = frozenset(  # Hz, ISO/IEC 14496-3 table 1.18
     {96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000}
 )
-_AAC_FALLBACK_RATE = 48000
-_AAC_BITS_PER_CHANNEL = 96_000  # bits per second: transparent for almost all material
+_FALLBACK_RATE = 48000
+_BITS_PER_CHANNEL = 96_000  # bits per second: transparent for almost all material
+# Encoder by muxer, and the rates that it takes; 48 kHz is the only one at which Opus has all bands.
+_ENCODERS = {"webm": ("libopus", frozenset({_FALLBACK_RATE}))}
+_AAC = ("aac", _AAC_RATES)
 
 
 class SourceSound:
     """Feeds the sound of `source` into an output, in step with its video.
 
     The packets are copied where players of the container expect their codec, else the sound is
-    encoded as AAC. Either way it stays on the source's clock.
+    encoded as AAC, or as Opus in WebM. Either way it stays on the source's clock.
 
     Args:
         source: any file, or its sound that others read too.
@@ -90,7 +98,11 @@ class SourceSound:
             self.start = first.pts * Fraction(first.time_base or 0)
 
     def attach(self, output: OutputContainer, kind: str, origin: Fraction) -> None:
-        """Add the sound's stream to an output whose time 0 is `origin` on the source's clock."""
+        """Add the sound's stream to an output whose time 0 is `origin` on the source's clock.
+
+        Raises:
+            MediaError: the FFmpeg build lacks the encoder that it needs.
+        """
         if not self.exists:
             return
         self._output, self._origin = output, origin
@@ -106,7 +118,7 @@ class SourceSound:
                 self.copied = True
                 self._packets = self._copy(target, kind in _WITH_EDIT_LISTS)
         if self._packets is None:
-            self._packets = self._encode()
+            self._packets = self._encode(*_ENCODERS.get(kind, _AAC))
 
     def mux_until(self, time: Fraction | None) -> None:
         """Write the packets that start before an output time; all that are left for None."""
@@ -158,13 +170,21 @@ class SourceSound:
         unprepared = codec in _PCM or not (edit_lists or same or codec == "opus")
         return Fraction(0) if unprepared else -_PREROLL
 
-    def _encode(self) -> Generator[tuple[Fraction, Packet], None, None]:
+    def _encode(
+        self, encoder: str, rates: frozenset[int]
+    ) -> Generator[tuple[Fraction, Packet], None, None]:
         file_channels = self._queue.file.channels
         channels = 2 if self._late else min(2, len(file_channels))
-        rate = self.rate if self.rate in _AAC_RATES else _AAC_FALLBACK_RATE
-        target: Any = self._output.add_stream("aac", rate=rate)
+        rate = self.rate if self.rate in rates else _FALLBACK_RATE
+        try:
+            target: Any = self._output.add_stream(encoder, rate=rate)
+        except (ValueError, FFmpegError):
+            raise MediaError(
+                f"this FFmpeg build has no encoder {encoder} for the sound; reinstall PyAV from "
+                "its wheels or write .mp4"
+            ) from None
         target.layout = layout = "mono" if channels == 1 else "stereo"
-        target.bit_rate = _AAC_BITS_PER_CHANNEL * channels
+        target.bit_rate = _BITS_PER_CHANNEL * channels
         origin = round(self._origin * rate)
         frames = _leveled(self._queue.frames(), file_channels, rate, layout, origin)
         return self._encoded(target, frames, origin)

@@ -29,8 +29,9 @@ STILLS = PLAIN_STILLS | frozenset(
     """.split()
 )
 
-# FFmpeg's muxers that keep arbitrary frame times and hold H.264.
-MUXERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
+# FFmpeg's muxers that keep arbitrary frame times and hold H.264, or VP9 in WebM.
+MUXERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
+ANIMATIONS = {".gif": "gif", ".webp": "webp"}  # moving pictures without sound, by FFmpeg's muxer
 WRITABLE_STILLS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
 
 

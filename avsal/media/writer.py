@@ -34,8 +34,10 @@ MAX_CLOCK = 2**24  # ticks per second; finer ones overflow 32 bit fields within 
 
 # In order of preference. Some builds lack libx264 (PyAV issue 1483).
 ENCODERS = ("libx264", "libopenh264", "h264_videotoolbox", "mpeg4")
+WEBM_ENCODERS = ("libvpx-vp9",)
 _CLOCK = 90_000  # ticks per second where the caller names no time base, as in MPEG systems
 _LATE_START = 10  # seconds; a later start is a broadcast clock, not silence before the picture
+_H264_MAX_CRF, _VP9_MAX_CRF = 51, 63
 _BT709 = 1  # ITU-T H.273 code of matrix, primaries and transfer
 _LIMITED_RANGE = 1  # AVCOL_RANGE_MPEG
 
@@ -61,17 +63,19 @@ class Encoder:
     note: str = ""
 
 
-def choose_encoder(crf: int) -> Encoder:
-    """Return the best encoder of this build.
+def choose_encoder(crf: int, muxer: str = "mp4") -> Encoder:
+    """Return the best encoder of this build for a container.
 
     Raises:
         MediaError: there is none.
     """
-    for name in ENCODERS:
+    names = WEBM_ENCODERS if muxer == "webm" else ENCODERS
+    for name in names:
         if _works(name):
             return _settings(name, crf)
     raise MediaError(
-        f"this FFmpeg build has no encoder of {', '.join(ENCODERS)}; reinstall PyAV from its wheels"
+        f"this FFmpeg build has no encoder of {', '.join(names)}; reinstall PyAV from its wheels"
+        + (" or write .mp4" if muxer == "webm" else "")
     )
 
 
@@ -80,6 +84,11 @@ def _settings(name: str, crf: int) -> Encoder:
         # Beside a network the encoder should take little time. Without B-frames decoding order is
         # display order, and only then does MP4 store the duration of a variable rate rightly.
         return Encoder(name, (("crf", str(crf)), ("preset", "veryfast"), ("bf", "0")))
+    if name == "libvpx-vp9":
+        step = str(round(crf * _VP9_MAX_CRF / _H264_MAX_CRF))
+        # Of its settings for live video the slowest; those for files take six times libx264's time.
+        speed = (("deadline", "realtime"), ("cpu-used", "5"), ("row-mt", "1"))
+        return Encoder(name, (("crf", step), ("b", "0"), *speed))
     if name == "mpeg4":
         # H.264's step doubles every 6 of its scale and is 1 about 12; MPEG-4 counts steps.
         step = str(min(31, max(1, round(2 ** ((crf - 12) / 6)))))
@@ -103,18 +112,38 @@ def _works(name: str) -> bool:
     return True
 
 
+@contextmanager
+def encoding_errors(path: Path) -> Iterator[None]:
+    """What FFmpeg or the disk refuses becomes an error of one line.
+
+    Raises:
+        OutputError: `path` cannot be written.
+    """
+    try:
+        yield
+    except (FFmpegError, OSError) as error:
+        if isinstance(error, FFmpegError) and error.errno not in _SYSTEM_ERRORS:
+            reason = (error.strerror or str(error)).lower()
+            raise OutputError(
+                f"{path}: FFmpeg cannot write this video or its sound as {path.suffix} ({reason}); "
+                "try another suffix, as .mkv"
+            ) from error
+        with write_errors(path):
+            raise OSError(error.errno, error.strerror) from error
+
+
 class _AbandonedError(Exception):
     """Ends the writing of a file that is not wanted any more."""
 
 
 class VideoWriter:
-    """Writes RGB or gray pictures as H.264 with explicit times.
+    """Writes RGB or gray pictures as H.264, or as VP9 in WebM, with explicit times.
 
     The file appears under its name only when `close` succeeds, see `avsal.atomic`. Leaving a
     `with` block by an exception removes what there is of it.
 
     Args:
-        path: the file; its suffix (.mp4, .m4v, .mov, .mkv) chooses the container.
+        path: the file; its suffix (.mp4, .m4v, .mov, .mkv, .webm) chooses the container.
         width, height: picture size in pixels; an odd side is padded by one pixel, as 4:2:0
             colour needs even ones.
         crf: quality of H.264, 0 (lossless) to 51.
@@ -153,7 +182,7 @@ class VideoWriter:
         self.codec: str | None = None
         self._notes: list[str] = []
         if self.padded:
-            self._notes.append(f"{self.path}: padded to an even size, which H.264 needs")
+            self._notes.append(f"{self.path}: padded to an even size, as 4:2:0 colour needs")
         self._kind = muxer_of(self.path)
         self._crf, self._trim, self._aspect = crf, trim, sample_aspect
         self._wanted_time_base = time_base
@@ -245,23 +274,14 @@ class VideoWriter:
     def _writing(self) -> Iterator[None]:
         """Any failure inside leaves nothing behind and becomes an error of one line."""
         try:
-            yield
-        except (FFmpegError, OSError) as error:
-            self.abandon()
-            if isinstance(error, FFmpegError) and error.errno not in _SYSTEM_ERRORS:
-                reason = (error.strerror or str(error)).lower()
-                raise OutputError(
-                    f"{self.path}: FFmpeg cannot write this video or its sound as "
-                    f"{self.path.suffix} ({reason}); try another suffix, as .mkv"
-                ) from error
-            with write_errors(self.path):
-                raise OSError(error.errno, error.strerror) from error
+            with encoding_errors(self.path):
+                yield
         except AvsalError:
             self.abandon()
             raise
 
     def _begin(self, pts: Fraction, duration: Fraction) -> None:
-        encoder = choose_encoder(self._crf)
+        encoder = choose_encoder(self._crf, self._kind)
         if encoder.note:
             self._notes.append(f"{self.path}: {encoder.note}")
         self.codec = encoder.name
@@ -275,7 +295,7 @@ class VideoWriter:
             self._sound.attach(self._container, self._kind, self._origin)
 
     def _muxing(self) -> dict[str, str]:
-        if self._kind == "matroska":
+        if self._kind in ("matroska", "webm"):
             return {}
         # A stream's late start is stored in ticks of the movie's clock: it has to fit both streams.
         sound_rate = self._sound.rate if self._sound is not None else 1

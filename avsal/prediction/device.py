@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from avsal.errors import UsageError
-from avsal.prediction.settings import Precision, check_word
+from avsal.prediction.settings import Precision, check_device, check_word
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -27,17 +27,13 @@ def choose_device(name: str) -> torch.device:
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UsageError(f"--device {name}: give auto, cpu, cuda or cuda:N") from None
+    check_device(name)
+    device = torch.device(name)
     if device.type == "cuda":
         count = torch.cuda.device_count()
         if not torch.cuda.is_available() or (device.index or 0) >= count:
             found = f"{count} CUDA devices" if count else "no CUDA device"
             raise UsageError(f"--device {name}: torch finds {found} here; use --device auto or cpu")
-    elif device.type != "cpu":
-        raise UsageError(f"--device {name}: only cpu and cuda are supported")
     return device
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from functools import lru_cache
 
 import cv2
@@ -23,8 +24,10 @@ _FADE = 0.12  # share of gaze within which the opacity rises from 0 to its full 
 _GRID = 384  # pixels of the longer side at which shares are computed; maps have no finer detail
 _OCTAVES, _BINS_AN_OCTAVE = 32, 128  # of densities below the peak; a bin is half a per cent
 
+BACKGROUND = 30  # gray level of legends and captions
 _LEGEND_LEAST = (320, 240)  # width and height of the smallest picture that gets a legend
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
+_CAPTION = 0.5  # OpenCV's scale of the letters below a picture
 _LETTERS_A_SIDE, _LETTER = 40, 22  # letters along the shorter side; their height at scale 1
 
 
@@ -174,8 +177,20 @@ def _put_text(
     colour: tuple[int, int, int] = (255, 255, 255),
 ) -> None:
     thick = max(1, round(size * 2))
-    cv2.putText(drawn, text, position, _FONT, size, _OUTLINE, thick + 2, cv2.LINE_AA)
+    x, y = position
+    # Not by thicker letters: from OpenCV 5 on these are wider.
+    for right, down in itertools.product((-1, 0, 1), repeat=2):
+        beside = (x + thick * right, y + thick * down)
+        cv2.putText(drawn, text, beside, _FONT, size, _OUTLINE, thick, cv2.LINE_AA)
     cv2.putText(drawn, text, position, _FONT, size, colour, thick, cv2.LINE_AA)
+
+
+def with_caption(drawn: np.ndarray, text: str) -> np.ndarray:
+    """Add a dark strip with a text below a picture, uint8 (H, W, 3) RGB."""
+    (_width, height), _ = cv2.getTextSize(text, _FONT, _CAPTION, 1)
+    strip = np.full((2 * height, drawn.shape[1], 3), BACKGROUND, np.uint8)
+    _put_text(strip, text, (0, height + height // 2), _CAPTION)
+    return np.vstack([drawn, strip])
 
 
 def _thickness(image: np.ndarray) -> int:
@@ -205,14 +220,14 @@ def _has_legend(image: np.ndarray, style: OverlayStyle) -> bool:
 
 def _put_legend(drawn: np.ndarray, style: OverlayStyle) -> None:
     """Draw the legend into the lower left corner."""
-    panel = _legend(style, min(drawn.shape[:2]))
+    panel = legend_panel(style, min(drawn.shape[:2]))
     height, width = min(panel.shape[0], drawn.shape[0]), min(panel.shape[1], drawn.shape[1])
     corner = drawn[drawn.shape[0] - height :, :width]
     corner[:] = cv2.addWeighted(corner, 0.25, panel[:height, :width], 0.75, 0)
 
 
 @lru_cache(maxsize=4)
-def _legend(style: OverlayStyle, side: int) -> np.ndarray:
+def legend_panel(style: OverlayStyle, side: int) -> np.ndarray:
     """The colours with their meaning, uint8 (h, w, 3) RGB, for a picture whose shorter side is
     `side` pixels."""
     size = _font_scale(side)
@@ -225,7 +240,7 @@ def _legend(style: OverlayStyle, side: int) -> np.ndarray:
     (heading_width, _), _ = cv2.getTextSize(heading, _FONT, size, 1)
     margin, bar = round(0.8 * line), max(5, line)
     width = max(heading_width, 4 * label + 3 * margin) + 2 * margin
-    panel = np.full((2 * line + bar + 4 * margin, width, 3), 30, np.uint8)
+    panel = np.full((2 * line + bar + 4 * margin, width, 3), BACKGROUND, np.uint8)
     _put_text(panel, heading, (margin, margin + line), size)
     top = 2 * margin + line
     shares = np.linspace(SHARE_THRESHOLD, 0, width - 2 * margin)

@@ -23,7 +23,7 @@ from avsal.prediction.frames import FrameCache, WindowInput
 from avsal.prediction.inputs import resize_frame
 from avsal.prediction.maps import SaliencyFrame
 from avsal.prediction.predictor import Engine, Prediction, Predictor
-from avsal.prediction.settings import EngineName, PredictSettings, check_word
+from avsal.prediction.settings import EngineName, PredictSettings, check_device, check_word
 from avsal.prediction.shots import ShotFinder
 from avsal.prediction.threads import run_ahead
 from avsal.weights.places import GRAPHS, resolve, shipped
@@ -67,6 +67,7 @@ def load_model(
         UsageError: unknown name, device, precision or engine.
     """
     check_word("engine", engine, EngineName)
+    check_device(device)
     why_not = onnx_obstacle(device, precision) if engine != EngineName.TORCH else "not wanted"
     if not why_not and _is_shipped(name, weights, revision):
         return _shipped_predictor()

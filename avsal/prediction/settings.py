@@ -65,6 +65,19 @@ def check_word(name: str, word: str, known: type[StrEnum]) -> None:
         raise UsageError(f"{name} {word}: is unknown{hint}")
 
 
+def check_device(name: str) -> None:
+    """Refuse the name of a device that no machine has.
+
+    Raises:
+        UsageError: it is none of auto, cpu, cuda and cuda:N.
+    """
+    if re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+        return
+    is_gpu = name.lower() in ("gpu", "nvidia")
+    hint = "; did you mean cuda?" if is_gpu else nearest(name, ("auto", "cpu", "cuda"))
+    raise UsageError(f"--device {name}: is unknown{hint or '; give auto, cpu, cuda or cuda:N'}")
+
+
 MAX_SECONDS = 1e9  # 32 years; in a container's unit of time it still fits into 64 bits
 MAX_SIDE = 16_384  # pixels of a map's width or height
 MAX_PIXELS = 2**26  # of a map, 8192 x 8192; in float32 256 MB
@@ -87,6 +100,15 @@ def seconds_of(text: str) -> float:
     if match is None or too_large:
         raise UsageError(f"{text}: give seconds from 0 on such as 3.5, 0:03 or 00:01:02.5")
     return float(Fraction(seconds) + 60 * int(minutes or 0) + 3600 * int(hours or 0))
+
+
+def clock(seconds: float) -> str:
+    """A time as people write it: 7.5 s, 1:05, 1:02:03."""
+    if seconds < 60:
+        return f"{round(seconds, 1):g} s"
+    hours, remaining = divmod(round(seconds), 3600)
+    minutes, remaining = divmod(remaining, 60)
+    return f"{hours}:{minutes:02}:{remaining:02}" if hours else f"{minutes}:{remaining:02}"
 
 
 @dataclass(frozen=True)

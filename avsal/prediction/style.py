@@ -1,12 +1,15 @@
-"""How an overlay looks."""
+"""How an overlay looks, and what it is."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import PurePath
 
 from avsal.errors import UsageError
 from avsal.prediction.settings import check_word
+
+MAX_FPS = 50  # of an animation; browsers show faster ones slowly
 
 
 class Colormap(StrEnum):
@@ -66,3 +69,56 @@ class OverlayStyle:
             raise UsageError(f"alpha {self.alpha}: give a number from 0 to 1")
         if self.threshold is not None and not 0 < self.threshold <= 1:
             raise UsageError(f"threshold {self.threshold}: give a number above 0, at most 1")
+
+
+@dataclass(frozen=True)
+class OverlayForm:
+    """What an overlay is, where it is no video like its source.
+
+    Attributes:
+        still: one picture with the mean gaze.
+        contact_sheet: one picture of several frames.
+        per_shot: one still of each shot, or a sheet with one frame of each.
+        fps, width: at most, of an animation; None for what is usual.
+
+    Raises:
+        UsageError: they do not go together, or a number is out of its range.
+    """
+
+    still: bool = False
+    contact_sheet: bool = False
+    per_shot: bool = False
+    fps: float | None = None
+    width: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.still and self.contact_sheet:
+            raise UsageError("--still and --contact-sheet: give one of them")
+        if self.per_shot and not self.pictures:
+            raise UsageError("--per-shot needs --still or --contact-sheet")
+        if self.fps is not None and not 0 < self.fps <= MAX_FPS:
+            raise UsageError(f"fps {self.fps}: give a number above 0, at most {MAX_FPS}")
+        if self.width is not None and self.width < 1:
+            raise UsageError(f"width {self.width}: give pixels, at least 1")
+        if self.pictures:
+            self.check(None, False)
+
+    @property
+    def pictures(self) -> bool:
+        """It is a picture or several ones."""
+        return self.still or self.contact_sheet
+
+    @property
+    def folder(self) -> bool:
+        """It is a folder of pictures."""
+        return self.still and self.per_shot
+
+    def check(self, out: PurePath | None, animated: bool) -> None:
+        """Refuse the settings of an animation where there is none.
+
+        Raises:
+            UsageError: there is none.
+        """
+        if not animated and (self.fps is not None or self.width is not None):
+            place = "a picture" if out is None else f"{out}"
+            raise UsageError(f"{place}: is no animation; give --fps and --width with .gif or .webp")

@@ -11,10 +11,24 @@ from avsal.media.sound import SoundFile
 from avsal.media.video import VideoReader
 from avsal.prediction.predictor import Prediction, Predictor
 from avsal.prediction.settings import Size, expected_maps, with_changes
-from avsal.prediction.style import ColorBy, Colormap, OverlayStyle
+from avsal.prediction.style import ColorBy, Colormap, OverlayForm, OverlayStyle
 from avsal.results.gaze import MapSource
-from avsal.results.overlay import matched, predicted, write_overlay
-from avsal.results.plan import check_source, choose_output
+from avsal.results.overlay import (
+    is_animation,
+    matched,
+    predicted,
+    write_animation,
+    write_overlay,
+)
+from avsal.results.plan import (
+    SHEET,
+    STILL,
+    STILLS_FOLDER,
+    check_source,
+    choose_folder,
+    choose_output,
+)
+from avsal.results.stills import write_sheet, write_still, write_stills
 
 File = str | os.PathLike[str]
 
@@ -74,6 +88,11 @@ def overlay(
     contours: bool = False,
     legend: bool | None = None,
     side_by_side: bool = False,
+    still: bool = False,
+    contact_sheet: bool = False,
+    per_shot: bool = False,
+    fps: float | None = None,
+    width: int | None = None,
     crf: int = 20,
     saliency: File | None = None,
     force: bool = False,
@@ -93,34 +112,57 @@ def overlay(
 ) -> Path:
     """Draw the predicted gaze over a video and keep its sound, times and duration.
 
+    Or, without sound, over an animated GIF or WebP, one still or a contact sheet.
+
     Args:
         video: a file or an http(s) address.
-        output: the file to write; None writes next to the video: NAME.saliency.mp4.
+        output: the file to write; its suffix chooses the format: .mp4, .m4v, .mov, .mkv or .webm,
+            .gif or .webp for an animation, .png, .jpg, .webp or .bmp for a picture. None writes
+            next to the video: NAME.saliency.mp4.
         colormap, color_by, alpha, threshold, contours, legend, side_by_side: see
             `avsal.prediction.style.OverlayStyle`.
-        crf: quality of H.264, 0 to 51; lower means better quality and a larger file.
+        still: write one picture: the mean gaze on the whole clip, over the frame whose own gaze is
+            most like it. Next to the video it is NAME.saliency-still.jpg.
+        contact_sheet: write one picture with 12 frames at even intervals, each with its gaze and
+            its time. Next to the video it is NAME.saliency-sheet.jpg.
+        per_shot: with `still`, write one picture of each shot into a folder, shot-001.jpg and so
+            on; next to the video it is NAME.saliency-shots. With `contact_sheet`, show one frame of
+            each shot with the mean gaze on the shot.
+        fps, width: frames per second and pixels of an animation, at most; None for 15, and for 640
+            in both width and height.
+        crf: quality of H.264 (VP9 in .webm), 0 to 51; lower means better quality and a larger file.
         saliency: a folder of maps that `avsal predict` wrote; no network runs.
-        force: replace an earlier result next to the video.
+        force: replace an earlier result next to the video, or an earlier folder of stills.
         start, end, stride, audio_context, batch: see `predict`.
         model, weights, device, precision, offline, revision, engine: see `avsal.load_model`.
         progress: called with the frames done, and all frames if known.
 
     Returns:
-        The file that was written.
+        The file or the folder that was written.
 
     Raises:
         AvsalError: something cannot be read or written, or does not fit together.
     """
     style = OverlayStyle(colormap, alpha, color_by, threshold, contours, legend, side_by_side)
+    form = OverlayForm(still, contact_sheet, per_shot, fps, width)
     settings = with_changes(None, audio_context, stride, batch, start, end)
     source = MapSource(model, weights, device, precision, offline, revision, engine, settings)
+    place = None if output is None else Path(output)
     check_source(Path(video))
+    if form.pictures:
+        return _draw_pictures(Path(video), place, source, saliency, style, form, force, progress)
     result = source.result(saliency)
     start, end = (start, end) if result is None else result.stretch(start, end)
     with VideoReader(Path(video), start=start) as frames:
-        info, place = frames.info, None if output is None else Path(output)
-        out = choose_output(Path(video), info.is_image, place, force)
+        info = frames.info
+        out = choose_output(Path(video), info.is_image, place, force, animations=True)
+        animated = is_animation(out, info.is_image)
+        form.check(out, animated)
         total = expected_maps(info.frames, info.rate, start, end)
+
+        def on_frame(done: int) -> None:
+            progress(done, total)
+
         sound = None
         if result is not None:  # nobody but the writer reads the sound
             pairs = matched(frames, result, start, end)
@@ -129,7 +171,41 @@ def overlay(
             pairs = predicted(source.predictor, frames, settings, sound)
         part = start is not None or end is not None
         with closing(pairs):
-            write_overlay(
-                frames, out, pairs, style, crf, part, sound, lambda done: progress(done, total)
-            )
+            if animated:
+                write_animation(frames, out, pairs, style, fps, width, on_frame)
+            else:
+                write_overlay(frames, out, pairs, style, crf, part, sound, on_frame)
+    return out
+
+
+def _draw_pictures(
+    video: Path,
+    output: Path | None,
+    source: MapSource,
+    saliency: File | None,
+    style: OverlayStyle,
+    form: OverlayForm,
+    force: bool,
+    progress: Callable[[int, int | None], None],
+) -> Path:
+    """Stills and contact sheets; see `overlay`."""
+    settings = source.settings
+    with VideoReader(video) as reader:
+        info = reader.info
+        total = expected_maps(info.frames, info.rate, settings.start, settings.end)
+
+        def on_map(done: int) -> None:
+            progress(done, total)
+
+        if form.folder:
+            out = choose_folder(video, output, force, STILLS_FOLDER)
+            write_stills(reader, source.maps(saliency), out, style, on_map)
+            return out
+        word = (SHEET if form.contact_sheet else STILL).lstrip(".")
+        out = choose_output(video, info.is_image, output, force, word, pictures=True)
+        maps = source.maps(saliency)
+        if form.contact_sheet:
+            write_sheet(reader, maps, out, style, form.per_shot, on_map)
+        else:
+            write_still(reader, maps, out, style, on_map)
     return out

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from avsal import atomic
 from avsal.errors import MediaError
+from avsal.media.animation import new_animation
 from avsal.media.frames import VideoFrame
 from avsal.media.info import VideoInfo
 from avsal.media.sound import SoundFile
-from avsal.media.suffixes import WRITABLE_STILLS
+from avsal.media.suffixes import ANIMATIONS, WRITABLE_STILLS
 from avsal.media.video import VideoReader
 from avsal.media.writer import VideoWriter
 from avsal.prediction.drawing import overlay
@@ -25,6 +27,7 @@ from avsal.prediction.style import OverlayStyle
 from avsal.results.description import FrameRecord
 from avsal.results.folder import Result
 from avsal.results.gaze import check_shape
+from avsal.results.stills import write_picture
 
 logger = logging.getLogger("avsal")
 
@@ -33,6 +36,9 @@ Map = tuple[int, np.ndarray, Span]  # frame index, density (h, w)
 Mapped = tuple[VideoFrame, np.ndarray, Span]
 
 _ROUNDING = 0.01  # seconds; some containers count in hundredths
+ANIMATION_FPS, ANIMATION_SIDE = 15.0, 640  # of a GIF or WebP for which nothing else is asked
+# A frame that comes by so much earlier than the next one wanted is shown: containers round times.
+_NEARLY = Fraction(9, 10)
 
 
 def predicted(
@@ -112,7 +118,8 @@ def write_overlay(
     """
     info = video.info
     if out.suffix.lower() in WRITABLE_STILLS:
-        _write_image(info, out, pairs, style)
+        for frame, density, span in pairs:
+            write_picture(out, overlay(frame.image, density, style, span))
         return
     width = info.width * (2 if style.side_by_side else 1)
     with VideoWriter(
@@ -127,15 +134,77 @@ def write_overlay(
     ) as writer:
         for count, (frame, density, span) in enumerate(pairs, 1):
             drawn = overlay(frame.image, density, style, span)
-            writer.write(_fit(drawn, writer), frame.pts, frame.duration)
+            # A video that changes its size on the way keeps the size of its first frame.
+            drawn = _resized(drawn, (writer.width, writer.height))
+            writer.write(drawn, frame.pts, frame.duration)
             on_frame(count)
     for note in writer.warnings:
         logger.warning(note)
 
 
-def _fit(image: np.ndarray, writer: VideoWriter) -> np.ndarray:
-    """A video that changes its size on the way keeps the size of its first frame."""
-    size = (writer.width, writer.height)
+def write_animation(
+    video: VideoReader,
+    out: Path,
+    pairs: Iterable[Mapped],
+    style: OverlayStyle,
+    fps: float | None = None,
+    width: int | None = None,
+    on_frame: Callable[[int], None] = lambda _count: None,
+) -> None:
+    """Draw the maps over an animated GIF or WebP, with fewer and smaller frames than the video.
+
+    Args:
+        video, out, pairs, style: see `write_overlay`.
+        fps: frames per second at most; None for 15.
+        width: pixels at most; None for 640, and 640 for the height too.
+
+    Raises:
+        MediaError, OutputError: see `write_overlay`.
+    """
+    halves = 2 if style.side_by_side else 1
+    size = _animation_size(video.info, halves, width)
+    with new_animation(out, halves * size[0], size[1]) as animation:
+        for frame, density, span in _thinned(pairs, fps or ANIMATION_FPS, on_frame):
+            drawn = overlay(_resized(frame.image, size), density, style, span)
+            animation.write(drawn, frame.pts, frame.duration)
+
+
+def is_animation(out: Path, is_image: bool) -> bool:
+    """Whether the overlay of a video, or of a still image, is an animation; by its suffix."""
+    return not is_image and out.suffix.lower() in ANIMATIONS
+
+
+def _animation_size(info: VideoInfo, halves: int, width: int | None) -> tuple[int, int]:
+    """Width and height of one half, with square pixels."""
+    shown = info.width * float(info.sample_aspect)
+    if width is None:
+        scale = ANIMATION_SIDE / max(halves * shown, info.height)
+    else:
+        scale = width / (halves * shown)
+    scale = min(scale, 1)
+    return max(1, round(shown * scale)), max(1, round(info.height * scale))
+
+
+def _thinned(
+    pairs: Iterable[Mapped], fps: float, on_frame: Callable[[int], None]
+) -> Iterator[Mapped]:
+    """At most so many frames per second, each shown until the next one of them."""
+    gap = _NEARLY / Fraction(fps)
+    shown: Mapped | None = None
+    for count, (frame, density, span) in enumerate(pairs, 1):
+        on_frame(count)
+        if shown is not None and frame.pts < shown[0].pts + gap:
+            end = frame.pts + frame.duration
+            shown = replace(shown[0], duration=end - shown[0].pts), *shown[1:]
+            continue
+        if shown is not None:
+            yield shown
+        shown = frame, density, span
+    if shown is not None:
+        yield shown
+
+
+def _resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     if (image.shape[1], image.shape[0]) == size:
         return image
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
@@ -186,17 +255,3 @@ def _other_video(video: VideoReader, result: Result, why: str) -> MediaError:
         f"{result.folder}: the maps are of another video than {video.path} ({why}); give the maps "
         "of this video"
     )
-
-
-def _write_image(
-    info: VideoInfo,
-    out: Path,
-    pairs: Iterable[Mapped],
-    style: OverlayStyle,
-) -> None:
-    for frame, density, span in pairs:
-        drawn = cv2.cvtColor(overlay(frame.image, density, style, span), cv2.COLOR_RGB2BGR)
-        encoded, data = cv2.imencode(out.suffix, drawn)
-        if not encoded:
-            raise MediaError(f"{out}: {info.width}x{info.height} does not fit this image format")
-        atomic.write_bytes(out, data.tobytes())

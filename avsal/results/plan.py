@@ -15,10 +15,13 @@ from pathlib import Path, PurePath
 from avsal import atomic
 from avsal.errors import MediaError, UsageError
 from avsal.media.source import as_source, check_file, is_address, name_of
-from avsal.media.suffixes import STILLS, VIDEOS, WRITABLE_STILLS, muxer_of
+from avsal.media.suffixes import ANIMATIONS, STILLS, VIDEOS, WRITABLE_STILLS, muxer_of
 from avsal.results.description import is_result
 
 OVERLAY = ".saliency"  # ends the stem of an overlay next to its video
+STILL, SHEET = ".saliency-still", ".saliency-sheet"  # and of one or several of its frames
+# Folders of results next to their video end so.
+STILLS_FOLDER, MEASURED = ".saliency-shots", ".measure"
 CROP_PATH = ".reframe.json"  # ends the name of the path file next to a reframed video
 BY_KIND = ".*"  # suffix of a result that gets the one for its kind: a video or a still image
 
@@ -124,7 +127,7 @@ def is_pattern(path: Path) -> bool:
 def _matching(pattern: Path) -> list[Path]:
     # `Path.glob` would give hidden files, too.
     matches = {Path(match) for match in glob.glob(str(pattern), recursive=True)}  # noqa: PTH207
-    known = {match.with_suffix("") for match in matches}
+    known = _names(matches)
     files = [match for match in sorted(matches) if match.is_file() and not _is_ours(match, known)]
     if not files:
         raise UsageError(f"{pattern}: matches no file; put other patterns in quotes as well")
@@ -244,7 +247,7 @@ def _media_files(
     folder: Path, output: Path, pattern: str | None, on_omitted: Callable[[str], None]
 ) -> Iterator[Path]:
     found = _found(folder, pattern or "*")
-    known = {path.with_suffix("") for path in found}
+    known = _names(found)
     for path in found:
         if path.is_dir() and not path.is_symlink() and os.access(path, os.R_OK | os.X_OK):
             continue
@@ -261,7 +264,8 @@ def _reason(
     """Why a file is not predicted; None for one that is, broken links among them."""
     results = output.resolve()
     inside = results != folder.resolve() and results in path.resolve().parents
-    if inside or is_result(path.parent):  # maps of an earlier run, wherever those were written
+    # Maps of an earlier run are known wherever those were written.
+    if inside or is_result(path.parent) or _is_in_ours(path.relative_to(folder), folder, known):
         return "results of avsal"
     if any(part.startswith(".") for part in path.relative_to(folder).parts):
         return "hidden"
@@ -278,11 +282,28 @@ def _reason_by_name(path: Path, known: Container[Path]) -> str | None:
     return "results of avsal" if _is_ours(path, known) else None
 
 
+def _names(paths: Iterable[Path]) -> set[Path]:
+    """What results next to files are named after: the files with and without their suffixes."""
+    files = [path for path in paths if not path.is_dir()]
+    return {name for file in files for name in (file, file.with_suffix(""))}
+
+
 def _is_ours(path: Path, known: Container[Path]) -> bool:
     """Whether a file is an overlay next to its video, or a reframed video next to its path file."""
-    original = path.with_name(path.stem.removesuffix(OVERLAY))
-    drawn = path.stem.endswith(OVERLAY) and original in known
+    drawn = any(
+        path.stem.endswith(end) and path.with_name(path.stem.removesuffix(end)) in known
+        for end in (OVERLAY, STILL, SHEET)
+    )
     return drawn or path.with_suffix(CROP_PATH).is_file()
+
+
+def _is_in_ours(path: PurePath, folder: Path, known: Container[Path]) -> bool:
+    """Whether a file, named from `folder`, is in a folder of results next to their video."""
+    return any(
+        parent.name.endswith(end) and folder / str(parent).removesuffix(end) in known
+        for parent in path.parents
+        for end in (STILLS_FOLDER, MEASURED)
+    )
 
 
 def _found(folder: Path, pattern: str) -> list[Path]:
@@ -341,16 +362,61 @@ def _still_suffix(source: Path) -> str:
     return suffix if suffix in (".jpg", ".jpeg") else ".png"
 
 
+def choose_folder(source: Path, out: Path | None, force: bool, ending: str) -> Path:
+    """Where a folder of results goes; see `choose_output`.
+
+    Args:
+        out: None is a folder next to the file: its name without the suffix, and `ending`.
+        force: replace an earlier result; without it, it is an error.
+
+    Raises:
+        ExistsError, UsageError, OutputError: see `choose_output`.
+    """
+    if out is None:
+        ((_, out),) = _next_to_inputs([source], ending)
+    with atomic.write_errors(out):
+        if not force and out.exists():
+            raise ExistsError(out)
+    atomic.prepare_folder(out.parent)
+    return out
+
+
+def _check_suffix(out: Path, is_image: bool, pictures: bool, animations: bool) -> None:
+    """Refuse what cannot be written; see `choose_output`."""
+    suffix = out.suffix.lower()
+    if pictures and suffix not in WRITABLE_STILLS:
+        known = ", ".join(sorted(WRITABLE_STILLS))
+        raise UsageError(f"{out}: is no picture by its suffix; use one of {known}")
+    if pictures or (animations and not is_image and suffix in ANIMATIONS):
+        return
+    if suffix not in WRITABLE_STILLS:
+        muxer_of(out)
+    elif not is_image:
+        raise UsageError(
+            f"{out}: a video needs a video suffix such as .mp4"
+            + (", or --still or --contact-sheet for a picture" if animations else "")
+        )
+
+
 def choose_output(
-    source: Path, is_image: bool, out: Path | None, force: bool, word: str = "saliency"
+    source: Path,
+    is_image: bool,
+    out: Path | None,
+    force: bool,
+    word: str = "saliency",
+    pictures: bool = False,
+    animations: bool = False,
 ) -> Path:
-    """Where a video made of another goes; impossible places are refused before the network runs.
+    """Where a video or a picture made of another goes; impossible places are refused before the
+    network runs.
 
     Args:
         out: None is a file next to the video: talk.saliency.mp4, or .png for a still image and
             .jpg for a JPEG. The suffix ".*" becomes one of these too.
         force: replace an earlier result; without it, only one that `out` names in full.
         word: the part of the name that says what the result is.
+        pictures: the result is a still image, of a video too, then .jpg.
+        animations: the result of a video may be an animated GIF or WebP.
 
     Raises:
         ExistsError: an earlier result is there.
@@ -361,7 +427,8 @@ def choose_output(
         ((_, out),) = _next_to_inputs([source], f".{word}{BY_KIND}")
     chosen = out.suffix == BY_KIND
     if chosen:
-        out = out.with_suffix(_still_suffix(source) if is_image else ".mp4")
+        made = ".jpg" if pictures else ".mp4"
+        out = out.with_suffix(_still_suffix(source) if is_image else made)
     with atomic.write_errors(out):  # a name may be too long
         if out.exists() and not is_address(source) and out.samefile(source):
             raise UsageError(f"{out}: this is the input itself; choose another --output")
@@ -369,9 +436,6 @@ def choose_output(
             raise UsageError(f"{out}: this is a folder; give a file such as {out / 'out.mp4'}")
         if chosen and not force and out.exists():
             raise ExistsError(out)
-    if out.suffix.lower() not in WRITABLE_STILLS:
-        muxer_of(out)
-    elif not is_image:
-        raise UsageError(f"{out}: a video needs a video suffix such as .mp4")
+    _check_suffix(out, is_image, pictures, animations)
     atomic.prepare_folder(out.parent)
     return out

@@ -141,8 +141,10 @@ class Calls:
         function: takes a file, the place of its result, `force`, `progress`, and `model` where
             there is a predictor; returns where the result is.
         force: replace results that exist.
-        skip_existing: keep those that are not older than their input, and replace the others.
+        skip_existing: keep those that are up to date, and replace the others.
         saliency: the folder of each file's maps; empty where a network makes them.
+        is_current: takes the place of a result, the file and the folder of its maps, and tells
+            whether it is up to date; None takes one that is not older than its file.
     """
 
     function: Callable[..., Path]
@@ -151,6 +153,7 @@ class Calls:
     skip_existing: bool = False
     loud: bool = False
     saliency: Mapping[Path, Path] = field(default_factory=dict)
+    is_current: Callable[[Path, Path, Path | None], bool] | None = None
     counts_maps = False
 
     def run_one(self, task: Task, on_map: OnMap) -> Iterator[Finished]:
@@ -177,9 +180,9 @@ class Calls:
             yield task.number, result, round(time.monotonic() - began, 3)
 
     def _call(self, function: Callable[..., Path], task: Task, on_map: OnMap) -> Path:
-        from avsal.results.plan import ExistsError, is_newer
+        from avsal.results.plan import ExistsError
 
-        if self.skip_existing and is_newer(task.folder, task.source):
+        if self.skip_existing and self._keeps(task.folder, task.source):
             raise KeptError(task.folder)
 
         def progress(*step: Any) -> None:  # some functions have several steps and name each
@@ -193,9 +196,16 @@ class Calls:
         except ExistsError as error:
             if not self.skip_existing:
                 raise
-            if is_newer(error.place, task.source):
+            if self._keeps(error.place, task.source):
                 raise KeptError(error.place) from None
             return call(force=True)
+
+    def _keeps(self, place: Path, source: Path) -> bool:
+        from avsal.results.plan import is_newer
+
+        if self.is_current is None:
+            return is_newer(place, source)
+        return self.is_current(place, source, self.saliency.get(source))
 
 
 def no_network() -> None:
