@@ -139,7 +139,22 @@ def reframe(
     shape = settings.aspect if path is None or aspect else read_head(path).aspect
     ending = f".{shape.strip().replace(':', 'x')}.*"
     runs = network if path is None else None
-    raise typer.Exit(run_on_files(function, inputs, output, ending, files, runs, saliency))
+    kept = None if export is None else functools.partial(_export_kept, export)
+    raise typer.Exit(
+        run_on_files(function, inputs, output, ending, files, runs, saliency, kept, _weak_shots)
+    )
+
+
+def _export_kept(export: Path, source: Path, place: Path) -> None:
+    from avsal.crops.export import export_kept
+
+    export_kept(export, source, place)
+
+
+def _weak_shots(place: Path) -> dict[str, object]:
+    from avsal.crops.notes import saved_weak_shots
+
+    return {"weak_shots": saved_weak_shots(place)}
 
 
 def _check_one_file(inputs: list[Path], path: Path | None, export: Path | None) -> None:

@@ -2,8 +2,8 @@
 
 Every shot is a clip. Final Cut Pro XML has the crop as key frames of position and scale, in a
 project of the result's size. OpenTimelineIO, which has no key frames, has the boxes in the metadata
-of an effect "avsal.crop". An EDL has each shot's first box as a comment. Of two panels, Final Cut Pro
-XML has the first alone.
+of an effect "avsal.crop". An EDL has each shot's first box as a comment. Of two panels, Final Cut
+Pro XML has the first alone.
 
 Editors count frames at a constant rate; the times of a variable rate are rounded to it.
 """
@@ -311,7 +311,7 @@ def _write_edl(place: Path, timeline: Timeline) -> None:
 def _key(frame: int, crop: Crop) -> dict[str, Any]:
     """The box of a key frame, and that of a second panel, as the path file has them."""
     first, *others = (dict(zip("xywh", box, strict=True)) for box in _boxes(crop))
-    return {"frame": frame, **first, **{"second": box for box in others}}
+    return {"frame": frame, **first} | ({"second": others[0]} if others else {})
 
 
 def _otio(timeline: Timeline) -> Any:

@@ -23,12 +23,13 @@ from pathlib import Path
 
 from avsal import atomic
 from avsal.crops import editors
-from avsal.crops.file import PathFile, fitted_size, read_crops, read_head
+from avsal.crops.file import PathFile, fitted_size, path_beside, read_crops, read_head
 from avsal.crops.planning import Crop
 from avsal.crops.settings import Fill
 from avsal.errors import AvsalError, MediaError, UsageError, without_keys
 from avsal.media.source import is_address
 from avsal.media.video import probe
+from avsal.results.plan import is_newer
 
 logger = logging.getLogger("avsal")
 _PATH_SUFFIX = ".reframe.json"
@@ -88,6 +89,21 @@ def write_export(
             numbers,
             out.suffix.lower(),
         )
+
+
+def export_kept(out: str | os.PathLike[str], video: str | os.PathLike[str], place: Path) -> None:
+    """Export the path of a result that is left as it is, unless the export is newer than the path.
+
+    Args:
+        out, video: see `write_export`.
+        place: the result.
+
+    Raises:
+        AvsalError: see `write_export`.
+    """
+    path = path_beside(place)
+    if not is_newer(Path(out), path):
+        write_export(path, out, video)
 
 
 def _watched(crops: Iterable[Crop], split: dict[int, None]) -> Iterator[Crop]:

@@ -45,8 +45,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from avsal.crops.planning import Box, Crop
-from avsal.crops.settings import Fill, Fit, Picture, Size, parse_aspect
+from avsal.crops.planning import Crop
+from avsal.crops.settings import Box, Fill, Fit, Picture, Size, parse_aspect
 from avsal.errors import MediaError, UsageError
 from avsal.prediction.settings import MAX_SECONDS, check_word
 from avsal.results import records
@@ -54,7 +54,7 @@ from avsal.results.records import RecordsWriter, exact, number, picture_size, ra
 from avsal.version import __version__
 
 VERSION = 1
-_MADE_BY = "avsal reframe"
+MADE_BY = "avsal reframe"
 _ROUNDING = 0.01  # pixels by which rounding may place a crop outside
 _SHAPE_TOLERANCE = 1.5  # pixels of the result by which a crop may miss its shape
 _NARROWEST = Fraction(1, 100)  # of a pixel, width to height
@@ -203,15 +203,14 @@ def panels(crop: Crop, head: PathFile) -> list[tuple[Box, Box]]:
 
 
 def _values(crop: Crop) -> dict[str, Any]:
-    first, *others = crop.boxes
-    return {
+    values = {
         "index": crop.index,
         "pts": str(crop.pts),
-        **_sides(first),
+        **_sides(crop.boxes[0]),
         "shot": crop.shot,
         "kept": None if crop.kept is None else round(crop.kept, 4),
-        **{"second": _sides(box) for box in others},
     }
+    return values if crop.second is None else {**values, "second": _sides(crop.second)}
 
 
 def _summary(shot: ShotCrop) -> dict[str, Any]:
@@ -229,7 +228,7 @@ def read_head(path: Path) -> PathFile:
     Raises:
         MediaError: it is missing or damaged, or of another version.
     """
-    header = records.read_header(path, _MADE_BY)
+    header = records.read_header(path, MADE_BY)
     try:
         if header["reframe"] != VERSION:
             raise ValueError(f"version {header['reframe']}, this avsal reads {VERSION}")
@@ -255,7 +254,7 @@ def read_head(path: Path) -> PathFile:
             Picture(width, height, sample_aspect), aspect, size, start, end, source, settings
         )
     except (*records.UNREADABLE, UsageError) as error:
-        raise records.damaged(path, _MADE_BY, error) from error
+        raise records.damaged(path, MADE_BY, error) from error
 
 
 def read_crops(path: Path, picture: Picture) -> Iterator[Crop]:
@@ -276,7 +275,7 @@ def read_crops(path: Path, picture: Picture) -> Iterator[Crop]:
         return crop
 
     before: Crop | None = None
-    for _index, crop in records.read_records(path, _MADE_BY, parse):
+    for _index, crop in records.read_records(path, MADE_BY, parse):
         if before is not None and crop.pts < before.pts:
             raise MediaError(
                 f"{path}: frame {crop.index} at {float(crop.pts):.3f} s comes before frame "

@@ -4,32 +4,23 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from math import ceil
 from operator import attrgetter
-from typing import NamedTuple
 
 import numpy as np
 
 from avsal.crops.grids import GRID, Grids, small_grid
 from avsal.crops.layout import choose_layout
 from avsal.crops.motion import COSTS, KNOT, at_times, smooth
-from avsal.crops.settings import Fit, Framing, Picture, Share, parse_aspect
+from avsal.crops.settings import Box, Fit, Framing, Picture, Share, parse_aspect
 from avsal.results.gaze import GazeMap, timed_maps
 
 _EXACT_KNOT = Fraction(KNOT)
 
 # Seconds that one frame counts for; after a pause of hours nothing is gained.
 _LONGEST = Fraction(10)
-
-
-class Box(NamedTuple):
-    """A part of a picture in pixels as displayed: left upper corner and size."""
-
-    x: float
-    y: float
-    width: float
-    height: float
 
 
 @dataclass(frozen=True)
@@ -110,6 +101,30 @@ def plan_crops(maps: Iterable[GazeMap], picture: Picture, framing: Framing) -> I
         yield from _plan_shot(number, shot, picture, framing)
 
 
+def plan_inside(
+    maps: Iterable[GazeMap], picture: Picture, inside: Box, framing: Framing
+) -> Iterator[Crop]:
+    """As `plan_crops`, for a part of the picture in whole pixels, as if the rest were missing."""
+    part = picture.part(inside)
+    across, down = inside.x / picture.width, inside.y / picture.height
+    right, bottom = across + part.width / picture.width, down + part.height / picture.height
+
+    def cut(entry: GazeMap) -> GazeMap:
+        height, width = entry.density.shape
+        left, top = int(across * width), int(down * height)
+        density = entry.density[top : ceil(bottom * height), left : ceil(right * width)]
+        return replace(entry, density=density)
+
+    for crop in plan_crops(map(cut, maps), part, framing):
+        second = None if crop.second is None else _shifted(crop.second, inside)
+        moved = _shifted(crop.boxes[0], inside)
+        yield replace(crop, x=moved.x, y=moved.y, second=second)
+
+
+def _shifted(box: Box, by: Box) -> Box:
+    return box._replace(x=box.x + by.x, y=box.y + by.y)
+
+
 def _plan_shot(
     number: int, maps: Iterable[GazeMap], picture: Picture, framing: Framing
 ) -> Iterator[Crop]:
@@ -124,9 +139,10 @@ def _plan_shot(
             ]
             for way in layout.ways
         ]
-        kept = sum(frames.kept(way, layout.size) for way in ways)
+        kept = np.sum([frames.kept(way, layout.size) for way in ways], axis=0)
         for frame, ((index, pts), inside) in enumerate(zip(tags, kept, strict=True)):
-            boxes = [_box([float(axis[frame]) for axis in way], layout.size, pixels) for way in ways]
+            places = ([float(axis[frame]) for axis in way] for way in ways)
+            boxes = [_box(place, layout.size, pixels) for place in places]
             second = boxes[1] if len(boxes) > 1 else None
             yield Crop(index, pts, *boxes[0], number, float(inside), second)
 

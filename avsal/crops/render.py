@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from avsal import atomic
+from avsal.crops.bars import find_picture
 from avsal.crops.file import (
     PathFile,
     fitted_size,
@@ -21,8 +22,8 @@ from avsal.crops.file import (
     write_path,
 )
 from avsal.crops.notes import notes_on_shots
-from avsal.crops.planning import Box, Crop, plan_crops
-from avsal.crops.settings import Fill, Picture, ReframeSettings, Size
+from avsal.crops.planning import Crop, plan_inside
+from avsal.crops.settings import Box, Fill, Picture, ReframeSettings, Size
 from avsal.errors import MediaError, without_keys
 from avsal.media.frames import VideoFrame
 from avsal.media.suffixes import WRITABLE_STILLS
@@ -59,30 +60,45 @@ def reframe(
     """
     source, info = video.path, video.info
     picture = Picture(info.width, info.height, info.sample_aspect)
-    framing = settings.framing
-    if picture.largest_crop(framing.aspect) == (1.0, 1.0) and settings.zoom == 1:
-        name = without_keys(str(source))
-        logger.warning("%s: is %s already; nothing is cropped", name, settings.aspect)
+    inside = find_picture(video)
+    _note_on_shape(str(source), picture, inside, settings)
     part = maps if isinstance(maps, Result) else maps[1]
     head = PathFile(
         picture,
         settings.aspect,
-        settings.size or picture.output_size(framing.aspect),
+        settings.size or picture.part(inside).output_size(settings.framing.aspect),
         part.start,
         part.end,
         video.identity,
-        {"motion": settings.motion, "zoom": settings.zoom, "fit": settings.fit, "pad": settings.fill},
+        {
+            "motion": settings.motion,
+            "zoom": settings.zoom,
+            "fit": settings.fit,
+            "pad": settings.fill,
+            "inside": [int(side) for side in inside],
+        },
     )
     with atomic.new_file(path_beside(out)) as aside:
         with open_gaze(video, maps) as gaze:
             counted = _counted(gaze.maps, on_map)
-            shots = write_path(aside, head, plan_crops(counted, picture, framing))
+            shots = write_path(aside, head, plan_inside(counted, picture, inside, settings.framing))
         crops = read_crops(aside, picture)
         fill = settings.fill or Fill.BLACK
         unread = video if isinstance(maps, Result) else VideoReader(source)
         render(unread, out, head, crops, fill=fill, crf=settings.crf, on_frame=on_frame)
     for note in notes_on_shots(shots, video.origin, settings.fit):
         logger.warning(note)
+
+
+def _note_on_shape(source: str, picture: Picture, inside: Box, settings: ReframeSettings) -> None:
+    name = without_keys(source)
+    part = picture.part(inside)
+    if part != picture:
+        sizes = f"{part.width}x{part.height} of {picture.width}x{picture.height}"
+        logger.warning("%s: its black bars are cropped away first, which leaves %s", name, sizes)
+    if part.largest_crop(settings.framing.aspect) == (1.0, 1.0) and settings.zoom == 1:
+        what = "nothing is cropped" if part == picture else "nothing else is cropped"
+        logger.warning("%s: is %s already; %s", name, settings.aspect, what)
 
 
 def rerender(

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
+from typing import NamedTuple
 
 from avsal.errors import UsageError, nearest
 from avsal.prediction.settings import check_word
@@ -47,6 +48,15 @@ def parse_size(text: str) -> Size:
     return sides
 
 
+class Box(NamedTuple):
+    """A part of a picture in pixels as displayed: left upper corner and size."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+
 @dataclass(frozen=True)
 class Picture:
     """The picture that is cropped.
@@ -64,6 +74,10 @@ class Picture:
     def aspect(self) -> Fraction:
         """Width to height as people see it."""
         return self.width * self.sample_aspect / self.height
+
+    def part(self, box: Box) -> Picture:
+        """A part of the picture with whole pixels, as a picture."""
+        return Picture(int(box.width), int(box.height), self.sample_aspect)
 
     def output_size(self, aspect: Fraction) -> Size:
         """Even size, in square pixels, of the largest crop as it is."""

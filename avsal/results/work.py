@@ -143,6 +143,7 @@ class Calls:
         force: replace results that exist.
         skip_existing: keep those that are not older than their input, and replace the others.
         saliency: the folder of each file's maps; empty where a network makes them.
+        on_kept: called with a file and the place of its result where that is kept.
     """
 
     function: Callable[..., Path]
@@ -151,6 +152,7 @@ class Calls:
     skip_existing: bool = False
     loud: bool = False
     saliency: Mapping[Path, Path] = field(default_factory=dict)
+    on_kept: Callable[[Path, Path], None] | None = None
     counts_maps = False
 
     def run_one(self, task: Task, on_map: OnMap) -> Iterator[Finished]:
@@ -180,7 +182,7 @@ class Calls:
         from avsal.results.plan import ExistsError, is_newer
 
         if self.skip_existing and is_newer(task.folder, task.source):
-            raise KeptError(task.folder)
+            raise self._kept(task.source, task.folder)
 
         def progress(*step: Any) -> None:  # some functions have several steps and name each
             on_map(task.number, *step[-2:], *step[:-2])
@@ -194,8 +196,13 @@ class Calls:
             if not self.skip_existing:
                 raise
             if is_newer(error.place, task.source):
-                raise KeptError(error.place) from None
+                raise self._kept(task.source, error.place) from None
             return call(force=True)
+
+    def _kept(self, source: Path, place: Path) -> KeptError:
+        if self.on_kept is not None:
+            self.on_kept(source, place)
+        return KeptError(place)
 
 
 def no_network() -> None:
