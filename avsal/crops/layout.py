@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
 import numpy as np
+from scipy.ndimage import map_coordinates
 
 from avsal.crops.grids import GRID, Grids, coverage, edge_bands
 from avsal.crops.motion import COSTS, PLACES, Cost, choose_places
@@ -28,6 +29,9 @@ _ZOOM_KEEPS = 0.95  # a closer crop must keep so much of what the largest one ke
 _ENOUGH = 0.8  # a crop that keeps less of the gaze than this is widened or split
 _STEPS = 5  # scales tried
 _PANEL_PLACES = 33  # of a panel along each axis
+
+# Less gaze between two panels than this, against the lower peak inside them, makes them two things.
+_VALLEY = 0.5
 
 # What `Fit.AUTO` gives for a picture that is divided, or smaller than it could be: shares of gaze.
 SPLIT_COST = 0.1
@@ -54,10 +58,15 @@ class Layout:
     scale: float = 1.0
 
     @property
+    def whole(self) -> float:
+        """The share of the gaze that is kept and not cut: text and faces may not be halved."""
+        return self.kept - CUT_COST * self.cut
+
+    @property
     def worth(self) -> float:
         """What `Fit.AUTO` compares: shares of gaze less what they cost."""
         split = SPLIT_COST if len(self.ways) > 1 else 0
-        return self.kept - CUT_COST * self.cut - split - SMALL_COST * max(0, 1 - self.scale)
+        return self.whole - split - SMALL_COST * max(0, 1 - self.scale)
 
 
 def choose_layout(knots: Grids, picture: Picture, framing: Framing) -> Layout:
@@ -98,7 +107,7 @@ def _padded(knots: Grids, largest: Share, cost: Cost) -> Layout:
     whole = max(1 / side for side in largest)
     for scale in np.geomspace(1, whole, _STEPS + 1)[1:]:
         crop = _one_crop(knots, largest, float(scale), cost)
-        if crop.kept >= _ENOUGH:
+        if crop.whole >= _ENOUGH:
             return crop
     return crop
 
@@ -150,9 +159,10 @@ def _places(knots: Grids, share: Share, cost: Cost) -> Way:
 
 
 def _two_panels(knots: Grids, picture: Picture, framing: Framing) -> Iterator[Layout]:
-    """The two places, still throughout the shot, that together keep most; none where they overlap.
+    """The two places, still throughout the shot, that together keep most; or none.
 
-    Each panel fills half of the result, at the scale of the largest crop.
+    Each panel fills half of the result, at the scale of the largest crop. Panels neither overlap
+    nor divide what is one thing.
     """
     across, down = picture.largest_crop(framing.aspect)
     size = (across, down / 2) if framing.aspect < picture.aspect else (across / 2, down)
@@ -172,9 +182,27 @@ def _two_panels(knots: Grids, picture: Picture, framing: Framing) -> Iterator[La
         return
     pairs = np.where(apart, np.add.outer(worth, worth), -np.inf)
     first, second = np.unravel_index(pairs.argmax(), pairs.shape)
+    if not _are_two(knots.mean(), [(x[n], y[n]) for n in (first, second)], size):
+        return
     side_by_side = abs(x[first] - x[second]) >= size[0] / 2
     order = sorted((first, second), key=(x if side_by_side else y).item)
     ways = tuple((np.full(len(knots), x[n]), np.full(len(knots), y[n])) for n in order)
     kept = [float(knots.kept(way, size).mean()) for way in ways]
     cuts = [float(knots.cut(way, size).mean()) for way in ways]
     yield Layout(size, ways, sum(kept), sum(cuts))
+
+
+def _are_two(mean: np.ndarray, places: Sequence[tuple[float, float]], size: Share) -> bool:
+    """Whether the gaze has a valley between its peaks inside two panels."""
+    cells = np.array(GRID[::-1])
+    peaks = []
+    for place in places:
+        left, top = (int(start) for start in np.rint(place * cells))
+        right, bottom = np.ceil((np.array(place) + size) * cells).astype(int)
+        part = mean[top:bottom, left:right]
+        row, column = np.unravel_index(part.argmax(), part.shape)
+        peaks.append((top + row, left + column))
+    (top, left), (bottom, right) = peaks
+    line = np.linspace(top, bottom, _PANEL_PLACES), np.linspace(left, right, _PANEL_PLACES)
+    heights = map_coordinates(mean, line, order=1)
+    return bool(heights.min() < _VALLEY * min(heights[0], heights[-1]))
