@@ -12,7 +12,7 @@ from avsal.crops.settings import Share
 
 GRID = (36, 64)  # (height, width) to which maps are brought
 _CHUNK = 512  # maps read at once
-_EDGE = 0.1  # of a crop's side; gaze that is closer to an edge than this is cut by it
+EDGE = 0.03  # of the picture's side; gaze that is closer to an edge of a crop is cut by it
 _AT_BORDER = 1e-6  # of a picture's side
 
 Weights = Callable[[np.ndarray, float, int], np.ndarray]  # see `coverage`
@@ -47,11 +47,10 @@ def edge_bands(offsets: np.ndarray, length: float, cells: int) -> np.ndarray:
         offsets, length, cells: see `coverage`.
     """
     start = np.asarray(offsets)
-    near = _EDGE * length
     bands = np.zeros((len(start), cells), np.float32)
     for edge in (start, start + length):
         inner = (edge > _AT_BORDER) & (edge < 1 - _AT_BORDER)
-        bands += inner[:, None] * coverage(edge - near, 2 * near, cells)
+        bands += inner[:, None] * coverage(edge - EDGE, 2 * EDGE, cells)
     return bands
 
 
