@@ -101,7 +101,9 @@ def measure(
     given = {name: value for name, value in options.items() if name not in CHANGE_NOTHING}
     function = functools.partial(measure_to_folder, command=_command_line(), given=given, **options)
     current = functools.partial(is_measured, given=given)
-    code = run_on_files(function, inputs, output, MEASURED, files, network, saliency, current)
+    code = run_on_files(
+        function, inputs, output, MEASURED, files, network, saliency, is_current=current
+    )
     raise typer.Exit(code)
 
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from avsal.cli import options
-from avsal.crops.settings import Fill, Motion
+from avsal.crops.settings import PRESETS, Fill, Fit, Motion
 from avsal.errors import UsageError
 
 CROP = "Crop"  # heading in --help
@@ -29,10 +29,28 @@ Way = Annotated[
         rich_help_panel=CROP,
     ),
 ]
+Shots = Annotated[
+    Fit | None,
+    typer.Option(
+        "--fit",
+        help="Where one crop does not hold the gaze of a shot: crop nevertheless (default), pad "
+        "with bars, split into two panels, or auto: whichever gains most.",
+        rich_help_panel=CROP,
+    ),
+]
 Pad = Annotated[
     Fill | None,
     typer.Option(
-        help="Show more of the picture between blurred or black bars where the gaze does not fit.",
+        help="What the bars of --fit pad and auto show (default: blur); alone it means --fit pad.",
+        rich_help_panel=CROP,
+    ),
+]
+For = Annotated[
+    str | None,
+    typer.Option(
+        "--for",
+        metavar=f"[{'|'.join(PRESETS)}]",
+        help="Aspect and size for such videos: 1080x1920, 1080x1920, 1080x1080 or 1080x1350.",
         rich_help_panel=CROP,
     ),
 ]
@@ -73,7 +91,9 @@ def reframe(
     output: options.Output = None,
     files: options.Files,
     aspect: Aspect = None,
+    preset: For = None,
     motion: Way = Motion.STEADY,
+    fit: Shots = None,
     pad: Pad = None,
     zoom: Zoom = 1.0,
     path: EditedPath = None,
@@ -96,16 +116,19 @@ def reframe(
     from avsal.crops.api import reframe as crop
     from avsal.crops.file import read_head
 
-    settings = settings_of(aspect, motion, pad, zoom, size, crf)  # wrong ones are wrong everywhere
+    # What is wrong for one file is wrong for all.
+    settings = settings_of(aspect, motion, fit, pad, zoom, preset, size, crf)
     _ = settings.framing, windows.settings()
-    check_path(path, aspect, motion, zoom, saliency, windows.start, windows.end)
+    check_path(path, aspect, motion, fit, zoom, preset, saliency, windows.start, windows.end)
     _check_one_file(inputs, path, export)
     function = functools.partial(
         crop,
         aspect=aspect,
         motion=motion,
+        fit=fit,
         pad=pad,
         zoom=zoom,
+        preset=preset,
         size=size,
         crf=crf,
         path=path,
@@ -116,7 +139,21 @@ def reframe(
     shape = settings.aspect if path is None or aspect else read_head(path).aspect
     ending = f".{shape.strip().replace(':', 'x')}.*"
     runs = network if path is None else None
-    raise typer.Exit(run_on_files(function, inputs, output, ending, files, runs, saliency))
+    kept = None if export is None else functools.partial(_export_kept, export)
+    values = (function, inputs, output, ending, files, runs, saliency)
+    raise typer.Exit(run_on_files(*values, on_kept=kept, details=_weak_shots))
+
+
+def _export_kept(export: Path, source: Path, place: Path) -> None:
+    from avsal.crops.export import export_kept
+
+    export_kept(export, source, place)
+
+
+def _weak_shots(place: Path) -> dict[str, object]:
+    from avsal.crops.notes import saved_weak_shots
+
+    return {"weak_shots": saved_weak_shots(place)}
 
 
 def _check_one_file(inputs: list[Path], path: Path | None, export: Path | None) -> None:

@@ -100,12 +100,14 @@ class Run:
         isolated: work in another process, so that a file that crashes it costs only itself.
         as_json: one JSON line per file on stdout instead of a plain one.
         on_cluster: predicts a plan on a cluster; None for this machine alone.
+        details: gives more values of a new result for its JSON line.
     """
 
     work: FileWork
     isolated: bool = False
     as_json: bool = False
     on_cluster: Callable[[list[Job], Bars], Generator[Finished, None, None]] | None = None
+    details: Callable[[Path], dict[str, object]] | None = None
 
     def files(self, plan: list[Job]) -> list[Outcome]:
         """Work on every file; one that fails is reported and the rest is done."""
@@ -142,7 +144,9 @@ class Run:
 
     def _report(self, outcome: Outcome) -> Outcome:
         if self.as_json:
-            typer.echo(json.dumps(outcome.record()))
+            details = self.details if outcome.status == "done" else None
+            more = {} if details is None else details(Path(outcome.output))
+            typer.echo(json.dumps({**outcome.record(), **more}))
         elif outcome.status == "skipped":
             say(f"{outcome.output}: kept")
         elif outcome.status == "done" and self.work.counts_maps:
@@ -196,7 +200,10 @@ def run_on_files(
     files: options.Files,
     network: options.Network | None,
     saliency: Path | None = None,
+    *,
     is_current: Callable[[Path, Path, Path | None], bool] | None = None,
+    on_kept: Callable[[Path, Path], None] | None = None,
+    details: Callable[[Path], dict[str, object]] | None = None,
 ) -> int:
     """Call a function such as `avsal.overlay` for every file that inputs stand for.
 
@@ -206,6 +213,8 @@ def run_on_files(
         saliency: the maps of one file, or folder of the maps of several, named as
             `avsal predict` and `avsal batch` name them.
         is_current: see `avsal.results.work.Calls`.
+        on_kept: see `avsal.results.work.Calls`.
+        details: see `Run`.
 
     Returns:
         The exit code.
@@ -225,9 +234,9 @@ def run_on_files(
             maps = dict([(named[0], saliency)] if alone and len(named) == 1 else ())
             maps = maps or dict(plan_inputs(named, saliency, ""))
         load = no_network if network is None or maps else network.load
-        kept = (files.force, files.skip_existing)
-        work = Calls(function, load, *kept, console.debug, maps, is_current)
-        return exit_code(Run(work, as_json=files.as_json).files(plan))
+        policy = (files.force, files.skip_existing)
+        work = Calls(function, load, *policy, console.debug, maps, is_current, on_kept)
+        return exit_code(Run(work, as_json=files.as_json, details=details).files(plan))
 
 
 @contextmanager

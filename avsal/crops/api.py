@@ -9,7 +9,7 @@ from pathlib import Path
 from avsal.crops import render
 from avsal.crops.export import check_export, write_export
 from avsal.crops.file import path_beside, read_head
-from avsal.crops.settings import Motion, ReframeSettings, parse_size
+from avsal.crops.settings import Fill, Fit, Motion, ReframeSettings, find_preset, parse_size
 from avsal.errors import UsageError
 from avsal.media.video import VideoReader
 from avsal.prediction.predictor import Predictor
@@ -27,8 +27,10 @@ def reframe(
     *,
     aspect: str | None = None,
     motion: str = Motion.STEADY,
+    fit: str | None = None,
     pad: str | None = None,
     zoom: float = 1.0,
+    preset: str | None = None,
     size: str | tuple[int, int] | None = None,
     crf: int = 20,
     path: File | None = None,
@@ -60,9 +62,13 @@ def reframe(
         aspect: shape of the result, "9:16" by default.
         motion: "steady" stays still unless moving keeps clearly more of the gaze, "follow" moves
             sooner, "still" never moves within a shot.
-        pad: "blur" or "black" bars where the gaze does not fit; None never shows bars.
+        fit: what a shot becomes whose gaze one crop does not hold. "crop", the default, crops
+            nevertheless; "pad" shows more of the picture between bars; "split" shows two panels;
+            "auto" chooses in every shot.
+        pad: what the bars show, "blur" (the default) or "black"; alone it means fit "pad".
         zoom: crop closer by at most this factor, 1 to 4, where little gaze is lost.
-        size: (width, height) of the result; None takes the crop's.
+        preset: "shorts", "reels", "square" or "portrait": the aspect and size of such videos.
+        size: (width, height) of the result; None takes the preset's or the crop's.
         crf: quality of H.264, 0 to 51; lower means better quality and a larger file.
         path: an edited .reframe.json to render; no network runs.
         saliency: a folder of maps that `avsal predict` wrote; no network runs.
@@ -78,10 +84,10 @@ def reframe(
     Raises:
         AvsalError: something cannot be read or written, or does not fit together.
     """
-    check_path(path, aspect, motion, zoom, saliency, start, end)
+    check_path(path, aspect, motion, fit, zoom, preset, saliency, start, end)
     if export is not None:
         check_export(Path(export))
-    settings = settings_of(aspect, motion, pad, zoom, size, crf)
+    settings = settings_of(aspect, motion, fit, pad, zoom, preset, size, crf)
     predict = PredictSettings(audio_context, stride, batch, start, end)
     source = MapSource(model, weights, device, precision, offline, revision, engine, predict)
 
@@ -105,26 +111,38 @@ def reframe(
 def settings_of(
     aspect: str | None,
     motion: str,
+    fit: str | None,
     pad: str | None,
     zoom: float,
+    preset: str | None,
     size: str | tuple[int, int] | None,
     crf: int,
 ) -> ReframeSettings:
     """The settings that arguments of `reframe` stand for.
 
     Raises:
-        UsageError: one is out of its range.
+        UsageError: one is out of its range, or two contradict each other.
     """
     text = size if isinstance(size, str | None) else "x".join(map(str, size))
     shape = None if text is None else parse_size(text)
-    return ReframeSettings(aspect or "9:16", motion, zoom, pad, shape, crf)
+    if preset is not None:
+        if aspect is not None:
+            raise UsageError(f"aspect {aspect}: {preset} decides it already; omit one of them")
+        found = find_preset(preset)
+        aspect, shape = found.aspect, shape or found.size
+    fit = fit or (Fit.CROP if pad is None else Fit.PAD)
+    if pad is None and fit in (Fit.PAD, Fit.AUTO):
+        pad = Fill.BLUR
+    return ReframeSettings(aspect or "9:16", motion, zoom, fit, pad, shape, crf)
 
 
 def check_path(
     path: File | None,
     aspect: str | None,
     motion: str,
+    fit: str | None,
     zoom: float,
+    preset: str | None,
     saliency: File | None,
     start: float | None,
     end: float | None,
@@ -136,8 +154,10 @@ def check_path(
     """
     given = {
         "--aspect": aspect,
+        "--for": preset,
         "--saliency": saliency,
         "--motion": motion != Motion.STEADY,
+        "--fit": fit,
         "--zoom": zoom != 1,
         "--start": start is not None,
         "--end": end is not None,

@@ -2,7 +2,8 @@
 
 Every shot is a clip. Final Cut Pro XML has the crop as key frames of position and scale, in a
 project of the result's size. OpenTimelineIO, which has no key frames, has the boxes in the metadata
-of an effect "avsal.crop". An EDL has each shot's first box as a comment.
+of an effect "avsal.crop". An EDL has each shot's first box as a comment. Of two panels, Final Cut
+Pro XML has the first alone.
 
 Editors count frames at a constant rate; the times of a variable rate are rounded to it.
 """
@@ -20,9 +21,8 @@ from typing import Any
 from urllib.parse import quote
 from xml.etree import ElementTree
 
-from avsal.crops.file import PathFile
+from avsal.crops.file import PathFile, fitted_size
 from avsal.crops.planning import Crop
-from avsal.crops.render import fitted_size
 from avsal.errors import UsageError
 
 # Frames per second that editors know.
@@ -160,7 +160,7 @@ def shot_clips(crops: Sequence[Crop], rate: Fraction) -> list[ShotClip]:
 
 def _without_rests(keys: list[tuple[int, Crop]]) -> list[tuple[int, Crop]]:
     """Leave out crops that are those of both frames around them; one that never moves has one."""
-    boxes = [_box(crop) for _frame, crop in keys]
+    boxes = [_boxes(crop) for _frame, crop in keys]
     return [
         key
         for number, key in enumerate(keys)
@@ -170,8 +170,8 @@ def _without_rests(keys: list[tuple[int, Crop]]) -> list[tuple[int, Crop]]:
     ]
 
 
-def _box(crop: Crop) -> tuple[float, ...]:
-    return tuple(round(side, 3) for side in (crop.x, crop.y, crop.width, crop.height))
+def _boxes(crop: Crop) -> list[tuple[float, ...]]:
+    return [tuple(round(side, 3) for side in box) for box in crop.boxes]
 
 
 # ---- Final Cut Pro XML
@@ -270,7 +270,7 @@ def _placement(crop: Crop, head: PathFile) -> tuple[str, str]:
     """
     picture, (width, height) = head.picture, head.size
     aspect = float(picture.sample_aspect)
-    choose = max if fitted_size(crop, head) == head.size else min
+    choose = max if fitted_size(crop.boxes[0], head) == head.size else min
     shown = choose(width / (crop.width * aspect), height / crop.height)
     fit = min(width / (picture.width * aspect), height / picture.height)
     right = (picture.width / 2 - crop.x - crop.width / 2) * aspect * shown
@@ -296,9 +296,9 @@ def _write_edl(place: Path, timeline: Timeline) -> None:
     made = _otio(timeline)
     for clip, shot in zip(made.video_tracks()[0], timeline.clips, strict=True):
         clip.name = timeline.name
-        box = " ".join(f"{side:g}" for side in _box(shot.keys[0][1]))
+        boxes = (" ".join(f"{side:g}" for side in box) for box in _boxes(shot.keys[0][1]))
         moves = " THEN MOVES" if len(shot.keys) > 1 else ""
-        comments = [f"SHOT {shot.shot + 1} CROP X Y W H: {box}{moves}"]
+        comments = [f"SHOT {shot.shot + 1} CROP X Y W H: {' AND '.join(boxes)}{moves}"]
         clip.metadata["cmx_3600"] = {"reel": "AX", "comments": comments}
     rate = float(timeline.rate)
     text = otio.adapters.write_to_string(made, adapter_name="cmx_3600", rate=rate)
@@ -306,6 +306,12 @@ def _write_edl(place: Path, timeline: Timeline) -> None:
     drops = timeline.rate in (Fraction(30000, 1001), Fraction(60000, 1001))
     count = "FCM: DROP FRAME" if drops else "FCM: NON-DROP FRAME"
     place.write_text(f"{title}\n{count}\n{events}", encoding="utf-8")
+
+
+def _key(frame: int, crop: Crop) -> dict[str, Any]:
+    """The box of a key frame, and that of a second panel, as the path file has them."""
+    first, *others = (dict(zip("xywh", box, strict=True)) for box in _boxes(crop))
+    return {"frame": frame, **first} | ({"second": others[0]} if others else {})
 
 
 def _otio(timeline: Timeline) -> Any:
@@ -328,10 +334,7 @@ def _otio(timeline: Timeline) -> Any:
     video = otio.schema.Track("Shots", kind=otio.schema.TrackKind.Video)
     for shot in timeline.clips:
         item = clip(f"{stem} shot {shot.shot + 1}", shot.start, shot.stop)
-        keys = [
-            dict(zip(("frame", "x", "y", "w", "h"), (frame, *_box(crop)), strict=True))
-            for frame, crop in shot.keys
-        ]
+        keys = [_key(frame, crop) for frame, crop in shot.keys]
         item.effects.append(
             otio.schema.Effect("Crop", "avsal.crop", metadata={"avsal": {"keys": keys}})
         )

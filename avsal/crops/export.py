@@ -1,7 +1,7 @@
 """Crop paths for other programs; the suffix of the file to write says which.
 
 - .csv: one row for every frame: index, time (container clock, seconds), x, y, width, height
-  (pixels of the picture as displayed), shot, kept.
+  (pixels of the picture as displayed), shot, kept; and x to height of a second panel.
 - .sendcmd: commands for FFmpeg's filter of that name; the first lines hold a command line that
   makes the cropped video.
 - .fcpxml, .edl, .otio: a timeline with a clip for every shot, see `avsal.crops.editors`.
@@ -10,10 +10,11 @@
 from __future__ import annotations
 
 import csv
+import logging
 import os
 import shlex
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -22,16 +23,19 @@ from pathlib import Path
 
 from avsal import atomic
 from avsal.crops import editors
-from avsal.crops.file import PathFile, read_crops, read_head
+from avsal.crops.file import PathFile, fitted_size, path_beside, read_crops, read_head
 from avsal.crops.planning import Crop
-from avsal.crops.render import fitted_size
 from avsal.crops.settings import Fill
 from avsal.errors import AvsalError, MediaError, UsageError, without_keys
 from avsal.media.source import is_address
 from avsal.media.video import probe
+from avsal.results.plan import is_newer
 
+logger = logging.getLogger("avsal")
 _PATH_SUFFIX = ".reframe.json"
 _COLUMNS = ("index", "time", "x", "y", "width", "height", "shot", "kept")
+_SECOND = ("second_x", "second_y", "second_width", "second_height")
+_ONE_PANEL = (".sendcmd", ".fcpxml")  # have one crop at a time
 
 
 def check_export(out: Path) -> None:
@@ -72,9 +76,42 @@ def write_export(
     if first is None:
         raise MediaError(f"{path}: has no frames; run avsal reframe again")
     source, has_sound = _source(path, head, None if video is None else Path(video))
+    split: dict[int, None] = {}
     with atomic.new_file(out) as partial:
         job = _Job(head, source, has_sound, out)
-        _WRITERS[out.suffix.lower()](partial, job, chain([first], crops))
+        _WRITERS[out.suffix.lower()](partial, job, _watched(chain([first], crops), split))
+    if split and out.suffix.lower() in _ONE_PANEL:
+        numbers = ", ".join(str(shot + 1) for shot in split)
+        logger.warning(
+            "%s: shot %s: split into two panels, of which %s can hold only the first; --fit pad "
+            "makes no panels",
+            out,
+            numbers,
+            out.suffix.lower(),
+        )
+
+
+def export_kept(out: str | os.PathLike[str], video: str | os.PathLike[str], place: Path) -> None:
+    """Export the path of a result that is left as it is, unless the export is newer than the path.
+
+    Args:
+        out, video: see `write_export`.
+        place: the result.
+
+    Raises:
+        AvsalError: see `write_export`.
+    """
+    path = path_beside(place)
+    if not is_newer(Path(out), path):
+        write_export(path, out, video)
+
+
+def _watched(crops: Iterable[Crop], split: dict[int, None]) -> Iterator[Crop]:
+    """Pass crops on, and note the shots that have two panels."""
+    for crop in crops:
+        if crop.second is not None:
+            split[crop.shot] = None
+        yield crop
 
 
 @dataclass(frozen=True)
@@ -117,11 +154,12 @@ def _source(path: Path, head: PathFile, video: Path | None) -> tuple[Path | str,
 def _write_csv(place: Path, _job: _Job, crops: Iterable[Crop]) -> None:
     with place.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(_COLUMNS)
+        writer.writerow((*_COLUMNS, *_SECOND))
         for crop in crops:
-            box = (round(side, 3) for side in (crop.x, crop.y, crop.width, crop.height))
+            box, *others = ([round(side, 3) for side in box] for box in crop.boxes)
+            second = others[0] if others else [""] * len(_SECOND)
             time = round(float(crop.pts), 6)
-            writer.writerow((crop.index, time, *box, crop.shot, crop.kept))
+            writer.writerow((crop.index, time, *box, crop.shot, crop.kept, *second))
 
 
 def _write_timeline(place: Path, job: _Job, crops: Iterable[Crop]) -> None:
@@ -165,7 +203,7 @@ def _changes(crops: Iterable[Crop], head: PathFile) -> _Changes:
     start = last = step = Fraction(0)
     for crop in crops:
         found = _filter_values(crop, head)
-        bars = bars or fitted_size(crop, head) != head.size
+        bars = bars or fitted_size(crop.boxes[0], head) != head.size
         if not initial:
             start, initial = crop.pts, found
         elif changed := {key: value for key, value in found.items() if values[key] != value}:
@@ -177,7 +215,7 @@ def _changes(crops: Iterable[Crop], head: PathFile) -> _Changes:
 def _filter_values(crop: Crop, head: PathFile) -> _Values:
     """The options that show a crop, in whole pixels."""
     across = _square_width(head) / head.picture.width
-    width, height = fitted_size(crop, head)
+    width, height = fitted_size(crop.boxes[0], head)
     return {
         ("crop", "w"): max(1, round(crop.width * across)),
         ("crop", "h"): max(1, round(crop.height)),

@@ -11,9 +11,13 @@
      "size": [404, 720],            of the result, square pixels
      "start": null,                 seconds, where the maps cover a part of the video
      "end": null,
-     "settings": {"motion": "steady", "zoom": 1.0, "pad": null},
+     "settings": {"motion": "steady", "zoom": 1.0, "fit": "auto", "pad": "blur"},
      "frames": [
       {"index": 0, "pts": "0", "x": 438, "y": 0, "w": 404, "h": 720, "shot": 0, "kept": 0.81},
+      ...
+     ],
+     "shots": [
+      {"shot": 0, "start": "0", "end": "91/25", "fit": "crop", "kept": 0.79},
       ...
      ]
     }
@@ -23,21 +27,26 @@
 fractions of a pixel are allowed. `shot` counts from 0. `kept` is the share of the predicted gaze
 inside, null where it is not known.
 
+Where two panels share the result, a frame has `second` too, {"x": ..., "y": ..., "w": ..., "h":
+...}: the lower panel, or the right one where the result is wider than the picture.
+
+`shots` sums up what was chosen: "crop", "pad" (bars fill the rest) or "split" (two panels), and the
+mean of `kept`. Nothing reads it back.
+
 A file that `--path` reads needs one record for every frame of the video (of its part), and all keys
-but "source", "settings", "shot" and "kept".
+but "source", "settings", "shot", "kept", "second" and "shots".
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from avsal.crops.planning import Crop
-from avsal.crops.settings import Fill, Picture, Size, parse_aspect
+from avsal.crops.settings import Box, Fill, Fit, Picture, Size, parse_aspect
 from avsal.errors import MediaError, UsageError
 from avsal.prediction.settings import MAX_SECONDS, check_word
 from avsal.results import records
@@ -45,8 +54,9 @@ from avsal.results.records import RecordsWriter, exact, number, picture_size, ra
 from avsal.version import __version__
 
 VERSION = 1
-_MADE_BY = "avsal reframe"
+MADE_BY = "avsal reframe"
 _ROUNDING = 0.01  # pixels by which rounding may place a crop outside
+_SHAPE_TOLERANCE = 1.5  # pixels of the result by which a crop may miss its shape
 _NARROWEST = Fraction(1, 100)  # of a pixel, width to height
 
 
@@ -68,8 +78,8 @@ class PathFile:
     size: Size
     start: float | None = None
     end: float | None = None
-    source: dict[str, Any] = dataclasses.field(default_factory=dict)
-    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    source: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
 
 
 def path_beside(out: Path) -> Path:
@@ -77,8 +87,27 @@ def path_beside(out: Path) -> Path:
     return out.with_suffix(".reframe.json")
 
 
-def write_path(path: Path, head: PathFile, crops: Iterable[Crop]) -> None:
-    """Write a path file as the crops come."""
+@dataclass(frozen=True)
+class ShotCrop:
+    """How one shot is shown.
+
+    Attributes:
+        shot: its number, from 0.
+        start, end: when its first frame begins and its last one ends, as far as the path tells;
+            seconds on the container's clock.
+        fit: "crop", "pad" or "split", see `Fit`.
+        kept: mean share of the predicted gaze inside; None where it is unknown.
+    """
+
+    shot: int
+    start: Fraction
+    end: Fraction
+    fit: str
+    kept: float | None
+
+
+def write_path(path: Path, head: PathFile, crops: Iterable[Crop]) -> list[ShotCrop]:
+    """Write a path file as the crops come, and return how each shot is shown."""
     picture = head.picture
     header = {
         "reframe": VERSION,
@@ -94,23 +123,103 @@ def write_path(path: Path, head: PathFile, crops: Iterable[Crop]) -> None:
         "settings": head.settings,
     }
     writer = RecordsWriter(path, header)
+    shots = _Shots(head)
     try:
         for crop in crops:
             writer.add(_values(crop))
-        writer.close()
+            shots.add(crop)
+        writer.close({"shots": [_summary(shot) for shot in shots.found]})
     finally:
         writer.abandon()
+    return shots.found
+
+
+class _Shots:
+    """Sums up crops, shot by shot."""
+
+    def __init__(self, head: PathFile) -> None:
+        self.found: list[ShotCrop] = []
+        self._head = head
+        self._last = Fraction(0)
+        self._count = 0
+
+    def add(self, crop: Crop) -> None:
+        """Count the next crop. Its frame lasts as long as the one before until the next one."""
+        if not self.found:
+            self._start(crop)
+        elif self.found[-1].shot != crop.shot:
+            self.found[-1] = replace(self.found[-1], end=crop.pts)
+            self._start(crop)
+        self._count += 1
+        shot, step = self.found[-1], crop.pts - self._last
+        kept = shot.kept
+        if kept is not None and crop.kept is not None:
+            kept += (crop.kept - kept) / self._count
+        self.found[-1] = replace(shot, end=crop.pts + step, kept=kept)
+        self._last = crop.pts
+
+    def _start(self, crop: Crop) -> None:
+        self._last = self._last if self.found else crop.pts
+        self.found.append(
+            ShotCrop(crop.shot, crop.pts, crop.pts, fit_of(crop, self._head), crop.kept)
+        )
+        self._count = 0
+
+
+def fit_of(crop: Crop, head: PathFile) -> str:
+    """How a crop fills the result: "crop", "pad" or "split"."""
+    if crop.second is not None:
+        return Fit.SPLIT
+    return Fit.CROP if fitted_size(crop.boxes[0], head) == head.size else Fit.PAD
+
+
+def fitted_size(box: Box, head: PathFile, size: Size | None = None) -> Size:
+    """The largest size of a box's own shape inside the result, or inside a part of that size."""
+    shape = box.width * float(head.picture.sample_aspect) / box.height
+    width, height = size or head.size
+    if abs(height * shape - width) <= _SHAPE_TOLERANCE * max(1, shape):
+        return width, height
+    if height * shape > width:
+        return width, max(1, round(width / shape))
+    return max(1, round(height * shape)), height
+
+
+def panels(crop: Crop, head: PathFile) -> list[tuple[Box, Box]]:
+    """Each part of the picture that is shown, and the part of the result that shows it, in pixels.
+
+    Two panels share the result in halves: one above the other where they are wider than the result,
+    else side by side.
+    """
+    width, height = head.size
+    if crop.second is None:
+        return [(crop.boxes[0], Box(0, 0, width, height))]
+    if crop.width * float(head.picture.sample_aspect) * height > crop.height * width:
+        half = height // 2
+        halves = Box(0, 0, width, half), Box(0, half, width, height - half)
+    else:
+        half = width // 2
+        halves = Box(0, 0, half, height), Box(half, 0, width - half, height)
+    return list(zip(crop.boxes, halves, strict=True))
 
 
 def _values(crop: Crop) -> dict[str, Any]:
-    sides = {"x": crop.x, "y": crop.y, "w": crop.width, "h": crop.height}
-    return {
+    values = {
         "index": crop.index,
         "pts": str(crop.pts),
-        **{name: round(value, 3) for name, value in sides.items()},
+        **_sides(crop.boxes[0]),
         "shot": crop.shot,
         "kept": None if crop.kept is None else round(crop.kept, 4),
     }
+    return values if crop.second is None else {**values, "second": _sides(crop.second)}
+
+
+def _summary(shot: ShotCrop) -> dict[str, Any]:
+    kept = None if shot.kept is None else round(shot.kept, 4)
+    return {**asdict(shot), "start": str(shot.start), "end": str(shot.end), "kept": kept}
+
+
+def _sides(box: Box) -> dict[str, float]:
+    return {name: round(side, 3) for name, side in zip("xywh", box, strict=True)}
 
 
 def read_head(path: Path) -> PathFile:
@@ -119,7 +228,7 @@ def read_head(path: Path) -> PathFile:
     Raises:
         MediaError: it is missing or damaged, or of another version.
     """
-    header = records.read_header(path, _MADE_BY)
+    header = records.read_header(path, MADE_BY)
     try:
         if header["reframe"] != VERSION:
             raise ValueError(f"version {header['reframe']}, this avsal reads {VERSION}")
@@ -145,7 +254,7 @@ def read_head(path: Path) -> PathFile:
             Picture(width, height, sample_aspect), aspect, size, start, end, source, settings
         )
     except (*records.UNREADABLE, UsageError) as error:
-        raise records.damaged(path, _MADE_BY, error) from error
+        raise records.damaged(path, MADE_BY, error) from error
 
 
 def read_crops(path: Path, picture: Picture) -> Iterator[Crop]:
@@ -157,15 +266,16 @@ def read_crops(path: Path, picture: Picture) -> Iterator[Crop]:
 
     def parse(values: Any) -> Crop:
         index = whole(values, "index")
-        x, y, width, height = (number(values, name) for name in ("x", "y", "w", "h"))
+        first, second = _box(values), values.get("second")
         shot = whole(values, "shot") if "shot" in values else 0
         kept = None if values.get("kept") is None else number(values, "kept", 0, 1)
-        crop = Crop(index, exact(values, "pts"), x, y, width, height, shot, kept)
+        lower = None if second is None else _box(second)
+        crop = Crop(index, exact(values, "pts"), *first, shot, kept, lower)
         _check_inside(path, crop, picture)
         return crop
 
     before: Crop | None = None
-    for _index, crop in records.read_records(path, _MADE_BY, parse):
+    for _index, crop in records.read_records(path, MADE_BY, parse):
         if before is not None and crop.pts < before.pts:
             raise MediaError(
                 f"{path}: frame {crop.index} at {float(crop.pts):.3f} s comes before frame "
@@ -175,15 +285,20 @@ def read_crops(path: Path, picture: Picture) -> Iterator[Crop]:
         before = crop
 
 
+def _box(values: Any) -> Box:
+    return Box(*(number(values, name) for name in "xywh"))
+
+
 def _check_inside(path: Path, crop: Crop, picture: Picture) -> None:
-    right, bottom = crop.x + crop.width, crop.y + crop.height
-    if (
-        min(crop.width, crop.height) <= 0
-        or min(crop.x, crop.y) < -_ROUNDING
-        or right > picture.width + _ROUNDING
-        or bottom > picture.height + _ROUNDING
-    ):
-        raise MediaError(
-            f"{path}: frame {crop.index}: the crop from ({crop.x:g}, {crop.y:g}) to ({right:g}, "
-            f"{bottom:g}) is not inside the {picture.width}x{picture.height} picture"
-        )
+    for x, y, width, height in crop.boxes:
+        right, bottom = x + width, y + height
+        if (
+            min(width, height) <= 0
+            or min(x, y) < -_ROUNDING
+            or right > picture.width + _ROUNDING
+            or bottom > picture.height + _ROUNDING
+        ):
+            raise MediaError(
+                f"{path}: frame {crop.index}: the crop from ({x:g}, {y:g}) to ({right:g}, "
+                f"{bottom:g}) is not inside the {picture.width}x{picture.height} picture"
+            )

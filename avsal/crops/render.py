@@ -11,9 +11,19 @@ import cv2
 import numpy as np
 
 from avsal import atomic
-from avsal.crops.file import PathFile, path_beside, read_crops, read_head, write_path
-from avsal.crops.planning import Crop, plan_crops
-from avsal.crops.settings import Fill, Picture, ReframeSettings, Size
+from avsal.crops.bars import find_picture
+from avsal.crops.file import (
+    PathFile,
+    fitted_size,
+    panels,
+    path_beside,
+    read_crops,
+    read_head,
+    write_path,
+)
+from avsal.crops.notes import notes_on_shots
+from avsal.crops.planning import Crop, plan_inside
+from avsal.crops.settings import Box, Fill, Picture, ReframeSettings, Size
 from avsal.errors import MediaError, without_keys
 from avsal.media.frames import VideoFrame
 from avsal.media.suffixes import WRITABLE_STILLS
@@ -25,7 +35,6 @@ from avsal.results.gaze import GazeMap, Maps, open_gaze
 logger = logging.getLogger("avsal")
 OnFrame = Callable[[int], None]
 _SHRINK = 1.02  # from this scale on averaging pixels is better than reading between them
-_SHAPE_TOLERANCE = 1.5  # pixels of the result by which a crop may miss its shape
 _BLURRED = 24  # pixels of the shorter side of what fills the bars, before it is enlarged
 _DIMMED = 0.6  # brightness of what fills the bars
 _OTHER = "the maps or the path are of another video"
@@ -51,28 +60,45 @@ def reframe(
     """
     source, info = video.path, video.info
     picture = Picture(info.width, info.height, info.sample_aspect)
-    framing = settings.framing
-    if picture.largest_crop(framing.aspect) == (1.0, 1.0) and settings.zoom == 1:
-        name = without_keys(str(source))
-        logger.warning("%s: is %s already; nothing is cropped", name, settings.aspect)
+    inside = find_picture(video)
+    _note_on_shape(str(source), picture, inside, settings)
     part = maps if isinstance(maps, Result) else maps[1]
     head = PathFile(
         picture,
         settings.aspect,
-        settings.size or picture.output_size(framing.aspect),
+        settings.size or picture.part(inside).output_size(settings.framing.aspect),
         part.start,
         part.end,
         video.identity,
-        {"motion": settings.motion, "zoom": settings.zoom, "pad": settings.fill},
+        {
+            "motion": settings.motion,
+            "zoom": settings.zoom,
+            "fit": settings.fit,
+            "pad": settings.fill,
+            "inside": [int(side) for side in inside],
+        },
     )
     with atomic.new_file(path_beside(out)) as aside:
         with open_gaze(video, maps) as gaze:
             counted = _counted(gaze.maps, on_map)
-            write_path(aside, head, plan_crops(counted, picture, framing))
+            shots = write_path(aside, head, plan_inside(counted, picture, inside, settings.framing))
         crops = read_crops(aside, picture)
         fill = settings.fill or Fill.BLACK
         unread = video if isinstance(maps, Result) else VideoReader(source)
         render(unread, out, head, crops, fill=fill, crf=settings.crf, on_frame=on_frame)
+    for note in notes_on_shots(shots, video.origin, settings.fit):
+        logger.warning(note)
+
+
+def _note_on_shape(source: str, picture: Picture, inside: Box, settings: ReframeSettings) -> None:
+    name = without_keys(source)
+    part = picture.part(inside)
+    if part != picture:
+        sizes = f"{part.width}x{part.height} of {picture.width}x{picture.height}"
+        logger.warning("%s: its black bars are cropped away first, which leaves %s", name, sizes)
+    if part.largest_crop(settings.framing.aspect) == (1.0, 1.0) and settings.zoom == 1:
+        what = "nothing is cropped" if part == picture else "nothing else is cropped"
+        logger.warning("%s: is %s already; %s", name, settings.aspect, what)
 
 
 def rerender(
@@ -184,32 +210,34 @@ def _pair(
 
 
 def cut_out(image: np.ndarray, crop: Crop, head: PathFile, fill: str = Fill.BLACK) -> np.ndarray:
-    """The part of a frame that a crop shows, uint8 RGB of the result's size.
+    """What a crop shows of a frame, uint8 RGB of the result's size.
 
     Args:
         image: uint8 (H, W, 3); where its size is not the one that the path counts in, the crop is
             scaled with it.
     """
-    across, down = image.shape[1] / head.picture.width, image.shape[0] / head.picture.height
-    box = crop.x * across, crop.y * down, crop.width * across, crop.height * down
-    size = fitted_size(crop, head)
-    if size == head.size:
-        return _sample(image, box, size)
-    result = _backdrop(image, head.size, fill)
-    left, top = (head.size[0] - size[0]) // 2, (head.size[1] - size[1]) // 2
-    result[top : top + size[1], left : left + size[0]] = _sample(image, box, size)
+    shown = panels(crop, head)
+    if len(shown) == 1:
+        return _shown(image, crop.boxes[0], head, head.size, fill)
+    result = np.empty((head.size[1], head.size[0], 3), np.uint8)
+    for box, place in shown:
+        left, top, width, height = map(int, place)
+        part = _shown(image, box, head, (width, height), fill)
+        result[top : top + height, left : left + width] = part
     return result
 
 
-def fitted_size(crop: Crop, head: PathFile) -> Size:
-    """The largest size of a crop's own shape inside the result."""
-    shape = crop.width * float(head.picture.sample_aspect) / crop.height
-    width, height = head.size
-    if abs(height * shape - width) <= _SHAPE_TOLERANCE * max(1, shape):
-        return head.size
-    if height * shape > width:
-        return width, max(1, round(width / shape))
-    return max(1, round(height * shape)), height
+def _shown(image: np.ndarray, box: Box, head: PathFile, whole: Size, fill: str) -> np.ndarray:
+    """A part of a frame at a size; bars fill what its shape leaves."""
+    across, down = image.shape[1] / head.picture.width, image.shape[0] / head.picture.height
+    part = box.x * across, box.y * down, box.width * across, box.height * down
+    size = fitted_size(box, head, whole)
+    if size == whole:
+        return _sample(image, part, size)
+    result = _backdrop(image, whole, fill)
+    left, top = (whole[0] - size[0]) // 2, (whole[1] - size[1]) // 2
+    result[top : top + size[1], left : left + size[0]] = _sample(image, part, size)
+    return result
 
 
 def _sample(image: np.ndarray, box: tuple[float, ...], size: Size) -> np.ndarray:

@@ -6,8 +6,9 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
+from typing import NamedTuple
 
-from avsal.errors import UsageError
+from avsal.errors import UsageError, nearest
 from avsal.prediction.settings import check_word
 
 Size = tuple[int, int]  # (width, height), pixels
@@ -47,6 +48,15 @@ def parse_size(text: str) -> Size:
     return sides
 
 
+class Box(NamedTuple):
+    """A part of a picture in pixels as displayed: left upper corner and size."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+
 @dataclass(frozen=True)
 class Picture:
     """The picture that is cropped.
@@ -64,6 +74,10 @@ class Picture:
     def aspect(self) -> Fraction:
         """Width to height as people see it."""
         return self.width * self.sample_aspect / self.height
+
+    def part(self, box: Box) -> Picture:
+        """A part of the picture with whole pixels, as a picture."""
+        return Picture(int(box.width), int(box.height), self.sample_aspect)
 
     def output_size(self, aspect: Fraction) -> Size:
         """Even size, in square pixels, of the largest crop as it is."""
@@ -104,6 +118,43 @@ class Fill(StrEnum):
     BLACK = "black"
 
 
+class Fit(StrEnum):
+    """What a shot becomes whose gaze one crop cannot hold."""
+
+    CROP = "crop"  # the largest crop all the same
+    PAD = "pad"  # a wider crop between bars
+    SPLIT = "split"  # two panels
+    AUTO = "auto"  # whichever of them gains most
+
+
+@dataclass(frozen=True)
+class Preset:
+    """The shape and size of videos for one kind of place."""
+
+    aspect: str
+    size: Size
+
+
+PRESETS = {
+    "shorts": Preset("9:16", (1080, 1920)),
+    "reels": Preset("9:16", (1080, 1920)),
+    "square": Preset("1:1", (1080, 1080)),
+    "portrait": Preset("4:5", (1080, 1350)),
+}
+
+
+def find_preset(name: str) -> Preset:
+    """The preset of a name.
+
+    Raises:
+        UsageError: there is none of this name.
+    """
+    if name not in PRESETS:
+        hint = nearest(name, PRESETS) or f"; give one of {', '.join(PRESETS)}"
+        raise UsageError(f"preset {name[:40]}: is unknown{hint}")
+    return PRESETS[name]
+
+
 @dataclass(frozen=True)
 class Framing:
     """How to crop.
@@ -113,16 +164,18 @@ class Framing:
         motion: "steady" holds still unless moving pays, "follow" moves sooner, "still" has one
             place in every shot.
         zoom: factor by which a crop may be smaller than the largest one; constant within a shot.
-        pad: where the largest crop misses too much gaze, show more and leave bars to fill.
+        fit: what a shot becomes whose gaze the largest crop does not hold: a wider crop between
+            bars ("pad"), two panels ("split"), the best of both ("auto"), or nothing else ("crop").
     """
 
     aspect: Fraction
     motion: str = Motion.STEADY
     zoom: float = 1.0
-    pad: bool = False
+    fit: str = Fit.CROP
 
     def __post_init__(self) -> None:
         check_word("motion", self.motion, Motion)
+        check_word("fit", self.fit, Fit)
         if not 1 <= self.zoom <= _CLOSEST:
             raise UsageError(f"zoom {self.zoom:g}: give 1 (none) to {_CLOSEST}")
 
@@ -133,7 +186,8 @@ class ReframeSettings:
 
     Attributes:
         aspect: of the result, as "9:16".
-        fill: bars where the gaze does not fit; None never shows bars.
+        fit: see `Framing`.
+        fill: what the bars show, see `Fill`; None where `fit` leaves none.
         size: of the result; None takes the largest crop's own.
         crf: quality of H.264, 0 (lossless) to 51.
     """
@@ -141,6 +195,7 @@ class ReframeSettings:
     aspect: str = "9:16"
     motion: str = Motion.STEADY
     zoom: float = 1.0
+    fit: str = Fit.CROP
     fill: str | None = None
     size: Size | None = None
     crf: int = 20
@@ -148,6 +203,8 @@ class ReframeSettings:
     def __post_init__(self) -> None:
         if self.fill is not None:
             check_word("pad", self.fill, Fill)
+        if self.fill is not None and self.fit not in (Fit.PAD, Fit.AUTO):
+            raise UsageError(f"pad {self.fill}: fit {self.fit} shows no bars; omit one of them")
         if self.size and abs(Fraction(*self.size) / self.framing.aspect - 1) > _SIZE_TOLERANCE:
             wanted = "x".join(map(str, self.size))
             raise UsageError(f"size {wanted}: is not {self.aspect}; change --size or --aspect")
@@ -155,4 +212,4 @@ class ReframeSettings:
     @property
     def framing(self) -> Framing:
         """What planning needs to know."""
-        return Framing(parse_aspect(self.aspect), self.motion, self.zoom, self.fill is not None)
+        return Framing(parse_aspect(self.aspect), self.motion, self.zoom, self.fit)

@@ -45,6 +45,7 @@ from avsal.media.source import (
 from avsal.media.stills import heif_picture, is_heif, is_image
 
 if TYPE_CHECKING:
+    import numpy as np
     from av.packet import Packet
     from av.video.frame import VideoFrame as Decoded
 
@@ -97,6 +98,9 @@ class VideoReader:
         self._broken_off = False  # closed before the last frame
         self._process = os.getpid()
         self._stream: Any = None
+        self.info: VideoInfo
+        self.origin: Fraction
+        self._slots: Generator[Slot, None, None]
         self._first_time: Fraction | None = None  # known once the file was open
         self._read_to = Fraction(0)  # end of the packets so far, where they are counted
         with suppress(OSError):  # opening it tells what is wrong
@@ -186,6 +190,31 @@ class VideoReader:
         """Forget the kept frames up to the one numbered `last`."""
         while self._kept and self._kept[0][0].index <= last:
             self._kept.popleft()
+
+    @property
+    def first_image(self) -> np.ndarray:
+        """The first frame, uint8 (H, W, 3) RGB; reading begins there nevertheless."""
+        return self._finished(self._first, Fraction(0), self._convert).image
+
+    def glance(self, count: int) -> Iterator[np.ndarray]:
+        """Pictures from places spread evenly over the video, uint8 (H, W, 3) RGB.
+
+        They are keyframes or follow one, so a place costs a seek. There are fewer where the length
+        is unknown or a seek fails. The reader gives no frames afterwards.
+        """
+        with self:
+            yield self.first_image
+            duration = self.info.duration or Fraction(0)
+            for number in range(1, count if duration else 0):
+                self._slots.close()
+                try:
+                    self._seek(self.origin + Fraction(duration) * number / count)
+                    self._slots = self._decode()
+                    slot = next(self._slots, None)
+                except FFmpegError:
+                    return
+                if slot is not None:
+                    yield self._finished(slot, Fraction(0), self._convert).image
 
     @property
     def frame_bytes(self) -> int:

@@ -145,6 +145,7 @@ class Calls:
         saliency: the folder of each file's maps; empty where a network makes them.
         is_current: takes the place of a result, the file and the folder of its maps, and tells
             whether it is up to date; None takes one that is not older than its file.
+        on_kept: called with a file and the place of its result where that is kept.
     """
 
     function: Callable[..., Path]
@@ -154,6 +155,7 @@ class Calls:
     loud: bool = False
     saliency: Mapping[Path, Path] = field(default_factory=dict)
     is_current: Callable[[Path, Path, Path | None], bool] | None = None
+    on_kept: Callable[[Path, Path], None] | None = None
     counts_maps = False
 
     def run_one(self, task: Task, on_map: OnMap) -> Iterator[Finished]:
@@ -183,7 +185,7 @@ class Calls:
         from avsal.results.plan import ExistsError
 
         if self.skip_existing and self._keeps(task.folder, task.source):
-            raise KeptError(task.folder)
+            raise self._kept(task.source, task.folder)
 
         def progress(*step: Any) -> None:  # some functions have several steps and name each
             on_map(task.number, *step[-2:], *step[:-2])
@@ -197,7 +199,7 @@ class Calls:
             if not self.skip_existing:
                 raise
             if self._keeps(error.place, task.source):
-                raise KeptError(error.place) from None
+                raise self._kept(task.source, error.place) from None
             return call(force=True)
 
     def _keeps(self, place: Path, source: Path) -> bool:
@@ -206,6 +208,11 @@ class Calls:
         if self.is_current is None:
             return is_newer(place, source)
         return self.is_current(place, source, self.saliency.get(source))
+
+    def _kept(self, source: Path, place: Path) -> KeptError:
+        if self.on_kept is not None:
+            self.on_kept(source, place)
+        return KeptError(place)
 
 
 def no_network() -> None:

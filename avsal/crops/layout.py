@@ -1,0 +1,219 @@
+"""What is shown of a shot: one crop, a closer or a wider one, or two panels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import log
+from operator import attrgetter
+
+import numpy as np
+from scipy.ndimage import map_coordinates
+
+from avsal.crops.grids import GRID, Grids, coverage, edge_bands
+from avsal.crops.motion import COSTS, PLACES, Cost, choose_places
+from avsal.crops.settings import Fit, Framing, Picture, Share, scaled
+
+Way = tuple[np.ndarray, np.ndarray]  # offsets (n,) in x and in y, as fractions of the picture
+
+# A map is sure of things that viewers do not look at; part of the gaze is expected in the middle.
+# Chosen on the ten videos that the default network's validation weights never saw.
+PRIOR_SHARE = 0.15
+_PRIOR_SIGMA = (0.19, 0.22)  # of height and width, as the spread of fixations on photographs
+
+# By less than this share of the gaze, averaged over a shot, maps cannot tell a better crop from one
+# in the middle.
+LEAST_GAIN = 0.02
+# Gaze that an edge goes through counts against a place: half a face is worse than none.
+CUT_COST = 0.2
+_ZOOM_KEEPS = 0.95  # a closer crop must keep so much of what the largest one keeps
+_ENOUGH = 0.8  # a crop that keeps less of the gaze than this is widened or split
+_STEPS = 5  # scales tried
+_PANEL_PLACES = 33  # of a panel along each axis
+
+# Less gaze between two panels than this, against the lower peak inside them, makes them two things.
+_VALLEY = 0.5
+
+# What `Fit.AUTO` counts against a picture that is divided, and against one that is e times smaller
+# than the largest crop shows it, in shares of gaze. Chosen on the 19 videos with recorded gaze that
+# are not in `weights/recipe/gaze-validation.txt`.
+SPLIT_COST = 0.1
+SMALL_COST = 0.47
+_MODEST = (1.15, 1.3)  # times the largest crop
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One crop or two panels, for every control point of a shot.
+
+    Attributes:
+        size: of the crop, or of each panel.
+        ways: of the crop, or of both panels.
+        kept: mean share of the predicted gaze inside.
+        cut: mean share of the predicted gaze that an edge goes through.
+        scale: of what is shown, against the largest crop.
+    """
+
+    size: Share
+    ways: tuple[Way, ...]
+    kept: float
+    cut: float
+    scale: float = 1.0
+
+    @property
+    def whole(self) -> float:
+        """The share of the gaze that is kept and not cut: text and faces may not be halved."""
+        return self.kept - CUT_COST * self.cut
+
+    @property
+    def worth(self) -> float:
+        """What `Fit.AUTO` compares: shares of gaze less what they cost."""
+        split = SPLIT_COST if len(self.ways) > 1 else 0
+        return self.whole - split - SMALL_COST * max(0, -log(self.scale))
+
+
+def choose_layout(knots: Grids, picture: Picture, framing: Framing) -> Layout:
+    """Choose how a shot is shown.
+
+    Args:
+        knots: its mean map at every control point.
+    """
+    largest = picture.largest_crop(framing.aspect)
+    cost = COSTS[framing.motion]
+    crop = _one_crop(knots, largest, 1, cost)
+    if framing.fit == Fit.PAD and crop.kept < _ENOUGH:
+        return _padded(knots, largest, cost)
+    options = [crop]
+    if framing.fit in (Fit.SPLIT, Fit.AUTO) and crop.kept < _ENOUGH:
+        options += _two_panels(knots, picture, framing)
+    if framing.fit == Fit.AUTO:
+        scales = [scale for scale in _MODEST if scale < 1 / min(largest)] + _wider(largest)
+        options += [_one_crop(knots, largest, scale, cost) for scale in scales]
+    best = max(options, key=attrgetter("worth"))
+    if best is not crop:
+        return best
+    if framing.zoom > 1:
+        return _closer(knots, crop, framing.zoom, cost)
+    return crop
+
+
+def _one_crop(knots: Grids, largest: Share, scale: float, cost: Cost) -> Layout:
+    """The best way of a crop `scale` times as large as the largest one of its shape."""
+    size = scaled(largest, scale)
+    way = _places(knots, size, cost)
+    kept, cut = float(knots.kept(way, size).mean()), float(knots.cut(way, size).mean())
+    return Layout(size, (way,), kept, cut, 1 / scale)
+
+
+def _padded(knots: Grids, largest: Share, cost: Cost) -> Layout:
+    """The least widened crop that keeps enough, or the whole picture."""
+    for scale in _wider(largest):
+        crop = _one_crop(knots, largest, scale, cost)
+        if crop.whole >= _ENOUGH:
+            return crop
+    return crop
+
+
+def _wider(largest: Share) -> list[float]:
+    """Scales up to that of the whole picture."""
+    return [float(scale) for scale in np.geomspace(1, 1 / min(largest), _STEPS + 1)[1:]]
+
+
+def _closer(knots: Grids, crop: Layout, zoom: float, cost: Cost) -> Layout:
+    """The closest crop that keeps nearly what the largest one keeps."""
+    for scale in np.geomspace(zoom, 1, _STEPS + 1):
+        closer = _one_crop(knots, crop.size, 1 / float(scale), cost)
+        if closer.kept >= _ZOOM_KEEPS * crop.kept:
+            return closer
+    return crop
+
+
+def _centre(sigma_y: float, sigma_x: float) -> np.ndarray:
+    rows, columns = (
+        np.exp(-((((np.arange(cells) + 0.5) / cells - 0.5) / sigma) ** 2) / 2)
+        for cells, sigma in zip(GRID, (sigma_y, sigma_x), strict=True)
+    )
+    centre = np.outer(rows, columns)
+    return centre / centre.sum()
+
+
+_PRIOR = _centre(*_PRIOR_SIGMA)
+
+
+def _places(knots: Grids, share: Share, cost: Cost) -> Way:
+    """Offsets (n,) in x and y that keep most of the expected gaze and cut little of it.
+
+    Where both axes have room, each is chosen with the other given, x first and last. What gains
+    too little against a crop in the middle stays there.
+    """
+    offsets = [np.zeros(len(knots)), np.zeros(len(knots))]
+    covers = [np.ones((len(knots), cells), np.float32) for cells in reversed(GRID)]
+    free = [axis for axis in (0, 1) if share[axis] < 1]
+    for axis in free if len(free) < 2 else (0, 1, 0):
+        other = covers[1 - axis]
+        prior = other @ (_PRIOR if axis == 0 else _PRIOR.T)
+        profile = (1 - PRIOR_SHARE) * knots.along(axis, other) + PRIOR_SHARE * prior
+        cells = profile.shape[1]
+        candidates = np.linspace(0, 1 - share[axis], PLACES)
+        weights = coverage(candidates, share[axis], cells)
+        weights -= CUT_COST * edge_bands(candidates, share[axis], cells)
+        offsets[axis] = choose_places(profile @ weights.T, share[axis], cost)
+        covers[axis] = coverage(offsets[axis], share[axis], cells)
+    middle = [np.full(len(knots), (1 - length) / 2) for length in share]
+    gained = _whole(knots, offsets, share) - _whole(knots, middle, share)
+    x, y = offsets if gained.mean() >= LEAST_GAIN else middle
+    return x, y
+
+
+def _whole(knots: Grids, offsets: Sequence[np.ndarray], share: Share) -> np.ndarray:
+    return knots.kept(offsets, share) - CUT_COST * knots.cut(offsets, share)
+
+
+def _two_panels(knots: Grids, picture: Picture, framing: Framing) -> Iterator[Layout]:
+    """The two places, still throughout the shot, that together keep most; or none.
+
+    Each panel fills half of the result, at the scale of the largest crop. Panels neither overlap
+    nor divide what is one thing.
+    """
+    across, down = picture.largest_crop(framing.aspect)
+    size = (across, down / 2) if framing.aspect < picture.aspect else (across / 2, down)
+    starts_x, starts_y = (np.linspace(0, 1 - length, _PANEL_PLACES) for length in size)
+    columns, rows = (
+        (coverage(starts, length, cells), edge_bands(starts, length, cells))
+        for starts, length, cells in zip((starts_x, starts_y), size, reversed(GRID), strict=True)
+    )
+    mean = (1 - PRIOR_SHARE) * knots.mean() + PRIOR_SHARE * _PRIOR
+    inside = rows[0] @ mean @ columns[0].T
+    cut = rows[0] @ mean @ columns[1].T + rows[1] @ mean @ columns[0].T
+    worth = (inside - CUT_COST * cut).ravel()
+    x, y = (starts.ravel() for starts in np.meshgrid(starts_x, starts_y))
+    apart = np.abs(np.subtract.outer(x, x)) >= size[0] - 1e-9
+    apart |= np.abs(np.subtract.outer(y, y)) >= size[1] - 1e-9
+    if not apart.any():
+        return
+    pairs = np.where(apart, np.add.outer(worth, worth), -np.inf)
+    first, second = np.unravel_index(pairs.argmax(), pairs.shape)
+    if not _are_two(knots.mean(), [(x[n], y[n]) for n in (first, second)], size):
+        return
+    side_by_side = abs(x[first] - x[second]) >= size[0] / 2
+    order = sorted((first, second), key=(x if side_by_side else y).item)
+    ways = tuple((np.full(len(knots), x[n]), np.full(len(knots), y[n])) for n in order)
+    kept = [float(knots.kept(way, size).mean()) for way in ways]
+    cuts = [float(knots.cut(way, size).mean()) for way in ways]
+    yield Layout(size, ways, sum(kept), sum(cuts))
+
+
+def _are_two(mean: np.ndarray, places: Sequence[tuple[float, float]], size: Share) -> bool:
+    """Whether the gaze has a valley between its peaks inside two panels."""
+    cells = np.array(GRID[::-1])
+    peaks = []
+    for place in places:
+        left, top = (int(start) for start in np.rint(place * cells))
+        right, bottom = np.ceil((np.array(place) + size) * cells).astype(int)
+        part = mean[top:bottom, left:right]
+        row, column = np.unravel_index(part.argmax(), part.shape)
+        peaks.append((top + row, left + column))
+    (top, left), (bottom, right) = peaks
+    line = np.linspace(top, bottom, _PANEL_PLACES), np.linspace(left, right, _PANEL_PLACES)
+    heights = map_coordinates(mean, line, order=1)
+    return bool(heights.min() < _VALLEY * min(heights[0], heights[-1]))
