@@ -1,4 +1,4 @@
-"""`avsal export`: maps and crop paths for other programs."""
+"""`avsal export`: maps, crop paths and networks for other programs."""
 
 from __future__ import annotations
 
@@ -7,35 +7,62 @@ from typing import Annotated
 
 import typer
 
+from avsal.cli import options
 from avsal.cli.console import progress_bars, say
 from avsal.errors import UsageError
+
+ONNX = "onnx"  # in the source's place; a file or folder of this name comes first
 
 
 def export(
     source: Annotated[
-        Path, typer.Argument(help="Folder of maps, or a .reframe.json file with a crop path.")
-    ],
-    to: Annotated[
         Path,
-        typer.Option(
-            "--to",
-            help="File to write. Maps: .csv or .parquet. Crop path: .sendcmd (FFmpeg), .csv, "
-            ".fcpxml, .edl or .otio.",
+        typer.Argument(
+            help="Folder of maps, .reframe.json file with a crop path, or the word onnx for a "
+            "network."
         ),
     ],
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            help="After onnx: name of a network or of weights (default: avsal-small).",
+            show_default=False,
+        ),
+    ] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            "--to",
+            "-o",
+            help="File to write. Maps: .csv or .parquet. Crop path: .sendcmd (FFmpeg), .csv, "
+            ".fcpxml, .edl or .otio. Network: .onnx (default: its name in this folder).",
+        ),
+    ] = None,
     video: Annotated[
         Path | None,
         typer.Option(
             help="Video of the crop path (default: the file that it names, in the same folder)."
         ),
     ] = None,
+    weights: options.Weights = None,
+    offline: options.Offline = False,
+    revision: options.Revision = None,
 ) -> None:
-    """Write maps as a table of numbers, or a crop path for FFmpeg or an editor.
+    """Write maps, a crop path or a network for other programs.
 
-    A table has a row for every frame: time, peak, centroid, spread, entropy
-    and shot. Editors get a clip for every shot, with the crop as key frames
-    where the format has them.
+    Maps become a table with a row for every frame: time, peak, centroid,
+    spread, entropy and shot. A crop path is for FFmpeg or an editor, which
+    gets a clip for every shot, with the crop as key frames where the format
+    has them. `avsal export onnx` writes a network with its weights as one
+    ONNX file, which runs without avsal.
     """
+    if str(source) == ONNX and (model is not None or not source.exists()):
+        say(str(_export_network(model, weights, to, video, offline, revision)))
+        return
+    if model is not None:
+        raise UsageError(f"{model}: a name after {source} has no meaning; omit it")
+    if to is None:
+        raise UsageError("export: give the file to write with --to")
     if to.exists() and source.exists() and to.samefile(source):
         raise UsageError(f"{to}: this is the input itself; choose another --to")
     if not source.is_dir():
@@ -52,3 +79,24 @@ def export(
             result = read_result(source)
             result.to_table(to, lambda count: bars.update(task, completed=count))
     say(str(to))
+
+
+def _export_network(
+    model: str | None,
+    weights: str | None,
+    to: Path | None,
+    video: Path | None,
+    offline: bool,
+    revision: str | None,
+) -> Path:
+    from avsal.weights.onnx_export import SUFFIX, export_onnx
+    from avsal.weights.registry import DEFAULT
+
+    if video is not None:
+        raise UsageError("--video belongs to a crop path; omit it for a network")
+    if to is None:
+        to = Path(f"{Path(weights or model or DEFAULT).stem}{SUFFIX}")
+        if to.exists():
+            raise UsageError(f"{to}: exists; give -o {to} to replace it, or another file")
+    export_onnx(to, model, weights, offline=offline, revision=revision)
+    return to

@@ -69,12 +69,12 @@ def one_hot_positions(grid: torch.Size, like: torch.Tensor) -> torch.Tensor:
     `grid` is (T, H, W); the order of the columns is that of `position_products`.
     """
     time, height, width = grid
-    rows = like.new_zeros(time, height, width, height + width + time)
-    of_height, of_width, of_time = rows.split((height, width, time), dim=-1)
-    of_height.copy_(torch.eye(height, dtype=like.dtype, device=like.device)[None, :, None])
-    of_width.copy_(torch.eye(width, dtype=like.dtype, device=like.device))
-    of_time.copy_(torch.eye(time, dtype=like.dtype, device=like.device)[:, None, None])
-    return rows.flatten(0, 2)
+    of_height, of_width, of_time = (
+        torch.eye(count, dtype=like.dtype, device=like.device) for count in (height, width, time)
+    )
+    parts = (of_height[None, :, None], of_width[None, None], of_time[:, None, None])
+    rows = [part.expand(time, height, width, -1) for part in parts]
+    return torch.cat(rows, dim=-1).flatten(0, 2)
 
 
 def position_products(

@@ -7,15 +7,31 @@ are found without it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from functools import lru_cache
-from typing import ClassVar
+from collections.abc import Callable, Iterable
+from functools import lru_cache, wraps
+from typing import ClassVar, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 Size3 = int | tuple[int, int, int]
+Made = TypeVar("Made")
+
+
+def kept(make: Callable[..., Made]) -> Callable[..., Made]:
+    """Decorator of a function that makes constant tensors: those of recent arguments are kept.
+
+    They serve predictions and training alike. While a network is being exported or compiled nothing
+    is kept, because its tensors hold no values then.
+    """
+    cached = lru_cache(maxsize=32)(torch.inference_mode(False)(make))
+
+    @wraps(make)
+    def constants(*arguments: object) -> Made:
+        return make(*arguments) if torch.compiler.is_compiling() else cached(*arguments)
+
+    return constants
 
 
 def round_channels(channels: float, divisor: int = 8) -> int:
@@ -73,7 +89,8 @@ def _convolves_rows_faster() -> bool:
 
 def pointwise(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
     """F.linear over the last axis: x (..., C), weight (out, C) -> (..., out)."""
-    if x.device.type != "cpu" or torch.is_grad_enabled() or not _convolves_rows_faster():
+    traced = torch.is_grad_enabled() or torch.compiler.is_compiling()
+    if traced or x.device.type != "cpu" or not _convolves_rows_faster():
         return F.linear(x, weight, bias)
     rows = x.reshape(1, -1, 1, x.shape[-1]).permute(0, 3, 1, 2)
     out = F.conv2d(rows, weight[:, :, None, None], bias)

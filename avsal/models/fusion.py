@@ -6,7 +6,6 @@ it. Those that the paper compares AVFB with (Table 5) are in `ablations.py`.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -14,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from avsal.models.attention import SelfAttention
-from avsal.models.blocks import MLP
+from avsal.models.blocks import MLP, kept
 
 EMBEDDING = 2048  # channels of the projectors
 PREDICTOR_HIDDEN = 512
@@ -50,8 +49,7 @@ class TokenFusion(nn.Module):
         return visual_tokens, audio_tokens
 
 
-@lru_cache(maxsize=8)
-@torch.inference_mode(False)  # the cached tensor must also serve training
+@kept
 def sinusoid(count: int, dim: int, device: torch.device) -> torch.Tensor:
     """Sinusoidal positions (count, dim), computed in float64 (Vaswani et al. 2017, section 3.5)."""
     channel = torch.arange(dim, dtype=torch.float64, device="cpu")

@@ -23,7 +23,7 @@ from avsal.models.network import SPECTROGRAM, STRIDE, normalise
 from avsal.models.small import SmallNetwork, brightness
 
 if TYPE_CHECKING:
-    from onnx import ModelProto
+    from onnx import GraphProto, ModelProto
 
 OPSET = 20
 FRAME_OUTPUTS = ("stride8", "stride16", "deep", "gates", "brightness")
@@ -101,9 +101,9 @@ def write_graphs(network: SmallNetwork, path: Path) -> None:
     frame = ({1: STRIDE * height_cells, 2: STRIDE * width_cells},)
     sound = torch.zeros(1, 1, *SPECTROGRAM)
     made = {
-        "frame": _export(FrameGraph(network), (pixels[:1],), ("pixels",), FRAME_OUTPUTS, frame),
-        "silent": _export(WindowGraph(network), window, WINDOW_INPUTS, ("log_density",), sizes),
-        "sound": _export(
+        "frame": to_graph(FrameGraph(network), (pixels[:1],), ("pixels",), FRAME_OUTPUTS, frame),
+        "silent": to_graph(WindowGraph(network), window, WINDOW_INPUTS, ("log_density",), sizes),
+        "sound": to_graph(
             WindowGraph(network),
             (*window, sound),
             (*WINDOW_INPUTS, "spectrogram"),
@@ -134,14 +134,24 @@ def _make_distinct(network: nn.Module) -> None:
                     tensor.add_(noise)
 
 
-def _export(
+def to_graph(
     module: nn.Module,
     inputs: tuple[torch.Tensor, ...],
     names: tuple[str, ...],
     outputs: tuple[str, ...],
-    sizes: tuple[Any, ...],
+    sizes: tuple[Any, ...] | None,
 ) -> ModelProto:
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    """Return a module as an ONNX model.
+
+    Args:
+        inputs: of the sizes that a model without other sizes takes.
+        names: of the inputs.
+        outputs: names of the outputs.
+        sizes: for each input None or, by axis, the `torch.export.Dim` of sizes that vary; None
+            where no size varies.
+    """
+    for library in ("torch.onnx", "onnxscript", "onnx_ir"):
+        logging.getLogger(library).setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
@@ -155,7 +165,19 @@ def _export(
             verbose=False,
         )
     assert program is not None
-    return program.model_proto
+    model = program.model_proto
+    _forget_tracing(model.graph)
+    return model
+
+
+def _forget_tracing(graph: GraphProto) -> None:
+    """Remove from which lines of which files the nodes came."""
+    del graph.value_info[:]
+    for node in graph.node:
+        del node.metadata_props[:]
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _forget_tracing(attribute.g)
 
 
 def _share_weights(
@@ -177,7 +199,4 @@ def _share_weights(
         constant.data_location = TensorProto.EXTERNAL
         location = constant.external_data.add()
         location.key, location.value = "location", "weights"
-    for node in graph.graph.node:  # where it was traced from
-        del node.metadata_props[:]
-    del graph.graph.value_info[:]
     return origins

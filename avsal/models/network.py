@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 import torch
 from torch import nn
 
 from avsal.errors import UsageError
+from avsal.models.blocks import kept
 from avsal.models.fusion import Fused, alignment_loss, predictor, projector
 from avsal.models.variants import Variant
 
@@ -174,8 +173,7 @@ def normalise(frames: torch.Tensor) -> torch.Tensor:
     return (frames.float() / 255 - mean) / std
 
 
-@cache
-@torch.inference_mode(False)  # the cached tensors must also serve training
+@kept
 def _statistics(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and deviation (3, 1, 1), kept: making them on a GPU would stop the host every time."""
     mean = torch.tensor(IMAGENET_MEAN, dtype=torch.float32, device=device).view(3, 1, 1)

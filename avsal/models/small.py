@@ -83,9 +83,18 @@ class SmallNetwork(SaliencyNetwork):
         fused: Fused | None,
         spectrogram: torch.Tensor | None,
     ) -> torch.Tensor:
-        activity = None if fused is None or spectrogram is None else audio_activity(spectrogram)
-        log_density: torch.Tensor = self.decoder(features, motion, fused, activity)
+        change = None
+        if fused is not None and spectrogram is not None:
+            change = self.change_by_sound(fused, features[1][:, -1], spectrogram)
+        log_density: torch.Tensor = self.decoder(features, motion, change)
         return log_density
+
+    def change_by_sound(
+        self, fused: Fused, stride16: torch.Tensor, spectrogram: torch.Tensor
+    ) -> torch.Tensor:
+        """How sound changes the scores at stride 16, (B, 1, H/16, W/16)."""
+        change: torch.Tensor = self.decoder.listen(fused, stride16, audio_activity(spectrogram))
+        return change
 
 
 def relu6() -> nn.Module:
@@ -238,8 +247,8 @@ class Recurrence(nn.Module):
 
 
 class SmallDecoder(nn.Module):
-    """Features and past of the last frame, brightness of all, and the fused sound -> log-density
-    (B, H, W).
+    """Features and past of the last frame, brightness of all, and what sound changes ->
+    log-density (B, H, W).
 
     `habit` and `listen` are the names that published weights have for the centre bias and the audio
     modulation.
@@ -260,15 +269,15 @@ class SmallDecoder(nn.Module):
         self,
         features: Features,
         motion: Features,
-        fused: Fused | None = None,
-        activity: torch.Tensor | None = None,
+        change: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Features (B, T, C, h, w), motion as `Recurrence` gives it, audio activity (B,)."""
+        """Features (B, T, C, h, w), motion as `Recurrence` gives it, change of the scores at stride
+        16 by sound (B, 1, h, w)."""
         scores = self.scores(features, motion)
         if len(features) > BRIGHTNESS:
             scores = scores + self.motion(features[BRIGHTNESS])
-        if fused is not None and activity is not None:
-            scores = scores + doubled(self.listen(fused, features[1][:, -1], activity))
+        if change is not None:
+            scores = scores + doubled(change)
         return self.mapped(scores)
 
     def mapped(self, scores: torch.Tensor) -> torch.Tensor:

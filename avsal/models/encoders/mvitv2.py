@@ -156,7 +156,8 @@ class PooledAttention(nn.Module):
         """Relative positions for the (T, H, W) grids of queries and keys, as `attend_decomposed`
         takes them; without gradients they are remade only when the grids or the tables change."""
         tables = (self.rel_pos_h, self.rel_pos_w, self.rel_pos_t)
-        if torch.is_grad_enabled() or any(table.is_inference() for table in tables):
+        traced = torch.is_grad_enabled() or torch.compiler.is_compiling()
+        if traced or any(table.is_inference() for table in tables):
             return self._resampled(grids)
         if self._positions is None or not self._positions.made_from(tables, grids):
             self._positions = Positions(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from avsal.models.attention import attend
-from avsal.models.blocks import MLP, DropPath, stage_drop_rates
+from avsal.models.blocks import MLP, DropPath, kept, stage_drop_rates
 
 Cells = tuple[int, int, int]  # counts of cells along time, height and width
 
@@ -47,8 +47,7 @@ class WindowPlan:
     groups: tuple[tuple[int, torch.Tensor | None], ...]
 
 
-@lru_cache(maxsize=32)
-@torch.inference_mode(False)  # plans made for a prediction must serve training too
+@kept
 def plan_windows(size: Cells, window: Cells, shifted: bool, device: torch.device) -> WindowPlan:
     """Cut a volume of `size` cells into windows of `window` cells, shifted by half a window.
 
@@ -62,26 +61,28 @@ def plan_windows(size: Cells, window: Cells, shifted: bool, device: torch.device
     ]
     padding = [-length % cells for length, cells in zip(size, fitted, strict=True)]
     padded = [length + extra for length, extra in zip(size, padding, strict=True)]
-    indices = torch.arange(math.prod(padded), device="cpu").view(padded)
-    coordinates = torch.stack(torch.unravel_index(indices.flatten(), padded), dim=-1)
-    wrapped = coordinates < torch.tensor(shift, device="cpu")
+    indices = np.arange(math.prod(padded)).reshape(padded)
+    coordinates = np.stack(np.unravel_index(indices.ravel(), padded), axis=-1)
+    wrapped = coordinates < np.array(shift)
 
-    rolled = indices.roll([-n for n in shift], dims=(0, 1, 2))
-    for axis, cells in enumerate(fitted):
-        rolled = rolled.unflatten(2 * axis, (-1, cells))
-    windows = rolled.permute(0, 2, 4, 1, 3, 5).reshape(-1, math.prod(fitted))
-    borders, group = wrapped[windows].unique(dim=0, return_inverse=True)
-    order = windows[group.argsort(stable=True)].flatten()
-    inside = indices[: size[0], : size[1], : size[2]].flatten()
+    rolled = np.roll(indices, [-n for n in shift], axis=(0, 1, 2))
+    split = [(length // cells, cells) for length, cells in zip(padded, fitted, strict=True)]
+    rolled = rolled.reshape(*split[0], *split[1], *split[2])
+    windows = rolled.transpose(0, 2, 4, 1, 3, 5).reshape(-1, math.prod(fitted))
+    borders, group, counts = np.unique(
+        wrapped[windows], axis=0, return_inverse=True, return_counts=True
+    )
+    order = windows[group.ravel().argsort(kind="stable")].ravel()
+    inside = indices[: size[0], : size[1], : size[2]].ravel()
     groups = []
-    for border, count in zip(borders, group.bincount().tolist(), strict=True):
-        apart = (border[:, None] != border[None]).any(dim=-1)
-        groups.append((count, apart.to(device) if apart.any() else None))
+    for border, count in zip(borders, counts.tolist(), strict=True):
+        apart = (border[:, None] != border[None]).any(axis=-1)
+        groups.append((count, torch.from_numpy(apart).to(device) if apart.any() else None))
     return WindowPlan(
         window=_cells(fitted),
         padding=_cells(padding),
-        order=order.to(device),
-        restore=order.argsort()[inside].to(device),
+        order=torch.from_numpy(order).to(device),
+        restore=torch.from_numpy(order.argsort()[inside]).to(device),
         groups=tuple(groups),
     )
 
