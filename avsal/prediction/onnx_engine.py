@@ -89,8 +89,9 @@ class OnnxEngine:
         last, before = frames[-1], frames[-2]
         values = {name: last[name] for name in ("stride8", "stride16", "deep")}
         values["stride16_before"] = before["stride16"]
-        for name in ("gates", "brightness"):
-            values[name] = np.concatenate([frame[name] for frame in frames])
+        for age, frame in enumerate(reversed(frames)):
+            values[f"gates_{age}"] = frame["gates"]
+        values["brightness"] = np.concatenate([frame["brightness"] for frame in frames])
         if inputs.spectrogram is None or not np.ptp(inputs.spectrogram, axis=1).any():
             return self._run("silent", values)[0][0]
         return self._run("sound", {**values, "spectrogram": inputs.spectrogram[None]})[0][0]
