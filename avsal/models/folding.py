@@ -23,8 +23,9 @@ def prepare_for_inference(model: Network) -> Network:
     """Simplify a network in place, once its weights are loaded, and return it in eval mode.
 
     BatchNorm goes into the convolution before it, a lateral block's two convolutions become one, so
-    do two pointwise convolutions in a row of which the second has few outputs, linear layers take the faster of two CPU kernels, and no gradients are kept. Outputs stay the
-    same to float32 rounding; the names of the weights do not. A second call changes nothing.
+    do two pointwise convolutions in a row of which the second has few outputs, linear layers take
+    the faster of two CPU kernels, and no gradients are kept. Outputs stay the same to float32
+    rounding; the names of the weights do not. A second call changes nothing.
     """
     model.eval().requires_grad_(False)
     for module in list(model.modules()):
