@@ -2,16 +2,19 @@
 
 The shipped graphs are without weights, see `avsal.models.graph_weights`; any weights of the default
 network go into them. A window is one forward pass, so that a map depends on nothing but its frames
-and its sound.
+and its sound. Several windows are computed at once, each by one thread: threads that share a layer
+wait for each other at its end.
 """
 
 from __future__ import annotations
 
 import json
-import os
+import threading
 import zipfile
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +24,10 @@ import onnxruntime
 from avsal.errors import WeightsError
 from avsal.models.graph_weights import ORIGINS, Arrays, Origin, derive, uncovered
 from avsal.prediction.frames import CachedFrame, PredictedBatch, WindowInput
-from avsal.prediction.threads import after_fork, available_cores
+from avsal.prediction.threads import BoundedPool, after_fork, thread_count
 
 _FORKED: list[object] = []  # sessions of a parent process; their end would wait for its threads
+MOST_AT_ONCE = 8  # windows; each takes some 20 MB
 LONGEST_CAUSE = 120  # characters
 OUTPUTS = ("stride8", "stride16", "deep", "gates", "brightness")  # of a frame
 
@@ -49,13 +53,14 @@ class OnnxEngine:
             WeightsError: the graphs are damaged.
         """
         self._graphs, self._state = graphs, state
-        self._sessions: dict[str, onnxruntime.InferenceSession] = {}
+        self._sessions: dict[tuple[str, int], onnxruntime.InferenceSession] = {}
+        self._making = threading.Lock()
         after_fork(self)
 
     def orphan(self) -> None:
         """Make sessions anew in a child process, which does not have their threads."""
         _FORKED.append(self._sessions)
-        self._sessions = {}
+        self._sessions, self._making = {}, threading.Lock()
 
     def takes_weights(self) -> bool:
         """Whether all weights go into the graphs; else these have values of the shipped weights.
@@ -69,23 +74,43 @@ class OnnxEngine:
             return not uncovered(origins, self._state)
 
     def automatic_batch(self, pixels: int) -> int:
-        """1: more windows at once gain nothing, and their rounding would differ."""
-        return 1
+        """Windows that are computed at once: as many as there are threads."""
+        return min(thread_count(), MOST_AT_ONCE)
 
     def batches(self, windows: Iterable[WindowInput], batch: int) -> Iterator[PredictedBatch]:
-        """Yield every window with its (h, w) float32 log-density, one by one."""
-        for inputs in windows:
-            for frame in inputs.frames:
-                if frame.features is None:
-                    frame.features = self._features(frame)
-            yield [(inputs, self._log_density(inputs))]
+        """Yield every window with its (h, w) float32 log-density, one by one.
 
-    def _features(self, frame: CachedFrame) -> dict[str, np.ndarray]:
-        outputs = self._run("frame", {"pixels": frame.pixels[None]})
-        return dict(zip(OUTPUTS, outputs, strict=True))
+        `batch` windows are computed at once, ahead of the one that is asked for. If it is 1, all
+        threads compute the one window, and the next one is asked for after its map was given.
+        """
+        if batch == 1:
+            for each in _with_new_frames(windows):
+                yield [self._predicted(each, thread_count())]
+            return
+        with BoundedPool(batch, batch + 1, "avsal-network") as pool:
+            alone = partial(self._predicted, threads=1)
+            for predicted in pool.map(alone, _with_new_frames(windows)):
+                yield [predicted]
 
-    def _log_density(self, inputs: WindowInput) -> np.ndarray:
-        frames = [frame.features for frame in inputs.frames]
+    def _predicted(
+        self, window: tuple[WindowInput, list[CachedFrame]], threads: int
+    ) -> tuple[WindowInput, np.ndarray]:
+        """The window with its log-density; others that see its new frames wait for their features,
+        which come first."""
+        inputs, new = window
+        try:
+            for frame in new:
+                outputs = self._run("frame", {"pixels": frame.pixels[None]}, threads)
+                frame.features.set_result(dict(zip(OUTPUTS, outputs, strict=True)))
+        except BaseException as error:
+            for frame in new:
+                if not frame.features.done():
+                    frame.features.set_exception(error)
+            raise
+        return inputs, self._log_density(inputs, threads)
+
+    def _log_density(self, inputs: WindowInput, threads: int) -> np.ndarray:
+        frames = [frame.features.result() for frame in inputs.frames]
         last, before = frames[-1], frames[-2]
         values = {name: last[name] for name in ("stride8", "stride16", "deep")}
         values["stride16_before"] = before["stride16"]
@@ -93,24 +118,40 @@ class OnnxEngine:
             values[f"gates_{age}"] = frame["gates"]
         values["brightness"] = np.concatenate([frame["brightness"] for frame in frames])
         if inputs.spectrogram is None or not np.ptp(inputs.spectrogram, axis=1).any():
-            return self._run("silent", values)[0][0]
-        return self._run("sound", {**values, "spectrogram": inputs.spectrogram[None]})[0][0]
+            return self._run("silent", values, threads)[0][0]
+        values["spectrogram"] = inputs.spectrogram[None]
+        return self._run("sound", values, threads)[0][0]
 
-    def _run(self, graph: str, values: dict[str, np.ndarray]) -> list[np.ndarray]:
-        if graph not in self._sessions:
-            self._sessions[graph] = _session(self._graphs, graph, self._state)
-        outputs: list[np.ndarray] = self._sessions[graph].run(None, values)
+    def _run(self, graph: str, values: dict[str, np.ndarray], threads: int) -> list[np.ndarray]:
+        key = graph, threads
+        with self._making:
+            if key not in self._sessions:
+                self._sessions[key] = _session(self._graphs, graph, self._state, threads)
+        outputs: list[np.ndarray] = self._sessions[key].run(None, values)
         return outputs
 
 
-def _session(graphs: Path, name: str, state: Arrays) -> onnxruntime.InferenceSession:
+def _with_new_frames(
+    windows: Iterable[WindowInput],
+) -> Iterator[tuple[WindowInput, list[CachedFrame]]]:
+    """Windows, each with its frames that no window before it has."""
+    for inputs in windows:
+        new = [frame for frame in dict.fromkeys(inputs.frames) if frame.features is None]
+        for frame in new:
+            frame.features = Future()
+        yield inputs, new
+
+
+def _session(
+    graphs: Path, name: str, state: Arrays, threads: int
+) -> onnxruntime.InferenceSession:
     with _archive_errors(graphs):
         with zipfile.ZipFile(graphs) as archive:
             graph = archive.read(f"{name}.onnx")
             origins: dict[str, list[Any]] = json.loads(archive.read(ORIGINS))[name]
         constants = [derive(Origin(*origin), state) for origin in origins.values()]
         values = [onnxruntime.OrtValue.ortvalue_from_numpy(constant) for constant in constants]
-        options = _options()
+        options = _options(threads)
         options.add_external_initializers(list(origins), values)
         return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
@@ -124,10 +165,9 @@ def _archive_errors(graphs: Path) -> Iterator[None]:
         raise WeightsError(f"{graphs}: damaged ({cause}); install avsal again") from error
 
 
-def _options() -> Any:
+def _options(threads: int) -> Any:
     options = onnxruntime.SessionOptions()
-    asked_for = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]  # "4,2" is for nesting
-    options.intra_op_num_threads = int(asked_for) if asked_for.isdigit() else available_cores()
+    options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     # Threads that wait for work sleep: other programs may want the cores.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
