@@ -142,9 +142,7 @@ def _with_new_frames(
         yield inputs, new
 
 
-def _session(
-    graphs: Path, name: str, state: Arrays, threads: int
-) -> onnxruntime.InferenceSession:
+def _session(graphs: Path, name: str, state: Arrays, threads: int) -> onnxruntime.InferenceSession:
     with _archive_errors(graphs):
         with zipfile.ZipFile(graphs) as archive:
             graph = archive.read(f"{name}.onnx")
