@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import logging
 import os
 import re
@@ -34,6 +35,7 @@ from avsal.version import __version__
 _WrongUse: Any = typer.BadParameter.__base__  # what typer raises for any wrong command line
 _HELP = "NoArgsIsHelpError"  # whose making has shown the help
 _NO_CHOICE = re.compile(r"'([^']*)' is not one of (.*)")
+COLLECT_AFTER = 100_000  # objects; importing libraries makes many, and none of them is garbage
 _UNWRITABLE = (errno.ENOSPC, errno.EIO, errno.EBADF)
 
 app = typer.Typer(
@@ -79,6 +81,7 @@ def _main(
 
 def main() -> None:
     """Entry point: exit 0 all fine, 1 some input failed, 2 usage, 128 + n stopped by signal n."""
+    gc.set_threshold(COLLECT_AFTER)
     arguments = sys.argv[1:]
     options = arguments[: arguments.index("--")] if "--" in arguments else arguments
     if "--debug" in options:
