@@ -30,6 +30,7 @@ _FORKED: list[object] = []  # sessions of a parent process; their end would wait
 MOST_AT_ONCE = 8  # windows; each takes some 20 MB
 LONGEST_CAUSE = 120  # characters
 OUTPUTS = ("stride8", "stride16", "deep", "gates", "brightness")  # of a frame
+OF_LAST = ("stride8", "deep")  # those that only the window needs whose last frame it is
 
 
 class OnnxEngine:
@@ -112,8 +113,8 @@ class OnnxEngine:
     def _log_density(self, inputs: WindowInput, threads: int) -> np.ndarray:
         frames = [frame.features.result() for frame in inputs.frames]
         last, before = frames[-1], frames[-2]
-        values = {name: last[name] for name in ("stride8", "stride16", "deep")}
-        values["stride16_before"] = before["stride16"]
+        values = {name: last.pop(name) for name in OF_LAST}
+        values["stride16"], values["stride16_before"] = last["stride16"], before["stride16"]
         for age, frame in enumerate(reversed(frames)):
             values[f"gates_{age}"] = frame["gates"]
         values["brightness"] = np.concatenate([frame["brightness"] for frame in frames])
