@@ -113,7 +113,7 @@ def report(rounds: list[dict[str, float]]) -> None:
     for name in rounds[0]:
         times = [each[name] for each in rounds]
         ratios = sorted(each[first] / each[name] for each in rounds)
-        spread = f"{statistics.median(ratios):.2f} ({ratios[0]:.2f}–{ratios[-1]:.2f})"
+        spread = f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
         print(f"| {name} | {statistics.median(times):.1f} | {spread} |")
 
 
@@ -137,7 +137,9 @@ def main() -> None:
     rounds = [
         {name: milliseconds(row) for name, row in rows.items()} for _ in range(arguments.runs + 1)
     ]
-    print(f"{size[0]}×{size[1]}, float32, {thread_count()} threads, {arguments.runs} rounds\n")
+    print(
+        f"{size[0]}x{size[1]} pixels, float32, {thread_count()} threads, {arguments.runs} rounds\n"
+    )
     report(rounds[1:])
 
 

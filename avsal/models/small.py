@@ -120,14 +120,19 @@ def doubled(x: torch.Tensor) -> torch.Tensor:
     return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
 
 
-def pointwise_of_both(conv: nn.Conv2d, coarse: torch.Tensor, fine: torch.Tensor) -> torch.Tensor:
-    """A pointwise convolution of `cat((doubled(coarse), fine), dim=1)`.
+def decoded(stage: nn.Sequential, coarse: torch.Tensor, fine: torch.Tensor) -> torch.Tensor:
+    """What a bottleneck makes of `cat((doubled(coarse), fine), dim=1)`.
 
-    It is linear, and so is doubling: `coarse` goes through it before it is doubled, where it has a
-    quarter of the positions.
+    Its first convolution is linear, and so is doubling: `coarse` goes through it before it is
+    doubled, where it has a quarter of the positions.
     """
-    of_coarse, of_fine = conv.weight.split((coarse.shape[1], fine.shape[1]), dim=1)
-    return doubled(F.conv2d(coarse, of_coarse)) + F.conv2d(fine, of_fine, conv.bias)
+    widen, *rest = stage
+    assert isinstance(widen, nn.Conv2d)
+    of_coarse, of_fine = widen.weight.split((coarse.shape[1], fine.shape[1]), dim=1)
+    x = doubled(F.conv2d(coarse, of_coarse)) + F.conv2d(fine, of_fine, widen.bias)
+    for layer in rest:
+        x = layer(x)
+    return x
 
 
 def _positions(count: int, like: torch.Tensor) -> torch.Tensor:
@@ -296,15 +301,8 @@ class SmallDecoder(nn.Module):
         """Scores (B, 1, H/8, W/8) of the picture alone."""
         change, seen = (volume.squeeze(2) for volume in motion[:2])
         stride8, stride16 = (feature[:, -1] for feature in features[:2])
-        widen, *rest = self.middle
-        middle = pointwise_of_both(widen, seen, torch.cat((stride16, change), dim=1))
-        for layer in rest:
-            middle = layer(middle)
-        widen, *rest = self.fine
-        fine = pointwise_of_both(widen, middle, stride8)
-        for layer in rest:
-            fine = layer(fine)
-        scores: torch.Tensor = self.score(fine)
+        middle = decoded(self.middle, seen, torch.cat((stride16, change), dim=1))
+        scores: torch.Tensor = self.score(decoded(self.fine, middle, stride8))
         return scores
 
     def smoothed(self, scores: torch.Tensor) -> torch.Tensor:
