@@ -94,12 +94,11 @@ def test_a_batch_changes_nothing(onnx, example_clip):
     assert all(np.array_equal(*pair) for pair in zip(alone, together, strict=True))
 
 
-@pytest.mark.parametrize("batch", [1, 2])
-def test_threads_change_nothing(onnx, example_clip, monkeypatch, batch):
+def test_threads_change_nothing(onnx, example_clip, monkeypatch):
     found = []
     for threads in ("1", "3"):
         monkeypatch.setenv("OMP_NUM_THREADS", threads)
-        found.append(maps(onnx, example_clip, stride=1, end=0.4, batch=batch))
+        found.append(maps(onnx, example_clip, stride=1, end=0.4))
     assert all(np.array_equal(*pair) for pair in zip(*found, strict=True))
 
 
@@ -107,11 +106,11 @@ def test_a_frame_that_fails_ends_the_windows_that_wait_for_it(onnx, example_clip
     run = onnx.engine._run
     calls = []
 
-    def failing(graph, values, threads):
+    def failing(graph, values):
         calls.append(graph)
         if calls.count("frame") == 3:
             raise MemoryError("no memory")
-        return run(graph, values, threads)
+        return run(graph, values)
 
     monkeypatch.setattr(onnx.engine, "_run", failing)
     with pytest.raises(MemoryError, match="no memory"):

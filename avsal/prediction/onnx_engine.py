@@ -2,8 +2,8 @@
 
 The shipped graphs are without weights, see `avsal.models.graph_weights`; any weights of the default
 network go into them. A window is one forward pass, so that a map depends on nothing but its frames
-and its sound. Several windows are computed at once, each by one thread: threads that share a layer
-wait for each other at its end.
+and its sound. Several windows are computed at once, each by one thread: threads that shared layers
+would wait for each other at the end of each one, and were no faster than one alone.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ import threading
 import zipfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
-from functools import partial
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from avsal.models.graph_weights import ORIGINS, Arrays, Origin, derive, uncovere
 from avsal.prediction.frames import CachedFrame, PredictedBatch, WindowInput
 from avsal.prediction.threads import BoundedPool, after_fork, thread_count
 
-_FORKED: list[object] = []  # sessions of a parent process; their end would wait for its threads
+_FORKED: list[object] = []  # sessions of a parent process, whose threads may have held their locks
 MOST_AT_ONCE = 8  # windows; each takes some 20 MB
 LONGEST_CAUSE = 120  # characters
 OUTPUTS = ("stride8", "stride16", "deep", "gates", "brightness")  # of a frame
@@ -54,12 +53,12 @@ class OnnxEngine:
             WeightsError: the graphs are damaged.
         """
         self._graphs, self._state = graphs, state
-        self._sessions: dict[tuple[str, int], onnxruntime.InferenceSession] = {}
+        self._sessions: dict[str, onnxruntime.InferenceSession] = {}
         self._making = threading.Lock()
         after_fork(self)
 
     def orphan(self) -> None:
-        """Make sessions anew in a child process, which does not have their threads."""
+        """Make sessions anew in a child process, which does not have the threads that run them."""
         _FORKED.append(self._sessions)
         self._sessions, self._making = {}, threading.Lock()
 
@@ -81,36 +80,34 @@ class OnnxEngine:
     def batches(self, windows: Iterable[WindowInput], batch: int) -> Iterator[PredictedBatch]:
         """Yield every window with its (h, w) float32 log-density, one by one.
 
-        `batch` windows are computed at once, ahead of the one that is asked for. If it is 1, all
-        threads compute the one window, and the next one is asked for after its map was given.
+        `batch` windows are computed at once, ahead of the one that is asked for. If it is 1, the
+        next window is asked for after the map of the one before was given.
         """
-        if batch == 1:
-            for each in _with_new_frames(windows):
-                yield [self._predicted(each, thread_count())]
-            return
-        with BoundedPool(batch, batch + 1, "avsal-network") as pool:
-            alone = partial(self._predicted, threads=1)
-            for predicted in pool.map(alone, _with_new_frames(windows)):
+        with ExitStack() as stack:
+            in_order: Any = map
+            if batch > 1:
+                in_order = stack.enter_context(BoundedPool(batch, batch + 1, "avsal-network")).map
+            for predicted in in_order(self._predicted, _with_new_frames(windows)):
                 yield [predicted]
 
     def _predicted(
-        self, window: tuple[WindowInput, list[CachedFrame]], threads: int
+        self, window: tuple[WindowInput, list[CachedFrame]]
     ) -> tuple[WindowInput, np.ndarray]:
         """The window with its log-density; others that see its new frames wait for their features,
         which come first."""
         inputs, new = window
         try:
             for frame in new:
-                outputs = self._run("frame", {"pixels": frame.pixels[None]}, threads)
+                outputs = self._run("frame", {"pixels": frame.pixels[None]})
                 frame.features.set_result(dict(zip(OUTPUTS, outputs, strict=True)))
         except BaseException as error:
             for frame in new:
                 if not frame.features.done():
                     frame.features.set_exception(error)
             raise
-        return inputs, self._log_density(inputs, threads)
+        return inputs, self._log_density(inputs)
 
-    def _log_density(self, inputs: WindowInput, threads: int) -> np.ndarray:
+    def _log_density(self, inputs: WindowInput) -> np.ndarray:
         frames = [frame.features.result() for frame in inputs.frames]
         last, before = frames[-1], frames[-2]
         values = {name: last.pop(name) for name in OF_LAST}
@@ -119,16 +116,15 @@ class OnnxEngine:
             values[f"gates_{age}"] = frame["gates"]
         values["brightness"] = np.concatenate([frame["brightness"] for frame in frames])
         if inputs.spectrogram is None or not np.ptp(inputs.spectrogram, axis=1).any():
-            return self._run("silent", values, threads)[0][0]
+            return self._run("silent", values)[0][0]
         values["spectrogram"] = inputs.spectrogram[None]
-        return self._run("sound", values, threads)[0][0]
+        return self._run("sound", values)[0][0]
 
-    def _run(self, graph: str, values: dict[str, np.ndarray], threads: int) -> list[np.ndarray]:
-        key = graph, threads
+    def _run(self, graph: str, values: dict[str, np.ndarray]) -> list[np.ndarray]:
         with self._making:
-            if key not in self._sessions:
-                self._sessions[key] = _session(self._graphs, graph, self._state, threads)
-        outputs: list[np.ndarray] = self._sessions[key].run(None, values)
+            if graph not in self._sessions:
+                self._sessions[graph] = _session(self._graphs, graph, self._state)
+        outputs: list[np.ndarray] = self._sessions[graph].run(None, values)
         return outputs
 
 
@@ -143,14 +139,14 @@ def _with_new_frames(
         yield inputs, new
 
 
-def _session(graphs: Path, name: str, state: Arrays, threads: int) -> onnxruntime.InferenceSession:
+def _session(graphs: Path, name: str, state: Arrays) -> onnxruntime.InferenceSession:
     with _archive_errors(graphs):
         with zipfile.ZipFile(graphs) as archive:
             graph = archive.read(f"{name}.onnx")
             origins: dict[str, list[Any]] = json.loads(archive.read(ORIGINS))[name]
         constants = [derive(Origin(*origin), state) for origin in origins.values()]
         values = [onnxruntime.OrtValue.ortvalue_from_numpy(constant) for constant in constants]
-        options = _options(threads)
+        options = _options()
         options.add_external_initializers(list(origins), values)
         return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
@@ -164,11 +160,8 @@ def _archive_errors(graphs: Path) -> Iterator[None]:
         raise WeightsError(f"{graphs}: damaged ({cause}); install avsal again") from error
 
 
-def _options(threads: int) -> Any:
+def _options() -> Any:
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    # Threads that wait for work sleep: other programs may want the cores.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.intra_op_num_threads = options.inter_op_num_threads = 1  # that of the caller
     options.log_severity_level = 3  # errors alone
     return options
