@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,11 @@ from safetensors.numpy import load_file, save_file
 from avsal import load_model, weights
 from avsal.errors import UsageError, WeightsError
 from avsal.media import VideoReader
+from avsal.media.frames import FrameTag
 from avsal.models.graph_weights import ORIGINS
 from avsal.prediction import model as models
+from avsal.prediction.frames import CachedFrame, WindowInput
+from avsal.prediction.windows import Window
 from avsal.weights import places
 
 pytest.importorskip("onnxruntime")
@@ -88,6 +92,44 @@ def test_a_part_equals_the_whole_bit_for_bit(onnx, example_clip):
 def test_a_batch_changes_nothing(onnx, example_clip):
     alone, together = (maps(onnx, example_clip, end=0.4, batch=size) for size in (1, 4))
     assert all(np.array_equal(*pair) for pair in zip(alone, together, strict=True))
+
+
+def test_threads_change_nothing(onnx, example_clip, monkeypatch):
+    found = []
+    for threads in ("1", "3"):
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+        found.append(maps(onnx, example_clip, stride=1, end=0.4))
+    assert all(np.array_equal(*pair) for pair in zip(*found, strict=True))
+
+
+def test_a_frame_that_fails_ends_the_windows_that_wait_for_it(onnx, example_clip, monkeypatch):
+    run = onnx.engine._run
+    calls = []
+
+    def failing(graph, values):
+        calls.append(graph)
+        if calls.count("frame") == 3:
+            raise MemoryError("no memory")
+        return run(graph, values)
+
+    monkeypatch.setattr(onnx.engine, "_run", failing)
+    with pytest.raises(MemoryError, match="no memory"):
+        maps(onnx, example_clip, end=1, batch=3)
+
+
+def test_one_window_at_a_time_is_asked_for_after_the_map_of_the_one_before(onnx):
+    tags = [FrameTag(i, Fraction(i), Fraction(i), Fraction(1), 384, 224) for i in range(3)]
+    cached = [CachedFrame(tag, np.zeros((224, 384, 3), np.uint8)) for tag in tags]
+    window = Window(0, (0, 0, 0, 0), 0, reverse=False)
+    asked = []
+
+    def windows():
+        for number, frame in enumerate(cached):
+            asked.append(number)
+            yield WindowInput(window, (frame,) * 4, None)
+
+    for number, _batch in enumerate(onnx.engine.batches(windows(), batch=1)):
+        assert asked == list(range(number + 1))
 
 
 # --- weights ------------------------------------------------------------------------------------

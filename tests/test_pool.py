@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import threading
 
 import pytest
 
+from avsal.errors import UsageError
 from avsal.prediction.threads import BoundedPool
 
 
@@ -57,3 +59,18 @@ def test_after_an_error_what_has_not_begun_is_left():
 def test_a_failure_is_raised_where_the_result_is_asked_for():
     with BoundedPool(2, 2, "test") as pool, pytest.raises(ZeroDivisionError):
         list(pool.map(lambda number: 1 / number, [1, 0]))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system does not fork")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_forked_child_does_not_wait_for_threads_that_it_does_not_have():
+    free = threading.Event()
+    with BoundedPool(1, 2, "test") as pool:
+        waiting = pool.submit(free.wait)
+        child = os.fork()
+        if child == 0:
+            os._exit(7 if isinstance(waiting.exception(timeout=20), UsageError) else 8)
+        _pid, status = os.waitpid(child, 0)
+        free.set()
+        assert waiting.result(timeout=20)
+    assert os.waitstatus_to_exitcode(status) == 7

@@ -19,6 +19,7 @@ SCRIPTS = [
 ]
 CLIP = "examples/talk_and_bounce.mp4"
 SMALLEST = [
+    ("engines.py", "--frames", "2", "--runs", "1", "--without-published"),
     ("gpu.py", "--device", "cpu", "--reduced"),
     ("predict.py", "--variant", "s3d-224x224", "--runs", "1"),
     ("speed.py", CLIP, "--strides", "4", "--runs", "1"),

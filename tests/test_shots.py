@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+import cv2
 import numpy as np
+import pytest
 import samples
 
 from avsal import media
@@ -92,3 +94,21 @@ def test_shots_of_a_file(tmp_path):
     assert [(shot.first, shot.last) for shot in shots] == [(0, 11), (12, 23)]
     assert shots[1].start == Fraction(1, 2)
     assert shots[1].end == 1
+
+
+def test_changes_and_cuts_are_those_of_pyscenedetect():
+    scenedetect = pytest.importorskip("scenedetect")
+    detector = scenedetect.AdaptiveDetector(window_width=LOOK_AHEAD, min_scene_len=0)
+    finder = ShotFinder()
+    noise = np.random.default_rng(1)
+    found = []
+    for index in range(120):
+        shown = scene(noise.integers(4) if noise.random() < 0.3 else 1, 3 * index)
+        image = cv2.resize(shown, (160, 90), interpolation=cv2.INTER_AREA)
+        time = scenedetect.FrameTimecode(index, 25.0)
+        cuts = detector.process_frame(time, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        found += [cut.frame_num for cut in cuts]
+        finder.add(index, Fraction(index), image)
+        assert finder._scores[-1] == detector._frame_score
+    assert [index for index, _pts in finder.changes] == found
+    assert len(found) > 5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 from typing import TypeVar
 
@@ -21,14 +22,17 @@ NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 def prepare_for_inference(model: Network) -> Network:
     """Simplify a network in place, once its weights are loaded, and return it in eval mode.
 
-    BatchNorm goes into the convolution before it, a lateral block's two convolutions become one,
-    linear layers take the faster of two CPU kernels, and no gradients are kept. Outputs stay the
-    same to float32 rounding; the names of the weights do not. A second call changes nothing.
+    BatchNorm goes into the convolution before it, a lateral block's two convolutions become one, so
+    do two pointwise convolutions in a row of which the second has few outputs, linear layers take
+    the faster of two CPU kernels, and no gradients are kept. Outputs stay the same to float32
+    rounding; the names of the weights do not. A second call changes nothing.
     """
     model.eval().requires_grad_(False)
     for module in list(model.modules()):
         for conv, norm in _conv_bn_pairs(module):
             _fold_batch_norm(module, conv, norm)
+        for first, second in getattr(module, "pointwise_pairs", ()):
+            _merge_pointwise(module, first, second)
         if isinstance(module, Lateral):
             _merge_lateral(module)
         _replace_linear(module)
@@ -37,10 +41,21 @@ def prepare_for_inference(model: Network) -> Network:
 
 def norms_after(model: nn.Module) -> dict[str, str]:
     """Full names of the BatchNorms that go into convolutions, by those of the convolutions."""
+    return _full_names(model, _conv_bn_pairs)
+
+
+def merged_into(model: nn.Module) -> dict[str, str]:
+    """Full names of the pointwise convolutions that go into others, by those of the others."""
+    return _full_names(model, lambda module: getattr(module, "pointwise_pairs", ()))
+
+
+def _full_names(
+    model: nn.Module, pairs: Callable[[nn.Module], Iterable[tuple[str, str]]]
+) -> dict[str, str]:
     return {
-        f"{name}.{conv}".lstrip("."): f"{name}.{norm}".lstrip(".")
+        f"{name}.{first}".lstrip("."): f"{name}.{second}".lstrip(".")
         for name, module in model.named_modules()
-        for conv, norm in _conv_bn_pairs(module)
+        for first, second in pairs(module)
     }
 
 
@@ -64,6 +79,22 @@ def _fold_batch_norm(module: nn.Module, conv: str, norm: str) -> None:
     precise = fuse_conv_bn_eval(before.to("cpu", torch.float64), after.to("cpu", torch.float64))
     setattr(module, conv, precise.to(device, dtype).requires_grad_(False))
     setattr(module, norm, nn.Identity())
+
+
+def _merge_pointwise(module: nn.Module, first: str, second: str) -> None:
+    """Replace two pointwise convolutions in a row by their product."""
+    inner, outer = module.get_submodule(first), module.get_submodule(second)
+    if not (isinstance(inner, nn.Conv2d) and isinstance(outer, nn.Conv2d)):
+        return
+    assert inner.bias is not None and outer.bias is not None
+    mixing = outer.weight.cpu().double().flatten(1)
+    weight = mixing @ inner.weight.cpu().double().flatten(1)
+    bias = mixing @ inner.bias.cpu().double() + outer.bias.cpu().double()
+    merged = nn.Conv2d(inner.in_channels, outer.out_channels, 1)
+    merged.weight = nn.Parameter(weight[:, :, None, None].to(inner.weight), requires_grad=False)
+    merged.bias = nn.Parameter(bias.to(inner.bias), requires_grad=False)
+    module.set_submodule(first, merged)
+    module.set_submodule(second, nn.Identity())
 
 
 def _merge_lateral(lateral: Lateral) -> None:

@@ -2,7 +2,8 @@
 
 The graphs of the default network are shipped without weights. Each of their constants that depends
 on weights has an origin: a tensor of the state dict as it is, transposed, a convolution folded with
-the BatchNorm after it, or a function of a part of a small tensor. Needs numpy alone.
+the BatchNorm after it or merged with the pointwise convolution after it, or a function of a part of
+a small tensor. Needs numpy alone.
 """
 
 from __future__ import annotations
@@ -28,14 +29,14 @@ class Origin(NamedTuple):
     Attributes:
         kind: a key of `DERIVATIONS`.
         name: a tensor of the state dict, or the convolution's name.
-        norm: the BatchNorm's name where a convolution is folded.
+        after: name of the BatchNorm or convolution that goes into the convolution before it.
         part: indices into the last axes of the tensor, where the constant is a part of it.
         shape: of the constant, where it is a part.
     """
 
     kind: str
     name: str
-    norm: str = ""
+    after: str = ""
     part: Sequence[int] = ()
     shape: Sequence[int] = ()
 
@@ -47,7 +48,11 @@ def derive(origin: Origin, state: Arrays) -> np.ndarray:
 
 
 def find_origin(
-    values: np.ndarray, name: str, state: Arrays, norms: Mapping[str, str]
+    values: np.ndarray,
+    name: str,
+    state: Arrays,
+    norms: Mapping[str, str],
+    merged: Mapping[str, str],
 ) -> Origin | None:
     """The origin of a graph's constant, None where it is no weight but computed, like positions.
 
@@ -56,11 +61,13 @@ def find_origin(
         name: of it; where a parameter kept its name, the name ends with it.
         state: the network's state dict.
         norms: names of BatchNorms by those of the convolutions before them.
+        merged: names of convolutions that go into others, by those of the others.
     """
     candidates = [Origin("same", key) for key in state if name.endswith(key)]
-    for conv, norm in norms.items():
-        if name.endswith((f"{conv}.weight", f"{conv}.bias")):
-            candidates.append(Origin(f"folded {name.rpartition('.')[2]}", conv, norm))
+    for kind, pairs in (("folded", norms), ("merged", merged)):
+        for conv, after in pairs.items():
+            if name.endswith((f"{conv}.weight", f"{conv}.bias")):
+                candidates.append(Origin(f"{kind} {name.rpartition('.')[2]}", conv, after))
     if values.ndim == 2:  # a linear layer's weight, under a name of the exporter's
         shape = values.shape[::-1]
         candidates += [Origin("transposed", key) for key in state if state[key].shape == shape]
@@ -90,19 +97,19 @@ def uncovered(origins: Iterable[Origin], state: Arrays) -> list[str]:
     used: set[str] = set()
     for origin in origins:
         used |= {origin.name, f"{origin.name}.weight"}
-        if origin.norm:
-            used |= {f"{origin.norm}.{name}" for name in ("weight", "running_var")}
-        if origin.kind == "folded bias":
+        if origin.after:
+            used |= {f"{origin.after}.{name}" for name in ("weight", "running_var")}
+        if origin.kind in ("folded bias", "merged bias"):
             used |= {
                 f"{origin.name}.bias",
-                *(f"{origin.norm}.{n}" for n in ("bias", "running_mean")),
+                *(f"{origin.after}.{n}" for n in ("bias", "running_mean")),
             }
     return [name for name in state if name not in used and not name.endswith(COUNTER)]
 
 
 def _gain(origin: Origin, state: Arrays) -> np.ndarray:
-    variance = state[f"{origin.norm}.running_var"].astype(np.float64)
-    return state[f"{origin.norm}.weight"].astype(np.float64) / np.sqrt(variance + EPSILON)
+    variance = state[f"{origin.after}.running_var"].astype(np.float64)
+    return state[f"{origin.after}.weight"].astype(np.float64) / np.sqrt(variance + EPSILON)
 
 
 def _folded_weight(origin: Origin, state: Arrays) -> np.ndarray:
@@ -111,9 +118,20 @@ def _folded_weight(origin: Origin, state: Arrays) -> np.ndarray:
 
 
 def _folded_bias(origin: Origin, state: Arrays) -> np.ndarray:
-    mean = state[f"{origin.norm}.running_mean"].astype(np.float64)
+    mean = state[f"{origin.after}.running_mean"].astype(np.float64)
     bias = state.get(f"{origin.name}.bias", np.zeros_like(mean))
-    return (bias - mean) * _gain(origin, state) + state[f"{origin.norm}.bias"]
+    return (bias - mean) * _gain(origin, state) + state[f"{origin.after}.bias"]
+
+
+def _merged_weight(origin: Origin, state: Arrays) -> np.ndarray:
+    inner = state[f"{origin.name}.weight"].astype(np.float64)
+    outer = state[f"{origin.after}.weight"].astype(np.float64)
+    return (outer[:, :, 0, 0] @ inner[:, :, 0, 0])[:, :, None, None]
+
+
+def _merged_bias(origin: Origin, state: Arrays) -> np.ndarray:
+    outer = state[f"{origin.after}.weight"].astype(np.float64)[:, :, 0, 0]
+    return outer @ state[f"{origin.name}.bias"].astype(np.float64) + state[f"{origin.after}.bias"]
 
 
 def _log_sigmoid(values: np.ndarray) -> np.ndarray:
@@ -139,5 +157,7 @@ DERIVATIONS: dict[str, Callable[[Origin, Arrays], np.ndarray]] = {
     "transposed": lambda origin, state: state[origin.name].T,
     "folded weight": _folded_weight,
     "folded bias": _folded_bias,
+    "merged weight": _merged_weight,
+    "merged bias": _merged_bias,
     **dict.fromkeys(FUNCTIONS, _function_of_part),
 }

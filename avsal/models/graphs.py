@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from avsal.models.folding import norms_after, prepare_for_inference
+from avsal.models.folding import merged_into, norms_after, prepare_for_inference
 from avsal.models.graph_weights import ORIGINS, Origin, find_origin, uncovered
 from avsal.models.network import SPECTROGRAM, STRIDE, normalise
 from avsal.models.small import SmallNetwork, brightness
@@ -27,7 +27,11 @@ if TYPE_CHECKING:
 
 OPSET = 20
 FRAME_OUTPUTS = ("stride8", "stride16", "deep", "gates", "brightness")
-WINDOW_INPUTS = ("stride8", "stride16", "stride16_before", "deep", "gates", "brightness")
+WINDOW_INPUTS = (
+    *("stride8", "stride16", "stride16_before", "deep"),
+    *(f"gates_{age}" for age in (3, 2, 1, 0)),  # a name for each frame of the window
+    "brightness",
+)
 NOISE = 0.1  # relative, and as much of 1
 
 
@@ -47,8 +51,8 @@ class FrameGraph(nn.Module):
 class WindowGraph(nn.Module):
     """What a window needs of its four frames, and its sound -> log-density (1, H, W).
 
-    stride8 and deep are of the last frame, stride16 of the last two, gates (4, 768, h, w) and
-    brightness (4, 1, H/8, W/8) of all four, oldest first.
+    stride8 and deep are of the last frame, stride16 of the last two, gates (1, 768, h, w) of each
+    one and brightness (4, 1, H/8, W/8) of all four, oldest first.
     """
 
     def __init__(self, network: SmallNetwork) -> None:
@@ -61,11 +65,15 @@ class WindowGraph(nn.Module):
         stride16: torch.Tensor,
         stride16_before: torch.Tensor,
         deep: torch.Tensor,
-        gates: torch.Tensor,
+        gates_3: torch.Tensor,
+        gates_2: torch.Tensor,
+        gates_1: torch.Tensor,
+        gates_0: torch.Tensor,
         brightness: torch.Tensor,
         spectrogram: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        motion = self.network.visnet.combine(stride16, stride16_before, deep, gates[None])
+        gates = (gates_3, gates_2, gates_1, gates_0)
+        motion = self.network.visnet.combine(stride16, stride16_before, deep, gates)
         features = (stride8[:, None], stride16[:, None], deep[:, None], brightness[None])
         fused = None if spectrogram is None else self.network._fuse(motion[-1], spectrogram)
         return self.network._decode(motion, features, fused, spectrogram)
@@ -84,7 +92,7 @@ def write_graphs(network: SmallNetwork, path: Path) -> None:
     """
     _make_distinct(network)
     raw = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    norms = norms_after(network)
+    after = norms_after(network), merged_into(network)
     prepare_for_inference(network)
     height, width = network.variant.size
     height_cells, width_cells = (torch.export.Dim(name, min=3, max=64) for name in "hw")
@@ -96,8 +104,9 @@ def write_graphs(network: SmallNetwork, path: Path) -> None:
     pixels = torch.zeros(4, height, width, 3, dtype=torch.uint8)
     with torch.inference_mode():
         stride8, stride16, deep, gates, bright = FrameGraph(network)(pixels)
-    window = (stride8[:1], stride16[:1], stride16[:1].clone(), deep[:1], gates, bright)
-    sizes = tuple(size(stride) for stride in (8, 16, 16, 32, 32, 8))
+    of_each = (one.clone() for one in gates.split(1))
+    window = (stride8[:1], stride16[:1], stride16[:1].clone(), deep[:1], *of_each, bright)
+    sizes = tuple(size(stride) for stride in (8, 16, 16, 32, *[32] * 4, 8))
     frame = ({1: STRIDE * height_cells, 2: STRIDE * width_cells},)
     sound = torch.zeros(1, 1, *SPECTROGRAM)
     made = {
@@ -112,7 +121,7 @@ def write_graphs(network: SmallNetwork, path: Path) -> None:
         ),
     }
     state = {name: tensor.numpy() for name, tensor in raw.items()}
-    origins = {name: _share_weights(graph, state, norms) for name, graph in made.items()}
+    origins = {name: _share_weights(graph, state, *after) for name, graph in made.items()}
     found = [origin for graph in origins.values() for origin in graph.values()]
     if lost := uncovered(found, state):
         raise ValueError(f"graphs hold values of {', '.join(lost)}")
@@ -181,7 +190,10 @@ def _forget_tracing(graph: GraphProto) -> None:
 
 
 def _share_weights(
-    graph: ModelProto, state: dict[str, np.ndarray], norms: dict[str, str]
+    graph: ModelProto,
+    state: dict[str, np.ndarray],
+    norms: dict[str, str],
+    merged: dict[str, str],
 ) -> dict[str, Origin]:
     """Take the weights out of a graph and return their origins."""
     from onnx import TensorProto, numpy_helper
@@ -191,7 +203,7 @@ def _share_weights(
         values = numpy_helper.to_array(constant)
         if values.dtype != np.float32:
             continue
-        origin = find_origin(values, constant.name, state, norms)
+        origin = find_origin(values, constant.name, state, norms, merged)
         if origin is None:
             continue
         origins[constant.name] = origin

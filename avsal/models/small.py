@@ -11,7 +11,9 @@ its weights; normalisation is part of the convolutions. Motion at stride 16 and 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import accumulate, product
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -127,6 +129,21 @@ def doubled(x: torch.Tensor) -> torch.Tensor:
     return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
 
 
+def decoded(stage: nn.Sequential, coarse: torch.Tensor, fine: torch.Tensor) -> torch.Tensor:
+    """What a bottleneck makes of `cat((doubled(coarse), fine), dim=1)`.
+
+    Its first convolution is linear, and so is doubling: `coarse` goes through it before it is
+    doubled, where it has a quarter of the positions.
+    """
+    widen, *rest = stage
+    assert isinstance(widen, nn.Conv2d)
+    of_coarse, of_fine = widen.weight.split((coarse.shape[1], fine.shape[1]), dim=1)
+    x = doubled(F.conv2d(coarse, of_coarse)) + F.conv2d(fine, of_fine, widen.bias)
+    for layer in rest:
+        x = layer(x)
+    return x
+
+
 def _positions(count: int, like: torch.Tensor) -> torch.Tensor:
     """`count` positions from 0 to 1 (one alone is 0), of the type and on the device of `like`."""
     steps = torch.arange(count, dtype=like.dtype, device=like.device)
@@ -206,7 +223,7 @@ class Recurrence(nn.Module):
     def forward(self, features: Features) -> Features:
         """Features (B, T, C, h, w) at three strides -> motion features; see `combine`."""
         _, stride16, deep = features
-        gates = self.gates(deep.flatten(0, 1)).unflatten(0, deep.shape[:2])
+        gates = self.gates(deep.flatten(0, 1)).unflatten(0, deep.shape[:2]).unbind(dim=1)
         return self.combine(stride16[:, -1], stride16[:, -2], deep[:, -1], gates)
 
     def gates(self, deep: torch.Tensor) -> torch.Tensor:
@@ -219,17 +236,17 @@ class Recurrence(nn.Module):
         stride16: torch.Tensor,
         stride16_before: torch.Tensor,
         deep: torch.Tensor,
-        gates: torch.Tensor,
+        gates: Sequence[torch.Tensor],
     ) -> Features:
-        """Motion features from the last frame's, and the gates (B, T, 768, h, w) of all frames.
+        """Motion features from the last frame's, and the gates (B, 768, h, w) of each frame.
 
         Returns:
             (B, C, 1, h, w) each: the change since the frame before (32 channels, stride 16), the
             frame with its past (256, stride 32), and both at stride 32 for the fusion.
         """
         change = self.change((stride16 - stride16_before).abs())
-        state = torch.zeros_like(deep)
-        for reset, update, new in (each.chunk(3, dim=1) for each in gates.unbind(dim=1)):
+        state = deep.new_zeros(1, DEEP, 1, 1)  # at every position: convolutions of it cost nothing
+        for reset, update, new in (each.chunk(3, dim=1) for each in gates):
             state = self.step(state, reset, update, new)
         seen = deep + self.recall(state)
         tokens = torch.cat((seen, F.avg_pool2d(change, 2)), dim=1)
@@ -239,11 +256,11 @@ class Recurrence(nn.Module):
         self, state: torch.Tensor, reset: torch.Tensor, update: torch.Tensor, new: torch.Tensor
     ) -> torch.Tensor:
         """The state after one more frame, from what the three gates make of the frame's features;
-        all are (B, 256, h, w)."""
+        all are (B, 256, h, w), the state before the first frame (1, 256, 1, 1)."""
         kept = torch.sigmoid(reset + self.get_submodule("reset_held")(state))
         taken = torch.sigmoid(update + self.get_submodule("update_held")(state))
         proposed = torch.tanh(new + kept * self.get_submodule("new_held")(state))
-        return torch.lerp(state, proposed, taken)
+        return state + taken * (proposed - state)
 
 
 class SmallDecoder(nn.Module):
@@ -253,6 +270,8 @@ class SmallDecoder(nn.Module):
     `habit` and `listen` are the names that published weights have for the centre bias and the audio
     modulation.
     """
+
+    pointwise_pairs: ClassVar = (("fine.4", "score"),)
 
     def __init__(self, fusion_dim: int | None) -> None:
         super().__init__()
@@ -283,15 +302,16 @@ class SmallDecoder(nn.Module):
     def mapped(self, scores: torch.Tensor) -> torch.Tensor:
         """Log-densities (B, H, W) of scores (B, 1, H/8, W/8)."""
         logits = self.smoothed(scores).float()
-        log_density: torch.Tensor = self.habit(logits - logits.logsumexp(dim=(1, 2), keepdim=True))
-        return log_density
+        log_density: torch.Tensor = logits.flatten(1).log_softmax(dim=1).view_as(logits)
+        biased: torch.Tensor = self.habit(log_density)
+        return biased
 
     def scores(self, features: Features, motion: Features) -> torch.Tensor:
         """Scores (B, 1, H/8, W/8) of the picture alone."""
         change, seen = (volume.squeeze(2) for volume in motion[:2])
         stride8, stride16 = (feature[:, -1] for feature in features[:2])
-        middle = self.middle(torch.cat((doubled(seen), stride16, change), dim=1))
-        scores: torch.Tensor = self.score(self.fine(torch.cat((doubled(middle), stride8), dim=1)))
+        middle = decoded(self.middle, seen, torch.cat((stride16, change), dim=1))
+        scores: torch.Tensor = self.score(decoded(self.fine, middle, stride8))
         return scores
 
     def smoothed(self, scores: torch.Tensor) -> torch.Tensor:
@@ -318,7 +338,10 @@ class CentreBias(nn.Module):
     def forward(self, log_density: torch.Tensor) -> torch.Tensor:
         """Log-densities (B, H, W) -> (B, H, W)."""
         centre = self.gaussian(log_density) + F.logsigmoid(self.share)
-        return torch.logaddexp(log_density + F.logsigmoid(-self.share), centre)
+        picture = log_density + F.logsigmoid(-self.share)
+        # As logaddexp does, in the few operations that ONNX has fast code for.
+        excess = torch.log(1 + torch.exp(-(picture - centre).abs()))
+        return torch.maximum(picture, centre) + excess
 
     def gaussian(self, like: torch.Tensor) -> torch.Tensor:
         """The Gaussian as a log-density (H, W)."""
@@ -378,7 +401,9 @@ class MotionModulation(nn.Module):
 def brightness(frames: torch.Tensor) -> torch.Tensor:
     """Mean brightness of cells of 8x8 pixels, in levels of 255: normalised frames (N, 3, H, W) ->
     (N, 1, H/8, W/8)."""
-    colours = F.avg_pool2d(frames.float(), 8)
+    # Means over rows of 8 and then over columns: what ONNX Runtime is quicker at than at a pooling.
+    rows = frames.float().unflatten(-1, (-1, 8)).mean(dim=-1)
+    colours = rows.unflatten(-2, (-1, 8)).mean(dim=-2)
     weights = torch.tensor(LUMA, dtype=colours.dtype, device=colours.device).view(3, 1, 1)
     return (colours * weights).sum(dim=1, keepdim=True)
 

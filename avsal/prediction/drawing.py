@@ -111,8 +111,11 @@ def levels(density: np.ndarray, low: float, high: float, top: int) -> np.ndarray
     dtype = np.uint8 if top <= np.iinfo(np.uint8).max else np.uint16
     if high <= low:
         return np.zeros(density.shape, dtype)
-    share = np.clip((density - low) / (high - low), 0, 1)
-    return np.rint(share * top).astype(dtype)
+    scaled = density - low
+    scaled /= high - low
+    np.clip(scaled, 0, 1, out=scaled)
+    scaled *= top
+    return np.rint(scaled, out=scaled).astype(dtype)
 
 
 def enclosed_share(density: np.ndarray) -> np.ndarray:

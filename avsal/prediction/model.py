@@ -220,17 +220,26 @@ def predict_files(
     opened: Opened | None
     while True:
         opened = None
-        with closing(run_ahead(lambda: _opened(predictor, rest, settings), 2 * batch)) as ahead:
-            while group := list(itertools.islice(ahead, batch)):
-                stills = [opened for _source, opened in group if isinstance(opened, Still)]
-                maps = iter(_log_densities(predictor, stills, batch))
-                for source, opened in group:
-                    if isinstance(opened, Still):
-                        yield source, _still_prediction(predictor, opened, settings, next(maps))
-                    else:
-                        yield source, _video_prediction(predictor, opened, settings)
+        with closing(run_ahead(lambda: _seen(predictor, rest, settings, batch), batch)) as ahead:
+            for source, opened, log_density in ahead:
+                if isinstance(opened, Still):
+                    yield source, _still_prediction(predictor, opened, settings, log_density)
+                else:
+                    yield source, _video_prediction(predictor, opened, settings)
         if opened is None or isinstance(opened, Still | Exception):
             return  # not stopped by a video
+
+
+def _seen(
+    predictor: Predictor, sources: Iterator[Source], settings: PredictSettings, batch: int
+) -> Generator[tuple[Source, Opened, np.ndarray | Exception | None], None, None]:
+    """As `_opened`, with the log-densities of still images, or what is wrong with the network."""
+    with closing(run_ahead(lambda: _opened(predictor, sources, settings), 2 * batch)) as ahead:
+        while group := list(itertools.islice(ahead, batch)):
+            stills = [opened for _source, opened in group if isinstance(opened, Still)]
+            maps = iter(_log_densities(predictor, stills, batch))
+            for source, opened in group:
+                yield source, opened, next(maps) if isinstance(opened, Still) else None
 
 
 def _opened(
@@ -300,8 +309,9 @@ def _still_prediction(
     predictor: Predictor,
     still: Still,
     settings: PredictSettings,
-    log_density: np.ndarray | Exception,
+    log_density: np.ndarray | Exception | None,
 ) -> Prediction | Exception:
+    assert log_density is not None
     if isinstance(log_density, Exception):
         return log_density
     maps = predictor.postprocess([(still.window.frames[-1], log_density)], settings)

@@ -2,16 +2,18 @@
 
 The shipped graphs are without weights, see `avsal.models.graph_weights`; any weights of the default
 network go into them. A window is one forward pass, so that a map depends on nothing but its frames
-and its sound.
+and its sound. Several windows are computed at once, each by one thread: threads that shared layers
+would wait for each other at the end of each one, and were no faster than one alone.
 """
 
 from __future__ import annotations
 
 import json
-import os
+import threading
 import zipfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import Future
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +23,13 @@ import onnxruntime
 from avsal.errors import WeightsError
 from avsal.models.graph_weights import ORIGINS, Arrays, Origin, derive, uncovered
 from avsal.prediction.frames import CachedFrame, PredictedBatch, WindowInput
-from avsal.prediction.threads import after_fork, available_cores
+from avsal.prediction.threads import BoundedPool, after_fork, thread_count
 
-_FORKED: list[object] = []  # sessions of a parent process; their end would wait for its threads
+_FORKED: list[object] = []  # sessions of a parent process, whose threads may have held their locks
+MOST_AT_ONCE = 8  # windows; each takes some 20 MB
 LONGEST_CAUSE = 120  # characters
 OUTPUTS = ("stride8", "stride16", "deep", "gates", "brightness")  # of a frame
+OF_LAST = ("stride8", "deep")  # those that only the window needs whose last frame it is
 
 
 class OnnxEngine:
@@ -50,12 +54,13 @@ class OnnxEngine:
         """
         self._graphs, self._state = graphs, state
         self._sessions: dict[str, onnxruntime.InferenceSession] = {}
+        self._making = threading.Lock()
         after_fork(self)
 
     def orphan(self) -> None:
-        """Make sessions anew in a child process, which does not have their threads."""
+        """Make sessions anew in a child process, which does not have the threads that run them."""
         _FORKED.append(self._sessions)
-        self._sessions = {}
+        self._sessions, self._making = {}, threading.Lock()
 
     def takes_weights(self) -> bool:
         """Whether all weights go into the graphs; else these have values of the shipped weights.
@@ -69,37 +74,69 @@ class OnnxEngine:
             return not uncovered(origins, self._state)
 
     def automatic_batch(self, pixels: int) -> int:
-        """1: more windows at once gain nothing, and their rounding would differ."""
-        return 1
+        """Windows that are computed at once: as many as there are threads."""
+        return min(thread_count(), MOST_AT_ONCE)
 
     def batches(self, windows: Iterable[WindowInput], batch: int) -> Iterator[PredictedBatch]:
-        """Yield every window with its (h, w) float32 log-density, one by one."""
-        for inputs in windows:
-            for frame in inputs.frames:
-                if frame.features is None:
-                    frame.features = self._features(frame)
-            yield [(inputs, self._log_density(inputs))]
+        """Yield every window with its (h, w) float32 log-density, one by one.
 
-    def _features(self, frame: CachedFrame) -> dict[str, np.ndarray]:
-        outputs = self._run("frame", {"pixels": frame.pixels[None]})
-        return dict(zip(OUTPUTS, outputs, strict=True))
+        `batch` windows are computed at once, ahead of the one that is asked for. If it is 1, the
+        next window is asked for after the map of the one before was given.
+        """
+        with ExitStack() as stack:
+            in_order: Any = map
+            if batch > 1:
+                in_order = stack.enter_context(BoundedPool(batch, batch + 1, "avsal-network")).map
+            for predicted in in_order(self._predicted, _with_new_frames(windows)):
+                yield [predicted]
+
+    def _predicted(
+        self, window: tuple[WindowInput, list[CachedFrame]]
+    ) -> tuple[WindowInput, np.ndarray]:
+        """The window with its log-density; others that see its new frames wait for their features,
+        which come first."""
+        inputs, new = window
+        try:
+            for frame in new:
+                outputs = self._run("frame", {"pixels": frame.pixels[None]})
+                frame.features.set_result(dict(zip(OUTPUTS, outputs, strict=True)))
+        except BaseException as error:
+            for frame in new:
+                if not frame.features.done():
+                    frame.features.set_exception(error)
+            raise
+        return inputs, self._log_density(inputs)
 
     def _log_density(self, inputs: WindowInput) -> np.ndarray:
-        frames = [frame.features for frame in inputs.frames]
+        frames = [frame.features.result() for frame in inputs.frames]
         last, before = frames[-1], frames[-2]
-        values = {name: last[name] for name in ("stride8", "stride16", "deep")}
-        values["stride16_before"] = before["stride16"]
-        for name in ("gates", "brightness"):
-            values[name] = np.concatenate([frame[name] for frame in frames])
+        values = {name: last.pop(name) for name in OF_LAST}
+        values["stride16"], values["stride16_before"] = last["stride16"], before["stride16"]
+        for age, frame in enumerate(reversed(frames)):
+            values[f"gates_{age}"] = frame["gates"]
+        values["brightness"] = np.concatenate([frame["brightness"] for frame in frames])
         if inputs.spectrogram is None or not np.ptp(inputs.spectrogram, axis=1).any():
             return self._run("silent", values)[0][0]
-        return self._run("sound", {**values, "spectrogram": inputs.spectrogram[None]})[0][0]
+        values["spectrogram"] = inputs.spectrogram[None]
+        return self._run("sound", values)[0][0]
 
     def _run(self, graph: str, values: dict[str, np.ndarray]) -> list[np.ndarray]:
-        if graph not in self._sessions:
-            self._sessions[graph] = _session(self._graphs, graph, self._state)
+        with self._making:
+            if graph not in self._sessions:
+                self._sessions[graph] = _session(self._graphs, graph, self._state)
         outputs: list[np.ndarray] = self._sessions[graph].run(None, values)
         return outputs
+
+
+def _with_new_frames(
+    windows: Iterable[WindowInput],
+) -> Iterator[tuple[WindowInput, list[CachedFrame]]]:
+    """Windows, each with its frames that no window before it has."""
+    for inputs in windows:
+        new = [frame for frame in dict.fromkeys(inputs.frames) if frame.features is None]
+        for frame in new:
+            frame.features = Future()
+        yield inputs, new
 
 
 def _session(graphs: Path, name: str, state: Arrays) -> onnxruntime.InferenceSession:
@@ -125,10 +162,6 @@ def _archive_errors(graphs: Path) -> Iterator[None]:
 
 def _options() -> Any:
     options = onnxruntime.SessionOptions()
-    asked_for = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]  # "4,2" is for nesting
-    options.intra_op_num_threads = int(asked_for) if asked_for.isdigit() else available_cores()
-    options.inter_op_num_threads = 1
-    # Threads that wait for work sleep: other programs may want the cores.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.intra_op_num_threads = options.inter_op_num_threads = 1  # that of the caller
     options.log_severity_level = 3  # errors alone
     return options

@@ -1,27 +1,24 @@
 """Shots: the stretches of a video between cuts, found while frames stream by.
 
-PySceneDetect's adaptive detector compares the change of colour at a frame with that of the frames
-around it, so that fast motion, which changes every frame, is no cut. Maps of skipped frames are not
-interpolated across these cuts, nor across changes of colour so coarse that they may be cuts: a cut
-too many does no harm there. `benchmarks/README.md` compares both.
+The change of colour at a frame is compared with that of the frames around it, so that fast motion,
+which changes every frame, is no cut. The rule is that of PySceneDetect's adaptive detector, and so
+are its numbers; importing that package takes longer than this network needs for ten frames. Maps of
+skipped frames are not interpolated across these cuts, nor across changes of colour so coarse that
+they may be cuts: a cut too many does no harm there. `benchmarks/README.md` compares both.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from avsal.media.frames import VideoFrame
-
-if TYPE_CHECKING:
-    from scenedetect import AdaptiveDetector
 
 GRID = (8, 12)  # rows and columns of a thumbnail
 
@@ -31,8 +28,10 @@ CUT_LEVELS = 20.0
 Cut = tuple[int, Fraction]  # index and container time of the first frame after a cut
 LOOK_AHEAD = 2  # frames after the first one of a shot that tell it is one; PySceneDetect's default
 _SMALL = (160, 90)  # width, height
+RATIO = 3.0  # of a cut's change to the mean change of the frames around it
+LEAST_CHANGE = 15.0  # levels of 255, the mean of hue, saturation and value, at a cut
+_NOTHING = 1e-5  # a smaller mean change is none
 SHORTEST = 2 * LOOK_AHEAD + 1  # frames; cuts closer than the detector's window are one
-_ANY_RATE = 25.0  # frames per second; PySceneDetect asks for it, and only counts frames here
 
 
 def thumbnail(pixels: np.ndarray) -> np.ndarray:
@@ -103,7 +102,8 @@ class ShotFinder:
         self._recent: deque[Cut] = deque(maxlen=LOOK_AHEAD + 1)
         self._begun = 0  # the first frame of the latest shot
         self._trusted = 0  # the first frame whose surroundings were all seen
-        self._detector: AdaptiveDetector | None = None
+        self._colours: np.ndarray | None = None  # of the latest frame
+        self._scores: deque[float] = deque(maxlen=2 * LOOK_AHEAD + 1)  # changes of the latest ones
 
     def add(self, index: int, pts: Fraction, image: np.ndarray) -> None:
         """Take the next frame.
@@ -118,21 +118,23 @@ class ShotFinder:
             # video the detector would take it for 0, and what follows for a cut.
             self._trusted = index + LOOK_AHEAD + 1 if index else 0
         self._recent.append((index, pts))
-        small = cv2.resize(image, _SMALL, interpolation=cv2.INTER_AREA)
-        from scenedetect import AdaptiveDetector, FrameTimecode  # a still image needs none of it
-
-        if self._detector is None:
-            self._detector = AdaptiveDetector(window_width=LOOK_AHEAD, min_scene_len=0)
-        time = FrameTimecode(index, _ANY_RATE)
-        if not self._detector.process_frame(time, cv2.cvtColor(small, cv2.COLOR_RGB2BGR)):
-            return
+        self._scores.append(self._change(image))
         change = self._recent[0]
-        if change[0] < self._trusted:
+        if change[0] < self._trusted or not _is_cut(self._scores):
             return
         self.changes.append(change)
         if change[0] >= self._begun + SHORTEST:
             self._begun = change[0]
             self.cuts.append(self._begun)
+
+    def _change(self, image: np.ndarray) -> float:
+        """How much a frame differs from the one before, in levels of 255; the first one by 0."""
+        small = cv2.resize(image, _SMALL, interpolation=cv2.INTER_AREA)
+        before, self._colours = self._colours, cv2.cvtColor(small, cv2.COLOR_RGB2HSV)
+        if before is None:
+            return 0.0
+        sums = cv2.sumElems(cv2.absdiff(self._colours, before))[:3]
+        return sum(channel / (_SMALL[0] * _SMALL[1]) for channel in sums) / len(sums)
 
     def last_change(self, first: int, last: int) -> int | None:
         """The latest of the changes from frame `first` to `last`, None where there is none."""
@@ -140,6 +142,16 @@ class ShotFinder:
             if index <= last:
                 return index if index >= first else None
         return None
+
+
+def _is_cut(scores: Sequence[float]) -> bool:
+    """Whether the middle one of the changes of frames in a row is that at a cut."""
+    if len(scores) < 2 * LOOK_AHEAD + 1:
+        return False
+    change = scores[LOOK_AHEAD]
+    around = sum(score for place, score in enumerate(scores) if place != LOOK_AHEAD)
+    mean = around / (2 * LOOK_AHEAD)
+    return change >= LEAST_CHANGE and (mean < _NOTHING or change / mean >= RATIO)
 
 
 def shots_between(first: Cut, last: int, end: Fraction, cuts: Iterable[Cut]) -> list[Shot]:

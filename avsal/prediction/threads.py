@@ -176,6 +176,12 @@ def limit_threads() -> None:
         torch.set_num_threads(cores)
 
 
+def thread_count() -> int:
+    """Threads that compute a network: what OMP_NUM_THREADS says, else `available_cores`."""
+    asked_for = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]  # "4,2" is for nesting
+    return max(1, int(asked_for)) if asked_for.isdigit() else available_cores()
+
+
 def available_cores() -> int:
     """Cores that this process may use: those that it may run on, and its container's share."""
     if hasattr(os, "sched_getaffinity"):
@@ -217,13 +223,22 @@ class BoundedPool:
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix=name)
         self._slots = threading.Semaphore(pending)
         self._pending = pending
+        self._given: weakref.WeakSet[Future[Any]] = weakref.WeakSet()
+        after_fork(self)
 
     def submit(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Future[R]:
         """Give work to a thread; waits while too much is pending."""
         self._slots.acquire()
         future = self._threads.submit(function, *args, **kwargs)
         future.add_done_callback(lambda _done: self._slots.release())
+        self._given.add(future)
         return future
+
+    def orphan(self) -> None:
+        """Tell those who wait for results, in a child process that does not have the threads."""
+        for future in list(self._given):
+            if not future.done():
+                future.set_exception(UsageError(FORKED))
 
     def map(self, function: Callable[[A], R], items: Iterable[A]) -> Iterator[R]:
         """Results in the items' order; takes few items ahead of the one that is asked for."""

@@ -23,7 +23,6 @@ from typing import Any
 import cv2
 import numpy as np
 
-from avsal.datasets.pictures import read_gray
 from avsal.errors import MediaError
 from avsal.media.video import VideoReader
 from avsal.media.writer import VideoWriter
@@ -136,6 +135,8 @@ class PngMaps(MapFormat):
 
     @classmethod
     def read(cls, folder: Path, indices: Iterable[int]) -> Iterator[np.ndarray]:
+        from avsal.datasets.pictures import read_gray  # writing needs no data sets
+
         for index in indices:
             path = folder / map_name(index, cls.suffix)
             if not path.is_file():  # a pipe or a device would never end
