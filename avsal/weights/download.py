@@ -307,7 +307,8 @@ def release_files(row: WeightsRow) -> list[WebFile]:
     files = _weight_files(content)
     if not files:
         problem = f"{row.name}: the release {tag} of {repository} contains no weights"
-        if archives := ", ".join(_archives(content)):
+        names = [str(asset.get("name")) for asset in _assets(content) if isinstance(asset, dict)]
+        if archives := ", ".join(filter(is_archive, names)):
             raise WeightsError(
                 f"{problem}, only archives, which avsal does not unpack ({archives}): download one "
                 f"from {MSPI_PAGE}, unpack it, then run: avsal weights import FILE"
@@ -332,11 +333,6 @@ def _refused(answer: Any, repository: str, tag: str) -> str:
 def _assets(content: Any) -> list[Any]:
     assets = content.get("assets") if isinstance(content, dict) else None
     return assets if isinstance(assets, list) else []
-
-
-def _archives(content: Any) -> list[str]:
-    names = [str(asset.get("name")) for asset in _assets(content) if isinstance(asset, dict)]
-    return [name for name in names if is_archive(name)]
 
 
 def _weight_files(content: Any) -> list[WebFile]:

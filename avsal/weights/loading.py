@@ -254,9 +254,13 @@ def load_weights(
     """
     variant = _variant_of(name) if name else None
     if weights == UNTRAINED:
-        return _untrained(variant or resolve_variant(DEFAULT))
-    if weights is None and name is not None:
-        _require_known_weights(name)
+        variant = variant or resolve_variant(DEFAULT)
+        state = untrained_state(variant)
+        digest = sha256_of_state(state)
+        return LoadedWeights(UNTRAINED, variant, state, digest, notes=(UNTRAINED_NOTE,))
+    known = name is None or find_row(name) is not None or imported(name) is not None
+    if weights is None and not known:
+        raise WeightsError(f"{name}: avsal knows no weights of this network; give --weights FILE")
     return load_state(weights or name or DEFAULT, variant, offline=offline, revision=revision)
 
 
@@ -316,18 +320,6 @@ def _variant_of(name: str) -> str:
     path = require_imported(name)
     variant = read_metadata(path).get("variant")
     return variant if variant in VARIANTS else detect(whole_network(read_state(path)[0], path))[0]
-
-
-def _require_known_weights(name: str) -> None:
-    """Raise WeightsError for a variant that has no weights with a name."""
-    if find_row(name) is None and imported(name) is None:
-        raise WeightsError(f"{name}: avsal knows no weights of this network; give --weights FILE")
-
-
-def _untrained(variant: str) -> LoadedWeights:
-    state = untrained_state(variant)
-    digest = sha256_of_state(state)
-    return LoadedWeights(UNTRAINED, variant, state, digest, notes=(UNTRAINED_NOTE,))
 
 
 def untrained_state(variant: str, seed: int = 0) -> State:

@@ -333,7 +333,7 @@ def unwrap(loaded: Any, path: Path, others: Sequence[str] = ()) -> State:
     """
     if isinstance(loaded, Mapping) and loaded.keys() >= OWN_CHECKPOINT:
         raise WeightsError(
-            f"{path}: is a checkpoint for resuming training; the weights of the run are in "
+            f"{path}: is a checkpoint to resume training from; the weights of the run are in "
             f"{path.with_name('best.safetensors')}"
         )
     for _ in range(DEEPEST_WRAPPER):
