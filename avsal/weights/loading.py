@@ -33,7 +33,7 @@ Shapes = dict[str, tuple[int, ...]]
 TRAINING_HEADS = ("vis_projector.", "aud_projector.", "mlp_vis.", "mlp_aud.")
 ANCHOR = "visnet."  # every network has names with this prefix
 AVERAGED = re.compile(r"ema|averag|swa|teacher|shadow")
-COUNTER = "num_batches_tracked"  # of batch normalisation; missing in old and reduced files
+COUNTER = "num_batches_tracked"  # of batch normalisation; old and slimmed files lack it
 
 
 @dataclass(frozen=True)

@@ -193,8 +193,8 @@ def without_gaze(
 
 
 def from_videos(data: Path, network: SaliencyNetwork) -> Iterator[Picture]:
-    """Yield frames of videos, whose maps should not change: one frame of every silent clip with
-    its own map, six of every video with gaze, for which half of the target is the gaze."""
+    """Frames of videos, whose maps the network keeps: a frame of every silent clip with its own
+    map, six of every video with recorded gaze with half of what was looked at."""
     for path in sorted((data / "clips_silent" / "clips").glob("*.mp4"))[::2]:
         for image in _frames(path, [0.5]):
             yield Picture(path.name, "silent", image, density=still_density(network, image))
@@ -403,9 +403,7 @@ def main() -> None:
     parser.add_argument("--pages", type=Path)
     parser.add_argument("--photos", type=int, default=300)
     parser.add_argument("--videos", action="store_true", help="add frames of videos to a cache")
-    parser.add_argument(
-        "--skipped", type=float, default=0.0, help="share of pictures that are omitted"
-    )
+    parser.add_argument("--skipped", type=float, default=0.0, help="share of pictures left out")
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--initial", type=Path, required=True)
     parser.add_argument("--without", nargs="*", default=[], choices=list(SHARES))

@@ -280,7 +280,7 @@ def trained_parts(network: SaliencyNetwork) -> list[tuple[str, nn.Parameter]]:
 
 
 def load(path: Path) -> SaliencyNetwork:
-    """Load the default network with the weights in a file."""
+    """The default network with a file's weights."""
     network = models.build(VARIANT)
     network.load_state_dict(read_state(path)[0])
     return network.eval()
