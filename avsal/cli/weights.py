@@ -37,14 +37,6 @@ class Component(StrEnum):
     AUDIO = "audio"
 
 
-class Fold(StrEnum):
-    """The folds of the six databases for which the authors trained a network."""
-
-    FIRST = "1"
-    SECOND = "2"
-    THIRD = "3"
-
-
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask about the licence.")]
 Force = Annotated[
     bool, typer.Option("--force", help="Replace weights that were made from another file.")
@@ -80,9 +72,11 @@ def pull(
     revision: Revision = None,
     offline: Annotated[bool, typer.Option("--offline", help="Do not use the network.")] = False,
     fold: Annotated[
-        Fold | None,
+        int | None,
         typer.Option(
             "--fold",
+            min=1,
+            max=3,
             help="Fold of the authors' release, saved as NAME-foldN (default: fold 1, saved as "
             "NAME).",
         ),
@@ -118,15 +112,14 @@ def pull(
 
 
 def _pull_release(
-    row: WeightsRow, fold: Fold | None, asset: str | None, offline: bool, force: bool, yes: bool
+    row: WeightsRow, fold: int | None, asset: str | None, offline: bool, force: bool, yes: bool
 ) -> Path:
     """Import the file of the authors' release that fits; if several fit, list them."""
     from avsal import weights
     from avsal.errors import UsageError, WeightsError
     from avsal.weights import download, registry
 
-    number = None if fold is None else int(fold)
-    name = registry.name_for(row.name, asset or "", number)
+    name = registry.name_for(row.name, asset or "", fold)
     path = weights.user_folder() / f"{name}.safetensors"
     if not force and download.is_here(path, asset):
         return path
@@ -137,7 +130,7 @@ def _pull_release(
     if asset:
         fitting = [download.pick(files, asset)]
     else:
-        fitting = download.fitting_files(files, row, number or registry.DEFAULT_FOLD)
+        fitting = download.fitting_files(files, row, fold or registry.DEFAULT_FOLD)
     if len(fitting) != 1:
         for file in fitting or files:
             command = f"avsal weights pull {row.name} --asset {shlex.quote(file.name)}"
@@ -146,7 +139,7 @@ def _pull_release(
             f"{row.name}: {len(fitting) or 'no'} files in the release fit by name; choose one with "
             "--asset NAME"
         )
-    download.check_choice(fitting[0], row, number, chosen_by_hand=asset is not None)
+    download.check_choice(fitting[0], row, fold, chosen_by_hand=asset is not None)
     fold_unknown = "" if registry.folds_in(fitting[0].name) else ", its name mentions no fold"
     console.note(
         f"{fitting[0].url} ({_megabytes(fitting[0].size)}{fold_unknown}): "
