@@ -86,7 +86,7 @@ def test_a_clock_that_starts_again_is_continued_and_told(tmp_path: Path) -> None
         assert numbers(frames) == list(range(10))
         assert all(a.pts < b.pts for a, b in pairwise(frames))
         assert frames[-1].pts - frames[0].pts < 1
-        assert any("clock starts again or jumps" in warning for warning in reader.warnings)
+        assert any("clock" in warning for warning in reader.warnings)
 
 
 # ---- start, end and lead
