@@ -44,8 +44,8 @@ _AAC_BITS_PER_CHANNEL = 96_000  # bits per second: transparent for almost all ma
 class SourceSound:
     """Writes the sound of `source` to an output, in sync with the video.
 
-    If players expect its codec in the container, the packets are copied; otherwise the sound is
-    encoded as AAC. It stays on the source's clock in both cases.
+    The packets are copied where players of the container expect their codec, else the sound is
+    encoded as AAC. Either way it stays on the source's clock.
 
     Args:
         source: any file, or a `SoundFile` that others read too.

@@ -95,7 +95,7 @@ class VideoReader:
         self._broken_off = False  # closed before the last frame
         self._process = os.getpid()
         self._stream: Any = None
-        self._first_time: Fraction | None = None  # known after the file was opened once
+        self._first_time: Fraction | None = None  # known once the file was open
         self._read_to = Fraction(0)  # end of the packets so far, if empty ones may follow a picture
         with suppress(OSError):  # opening it reports the error
             self.identity = file_identity(self.path)

@@ -33,7 +33,7 @@ MAX_CLOCK = 2**24  # ticks per second; more would overflow 32-bit fields within 
 
 # In order of preference. Some builds lack libx264 (PyAV issue 1483).
 ENCODERS = ("libx264", "libopenh264", "h264_videotoolbox", "mpeg4")
-_CLOCK = 90_000  # default ticks per second, as in MPEG systems
+_CLOCK = 90_000  # ticks per second where the caller names no time base, as in MPEG systems
 _LATE_START = 10  # seconds; a later start is a broadcast clock, not silence before the picture
 _BT709 = 1  # ITU-T H.273 code of matrix, primaries and transfer
 _LIMITED_RANGE = 1  # AVCOL_RANGE_MPEG
@@ -61,7 +61,7 @@ class Encoder:
 
 
 def choose_encoder(crf: int) -> Encoder:
-    """Return the best encoder of this FFmpeg build.
+    """Return the best encoder of this build.
 
     Raises:
         MediaError: there is none.
@@ -113,9 +113,9 @@ class VideoWriter:
     ends the `with` block, the partial file is removed.
 
     Args:
-        path: the file; its suffix (.mp4, .m4v, .mov, .mkv) determines the container.
-        width, height: picture size in pixels; an odd side is padded by one pixel, because 4:2:0
-            colour needs even sides.
+        path: the file; its suffix (.mp4, .m4v, .mov, .mkv) chooses the container.
+        width, height: picture size in pixels; an odd side is padded by one pixel, as 4:2:0
+            colour needs even ones.
         crf: quality of H.264, 0 (lossless) to 51.
         audio_from: copy the sound of this file; the frame times are on its clock.
         trim: the frames are a part of the source: time 0 is the first frame, and the sound is cut
@@ -238,7 +238,7 @@ class VideoWriter:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """Turn any failure into an error of one line, and remove the unfinished file."""
+        """Any failure inside leaves nothing behind and becomes an error of one line."""
         try:
             yield
         except (FFmpegError, OSError) as error:
@@ -247,7 +247,7 @@ class VideoWriter:
                 reason = (error.strerror or str(error)).lower()
                 raise OutputError(
                     f"{self.path}: FFmpeg cannot write this video or its sound as "
-                    f"{self.path.suffix} ({reason}); try another suffix, for example .mkv"
+                    f"{self.path.suffix} ({reason}); try another suffix, as .mkv"
                 ) from error
             with write_errors(self.path):
                 raise OSError(error.errno, error.strerror) from error
