@@ -152,7 +152,7 @@ class VideoWriter:
         self.codec: str | None = None
         self._notes: list[str] = []
         if self.padded:
-            self._notes.append(f"{self.path}: padded to an even size, because H.264 needs one")
+            self._notes.append(f"{self.path}: padded to an even size, which H.264 needs")
         self._kind = muxer_of(self.path)
         self._crf, self._trim, self._aspect = crf, trim, sample_aspect
         self._preferred_time_base = time_base
