@@ -330,12 +330,10 @@ def push(
 
 
 def _table(*columns: str) -> Table:
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table(box=None, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
+    headers = (Column(name, overflow="fold") for name in columns)
+    return Table(*headers, box=None, pad_edge=False)
 
 
 def _print(table: Table) -> None:
