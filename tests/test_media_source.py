@@ -44,10 +44,10 @@ def test_files_that_name_other_files_are_refused(
     video = samples.film(tmp_path / "a.ts", seconds=1)
     path = playlist(tmp_path, name, str(video), suffix)
     for read in (VideoReader, AudioReader, probe):
-        with pytest.raises(MediaError, match="names other files; convert it first") as caught:
+        with pytest.raises(MediaError, match="other files; convert it first") as caught:
             read(path)
         assert str(caught.value).startswith(f"{path}: is a")
-    with pytest.raises(MediaError, match="names other files"):
+    with pytest.raises(MediaError, match="other files; convert it first"):
         VideoWriter(tmp_path / "out.mp4", 64, 48, audio_from=path)
 
 
@@ -177,7 +177,7 @@ def test_an_avif_still_by_its_address_is_refused(tmp_path: Path) -> None:
     samples.tiled_avif(tmp_path / "a.avif", samples.numbered(37, 128, 64), 1, 2)
     with (
         serving(tmp_path) as server,
-        pytest.raises(MediaError, match="HEIC or AVIF still; download the file"),
+        pytest.raises(MediaError, match=r"HEIC or AVIF .*; download the file"),
     ):
         VideoReader(f"{server.address}/a.avif")
 
@@ -187,7 +187,7 @@ def test_a_playlist_by_its_address_leads_nowhere(tmp_path: Path, name: str) -> N
     samples.film(tmp_path / "a.ts", seconds=1)
     with serving(tmp_path) as server:
         playlist(tmp_path, name, f"{server.address}/a.ts")
-        with pytest.raises(MediaError, match="a playlist perhaps"):
+        with pytest.raises(MediaError, match=r"not a media file.* address"):
             VideoReader(f"{server.address}/{name}")
         assert f"/{name}" in server.asked
         assert "/a.ts" not in server.asked
@@ -196,9 +196,9 @@ def test_a_playlist_by_its_address_leads_nowhere(tmp_path: Path, name: str) -> N
 def test_what_goes_wrong_with_addresses(tmp_path: Path) -> None:
     (tmp_path / "page.html").write_text("<!doctype html><title>A page with a player</title>" * 20)
     with serving(tmp_path) as server:
-        with pytest.raises(MediaError, match=r"the server answers: .*; check the address"):
+        with pytest.raises(MediaError, match=r"the server .*; check the address"):
             VideoReader(f"{server.address}/none.mp4")
-        with pytest.raises(MediaError, match="a page or a playlist perhaps"):
+        with pytest.raises(MediaError, match=r"not a media file.* address"):
             VideoReader(f"{server.address}/page.html")
     with pytest.raises(MediaError, match="cannot be read"):  # the server is gone
         VideoReader(f"{server.address}/page.html")

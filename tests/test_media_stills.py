@@ -122,7 +122,7 @@ def test_the_message_names_the_kind(tmp_path: Path, name: str, content: bytes, w
 def test_an_animated_webp_is_named(tmp_path: Path) -> None:
     first, *others = [Image.fromarray(samples.numbered(n)) for n in (1, 2, 3)]
     first.save(tmp_path / "a.webp", save_all=True, append_images=others, duration=100)
-    with pytest.raises(MediaError, match="animated, which FFmpeg cannot decode"):
+    with pytest.raises(MediaError, match=r"animated.*convert it"):
         probe(tmp_path / "a.webp")
 
 

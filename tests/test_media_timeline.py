@@ -51,7 +51,7 @@ def test_joined_recordings_are_whole_and_in_step(
     source = joined(tmp_path / f"a{suffix}", starts, codec, [2.0] * len(starts))
     with VideoReader(source) as reader:
         frames = list(reader)
-        assert sum("clock starts again or jumps" in note for note in reader.warnings) == 1
+        assert sum("clock" in note for note in reader.warnings) == 1
         assert not any("cut off" in note for note in reader.warnings)
     assert numbers(frames) == list(range(FRAMES * len(starts)))
     assert {b.pts - a.pts for a, b in pairwise(frames)} == {Fraction(1, 25)}

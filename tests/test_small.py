@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from parity_check import filled
 
 from avsal.models import build
-from avsal.models.encoders.mobilenetv2 import SkippedMobileNetV2, mobilenet_v2
+from avsal.models.encoders.mobilenetv2 import MobileNetV2, SkippedMobileNetV2
 from avsal.models.network import SaliencyNetwork
 from avsal.models.small import (
     CentreBias,
@@ -43,7 +43,7 @@ def features(count: int = 1) -> tuple[torch.Tensor, ...]:
 @torch.inference_mode()
 def test_skips_are_read_before_they_are_thinned_out() -> None:
     torch.manual_seed(0)
-    plain, skipped = mobilenet_v2().eval(), SkippedMobileNetV2().eval()
+    plain, skipped = MobileNetV2().eval(), SkippedMobileNetV2().eval()
     skipped.load_state_dict(plain.state_dict())
     frames = torch.randn(1, 3, *SIZE)
     stride8, stride16, stride32 = skipped(frames)

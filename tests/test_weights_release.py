@@ -144,7 +144,7 @@ def test_several_that_fit_are_listed(avsal_command, released, github, home):
     github.files["MSPI tiny_fold1_best.pth"] = released
     code, out, err = avsal_command("weights", "pull", NAME, *YES)
     assert (code, out) == (2, "")
-    one_error(err, "2 of the release's files fit", "--asset")
+    one_error(err, "2 files in the release", "--asset")
     command = f"avsal weights pull {NAME} --asset "
     assert f"{command}{FILE}\n" in err
     assert f"{command}'MSPI tiny_fold1_best.pth'\n" in err
@@ -159,12 +159,12 @@ def test_none_that_fits(avsal_command, released, github):
     github.files = {"MSPI_s3d_fold1.pth": b"", "MSPI_x3d_fold1.pth": b""}
     code, _out, err = avsal_command("weights", "pull", NAME, *YES)
     assert code == 2
-    one_error(err, "none of the release's files fit")
+    one_error(err, "no files in the release", "--asset")
     assert "--asset MSPI_s3d_fold1.pth" in err
     github.files = {"source.txt": b""}
     code, _out, err = avsal_command("weights", "pull", NAME, *YES)
     assert code == 1
-    one_error(err, "no file of weights", "oraclefina/MSPI")
+    one_error(err, "no weights", "oraclefina/MSPI")
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_a_broken_download_is_resumed_by_the_next_call(
     github.fault = fault
     code, out, err = avsal_command("weights", "pull", NAME, *YES)
     assert (code, out) == (1, "")
-    one_error(err, FILE, "the same command resumes")
+    one_error(err, FILE, "same command")
     assert not (home / "weights" / f"{NAME}.safetensors").exists()
     kept = sum(path.stat().st_size for path in downloads(home) if path.suffix == ".part")
     assert 0 < kept < len(released)

@@ -16,8 +16,7 @@ import torch
 
 from avsal import weights
 from avsal.errors import UsageError, WeightsError
-from avsal.models.variants import VARIANTS
-from avsal.weights.convert import COMPONENTS, fit, translate
+from avsal.weights.convert import COMPONENTS, encoder_of, fit, translate
 from avsal.weights.loading import expected_shapes
 from avsal.weights.upstream import LAYOUTS, read_blobs
 
@@ -27,7 +26,7 @@ INDEX = "relative_position_index"
 
 def encoder_state(variant: str, component: str) -> dict[str, torch.Tensor]:
     """Our encoder's names without the network's prefix; every tensor full of its own number."""
-    prefix = COMPONENTS[component].prefix
+    prefix = COMPONENTS[component]
     shapes = {n: s for n, s in expected_shapes(variant).items() if n.startswith(prefix)}
     return {
         name.removeprefix(prefix): torch.tensor(float(number)).expand(shape)
@@ -221,9 +220,8 @@ def test_layout(case, tiny, tmp_path):
     path = tmp_path / "upstream.pth"
     torch.save({wrapper: theirs, "epoch": 3} if wrapper else theirs, path)
     used, state = translate(weights.read_state(path)[0], component, variant)
-    prefix = COMPONENTS[component].prefix
-    encoder = COMPONENTS[component].encoder(VARIANTS[variant])
-    assert used is LAYOUTS[encoder][layout]
+    prefix = COMPONENTS[component]
+    assert used is LAYOUTS[encoder_of(component, variant)][layout]
     assert state.keys() == {prefix + name for name in ours}
     for name, tensor in ours.items():
         if not name.endswith(INDEX):
@@ -306,9 +304,9 @@ def test_what_does_not_fit(tiny, tmp_path):
     del ours["layer4.1.bn2.weight"]
     with pytest.raises(WeightsError, match=r"hche11/VGGSound.* 1 missing: audnet\.layer4\.1\.bn2"):
         translate(ours, "audio", tiny)
-    with pytest.raises(WeightsError, match="none of its names is one of x3dl"):
+    with pytest.raises(WeightsError, match="none of its names belongs to x3dl"):
         translate(ours, "motion", "x3dl-224x224")
-    with pytest.raises(UsageError, match="no project's names for the encoder tiny"):
+    with pytest.raises(UsageError, match="encoder tiny"):
         translate(ours, "motion", tiny)
     path = tmp_path / "a.pth"
     torch.save(ours, path)

@@ -1,11 +1,12 @@
-"""`avsal weights`: list, fetch, import, check and publish weights."""
+"""`avsal weights`: list, download, import, verify and publish weights."""
 
 from __future__ import annotations
 
 import shlex
 import sys
-from dataclasses import dataclass
+from collections.abc import Callable
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,19 +30,11 @@ PIPE_WIDTH = 1000  # columns
 
 
 class Component(StrEnum):
-    """Encoders that training can start from."""
+    """Encoders that can be initialised from other projects' weights."""
 
     MOTION = "motion"
     IMAGE = "image"
     AUDIO = "audio"
-
-
-class Fold(StrEnum):
-    """Folds of the six databases, on each of which the authors trained."""
-
-    FIRST = "1"
-    SECOND = "2"
-    THIRD = "3"
 
 
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask about the licence.")]
@@ -56,7 +49,7 @@ Revision = Annotated[
 
 @app.command("list")
 def list_weights() -> None:
-    """Show all known weights and where they are."""
+    """List all known weights and where they are."""
     from avsal import weights
     from avsal.weights.places import other_imports, shadowed
 
@@ -70,7 +63,7 @@ def list_weights() -> None:
         table.add_row(name, "", "imported", "", str(weights.user_folder()))
     _print(table)
     for path in shadowed():
-        console.note(f"{path}: never used, as this name means the shipped weights; rename it")
+        console.note(f"{path}: never used, because this name means the shipped weights; rename it")
 
 
 @app.command()
@@ -79,9 +72,11 @@ def pull(
     revision: Revision = None,
     offline: Annotated[bool, typer.Option("--offline", help="Do not use the network.")] = False,
     fold: Annotated[
-        Fold | None,
+        int | None,
         typer.Option(
             "--fold",
+            min=1,
+            max=3,
             help="Fold of the authors' release, saved as NAME-foldN (default: fold 1, saved as "
             "NAME).",
         ),
@@ -92,10 +87,10 @@ def pull(
     force: Force = False,
     yes: Yes = False,
 ) -> None:
-    """Download weights if they are missing, and print where they are.
+    """Download weights unless they are here, and print their path.
 
-    They come from the Hugging Face Hub or, if nobody published them there,
-    from the authors' release.
+    They are downloaded from the Hugging Face Hub or, if they are not published
+    there, from the authors' release.
     """
     from avsal import weights
     from avsal.errors import UsageError
@@ -117,15 +112,14 @@ def pull(
 
 
 def _pull_release(
-    row: WeightsRow, fold: Fold | None, asset: str | None, offline: bool, force: bool, yes: bool
+    row: WeightsRow, fold: int | None, asset: str | None, offline: bool, force: bool, yes: bool
 ) -> Path:
-    """Import the file of the authors' release that fits; if several do, list them."""
+    """Import the file of the authors' release that fits; if several fit, list them."""
     from avsal import weights
     from avsal.errors import UsageError, WeightsError
     from avsal.weights import download, registry
 
-    number = None if fold is None else int(fold)
-    name = registry.name_for(row.name, asset or "", number)
+    name = registry.name_for(row.name, asset or "", fold)
     path = weights.user_folder() / f"{name}.safetensors"
     if not force and download.is_here(path, asset):
         return path
@@ -133,25 +127,28 @@ def _pull_release(
         command = f"avsal weights pull {row.name}" + (f" --fold {fold}" if fold else "")
         raise WeightsError(f"{name}: not on this machine; run {command} without --offline")
     files = download.release_files(row)
-    wanted = number or registry.DEFAULT_FOLD
-    fitting = [download.pick(files, asset)] if asset else download.fitting_files(files, row, wanted)
+    if asset:
+        fitting = [download.pick(files, asset)]
+    else:
+        fitting = download.fitting_files(files, row, fold or registry.DEFAULT_FOLD)
     if len(fitting) != 1:
         for file in fitting or files:
             command = f"avsal weights pull {row.name} --asset {shlex.quote(file.name)}"
             console.note(f"{_megabytes(file.size)}  {command}")
         raise UsageError(
-            f"{row.name}: {len(fitting) or 'none'} of the release's files fit by name; choose one "
-            "with --asset NAME"
+            f"{row.name}: {len(fitting) or 'no'} files in the release fit by name; choose one with "
+            "--asset NAME"
         )
-    download.check_choice(fitting[0], row, number, chosen_by_hand=asset is not None)
-    fold_unknown = "" if registry.folds_in(fitting[0].name) else ", its name says no fold"
+    download.check_choice(fitting[0], row, fold, chosen_by_hand=asset is not None)
+    fold_unknown = "" if registry.folds_in(fitting[0].name) else ", its name mentions no fold"
     console.note(
         f"{fitting[0].url} ({_megabytes(fitting[0].size)}{fold_unknown}): "
         "the authors state no licence, so ask them before you publish or sell anything that you "
         "make with it"
     )
     _ask(yes)
-    return _import_from_web(fitting[0], Import(row.variant, name=name, force=True)).path
+    convert = partial(weights.import_checkpoint, variant=row.variant, name=name, force=True)
+    return _import_from_web(fitting[0], convert).path
 
 
 def _ask(yes: bool) -> None:
@@ -167,31 +164,7 @@ def _ask(yes: bool) -> None:
         raise typer.Exit(1)
 
 
-@dataclass(frozen=True)
-class Import:
-    """What is to be made of a checkpoint; see `import_weights`."""
-
-    variant: str | None = None
-    output: Path | None = None
-    component: Component | None = None
-    name: str | None = None
-    force: bool = False
-
-    def run(self, file: Path, url: str | None = None) -> Imported:
-        """Import a file that is on this machine, wherever it comes from."""
-        from avsal import weights
-
-        if self.component is None:
-            return weights.import_checkpoint(
-                file, self.variant, self.output, name=self.name, url=url, force=self.force
-            )
-        assert self.variant is not None and self.output is not None, "checked"
-        return weights.import_component(
-            file, self.component, self.variant, self.output, url=url, force=self.force
-        )
-
-
-def _import_from_web(file: WebFile, request: Import) -> Imported:
+def _import_from_web(file: WebFile, convert: Callable[..., Imported]) -> Imported:
     """Download a file with a progress bar and import it."""
     from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 
@@ -204,8 +177,8 @@ def _import_from_web(file: WebFile, request: Import) -> Imported:
         task = progress.add_task("download", total=file.size)
         return use_download(
             file,
-            lambda part: request.run(part, file.url),
-            lambda here, total: progress.update(task, completed=here, total=total),
+            lambda path: convert(path, url=file.url),
+            lambda received, total: progress.update(task, completed=received, total=total),
         )
 
 
@@ -230,55 +203,68 @@ def import_weights(
         Component | None,
         typer.Option(
             "--component",
-            help="The file is this encoder of another project. Needs --variant and -o; training "
-            "can start from the result.",
+            help="Import this encoder of another project, as a start for training. Needs "
+            "--variant and -o.",
         ),
     ] = None,
     name: Annotated[
         str | None,
         typer.Option(
             "--name",
-            help="Name for --weights and --model (default: the network's name, and the fold if the "
-            "file's name says another than 1).",
+            help="Name for --weights and --model (default: the network's name, plus the fold "
+            "unless it is 1).",
         ),
     ] = None,
     force: Force = False,
 ) -> None:
-    """Turn a checkpoint into safetensors, checked against its network."""
+    """Convert a checkpoint to safetensors and check that it fits its network."""
+    from avsal import weights
     from avsal.errors import UsageError
-
-    if component is not None and (variant is None or output is None):
-        raise UsageError("--component needs --variant NAME and -o OUT.safetensors")
-    if name is not None and output is not None:
-        raise UsageError("give --name or -o, not both: a name is for files in avsal's folder")
-    request = Import(variant, output, component, name, force)
-    if file.lower().startswith(("https://", "http://")):
-        made = _import_address(file, request)
-    else:
-        made = request.run(Path(file))
-    if component is None:
-        console.say(
-            f"{made.path}: {made.variant}, {made.tensors} tensors ({made.dropped} of training "
-            f"heads omitted); use it with --weights {shlex.quote(made.name)}"
-        )
-    else:
-        console.say(
-            f"{made.path}: {component} encoder of {made.variant}, {made.tensors} tensors; upstream "
-            f"tensors omitted: {made.dropped}"
-        )
-
-
-def _import_address(address: str, request: Import) -> Imported:
-    """Import from the web; what cannot become weights is refused before it is downloaded."""
-    from avsal.errors import UsageError
-    from avsal.weights import registry
     from avsal.weights.download import WebFile
 
-    if request.name is not None:
-        registry.require_free(request.name)
+    convert: Callable[..., Imported]
+    if component is None:
+        convert = partial(
+            weights.import_checkpoint, variant=variant, output=output, name=name, force=force
+        )
+    elif variant is None or output is None:
+        raise UsageError("--component needs --variant NAME and -o OUT.safetensors")
+    else:
+        convert = partial(
+            weights.import_component,
+            component=component,
+            variant=variant,
+            output=output,
+            force=force,
+        )
+    if name is not None and output is not None:
+        raise UsageError("give --name or -o, not both: a name is for files in avsal's folder")
+    if file.lower().startswith(("https://", "http://")):
+        _check_address(file, name)
+        imported = _import_from_web(WebFile(file, file), convert)
+    else:
+        imported = convert(Path(file))
+    if component is None:
+        console.say(
+            f"{imported.path}: {imported.variant}, {imported.tensors} tensors ({imported.dropped} "
+            f"of training heads omitted); use it with --weights {shlex.quote(imported.name)}"
+        )
+    else:
+        console.say(
+            f"{imported.path}: {component} encoder of {imported.variant}, {imported.tensors} "
+            f"tensors; {imported.dropped} other tensors omitted"
+        )
+
+
+def _check_address(address: str, name: str | None) -> None:
+    """Refuse what cannot become weights before it is downloaded."""
+    from avsal.errors import UsageError
+    from avsal.weights import registry
+
+    if name is not None:
+        registry.require_free(name)
     if registry.is_archive(registry.file_name(address)):
         raise UsageError(f"{address}: is an archive; download and unpack it, then import the file")
-    return _import_from_web(WebFile(address, address), request)
 
 
 @app.command()
@@ -288,7 +274,7 @@ def verify(
         typer.Argument(help="Names or files (default: all on this machine)."),
     ] = None,
 ) -> None:
-    """Check that weights can be read, fit their network and have the published sha256."""
+    """Check that weights are readable, fit their network and have the published sha256."""
     from avsal import weights
     from avsal.errors import AvsalError
 
@@ -308,7 +294,7 @@ def verify(
 
 @app.command()
 def path(name: Name = None, revision: Revision = None) -> None:
-    """Print the path of weights that are on this machine, and nothing else."""
+    """Print only the path of weights on this machine."""
     from avsal import weights
 
     typer.echo(weights.resolve(name, offline=True, revision=revision))
@@ -337,23 +323,21 @@ def push(
     from avsal.weights import places
 
     if repo is None:
-        raise UsageError("push needs --repo OWNER/NAME, or AVSAL_HUB_REPO")
+        raise UsageError("push needs --repo OWNER/NAME or AVSAL_HUB_REPO")
     path = weights.resolve(name, offline=True)
     typer.echo(places.push(path, repo, file or path.name, revision=revision, create=create))
     typer.echo(f"sha256 {weights.sha256_of(path)}")
 
 
 def _table(*columns: str) -> Table:
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table(box=None, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
+    headers = (Column(name, overflow="fold") for name in columns)
+    return Table(*headers, box=None, pad_edge=False)
 
 
 def _print(table: Table) -> None:
-    """Print to stdout; into a pipe or file, each row is one line however long it is."""
+    """Print to stdout; in a pipe or a file, each row is one line of any length."""
     from rich.console import Console
 
     Console(width=None if sys.stdout.isatty() else PIPE_WIDTH).print(table)

@@ -1,7 +1,7 @@
-"""What comes in and goes out as media files. The only part of avsal that imports PyAV.
+"""Reading and writing media files. Only this package imports PyAV.
 
-Importing this package imports neither PyAV nor OpenCV; its names come on first use. `frames` and
-`resample` need neither.
+Importing it imports neither PyAV nor OpenCV: its names are imported when they are first used. The
+modules `frames` and `resample` need neither.
 """
 
 from __future__ import annotations

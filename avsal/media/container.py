@@ -1,4 +1,4 @@
-"""Opening a media file: its name, its best streams, and what a failure to open it means."""
+"""Opening a media file, choosing its streams, and explaining why it cannot be opened."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from av.stream import Disposition
 
 from avsal.errors import MediaError
 from avsal.media.source import (
+    MATROSKA,
+    MOV,
     UNDEVELOPED,
     Source,
     check_file,
@@ -36,18 +38,17 @@ if TYPE_CHECKING:
 # Pictures that belong to a file but are not its video.
 _STILLS = Disposition.attached_pic | Disposition.timed_thumbnails
 
-# Demuxers whose index makes seeking exact, so that a reader may start in the middle.
-MATROSKA = "matroska,webm"
-SEEKABLE_FORMATS = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", MATROSKA})
+# Demuxers whose index makes seeking exact, so that a reader can start in the middle.
+SEEKABLE_FORMATS = frozenset({MOV, MATROSKA})
 
-MAX_SAMPLE_RATE = 1_000_000  # Hz; sound of more is a damaged header and would take gigabytes
+MAX_SAMPLE_RATE = 1_000_000  # Hz; a higher rate is a damaged header and would need gigabytes
 
-# Images that many builds know but cannot decode.
+# Images that many builds recognise but cannot decode.
 _UNDECODED = {
     "svg_pipe": "an SVG drawing",
     "jpegxl_pipe": "a JPEG XL image",
     "jpegxl_anim": "a JPEG XL animation",
-    ".jxl": "a JPEG XL image",  # FFmpeg goes by the suffix where it knows it
+    ".jxl": "a JPEG XL image",  # if FFmpeg recognises it by the suffix
 }
 
 _INCOMPLETE = (
@@ -56,7 +57,9 @@ _INCOMPLETE = (
 )
 _UNREADABLE = "not a media file that FFmpeg can read, or its beginning is damaged; get it again"
 _TEXT = "is a text file, not a media file"
-_NO_MEDIA_THERE = "a page or a playlist perhaps, no media file; give the address of the file itself"
+_NO_MEDIA_THERE = (
+    "not a media file, perhaps a web page or a playlist; give the address of the file itself"
+)
 _INDEX_BOX = b"moov"
 _TOP_BOXES = frozenset({b"ftyp", b"mdat", b"free", b"skip", b"wide", b"uuid", b"styp", b"sidx"})
 
@@ -65,8 +68,8 @@ def open_input(source: Source) -> InputContainer:
     """Open a media file or an http(s) address for reading; the caller closes the container.
 
     Raises:
-        MediaError: there is no such file, it is none or empty, it names other files, or FFmpeg
-            cannot read it.
+        MediaError: the file is missing, empty or not a regular file, it refers to other files, or
+            FFmpeg cannot read it.
     """
     try:
         if isinstance(source, Path):
@@ -79,22 +82,22 @@ def open_input(source: Source) -> InputContainer:
         and container.format.name.startswith("mov")
         and _lacks_index(source)
     ):
-        container.close()  # half an index: FFmpeg would omit the streams that it lacks
+        container.close()  # with half an index, FFmpeg would omit streams
         raise MediaError(f"{source}: {_INCOMPLETE}")
     return container
 
 
 def choose_video(container: InputContainer, path: Source) -> VideoStream:
-    """Return the stream that a player would show: the default one, then the largest.
+    """Return the stream that a player would show: the default one, else the largest.
 
     Raises:
-        MediaError: the file has no video, or none that this FFmpeg can decode.
+        MediaError: the file has no video that this FFmpeg build can decode.
     """
     videos = [s for s in container.streams.video if not s.disposition & _STILLS]
     decodable = [s for s in videos if s.codec_context is not None]
     if decodable:
         if container.format.name.startswith("mov"):
-            # Next to an AVIF sequence is a still image, which has no duration.
+            # An AVIF sequence comes with a still image, which has no duration.
             timed = [s for s in decodable if s.duration is not None]
             return max(timed or decodable, key=_video_rank)
         return max(decodable, key=_video_rank)
@@ -109,9 +112,9 @@ def choose_video(container: InputContainer, path: Source) -> VideoStream:
             "H.264"
         )
     if not container.streams.audio:
-        raise MediaError(f"{path}: holds no video; it may be damaged, get it again")
+        raise MediaError(f"{path}: contains no video; it may be damaged, get it again")
     art = " with cover art" if container.streams.video else ""
-    raise MediaError(f"{path}: has no video, only sound{art}; name a file with pictures")
+    raise MediaError(f"{path}: has no video, only sound{art}; give a file with pictures")
 
 
 def choose_audio(container: InputContainer) -> AudioStream | None:
@@ -131,7 +134,7 @@ def _video_rank(stream: VideoStream) -> tuple[bool, int]:
 
 def _open(source: Source) -> InputContainer:
     container = _open_as(source)
-    # Cameras write one JPEG picture after the other, which FFmpeg takes for a still.
+    # Some cameras write a plain series of JPEG pictures, which FFmpeg takes for a still image.
     if container.format.name == "jpeg_pipe" and Path(name_of(source)).suffix.lower() in VIDEOS:
         container.close()
         container = _open_as(source, "mjpeg")
@@ -143,7 +146,7 @@ def _open_as(source: Source, kind: str | None = None) -> InputContainer:
     try:
         # Tags in the wild are often not UTF-8 (PyAV issue 1107).
         return av.open(name, format=kind, container_options=options, metadata_errors="replace")
-    except TypeError:  # newer PyAV always replaces and has no such argument (PyAV issue 2386)
+    except TypeError:  # newer versions always replace and lack the argument (PyAV issue 2386)
         return av.open(name, format=kind, container_options=options)
 
 
@@ -153,8 +156,8 @@ def _reason(source: Source, error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
         return "no such file"
     if isinstance(error, PermissionError):
-        return "permission denied; check who may read it"
-    if isinstance(error, (ValueError, EOFError)):  # a demuxer refuses it or may not be used
+        return "permission denied; check the file's permissions"
+    if isinstance(error, (ValueError, EOFError)):  # the demuxer refuses it, or is not allowed
         incomplete = isinstance(error, InvalidDataError) and _lacks_index(source)
         if is_raw(source) and not incomplete:
             return UNDEVELOPED
@@ -164,11 +167,11 @@ def _reason(source: Source, error: Exception) -> str:
 
 def _network_reason(error: Exception) -> str:
     if isinstance(error, (HTTPNotFoundError, HTTPForbiddenError, HTTPUnauthorizedError)):
-        return f"the server answers: {error.strerror}; check the address"
+        return f"the server responded: {error.strerror}; check the address"
     if isinstance(error, (ValueError, EOFError)):
         return _NO_MEDIA_THERE
     cause = getattr(error, "strerror", None) or str(error)
-    return f"cannot be read ({cause}); check the address, or download the file and name that"
+    return f"cannot be read ({cause}); check the address, or download the file and use that"
 
 
 def _lacks_index(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Packets of one stream to frames: past damage, deinterlaced, from a time on."""
+"""Decoding the packets of a stream: skipping damage, deinterlacing, starting at a time."""
 
 from __future__ import annotations
 
@@ -13,25 +13,23 @@ from av.error import FFmpegError
 from av.filter import Graph
 
 from avsal.errors import MediaError
-from avsal.media.clock import Timeline, is_discontinuous, restarts
+from avsal.media.clock import REORDERED, Timeline, is_discontinuous, restarts
 from avsal.media.source import Source
 from avsal.media.view import View
 
 if TYPE_CHECKING:
+    from av.audio.frame import AudioFrame
     from av.container import InputContainer
     from av.filter.context import FilterContext
     from av.packet import Packet
     from av.video.frame import VideoFrame
 
-_ARGUMENTS = "mode=send_frame:deint=interlaced"  # one frame out for one in, flagged ones only
+_ARGUMENTS = "mode=send_frame:deint=interlaced"  # one frame per frame; flagged ones only
 
-# A file is given up once this many packets are damaged and they outnumber the good ones.
+# Reading stops when this many packets are damaged and they outnumber the decoded frames.
 MIN_DAMAGED = 100
-_REORDERED = 16  # frames at most that are decoded before one that is shown earlier
-
-_AHEAD, _AHEAD_BYTES = 300, 32 * 2**20  # packets without a time that are read ahead, at most
-
-_MAX_READ_ERRORS = 10  # in a row; FFmpeg finds the next packet after most of them
+_AHEAD, _AHEAD_BYTES = 300, 32 * 2**20  # limits of reading ahead for the first time
+_MAX_READ_ERRORS = 10  # in a row; FFmpeg finds the next packet after most errors
 
 
 class Deinterlacer:
@@ -42,35 +40,20 @@ class Deinterlacer:
         self._layout: tuple[int, int, str] | None = None
 
     def push(self, frame: VideoFrame) -> list[VideoFrame]:
-        """Take a frame; return those that are ready. Before the first interlaced one: itself."""
+        """Add a frame and return those that are ready; frames before an interlaced one pass."""
         if self._graph is None and not frame.interlaced_frame:
             return [frame]
         layout = frame.width, frame.height, frame.format.name
         ready = self.flush() if layout != self._layout else []
         if self._graph is None:
             self._graph, self._layout = _build(frame), layout
-        self._graph.vpush(frame)
-        return ready + self._pull()
+        return [*ready, *filtered(self._graph, frame)]
 
     def flush(self) -> list[VideoFrame]:
-        """Return the frames that are held back."""
-        if self._graph is None:
-            return []
-        self._graph.vpush(None)
-        rest = self._pull()
+        """Return the remaining frames."""
+        frames = [] if self._graph is None else list(filtered(self._graph, None))
         self._graph = self._layout = None
-        return rest
-
-    def _pull(self) -> list[VideoFrame]:
-        assert self._graph is not None
-        frames = []
-        while True:
-            try:
-                frames.append(self._graph.vpull())
-            except (BlockingIOError, EOFError):  # it wants more input, or it is flushed
-                return frames
-            except FFmpegError as error:  # pragma: no cover
-                raise RuntimeError(f"the deinterlacing filter failed: {error}") from error
+        return frames
 
 
 def _build(frame: VideoFrame) -> Graph:
@@ -83,15 +66,25 @@ def _build(frame: VideoFrame) -> Graph:
     return graph
 
 
+def filtered(graph: Graph, frame: AudioFrame | VideoFrame | None) -> Iterator[Any]:
+    """Push a frame, or None for a flush, into a filter graph and yield the frames that come out."""
+    graph.push(frame)
+    while True:
+        try:
+            yield graph.pull()
+        except (BlockingIOError, EOFError):  # more input is needed, or it is flushed
+            return
+
+
 @dataclass(frozen=True)
 class Slot:
-    """A decoded frame with its place in the video; `frame` may be replaced by a deinterlaced one.
+    """A decoded frame and its position in the video; deinterlacing replaces `frame`.
 
     Attributes:
         index: position in the video, from 0.
-        time: when it is shown on the container's clock, seconds.
-        nominal: how long it is shown, as it says itself or by the frame rate, seconds.
-        view: how it is shown.
+        time: presentation time on the container's clock, seconds.
+        nominal: duration, as stored or from the frame rate, seconds.
+        view: how it is displayed.
         frame: the picture as stored.
     """
 
@@ -103,24 +96,24 @@ class Slot:
 
 
 def up_to(target: Fraction, lead: int, slots: Iterable[Slot]) -> Iterator[Slot]:
-    """The first slot at or after the target, preceded by up to `lead` slots."""
-    past: deque[Slot] = deque(maxlen=lead)
+    """Yield up to `lead` slots before the target, and the first one at or after it."""
+    earlier: deque[Slot] = deque(maxlen=lead)
     for slot in slots:
         if slot.time >= target:
-            yield from past
+            yield from earlier
             yield slot
             return
-        past.append(slot)
+        earlier.append(slot)
 
 
 def from_time(target: Fraction, lead: int, slots: Iterator[Slot]) -> Iterator[Slot]:
-    """The slots from `lead` ones before the first at or after the target on."""
+    """Yield up to `lead` slots before the target, and all from there on."""
     yield from up_to(target, lead, slots)
     yield from slots
 
 
 def deinterlaced(slots: Iterable[Slot]) -> Iterator[Slot]:
-    """The same slots, their frames deinterlaced where they are flagged as interlaced."""
+    """Deinterlace the frames that are flagged as interlaced."""
     deinterlacer = Deinterlacer()
     waiting: deque[Slot] = deque()
     for slot in slots:
@@ -132,18 +125,18 @@ def deinterlaced(slots: Iterable[Slot]) -> Iterator[Slot]:
 
 
 class Decoder:
-    """Frames of one stream in decoding order of their output, in constant memory.
+    """Reads and decodes the packets of one stream in constant memory.
 
     Args:
-        path: the file, for errors.
-        container: where it is open.
-        stream: what to read, sound or pictures.
-        partner: the pictures to the sound, or the sound to the pictures, if the file has both.
+        path: the file, for messages.
+        container: the open file.
+        stream: the stream to read.
+        partner: the sound that belongs to the pictures, or the pictures to the sound, if any.
 
     Attributes:
-        skipped: damaged packets so far.
-        decoded: frames so far.
-        broken_off: reading stopped at damage before the end of the file.
+        skipped: number of damaged packets so far.
+        decoded: number of frames so far.
+        broken_off: damage ended the reading before the end of the file.
     """
 
     def __init__(
@@ -157,7 +150,7 @@ class Decoder:
         self._stream = stream
         self._streams, self._timeline = [stream], None
         jumps = is_discontinuous(container)
-        if jumps and partner is not None:  # whose clock jumps at the same place
+        if jumps and partner is not None:  # both clocks jump together
             self._streams.append(partner)
         if stream is not None and (jumps or stream.type == "audio"):
             leader = next((s for s in self._streams if s.type == "video"), stream)
@@ -165,13 +158,13 @@ class Decoder:
 
     @property
     def jumped(self) -> bool:
-        """The clock of the packets started again or jumped, and was continued."""
+        """Whether the clock of the packets restarted or jumped, and was continued."""
         return self._timeline is not None and self._timeline.jumped
 
     def packets(self) -> Iterator[Packet]:
-        """Yield the packets of the stream, the last one empty: it flushes the decoder.
+        """Yield the packets of the stream; the last one is empty and flushes the decoder.
 
-        Their clock is continued where it starts again or jumps.
+        Where the clock restarts or jumps, it is continued.
         """
         packets = self._demuxed()
         if self._timeline is None:
@@ -189,7 +182,7 @@ class Decoder:
                 packet = next(packets)
             except StopIteration:
                 return
-            except (FFmpegError, IndexError):  # the generator is spent, the container is not
+            except (FFmpegError, IndexError):  # this ends the generator, but not the container
                 errors += 1
                 self._skip()
                 packets = self._container.demux(*self._streams)
@@ -199,10 +192,10 @@ class Decoder:
         self.broken_off = True
 
     def decode(self, packet: Packet | None) -> list[Any]:
-        """Return the frames that a packet completes; None flushes what the decoder holds.
+        """Return the frames that a packet completes; None flushes the decoder.
 
         Raises:
-            MediaError: more is damaged than not, or memory is short.
+            MediaError: most of the stream is damaged, or memory is exhausted.
         """
         try:
             frames = self._stream.decode(packet)
@@ -216,15 +209,8 @@ class Decoder:
         self.decoded += len(frames)
         return frames
 
-    def frames(self) -> Iterator[Any]:
-        """Yield every frame that can be decoded, then those that the decoder still holds."""
-        for packet in self.packets():
-            yield from self.decode(packet)
-        if self.broken_off:
-            yield from self.decode(None)
-
     def close(self) -> None:
-        """Let go of the stream, so that its decoder and threads can end."""
+        """Release the stream, so that its decoder and threads can end."""
         self._container = self._stream = None
         self._streams = []
 
@@ -240,69 +226,69 @@ class Decoder:
 def with_start(
     packets: Iterator[Packet], time_base: Fraction, step: Fraction
 ) -> tuple[Iterator[Packet], Fraction | None]:
-    """Tell when a stream begins whose first packets have no time, by the first that have one.
+    """Find the time of the first frame if the first packets have none, from later packets.
 
-    Matroska files that were cut have such packets: times before 0 are lost on the way.
+    Matroska files that were cut begin with such packets, because times before 0 are not stored.
 
     Args:
-        packets: of one stream, from its beginning.
+        packets: the packets of a stream, from its beginning.
         time_base: unit of their times, in seconds.
-        step: time between frames, in seconds, where a packet tells none.
+        step: duration of a packet that stores none, in seconds.
 
     Returns:
-        The same packets, and the time of the first frame in seconds; None where it has one, and
-        where no frame has.
+        The same packets, and the time of the first frame in seconds; None if it stores a time
+        itself, or if no frame does.
     """
-    held: list[Packet] = []
+    ahead: list[Packet] = []
     times: list[int] = []
     untimed, size = Fraction(0), 0
     for packet in packets:
-        held.append(packet)
+        ahead.append(packet)
         size += packet.size
         if packet.pts is not None:
             times.append(packet.pts)
         elif packet.size and not times:
             untimed += packet.duration * time_base if packet.duration else step
-        if not untimed or len(times) > _REORDERED or len(held) > _AHEAD or size > _AHEAD_BYTES:
+        if not untimed or len(times) > REORDERED or len(ahead) > _AHEAD or size > _AHEAD_BYTES:
             break
     start = min(times) * time_base - untimed if times and untimed else None
-    return chain(held, packets), start
+    return chain(ahead, packets), start
 
 
 def is_empty(packet: Packet) -> bool:
-    """Tell whether a packet holds nothing, which means that the picture before stays."""
+    """Tell whether a packet is empty, which means that the previous picture stays."""
     timed = packet.pts is not None or packet.dts is not None
-    return not packet.size and timed  # the one without a time flushes the decoder
+    return not packet.size and timed  # without a time, it flushes the decoder
 
 
 class Outstanding:
-    """Shows the picture before again in place of each one that is lost.
+    """Repeats the previous picture for each one that is lost.
 
-    A picture that does not come although a later one does is lost: its packet is damaged, or what
-    it refers to is. Packets and frames then have the same numbers.
+    A picture is lost if a later one arrives before it: its packet, or one that it refers to, is
+    damaged. With the repetitions, there are as many frames as packets.
     """
 
     def __init__(self) -> None:
-        self._times: list[int] = []  # stored ones of the packets whose frames have not come yet
+        self._times: list[int] = []  # stored times of the packets whose frames have not arrived
         self._lost: set[int] = set()
         self._shown: Any = None
 
     def sent(self, packet: Packet) -> None:
-        """Note a packet that goes to the decoder."""
+        """Register a packet that is sent to the decoder."""
         if packet.pts is not None and not packet.is_discard:
             self._times.append(packet.pts)
 
     def shown(self, frame: Any) -> list[tuple[Any, int | None]]:
-        """Return what to show as a frame comes, with stored times; the last one is the frame."""
+        """Return what to show when a frame arrives, with stored times; the frame comes last."""
         pts, before = frame.pts, self._shown
-        if pts in self._lost:  # it comes too late, the one before was shown in its place
+        if pts in self._lost:  # too late: the previous one was repeated instead
             return []
         self._shown = frame
         if pts is None or pts not in self._times:
             return [(frame, pts)]
         self._times.remove(pts)
         if before is None or before.pts is None or frame.interlaced_frame:
-            return [(frame, pts)]  # nothing was shown before; a packet may be half a frame
+            return [(frame, pts)]  # it is the first; or a packet may be half a frame
         lost = sorted(time for time in self._times if before.pts < time < pts)
         self._times = [time for time in self._times if not before.pts < time < pts]
         self._lost.update(lost)
@@ -312,13 +298,13 @@ class Outstanding:
 def count_frames(packets: Iterable[Packet], first: Fraction, until: Fraction) -> int | None:
     """Count the frames with first <= time < until (container clock, seconds) without decoding.
 
-    The packets begin before the first of them. Exact where one packet is one frame and the
-    container stores presentation times; None where the clock jumps on the way.
+    The packets must begin before the first of these frames. The count is exact if each packet is a
+    frame and the container stores presentation times. It is None if the clock jumps.
     """
     count, previous = 0, None
     for packet in packets:
         if packet.pts is None or packet.is_discard or not packet.size:
-            continue  # the flush; cut away by an edit list; the picture before stays
+            continue  # a flush, cut by an edit list, or a repeated picture
         if packet.dts is not None:
             decoded = packet.dts * packet.time_base
             if previous is not None and restarts(decoded - previous):

@@ -1,4 +1,4 @@
-"""Decoded pictures as they are displayed: upright, cropped, in RGB."""
+"""Converting decoded frames to the pictures that a player shows: upright, cropped, RGB."""
 
 from __future__ import annotations
 
@@ -36,22 +36,22 @@ if TYPE_CHECKING:
 _HDR_TRANSFERS = frozenset({16, 18})  # ITU-T H.273: PQ (SMPTE ST 2084) and HLG (ARIB STD-B67)
 _LIMITED_RANGE = 1  # AVCOL_RANGE_MPEG: luma 16..235
 _GRAYS = frozenset({"gray", "gray10le", "gray12le", "gray16le", "gray10be", "gray12be", "gray16be"})
-_PALETTES = frozenset({"pal8"})  # may hold transparent entries
+_PALETTES = frozenset({"pal8"})  # may have transparent entries
 
-# swscale converts these with code of their own, exact to a level; everything else passes through
-# its general path, which is 2 levels too dark unless asked for precision.
+# swscale has special code for these, which is exact to one level. Its general code is 2 levels too
+# dark unless precision is asked for.
 _FAST_FORMATS = frozenset({"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuva420p"})
 # SWS_BILINEAR, SWS_ACCURATE_RND, SWS_FULL_CHR_H_INT; PyAV names the last two from version 18 on.
 _PRECISE = 0x2 | 0x40000 | 0x2000
-_SAME_SHAPE = 0.01  # relative difference of proportions that no black bars are worth
+_SAME_SHAPE = 0.01  # relative difference of aspect ratios that is not worth black bars
 
 
 class RgbConverter:
-    """Convert frames to RGB; keeps its scaler, which is costly to build, between frames.
+    """Converts frames to RGB; reuses its scaler, which is slow to build.
 
-    The frame's own colour matrix and range are applied. An unspecified matrix is BT.601 and an
-    unspecified range is limited, as everywhere in FFmpeg. High bit depths are reduced to 8 bit,
-    HDR transfer curves stay as they are, transparency is laid over black.
+    The frame's colour matrix and range are applied. As in FFmpeg, an unspecified matrix means
+    BT.601 and an unspecified range means limited. High bit depths are reduced to 8 bits, HDR
+    transfer curves are not changed, and transparent pictures are composited over black.
     """
 
     def __init__(self) -> None:
@@ -66,9 +66,9 @@ class RgbConverter:
         """Return the picture as displayed, uint8 (H, W, 3), contiguous.
 
         Args:
-            frame: as decoded.
+            frame: the decoded frame.
             matrix: its orientation.
-            part: the rows and columns of it that are shown, None for all.
+            part: the rows and columns that are shown; None for all.
         """
         transparent = frame.format.name in _PALETTES or any(
             component.is_alpha for component in frame.format.components
@@ -83,13 +83,13 @@ class RgbConverter:
             dst_color_range="JPEG",
         ).to_ndarray()
         if frame.format.name in _GRAYS and frame.color_range == _LIMITED_RANGE:
-            rgb = cv2.LUT(rgb, _full_range())  # swscale takes every gray for full range
+            rgb = cv2.LUT(rgb, _full_range())  # swscale treats all gray formats as full range
         if part:
             rgb = np.ascontiguousarray(rgb[part])
         return turn(over_black(rgb) if transparent else rgb, matrix)
 
     def close(self) -> None:
-        """End the scaler's threads; the next call builds a new one."""
+        """End the scaler's threads; the next call builds a new scaler."""
         self._reformatter = None
 
 
@@ -100,7 +100,7 @@ def _full_range() -> np.ndarray:
 
 
 def over_black(rgba: np.ndarray) -> np.ndarray:
-    """Lay an uint8 (H, W, 4) picture with straight alpha over black, giving (H, W, 3)."""
+    """Composite an uint8 (H, W, 4) picture with straight alpha over black, giving (H, W, 3)."""
     colour, alpha = rgba[..., :3], rgba[..., 3:]
     if alpha.min() == 255:
         return np.ascontiguousarray(colour)
@@ -113,11 +113,11 @@ def is_hdr(frame: VideoFrame | VideoCodecContext) -> bool:
 
 
 class Display:
-    """Turns the frames of one stream into upright pictures that all have the first one's size.
+    """Converts the frames of a stream to upright pictures that all have the size of the first.
 
     Attributes:
-        first: how the first frame is shown; the size of all pictures.
-        notes: one line for each thing that a person should know, without the file's name.
+        first: how the first frame is displayed; its size is that of all pictures.
+        notes: warnings for the user, one line each, without the file's name.
     """
 
     def __init__(self, path: Source, container: InputContainer, stream: Any, codec: str) -> None:
@@ -135,16 +135,16 @@ class Display:
 
     @property
     def first(self) -> View:
-        assert self._first is not None, "no frame was viewed yet"
+        assert self._first is not None, "no frame was viewed"
         return self._first
 
     def view(self, frame: VideoFrame, time: Fraction, aspect: Fraction) -> View:
-        """Tell how the next frame in order of presentation is shown.
+        """Determine how the next frame in presentation order is displayed.
 
         Args:
-            frame: as decoded.
-            time: when it is shown, seconds.
-            aspect: width to height of its stored pixels.
+            frame: the decoded frame.
+            time: its presentation time, seconds.
+            aspect: ratio of width to height of its stored pixels.
         """
         matrix = self._orientation(frame)
         crop = self._crop_for(frame)
@@ -168,17 +168,17 @@ class Display:
         return view
 
     def picture(self, frame: VideoFrame, view: View, convert: RgbConverter) -> np.ndarray:
-        """Return a frame as displayed, uint8 (H, W, 3) RGB; H and W are those of the first.
+        """Return a frame as displayed, uint8 (H, W, 3) RGB; H and W are those of the first frame.
 
         Raises:
-            MediaError: its pixels cannot be turned into RGB.
+            MediaError: its pixels cannot be converted to RGB.
         """
         try:
             image = convert(frame, view.matrix, view.crop.slices if view.crop else None)
         except (FFmpegError, ValueError) as error:
             raise MediaError(
                 f"{self._path}: its pixel format {frame.format.name} with colour matrix "
-                f"{frame.colorspace} (ITU-T H.273) cannot be turned into RGB; "
+                f"{frame.colorspace} (ITU-T H.273) cannot be converted to RGB; "
                 f"convert it to {'PNG' if self._still else 'H.264'}"
             ) from error
         size = self.first.width, self.first.height
@@ -187,39 +187,39 @@ class Display:
     def _crop_for(self, frame: VideoFrame) -> Crop | None:
         crop = self._crop
         if crop is None or crop.stored != (frame.width, frame.height):
-            return None  # none, or one for pictures of another size
+            return None  # no crop, or a crop for pictures of another size
         if not crop.is_inside():
-            self.notes.append("its crop is no part of the picture; ignored")
+            self.notes.append("its crop is outside the picture and was ignored")
             self._crop = None
             return None
         return crop
 
     def _orientation(self, frame: VideoFrame) -> Matrix:
-        """A frame's orientation: the file's, or the latest that the video stream has given.
+        """Return the orientation of the file, or the latest one in the video stream.
 
-        An encoder tells it with the first picture, or with every keyframe.
+        Encoders store it with the first picture or with every keyframe.
         """
         if self._exif:
             return self._exif
-        found = carried_matrix(frame, self._codec)
-        if found and is_turn(found):
-            self._matrix = found
-        elif found and not any("display matrix" in note for note in self.notes):
+        matrix = carried_matrix(frame, self._codec)
+        if matrix and is_turn(matrix):
+            self._matrix = matrix
+        elif matrix and not any("display matrix" in note for note in self.notes):
             self.notes.append("its display matrix is neither a rotation nor a mirroring; ignored")
         return self._matrix
 
     def _remark(self, matrix: Matrix) -> None:
         if rotation_of(matrix) % 90:
-            self.notes.append("turned by the nearest quarter turn, not by its odd angle")
+            self.notes.append("rotated to the nearest quarter turn, not by its exact angle")
 
 
 def fitted(image: np.ndarray, width: int, height: int, aspect: Fraction) -> np.ndarray:
-    """Scale a picture to fit a size, in the middle, black around it.
+    """Fit a picture into a size, centred, with black bars.
 
     Args:
         image: uint8 (H, W, 3).
         width, height: size of the result in pixels.
-        aspect: width to height of a pixel of `image`, compared with one of the result.
+        aspect: pixel aspect ratio of `image` relative to that of the result.
     """
     shown_width, shown_height = image.shape[1] * float(aspect), image.shape[0]
     scale = min(width / shown_width, height / shown_height)

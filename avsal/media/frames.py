@@ -1,4 +1,4 @@
-"""A decoded frame, and what stays of it once its pixels are gone."""
+"""A decoded frame, and the same without its pixels."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class VideoFrame:
     """One frame as displayed.
 
     Attributes:
-        index: place in the whole video, from 0, in order of presentation. A picture that is lost
-            to damage has one too, and shows the picture before it.
+        index: position in the whole video, from 0, in presentation order. A frame that is lost to
+            damage is counted, and shows the previous picture.
         pts: presentation time on the container's clock, seconds, exact.
         duration: seconds until the next frame.
         image: uint8 (H, W, 3) RGB, upright; all frames of a video have the size of its first.
@@ -28,15 +28,15 @@ class VideoFrame:
 
 @dataclass(frozen=True)
 class FrameTag:
-    """What stays of a frame once its pixels are gone.
+    """A frame without its pixels.
 
     Attributes:
-        index: place in the video, from 0.
+        index: position in the video, from 0.
         pts: presentation time on the container's clock, seconds, exact.
         time: seconds since the video's first frame, exact.
-        duration: seconds that the frame is shown.
+        duration: seconds for which the frame is shown.
         width, height: display size in pixels.
-        shot: number of its shot, from 0, counted from where the video was read.
+        shot: number of its shot, from 0 where reading began.
     """
 
     index: int
@@ -49,6 +49,6 @@ class FrameTag:
 
 
 def tag_of(frame: VideoFrame, origin: Fraction) -> FrameTag:
-    """Return what stays of a frame; `origin` is the container time of the first one, seconds."""
+    """Return a frame's tag; `origin` is the container time of the first frame, seconds."""
     height, width = frame.image.shape[:2]
     return FrameTag(frame.index, frame.pts, frame.pts - origin, frame.duration, width, height)

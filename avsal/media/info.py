@@ -1,4 +1,4 @@
-"""What is known about a video before it is read through."""
+"""The properties of a video that its headers and its first frame give."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from avsal.media.view import View
 
-_FALLBACK_RATE = Fraction(25)  # frames per second, FFmpeg's own where a file tells nothing
-_MAX_RATE = 1000  # above this a rate is a broken header, not a frame rate
+_FALLBACK_RATE = Fraction(25)  # frames per second; FFmpeg's default
+_MAX_RATE = 1000  # a higher rate is a damaged header
 
 
 @dataclass(frozen=True)
@@ -27,18 +27,18 @@ class VideoInfo:
     """A video's properties; sizes are those of the first decoded frame, not of the header.
 
     Attributes:
-        path: the file, or the text of an http(s) address.
-        width, height: display size in pixels after cropping and rotation; a sample aspect ratio
-            is not applied. Pictures of another size later on are fitted into it.
-        rate: nominal frames per second; None where the file tells none, and for a still image.
-        duration: seconds, None where unknown, and for a still image.
-        frames: estimate of the number of frames, None where unknown.
-        rotation: clockwise turn that was applied for display, degrees.
-        has_audio: there is sound that can be decoded.
-        is_image: a still image; it has exactly one frame.
-        codec: FFmpeg's name of the video codec, as "h264".
+        path: the file, or an http(s) address as a string.
+        width, height: display size in pixels after cropping and rotation; a sample aspect ratio is
+            not applied. Later pictures of another size are fitted into it.
+        rate: nominal frames per second; None if unknown, and for a still image.
+        duration: seconds; None if unknown, and for a still image.
+        frames: estimated number of frames; None if unknown.
+        rotation: clockwise rotation that was applied for display, degrees.
+        has_audio: whether there is sound that can be decoded.
+        is_image: whether it is a still image, which has exactly one frame.
+        codec: FFmpeg's name of the video codec, for example "h264".
         time_base: unit of the frames' times, seconds; every pts is a multiple of it.
-        sample_aspect: width to height of a displayed pixel.
+        sample_aspect: ratio of width to height of a displayed pixel.
     """
 
     path: Source
@@ -63,15 +63,15 @@ def describe(
     unit: Fraction,
     has_audio: bool,
 ) -> VideoInfo:
-    """Put together what is known of an open video.
+    """Collect the properties of an open video.
 
     Args:
         path: the file or address.
-        container: where it is open.
+        container: the open file.
         stream: its video.
-        view: how the first frame is shown.
-        unit: of the frames' times, seconds.
-        has_audio: there is sound that can be decoded.
+        view: how the first frame is displayed.
+        unit: unit of the frames' times, seconds.
+        has_audio: whether there is sound that can be decoded.
     """
     still = is_image(container)
     duration = None if still else stream_duration(stream) or container_duration(container)
@@ -98,7 +98,7 @@ def library_version() -> str:
 
 
 def nominal_rate(stream: VideoStream) -> Fraction | None:
-    """Return the stream's frame rate, or None where it tells none that makes sense."""
+    """Return the stream's frame rate; None if it has no plausible one."""
     for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate):
         if rate and 0 < rate <= _MAX_RATE:
             return Fraction(rate)
@@ -111,14 +111,14 @@ def frame_step(stream: VideoStream) -> Fraction:
 
 
 def stream_end(stream: VideoStream) -> Fraction | None:
-    """Return the container time at which the video ends by its header, None if it does not say."""
+    """Return the container time at which the video ends by its header; None if unknown."""
     if stream.duration and stream.time_base:
         return ((stream.start_time or 0) + stream.duration) * Fraction(stream.time_base)
     return _tagged_duration(stream)  # FFmpeg stores the end there, mkvmerge the length
 
 
 def stream_duration(stream: VideoStream) -> Fraction | None:
-    """Return the video stream's own duration in seconds, None where its header has none."""
+    """Return the video stream's own duration in seconds; None if unknown."""
     if stream.duration and stream.time_base:
         return stream.duration * Fraction(stream.time_base)
     return _tagged_duration(stream)
@@ -134,12 +134,12 @@ def _tagged_duration(stream: VideoStream) -> Fraction | None:
 
 
 def container_duration(container: InputContainer) -> Fraction | None:
-    """Return the duration of the longest stream in seconds, None where unknown."""
+    """Return the duration of the longest stream in seconds; None if unknown."""
     return Fraction(container.duration, av.time_base) if container.duration else None
 
 
 def frame_count(stream: VideoStream, duration: Fraction | None) -> int | None:
-    """Return the header's number of frames, else the one that rate and duration give."""
+    """Return the number of frames by the header, else by rate and duration; None if unknown."""
     if stream.frames > 0:
         return stream.frames
     rate = nominal_rate(stream)

@@ -1,4 +1,4 @@
-"""The sound of a source file on its way into another container."""
+"""Copying or encoding the sound of a file into another container."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from av.error import FFmpegError
 from av.filter import Graph
 
 from avsal.errors import MediaError
-from avsal.media.container import MATROSKA
+from avsal.media.decoding import filtered
 from avsal.media.sound import mixings, queue_of
+from avsal.media.source import MATROSKA
 
 if TYPE_CHECKING:
     from av.audio.frame import AudioFrame
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from avsal.media.sound import SoundSource
 
-# Codecs that players expect in a container; Matroska takes everything that FFmpeg can put in it.
+# Codecs that players expect in a container; for Matroska, any that FFmpeg can write.
 _PCM = frozenset({"pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_s24be", "pcm_s32le", "pcm_f32le"})
 _MP4_CODECS = frozenset({"aac", "mp3", "ac3", "eac3", "alac", "opus", "flac"})
 _WEBM_CODECS = frozenset({"opus", "vorbis"})
@@ -31,11 +32,11 @@ _COPIED = {
     "webm": _WEBM_CODECS,
 }
 
-# Containers with edit lists keep what a decoder needs before the first audible sample.
+# Containers with edit lists can store packets that a decoder needs before the first audible sample.
 _WITH_EDIT_LISTS = frozenset({"mp4", "mov"})
 _PREROLL = Fraction(1, 10)  # seconds; AAC needs 1024 samples, MP3 1105 and more, Opus 80 ms
 
-# Gaps are filled and overlaps are cut from the same length on as in `audio.AudioReader`.
+# Fills gaps and cuts overlaps above the same threshold as `audio.AudioReader`.
 _FILL = "async=1:min_hard_comp=0.01"
 
 _AAC_RATES = frozenset(  # Hz, ISO/IEC 14496-3 table 1.18
@@ -49,19 +50,19 @@ _AAC = ("aac", _AAC_RATES)
 
 
 class SourceSound:
-    """Feeds the sound of `source` into an output, in step with its video.
+    """Writes the sound of `source` to an output, in sync with the video.
 
     The packets are copied where players of the container expect their codec, else the sound is
     encoded as AAC, or as Opus in WebM. Either way it stays on the source's clock.
 
     Args:
-        source: any file, or its sound that others read too.
+        source: any file, or a `SoundFile` that others read too.
 
     Attributes:
-        exists: there is sound.
+        exists: whether there is sound.
         start: container time of the first packet, seconds; 0 without sound.
         rate: samples per second; 1 without sound.
-        copied: the packets are copied; known after `attach`.
+        copied: whether the packets are copied; known after `attach`.
     """
 
     def __init__(self, source: SoundSource) -> None:
@@ -82,7 +83,7 @@ class SourceSound:
         self._next: tuple[Fraction, Packet] | None = None
 
     def _find_beginning(self) -> None:
-        """Learn from the first frame what FFmpeg did not: it looks only at a file's beginning."""
+        """Take rate and start from the first frame; FFmpeg probes only the start of a file."""
         try:
             first = self._queue.first_frame()
         except MediaError:
@@ -121,7 +122,7 @@ class SourceSound:
             self._packets = self._encode(*_ENCODERS.get(kind, _AAC))
 
     def mux_until(self, time: Fraction | None) -> None:
-        """Write the packets that start before an output time; all that are left for None."""
+        """Write the packets that start before an output time; None writes all remaining ones."""
         while self._packets is not None:
             if self._next is None:
                 self._next = self._advance()
@@ -140,7 +141,7 @@ class SourceSound:
         assert self._packets is not None
         try:
             return next(self._packets, None)
-        except MediaError as error:  # the pictures are still worth having
+        except MediaError as error:  # the pictures are still useful
             self.warnings.append(f"{error}; the sound ends there")
             return None
 
@@ -152,11 +153,11 @@ class SourceSound:
         last: int | None = None
         for packet in self._queue.packets():
             if packet.pts is None or packet.dts is None:
-                continue  # the flush
+                continue  # the flush packet
             time = packet.pts * packet.time_base - self._origin
             decoding = round((packet.dts * packet.time_base - self._origin) / tick)
             if time < earliest or (last is not None and decoding <= last):
-                continue  # before the beginning; muxers refuse times that go back
+                continue  # before the beginning, or a decreasing time, which muxers refuse
             last = packet.dts = decoding
             packet.pts = round(time / tick)
             packet.duration = round((packet.duration or 0) * packet.time_base / tick)
@@ -164,8 +165,8 @@ class SourceSound:
             yield time, packet
 
     def _earliest(self, codec: str, edit_lists: bool) -> Fraction:
-        """From when on packets are kept, seconds; those before 0 only prepare the decoder."""
-        # Matroska has a field for that, which is copied; Opus' is in its own header.
+        """Return the time of the first packet to write; those before 0 prepare the decoder."""
+        # Matroska has a field for them, which is copied; Opus has one in its header.
         same = self._queue.file.format == MATROSKA and self._origin == 0
         unprepared = codec in _PCM or not (edit_lists or same or codec == "opus")
         return Fraction(0) if unprepared else -_PREROLL
@@ -203,25 +204,25 @@ class SourceSound:
 def _leveled(
     decoded: Iterator[AudioFrame], channels: tuple[str, ...], rate: int, layout: str, origin: int
 ) -> Iterator[AudioFrame]:
-    """Frames of one format without gaps, from the sample `origin` on."""
-    wanted = f"sample_fmts=fltp:sample_rates={rate}:channel_layouts={layout}"
+    """Yield frames of one format without gaps, from the sample `origin` on."""
+    target = f"sample_fmts=fltp:sample_rates={rate}:channel_layouts={layout}"
     graph: Graph | None = None
     shape: tuple[int, str, str] | None = None
     for frame in _timed(decoded, Fraction(origin, rate)):
         if shape != (frame.sample_rate, frame.format.name, frame.layout.name):
             if graph is not None:
-                yield from _pulled(graph, None)
+                yield from filtered(graph, None)
             first = f":first_pts={origin}" if graph is None else ""
-            graph = _graph(frame, channels, f"{_FILL}{first}", wanted)
+            graph = _graph(frame, channels, f"{_FILL}{first}", target)
             shape = (frame.sample_rate, frame.format.name, frame.layout.name)
         assert graph is not None
-        yield from _pulled(graph, frame)
+        yield from filtered(graph, frame)
     if graph is not None:
-        yield from _pulled(graph, None)
+        yield from filtered(graph, None)
 
 
 def _timed(decoded: Iterator[AudioFrame], start: Fraction) -> Iterator[AudioFrame]:
-    """Frames that all have a time; one without, as a flush gives, follows the one before."""
+    """Give every frame a time; a frame without one, as after a flush, follows the previous one."""
     end, unit = start, None
     for frame in decoded:
         unit = frame.time_base or unit or Fraction(1, frame.sample_rate)
@@ -231,13 +232,13 @@ def _timed(decoded: Iterator[AudioFrame], start: Fraction) -> Iterator[AudioFram
         yield frame
 
 
-def _graph(frame: AudioFrame, channels: tuple[str, ...], resampling: str, wanted: str) -> Graph:
-    """Resample and mix down frames like this one, as FFmpeg does where it can."""
+def _graph(frame: AudioFrame, channels: tuple[str, ...], resampling: str, target: str) -> Graph:
+    """Resample and mix down frames like this one, with FFmpeg's own mix if there is one."""
     *mixes, last = mixings(frame.layout, channels)
     for mix in mixes:
-        with suppress(FFmpegError):  # it knows no mix of these channels
-            return _linked(frame, [*mix, ("aresample", resampling), ("aformat", wanted)])
-    return _linked(frame, [*last, ("aresample", resampling), ("aformat", wanted)])
+        with suppress(FFmpegError):  # FFmpeg has no mix for these channels
+            return _linked(frame, [*mix, ("aresample", resampling), ("aformat", target)])
+    return _linked(frame, [*last, ("aresample", resampling), ("aformat", target)])
 
 
 def _linked(frame: AudioFrame, filters: list[tuple[str, str]]) -> Graph:
@@ -251,12 +252,3 @@ def _linked(frame: AudioFrame, filters: list[tuple[str, str]]) -> Graph:
     nodes = [graph.add(name, arguments) for name, arguments in filters]
     graph.link_nodes(source, *nodes, graph.add("abuffersink")).configure()
     return graph
-
-
-def _pulled(graph: Graph, frame: AudioFrame | None) -> Iterator[Any]:
-    graph.push(frame)
-    while True:
-        try:
-            yield graph.pull()
-        except (BlockingIOError, EOFError):  # it wants more input, or it is flushed
-            return

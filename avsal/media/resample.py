@@ -1,7 +1,8 @@
-"""Sound of any rate to 16 kHz.
+"""Resampling sound to 16 kHz.
 
-torchaudio does it where it can be imported. Its extension fails to load next to a CPU-only
-torch, so the same operation exists here as well; the tests hold both to the same goldens.
+This uses torchaudio if it can be imported. Because its extension does not load with a CPU-only
+build of torch, the same operation is also implemented here; the tests compare both with the same
+values.
 """
 
 from __future__ import annotations
@@ -13,16 +14,16 @@ from types import ModuleType
 
 import numpy as np
 
-SAMPLE_RATE = 16_000  # Hz, what every network hears
+SAMPLE_RATE = 16_000  # Hz; the input of every network
 
 SINC_WIDTH = 6  # zero crossings on each side of the resampling filter
-ROLLOFF = 0.99  # its cut-off as a share of the lower Nyquist frequency
+ROLLOFF = 0.99  # its cut-off relative to the lower Nyquist frequency
 _DENSE_KERNEL_LIMIT = 4_000_000  # coefficients; torchaudio's kernel is (new, orig + 2 width) dense
 
 
 def torchaudio_module() -> ModuleType | None:
-    """Return torchaudio, or None where PyTorch is not in use, or torchaudio cannot be loaded."""
-    if "torch" not in sys.modules:  # not worth a second of loading; the equal one serves
+    """Return torchaudio; None if torch is not in use or torchaudio cannot be loaded."""
+    if "torch" not in sys.modules:  # loading it would take a second
         return None
     try:
         import torchaudio.functional
@@ -60,24 +61,24 @@ def _reduced(source_rate: int) -> tuple[int, int]:
 
 
 def _reach(orig: int, new: int) -> int:
-    """Source samples on each side of an output sample that its filter can touch."""
+    """Return how many source samples on each side of an output sample its filter covers."""
     return math.ceil(SINC_WIDTH * orig / (min(orig, new) * ROLLOFF))
 
 
 @lru_cache(maxsize=8)
 def _filter_bank(orig: int, new: int) -> np.ndarray:
-    """One filter for each of the `new` phases of an output sample, float32 (new, 2 reach + 2)."""
+    """Return a filter for each of the `new` phases of an output sample: (new, 2 reach + 2)."""
     reach = _reach(orig, new)
     cutoff = min(orig, new) * ROLLOFF
-    offset = np.arange(-reach, reach + 2)[None, :]  # source samples from the one at or before
-    phase = (np.arange(new) * orig % new)[:, None] / new  # the output's place after that one
+    offset = np.arange(-reach, reach + 2)[None, :]  # relative to the source sample at or before
+    phase = (np.arange(new) * orig % new)[:, None] / new  # of the output after that sample
     t = np.clip((offset - phase) * cutoff / orig, -SINC_WIDTH, SINC_WIDTH)
     window = np.cos(t * np.pi / SINC_WIDTH / 2) ** 2
     return (np.sinc(t) * window * (cutoff / orig)).astype(np.float32)
 
 
 def _sinc_resample(waveform: np.ndarray, orig: int, new: int) -> np.ndarray:
-    """Evaluate the filter at every output sample; needs `orig` and `new` without common factor."""
+    """Evaluate the filter at every output sample; `orig` and `new` must be coprime."""
     bank, reach = _filter_bank(orig, new), _reach(orig, new)
     length = math.ceil(new * waveform.size / orig)
     padded = np.pad(waveform.astype(np.float32, copy=False), (reach, reach + 2))
@@ -87,18 +88,18 @@ def _sinc_resample(waveform: np.ndarray, orig: int, new: int) -> np.ndarray:
 
 
 class StreamingResampler:
-    """Resample a stream of mono blocks to 16 kHz; equals `resample` on the whole signal.
+    """Resamples a stream of mono blocks to 16 kHz, as `resample` does on the whole signal.
 
-    Work goes in whole periods (`orig` source samples are `new` output samples), each with the
-    filter's reach of context on both sides.
+    It works in whole periods (`orig` source samples are `new` output samples), with the filter's
+    reach as context on both sides.
 
     Args:
         source_rate: Hz.
-        skip: output samples at the beginning that are not wanted. What comes after them is the
-            same bit for bit, as only whole blocks are omitted.
+        skip: output samples at the beginning that may be omitted. The others are the same bit for
+            bit, because only whole blocks are omitted.
 
     Attributes:
-        first: the first output sample that is given.
+        first: the first output sample that is returned.
         omitted: source samples at the beginning that must not be pushed.
     """
 
@@ -115,14 +116,14 @@ class StreamingResampler:
         blocks = skip * self._orig // (self._new * self._block)
         self.first = blocks * self._block * self._new // self._orig
         self.omitted = max(0, blocks * self._block - self._context)
-        # The left context, silence at the very beginning; then what is not done.
+        # The left context, which is silence at the beginning, and the samples still to resample.
         self._pending = np.zeros(0 if blocks else self._context, np.float32)
         self._received, self._emitted = self.omitted, self.first
-        if self._orig == self._new:  # nothing to resample: samples pass
+        if self._orig == self._new:  # nothing to resample
             self.first = self.omitted = skip
 
     def push(self, samples: np.ndarray) -> np.ndarray:
-        """Take source samples, float32 (n,); return the 16 kHz samples that are final by now."""
+        """Add source samples, float32 (n,), and return the 16 kHz samples that are complete."""
         self._received += samples.size
         if self._orig == self._new:
             return samples.astype(np.float32, copy=False)
@@ -133,20 +134,20 @@ class StreamingResampler:
         return np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
 
     def flush(self) -> np.ndarray:
-        """Return what is left once the stream has ended."""
-        wanted = math.ceil(self._new * self._received / self._orig) - self._emitted
-        if self._orig == self._new or wanted <= 0:
+        """Return the remaining samples at the end of the stream."""
+        remaining = math.ceil(self._new * self._received / self._orig) - self._emitted
+        if self._orig == self._new or remaining <= 0:
             return np.zeros(0, np.float32)
-        periods = math.ceil(wanted / self._new)
+        periods = math.ceil(remaining / self._new)
         missing = periods * self._orig + 2 * self._context - self._pending.size
         self._pending = np.pad(self._pending, (0, max(0, missing)))
-        return self._convert(periods * self._orig)[:wanted]
+        return self._convert(periods * self._orig)[:remaining]
 
     def _convert(self, count: int) -> np.ndarray:
-        """Resample the next `count` source samples (whole periods) and move past them."""
+        """Resample and remove the next `count` source samples, which are whole periods."""
         margin = self._context // self._orig * self._new
-        done = resample(self._pending[: count + 2 * self._context], self.source_rate)
-        result = done[margin : margin + count // self._orig * self._new]
+        resampled = resample(self._pending[: count + 2 * self._context], self.source_rate)
+        result = resampled[margin : margin + count // self._orig * self._new]
         self._pending = self._pending[count:]
         self._emitted += result.size
         return result

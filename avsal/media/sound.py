@@ -1,4 +1,4 @@
-"""A file's sound as it is copied or mixed: channels and packets."""
+"""Reading the packets and frames of a file's sound for several readers at once."""
 
 from __future__ import annotations
 
@@ -15,24 +15,31 @@ from avsal.media.decoding import Decoder
 from avsal.media.source import as_source
 
 if TYPE_CHECKING:
+    from av.audio.frame import AudioFrame
     from av.audio.layout import AudioLayout
     from av.audio.stream import AudioStream
+    from av.packet import Packet
+    from av.video.stream import VideoStream
 
-# FFmpeg lists the channels of an order that has no name, as in "3 channels (FR+FL+FC)".
+    # A packet, or None when the decoder is flushed; and its frames, or why there are no more.
+    Read = tuple[Packet | None, list[AudioFrame] | MediaError]
+    SoundSource: TypeAlias = "str | os.PathLike[str] | SoundFile"
+
+# If a layout has no name, FFmpeg lists its channels, as in "3 channels (FR+FL+FC)".
 _LISTED = " ("
-_UNKNOWN = "NONE"  # FFmpeg's name of a channel of which nothing is known
+_UNKNOWN = "NONE"  # FFmpeg's name for an unknown channel
 
 
 def detach_layout(stream: AudioStream) -> tuple[str, ...]:
-    """Give a stream that is not decoded yet a layout that PyAV can free; return its channels.
+    """Give a stream a layout that PyAV can free, before decoding, and return its channels.
 
-    A layout in an order of the file's own is a list in memory. PyAV 18 copies the pointer to it
-    with every look at a layout and for every frame, and frees it each time: the process aborts.
-    The first look therefore takes the list from the codec context for good.
+    A custom channel order is a list in memory. PyAV 18 copies the pointer to it whenever a layout
+    is read, and for every frame, and frees it each time, so that the process aborts. This function
+    therefore removes the list from the codec context.
 
     Returns:
-        FFmpeg's name of each channel, in the order of the file: "FL", "LFE", "AMBI0", "NONE";
-        nothing where the header tells no channels.
+        FFmpeg's name of each channel, in the order of the file, for example "FL", "LFE", "AMBI0" or
+        "NONE"; empty if the header has no channels.
     """
     context = stream.codec_context
     layout = context.layout
@@ -43,52 +50,41 @@ def detach_layout(stream: AudioStream) -> tuple[str, ...]:
 
 
 def unnamed_layout(channels: int) -> str:
-    """Return FFmpeg's name of that many channels of which nothing more is known."""
+    """Return FFmpeg's name for a number of unknown channels."""
     return f"{channels} channels"
 
 
 def mixings(layout: AudioLayout, channels: tuple[str, ...]) -> Iterator[list[tuple[str, str]]]:
-    """Yield filters that make a frame ready to be mixed down, the best first.
+    """Yield lists of filters that prepare a frame for mixing down, the best first.
 
     Args:
-        layout: the frame's.
-        channels: the file's, as `detach_layout` returns them.
+        layout: the frame's layout.
+        channels: the file's channels, as returned by `detach_layout`.
     """
     unnamed = layout.name == unnamed_layout(layout.nb_channels)
     if unnamed and layout.nb_channels == len(channels) and _UNKNOWN not in channels:
         order = "|".join(f"{index}-{name}" for index, name in enumerate(channels))
         yield [("channelmap", order)]
     yield []
-    # FFmpeg has no mix of ambisonics and of counts that no layout has.
+    # FFmpeg cannot mix down ambisonics, or numbers of channels without a standard layout.
     mean = "+".join(f"{1 / layout.nb_channels}*c{index}" for index in range(layout.nb_channels))
     yield [("pan", f"mono|c0={mean}")]
 
 
-if TYPE_CHECKING:
-    from av.audio.frame import AudioFrame
-    from av.packet import Packet
-    from av.video.stream import VideoStream
-
-    # A packet, None for what the decoder still holds at the end; and its frames, or why there are
-    # none any more.
-    Read = tuple[Packet | None, list[AudioFrame] | MediaError]
-    SoundSource: TypeAlias = "str | os.PathLike[str] | SoundFile"
-
-
 class SoundFile:
-    """A file's best stream of sound, read forward; each `SoundQueue` gets all of it.
+    """The best audio stream of a file, read once; each `SoundQueue` gets all of it.
 
-    What one queue has read waits for the others, so they should stay close to each other. The file
-    is closed with its last queue.
+    What one queue has read is stored for the others, so they should read at the same pace. Closing
+    the last queue closes the file.
 
     Args:
         path: any file, or an http(s) address.
 
     Attributes:
         format: FFmpeg's name of the container.
-        stream: PyAV's, None without sound.
-        channels: FFmpeg's names of the channels in their order; none where the header tells none.
-        notes: one line for each thing that a person should know from the beginning.
+        stream: PyAV's stream; None without sound.
+        channels: FFmpeg's names of the channels in order; empty if the header has none.
+        notes: warnings for the user, one line each, known from the beginning.
 
     Raises:
         MediaError: the file cannot be opened.
@@ -103,7 +99,7 @@ class SoundFile:
         self.channels = () if self.stream is None else detach_layout(self.stream)
         self.notes = self._other_tracks()
         self._decoder = Decoder(self.path, self._container, self.stream, self._pictures())
-        self._rest = self._read()
+        self._reads = self._read()
         self._undecodable: MediaError | None = None
         self._broken: MediaError | None = None
 
@@ -123,11 +119,11 @@ class SoundFile:
 
     @property
     def skipped(self) -> int:
-        """Damaged packets so far."""
+        """Number of damaged packets so far."""
         return self._decoder.skipped
 
     def queue(self) -> SoundQueue:
-        """Take part from where the reader that is farthest behind stands."""
+        """Add a reader, which begins where the slowest reader is."""
         queue = SoundQueue(self)
         behind = max(self._queues, key=lambda other: len(other.waiting), default=queue)
         queue.waiting.extend(behind.waiting)
@@ -135,28 +131,28 @@ class SoundFile:
         return queue
 
     def remove(self, queue: SoundQueue) -> None:
-        """Keep nothing more for a reader; the last one closes the file."""
+        """Remove a reader; removing the last one closes the file."""
         if queue in self._queues:
             self._queues.remove(queue)
         if not self._queues:
             self.close()
 
     def leave_out(self, before: Fraction, reader: SoundQueue) -> None:
-        """Keep nothing from before a container time for the others while one reads the way."""
+        """Store nothing before a container time for the readers other than `reader`."""
         for queue in self._queues:
             if queue is not reader:
                 queue.leave_out(before)
 
     def advance(self) -> bool:
-        """Give every queue one more packet; False at the end.
+        """Add another packet to every queue; False at the end.
 
         Raises:
-            MediaError: the rest cannot be read.
+            MediaError: the remaining packets cannot be read.
         """
         if self._broken is not None:
             raise self._broken
         try:
-            read = next(self._rest, None)
+            read = next(self._reads, None)
         except MediaError as error:
             self._broken = error
             raise
@@ -168,14 +164,14 @@ class SoundFile:
 
     def close(self) -> None:
         """Free the decoder and the file; may be called again."""
-        self._rest.close()
+        self._reads.close()
         self._container.close()
         self._decoder.close()
         self.stream = None  # the last reference: ends the codec's threads
 
     def _read(self) -> Generator[Read, None, None]:
         for packet in self._decoder.packets():
-            # Before anyone sees it: who writes the packet changes its times, which frames take.
+            # Decoded first, because writing a packet changes its times, which its frames copy.
             yield packet, self._decoded(packet)
         if self._decoder.broken_off:
             yield None, self._decoded(None)
@@ -190,12 +186,12 @@ class SoundFile:
 
 
 class SoundQueue:
-    """What one reader of a `SoundFile` has still to read: its frames or its packets.
+    """One reader of the frames or the packets of a `SoundFile`.
 
     Attributes:
-        file: what it reads.
-        waiting: read for other queues already.
-        decoding: frames are wanted.
+        file: the file.
+        waiting: what was read for other queues and not yet for this one.
+        decoding: whether this reader needs frames.
     """
 
     def __init__(self, file: SoundFile) -> None:
@@ -205,14 +201,14 @@ class SoundQueue:
         self._start: Fraction | None = None
 
     def add(self, read: Read) -> None:
-        """Keep what was read until it is asked for."""
+        """Store a packet and its frames until they are read."""
         packet, _frames = read
         time = None if packet is None or packet.pts is None else packet.pts * packet.time_base
         if self._start is None or time is None or time >= self._start:
             self.waiting.append(read)
 
     def leave_out(self, before: Fraction) -> None:
-        """Keep nothing from before a container time."""
+        """Store nothing before a container time."""
         self._start = before
         waiting, self.waiting = self.waiting, deque()
         for read in waiting:
@@ -222,7 +218,7 @@ class SoundQueue:
         """Yield every frame that can be decoded.
 
         Raises:
-            MediaError: more is damaged than not, or memory is short.
+            MediaError: most of the stream is damaged, or memory is exhausted.
         """
         for _packet, frames in self._reads():
             if isinstance(frames, MediaError):
@@ -230,10 +226,10 @@ class SoundQueue:
             yield from frames
 
     def packets(self) -> Iterator[Packet]:
-        """Yield every packet, the last one empty; nothing is decoded for this any more.
+        """Yield every packet, the last one empty; this reader then needs no frames.
 
         Raises:
-            MediaError: more is damaged than not.
+            MediaError: most of the stream is damaged.
         """
         self.decoding = False
         self.waiting = deque((packet, []) for packet, _frames in self.waiting)
@@ -242,23 +238,23 @@ class SoundQueue:
                 yield packet
 
     def first_frame(self) -> AudioFrame | None:
-        """Look at the next frame, which stays to be read; None where there is none.
+        """Return the next frame without removing it; None if there is none.
 
         Raises:
             MediaError: see `frames`.
         """
-        place = 0
-        while place < len(self.waiting) or self.file.advance():
-            frames = self.waiting[place][1]
+        index = 0
+        while index < len(self.waiting) or self.file.advance():
+            frames = self.waiting[index][1]
             if isinstance(frames, MediaError):
                 raise frames
             if frames:
                 return frames[0]
-            place += 1
+            index += 1
         return None
 
     def close(self) -> None:
-        """Read no more; may be called again."""
+        """Stop reading; may be called again."""
         self.waiting.clear()
         self.file.remove(self)
 
@@ -268,7 +264,7 @@ class SoundQueue:
 
 
 def queue_of(source: SoundSource) -> SoundQueue:
-    """Open a file for one reader, or take part in what others read.
+    """Open a file for one reader, or add a reader to an open file.
 
     Raises:
         MediaError: the file cannot be opened.

@@ -1,4 +1,4 @@
-"""What may be opened, and why something cannot be."""
+"""Which files and addresses may be opened, and why some cannot be."""
 
 from __future__ import annotations
 
@@ -21,35 +21,46 @@ from PIL import Image
 
 from avsal.errors import MediaError
 from avsal.media.stills import is_image
-from avsal.media.view import boxes, find, find_elements
+from avsal.media.view import (
+    IS_VIDEO,
+    SEGMENT,
+    TRACK,
+    TRACK_TYPE,
+    TRACKS,
+    boxes,
+    elements,
+    find,
+    read_number,
+)
 
 if TYPE_CHECKING:
     from typing import BinaryIO
 
     from av.container import InputContainer
 
-# FFmpeg refuses pictures whose width and height, each with a margin, have a larger product.
+# FFmpeg's names of two demuxers.
+MOV, MATROSKA = "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"
+
+# FFmpeg refuses pictures whose width and height, each plus a margin, have a larger product.
 _MAX_PIXELS, _MARGIN = (2**31 - 1) // 8, 128
 
-ENCRYPTED = "is encrypted (copy protection) and cannot be read; name a copy that is not"
+ENCRYPTED = "is encrypted (copy protection) and cannot be read; use an unprotected copy"
 _PROTECTED_ENTRIES = frozenset({b"encv", b"drmi"})  # sample entries, ISO/IEC 14496-12 section 8.12
-_SEGMENT, _TRACKS, _TRACK = 0x18538067, 0x1654AE6B, 0xAE  # Matroska, RFC 9559 section 5.1.4
-_TYPE, _ENCODINGS, _ENCODING, _ENCRYPTION = 0x83, 0x6D80, 0x6240, 0x5035
-_IS_VIDEO = b"\1"
+_ENCODINGS, _ENCODING, _ENCRYPTION = 0x6D80, 0x6240, 0x5035  # Matroska, RFC 9559 section 5.1.4
 _ASF_PROTECTIONS = (  # header objects: content encryption, and extended content encryption
     bytes.fromhex("fbb31122 23bdd211 b4b700a0 c955fc6e"),
     bytes.fromhex("14e68a29 2226174c b935dae0 7ee9289c"),
 )
 _PACKET, _SYNC = 188, 0x47  # of transport streams, ISO/IEC 13818-1 section 2.4.3.2
-_PACK = 2048  # bytes of a sector of a DVD, which begins with a pack, section 2.5.3.3
+_PACK = 2048  # bytes of a DVD sector, which begins with a pack, section 2.5.3.3
 _PACK_START, _VIDEO_PACKET, _SCRAMBLED = b"\0\0\1\xba", 0xE0, 0x30
-_LOOKED_AT = 2**20  # bytes from the beginning of a file that are looked at for scrambling
+_LOOKED_AT = 2**20  # bytes at the beginning of a file that are searched for scrambling
 
-# A file's path, or the text of an http(s) address.
+# A file's path, or an http(s) address as a string.
 Source = Path | str
 
-# Demuxers that open what their file names, or that make pictures of what is no picture. The white
-# list is every other one of this FFmpeg build; devices and network sessions have no file.
+# Demuxers that open the files that a file names, and one that renders text as pictures. All others
+# of this FFmpeg build that read from a file, and not from a device or a network, are allowed.
 _REFERRING = frozenset(
     """
     avisynth concat dash dvdvideo hls imf mlv rtsp sdp vapoursynth vobsub webm_dash_manifest
@@ -57,10 +68,10 @@ _REFERRING = frozenset(
 )
 
 _NO_PICTURES = frozenset({"tty"})  # renders any .txt as a film of a terminal
-_FROM_A_FILE = "image2"  # without a pattern it reads the one file that is named, except a
-_PLANE = ".y"  # plane of brightness, with which it opens those of colour that stand next to it
-_HEAD = 512  # bytes that tell a playlist
-_PLAYLISTS = (  # how their text begins, in lower case
+_FROM_A_FILE = "image2"  # without a pattern, it reads only the named file, except for
+_PLANE = ".y"  # luma planes: it also opens the chroma planes in the same folder
+_HEAD = 512  # bytes that identify a playlist
+_PLAYLISTS = (  # beginning of the text in lower case, and what it is
     (r"#extm3u", "an HLS playlist"),
     (r"ffconcat", "a list of files (ffconcat)"),
     (r"(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)?<mpd\b", "a DASH manifest"),
@@ -75,11 +86,11 @@ _PLAYLISTS = (  # how their text begins, in lower case
     (r"rtsptext", "a QuickTime reference"),
 )
 
-_CONVERT = "which names other files; convert it first: ffmpeg -i {} -c copy video.mp4"
+_CONVERT = "which refers to other files; convert it first: ffmpeg -i {} -c copy video.mp4"
 _MAGIC_LANTERN = b"MLVI"
 
 _DEVELOP = (
-    "is a Magic Lantern recording (MLV), whose parts are in other files; convert it first: "
+    "is a Magic Lantern recording (MLV) with parts in other files; convert it first: "
     "ffmpeg -i {} video.mp4"
 )
 
@@ -93,7 +104,7 @@ _CAMERA_RAW = frozenset(
 UNDEVELOPED = "is a camera raw file that FFmpeg cannot develop; export it as JPEG or PNG"
 
 _NETWORK = {
-    # httpproxy: how FFmpeg reaches an https address through the proxy that the user has set.
+    # httpproxy: FFmpeg needs it for https addresses if the user has set a proxy.
     "protocol_whitelist": "http,https,httpproxy,tcp,tls",
     "tls_verify": "1",
     "rw_timeout": "30000000",  # microseconds without a byte
@@ -103,7 +114,7 @@ _NETWORK = {
 
 
 def why_undecodable(path: Source, container: InputContainer, stream: Any, codec: str) -> str:
-    """Tell in one clause why no picture of a stream can be decoded, and what to do."""
+    """Return in one clause why no picture of a stream can be decoded, and what to do."""
     if is_encrypted(path, container.format.name):
         return ENCRYPTED
     if _is_too_large(path, stream):
@@ -115,12 +126,12 @@ def why_undecodable(path: Source, container: InputContainer, stream: Any, codec:
         return UNDEVELOPED
     if codec == "webp":
         return (
-            "no frame of its webp picture can be decoded; it is damaged or animated, which FFmpeg "
-            "cannot decode, get it again or convert it"
+            "no frame of its webp picture can be decoded; it is damaged or animated (FFmpeg cannot "
+            "decode animated webp): get it again or convert it"
         )
     kind = "picture" if is_image(container) else "video"
     return (
-        f"no frame of its {codec} {kind} can be decoded; it is damaged or of an unsupported kind, "
+        f"no frame of its {codec} {kind} can be decoded; it is damaged or of an unsupported type: "
         "get it again or convert it"
     )
 
@@ -133,7 +144,7 @@ def is_encrypted(path: Source, name: str) -> bool:
     with path.open("rb") as file:
         try:
             return look(file)
-        except (struct.error, StopIteration):  # cut short
+        except (struct.error, StopIteration):  # truncated
             return False
 
 
@@ -145,14 +156,14 @@ def _is_too_large(path: Source, stream: Any) -> bool:
                 width, height = image.size
         except Image.DecompressionBombError:  # two thirds of FFmpeg's limit
             return True
-        except Exception:  # damaged files make Pillow raise almost anything
+        except Exception:  # for damaged files, Pillow raises almost anything
             return False
     return (width + _MARGIN) * (height + _MARGIN) > _MAX_PIXELS
 
 
 def _has_protected_entry(file: BinaryIO) -> bool:
-    way = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd")
-    for start, end in find(file, way, 0, file.seek(0, 2)):
+    path = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd")
+    for start, end in find(boxes, file, path, 0, file.seek(0, 2)):
         for kind, _, _ in boxes(file, start + 8, end):  # after version, flags and count
             if kind in _PROTECTED_ENTRIES:
                 return True
@@ -160,15 +171,14 @@ def _has_protected_entry(file: BinaryIO) -> bool:
 
 
 def _has_encryption(file: BinaryIO) -> bool:
-    for tracks, tracks_end in find_elements(file, (_SEGMENT, _TRACKS), 0, file.seek(0, 2)):
-        for track, end in find_elements(file, (_TRACK,), tracks, tracks_end):
-            for kind, kind_end in find_elements(file, (_TYPE,), track, end):
-                file.seek(kind)
-                if file.read(kind_end - kind)[-1:] != _IS_VIDEO:
+    for tracks, tracks_end in find(elements, file, (SEGMENT, TRACKS), 0, file.seek(0, 2)):
+        for track, end in find(elements, file, (TRACK,), tracks, tracks_end):
+            for kind, kind_end in find(elements, file, (TRACK_TYPE,), track, end):
+                if read_number(file, kind, kind_end) != IS_VIDEO:
                     continue
-                if any(find_elements(file, (_ENCODINGS, _ENCODING, _ENCRYPTION), track, end)):
+                if any(find(elements, file, (_ENCODINGS, _ENCODING, _ENCRYPTION), track, end)):
                     return True
-        return False  # further tracks are those of a file that was joined to it
+        return False  # other tracks belong to files that were appended
     return False
 
 
@@ -182,7 +192,7 @@ def _has_scrambled_packets(file: BinaryIO) -> bool:
     start = max(head.find(_SYNC), 0)
     packets = [head[at : at + 4] for at in range(start, len(head) - 4, _PACKET)]
     scrambled = sum(packet[3] >> 6 > 1 for packet in packets if packet[0] == _SYNC)
-    return scrambled > len(packets) / 2  # most are pictures
+    return scrambled > len(packets) / 2  # most packets are pictures
 
 
 def _has_scrambled_sectors(file: BinaryIO) -> bool:
@@ -198,8 +208,8 @@ def _has_scrambled_sectors(file: BinaryIO) -> bool:
 
 
 _LOOKS: dict[str, Callable[[BinaryIO], bool]] = {  # by the name of FFmpeg's demuxer
-    "mov,mp4,m4a,3gp,3g2,mj2": _has_protected_entry,
-    "matroska,webm": _has_encryption,
+    MOV: _has_protected_entry,
+    MATROSKA: _has_encryption,
     "asf": _has_protection_object,
     "mpegts": _has_scrambled_packets,
     "mpeg": _has_scrambled_sectors,
@@ -207,9 +217,9 @@ _LOOKS: dict[str, Callable[[BinaryIO], bool]] = {  # by the name of FFmpeg's dem
 
 
 def as_source(path: str | os.PathLike[str]) -> Source:
-    """Return an http(s) address as text and everything else as a path.
+    """Return an http(s) address as a string, and everything else as a path.
 
-    A `Path` made of an address has lost one of two slashes, which is put back.
+    A `Path` made from an address lacks one of two slashes, which is restored.
     """
     text = os.fspath(path)
     address = re.match(r"(https?):/(/?)([^/].*)", text, re.IGNORECASE | re.DOTALL)
@@ -224,7 +234,7 @@ def is_address(path: str | os.PathLike[str]) -> bool:
 
 
 def name_of(path: str | os.PathLike[str]) -> str:
-    """Return a file's name; of an address the last part of its path, as a name for results."""
+    """Return a file's name, or the last part of an address's path, as a name for results."""
     source = as_source(path)
     if isinstance(source, Path):
         return source.name
@@ -234,16 +244,16 @@ def name_of(path: str | os.PathLike[str]) -> str:
 
 
 def without_query(address: str) -> str:
-    """Return an address without its query and user, which often hold a key that is nobody's."""
+    """Return an address without its user and query, which may contain secret keys."""
     parts = urlsplit(address)
     host = parts.netloc.rpartition("@")[2]
     return parts._replace(netloc=host, query="", fragment="").geturl()
 
 
 def file_identity(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return name, size and time of change of a file; of an address all but its query.
+    """Return a file's name, size and modification time, or an address without its query.
 
-    Taken before a file is read, it never fits a file that replaced this one in the meantime.
+    If it is taken before the file is read, it does not match a file that replaces this one later.
 
     Raises:
         OSError: there is no such file.
@@ -256,17 +266,17 @@ def file_identity(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def check_file(path: Path) -> None:
-    """Refuse what is no regular file, is empty, or names other files, before FFmpeg sees it.
+    """Refuse a path before FFmpeg opens it if it is not a regular file, empty or a playlist.
 
     Raises:
-        MediaError: what it is instead.
+        MediaError: it is refused.
         OSError: the file cannot be read.
     """
     mode = path.stat().st_mode
     if stat.S_ISDIR(mode):
-        raise MediaError(f"{path}: is a folder, not a media file; name a file inside it")
+        raise MediaError(f"{path}: is a folder, not a media file; give a file in it")
     if not stat.S_ISREG(mode):
-        raise MediaError(f"{path}: is a pipe or a device; save the video to a file and name that")
+        raise MediaError(f"{path}: is a pipe or a device; save the video to a file and use that")
     head = _head(path)
     if not head:
         raise MediaError(f"{path}: is empty (0 bytes); copy or download it again")
@@ -283,7 +293,7 @@ def _head(path: Path) -> bytes:
 
 
 def is_raw(source: Source) -> bool:
-    """Tell by its name whether a file is camera raw."""
+    """Tell by its suffix whether a file is camera raw."""
     return isinstance(source, Path) and source.suffix.lower() in _CAMERA_RAW
 
 
@@ -297,7 +307,7 @@ def is_text(path: Path) -> bool:
 
 
 def playlist_kind(head: bytes) -> str | None:
-    """Tell by its first bytes which kind of playlist a file is, None for no playlist."""
+    """Return the type of a playlist by its first bytes; None if it is not a playlist."""
     text = head.decode("utf-8-sig", errors="replace").lstrip().lower()
     for pattern, kind in _PLAYLISTS:
         if re.match(pattern, text, re.DOTALL):
@@ -306,7 +316,7 @@ def playlist_kind(head: bytes) -> str | None:
 
 
 def opening(source: Source) -> tuple[str, dict[str, str]]:
-    """Return FFmpeg's name of a source and the options to open it with."""
+    """Return FFmpeg's name of a source, and the options for opening it."""
     # The option keeps FFmpeg from reading "shot%03d.png" as a sequence of files.
     plane = name_of(source).lower().endswith(_PLANE)
     options = {"format_whitelist": _formats(not plane), "pattern_type": "none"}
@@ -328,12 +338,12 @@ def _reads_one_file(name: str) -> bool:
         return False
     try:
         return not ContainerFormat(name, "r").no_file
-    except ValueError:  # written only
+    except ValueError:  # can only be written
         return False
 
 
 def _authorities() -> str | None:
-    """The file of the certificates that this machine trusts; FFmpeg's own copy has none."""
+    """Return the file of the certificates that this machine trusts; FFmpeg comes with none."""
     known = ssl.get_default_verify_paths().cafile
     if known is None:
         try:

@@ -1,4 +1,4 @@
-"""Still images, as far as FFmpeg does not do them: orientation, and HEIC and AVIF as a whole."""
+"""What FFmpeg does not do for still images: their orientation, and reading HEIC and AVIF."""
 
 from __future__ import annotations
 
@@ -39,25 +39,25 @@ def _brand(container: InputContainer) -> str:
 
 
 def still_orientation(path: Path) -> Matrix | None:
-    """Return what the Exif tag of a still image asks for, None where Pillow cannot read it."""
+    """Return the Exif orientation of a still image; None if Pillow cannot read it."""
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
             return EXIF.get(image.getexif().get(Base.Orientation, 1), UPRIGHT)
-    except Exception:  # damaged files make Pillow raise almost anything
+    except Exception:  # for damaged files, Pillow raises almost anything
         return None
 
 
 def heif_picture(path: Path | str) -> VideoFrame:
-    """Decode a HEIC or AVIF still, RGB or with transparency RGBA, 8 bit.
+    """Decode a HEIC or AVIF still image to 8-bit RGB, or RGBA if it has transparency.
 
-    FFmpeg takes the tiles that a large one is made of, as those of an iPhone, for streams of their
-    own, and hands on no mirroring.
+    Large images, as from an iPhone, consist of tiles, which FFmpeg treats as separate streams. It
+    also ignores mirroring.
 
     Raises:
         MediaError: it cannot be decoded, or is an address.
     """
     if not isinstance(path, Path):
-        raise MediaError(f"{path}: is a HEIC or AVIF still; download the file and name that")
+        raise MediaError(f"{path}: is a HEIC or AVIF image; download the file and use that")
     _read_heic_too()
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
@@ -65,7 +65,7 @@ def heif_picture(path: Path | str) -> VideoFrame:
             pixels = np.asarray(image.convert(mode))
     except Exception as error:
         unknown = isinstance(error, UnidentifiedImageError)
-        cause = "damaged, or of an unknown kind" if unknown else " ".join(str(error).split())
+        cause = "damaged, or of an unknown type" if unknown else " ".join(str(error).split())
         raise MediaError(f"{path}: cannot be decoded ({cause}); convert it to PNG") from error
     frame = VideoFrame.from_ndarray(pixels, format="rgba" if mode == "RGBA" else "rgb24")
     frame.pts = 0
@@ -74,7 +74,7 @@ def heif_picture(path: Path | str) -> VideoFrame:
 
 @lru_cache(maxsize=1)
 def _read_heic_too() -> None:
-    """Teach Pillow HEIC, which it omits because of the format's patents."""
+    """Register HEIC with Pillow, which omits it because of the format's patents."""
     import pi_heif
 
     pi_heif.register_heif_opener()

@@ -1,4 +1,4 @@
-"""File name suffixes: which files are taken for media in a folder, and what can be written."""
+"""File name suffixes: which files in a folder are media, and which formats can be written."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from pathlib import Path
 
 from avsal.errors import UsageError
 
-# What FFmpeg reads and people keep, lower case. Suffixes that mostly stand for something else (.ogg
-# for sound, .dat) are not here, nor camera raw, which FFmpeg does not develop.
+# Common formats that FFmpeg reads, in lower case. Suffixes that mostly mean something else (.ogg
+# for sound, .dat) are omitted, as is camera raw, which FFmpeg does not develop.
 VIDEOS = frozenset(
     """
     .3g2 .3gp .3gp2 .3gpp .f4v .insv .ismv .m4v .mj2 .mov .mp4 .mqv .qt
@@ -36,7 +36,7 @@ WRITABLE_STILLS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
 
 
 def muxer_of(path: Path) -> str:
-    """Return the name of FFmpeg's muxer for a video to be written.
+    """Return the name of FFmpeg's muxer for writing a video.
 
     Raises:
         UsageError: videos cannot be written with this suffix.

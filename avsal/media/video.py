@@ -1,4 +1,4 @@
-"""Streaming frames of any video, upright, in RGB and with exact times."""
+"""Streaming the frames of any video: upright, in RGB and with exact times."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
 from itertools import chain
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from av.error import FFmpegError
@@ -49,28 +48,27 @@ if TYPE_CHECKING:
     from av.packet import Packet
     from av.video.frame import VideoFrame as Decoded
 
-# Codecs of which one packet is one frame, so that counting packets gives a frame's index.
+# Codecs with one frame per packet, so that a frame's index is found by counting packets.
 _COUNTABLE_CODECS = frozenset({"h264", "hevc", "vp9", "av1", "mjpeg", "prores", "ffv1"})
-KEPT_BYTES = 256 * 2**20  # of frames that wait to be taken
-_SEEK_FROM = Fraction(5)  # seconds; decoding a shorter way costs less than a seek
-_SEEK_MARGIN = Fraction(1)  # seconds before the first wanted frame, for B-frames
-_END_TOLERANCE = Fraction(1, 2)  # seconds that a video may lack against its header
+KEPT_BYTES = 256 * 2**20  # limit for the frames that `keep` stores
+_SEEK_FROM = Fraction(5)  # seconds; decoding less than this is faster than seeking
+_SEEK_MARGIN = Fraction(1)  # seconds before the first requested frame, for B-frames
+_END_TOLERANCE = Fraction(1, 2)  # seconds by which a video may be shorter than its header says
 
 
 class VideoReader:
     """Reads the frames of a video once, from first to last, in constant memory.
 
-    Use it in a `with` statement, or call `close`; leaving early is fine.
+    Use it in a `with` statement, or call `close`. Not all frames have to be read.
 
     Args:
-        path: anything FFmpeg decodes: a video, an animation or a still image; a file, or an
-            http(s) address.
+        path: file or http(s) address of a video, an animation or a still image that FFmpeg decodes.
         start: skip frames before this time, seconds since the first frame.
         end: stop at the first frame at or after this time, seconds since the first frame.
-        lead: how many frames before `start` to give nevertheless (a window's past).
+        lead: number of frames before `start` to read as well (the past of a window).
 
     Attributes:
-        info: what the headers and the first frame tell.
+        info: the video's properties.
         origin: container time of the video's first frame, seconds.
         identity: of the file when it was opened, see `avsal.media.source.file_identity`.
 
@@ -86,7 +84,7 @@ class VideoReader:
         lead: int = 0,
     ) -> None:
         self.path = as_source(path)
-        # As written: 0.2 means 1/5 and not the nearest binary number, which is above it.
+        # By way of a string, 0.2 means 1/5 and not the nearest binary number, which is larger.
         self._start = Fraction(str(start or 0))
         self._end = None if end is None else Fraction(str(end))
         self._lead = lead
@@ -94,7 +92,7 @@ class VideoReader:
         self._convert = RgbConverter()
         self._kept: deque[tuple[Slot, Fraction]] | None = None
         self._frames: Generator[VideoFrame, None, None] | None = None
-        self._reading = threading.RLock()  # may be read in one thread and closed in another
+        self._reading = threading.RLock()  # one thread may read while another one closes
         self._broken_off = False  # closed before the last frame
         self._process = os.getpid()
         self._stream: Any = None
@@ -102,8 +100,8 @@ class VideoReader:
         self.origin: Fraction
         self._slots: Generator[Slot, None, None]
         self._first_time: Fraction | None = None  # known once the file was open
-        self._read_to = Fraction(0)  # end of the packets so far, where they are counted
-        with suppress(OSError):  # opening it tells what is wrong
+        self._read_to = Fraction(0)  # end of the packets so far, if empty ones may follow a picture
+        with suppress(OSError):  # opening it reports the error
             self.identity = file_identity(self.path)
         self._open()
 
@@ -114,15 +112,15 @@ class VideoReader:
 
     @property
     def warnings(self) -> list[str]:
-        """One line for each thing that a person should know, complete after the last frame."""
+        """Warnings for the user, one line each; complete after the last frame."""
         notes = [*self._notes, *(f"{self.path}: {note}" for note in self._display.notes)]
         if self._clock.synthesised and not self.info.is_image:
             notes.append(
-                f"{self.path}: frame times are missing and follow from the rate of "
+                f"{self.path}: frame times are missing and were computed from the rate of "
                 f"{float(1 / self._clock.step):g} frames per second"
             )
         if self._clock.restarted or self._decoder.jumped:
-            notes.append(f"{self.path}: the clock starts again or jumps; times were continued")
+            notes.append(f"{self.path}: the clock restarts or jumps; times were continued")
         if self.skipped:
             notes.append(f"{self.path}: damaged packets skipped: {self.skipped}")
         return notes
@@ -130,16 +128,11 @@ class VideoReader:
     def __enter__(self) -> VideoReader:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_exception: object) -> None:
         self.close()
 
     def __iter__(self) -> Iterator[VideoFrame]:
-        """Give the frames; a second call resumes where the first one stopped."""
+        """Return the reader itself; a second loop continues where the first one stopped."""
         return self
 
     def __next__(self) -> VideoFrame:
@@ -151,7 +144,7 @@ class VideoReader:
             return next(self._frames)
 
     def skip_to(self, start: float, lead: int = 0) -> None:
-        """Begin at another `start`, with another `lead`; frames read before may come once more."""
+        """Start again at another `start` with another `lead`; earlier frames may be repeated."""
         with self._reading:
             self._start, self._lead = Fraction(str(start)), lead
             if self._frames is not None and not self._broken_off:
@@ -162,32 +155,32 @@ class VideoReader:
                 self._open()
 
     def keep(self, start: float = 0) -> int:
-        """Keep the frames from `start` on, in the pixel format of the file, until they are taken.
+        """Store the frames from `start` on, in the pixel format of the file, until `take`.
 
         Args:
             start: seconds since the first frame.
 
         Returns:
-            How many of them may wait at once, so that they take no more than `KEPT_BYTES`.
+            The number of frames that fit in `KEPT_BYTES`.
         """
         self._kept, self._keep_from = deque(), self.origin + Fraction(str(start))
-        self._convert_kept = RgbConverter()  # frames may be read in one thread and taken in another
+        self._convert_kept = RgbConverter()  # one thread may read frames and another take them
         return KEPT_BYTES // self.frame_bytes
 
     def take(self, index: int) -> VideoFrame:
-        """Give a frame that was read before once more, and forget it and all before it.
+        """Return a stored frame, and drop it and all earlier ones.
 
         Raises:
-            MediaError: it was not kept.
+            MediaError: it was not stored.
         """
         self.forget(index - 1)
         if not self._kept or self._kept[0][0].index != index:
-            raise MediaError(f"{self.path}: no frame {index} though there is a map for it")
+            raise MediaError(f"{self.path}: has no frame {index}, although there is a map for it")
         slot, duration = self._kept.popleft()
         return self._finished(slot, duration, self._convert_kept)
 
     def forget(self, last: int) -> None:
-        """Forget the kept frames up to the one numbered `last`."""
+        """Drop the stored frames up to the index `last`."""
         while self._kept and self._kept[0][0].index <= last:
             self._kept.popleft()
 
@@ -218,14 +211,14 @@ class VideoReader:
 
     @property
     def frame_bytes(self) -> int:
-        """Memory that a frame takes while it is kept."""
+        """Memory of a stored frame."""
         return sum(plane.buffer_size for plane in self._first.frame.planes)
 
     def close(self) -> None:
-        """Free the decoder and the file; may be called again. Kept frames can still be taken.
+        """Free the decoder and the file; may be called again. Stored frames can still be taken.
 
-        A frame that another thread reads at this moment is finished first. A forked child frees
-        nothing: such a thread is not there to finish.
+        If another thread is reading a frame, this waits for it. In a forked child nothing is freed,
+        because that thread does not exist there.
         """
         if os.getpid() != self._process:
             return
@@ -277,10 +270,10 @@ class VideoReader:
         return describe(self.path, self._container, self._stream, first.view, unit, sound)
 
     def _decode(self) -> Generator[Slot, None, None]:
-        """Frames from where the container stands, numbered from 0.
+        """Yield the frames from the current position of the container, numbered from 0.
 
-        A frame that is lost to damage shows the picture before it, so that numbers do not depend
-        on where reading began.
+        A frame that is lost to damage shows the previous picture, so that indices do not depend on
+        where reading began.
         """
         still = is_image(self._container)
         counts = self._container.format.name in COUNTING_FORMATS
@@ -294,17 +287,17 @@ class VideoReader:
             return
         for index, (frame, pts) in enumerate(self._pictures(packets, counts)):
             yield self._slot(index, frame, pts)
-            if still:  # further pictures in the file are previews or other views
+            if still:  # other pictures in the file are previews or other views
                 return
 
     def _pictures(
         self, packets: Iterator[Packet], counts: bool
     ) -> Iterator[tuple[Decoded, int | None]]:
-        """Each picture with its stored time; the one before a lost picture comes again."""
+        """Yield each picture with its stored time; the one before a lost picture is repeated."""
         outstanding = Outstanding() if self._one_a_packet() else None
         for packet in packets:
             self._note_end(packet, counts)
-            if is_empty(packet):  # the picture before stays, as in recordings of a screen
+            if is_empty(packet):  # the previous picture stays, as in screen recordings
                 continue
             skipped = self._decoder.skipped
             if packet.size:
@@ -319,7 +312,7 @@ class VideoReader:
             yield frame, frame.pts
 
     def _note_end(self, packet: Packet, counts: bool) -> None:
-        """Note how long the last picture stays, where empty packets may follow it."""
+        """Note until when the last picture is shown, if empty packets may follow it."""
         time = packet.dts if counts else packet.pts
         if time is not None and (counts or is_empty(packet)):
             end = (time + (packet.duration or 0)) * self._time_base
@@ -333,18 +326,18 @@ class VideoReader:
 
     def _read(self) -> Generator[VideoFrame, None, None]:
         end = None if self._end is None else self.origin + self._end
-        held: Slot | None = None
-        for slot in deinterlaced(self._wanted()):
-            if held is not None:  # its duration is known now
-                yield self._passed_on(held, slot.time - held.time)
-                held = None
+        previous: Slot | None = None
+        for slot in deinterlaced(self._requested()):
+            if previous is not None:  # its duration is known now
+                yield self._passed_on(previous, slot.time - previous.time)
+                previous = None
             if end is not None and slot.time >= end:
                 return
-            held = slot
-        if held is not None:
-            last = max(held.nominal, self._read_to - held.time)
-            yield self._passed_on(held, last)
-            self._check_end(held.time + last)
+            previous = slot
+        if previous is not None:
+            duration = max(previous.nominal, self._read_to - previous.time)
+            yield self._passed_on(previous, duration)
+            self._check_end(previous.time + duration)
 
     def _passed_on(self, slot: Slot, duration: Fraction) -> VideoFrame:
         if self._kept is not None and slot.time >= self._keep_from:
@@ -355,8 +348,8 @@ class VideoReader:
         image = self._display.picture(slot.frame, slot.view, convert)
         return VideoFrame(slot.index, slot.time, duration, image)
 
-    def _wanted(self) -> Iterator[Slot]:
-        """From `lead` frames before `start` on; exact indices in any case."""
+    def _requested(self) -> Iterator[Slot]:
+        """Return the slots from `lead` frames before `start` on, with exact indices."""
         if self._start <= 0:
             return chain([self._first], self._slots)
         target = self.origin + self._start
@@ -370,11 +363,11 @@ class VideoReader:
         return sought
 
     def _one_a_packet(self) -> bool:
-        """A packet is a frame, and the container stores when it is shown."""
+        """Tell whether each packet is a frame whose presentation time is stored."""
         return self._container.format.name in SEEKABLE_FORMATS and self._codec in _COUNTABLE_CODECS
 
     def _countable(self) -> bool:
-        """A frame's index can be had by counting packets, without decoding."""
+        """Tell whether a frame's index can be found by counting packets, without decoding."""
         return (
             self._one_a_packet()
             and not self._first.frame.interlaced_frame  # a packet may be half a frame
@@ -382,13 +375,13 @@ class VideoReader:
         )
 
     def _sought(self, target: Fraction) -> Iterator[Slot] | None:
-        """Seek, then decode up to the target; None where the seek went astray."""
+        """Seek, then decode up to the target; None if the seek failed."""
         self._slots.close()
         try:
             keyframe, index = self._keyframe(target - _SEEK_MARGIN - self._lead * self._clock.step)
         except FFmpegError:
             return None
-        # What comes before the keyframe refers to pictures that were not decoded.
+        # Frames before the keyframe refer to pictures that were not decoded.
         slots = (slot for slot in self._slots if keyframe is None or slot.time >= keyframe)
         first = next(slots, None)
         if index is None or first is None or first.time != keyframe:
@@ -401,7 +394,7 @@ class VideoReader:
         return chain(reached, numbered)
 
     def _keyframe(self, time: Fraction) -> tuple[Fraction | None, int | None]:
-        """Go to the last keyframe before a time; return its own time and its index."""
+        """Seek to the last keyframe before a time; return the keyframe's time and index."""
         self._seek(time)
         packet = next(self._packets(), None)
         if packet is None or packet.pts is None:
@@ -422,7 +415,7 @@ class VideoReader:
     def _remarks(self, first: Slot) -> list[str]:
         notes = []
         if is_hdr(first.frame) or is_hdr(self._stream.codec_context):
-            notes.append(f"{self.path}: HDR colours are used as they are, without tone mapping")
+            notes.append(f"{self.path}: HDR colours are used without tone mapping")
         if is_raw(self.path):
             notes.append(
                 f"{self.path}: a camera raw file; FFmpeg may show its preview or undeveloped "
@@ -440,7 +433,7 @@ class VideoReader:
 
 
 def probe(path: str | os.PathLike[str]) -> VideoInfo:
-    """Open a video, decode its first frame and return what is known about it.
+    """Open a video, decode its first frame and return the video's properties.
 
     Raises:
         MediaError: see `VideoReader`.

@@ -1,14 +1,14 @@
-"""How pictures are shown, by what their container says: boxes, rotation, crop."""
+"""What a container says about displaying its pictures: rotation, mirroring and crop."""
 
 from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import cv2
 from av.sidedata.sidedata import SideDataContainer
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 _HEADER = 8  # bytes: size and type
 _LONG_HEADER = 16  # with a size of 64 bits
 
-# (a, b, c, d) of x' = a x + c y, y' = b x + d y: where a stored pixel goes on the display, y
-# pointing down. Only the ratios matter.
+# (a, b, c, d) in x' = a x + c y, y' = b x + d y, from the stored pixel (x, y) to the displayed one,
+# with y pointing down. Only the ratios matter.
 Matrix = tuple[int, int, int, int]
 UPRIGHT: Matrix = (1, 0, 0, 1)
-EXIF: dict[int, Matrix] = {  # by the value of the tag, Exif 2.32 section 4.6.4
+EXIF: dict[int, Matrix] = {  # by the value of the orientation tag, Exif 2.32 section 4.6.4
     1: UPRIGHT,
     2: (-1, 0, 0, 1),
     3: (-1, 0, 0, -1),
@@ -37,38 +37,39 @@ EXIF: dict[int, Matrix] = {  # by the value of the tag, Exif 2.32 section 4.6.4
 }
 
 _ONE = 2**16  # 1 in a matrix of 16.16 fixed-point numbers
-_SHEAR = 0.02  # cosine between the axes of a matrix that still counts as a rotation
+_SHEAR = 0.02  # largest cosine between the axes of a matrix that counts as a rotation
 
-# PyAV (up to at least 18.1) frees the metadata of side data that the frame still owns, so that
-# every PNG with a colour profile ended the process at some later garbage collection. FFmpeg gives
-# no other codec's side data metadata.
+# PyAV (up to at least 18.1) frees the metadata of side data that the frame still owns. A PNG with a
+# colour profile would then crash the process in a later garbage collection. Only the side data of
+# these codecs has metadata.
 _WITH_METADATA = frozenset({"png", "apng"})
 _DESCRIPTIONS = 8  # bytes before the first entry of `stsd`: version, flags, count
 _SIZE = 24  # bytes before the width and height of a visual sample entry
 _ENTRY = 78  # bytes of a visual sample entry before its boxes
 
 # Matroska's elements, RFC 9559 section 5.1.4.
-_SEGMENT, _TRACKS, _TRACK, _TYPE, _VIDEO = 0x18538067, 0x1654AE6B, 0xAE, 0x83, 0xE0
-
-_WIDTH, _HEIGHT = 0xB0, 0xBA
-
+SEGMENT, TRACKS, TRACK, TRACK_TYPE = 0x18538067, 0x1654AE6B, 0xAE, 0x83
+IS_VIDEO = 1  # a track type
+_VIDEO, _WIDTH, _HEIGHT = 0xE0, 0xB0, 0xBA
 _BOTTOM, _TOP, _LEFT, _RIGHT = 0x54AA, 0x54BB, 0x54CC, 0x54DD
 
-_IS_VIDEO = 1
+Kind = TypeVar("Kind", bytes, int)  # a box's type, or an element's identity
+# Lists the kind, start and end of the boxes or elements between two offsets of a file.
+Walk = Callable[[BinaryIO, int, int], Iterator[tuple[Kind, int, int]]]
 
 
 def boxes(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yield (type, start of the content, end) of each box between two places of a file.
+    """Yield (type, start of the content, end) of each box between two offsets of a file.
 
-    Ends before a box that is smaller than its own header. The last box may end after `end`.
+    Stops at a box that is smaller than its own header. The last box may end after `end`.
     """
     while start + _HEADER <= end:
         file.seek(start)
         header = file.read(_LONG_HEADER)
         size, kind, content = int.from_bytes(header[:4], "big"), header[4:8], start + _HEADER
-        if size == 1:  # the real size follows the type
+        if size == 1:  # the 64-bit size follows the type
             size, content = int.from_bytes(header[8:], "big"), start + _LONG_HEADER
-        elif size == 0:  # up to the end
+        elif size == 0:  # to the end
             size = end - start
         if start + size < content:
             return
@@ -76,27 +77,15 @@ def boxes(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, int, in
         start += size
 
 
-def find(
-    file: BinaryIO, path: tuple[bytes, ...], start: int, end: int
-) -> Iterator[tuple[int, int]]:
-    """Yield (start, end) of the content of each box at a path of types, one inside the other."""
-    for kind, inner, inner_end in boxes(file, start, end):
-        if kind == path[0]:
-            if len(path) == 1:
-                yield inner, inner_end
-            else:
-                yield from find(file, path[1:], inner, min(inner_end, end))
-
-
 def elements(file: BinaryIO, start: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Yield (identity, start of the content, end) of each element of Matroska, RFC 8794.
+    """Yield (identity, start of the content, end) of each Matroska element, RFC 8794.
 
-    Ends before an element that is no valid one. One of unknown size ends at `end`.
+    Stops at an invalid element. An element of unknown size ends at `end`.
     """
     while start < end:
         file.seek(start)
         header = file.read(12)
-        length = 9 - header[0].bit_length() if header else 9  # zeros before the first bit, and 1
+        length = 9 - header[0].bit_length() if header else 9  # 1 + number of leading zeros
         if length > 4 or len(header) <= length:
             return
         size_length = 9 - header[length].bit_length()
@@ -110,26 +99,29 @@ def elements(file: BinaryIO, start: int, end: int) -> Iterator[tuple[int, int, i
         start = stop
 
 
-def find_elements(
-    file: BinaryIO, path: tuple[int, ...], start: int, end: int
+def find(
+    walk: Walk[Kind], file: BinaryIO, path: tuple[Kind, ...], start: int, end: int
 ) -> Iterator[tuple[int, int]]:
-    """Yield (start, end) of the content of each element of Matroska at a path of identities."""
-    for identity, inner, inner_end in elements(file, start, end):
-        if identity == path[0]:
+    """Yield (start, end) of the content of each box or element at a path of nested kinds.
+
+    `walk` is `boxes` or `elements`.
+    """
+    for kind, inner, inner_end in walk(file, start, end):
+        if kind == path[0]:
             if len(path) == 1:
                 yield inner, inner_end
             else:
-                yield from find_elements(file, path[1:], inner, inner_end)
+                yield from find(walk, file, path[1:], inner, min(inner_end, end))
 
 
 def carried_matrix(frame: VideoFrame, codec: str) -> Matrix | None:
-    """Return the display matrix that comes with a decoded frame, None where there is none."""
+    """Return the display matrix of a decoded frame; None if it has none."""
     if codec in _WITH_METADATA:
         return _by_rotation(frame)
     try:
-        # Not `frame.side_data`: that makes a circle of references, which keeps the frame in memory.
+        # `frame.side_data` would make a reference cycle that keeps the frame in memory.
         container = SideDataContainer(frame)  # type: ignore[call-arg]  # missing in its stub
-    except ValueError:  # side data of a type that PyAV does not know
+    except ValueError:  # a type of side data that PyAV does not know
         return _by_rotation(frame)
     for data in container:
         if data.type.name == "DISPLAYMATRIX":
@@ -139,8 +131,8 @@ def carried_matrix(frame: VideoFrame, codec: str) -> Matrix | None:
 
 
 def _by_rotation(frame: VideoFrame) -> Matrix | None:
-    """The rotation that a frame asks for; its mirroring is not known."""
-    if not -360 < frame.rotation < 360 or frame.rotation == 0:  # a matrix of zeros has none
+    """Return a frame's rotation as a matrix; mirroring is unknown."""
+    if not -360 < frame.rotation < 360 or frame.rotation == 0:  # out of range for a zero matrix
         return None
     angle = math.radians(-frame.rotation)
     cosine, sine = round(_ONE * math.cos(angle)), round(_ONE * math.sin(angle))
@@ -148,14 +140,14 @@ def _by_rotation(frame: VideoFrame) -> Matrix | None:
 
 
 def is_turn(matrix: Matrix) -> bool:
-    """Tell whether a matrix rotates or mirrors, and does not shear or flatten."""
+    """Tell whether a matrix rotates or mirrors, without shearing or flattening."""
     a, b, c, d = matrix
     lengths = math.hypot(a, b) * math.hypot(c, d)
     return lengths > 0 and abs(a * c + b * d) < _SHEAR * lengths
 
 
 def turn(image: np.ndarray, matrix: Matrix) -> np.ndarray:
-    """Apply a matrix of quarter turns and mirrorings to a picture (H, W, 3)."""
+    """Apply quarter turns and mirroring to a picture (H, W, 3)."""
     a, b, c, d = matrix
     if abs(b) > abs(a):
         image, flip_x, flip_y = cv2.transpose(image), c < 0, b < 0
@@ -167,9 +159,9 @@ def turn(image: np.ndarray, matrix: Matrix) -> np.ndarray:
 
 
 def rotation_of(matrix: Matrix) -> int:
-    """Return the clockwise turn of a display matrix in whole degrees, 0..359.
+    """Return the clockwise rotation of a display matrix in whole degrees, 0..359.
 
-    Where the matrix mirrors too, the turn is the one after mirroring left and right.
+    If the matrix also mirrors, the rotation follows a horizontal flip.
     """
     a, b, c, d = matrix
     side = 1 if a * d - b * c > 0 else -1
@@ -186,8 +178,8 @@ class Crop:
     """A part of a stored picture.
 
     Attributes:
-        stored: width and height in pixels of the pictures that it is meant for.
-        left, top, width, height: the part that is shown, pixels.
+        stored: width and height, in pixels, of the pictures that it applies to.
+        left, top, width, height: the part that is shown, in pixels.
     """
 
     stored: tuple[int, int]
@@ -201,7 +193,7 @@ class Crop:
         return self.width, self.height
 
     def is_inside(self) -> bool:
-        """Tell whether the crop is a part of the pictures that it is meant for."""
+        """Tell whether the crop is inside the pictures that it applies to."""
         width, height = self.stored
         return (
             0 <= self.left < self.left + self.width <= width
@@ -219,13 +211,13 @@ class Crop:
 
 @dataclass(frozen=True)
 class View:
-    """How one decoded frame is shown.
+    """How a decoded frame is displayed.
 
     Attributes:
         matrix: its orientation.
-        crop: what of it is shown, None for all.
-        width, height: its size on the display in pixels.
-        aspect: width to height of a displayed pixel, compared with the first frame's.
+        crop: the part that is shown; None for all.
+        width, height: its displayed size in pixels.
+        aspect: pixel aspect ratio relative to that of the first frame.
     """
 
     matrix: Matrix
@@ -236,7 +228,7 @@ class View:
 
 
 def crop_of(path: Path | None, container: InputContainer, stream: Any) -> Crop | None:
-    """Return the crop of a video stream, None for the whole picture, an address, other formats."""
+    """Return the crop of a video stream; None if it has none, and for addresses."""
     if path is None:
         return None
     name = container.format.name
@@ -246,15 +238,15 @@ def crop_of(path: Path | None, container: InputContainer, stream: Any) -> Crop |
                 return _clean_aperture(file, stream.id)
             if name.startswith("matroska"):
                 return _pixel_crop(file, container.streams.video.index(stream))
-        except (struct.error, ZeroDivisionError, ValueError):  # cut short or nonsense
+        except (struct.error, ZeroDivisionError, ValueError):  # truncated or invalid
             return None
     return None
 
 
 def _clean_aperture(file: BinaryIO, track: int) -> Crop | None:
-    """The `clap` box of a track's first sample description, ISO/IEC 14496-12 section 12.1.4."""
-    for start, end in find(file, (b"moov", b"trak"), 0, file.seek(0, 2)):
-        for header, _ in find(file, (b"tkhd",), start, end):
+    """Read the `clap` box of a track's first sample entry, ISO/IEC 14496-12 section 12.1.4."""
+    for start, end in find(boxes, file, (b"moov", b"trak"), 0, file.seek(0, 2)):
+        for header, _ in find(boxes, file, (b"tkhd",), start, end):
             file.seek(header)
             version, *_ = data = file.read(24)
             (number,) = struct.unpack_from(">I", data, 20 if version == 1 else 12)
@@ -264,12 +256,12 @@ def _clean_aperture(file: BinaryIO, track: int) -> Crop | None:
 
 
 def _described_crop(file: BinaryIO, start: int, end: int) -> Crop | None:
-    for table, table_end in find(file, (b"mdia", b"minf", b"stbl", b"stsd"), start, end):
+    for table, table_end in find(boxes, file, (b"mdia", b"minf", b"stbl", b"stsd"), start, end):
         _, entry, entry_end = next(boxes(file, table + _DESCRIPTIONS, table_end))
         file.seek(entry + _SIZE)
         width, height = struct.unpack(">2H", file.read(4))
-        for inside, _ in find(file, (b"clap",), entry + _ENTRY, entry_end):
-            file.seek(inside)
+        for clap, _ in find(boxes, file, (b"clap",), entry + _ENTRY, entry_end):
+            file.seek(clap)
             numbers = struct.unpack(">4IiIiI", file.read(32))
             shown_width, shown_height, right, down = (
                 Fraction(numbers[i], numbers[i + 1]) for i in range(0, 8, 2)
@@ -281,26 +273,27 @@ def _described_crop(file: BinaryIO, start: int, end: int) -> Crop | None:
 
 
 def _pixel_crop(file: BinaryIO, number: int) -> Crop | None:
-    """PixelCrop of the video track with a number, counted from 0 among the video tracks."""
-    for start, end in find_elements(file, (_SEGMENT, _TRACKS), 0, file.seek(0, 2)):
+    """Read the PixelCrop elements of the n-th video track, counted from 0."""
+    for start, end in find(elements, file, (SEGMENT, TRACKS), 0, file.seek(0, 2)):
         videos = list(_videos(file, start, end))
         return _crop_by(videos[number]) if number < len(videos) else None
     return None
 
 
 def _videos(file: BinaryIO, start: int, end: int) -> Iterator[dict[int, int]]:
-    """The numbers that the settings of each video track hold, by element."""
-    for track, track_end in find_elements(file, (_TRACK,), start, end):
-        numbers = dict.fromkeys((_TYPE, _BOTTOM, _TOP, _LEFT, _RIGHT, _WIDTH, _HEIGHT), 0)
+    """Yield size and crop of each video track, by element."""
+    for track, track_end in find(elements, file, (TRACK,), start, end):
+        numbers = dict.fromkeys((TRACK_TYPE, _BOTTOM, _TOP, _LEFT, _RIGHT, _WIDTH, _HEIGHT), 0)
         for setting in numbers:
-            way = (setting,) if setting == _TYPE else (_VIDEO, setting)
-            for value, value_end in find_elements(file, way, track, track_end):
-                numbers[setting] = _number(file, value, value_end)
-        if numbers[_TYPE] == _IS_VIDEO:
+            path = (setting,) if setting == TRACK_TYPE else (_VIDEO, setting)
+            for value, value_end in find(elements, file, path, track, track_end):
+                numbers[setting] = read_number(file, value, value_end)
+        if numbers[TRACK_TYPE] == IS_VIDEO:
             yield numbers
 
 
-def _number(file: BinaryIO, start: int, end: int) -> int:
+def read_number(file: BinaryIO, start: int, end: int) -> int:
+    """Read an unsigned integer of up to 8 bytes."""
     file.seek(start)
     return int.from_bytes(file.read(min(end - start, 8)), "big")
 

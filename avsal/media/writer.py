@@ -1,4 +1,4 @@
-"""Frames and sound to a video file."""
+"""Writing frames and sound to a video file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import av
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from avsal.media.sound import SoundSource
 
 _MPEG4_MAX_CLOCK = 65_535  # ISO/IEC 14496-2: vop_time_increment_resolution has 16 bits
-MAX_CLOCK = 2**24  # ticks per second; finer ones overflow 32 bit fields within minutes
+MAX_CLOCK = 2**24  # ticks per second; more would overflow 32-bit fields within minutes
 
 # In order of preference. Some builds lack libx264 (PyAV issue 1483).
 ENCODERS = ("libx264", "libopenh264", "h264_videotoolbox", "mpeg4")
@@ -41,8 +40,8 @@ _H264_MAX_CRF, _VP9_MAX_CRF = 51, 63
 _BT709 = 1  # ITU-T H.273 code of matrix, primaries and transfer
 _LIMITED_RANGE = 1  # AVCOL_RANGE_MPEG
 
-# What the system says of a disk or a folder. Other codes, as "invalid argument", come from FFmpeg
-# itself: it does not take what it was given.
+# Errors of a disk or a folder. Other codes, as "invalid argument", mean that FFmpeg itself rejects
+# its input.
 _SYSTEM_ERRORS = frozenset(errno.errorcode) - {errno.EINVAL, errno.ERANGE, errno.EDOM}
 
 
@@ -51,10 +50,10 @@ class Encoder:
     """An encoder and its settings.
 
     Attributes:
-        name: FFmpeg's name of it.
-        options: its settings.
-        max_clock: the finest clock that it takes, ticks per second.
-        note: what a person should know about the choice, "" for nothing.
+        name: FFmpeg's name.
+        options: settings.
+        max_clock: the finest clock that it supports, ticks per second.
+        note: warning for the user about the choice, if any.
     """
 
     name: str
@@ -81,8 +80,8 @@ def choose_encoder(crf: int, muxer: str = "mp4") -> Encoder:
 
 def _settings(name: str, crf: int) -> Encoder:
     if name == "libx264":
-        # Beside a network the encoder should take little time. Without B-frames decoding order is
-        # display order, and only then does MP4 store the duration of a variable rate rightly.
+        # The encoder should be fast compared with the network. Without B-frames, the decoding order
+        # is the display order; only then are the durations of a variable rate correct in MP4.
         return Encoder(name, (("crf", str(crf)), ("preset", "veryfast"), ("bf", "0")))
     if name == "libvpx-vp9":
         step = str(round(crf * _VP9_MAX_CRF / _H264_MAX_CRF))
@@ -90,7 +89,7 @@ def _settings(name: str, crf: int) -> Encoder:
         speed = (("deadline", "realtime"), ("cpu-used", "5"), ("row-mt", "1"))
         return Encoder(name, (("crf", step), ("b", "0"), *speed))
     if name == "mpeg4":
-        # H.264's step doubles every 6 of its scale and is 1 about 12; MPEG-4 counts steps.
+        # H.264's quantiser step doubles every 6 and is 1 at about 12; MPEG-4's is linear.
         step = str(min(31, max(1, round(2 ** ((crf - 12) / 6)))))
         options = (("qmin", step), ("qmax", step))
         note = "no H.264 encoder in this FFmpeg build, MPEG-4 is used"
@@ -101,7 +100,7 @@ def _settings(name: str, crf: int) -> Encoder:
 
 @lru_cache
 def _works(name: str) -> bool:
-    """Tell whether an encoder is built in and opens (a hardware encoder may be built in only)."""
+    """Tell whether an encoder is built in and opens; a hardware encoder may lack its hardware."""
     try:
         context: Any = av.CodecContext.create(name, "w")
         context.width, context.height, context.pix_fmt = 64, 64, "yuv420p"
@@ -133,30 +132,30 @@ def encoding_errors(path: Path) -> Iterator[None]:
 
 
 class _AbandonedError(Exception):
-    """Ends the writing of a file that is not wanted any more."""
+    """Ends the writing of a file that is abandoned."""
 
 
 class VideoWriter:
     """Writes RGB or gray pictures as H.264, or as VP9 in WebM, with explicit times.
 
-    The file appears under its name only when `close` succeeds, see `avsal.atomic`. Leaving a
-    `with` block by an exception removes what there is of it.
+    The file appears under its name only when `close` succeeds, see `avsal.atomic`. If an exception
+    ends the `with` block, the partial file is removed.
 
     Args:
         path: the file; its suffix (.mp4, .m4v, .mov, .mkv, .webm) chooses the container.
         width, height: picture size in pixels; an odd side is padded by one pixel, as 4:2:0
             colour needs even ones.
         crf: quality of H.264, 0 (lossless) to 51.
-        audio_from: keep the sound of this file, whose clock the frame times are on.
-        trim: the frames are a part of the source: the clock starts at the first of them and the
-            sound is cut to them. Otherwise times are kept and the sound is kept whole.
+        audio_from: copy the sound of this file; the frame times are on its clock.
+        trim: the frames are a part of the source: time 0 is the first frame, and the sound is cut
+            to the frames. Otherwise times are unchanged and all of the sound is copied.
         time_base: unit of the frame times in seconds, so that they are stored exactly.
-        sample_aspect: width to height of a displayed pixel.
+        sample_aspect: ratio of width to height of a displayed pixel.
 
     Attributes:
-        padded: an odd side was padded.
+        padded: whether an odd side was padded.
         codec: name of the encoder, known after the first frame.
-        warnings: one line for each thing that a person should know.
+        warnings: warnings for the user, one line each.
 
     Raises:
         UsageError: unknown suffix.
@@ -185,30 +184,25 @@ class VideoWriter:
             self._notes.append(f"{self.path}: padded to an even size, as 4:2:0 colour needs")
         self._kind = muxer_of(self.path)
         self._crf, self._trim, self._aspect = crf, trim, sample_aspect
-        self._wanted_time_base = time_base
+        self._preferred_time_base = time_base
         self._reformatter = VideoReformatter()
         self._container: OutputContainer | None = None
-        self._durations: dict[int, int] = {}  # ticks, by time, of frames inside the encoder
+        self._durations: dict[int, int] = {}  # ticks, by time, of the frames in the encoder
         self._last: int | None = None
         self._end = Fraction(0)
         self._sound = None if audio_from is None else SourceSound(audio_from)
         self._file = ExitStack()
-        self._aside = self._file.enter_context(new_file(self.path))
+        self._partial = self._file.enter_context(new_file(self.path))
 
     @property
     def warnings(self) -> list[str]:
-        """One line for each thing that a person should know, complete after `close`."""
+        """Warnings for the user, one line each; complete after `close`."""
         return [*self._notes, *(self._sound.warnings if self._sound else [])]
 
     def __enter__(self) -> VideoWriter:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if error is None:
             self.close()
         else:
@@ -219,7 +213,7 @@ class VideoWriter:
 
         Args:
             image: uint8 (height, width, 3) RGB or (height, width) gray.
-            pts: time on the source's clock in seconds, later than that of the frame before.
+            pts: time on the source's clock in seconds, later than that of the previous frame.
             duration: how long it is shown, seconds.
 
         Raises:
@@ -227,7 +221,8 @@ class VideoWriter:
             OutputError: the disk is full, or the encoder fails.
         """
         if image.shape[:2] != (self.height, self.width):
-            raise ValueError(f"a picture of {image.shape} in a {self.width}x{self.height} video")
+            size = f"{self.width}x{self.height}"
+            raise ValueError(f"picture of shape {image.shape} for a video of {size}")
         with self._writing():
             if self._container is None:
                 self._begin(Fraction(pts), Fraction(duration))
@@ -242,13 +237,13 @@ class VideoWriter:
             self._mux(self._video.encode(frame))
 
     def close(self) -> None:
-        """Finish the file and give it its name; may be called again.
+        """Finish the file under its name; may be called again.
 
         Raises:
             OutputError: the disk is full.
             MediaError: no frame was written.
         """
-        if not self._aside.exists():
+        if not self._partial.exists():
             return
         with self._writing():
             if self._container is None:
@@ -261,7 +256,7 @@ class VideoWriter:
             self._file.close()
 
     def abandon(self) -> None:
-        """Throw the unfinished file away; harmless after `close`."""
+        """Remove the unfinished file; does nothing after `close`."""
         if self._sound is not None:
             self._sound.close()
         if self._container is not None:
@@ -288,7 +283,7 @@ class VideoWriter:
         self._origin = self._choose_origin(pts)
         self._time_base = self._choose_time_base(pts, duration, encoder)
         self._container = av.open(
-            f"file:{self._aside}", "w", format=self._kind, container_options=self._muxing()
+            f"file:{self._partial}", "w", format=self._kind, container_options=self._muxing()
         )
         self._video = self._add_video(encoder, 1 / duration if duration > 0 else Fraction(25))
         if self._sound is not None:
@@ -297,7 +292,7 @@ class VideoWriter:
     def _muxing(self) -> dict[str, str]:
         if self._kind in ("matroska", "webm"):
             return {}
-        # A stream's late start is stored in ticks of the movie's clock: it has to fit both streams.
+        # A stream's late start is stored in ticks of the movie's clock, which fits both streams.
         sound_rate = self._sound.rate if self._sound is not None else 1
         clock = math.lcm(self._time_base.denominator, sound_rate)
         clock = clock if clock <= MAX_CLOCK else _CLOCK
@@ -310,7 +305,7 @@ class VideoWriter:
         return Fraction(0) if 0 <= start < _LATE_START else start
 
     def _choose_time_base(self, pts: Fraction, duration: Fraction, encoder: Encoder) -> Fraction:
-        unit = self._wanted_time_base
+        unit = self._preferred_time_base
         if unit is None:
             unit = Fraction(1, math.lcm(_CLOCK, pts.denominator, duration.denominator))
         return unit if unit.denominator <= encoder.max_clock else Fraction(1, encoder.max_clock)

@@ -19,9 +19,9 @@ __all__ = ["VARIANTS", "Variant", "build"]
 def build(name: str | Variant, heads: bool = False, **changes: Any) -> SaliencyNetwork:
     """Make a network with random float32 weights, in training mode.
 
-    `name` is a key of VARIANTS or a Variant; `changes` replace its fields, as in
+    `name` is a key of VARIANTS or a Variant. `changes` replace its fields, as in
     `build("s3d-224x224", audio=False)`. `heads` adds the training heads.
-    Raises UsageError for a variant, or a part of one, that does not exist.
+    Raises UsageError for an unknown variant, or an unknown part of one.
     """
     if isinstance(name, str):
         if name not in VARIANTS:
@@ -41,11 +41,11 @@ def build(name: str | Variant, heads: bool = False, **changes: Any) -> SaliencyN
 
 @contextmanager
 def _in_float32() -> Iterator[None]:
-    """Layers take the process's default type, which the host may have set to another."""
+    """Make layers in float32 even if the program has set another default type."""
     import torch
 
     default = torch.get_default_dtype()
-    if default == torch.float32:  # the setting is every thread's, so it is left alone if it can be
+    if default == torch.float32:  # all threads share the setting
         yield
         return
     torch.set_default_dtype(torch.float32)

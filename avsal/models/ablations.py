@@ -1,22 +1,22 @@
 """The parts of the paper's ablation studies: other fusions (Table 5) and map fusion (Table 2, V7).
 
-**Bilinear fusions** ("Avg + C", "Max + S") take the temporal axis out of the motion features before
-they meet the sound (section 4.5). Both start from the token embeddings of the published block, so
-that the training heads get two vectors of the usual width, the means of these embeddings.
+**Bilinear fusions** ("Avg + C", "Max + S") remove the temporal axis of the motion features before
+fusing them with the sound (section 4.5). Both start from the token embeddings of the published
+block, so that the training heads get two vectors of the usual width, the means of these embeddings.
 
-**AVIM and CPC**, after CASP-Net (Xiong et al. 2023): the audio-visual interaction module lets
-visual positions take up what they share with the sound; consistency-aware predictive coding then
-lowers the distance between the two representations in a few iterations. Only the description in
-CASP-Net's abstract and in sections 2.2 and 4.5 of the MSPI paper is followed here, not CASP-Net's
-own equations. Chosen here: the interaction is a non-local block (Wang et al. 2018) between the
-modalities, the iterations are predictive coding as plain gradient descent, and both act at v4 only,
-where AVFB acts, while CASP-Net fuses features of several scales.
+**AVIM and CPC**, after CASP-Net (Xiong et al. 2023): in the audio-visual interaction module, visual
+positions attend to the sound; consistency-aware predictive coding then reduces the distance between
+the two representations in a few iterations. This follows the descriptions in CASP-Net's abstract
+and in sections 2.2 and 4.5 of the MSPI paper, not CASP-Net's own equations. Chosen here: the
+interaction is a non-local block (Wang et al. 2018) between the modalities, the iterations are
+predictive coding as plain gradient descent, and both are applied at v4 only, as AVFB is, while
+CASP-Net fuses features of several scales.
 
 **Map fusion** keeps the decoder of the image saliency model (section 3.3, fig. 3) and fuses the
-motion features with its maps (section 4.5). Left open by the paper and chosen here: the decoder's
-layers; maps at a quarter of the input size, each divided by its own maximum; and that they take the
-place of the mask M of eq. 4, without the adapter and the convolutions that make M from features.
-Four frames share a mask, their maximum, as they do in the adapter.
+motion features with its maps (section 4.5). Not specified in the paper and chosen here: the layers
+of the decoder; maps of a quarter of the input size, each divided by its maximum; and that they
+replace the mask M of eq. 4, without the adapter and the convolutions that compute M from features.
+As in the adapter, four frames share a mask, their maximum.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ ITERATIONS = 3
 STEP = 0.1  # small against the curvature that the predictions have when they are initialised
 STAGE_CHANNELS = (128, 64, 32)  # at strides 16, 8 and 4
 MAP_STRIDE = 4
-STRIDE16 = 16  # of the features to whose size attention is told its own
+STRIDE16 = 16  # of the features to whose size `factor` of the attention refers
 
 
 class ChannelBilinear(TokenFusion):
@@ -47,7 +47,7 @@ class ChannelBilinear(TokenFusion):
     vector to a common width, and lets every output channel be a bilinear form of the two at each
     pixel: fused_k(x, y) = seen(x, y)^T M_k heard + b_k.
 
-    Left open by Table 5, and chosen here: the common width is a quarter of the output's (128 of
+    Not specified in Table 5 and chosen here: the common width is a quarter of the output's (128 of
     512); there are as many forms as AVFB has channels; the audio vector is the mean over time and
     frequency; the result is repeated at every time step of v4, where the decoder needs it.
     """
@@ -63,7 +63,7 @@ class ChannelBilinear(TokenFusion):
         visual_tokens, audio_tokens = self.embed(v4, audio)
         pixels = visual_tokens.unflatten(1, (v4.shape[2], -1)).mean(dim=1)
         seen, heard = self.vis_reduce(pixels), self.aud_reduce(audio_tokens.mean(dim=1))
-        # All pixels share the sound, so that it turns the forms into one matrix first.
+        # All pixels have the same sound, so it is multiplied with the forms first.
         matrix = torch.einsum("kij,bj->bik", self.bilinear.weight, heard)
         fused = torch.matmul(seen, matrix) + self.bilinear.bias
         still = fused.mT.unflatten(2, v4.shape[3:]).unsqueeze(2)
@@ -104,10 +104,11 @@ class SpatialBilinear(TokenFusion):
 
 
 class Interaction(TokenFusion):
-    """AVIM: every visual position asks the sound; the answer is added to it.
+    """AVIM: visual positions attend to the sound, and the result is added to them.
 
-    Visual tokens are queries, audio tokens keys and values, one head of half the channels. Each
-    time step of v4 sees all audio tokens; no positions are added, as in non-local blocks.
+    Visual tokens are the queries, audio tokens the keys and values, in one head with half of the
+    channels. Each time step of v4 attends to all audio tokens. As in non-local blocks, there is no
+    positional encoding.
     """
 
     def __init__(self, motion: int, audio: int, dim: int = 512) -> None:
@@ -124,7 +125,7 @@ class Interaction(TokenFusion):
         return Fused(volume, visual.mean(dim=1), heard.mean(dim=1))
 
     def _interact(self, v4: torch.Tensor, audio: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Visual tokens (B, T * h * w, dim) that know the sound, and the audio tokens."""
+        """Return visual tokens (B, T * h * w, dim) after attending, and the audio tokens."""
         visual, heard = self.embed(v4, audio)
         query, key, value = self.query(visual), self.key(heard), self.value(heard)
         response = attend(query.unsqueeze(1), key.unsqueeze(1), value.unsqueeze(1)).squeeze(1)
@@ -132,7 +133,7 @@ class Interaction(TokenFusion):
 
 
 class ConsistentInteraction(Interaction):
-    """AVIM followed by CPC: per time step, both modalities are moved towards what each predicts.
+    """AVIM followed by CPC: at each time step, each modality moves towards the other's prediction.
 
     Every visual position v predicts the sound s of its time step as A v, and the sound predicts
     the position as V s. The energy |s - A v|^2 / 2 + |v - V s|^2 / 2, a mean over the positions, is
@@ -156,14 +157,14 @@ class ConsistentInteraction(Interaction):
         return Fused(volume, seen.mean(dim=(1, 2)), sound.mean(dim=1))
 
     def step(self, seen: torch.Tensor, sound: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """One step on the visual positions (B, T, h * w, dim) and the sound (B, T, dim)."""
+        """Take a step with the visual positions (B, T, h * w, dim) and the sound (B, T, dim)."""
         unheard, unseen = self.errors(seen, sound)
         seen_slope = unseen - torch.matmul(unheard, self.hear.weight)
         sound_slope = unheard.mean(dim=2) - torch.matmul(unseen.mean(dim=2), self.see.weight)
         return seen - STEP * seen_slope, sound - STEP * sound_slope
 
     def errors(self, seen: torch.Tensor, sound: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """What the positions mispredict of the sound, and the sound of them: (B, T, h * w, dim)."""
+        """Return the prediction errors of the sound and of the positions, (B, T, h * w, dim)."""
         return sound.unsqueeze(2) - self.hear(seen), seen - self.see(sound).unsqueeze(2)
 
 

@@ -1,4 +1,4 @@
-"""Attention: the one place where softmax(q k) v is computed, and position biases folded into it."""
+"""Attention, and relative position biases that are folded into it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-HEAD_MULTIPLE = 16  # channels of a head that fused attention kernels take without leftovers
+HEAD_MULTIPLE = 16  # fused attention kernels need a multiple of this many channels per head
 
 
 def attend(
@@ -20,7 +20,7 @@ def attend(
     """softmax(scale * query key^T + bias) value, over (B, heads, tokens, channels).
 
     `scale` defaults to channels ** -0.5; `bias` broadcasts to (B, heads, queries, keys). Without
-    a bias the matrix of weights is never held in memory where the backend has a fused kernel.
+    a bias, fused kernels avoid storing the matrix of weights.
     """
     return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=scale)
 

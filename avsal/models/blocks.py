@@ -1,8 +1,8 @@
 """Building blocks that several encoders and the decoder share; attribute names are weight names.
 
-A module whose BatchNorm directly follows a convolution says so in `conv_bn_pairs`, names of the
-two children; `folding.prepare_for_inference` merges such pairs. In an `nn.Sequential` neighbours
-are found without it.
+A module in which a BatchNorm directly follows a convolution lists the names of the two children in
+`conv_bn_pairs`, and `folding.prepare_for_inference` merges them. In an `nn.Sequential`, such pairs
+are found automatically.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ def kept(make: Callable[..., Made]) -> Callable[..., Made]:
 
 
 def round_channels(channels: float, divisor: int = 8) -> int:
-    """The multiple of `divisor` nearest to a scaled width, at least one and not 10 % below it.
+    """Round a scaled width to a multiple of `divisor`, but not down by more than 10 %.
 
-    The rule by which the MobileNet and X3D families turn width factors into channels.
+    The MobileNet and X3D families compute channels from width factors in this way.
     """
     rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
     return rounded + divisor if rounded < 0.9 * channels else rounded
@@ -79,9 +79,9 @@ def run(layers: Iterable[nn.Module], x: torch.Tensor) -> torch.Tensor:
 
 @lru_cache(maxsize=1)
 def _convolves_rows_faster() -> bool:
-    """Whether oneDNN's 1x1 convolution stands in for the linear layers of PyTorch's BLAS.
+    """Tell whether a 1x1 convolution by oneDNN replaces linear layers by PyTorch's BLAS.
 
-    That BLAS is MKL on x86, which leaves half of an AMD processor's vector width unused.
+    On x86 that BLAS is MKL, which uses only half of the vector width of AMD processors.
     """
     x86 = torch.backends.cpu.get_cpu_capability() in {"AVX2", "AVX512"}
     return x86 and torch.backends.mkldnn.is_available()

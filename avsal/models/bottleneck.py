@@ -1,7 +1,6 @@
 """Residual bottleneck stages of the SlowFast and X3D families, under those projects' weight names.
 
-A stage is a ModuleDict whose entries are called `pathway<p>_res<i>`; several pathways can live in
-one stage side by side.
+A stage is a ModuleDict with the keys `pathway<p>_res<i>`; it may contain several pathways.
 """
 
 from __future__ import annotations
@@ -18,11 +17,11 @@ from avsal.models.blocks import SqueezeExcite
 
 @dataclass(frozen=True)
 class BottleneckSpec:
-    """What all blocks of one pathway in one stage have in common.
+    """The common settings of all blocks of one pathway in one stage.
 
     `reduce_frames` is the temporal kernel of the first convolution, `kernel` that of the middle
-    one, which is depth-wise or not; `activation` follows the middle one. Squeeze-and-excitation
-    with `squeeze` hidden channels sits in every other block, from the first on; 0 is none.
+    one, which may be depth-wise and is followed by `activation`. The first, third, ... blocks have
+    squeeze-and-excitation with `squeeze` hidden channels; 0 means none.
     """
 
     inner: int

@@ -1,7 +1,7 @@
 """Fusion of motion and sound: AVFB, the published block, and the loss that aligns the two.
 
-A fusion is a module `forward(v4, audio) -> Fused`; the rest of the network asks nothing else of
-it. Those that the paper compares AVFB with (Table 5) are in `ablations.py`.
+A fusion is a module with `forward(v4, audio) -> Fused`. Those that the paper compares AVFB with
+(Table 5) are in `ablations.py`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ PREDICTOR_HIDDEN = 512
 
 
 class Fused(NamedTuple):
-    """What a fusion gives: the volume (B, C, T, h, w) for the decoder, and the two modalities'
-    mean features (B, C) that the training heads align."""
+    """The output of a fusion: the volume (B, C, T, h, w) for the decoder, and the mean features
+    (B, C) of both modalities, which the training heads align."""
 
     volume: torch.Tensor
     visual: torch.Tensor
@@ -29,10 +29,10 @@ class Fused(NamedTuple):
 
 
 class TokenFusion(nn.Module):
-    """What all fusions begin with: both modalities as tokens of `dim` channels.
+    """The base class of the fusions: both modalities become tokens of `dim` channels.
 
-    `forward` takes v4 (B, C4, T, h, w) and audio features (B, Ca, h', w') of any size and gives
-    `Fused` with C = `dim`. Audio channels other than `dim` are projected first.
+    `forward` takes v4 (B, C4, T, h, w) and audio features (B, Ca, h', w') of any size, and returns
+    `Fused` with C = `dim`. Audio features are projected unless they have `dim` channels.
     """
 
     def __init__(self, motion: int, audio: int, dim: int) -> None:
@@ -133,7 +133,7 @@ def alignment_loss(
     audio_prediction: torch.Tensor,
     visual_embedding: torch.Tensor,
     audio_embedding: torch.Tensor,
-    heard: torch.Tensor | None = None,
+    has_sound: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Symmetrised negative cosine of predictions and the other modality's embeddings (eq. 6-7).
 
@@ -141,11 +141,11 @@ def alignment_loss(
 
     Args:
         visual_prediction, audio_prediction, visual_embedding, audio_embedding: (B, C).
-        heard: bool (B,), the samples that have sound, as silence has nothing to align with; None
-            for all.
+        has_sound: bool (B,), the samples with sound, because silence cannot be aligned; None means
+            all.
 
     Returns:
-        Scalar in -1..1, the mean over the samples that have sound; 0 where none has.
+        Scalar in -1..1, the mean over the samples with sound; 0 if there are none.
     """
     to_visual = F.cosine_similarity(
         audio_prediction.float(), visual_embedding.detach().float(), dim=1
@@ -153,5 +153,5 @@ def alignment_loss(
     to_audio = F.cosine_similarity(
         visual_prediction.float(), audio_embedding.detach().float(), dim=1
     )
-    weights = torch.ones_like(to_visual) if heard is None else heard.to(to_visual)
+    weights = torch.ones_like(to_visual) if has_sound is None else has_sound.to(to_visual)
     return -0.5 * ((to_visual + to_audio) * weights).sum() / weights.sum().clamp(min=1)

@@ -79,7 +79,7 @@ class SpatialAttention(nn.Module):
         self.factor = factor
         self.conv_mask = nn.Sequential(
             BasicConv3d(MASK_CHANNELS, ATTENTION_CHANNELS, 3, padding=1),
-            nn.Identity(),  # place of the upsampling in the published weights' numbering
+            nn.Identity(),  # the upsampling, so that the names agree with the published weights
             FrameConv3d(ATTENTION_CHANNELS, 1, 3),
         )
 

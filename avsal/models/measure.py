@@ -1,7 +1,7 @@
-"""How large a network is: parameters and multiply-accumulates, counted without running it.
+"""The size of a network: parameters and multiply-accumulates, counted without running it.
 
-Parameters are those of the paper's Table 6. Its multiply-accumulates were counted by fvcore on the
-published code, those here by PyTorch's `FlopCounterMode` on this one, and differ for three reasons:
+The parameters agree with the paper's Table 6. Its multiply-accumulates were counted by fvcore on
+the published code, those here by PyTorch's `FlopCounterMode`. They differ for three reasons:
 
 - fvcore adds normalisations, 0.3 to 0.6 G at 224x224; here they are not counted;
 - the readout convolves every scale at its own size and joins the time steps before the last
@@ -9,7 +9,7 @@ published code, those here by PyTorch's `FlopCounterMode` on this one, and diffe
 - MViTv2 computes its position bias inside the attention product, which is 3 to 5 % more operations
   and no matrix of biases.
 
-Without the first two, counts agree to 0.02 G for every encoder but MViTv2.
+Apart from the first two, the counts agree to 0.02 G for every encoder but MViTv2.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class Measure:
     """Size of a network.
 
     Attributes:
-        parameters: at inference.
-        parameters_with_heads: with the four training heads, as the paper counts.
+        parameters: number of parameters at inference.
+        parameters_with_heads: the same with the four training heads, as in the paper.
         macs: multiply-accumulates of one window, which is 16 frames, or 4 in the default network;
             convolutions, products and attention, without normalisations, poolings and
             interpolations.
@@ -56,7 +56,7 @@ class Measure:
 def measure(variant: Variant) -> Measure:
     """Count parameters and multiply-accumulates on the meta device, which takes no memory.
 
-    Variants that are one network under several names are counted once.
+    Variants that are the same network under several names are counted once.
     """
     return _measure(replace(variant, name=""))
 

@@ -1,4 +1,4 @@
-"""What every network of avsal offers: image features that windows share, sound, alignment."""
+"""The base class of the networks: image features that windows share, sound, alignment."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from avsal.models.blocks import kept
 from avsal.models.fusion import Fused, alignment_loss, predictor, projector
 from avsal.models.variants import Variant
 
-SPECTROGRAM = (257, 111)  # frequencies and columns that the audio encoder was trained on
-STRIDE = 32  # of the coarsest features: heights and widths are multiples of it
+SPECTROGRAM = (257, 111)  # frequencies and columns of the audio encoder's input
+STRIDE = 32  # of the coarsest features; heights and widths must be multiples of it
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # RGB, of pixels scaled to 0..1
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -22,14 +22,14 @@ Features = tuple[torch.Tensor, ...]
 class SaliencyNetwork(nn.Module):
     """Clip (B, 3, T, H, W) and spectrogram (B, 1, 257, 111) -> log-density (B, H, W).
 
-    Frames are RGB with ImageNet's mean and deviation taken out; T is `frames`, H and W are
-    multiples of 32. A subclass implements `image_features`, `_motion` and `_decode`.
+    Frames are RGB, normalised with ImageNet's mean and standard deviation. T is `frames`; H and W
+    are multiples of 32. A subclass implements `image_features`, `_motion` and `_decode`.
 
     Attributes:
-        variant: the row of the table of networks that this network was built from.
-        uses_pixels: whether the clip has an influence apart from its image features.
-        uses_images: whether there are image features, which windows that share frames can share.
-        fixed_size: the only (H, W) that the network accepts, None for every multiple of 32.
+        variant: the settings from which the network was built.
+        uses_pixels: whether the output depends on the clip, apart from its image features.
+        uses_images: whether there are image features, which windows with common frames share.
+        fixed_size: the only (H, W) that the network accepts; None for every multiple of 32.
     """
 
     image_encoder: nn.Module
@@ -44,7 +44,7 @@ class SaliencyNetwork(nn.Module):
         self.variant = variant
 
     def _add_heads(self) -> None:
-        """Add the training heads (section 3.4), which have no influence on the map."""
+        """Add the training heads (section 3.4), on which the map does not depend."""
         dim, norm = self.variant.fusion_dim, self.variant.head_norm
         self.vis_projector = projector(dim, norm)
         self.mlp_vis = predictor(norm)
@@ -58,21 +58,21 @@ class SaliencyNetwork(nn.Module):
 
     @property
     def uses_audio(self) -> bool:
-        """Whether the spectrogram has any influence."""
+        """Whether the output depends on the spectrogram."""
         return bool(self.variant.audio)
 
     def image_features(self, frames: torch.Tensor) -> Features:
         """Features of single frames (N, 3, H, W), each (N, C, h, w), finest first.
 
-        They depend on the frame alone, so that windows which share frames can share them. Empty
-        for a network without an image branch.
+        They depend on the frame alone, so windows with common frames can share them. Empty for a
+        network without an image branch.
         """
         raise NotImplementedError
 
     def forward(self, clip: torch.Tensor, spectrogram: torch.Tensor | None = None) -> torch.Tensor:
         """Log-density (B, H, W) in float32; logsumexp over its pixels is 0.
 
-        Raises UsageError where the clip's shape does not fit the network.
+        Raises UsageError if the clip's shape does not fit the network.
         """
         return self.forward_with_features(clip, self._window_features(clip), spectrogram)
 
@@ -82,7 +82,7 @@ class SaliencyNetwork(nn.Module):
         features: Features,
         spectrogram: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """As `forward`, from the clip's image features, each stacked to (B, T, C, h, w).
+        """Like `forward`, from the clip's image features, each stacked to (B, T, C, h, w).
 
         A network that does not use pixels needs no clip.
         """
@@ -95,8 +95,8 @@ class SaliencyNetwork(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Log-density (B, H, W) and the audio-visual loss (eq. 7), a scalar; needs the heads.
 
-        `has_sound`, bool (B,), marks the samples that have sound; None is for all. Silent samples
-        have no part in the loss. Raises UsageError without heads.
+        `has_sound`, bool (B,), marks the samples with sound; None means all. Silent samples do not
+        contribute to the loss. Raises UsageError without heads.
         """
         if not hasattr(self, "vis_projector"):
             raise UsageError("this network has no training heads; build it with heads=True")
@@ -132,8 +132,8 @@ class SaliencyNetwork(nn.Module):
         )
 
     def _distinct_features(self, frames: torch.Tensor) -> Features:
-        """Features of frames (B, T, 3, H, W), computed once for equal neighbours: half of a
-        training run's samples may be still images, and a frozen encoder sees no difference."""
+        """Compute features of frames (B, T, 3, H, W) once for equal neighbouring frames: half of
+        the training samples may be still images, and a frozen encoder gives equal features."""
         is_new = torch.ones(frames.shape[:2], dtype=torch.bool, device=frames.device)
         is_new[:, 1:] = (frames[:, 1:] != frames[:, :-1]).flatten(2).any(dim=2)
         index = is_new.flatten().cumsum(0).unflatten(0, is_new.shape) - 1

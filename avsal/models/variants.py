@@ -1,4 +1,4 @@
-"""The networks that can be built, as data: those that the paper evaluates, and a small one."""
+"""The networks that can be built: those that the paper evaluates, and the default."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Variant:
-    """Everything that decides a network's shape; `models.build` turns it into a network.
+    """The settings of a network, from which `models.build` makes it.
 
     The defaults are those of the published networks (sections 3.2-3.5). `image=None` omits the
     image saliency branch, `audio=False` the audio encoder and the fusion block (Table 2); neither
@@ -16,17 +16,16 @@ class Variant:
     equal.
 
     Attributes:
-        network: "mspi", the paper's network, or "small", the default one, which has image encoder,
-            motion and decoder of its own.
-        image_output: what motion is fused with, "features" or a saliency "map".
-        audio_width: channels of the audio ResNet's first stage; the last has 8 times more.
-        head_norm: normalisation of the training heads, "layer", or "batch" for batches of 3 and
-            more.
-        frames: frames of a window.
-        spacing: seconds between a window's frames; None for 16 neighbouring frames.
-        smoothing: seconds in which a map's weight in later ones falls to 1/e.
-        stride: predict every n-th frame unless the user says otherwise.
-        cpu_batch: windows at once on a CPU; more than one pays only where layers are small.
+        network: "mspi" for the paper's network, or "small" for the default, whose image encoder,
+            motion stream and decoder differ.
+        image_output: what motion is fused with, image "features" or a saliency "map".
+        audio_width: channels of the audio ResNet's first stage; the last stage has 8 times as many.
+        head_norm: normalisation of the training heads: "layer", or "batch" for 3 or more samples.
+        frames: number of frames in a window.
+        spacing: seconds between a window's frames; None for consecutive frames.
+        smoothing: time constant of the temporal smoothing, seconds; None for no smoothing.
+        stride: predict every n-th frame by default.
+        cpu_batch: windows per batch on a CPU; more than one is faster only with small layers.
         note: what differs in the paper apart from the network.
     """
 
@@ -47,7 +46,7 @@ class Variant:
     spacing: str | None = None
     smoothing: str | None = None
     stride: int = 1
-    follows_shape: bool = False  # the input has the picture's own shape, and about this area
+    follows_shape: bool = False  # the input has the video's aspect ratio, and about this area
     cpu_batch: int = 1
     note: str = field(default="", compare=False)
 
@@ -62,7 +61,7 @@ def _published(motion: str, height: int, width: int) -> Variant:
 
 
 def _ablation(label: str, **changes: Any) -> Variant:
-    """A variant of the ablation studies, which are S3D at 224x224 throughout (section 4.5)."""
+    """Make a variant of the ablation studies, which all use S3D at 224x224 (section 4.5)."""
     return Variant(f"{label}-s3d-224x224", "s3d", 224, 224, **changes)
 
 

@@ -1,6 +1,6 @@
-"""Weights: their names and places, the import of checkpoints, and loading with checks.
+"""Names of weights, where they are, the import of checkpoints, and checked loading.
 
-Importing this package does not import torch; its names come on first use.
+Importing this package does not import torch: its names are imported when they are first used.
 """
 
 from __future__ import annotations

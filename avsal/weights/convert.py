@@ -1,13 +1,8 @@
-"""Checkpoints to weights of avsal: whole networks, and single encoders of other projects.
-
-An encoder is imported so that training can start from it (section 4.3).
-"""
+"""Importing checkpoints: whole networks, and encoders of other projects as a start for training."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +11,7 @@ from torch.nn import functional as F
 
 from avsal import models
 from avsal.errors import UsageError, WeightsError
-from avsal.models.variants import VARIANTS, Variant
+from avsal.models.variants import VARIANTS
 from avsal.version import __version__
 from avsal.weights.loading import (
     COUNTER,
@@ -29,6 +24,7 @@ from avsal.weights.loading import (
     shapes_of,
     whole_network,
     without_heads,
+    without_size,
 )
 from avsal.weights.places import user_folder
 from avsal.weights.reading import read_metadata, sha256_of, unchanged
@@ -44,7 +40,7 @@ from avsal.weights.registry import (
 from avsal.weights.state import State, read_state, write_state
 from avsal.weights.upstream import LAYOUTS, Layout, read_blobs
 
-# A buffer that follows from the window's size, which may differ in the other project.
+# A buffer that is computed from the window's size, which may differ in the other project.
 INDEX = "relative_position_index"
 SWIN_WINDOW = (15, 13, 13)  # relative positions of an 8x7x7 window in time, height, width
 
@@ -55,10 +51,10 @@ class Imported:
 
     Attributes:
         path: the safetensors file.
-        name: by which `--weights` and `--model` find it, or the path of a file elsewhere.
-        variant: the network that it belongs to.
-        tensors: how many the file holds.
-        dropped: number of training-head tensors that were omitted.
+        name: what `--weights` takes: a name, or the path of a file outside the user's folder.
+        variant: the network.
+        tensors: number of tensors in the file.
+        dropped: number of tensors that were omitted.
     """
 
     path: Path
@@ -77,22 +73,22 @@ def import_checkpoint(
     url: str | None = None,
     force: bool = False,
 ) -> Imported:
-    """Turn a checkpoint of a whole network into safetensors.
+    """Convert a checkpoint of a whole network to safetensors.
 
     Args:
         source: PyTorch checkpoint or safetensors file.
-        variant: network variant or registry name; None detects it by names and shapes. Of two
-            variants that differ in their input size only, it is the one in the file's name, else
-            the larger one.
-        output: where to write; None takes the user's folder, where the weights have a name.
-        name: that name; None takes the registry's for the network, with the fold in the file's
-            name unless it is the first.
-        url: address that the file was downloaded from.
+        variant: network variant or registry name; None detects it from names and shapes. Of
+            variants that differ only in their input size, it is the one that the file name
+            mentions, else the largest.
+        output: the file to write; None means a named file in the user's folder.
+        name: that name; None means the network's name, plus the fold in the file name unless it is
+            the first.
+        url: the address from which the file was downloaded.
         force: replace weights that were made from another file.
 
     Raises:
         WeightsError: the file is damaged, could run code, or does not fit the network.
-        UsageError: no such variant, a name that means other weights, or other weights are there.
+        UsageError: unknown variant, or the name or the file already belongs to other weights.
     """
     if name is not None:
         require_free(name)
@@ -118,16 +114,16 @@ def import_checkpoint(
 
 
 def describe(variant: str) -> dict[str, str]:
-    """Metadata that says what the weights are for, for `write_state`."""
+    """Make the metadata that names the network, for `write_state`."""
     height, width = VARIANTS[variant].size
     return {"variant": variant, "size": f"{height}x{width}", "avsal": __version__}
 
 
 def refuse_replacing(path: Path, digest: str) -> None:
-    """Make sure that a file is not there yet, or was made from the same source.
+    """Check that a file does not exist, or was made from the same source.
 
     Raises:
-        UsageError: it holds something else.
+        UsageError: it has another content.
     """
     if not path.exists():
         return
@@ -136,26 +132,25 @@ def refuse_replacing(path: Path, digest: str) -> None:
     except WeightsError:
         metadata = {}
     if metadata.get("source_sha256") != digest:
-        what = f"weights from {metadata['source']}" if "source" in metadata else "something else"
+        content = f"weights from {metadata['source']}" if "source" in metadata else "something else"
         raise UsageError(
-            f"{path}: exists and holds {what}; choose another name, or --force to replace it"
+            f"{path}: exists and contains {content}; choose another name, or --force to replace it"
         )
 
 
 def _of_size(variant: str, sizes: set[str]) -> str:
-    """The variant of the same network whose input size is the one in `sizes`, if there is one."""
-    network = dataclasses.replace(VARIANTS[variant], name="", height=0, width=0)
+    """Replace a variant by the one with the input size in `sizes`, if there is one."""
+    network = without_size(VARIANTS[variant])
     fitting = [
         known.name
         for known in VARIANTS.values()
-        if dataclasses.replace(known, name="", height=0, width=0) == network
-        and {f"{known.height}x{known.width}"} == sizes
+        if without_size(known) == network and {f"{known.height}x{known.width}"} == sizes
     ]
     return fitting[0] if fitting else variant
 
 
 def describe_source(source: Path, digest: str, url: str | None = None) -> dict[str, str]:
-    """Metadata that says which file the weights were taken from, and from which address."""
+    """Make the metadata that names the file that the weights are from, and its address."""
     sha256 = {"source_sha256": digest}
     if url is None:
         return {"source": source.name, **sha256}
@@ -163,10 +158,10 @@ def describe_source(source: Path, digest: str, url: str | None = None) -> dict[s
 
 
 def _local_name(variant: str, file: str) -> str:
-    """The name of weights in the user's folder; one that does not mean the shipped weights."""
+    """Choose the name of weights in the user's folder; it must not mean the shipped weights."""
     row = find_row(variant)
     name = row.name if row else variant
-    if row and row.sha256:  # the name means exactly that file
+    if row and row.sha256:  # only the file with this checksum may have the name
         name = f"{name}-own"
     return name_for(name, file)
 
@@ -175,8 +170,8 @@ def _detect_or_explain(state: State, source: Path) -> str:
     closest, diff = detect(state)
     if len(diff.missing) == len(expected_shapes(closest)):
         raise WeightsError(
-            f"{source}: none of its {len(state)} names belongs to a network of avsal; a pretrained "
-            "encoder is imported with --component motion, image or audio"
+            f"{source}: none of its {len(state)} names belongs to a network of avsal; to import a "
+            "pretrained encoder, add --component motion, image or audio"
         )
     return closest
 
@@ -184,19 +179,9 @@ def _detect_or_explain(state: State, source: Path) -> str:
 # --- encoders of other projects -----------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Component:
-    """A part of the network that can start from another project's weights."""
-
-    prefix: str  # of its names in the whole network
-    encoder: Callable[[Variant], str | None]
-
-
-COMPONENTS = {
-    "motion": Component("visnet.", lambda variant: variant.motion),
-    "image": Component("image_encoder.encoder.", lambda variant: variant.image),
-    "audio": Component("audnet.", lambda variant: "resnet18" if variant.audio else None),
-}
+# Parts that can be initialised from another project's weights, and the prefix of their names in the
+# whole network.
+COMPONENTS = {"motion": "visnet.", "image": "image_encoder.encoder.", "audio": "audnet."}
 
 
 def import_component(
@@ -208,22 +193,22 @@ def import_component(
     url: str | None = None,
     force: bool = False,
 ) -> Imported:
-    """Turn another project's checkpoint into weights of one encoder, under the network's names.
+    """Convert another project's checkpoint to weights of one encoder, named as in the network.
 
-    `network.load_state_dict(state, strict=False)` puts them into a network; the rest of it stays.
+    `network.load_state_dict(state, strict=False)` loads them and leaves the other weights alone.
 
     Args:
-        source: PyTorch checkpoint, safetensors, or (SlowFast) a Caffe2 pickle called .pkl.
+        source: PyTorch checkpoint, safetensors, or a Caffe2 pickle (SlowFast) with suffix .pkl.
         component: "motion", "image" or "audio".
-        variant: network variant or registry name whose encoder it is for.
+        variant: network variant or registry name with that encoder.
         output: the safetensors file to write.
-        url: address that the file was downloaded from; a Caffe2 pickle is recognised by its suffix.
+        url: the address from which the file was downloaded; its suffix counts.
         force: replace a file that was made from another one.
 
     Raises:
         WeightsError: the file is damaged, could run code, or does not fit the encoder.
-        UsageError: no such component or variant, the variant has no such encoder, or
-            `output` holds something else.
+        UsageError: unknown component or variant, no such encoder in the variant, or `output` has
+            another content.
     """
     name = resolve_variant(variant)
     encoder = encoder_of(component, name)
@@ -246,43 +231,45 @@ def import_component(
 
 
 def encoder_of(component: str, variant: str) -> str:
-    """Name of the encoder that a variant has for a component.
+    """Return the name of a variant's encoder for a component.
 
     Raises:
         UsageError: no such component, or the variant has none.
     """
     if component not in COMPONENTS:
         raise UsageError(f"component {component}: give one of {', '.join(COMPONENTS)}")
-    encoder = COMPONENTS[component].encoder(VARIANTS[variant])
+    network = VARIANTS[variant]
+    audio = "resnet18" if network.audio else None
+    encoder = {"motion": network.motion, "image": network.image, "audio": audio}[component]
     if encoder is None:
         raise UsageError(f"{variant} has no {component} encoder; choose another --variant")
     return encoder
 
 
 def translate(upstream: State, component: str, variant: str) -> tuple[Layout, State]:
-    """Give upstream weights the names and shapes that they have in a network.
+    """Convert upstream weights to the names and shapes of a network.
 
-    The layout with the best match of names is used.
+    The layout whose names match best is used.
 
     Raises:
         WeightsError: they do not fit.
-        UsageError: no layout is known for the encoder, or the variant has none.
+        UsageError: avsal knows no layout for the encoder, or the variant has no such encoder.
     """
-    encoder, prefix = encoder_of(component, variant), COMPONENTS[component].prefix
+    encoder, prefix = encoder_of(component, variant), COMPONENTS[component]
     if encoder not in LAYOUTS:
-        raise UsageError(f"no project's names for the encoder {encoder} are known to avsal")
+        raise UsageError(f"avsal knows no other project's names for the encoder {encoder}")
     shapes = expected_shapes(variant)
-    wanted = {name: shape for name, shape in shapes.items() if name.startswith(prefix)}
+    expected = {name: shape for name, shape in shapes.items() if name.startswith(prefix)}
     readings = [(layout, _rename(upstream, layout, prefix)) for layout in LAYOUTS[encoder]]
-    layout, renamed = min(readings, key=lambda reading: len(wanted.keys() ^ reading[1].keys()))
-    if not wanted.keys() & renamed.keys():
+    layout, renamed = min(readings, key=lambda reading: len(expected.keys() ^ reading[1].keys()))
+    if not expected.keys() & renamed.keys():
         known = ", ".join(layout.project for layout, _ in readings)
-        raise WeightsError(f"none of its names is one of {encoder}; layouts known: {known}")
-    state = _derived(wanted, variant)
+        raise WeightsError(f"none of its names belongs to {encoder}; known layouts: {known}")
+    state = _derived(expected, variant)
     for name, tensor in renamed.items():
         if not name.endswith(INDEX):
-            state[name] = fit(name, tensor, wanted[name]) if name in wanted else tensor
-    if diff := compare(wanted, shapes_of(state)):
+            state[name] = fit(name, tensor, expected[name]) if name in expected else tensor
+    if diff := compare(expected, shapes_of(state)):
         raise WeightsError(f"read as {layout.project}, does not fit {encoder}: {diff}")
     return layout, state
 
@@ -292,12 +279,12 @@ def _rename(upstream: State, layout: Layout, prefix: str) -> State:
     return {prefix + name: tensor for name, tensor in renamed.items() if name is not None}
 
 
-def _derived(wanted: Shapes, variant: str) -> State:
-    """Buffers that every network of this architecture has alike."""
-    state = {name: torch.tensor(0) for name in wanted if name.endswith(COUNTER)}
-    if any(name.endswith(INDEX) for name in wanted):
+def _derived(expected: Shapes, variant: str) -> State:
+    """Make the buffers that are the same in every network of this architecture."""
+    state = {name: torch.tensor(0) for name in expected if name.endswith(COUNTER)}
+    if any(name.endswith(INDEX) for name in expected):
         own = models.build(variant).state_dict()
-        state |= {name: own[name] for name in wanted if name.endswith(INDEX)}
+        state |= {name: own[name] for name in expected if name.endswith(INDEX)}
     return state
 
 
@@ -305,16 +292,16 @@ def _derived(wanted: Shapes, variant: str) -> State:
 
 
 def fit(name: str, tensor: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
-    """Make an upstream tensor fit the shape that our encoder has, where that has a meaning.
+    """Convert an upstream tensor to the shape in our encoder, where that is meaningful.
 
-    - MViT's tables of one axis (`rel_pos_*`) are resampled linearly.
-    - Swin's tables of a window (`relative_position_bias_table`) are resampled in time and space;
-      one of an image network is repeated over time, as the VideoSwin paper does (section 3.3).
-    - Kernels of an image network are repeated over time and divided by its length, so that a still
-      video gives what the image gave (Carreira and Zisserman 2017, section 2.4).
-    - Axes of length 1 come and go.
+    - MViT's tables for one axis (`rel_pos_*`) are resampled linearly.
+    - Swin's tables for a window (`relative_position_bias_table`) are resampled in time and space;
+      those of an image network are repeated over time, as in the VideoSwin paper (section 3.3).
+    - Kernels of an image network are repeated over time and divided by the number of repetitions,
+      so that a still video gives the image's output (Carreira and Zisserman 2017, section 2.4).
+    - Axes of length 1 are added or removed.
 
-    Anything else is given back as it is, for the comparison of shapes to report.
+    Other tensors are returned unchanged, so that the comparison of shapes reports them.
     """
     found = tuple(tensor.shape)
     if found == shape:
@@ -337,10 +324,10 @@ def _resample_axis(table: torch.Tensor, length: int) -> torch.Tensor:
 
 
 def _resample_window(table: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
-    """Resample (T * H * W, heads) to the published window; one of T = 1 is repeated over time.
+    """Resample (T * H * W, heads) to the published window, after repeating over time if T = 1.
 
-    The file does not say T, H and W: the window is assumed to be square, and its length in time to
-    be the shortest odd one that leaves an odd square.
+    The file does not contain T, H and W. The window is assumed to be square, and T to be the
+    smallest odd number that leaves an odd square.
     """
     source = _window(table.shape[0])
     if source is None or shape[0] != math.prod(SWIN_WINDOW):
@@ -353,7 +340,7 @@ def _resample_window(table: torch.Tensor, shape: tuple[int, ...]) -> torch.Tenso
 
 
 def _window(positions: int) -> tuple[int, int, int] | None:
-    """Split a number of relative positions into T, H and W."""
+    """Split the number of relative positions into T, H and W."""
     for length in range(1, positions + 1, 2):
         side = math.isqrt(positions // length)
         if length * side * side == positions and side % 2:

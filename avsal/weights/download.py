@@ -1,10 +1,8 @@
-"""Files from the web, among them those of the authors' release on GitHub.
+"""Downloads from the web that resume after a broken connection, and the authors' GitHub release.
 
-A download is resumed after a broken connection.
-
-While a process downloads, its part has a name that no other process uses. What is left when the
-download stops is renamed to a common name, from which the next download takes it by renaming again.
-Two downloads of one address at once therefore never write to one file.
+While a process downloads, its partial file has a name that no other process uses. When the download
+stops, the partial file is renamed to a common name; the next download takes it over by renaming it
+again. Two downloads of one address at the same time therefore never write to the same file.
 """
 
 from __future__ import annotations
@@ -16,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote, unquote
@@ -36,27 +35,25 @@ from avsal.weights.registry import (
     sizes_in,
 )
 
-LARGEST = 8 << 30  # bytes; no weights are larger, and a server may send without end
+LARGEST = 8 << 30  # bytes; no weights are larger, but a server could send data for ever
 CHUNK = 1 << 18  # bytes
-TIMEOUT = 15  # seconds without any answer or any byte
-TRIES = 4  # in a row without a byte more
-PAUSE = 0.5  # seconds before the second try, doubled before each further one
-LONGEST_TAG = 150  # characters of an ETag that can be part of a file name
-OK, PARTIAL, RANGE_REFUSED = 200, 206, 416  # HTTP
-FORBIDDEN, NOT_FOUND, TOO_MANY = 403, 404, 429
+TIMEOUT = 15  # seconds without a response or another byte
+TRIES = 4  # attempts in a row that bring no further byte
+PAUSE = 0.5  # seconds before the second attempt; doubled before each further one
+LONGEST_TAG = 150  # characters of an ETag that may be part of a file name
 
 T = TypeVar("T")
-# Called with the number of bytes received and that of the whole file, if it is known.
+# Called with the number of bytes received, and the size of the whole file if it is known.
 OnBytes = Callable[[int, int | None], None]
 
 
 @dataclass(frozen=True)
 class WebFile:
-    """A file at an address.
+    """A file at a web address.
 
     Attributes:
-        size: bytes; None if only the server knows.
-        sha256: of the content; None if it is not published.
+        size: bytes; None if unknown.
+        sha256: checksum of the content; None if it is not published.
     """
 
     url: str
@@ -67,10 +64,10 @@ class WebFile:
 
 @dataclass
 class _Part:
-    """What has been received of a file, under a name that only this process uses.
+    """A partial file, under a name that only this process uses.
 
     Attributes:
-        tag: the server's name of the version that the bytes belong to (ETag); "" if it has none.
+        tag: ETag of the version that the bytes belong to; "" if the server sent none.
     """
 
     path: Path
@@ -85,21 +82,21 @@ class _Part:
         self.tag = ""
 
     def resumable(self, file: WebFile) -> bool:
-        """Whether the rest can be added without mixing two versions of the file."""
+        """Whether the remaining bytes can be added without mixing two versions of the file."""
         strong = self.tag.startswith('"') and len(quote(self.tag, safe="")) <= LONGEST_TAG
         return self.size > 0 and (strong or file.sha256 is not None)
 
 
 @contextmanager
 def downloaded(file: WebFile, on_bytes: OnBytes = lambda _here, _all: None) -> Iterator[Path]:
-    """Download a file, or the rest of it, and give its path to the `with` block.
+    """Download a file, or what is missing of it, and pass its path to the `with` block.
 
-    The file is removed when the block ends well or finds that the file is wrong. After any other
-    error it is kept for the next call, if it can be resumed safely.
+    The file is removed when the block succeeds or raises WeightsError. After any other error it is
+    kept for the next call, if the download can be resumed safely.
 
     Raises:
-        WeightsError: no connection, no such file, or other content than was announced.
-        OutputError: it cannot be written.
+        WeightsError: no connection, no such file, or unexpected content.
+        OutputError: the file cannot be written.
     """
     refuse_offline(file.url)
     with _own_part(file) as part:
@@ -117,7 +114,7 @@ def downloaded(file: WebFile, on_bytes: OnBytes = lambda _here, _all: None) -> I
 def use_download(
     file: WebFile, use: Callable[[Path], T], on_bytes: OnBytes = lambda _here, _all: None
 ) -> T:
-    """Download a file and do something with it; errors name its address.
+    """Download a file and return `use(path)`; errors name its address.
 
     Raises:
         AvsalError: see `downloaded`, or whatever `use` raises.
@@ -130,21 +127,21 @@ def use_download(
 
 
 def refuse_offline(url: str) -> None:
-    """Raises WeightsError where HF_HUB_OFFLINE says that no server may be asked."""
+    """Raise WeightsError if HF_HUB_OFFLINE forbids requests."""
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
-        raise WeightsError(f"{url}: not asked, as HF_HUB_OFFLINE is set; unset it to download")
+        raise WeightsError(f"{url}: not downloaded, because HF_HUB_OFFLINE is set; unset it")
 
 
 @contextmanager
 def _own_part(file: WebFile) -> Iterator[_Part]:
-    """Take over what an earlier call left; leave what can be resumed to a later call.
+    """Take over the partial file of an earlier call, and leave one that a later call can resume.
 
-    What a killed process was writing is removed by `atomic.prepare_folder`.
+    `atomic.prepare_folder` removes the partial files of killed processes.
     """
-    what = f"{file.url} {file.size} {file.sha256}"
-    key = hashlib.sha256(what.encode()).hexdigest()[:16]
+    version = f"{file.url} {file.size} {file.sha256}"
+    key = hashlib.sha256(version.encode()).hexdigest()[:16]
     folder = user_folder() / "downloads"
     with atomic.write_errors(folder):
         atomic.prepare_folder(folder)
@@ -163,10 +160,10 @@ def _taken_over(folder: Path, key: str) -> _Part:
     part = _Part(atomic.partial_path(folder / f"{key}.part"))
     for left in sorted(folder.glob(f"{key}.*.part")):
         if part.path.exists():
-            left.unlink(missing_ok=True)  # one is enough
+            left.unlink(missing_ok=True)  # one partial file is enough
             continue
         try:
-            left.rename(part.path)  # only one process can do it
+            left.rename(part.path)  # succeeds in one process only
         except FileNotFoundError:
             continue
         part.tag = unquote(left.name.removeprefix(f"{key}.").removesuffix(".part"))
@@ -175,7 +172,7 @@ def _taken_over(folder: Path, key: str) -> _Part:
 
 
 def _receive_all(file: WebFile, part: _Part, on_bytes: OnBytes) -> None:
-    """Try until the file is complete, or several times in a row brought nothing."""
+    """Retry until the file is complete, or until several attempts in a row bring no bytes."""
     failures = 0
     while failures < TRIES:
         before = part.size
@@ -185,19 +182,19 @@ def _receive_all(file: WebFile, part: _Part, on_bytes: OnBytes) -> None:
             cause = "the server sent less than it announced"
         except (AvsalError, OSError):
             raise
-        except Exception as error:  # the Hub's client changes the library whose errors these are
+        except Exception as error:  # the HTTP library depends on the version of the Hub's client
             cause = one_line(error)
         failures = failures + 1 if part.size <= before else 1
         if failures < TRIES:
             time.sleep(PAUSE * 2 ** (failures - 1))
     remedy = "try again"
     if part.resumable(file):
-        remedy = f"{part.size / 1e6:.1f} MB are kept, the same command resumes"
+        remedy = f"{part.size / 1e6:.1f} MB are kept, run the same command again to resume"
     raise WeightsError(f"{file.url}: cannot be downloaded ({cause}); {remedy}")
 
 
 def _receive(file: WebFile, part: _Part, on_bytes: OnBytes) -> bool:
-    """Ask once for what is missing; whether the file is complete then."""
+    """Request the missing bytes once, and return whether the file is complete."""
     from huggingface_hub import get_session
 
     here = part.size
@@ -206,29 +203,30 @@ def _receive(file: WebFile, part: _Part, on_bytes: OnBytes) -> bool:
     headers = {"Accept-Encoding": "identity", **_resuming(file, part)}
     with get_session().stream("GET", file.url, headers=headers, timeout=TIMEOUT) as answer:
         content_range = answer.headers.get("Content-Range", "")
-        if answer.status_code == RANGE_REFUSED:
+        if answer.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             if here and part.tag and content_range == f"bytes */{here}":
                 return True  # nothing is missing
-            part.clear()  # it is no part of what is there now
+            part.clear()  # the bytes are not from the current version
             return False
-        if answer.status_code not in (OK, PARTIAL):
+        if answer.status_code not in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
             raise WeightsError(f"{file.url}: {_refusal(answer)}")
         tag = answer.headers.get("ETag", "")
-        if answer.status_code == PARTIAL and not (
+        if answer.status_code == HTTPStatus.PARTIAL_CONTENT and not (
             content_range.startswith(f"bytes {here}-") and (not tag or tag == part.tag)
         ):
-            part.clear()  # the rest of another version, or another part than was asked for
+            part.clear()  # another version, or not the range that was requested
             return False
-        if answer.status_code == OK:
+        if answer.status_code == HTTPStatus.OK:
             part.clear()
             part.tag = tag
-        total = file.size or _announced(answer, part.size)
+        length = answer.headers.get("Content-Length", "")
+        total = file.size or (part.size + int(length) if length.isdigit() else None)
         _write(answer, file, part, total, on_bytes)
     return total is None or part.size == total
 
 
 def _resuming(file: WebFile, part: _Part) -> dict[str, str]:
-    """Headers that ask for the rest, if it is known to belong to what is here."""
+    """Make the headers that request the missing bytes, if resuming is safe."""
     if not part.resumable(file):
         return {}
     headers = {"Range": f"bytes={part.size}-"}
@@ -236,7 +234,7 @@ def _resuming(file: WebFile, part: _Part) -> dict[str, str]:
 
 
 def _write(answer: Any, file: WebFile, part: _Part, total: int | None, on_bytes: OnBytes) -> None:
-    """Append what the server sends; stop at once if it is plainly something else than weights."""
+    """Append what the server sends; stop at once if it cannot be weights."""
     here = part.size
     with part.path.open("ab") as target:
         for chunk in answer.iter_bytes(CHUNK):
@@ -245,32 +243,28 @@ def _write(answer: Any, file: WebFile, part: _Part, total: int | None, on_bytes:
             here += target.write(chunk)
             if here > LARGEST:
                 part.clear()
-                raise WeightsError(f"{file.url}: more than {LARGEST >> 30} GB; no weights are")
+                raise WeightsError(f"{file.url}: larger than {LARGEST >> 30} GB, so not weights")
             on_bytes(here, total)
 
 
-def _announced(answer: Any, here: int) -> int | None:
-    length = answer.headers.get("Content-Length", "")
-    return here + int(length) if length.isdigit() else None
-
-
 def _refusal(answer: Any) -> str:
+    by_hand = "download it in a browser, then avsal weights import FILE"
     reasons = {
-        401: "the server wants a login; download it in a browser, then avsal weights import FILE",
-        403: "the server refuses; download it in a browser, then avsal weights import FILE",
+        401: f"the server requires a login; {by_hand}",
+        403: f"the server denies access; {by_hand}",
         404: "there is no such file; check the address",
-        429: "the server is asked too often; try again later",
+        429: "the server received too many requests; try again later",
     }
     status = answer.status_code
-    return reasons.get(status, f"the server answers with error {status}; try again later")
+    return reasons.get(status, f"the server responded with error {status}; try again later")
 
 
 def _check(file: WebFile, part: _Part) -> None:
-    """Make sure that a complete file is what was announced; what is not is removed."""
+    """Check the size and sha256 of a complete file; a wrong one is removed."""
     if file.size is not None and part.size != file.size:
-        found = part.size
+        size = part.size
         part.clear()
-        raise WeightsError(f"{file.url}: {found} bytes, not {file.size}; it was removed, try again")
+        raise WeightsError(f"{file.url}: {size} bytes, not {file.size}; it was removed, try again")
     if file.sha256 and (digest := sha256_of(part.path)) != file.sha256:
         part.clear()
         raise WeightsError(
@@ -281,7 +275,7 @@ def _check(file: WebFile, part: _Part) -> None:
 
 # --- the authors' release on GitHub ---------------------------------------------------------------
 
-API_VARIABLE = "AVSAL_GITHUB_API"  # another server, for tests and mirrors
+API_VARIABLE = "AVSAL_GITHUB_API"  # names another server, for tests and mirrors
 API = "https://api.github.com"
 API_TIMEOUT = 8  # seconds
 SUFFIXES = (".pt", ".pth", ".pt.tar", ".pth.tar", ".bin", ".ckpt", ".safetensors")
@@ -289,10 +283,10 @@ BY_HAND = f"or download from {MSPI_PAGE} in a browser, then run: avsal weights i
 
 
 def release_files(row: WeightsRow) -> list[WebFile]:
-    """Ask GitHub for the files of the release that a row's weights are from.
+    """List the files of the authors' release that may be weights.
 
     Raises:
-        WeightsError: no connection, no such release, no files in it, or asked too often.
+        WeightsError: no connection, no such release, no weights in it, or too many requests.
     """
     repository, tag = MSPI_RELEASE
     api = (os.environ.get(API_VARIABLE) or API).rstrip("/")
@@ -303,36 +297,37 @@ def release_files(row: WeightsRow) -> list[WebFile]:
 
         headers = {"Accept": "application/vnd.github+json"}
         answer = get_session().get(address, headers=headers, timeout=API_TIMEOUT)
-        content = answer.json() if answer.status_code == OK else None
-    except Exception as error:  # the Hub's client changes the library whose errors these are
+        content = answer.json() if answer.status_code == HTTPStatus.OK else None
+    except Exception as error:  # the HTTP library depends on the version of the Hub's client
         raise WeightsError(
             f"{row.name}: {api} cannot be reached ({one_line(error)}); try again, {BY_HAND}"
         ) from None
-    if answer.status_code != OK:
+    if answer.status_code != HTTPStatus.OK:
         raise WeightsError(f"{row.name}: {_refused(answer, repository, tag)}")
     files = _weight_files(content)
     if not files:
-        what = f"{row.name}: the release {tag} of {repository} has no file of weights"
-        if archives := ", ".join(_archives(content)):
+        problem = f"{row.name}: the release {tag} of {repository} contains no weights"
+        names = [str(asset.get("name")) for asset in _assets(content) if isinstance(asset, dict)]
+        if archives := ", ".join(filter(is_archive, names)):
             raise WeightsError(
-                f"{what}, only archives, which avsal does not unpack ({archives}): download one "
+                f"{problem}, only archives, which avsal does not unpack ({archives}): download one "
                 f"from {MSPI_PAGE}, unpack it, then run: avsal weights import FILE"
             )
-        raise WeightsError(f"{what}; see {MSPI_PAGE}")
+        raise WeightsError(f"{problem}; see {MSPI_PAGE}")
     return files
 
 
 def _refused(answer: Any, repository: str, tag: str) -> str:
-    if answer.status_code == NOT_FOUND:
+    if answer.status_code == HTTPStatus.NOT_FOUND:
         return f"{repository} has no release {tag} on GitHub (any more); see {MSPI_PAGE}"
-    if answer.status_code in (FORBIDDEN, TOO_MANY):
+    if answer.status_code in (HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS):
         reset = answer.headers.get("X-RateLimit-Reset", "")
         when = time.strftime("%H:%M", time.localtime(int(reset))) if reset.isdigit() else "later"
         return (
             "GitHub limits the number of requests per hour; try again "
             f"{'at ' if reset.isdigit() else ''}{when}, {BY_HAND}"
         )
-    return f"GitHub answers with error {answer.status_code}; try again later, {BY_HAND}"
+    return f"GitHub responded with error {answer.status_code}; try again later, {BY_HAND}"
 
 
 def _assets(content: Any) -> list[Any]:
@@ -340,13 +335,8 @@ def _assets(content: Any) -> list[Any]:
     return assets if isinstance(assets, list) else []
 
 
-def _archives(content: Any) -> list[str]:
-    names = [str(asset.get("name")) for asset in _assets(content) if isinstance(asset, dict)]
-    return [name for name in names if is_archive(name)]
-
-
 def _weight_files(content: Any) -> list[WebFile]:
-    """The files of a release, as GitHub's API describes it, that may be weights."""
+    """Find the files that may be weights in GitHub's description of a release."""
     files = []
     for asset in _assets(content):
         try:
@@ -361,30 +351,29 @@ def _weight_files(content: Any) -> list[WebFile]:
 
 
 def is_here(path: Path, asset: str | None) -> bool:
-    """Whether a file of the release was imported before, and can be read.
+    """Tell whether a file of the release was imported before and is readable.
 
     Raises:
-        UsageError: what is there was made from another file than `asset`.
+        UsageError: the imported weights are from another file than `asset`.
     """
     if not path.is_file():
         return False
     try:
         source = read_metadata(path).get("source", "another file")
-    except WeightsError:  # damaged: it is downloaded again
+    except WeightsError:  # damaged, so it is downloaded again
         return False
     if asset is not None and source != asset:
         raise UsageError(
-            f"{path}: holds weights from {source}, not {asset}; add --force to replace it"
+            f"{path}: contains weights from {source}, not {asset}; add --force to replace it"
         )
     return True
 
 
 def fitting_files(files: list[WebFile], row: WeightsRow, fold: int) -> list[WebFile]:
-    """Find the files whose names fit a network and a fold best, ideally one.
+    """Find the files, ideally one, whose names fit a network and a fold best.
 
-    A file whose name does not mention the size or the fold may have any, unless another name
-    mentions the right one. A file whose name does not mention a network is considered only if no
-    other name does.
+    A file whose name mentions no size or fold fits any, unless another name mentions the right one.
+    A file whose name mentions no network is considered only if no other name mentions one.
     """
     variant = VARIANTS[row.variant]
     files = [file for file in files if not is_encoder(file.name)] or files
@@ -393,7 +382,7 @@ def fitting_files(files: list[WebFile], row: WeightsRow, fold: int) -> list[WebF
     files = _narrowed(files, networks_in, variant.motion)
     files = _narrowed(files, sizes_in, f"{variant.height}x{variant.width}")
     if any("0" in folds_in(file.name) for file in files):
-        return files  # they count from 0 or from 1: a person has to choose
+        return files  # folds may be numbered from 0 or from 1: the user has to choose
     return _narrowed(files, folds_in, str(fold))
 
 
@@ -405,32 +394,33 @@ def _narrowed(
 
 
 def check_choice(file: WebFile, row: WeightsRow, fold: int | None, chosen_by_hand: bool) -> None:
-    """Make sure before the download that a file's name does not contradict what was asked for.
+    """Check before a download that a file's name does not contradict the request.
 
     Args:
-        fold: the fold that was asked for; None if none was.
-        chosen_by_hand: a name that says nothing is then enough.
+        fold: the requested fold, if any.
+        chosen_by_hand: the user named the file, so its name need not mention the fold.
 
     Raises:
-        UsageError: it names another network or fold, or does not name the fold.
+        UsageError: the name mentions another network or fold, or does not mention the fold.
     """
     networks, folds = networks_in(file.name), folds_in(file.name)
     motion = VARIANTS[row.variant].motion
     if networks and motion not in networks:
-        raise UsageError(f"asset {file.name}: is a network with {', '.join(networks)} by its name")
+        raise UsageError(f"asset {file.name}: its name says {', '.join(networks)}, not {motion}")
     if fold is None or str(fold) in folds:
         return
     if folds:
-        raise UsageError(f"asset {file.name}: is fold {', '.join(sorted(folds))} by its name")
+        named = ", ".join(sorted(folds))
+        raise UsageError(f"asset {file.name}: its name says fold {named}, not {fold}")
     if not chosen_by_hand:
         raise UsageError(
-            f"{row.name}: no file of the release says that it is fold {fold}; if you know that "
-            f"{file.name} is, add --asset {shlex.quote(file.name)}, otherwise omit --fold"
+            f"{row.name}: no file name in the release mentions fold {fold}; if {file.name} is that "
+            f"fold, add --asset {shlex.quote(file.name)}, otherwise omit --fold"
         )
 
 
 def pick(files: list[WebFile], name: str) -> WebFile:
-    """Find the file with a name.
+    """Find the file with this name.
 
     Raises:
         UsageError: there is none.
@@ -438,5 +428,5 @@ def pick(files: list[WebFile], name: str) -> WebFile:
     found = next((file for file in files if file.name == name), None)
     if found is None:
         names = ", ".join(file.name for file in files)
-        raise UsageError(f"asset {name}: the release has {names}")
+        raise UsageError(f"asset {name}: not in the release, which has {names}")
     return found

@@ -1,4 +1,4 @@
-"""Weights into memory: find the network that a state dict belongs to, and check that it fits."""
+"""Loading weights: detect the network that a state dict belongs to, and check that it fits."""
 
 from __future__ import annotations
 
@@ -22,28 +22,27 @@ from avsal.weights.places import (
     resolve,
     shipped,
 )
-from avsal.weights.reading import read_metadata, sha256_of, unchanged
+from avsal.weights.reading import listed, read_metadata, sha256_of, unchanged
 from avsal.weights.registry import DEFAULT, FOLD, REGISTRY, UNTRAINED, find_row, resolve_variant
 from avsal.weights.state import State, read_state, sha256_of_state
 
 logger = logging.getLogger("avsal")
 
 Shapes = dict[str, tuple[int, ...]]
-# Heads that only the training loss needs (section 3.4); predictions do without them.
+# Heads that only the training loss needs (section 3.4).
 TRAINING_HEADS = ("vis_projector.", "aud_projector.", "mlp_vis.", "mlp_aud.")
-NAMES_SHOWN = 3
-ANCHOR = "visnet."  # every network has names that begin so
+ANCHOR = "visnet."  # every network has names with this prefix
 AVERAGED = re.compile(r"ema|averag|swa|teacher|shadow")
 COUNTER = "num_batches_tracked"  # of batch normalisation; old and slimmed files lack it
 
 
 @dataclass(frozen=True)
 class KeyDiff:
-    """How a state dict differs from what a network needs; empty (false) where it fits."""
+    """The difference between a state dict and what a network needs; empty (false) if it fits."""
 
     missing: tuple[str, ...] = ()
     unexpected: tuple[str, ...] = ()
-    wrong_shape: tuple[str, ...] = ()  # "name (found) instead of (wanted)"
+    wrong_shape: tuple[str, ...] = ()  # "name 2x3 instead of 4x5"
 
     def __len__(self) -> int:
         return len(self.missing) + len(self.unexpected) + len(self.wrong_shape)
@@ -54,40 +53,35 @@ class KeyDiff:
             ("unexpected", self.unexpected),
             ("of wrong shape", self.wrong_shape),
         )
-        return "; ".join(f"{len(names)} {kind}: {_first(names)}" for kind, names in parts if names)
-
-
-def _first(names: tuple[str, ...]) -> str:
-    more = ", ..." if len(names) > NAMES_SHOWN else ""
-    return ", ".join(names[:NAMES_SHOWN]) + more
+        return "; ".join(f"{len(names)} {kind}: {listed(names)}" for kind, names in parts if names)
 
 
 def shapes_of(state: State) -> Shapes:
-    """Names and shapes of a state dict."""
+    """Return the names and shapes of a state dict."""
     return {name: tuple(tensor.shape) for name, tensor in state.items()}
 
 
 @cache
 def _expected(variant: str) -> State:
-    with torch.device("meta"):  # no memory is filled
+    with torch.device("meta"):  # allocates no memory
         return dict(models.build(variant).state_dict())
 
 
 @cache
 def expected_shapes(variant: str) -> Shapes:
-    """Names and shapes that a network without its training heads needs."""
+    """Return the names and shapes of a network without its training heads."""
     return shapes_of(_expected(variant))
 
 
-def compare(wanted: Shapes, found: Shapes) -> KeyDiff:
+def compare(expected: Shapes, actual: Shapes) -> KeyDiff:
     """Find the names and shapes in which two state dicts differ."""
     return KeyDiff(
-        tuple(name for name in wanted if name not in found),
-        tuple(name for name in found if name not in wanted),
+        tuple(name for name in expected if name not in actual),
+        tuple(name for name in actual if name not in expected),
         tuple(
-            f"{name} {_shape(found[name])} instead of {_shape(shape)}"
-            for name, shape in wanted.items()
-            if name in found and found[name] != shape
+            f"{name} {_shape(actual[name])} instead of {_shape(shape)}"
+            for name, shape in expected.items()
+            if name in actual and actual[name] != shape
         ),
     )
 
@@ -97,10 +91,11 @@ def _shape(shape: tuple[int, ...]) -> str:
 
 
 def whole_network(state: State, path: Path | str) -> State:
-    """Find a network among the tensors of a training program, and add what its file may lack.
+    """Find the network in the state dict of a training program.
 
-    Lightning and other programs put the name of an attribute before the network's names, and save
-    further tensors with them. Counters of batch normalisation do not change predictions.
+    Lightning and other programs prefix the network's names with that of an attribute, and save
+    other tensors too. Missing counters of batch normalisation, which predictions do not use, are
+    added.
 
     Raises:
         WeightsError: there are several networks.
@@ -117,33 +112,33 @@ def _under_prefix(state: State, path: Path | str) -> State:
     chosen = [prefix for prefix in prefixes if not AVERAGED.search(prefix)] or list(prefixes)
     if len(chosen) > 1:
         raise WeightsError(
-            f"{path}: holds several networks (under {', '.join(chosen)}); save the state dict of "
-            "one of them"
+            f"{path}: contains several networks (under {', '.join(chosen)}); save the state dict "
+            "of one of them"
         )
     if not chosen or chosen == [""]:
         return state
     (prefix,) = chosen
-    found = {name.removeprefix(prefix): t for name, t in state.items() if name.startswith(prefix)}
-    if others := len(state) - len(found):
-        logger.warning("%s: read what is under %s, ignored %d others", path, prefix, others)
-    return found
+    network = {name.removeprefix(prefix): t for name, t in state.items() if name.startswith(prefix)}
+    if others := len(state) - len(network):
+        logger.warning("%s: used the tensors under %s, ignored %d others", path, prefix, others)
+    return network
 
 
 def without_heads(state: State) -> State:
-    """Drop the training heads."""
+    """Return the state dict without the training heads."""
     return {name: t for name, t in state.items() if not name.startswith(TRAINING_HEADS)}
 
 
 def detect(state: State) -> tuple[str, KeyDiff]:
-    """Find the variant that a state dict without heads fits best, and how far it is from fitting.
+    """Find the variant that a state dict without heads fits best, and the remaining difference.
 
-    Networks that differ in their input size only have the same names and shapes; of these the one
-    with the largest input is taken.
+    Variants that differ only in their input size have the same names and shapes; of these, the one
+    with the largest input is returned.
     """
-    found = shapes_of(state)
+    shapes = shapes_of(state)
     best: tuple[str, KeyDiff] | None = None
     for variant in _largest_inputs():
-        diff = compare(expected_shapes(variant.name), found)
+        diff = compare(expected_shapes(variant.name), shapes)
         if best is None or len(diff) < len(best[1]):
             best = variant.name, diff
         if not diff:
@@ -153,24 +148,29 @@ def detect(state: State) -> tuple[str, KeyDiff]:
 
 
 def _largest_inputs() -> list[Variant]:
-    """The variants without those that another one differs from by a larger input only."""
+    """List the variants; of those that differ only in their input size, only the largest."""
     largest: dict[Variant, Variant] = {}
     for variant in VARIANTS.values():
-        network = dataclasses.replace(variant, name="", height=0, width=0)
+        network = without_size(variant)
         known = largest.get(network)
         if known is None or variant.height * variant.width > known.height * known.width:
             largest[network] = variant
     return list(largest.values())
 
 
+def without_size(variant: Variant) -> Variant:
+    """Return what a variant has in common with those that differ only in their input size."""
+    return dataclasses.replace(variant, name="", height=0, width=0)
+
+
 def check(state: State, variant: str, path: Path | str, option: str = "--model") -> None:
-    """Make sure that a state dict without heads fits a network exactly.
+    """Check that a state dict without heads fits a network exactly.
 
     Args:
-        option: of the command that chose the variant, for the message.
+        option: the command's option that chose the variant, for the message.
 
     Raises:
-        WeightsError: it does not; the message says what it is, or how it differs.
+        WeightsError: it does not fit; the message names the right network or the differences.
     """
     diff = compare(expected_shapes(variant), shapes_of(state))
     if not diff:
@@ -178,29 +178,29 @@ def check(state: State, variant: str, path: Path | str, option: str = "--model")
     closest, other = detect(state)
     if not other:
         raise WeightsError(
-            f"{path}: holds weights of {closest}, not of {variant}; use {option} {closest}, or "
+            f"{path}: contains weights of {closest}, not of {variant}; use {option} {closest}, or "
             f"weights of {variant}"
         )
     raise WeightsError(f"{path}: does not fit {variant}: {diff}")
 
 
 def check_values(state: State, variant: str, path: Path | str) -> None:
-    """Make sure that a state dict that fits a network, or a part of it, holds finite floats.
+    """Check that the weights of a network, or of a part of it, are finite floating-point numbers.
 
     Raises:
-        WeightsError: other types where floats belong, or values that are not finite.
+        WeightsError: a tensor has another type, or contains NaN or infinity.
     """
-    wanted = _expected(variant)
-    floating = {name: tensor for name, tensor in state.items() if wanted[name].is_floating_point()}
+    expected = _expected(variant)
+    floating = {name: t for name, t in state.items() if expected[name].is_floating_point()}
     for name, tensor in floating.items():
         if not tensor.is_floating_point():
-            kind = str(tensor.dtype).removeprefix("torch.")
-            raise WeightsError(f"{path}: {name} is {kind}, where floats belong; save it as float32")
+            dtype = str(tensor.dtype).removeprefix("torch.")
+            raise WeightsError(f"{path}: {name} is {dtype}, not floating point; save it as float32")
     broken = [name for name, tensor in floating.items() if not tensor.float().isfinite().all()]
     if broken:
         raise WeightsError(
-            f"{path}: {len(broken)} tensors have values that are not finite (NaN or infinity), "
-            f"the first {broken[0]}; get the file again, or an earlier checkpoint"
+            f"{path}: {len(broken)} tensors contain NaN or infinity: {listed(broken)}; get the "
+            "file again, or an earlier checkpoint"
         )
 
 
@@ -214,12 +214,12 @@ class LoadedWeights:
     """A state dict that fits its network.
 
     Attributes:
-        name: by which the weights were asked for; a file's name for files.
+        name: the name of the weights or of the file.
         variant: the network, a key of `VARIANTS`.
-        state: names and tensors without training heads, floating ones as float32.
-        sha256: of the file; of the state as `sha256_of_state` takes it for untrained weights.
-        path: the file, None for untrained weights.
-        metadata: the metadata of the file.
+        state: names and tensors without training heads; floating-point ones are float32.
+        sha256: checksum of the file; of the state (`sha256_of_state`) for untrained weights.
+        path: the file; None for untrained weights.
+        metadata: the file's metadata.
         notes: what users should know before they trust the maps.
     """
 
@@ -242,10 +242,10 @@ def load_weights(
     """Load the weights of a network.
 
     Args:
-        name: a registry row, a variant, or a name of imported weights; None takes what `weights`
-            is for, or the default.
-        weights: a file, a name, or "untrained"; None takes those that belong to `name`.
-        offline: never ask the Hub.
+        name: name of a registry row, of a variant or of imported weights; None means the network of
+            `weights`, or the default.
+        weights: a file, a name, or "untrained"; None means the weights of `name`.
+        offline: never download.
         revision: branch, tag or commit of the Hub repository.
 
     Raises:
@@ -254,9 +254,13 @@ def load_weights(
     """
     variant = _variant_of(name) if name else None
     if weights == UNTRAINED:
-        return _untrained(variant or resolve_variant(DEFAULT))
-    if weights is None and name is not None:
-        _require_known_weights(name)
+        variant = variant or resolve_variant(DEFAULT)
+        state = untrained_state(variant)
+        digest = sha256_of_state(state)
+        return LoadedWeights(UNTRAINED, variant, state, digest, notes=(UNTRAINED_NOTE,))
+    known = name is None or find_row(name) is not None or imported(name) is not None
+    if weights is None and not known:
+        raise WeightsError(f"{name}: avsal knows no weights of this network; give --weights FILE")
     return load_state(weights or name or DEFAULT, variant, offline=offline, revision=revision)
 
 
@@ -267,13 +271,13 @@ def load_state(
     offline: bool = False,
     revision: str | None = None,
 ) -> LoadedWeights:
-    """Load weights by path or name and check that they fit.
+    """Load weights by path or name, and check that they fit.
 
     Args:
         source: see `avsal.weights.resolve`.
-        variant: the network that they have to fit; None takes the one that the file names, or that
-            its names and shapes tell.
-        offline: never ask the Hub.
+        variant: the network that they must fit; None means the one in the file's metadata, else it
+            is detected from names and shapes.
+        offline: never download.
         revision: branch, tag or commit of the Hub repository.
 
     Raises:
@@ -285,38 +289,31 @@ def load_state(
         digest = sha256_of(path)
         _check_shipped(path, digest)
         everything, metadata = read_state(path)
-    found = without_heads(whole_network(everything, path))
+    stored = without_heads(whole_network(everything, path))
     chosen = variant or metadata.get("variant")
     if chosen not in VARIANTS:
-        chosen = detect(found)[0]
+        chosen = detect(stored)[0]
     option = "--model" if variant else "avsal weights import --variant"
-    check(found, chosen, path, option)
-    state = {name: _float32(tensor) for name, tensor in found.items()}
+    check(stored, chosen, path, option)
+    state = {name: t.float() if t.is_floating_point() else t for name, t in stored.items()}
     check_values(state, chosen, path)
-    label = path.name if path == expanded(os.fspath(source)) else _proper_name(os.fspath(source))
-    return LoadedWeights(label, chosen, state, digest, path, metadata)
+    text = os.fspath(source)
+    row = find_row(text)
+    name = path.name if path == expanded(text) else row.name if row else text
+    return LoadedWeights(name, chosen, state, digest, path, metadata)
 
 
 def _check_shipped(path: Path, digest: str) -> None:
     row = next((row for row in REGISTRY.values() if row.file == path.name), None)
     if row and row.sha256 and digest != row.sha256 and path == shipped(row.file):
         raise WeightsError(
-            f"{path}: damaged, its sha256 is {digest[:12]}..., not {row.sha256[:12]}...; install "
-            "avsal again"
+            f"{path}: damaged, its sha256 is {digest[:12]}..., not {row.sha256[:12]}...; reinstall "
+            "avsal"
         )
 
 
-def _proper_name(name: str) -> str:
-    row = find_row(name)
-    return row.name if row else name
-
-
-def _float32(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.float() if tensor.is_floating_point() else tensor
-
-
 def _variant_of(name: str) -> str:
-    """The network of a registry row, a variant or imported weights."""
+    """Return the variant of a registry row or of imported weights, or the variant itself."""
     known = name in VARIANTS or find_row(name) is not None
     if known or not (FOLD.fullmatch(name) or imported(name)):
         return resolve_variant(name)
@@ -325,24 +322,12 @@ def _variant_of(name: str) -> str:
     return variant if variant in VARIANTS else detect(whole_network(read_state(path)[0], path))[0]
 
 
-def _require_known_weights(name: str) -> None:
-    """A variant may exist without anyone having published weights for it."""
-    if find_row(name) is None and imported(name) is None:
-        raise WeightsError(f"{name}: no weights of this network are known; give --weights FILE")
-
-
-def _untrained(variant: str) -> LoadedWeights:
-    state = untrained_state(variant)
-    digest = sha256_of_state(state)
-    return LoadedWeights(UNTRAINED, variant, state, digest, notes=(UNTRAINED_NOTE,))
-
-
 def untrained_state(variant: str, seed: int = 0) -> State:
-    """Make the weights with which training would start from nothing.
+    """Initialise the weights of a network at random.
 
     Args:
         variant: a key of `VARIANTS`.
-        seed: the same seed gives the same weights; the global generator is left as it was.
+        seed: determines the weights; the state of the global generator does not change.
     """
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.manual_seed(seed)

@@ -1,11 +1,11 @@
-"""What a pickle asks for, found out from its opcodes before any of it is executed.
+"""What a pickle would do, read from its opcodes before any of them is executed.
 
 `torch.load` with `weights_only=True`, and `pickle` with a restricted `find_class`, refuse objects
-that could run code. Even so, a file of a few bytes may ask them for 64 GiB of memory, or nest
+that could run code. But even for them, a file of a few bytes can allocate 64 GiB of memory, or nest
 values so deeply that comparing them ends the process. This module recognises such files.
 
-A checkpoint may hold objects that are not tensors. `is_harmless` says which of them may be ignored,
-and `stand_in` gives the classes that torch then uses in their place.
+A checkpoint may contain objects that are not tensors. `is_harmless` tells which of them may be
+ignored, and `stand_in` returns the classes that torch then uses instead.
 """
 
 from __future__ import annotations
@@ -20,27 +20,28 @@ from typing import Any, NamedTuple
 
 # Checkpoints nest two or three tuples; the state of Python's random generator has 625 values.
 DEEPEST_TUPLE = 16
-LARGEST_TUPLE = 10_000  # values in it, those of tuples in it included
-DEEPEST_REFERENCE = 2  # what torch writes in place of a storage: six values,
-LARGEST_REFERENCE = 16  # of which the last may be a tuple of three
+LARGEST_TUPLE = 10_000  # values, including those in nested tuples
+# torch writes a storage as a tuple of six values, of which the last may be a tuple of three.
+DEEPEST_REFERENCE = 2
+LARGEST_REFERENCE = 16
 LONGEST_NAME = 500  # characters
 
 _GETS = ("GET", "BINGET", "LONG_BINGET")
 _PUTS = ("PUT", "BINPUT", "LONG_BINPUT")
 _TUPLES = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
-# Opcodes that call a value on the stack: its position, counted from the top.
+# Opcodes that call a value on the stack, and its position from the top.
 _CALLED = {"REDUCE": 2, "NEWOBJ": 2, "NEWOBJ_EX": 3}
-_CALLS = (*_CALLED, "OBJ", "INST")  # OBJ has it below its arguments, INST as its own argument
-# Opcodes that put values into a list or dictionary; they leave it on the stack, as BUILD does.
+_CALLS = (*_CALLED, "OBJ", "INST")  # OBJ calls the value below its arguments, INST its argument
+# Opcodes that add values to a list or dictionary and, like BUILD, leave it on the stack.
 _APPENDS, _SETS_ITEMS = ("APPEND", "APPENDS"), ("SETITEM", "SETITEMS")
 _CHANGES = (*_APPENDS, *_SETS_ITEMS, "BUILD")
 _NAMES = ("GLOBAL", "STACK_GLOBAL", "INST")
 
-# Names that torch itself honours, and that copy their argument. A pickle may refer to one argument
-# again and again, so what they copy is counted.
+# Objects that torch permits and that copy their argument. A pickle may use one argument many times,
+# so the copied values are counted.
 ENCODE = "_codecs.encode"  # how bytes are written in protocol 2
 COPYING = ("builtins.set", "collections.Counter", "collections.OrderedDict", "torch.Size")
-# Protocol 2 writes the names that Python 2 had.
+# Protocol 2 writes the names of Python 2.
 PYTHON_2_MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 PYTHON_2_NAMES = {
     "__builtin__.xrange": "builtins.range",
@@ -50,19 +51,19 @@ PYTHON_2_NAMES = {
 
 
 class Global(NamedTuple):
-    """An object that a pickle refers to by its dotted name, as Python 3 has it."""
+    """An object that a pickle refers to, by its dotted name in Python 3."""
 
     name: str
 
 
 class Call(NamedTuple):
-    """A call of such an object; the name is None for anything else that is called."""
+    """A call of a global; the name is None if something else is called."""
 
     name: str | None
 
 
 class Storage(NamedTuple):
-    """A tensor's memory, which torch keeps outside the pickle: its class, key and length."""
+    """A tensor's memory, which is outside the pickle: its class, key and number of values."""
 
     name: str
     key: str
@@ -70,20 +71,20 @@ class Storage(NamedTuple):
 
 
 class Copy(NamedTuple):
-    """A call that copies its argument: the number of characters or values in it."""
+    """A call that copies its argument, which has `size` characters or values."""
 
     size: int
 
 
 class Filled(NamedTuple):
-    """An object that a pickle appends values to, or else sets items of; the name is its class's."""
+    """An object, by the name of its class, whose values are appended, or else set as items."""
 
     name: str
     as_list: bool
 
 
 class Made(NamedTuple):
-    """The result of a call, by the name of what was called."""
+    """The result of calling the global with this name."""
 
     name: str
 
@@ -95,11 +96,10 @@ class _Value(NamedTuple):
     """A value on the stack.
 
     Attributes:
-        depth: of tuples in each other; 0 for anything that is no tuple.
-        size: number of values in it, if it is a tuple; else 1.
-        content: a text, a number, a Global, a Made, or the values in a short tuple; None for all
-            others.
-        copied: what a copy of it takes: the characters of a text, the values in a container.
+        depth: nesting depth of a tuple; 0 for anything else.
+        size: number of values in a tuple; 1 for anything else.
+        content: a string, a number, a Global, a Made, or the values of a short tuple; else None.
+        copied: what a copy of it counts: the characters of a string, the values of a container.
         fetched: whether it is from the memo. Such a container may have grown since it was stored.
     """
 
@@ -112,27 +112,27 @@ class _Value(NamedTuple):
 
 @dataclass
 class _Values:
-    """The values that a pickle has on its stack and in its memo."""
+    """The stack and the memo of a pickle."""
 
     stack: list[_Value | None] = field(default_factory=list)  # None is a mark
     memo: dict[int, _Value] = field(default_factory=dict)
 
     def pop(self, count: int) -> list[_Value]:
-        """Take values off the stack, the topmost first."""
-        taken = [self.stack.pop() for _ in range(count)]
-        if None in taken:
+        """Remove values from the stack; the topmost comes first."""
+        values = [self.stack.pop() for _ in range(count)]
+        if None in values:
             raise ValueError("mark in the wrong place")
-        return [value for value in taken if value is not None]
+        return [value for value in values if value is not None]
 
     def pop_to_mark(self) -> list[_Value]:
-        """Take the values above the latest mark off the stack, and the mark."""
-        taken = []
+        """Remove the latest mark and the values above it from the stack; the topmost comes last."""
+        values = []
         while (value := self.stack.pop()) is not None:
-            taken.append(value)
-        return taken[::-1]
+            values.append(value)
+        return values[::-1]
 
     def push_tuple(self, items: list[_Value]) -> None:
-        """Put a tuple of values on the stack."""
+        """Push a tuple of values."""
         depth = 1 + max((item.depth for item in items), default=0)
         size = 1 + sum(item.size for item in items)
         if depth > DEEPEST_TUPLE or size > LARGEST_TUPLE:
@@ -141,7 +141,7 @@ class _Values:
         self.stack.append(_Value(depth, size, content, copied=size))
 
     def remember(self, index: int, count: int) -> None:
-        """Put the top of the stack into the memo, whose size is that of the largest index."""
+        """Store the top of the stack in the memo, which is as long as its largest index."""
         if index > count:
             raise ValueError("memo larger than the pickle")
         (value,) = self.pop(1)
@@ -149,11 +149,7 @@ class _Values:
         self.memo[index] = value
 
     def move(self, opcode: str, argument: Any, count: int) -> bool:
-        """Follow an opcode that only moves values between the stack and the memo.
-
-        Returns:
-            Whether it is one.
-        """
+        """Apply an opcode that only moves values between stack and memo; False for others."""
         if opcode in _GETS:
             self.stack.append(self.memo[argument]._replace(fetched=True))
         elif opcode in _PUTS:
@@ -172,13 +168,13 @@ class _Values:
 
 
 def requests_of(source: Any) -> Iterator[Request]:
-    """Read one pickle, up to its end, and give what it asks for.
+    """Read one pickle to its end, and yield what it would do.
 
     Args:
-        source: open binary file; a mapped one or one in memory, as others believe any length.
+        source: a mapped binary file, or one in memory; others would allocate any declared length.
 
     Raises:
-        ValueError, LookupError: it is damaged, or asks for too much.
+        ValueError, LookupError: it is damaged, or its values are too large.
     """
     values = _Values()
     for count, (opcode, argument, _position) in enumerate(pickletools.genops(source)):
@@ -188,7 +184,7 @@ def requests_of(source: Any) -> Iterator[Request]:
 
 
 def _requests(values: _Values, opcode: str, argument: Any) -> Iterator[Request]:
-    """What one opcode asks for."""
+    """Yield what one opcode would do."""
     if opcode in _NAMES:
         yield _named(values, argument)
     if opcode in _CALLS:
@@ -203,16 +199,11 @@ def _requests(values: _Values, opcode: str, argument: Any) -> Iterator[Request]:
     elif opcode == "BINPERSID":
         yield _storage(values)
     elif opcode == "PERSID":
-        raise ValueError("a reference to a storage as a text")
-
-
-def globals_of(source: Any) -> Iterator[str]:
-    """The dotted names among `requests_of`."""
-    return (item.name for item in requests_of(source) if isinstance(item, Global))
+        raise ValueError("a storage reference as a string")
 
 
 def _named(values: _Values, argument: str | None) -> Global:
-    """What an opcode names by its argument, or by the two texts on top of the stack."""
+    """Return the global that an opcode names by its argument or by two strings on the stack."""
     if argument is not None:
         full = argument.replace(" ", ".", 1)
     else:
@@ -223,7 +214,7 @@ def _named(values: _Values, argument: str | None) -> Global:
 
 
 def _called(values: _Values, opcode: str, argument: Any) -> str | None:
-    """The name of what an opcode calls, if it is an object that the pickle named."""
+    """Return the name of what an opcode calls, if it is a global."""
     if opcode == "INST":
         return _named(values, argument).name
     if opcode == "OBJ":
@@ -236,12 +227,12 @@ def _called(values: _Values, opcode: str, argument: Any) -> str | None:
 
 
 def _copy(values: _Values, opcode: str, called: str) -> Copy:
-    """How much a call of one of the copying objects copies."""
+    """Return how much a call of one of the copying objects copies."""
     arguments = values.stack[-1]
     if opcode != "REDUCE" or arguments is None or arguments.fetched:
         raise ValueError(f"an unusual call of {called}")
     items = arguments.content if isinstance(arguments.content, list) else [arguments]
-    if called == ENCODE:  # its text may be from the memo, as a text does not grow
+    if called == ENCODE:  # its string may be from the memo, because strings do not grow
         if len(items) != 2 or items[1].content != "latin1":
             raise ValueError("bytes in an unusual encoding")
         return Copy(items[0].copied)
@@ -251,30 +242,30 @@ def _copy(values: _Values, opcode: str, called: str) -> Copy:
 
 
 def _changed(values: _Values, opcode: str) -> _Value:
-    """The value on the stack that an opcode puts other values into."""
+    """Return the value on the stack that an opcode adds values to."""
     if opcode in ("APPENDS", "SETITEMS"):
         index = len(values.stack) - 2 - values.stack[::-1].index(None)
     else:
         index = len(values.stack) - (3 if opcode == "SETITEM" else 2)
     value = values.stack[index] if index >= 0 else None
     if value is None:
-        raise ValueError("nothing to put values into")
+        raise ValueError("nothing to add values to")
     return value
 
 
 def _storage(values: _Values) -> Storage:
-    """The storage that the tuple on top of the stack refers to."""
+    """Return the storage that the tuple on top of the stack refers to."""
     top = values.stack[-1]
     if top is None or not isinstance(top.content, list) or top.depth > DEEPEST_REFERENCE:
-        raise ValueError("a reference to a storage that is none")
-    _storage_word, kind, key, _device, count = (value.content for value in top.content[:5])
-    if not isinstance(kind, Global) or not isinstance(count, int) or count < 0:
-        raise ValueError("a reference to a storage that is none")
-    return Storage(kind.name, str(key), count)
+        raise ValueError("not a storage reference")
+    _tag, storage_class, key, _device, count = (value.content for value in top.content[:5])
+    if not isinstance(storage_class, Global) or not isinstance(count, int) or count < 0:
+        raise ValueError("not a storage reference")
+    return Storage(storage_class.name, str(key), count)
 
 
 def _carry_out(values: _Values, opcode: Any, argument: Any) -> None:
-    """Follow what an opcode takes off the stack and puts on it."""
+    """Apply an opcode to the stack."""
     name = opcode.name
     if name in _TUPLES:
         values.push_tuple(values.pop(_TUPLES[name])[::-1])
@@ -290,17 +281,17 @@ def _carry_out(values: _Values, opcode: Any, argument: Any) -> None:
         values.stack.append(_Value(content=named))
     elif name in _CHANGES:
         changed = _changed(values, name)
-        taken = _other(values, opcode, argument)
-        copied = changed.copied + sum(value.copied if value.depth else 1 for value in taken)
+        added = _other(values, opcode, argument)
+        copied = changed.copied + sum(value.copied if value.depth else 1 for value in added)
         values.stack[-1] = changed._replace(copied=copied)
     else:
         _other(values, opcode, argument)
 
 
 def _other(values: _Values, opcode: Any, argument: Any) -> list[_Value]:
-    """Follow an opcode whose result is not a tuple, and return what it takes off the stack.
+    """Apply an opcode whose result is not a tuple, and return the values that it removes.
 
-    Values that are hashed on the way must not be tuples.
+    Values that it would hash must not be tuples.
     """
     marked = pickletools.markobject in opcode.stack_before
     if marked:
@@ -318,7 +309,7 @@ def _other(values: _Values, opcode: Any, argument: Any) -> list[_Value]:
 
 
 def _hashed(name: str, taken: list[_Value]) -> list[_Value]:
-    """The values that become keys or members of a set."""
+    """Return the values that become keys or members of a set."""
     if name == "SETITEM":
         return taken[1:2]
     if name in ("SETITEMS", "DICT"):
@@ -328,18 +319,20 @@ def _hashed(name: str, taken: list[_Value]) -> list[_Value]:
 
 # --- objects that are not tensors ---------------------------------------------------------------
 
-# All that state dicts are made of. torch's own list is longer: it has, for example, ways to ask for
-# any amount of memory.
-PLAIN_GLOBALS = re.compile(
+# All that a state dict needs: what its pickle calls, and what it only names. torch's own list is
+# longer and allows, for example, to allocate any amount of memory.
+PLAIN_CALLS = re.compile(
     r"collections\.OrderedDict|torch\._utils\._rebuild_(tensor|tensor_v2|parameter)"
-    r"|torch\.(cuda\.)?\w+Storage|torch\.storage\.(Typed|Untyped)Storage"
     r"|torch\.(Size|device|nn\.parameter\.Parameter|serialization\._get_layout)"
+)
+PLAIN_TYPES = re.compile(
+    r"torch\.(cuda\.)?\w+Storage|torch\.storage\.(Typed|Untyped)Storage"
     r"|torch\.(u?int\d+|float\d+\w*|bfloat16|complex\d+|bool)"
 )
-# What else of torch's list is let through: plain values, whose size is checked.
+# Further objects on torch's list that are allowed: plain values, whose size is checked.
 PLAIN_VALUES = ("builtins.set", "builtins.complex", "collections.Counter", ENCODE)
-# Settings, numbers and containers of the standard library. Anything else of it can do harm, and no
-# training program saves it.
+# Settings, numbers and containers of the standard library. Its other objects can do harm, and no
+# training program saves them.
 HARMLESS = re.compile(
     r"(argparse|collections|copyreg|datetime|decimal|enum|fractions|pathlib|uuid)\.\w+"
     r"|types\.SimpleNamespace|_codecs\.encode"
@@ -348,16 +341,16 @@ HARMLESS = re.compile(
 
 
 def is_harmless(name: str) -> bool:
-    """Whether an object in a checkpoint may be ignored, rather than refused.
+    """Tell whether an object in a checkpoint may be ignored rather than refused.
 
-    The objects of other packages may, as they are never imported.
+    Objects of other packages may, because they are never imported.
     """
     package = name.partition(".")[0]
     return package not in sys.stdlib_module_names or HARMLESS.fullmatch(name) is not None
 
 
 class _StandIn:
-    """Takes whatever a pickle does to an object, and keeps nothing."""
+    """Accepts whatever a pickle does to an object, and stores nothing."""
 
     def __new__(cls, *_arguments: Any) -> Any:
         return super().__new__(cls)
@@ -370,24 +363,24 @@ class _StandIn:
 
 
 class _ListStandIn:
-    """A plain list, as torch appends to nothing else."""
+    """A plain list, the only type that torch appends to."""
 
     def __new__(cls, *_arguments: Any) -> Any:
         return []
 
 
 class _DictStandIn:
-    """An OrderedDict: torch sets items and attributes of it, and of no other dictionary."""
+    """An OrderedDict, the only dictionary on which torch sets both items and attributes."""
 
     def __new__(cls, *_arguments: Any) -> Any:
         return OrderedDict()
 
 
 def stand_in(filled: Filled | None) -> type:
-    """A class for torch to use in place of one in the file, which runs and imports nothing.
+    """Return the class that replaces one in the file and that neither runs nor imports anything.
 
     Args:
-        filled: what the pickle puts into its objects; None for nothing.
+        filled: how the pickle adds values to its objects; None if it does not.
     """
     if filled is None:
         return _StandIn

@@ -1,8 +1,8 @@
-"""Where weights are: shipped with avsal, imported, in the Hub's cache, or on the Hugging Face Hub.
+"""Finding weights: shipped with avsal, imported, in the Hub's cache, or on the Hugging Face Hub.
 
-Importing this module does not import torch. huggingface_hub is imported when it is first needed, as
-it is slow to import and reads its settings (HF_HOME, HF_ENDPOINT, HF_HUB_OFFLINE, HF_TOKEN and
-others) then.
+This module does not import torch. It imports huggingface_hub only when needed, because that is slow
+and because the client reads its settings (HF_HOME, HF_ENDPOINT, HF_HUB_OFFLINE, HF_TOKEN, ...) when
+it is imported.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from avsal.weights.registry import (
     unknown,
 )
 
-PACKAGE = Path(__file__).parent  # a wheel has the shipped weights here,
-CHECKOUT = PACKAGE.parents[1] / "weights"  # a checkout of the repository there
+PACKAGE = Path(__file__).parent  # where a wheel keeps the shipped weights
+CHECKOUT = PACKAGE.parents[1] / "weights"  # where a checkout of the repository keeps them
 GRAPHS = "avsal-small.graphs.zip"  # the default network for ONNX Runtime, without weights
 SHA256 = re.compile(r"[0-9a-f]{64}")
 REPO_VARIABLE = "AVSAL_HUB_REPO"
@@ -36,14 +36,14 @@ REPO_VARIABLE = "AVSAL_HUB_REPO"
 
 @dataclass(frozen=True)
 class Found:
-    """Weights that are on this machine; `where` is "shipped", "imported" or "cached"."""
+    """Weights on this machine; `where` is "shipped", "imported" or "cached"."""
 
     path: Path
     where: str
 
 
 def user_folder() -> Path:
-    """The folder of imported weights: AVSAL_HOME/weights, else in the XDG data folder."""
+    """Return the folder of imported weights: AVSAL_HOME/weights, else in the XDG data folder."""
     if home := os.environ.get("AVSAL_HOME"):
         return expanded(home) / "weights"
     data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
@@ -51,8 +51,7 @@ def user_folder() -> Path:
 
 
 def expanded(text: str) -> Path:
-    """Put the home folder in place of a leading ~: the root for a user who has none, as in
-    containers that run under any number."""
+    """Replace a leading ~ by the home folder, or by / for users without one, as in containers."""
     try:
         return Path(text).expanduser()
     except RuntimeError:
@@ -60,23 +59,23 @@ def expanded(text: str) -> Path:
 
 
 def hub_cache() -> Path:
-    """The folder in which huggingface_hub keeps what it downloads."""
+    """Return the folder in which huggingface_hub keeps downloads."""
     from huggingface_hub.constants import HF_HUB_CACHE
 
     return Path(HF_HUB_CACHE)
 
 
 def shipped(file: str) -> Path | None:
-    """A file that comes with avsal; None where it does not."""
+    """Find a file that is shipped with avsal."""
     paths = (PACKAGE / file, CHECKOUT / file)
     return next((path for path in paths if path.is_file()), None)
 
 
 def locate(row: WeightsRow, revision: str | None = None) -> Found | None:
-    """Find weights on this machine, without asking the Hub.
+    """Find weights on this machine, without a request to the Hub.
 
-    Shipped weights come before imported and cached ones; a `revision` is one of the Hub's, so it
-    is looked for in the cache only.
+    Shipped weights take precedence over imported ones, and those over cached ones. Only the cache
+    can contain a certain `revision`.
     """
     if revision is None:
         if path := shipped(row.file):
@@ -88,13 +87,13 @@ def locate(row: WeightsRow, revision: str | None = None) -> Found | None:
 
 
 def present() -> list[str]:
-    """Names of the weights that are on this machine."""
+    """List the names of the weights on this machine."""
     rows = [row.name for row in REGISTRY.values() if locate(row)]
     return [*rows, *other_imports()]
 
 
 def other_imports() -> list[str]:
-    """Names of imported weights that the registry does not know."""
+    """List the names of imported weights that are not in the registry."""
     known = {row.file for row in REGISTRY.values()}
     files = sorted(user_folder().glob(f"*{SUFFIX}"))
     return [path.stem for path in files if path.name not in known]
@@ -105,15 +104,16 @@ def resolve(
     offline: bool = False,
     revision: str | None = None,
 ) -> Path:
-    """Find weights by path or name: a file, then shipped, imported, cached and the Hub's weights.
+    """Find weights: a file, else shipped, imported or cached weights, else those on the Hub.
 
     Args:
-        name_or_path: a file, a name in the registry or of imported weights; None is the default.
-        offline: never ask the Hub.
+        name_or_path: a file, a name in the registry, or the name of imported weights; None means
+            the default weights.
+        offline: never download.
         revision: branch, tag or commit of the Hub repository.
 
     Raises:
-        WeightsError: there is no such file, or the Hub does not give it.
+        WeightsError: there is no such file, or it cannot be downloaded.
         UsageError: no weights have that name.
     """
     text = os.fspath(name_or_path or DEFAULT)
@@ -132,7 +132,7 @@ def resolve(
 
 
 def imported(name: str) -> Path | None:
-    """Find weights that were imported under a name which the registry does not know."""
+    """Find weights that were imported under a name that is not in the registry."""
     path = user_folder() / f"{name}{SUFFIX}"
     return path if find_row(name) is None and path.is_file() else None
 
@@ -141,7 +141,7 @@ def require_imported(name: str) -> Path:
     """Like `imported`.
 
     Raises:
-        WeightsError: the name is one that `avsal weights pull` gives, but it is not here.
+        WeightsError: `avsal weights pull` would give that name, but the file is not here.
         UsageError: no weights have that name.
     """
     if path := imported(name):
@@ -153,7 +153,7 @@ def require_imported(name: str) -> Path:
 
 
 def shadowed() -> list[Path]:
-    """Imported files under a name that means the weights that avsal ships, so never used."""
+    """List imported files that are never used, because their names mean the shipped weights."""
     files = [user_folder() / row.file for row in REGISTRY.values() if row.sha256]
     return [path for path in files if path.is_file()]
 
@@ -162,20 +162,20 @@ def shadowed() -> list[Path]:
 
 
 def repo_of(row: WeightsRow) -> str:
-    """The repository to ask: AVSAL_HUB_REPO where it is set, else the registry's."""
+    """Return the Hub repository: AVSAL_HUB_REPO if set, else the registry's."""
     return os.environ.get(REPO_VARIABLE) or row.repo
 
 
 def published(row: WeightsRow) -> bool:
-    """Whether the Hub is to be asked for weights.
+    """Tell whether weights may be downloaded from the Hub.
 
-    Where nobody has published under a name, whatever may appear there is not to be trusted.
+    While nothing is published under a name, a file that appears there is not trusted.
     """
     return row.sha256 is not None or repo_of(row) != row.repo
 
 
 def cached(row: WeightsRow, revision: str | None = None) -> Path | None:
-    """Find a file in the Hub's cache, without asking the Hub."""
+    """Find a file in the Hub's cache, without a request to the Hub."""
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
@@ -189,12 +189,11 @@ def cached(row: WeightsRow, revision: str | None = None) -> Path | None:
 def pull(row: WeightsRow, *, offline: bool = False, revision: str | None = None) -> Path:
     """Download weights into the Hub's cache, or find them there.
 
-    The file's sha256 is compared with the registry's (unless another revision is asked for) or, for
-    files in the Hub's large-file storage, with the one that the Hub reports; a file that differs is
-    removed from the cache.
+    The sha256 must be the registry's, unless `revision` is given. For other files in the Hub's
+    large-file storage it must be the one that the Hub reports. A file that differs is removed.
 
     Raises:
-        WeightsError: not there, no permission, no connection, or not the right content.
+        WeightsError: no such file, no permission, no connection, or wrong content.
     """
     from huggingface_hub import hf_hub_download
     from huggingface_hub.utils import logging as hub_logging
@@ -204,7 +203,7 @@ def pull(row: WeightsRow, *, offline: bool = False, revision: str | None = None)
         raise WeightsError(
             f"{row.name}: not on this machine; run once: avsal weights pull {row.name}"
         )
-    hub_logging.set_verbosity_error()  # what it would warn of is in the error, in one line
+    hub_logging.set_verbosity_error()  # the error below says the same in one line
     if not offline and cached(row, revision) is None and (cause := unreachable(_endpoint())):
         raise WeightsError(
             f"{row.name}: {_endpoint()} cannot be reached ({cause}), and the weights are not in "
@@ -231,65 +230,65 @@ def _endpoint() -> str:
 
 
 def unreachable(address: str, seconds: float = 6) -> str | None:
-    """Why a server gives no answer at all within some seconds, in a few words; None if it does.
+    """Return in a few words why a server does not answer within some seconds; None if it does.
 
-    The Hub's client itself tries again for half a minute. Where offline mode forbids to ask, this
-    gives None, as the client says so better.
+    The Hub's client itself would retry for half a minute. In its offline mode this returns None,
+    because the client's own error is better.
     """
     from huggingface_hub import get_session
     from huggingface_hub.errors import OfflineModeIsEnabled
 
-    found: list[str | None] = []
+    causes: list[str | None] = []
 
-    def ask() -> None:
+    def request() -> None:
         try:
             get_session().head(address, timeout=seconds, follow_redirects=False)
-            found.append(None)
+            causes.append(None)
         except OfflineModeIsEnabled:
-            found.append(None)
+            causes.append(None)
         except Exception as error:
-            found.append(one_line(error))
+            causes.append(one_line(error))
 
-    # In a thread, as looking up a server's name has no time limit of its own.
-    asking = threading.Thread(target=ask, daemon=True)
-    asking.start()
-    asking.join(seconds + 1)
-    return found[0] if found else f"no answer in {seconds:g} s"
+    # The request runs in a thread, because a DNS lookup has no time limit of its own.
+    thread = threading.Thread(target=request, daemon=True)
+    thread.start()
+    thread.join(seconds + 1)
+    return causes[0] if causes else f"no answer within {seconds:g} s"
 
 
-def _verified(path: Path, wanted: str | None, name: str) -> Path:
-    """Compare a cached file with its sha256; the cache names large files by theirs."""
+def _verified(path: Path, expected: str | None, name: str) -> Path:
+    """Check the sha256 of a cached file; the cache names large files by theirs."""
     blob = path.resolve()
-    if wanted is None and SHA256.fullmatch(blob.name):
-        wanted = blob.name
-    if wanted and (found := sha256_of(path)) != wanted:
+    if expected is None and SHA256.fullmatch(blob.name):
+        expected = blob.name
+    if expected and (digest := sha256_of(path)) != expected:
         path.unlink(missing_ok=True)
         blob.unlink(missing_ok=True)
         raise WeightsError(
-            f"{name}: the sha256 of the download is {found[:12]}..., not {wanted[:12]}...; it was "
-            f"removed, run avsal weights pull {name} to try again"
+            f"{name}: the sha256 of the download is {digest[:12]}..., not {expected[:12]}...; it "
+            f"was removed, run avsal weights pull {name} to try again"
         )
     return path
 
 
 def _explain(error: Exception, row: WeightsRow, repo: str, revision: str) -> AvsalError:
-    """Say in one line what the Hub's client means and what helps."""
+    """Turn an error of the Hub's client into one line with a remedy."""
     from huggingface_hub import errors
 
     if isinstance(error, errors.HFValidationError):
         return UsageError(f"Hub repository {repo}: give it as owner/name")
     offline = (
-        "is not in the Hub's cache, and offline the Hub is not asked; run avsal weights pull "
-        f"{row.name} once, with a connection and without --offline"
+        "is not in the Hub's cache and cannot be downloaded offline; run avsal weights pull "
+        f"{row.name} once while connected, without --offline"
     )
     release = f"; for the authors' release: avsal weights pull {row.name} --fold 1"
     elsewhere = release if row.released else ""
-    permission = "needs permission: ask for it on the Hub's page, then hf auth login"
+    permission = "needs permission: request access on its Hub page, then run hf auth login"
     meanings: tuple[tuple[type[Exception], str], ...] = (
         (errors.GatedRepoError, permission),
         (
             errors.RepositoryNotFoundError,
-            f"does not exist on the Hub, or is private: check {REPO_VARIABLE}, or hf auth login"
+            f"does not exist on the Hub, or is private: check {REPO_VARIABLE}, or run hf auth login"
             f"{elsewhere}",
         ),
         (errors.RevisionNotFoundError, f"has no revision {revision}; check --revision"),
@@ -302,7 +301,7 @@ def _explain(error: Exception, row: WeightsRow, repo: str, revision: str) -> Avs
     )
     cause = error.__cause__
     if isinstance(error, errors.LocalEntryNotFoundError) and isinstance(cause, Exception):
-        error = cause  # the client names what happened first only there
+        error = cause  # only the cause says what went wrong first
     meaning = next((text for kind, text in meanings if isinstance(error, kind)), None)
     if meaning is None and _status(error) in (401, 403):
         meaning = permission
@@ -316,7 +315,7 @@ def _status(error: Exception) -> int | None:
 
 
 def one_line(error: BaseException) -> str:
-    """The first sentence of the client's message, which may be a page long."""
+    """Return the first sentence of an error's message, which may be a page long."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text.partition(". ")[0][:200]
 
@@ -324,23 +323,20 @@ def one_line(error: BaseException) -> str:
 def push(
     path: Path, repo: str, file: str, *, revision: str | None = None, create: bool = False
 ) -> str:
-    """Upload weights that avsal wrote.
+    """Upload weights that avsal wrote, and return the web address of the commit.
 
     Args:
         path: a safetensors file whose metadata names the variant.
         repo: Hub repository, owner/name.
         file: name in the repository.
-        revision: branch; None is the main one.
-        create: make the repository, private, where it does not exist.
-
-    Returns:
-        The web address of the commit.
+        revision: branch; None means the main branch.
+        create: create the repository, as a private one, if it does not exist.
 
     Raises:
-        WeightsError: the file is not avsal's, or the Hub refuses.
+        WeightsError: avsal did not write the file, or the Hub refuses it.
     """
     if "variant" not in read_metadata(path):
-        raise WeightsError(f"{path}: does not say which network it is for; avsal weights import it")
+        raise WeightsError(f"{path}: does not name its network; use avsal weights import first")
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HFValidationError
 
@@ -359,7 +355,7 @@ def push(
         raise UsageError(f"Hub repository {repo}: give it as owner/name") from None
     except Exception as error:
         raise WeightsError(
-            f"{repo}: upload failed ({one_line(error)}); check the name and that hf auth login "
-            "was with a token that may write"
+            f"{repo}: upload failed ({one_line(error)}); check the name, and run hf auth login "
+            "with a token that may write"
         ) from error
     return str(commit.commit_url)

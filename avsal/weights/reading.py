@@ -1,12 +1,12 @@
-"""Files of weights without their tensors: checksum, metadata, and files that are not weights.
+"""What can be learned about a weights file without its tensors: checksum, metadata, file type.
 
-Importing this module does not import torch, so that finding weights is quick.
+This module does not import torch, so that finding weights is fast.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,20 +14,19 @@ from safetensors import SafetensorError, safe_open
 
 from avsal.errors import WeightsError
 
-HASH_CHUNK = 1 << 20  # bytes
-START = 512  # bytes, by which a file is recognised
+START = 512  # bytes at the beginning of a file that identify its type
 TEXT_SHOWN = 60  # characters
-# First bytes of files that are not weights, what such files are, and the remedy.
+# Files that are often mistaken for weights: their first bytes, what they are, and the remedy.
 FOREIGN = (
-    (b"version https://git-lfs", "a pointer of Git LFS, not the file itself", "git lfs pull it"),
-    (b"/annex/objects/", "a pointer of git-annex, not the file itself", "git annex get it"),
+    (b"version https://git-lfs", "a Git LFS pointer, not the file itself", "run git lfs pull"),
+    (b"/annex/objects/", "a git-annex pointer, not the file itself", "run git annex get"),
     (b"\x1f\x8b", "compressed by gzip", "unpack it"),
     (b"BZh", "compressed by bzip2", "unpack it"),
     (b"\xfd7zXZ", "compressed by xz", "unpack it"),
     (b"\x28\xb5\x2f\xfd", "compressed by Zstandard", "unpack it"),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it and use a file in it"),
     (b"Rar!", "a RAR archive", "unpack it and use a file in it"),
-    (b"\x89HDF", "an HDF5 file, as Keras writes them", "get the PyTorch checkpoint"),
+    (b"\x89HDF", "an HDF5 file, as written by Keras", "get the PyTorch checkpoint"),
     (b"\x93NUMPY", "a NumPy array", "get the PyTorch checkpoint"),
 )
 TAR_MARK, TAR_BYTES = b"ustar", slice(257, 262)
@@ -36,21 +35,18 @@ TAR_MARK, TAR_BYTES = b"ustar", slice(257, 262)
 def sha256_of(path: Path) -> str:
     """Compute the sha256 of a file, as `sha256sum` prints it."""
     require_file(path)
-    digest = hashlib.sha256()
     with read_errors(path), path.open("rb") as file:
-        while chunk := file.read(HASH_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def require_file(path: Path) -> None:
-    """Make sure that a path is a file; opening a pipe or a device could wait for ever.
+    """Check that a path is a regular file; opening a pipe or a device could block for ever.
 
     Raises:
         WeightsError: it is not.
     """
     if not path.is_file():
-        kind = "is a folder" if path.is_dir() else "is no regular file"
+        kind = "is a folder" if path.is_dir() else "is not a regular file"
         raise WeightsError(f"{path}: {kind if path.exists() else 'no such file'}")
 
 
@@ -66,10 +62,10 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 
 def require_weights(path: Path) -> bytes:
-    """Make sure that a path is a file which may hold weights, and give its first bytes.
+    """Check that a file may contain weights, and return its first bytes.
 
     Raises:
-        WeightsError: it is not, or cannot be read.
+        WeightsError: it cannot, or it cannot be read.
     """
     require_file(path)
     with read_errors(path), path.open("rb") as file:
@@ -79,10 +75,10 @@ def require_weights(path: Path) -> bytes:
 
 
 def refuse_foreign(start: bytes, name: str) -> None:
-    """Refuse a file that is often saved by mistake in place of weights.
+    """Refuse a file that is often saved by mistake instead of weights.
 
     Raises:
-        WeightsError: the first bytes are those of another kind of file.
+        WeightsError: the first bytes are those of another file type.
     """
     for mark, what, remedy in FOREIGN:
         if start.startswith(mark):
@@ -106,40 +102,42 @@ def refuse_foreign(start: bytes, name: str) -> None:
 
 @contextmanager
 def unchanged(path: Path) -> Iterator[None]:
-    """Make sure that a file does not change while the block reads it.
+    """Check that a file does not change while the `with` block reads it.
 
     Raises:
-        WeightsError: the file was written to or replaced meanwhile.
+        WeightsError: the file was written to or replaced in the meantime.
     """
     before = _version_of(path)
     yield
     if _version_of(path) != before:
-        raise WeightsError(f"{path}: was changed while it was read; try again")
+        raise WeightsError(f"{path}: changed while it was being read; try again")
 
 
 def _version_of(path: Path) -> tuple[int, ...] | None:
     try:
         status = path.stat()
     except OSError:
-        return None  # whoever reads it says why
+        return None  # the reader will report why
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def archive_of(names: list[str]) -> str:
-    """What to do with an archive that is no checkpoint, for a message."""
-    files = [name for name in names if not name.endswith("/")]
-    shown = ", ".join(files[:3]) + (", ..." if len(files) > 3 else "")
-    return (
-        f"is a zip archive ({shown or 'empty'}), not a checkpoint; unpack it and use a file in it"
-    )
+    """Describe a zip archive that is not a checkpoint, and the remedy, for an error message."""
+    files = listed([name for name in names if not name.endswith("/")]) or "empty"
+    return f"is a zip archive ({files}), not a checkpoint; unpack it and use a file in it"
+
+
+def listed(names: Sequence[str], limit: int = 3) -> str:
+    """Join the first names for a message."""
+    return ", ".join([*names[:limit], *(["..."] if len(names) > limit else [])])
 
 
 @contextmanager
 def read_errors(path: Path) -> Iterator[None]:
-    """Report in one line why a file cannot be read.
+    """Turn errors of reading a file into a WeightsError of one line.
 
     Raises:
-        WeightsError: the block raised OSError, or found no whole safetensors file.
+        WeightsError: the block raised OSError, or the safetensors file is damaged.
     """
     try:
         yield

@@ -1,6 +1,6 @@
-"""Names of weights: those that avsal knows, and what the names of files say.
+"""The weights that avsal knows by name, and what file names say about weights.
 
-Authors name their files in many ways, so the names of files are read tolerantly.
+Authors name their files in many ways, so file names are parsed tolerantly.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ from urllib.parse import unquote, urlsplit
 from avsal.errors import UsageError
 from avsal.models.variants import VARIANTS
 
-HUB_REPO = "avsal/avsal"  # where the project publishes; AVSAL_HUB_REPO names another repository
+HUB_REPO = "avsal/avsal"  # the project's repository; AVSAL_HUB_REPO names another one
 MSPI_PAGE = "https://github.com/oraclefina/MSPI"
 MSPI_RELEASE = ("oraclefina/MSPI", "v1.0.0")  # repository on GitHub and tag
 UNSTATED = "unstated"
 UNTRAINED = "untrained"  # the name of random weights
 SUFFIX = ".safetensors"
 FILE_SUFFIXES = (SUFFIX, ".pt", ".pth", ".tar", ".bin", ".ckpt")
-FOLD = re.compile(r"(?P<name>.+)-fold(?P<fold>[123])")  # names that `avsal weights pull` gives
+FOLD = re.compile(r"(?P<name>.+)-fold(?P<fold>[123])")  # a name given by `avsal weights pull`
 MODEL_CARD = "weights/README.md"
 
 
 @dataclass(frozen=True)
 class WeightsRow:
-    """Weights that have a name.
+    """Named weights.
 
     Attributes:
-        name: what users type.
-        variant: the network that they belong to, a key of `avsal.models.variants.VARIANTS`.
-        file: name of the safetensors file, in the repository and in local folders alike.
+        name: the name that users type.
+        variant: the network, a key of `avsal.models.variants.VARIANTS`.
+        file: name of the safetensors file, in the repository and in local folders.
         repo: Hub repository, owner/name.
         revision: branch, tag or commit of the repository.
-        sha256: of the published file; None while nothing is published.
+        sha256: checksum of the published file; None while nothing is published.
         licence: SPDX identifier, or "unstated".
         source: where the weights come from.
-        released: whether they may be in the authors' release on GitHub.
+        released: whether the authors' release on GitHub may contain them.
     """
 
     name: str
@@ -84,7 +84,7 @@ PREFIXES = ("", "mspi-", "avsal-")
 
 
 def find_row(name: str) -> WeightsRow | None:
-    """Find the row with this name, with or without its prefix, or with this variant."""
+    """Find the row with this name (its prefix is optional) or this variant."""
     names = [prefix + name for prefix in PREFIXES]
     return next(
         (row for row in REGISTRY.values() if row.name in names or row.variant == name), None
@@ -104,10 +104,10 @@ def get_row(name: str) -> WeightsRow:
 
 
 def resolve_variant(name: str) -> str:
-    """Find the variant that a variant's or a registry row's name means.
+    """Return the variant for the name of a variant or of a registry row.
 
     Raises:
-        UsageError: there is none.
+        UsageError: the name is unknown.
     """
     if name in VARIANTS:
         return name
@@ -117,7 +117,7 @@ def resolve_variant(name: str) -> str:
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> UsageError:
-    """The error for a name that nothing has, with the most similar name or all with weights."""
+    """Make the error for an unknown name: it suggests the closest name, or lists all weights."""
     short = {full.removeprefix(prefix): full for full in known for prefix in PREFIXES}
     if near := get_close_matches(name.lower(), short, 1):
         return UsageError(f"{what} a known name; did you mean {short[near[0]]}?")
@@ -125,11 +125,11 @@ def unknown(what: str, name: str, known: Iterable[str]) -> UsageError:
     return UsageError(f"{what} one of {', '.join(dict.fromkeys(usable))}")
 
 
-# --- names of files -------------------------------------------------------------------------------
+# --- file names -----------------------------------------------------------------------------------
 
 DEFAULT_FOLD = 1
 ARCHIVES = re.compile(r"(?<!\.pt)(?<!\.pth)\.tar$|\.(tar\.\w+|t[gx]z|zip|gz|bz2|xz|zst|7z|rar)$")
-# Patterns for the motion encoders in file names.
+# Motion encoders and the patterns by which file names mention them.
 NETWORKS = {
     "mvitv2s": r"mvit",
     "s3d": r"s3d",
@@ -139,40 +139,40 @@ NETWORKS = {
     "uniformerb": r"uni[_-]?former",
     "videoswins": r"swin",
 }
-# Pretrained encoders are named after the data that they were trained on.
+# Files of pretrained encoders are named after their training data.
 ENCODERS = re.compile(r"k[2-7]00|kinetics|imagenet|in1k|in21k|vggsound|audioset")
 SIDES = re.compile(r"(?<!\d)(224|384)(?:[x_,-](224|384))?(?!\d)")
 FOLDS = re.compile(r"(?:fold|split|cv)[_. -]*0*(\d)(?!\d)|(?<![a-z0-9])f0*(\d)(?![a-z0-9])")
 NUMBER_OF_FOLDS = re.compile(r"[_ -]?of[_ -]?\d+(?!\d)")  # as in split1_of_3
-# A number at the end is a fold's where the name is a network's, but not that of an epoch or step.
+# After a network's name, a number at the end is a fold, unless it counts epochs or steps.
 LAST_NUMBER = re.compile(
     r"(?<!epoch)(?<!ep)(?<!step)(?<!iter)(?<!checkpoint)(?<!ckpt)[_ -](\d)(?=\.[a-z.]+$)"
 )
 
 
 def file_name(address: str) -> str:
-    """The last part of a web address, or the name of a file itself."""
+    """Return the last part of a path or of a web address."""
     path = urlsplit(address).path if "://" in address else address
     return PurePosixPath(unquote(path)).name
 
 
 def is_archive(name: str) -> bool:
-    """Whether a file is an archive by its name. PyTorch files may end in .pth.tar too."""
+    """Tell by its name whether a file is an archive; .pth.tar is a suffix of PyTorch files."""
     return ARCHIVES.search(name.lower()) is not None
 
 
 def is_encoder(name: str) -> bool:
-    """Whether a file's name says that it holds a pretrained encoder, not a whole network."""
+    """Tell by its name whether a file contains a pretrained encoder, not a whole network."""
     return ENCODERS.search(name.lower()) is not None
 
 
 def networks_in(name: str) -> set[str]:
-    """The motion encoders in a file's name."""
+    """Return the motion encoders that a file name mentions."""
     return {motion for motion, known in NETWORKS.items() if re.search(known, name.lower())}
 
 
 def sizes_in(name: str) -> set[str]:
-    """The input sizes in a file's name, "224x384" or "224x224"; one number is the larger side."""
+    """Return the input sizes in a file name, as "224x384". One number is the larger side."""
     found = set()
     for first, second in SIDES.findall(name.lower()):
         sides = sorted(filter(None, (first, second)))
@@ -181,7 +181,7 @@ def sizes_in(name: str) -> set[str]:
 
 
 def folds_in(name: str) -> set[str]:
-    """The folds in a file's name: "2" for split2, fold-02, split2_of_3 or f2."""
+    """Return the folds in a file name: "2" for split2, fold-02, split2_of_3 or f2."""
     name = NUMBER_OF_FOLDS.sub("", name.lower())
     if folds := {number for match in FOLDS.findall(name) for number in match if number}:
         return folds
@@ -189,10 +189,10 @@ def folds_in(name: str) -> set[str]:
 
 
 def name_for(network: str, file: str, fold: int | None = None) -> str:
-    """The name under which a file is saved: the network's, and the fold if it is not the first.
+    """Return the name under which weights are saved: the network, plus any fold but the first.
 
     Args:
-        fold: the fold that was asked for, which then always is in the name.
+        fold: the fold that was asked for; it is then always part of the name.
     """
     folds = folds_in(file)
     if fold is None and (len(folds) != 1 or folds == {str(DEFAULT_FOLD)}):
@@ -201,14 +201,14 @@ def name_for(network: str, file: str, fold: int | None = None) -> str:
 
 
 def require_free(name: str) -> None:
-    """Make sure that weights can be found by a name.
+    """Check that a name is free to be given to weights.
 
     Raises:
-        UsageError: it is no plain name, or means other weights.
+        UsageError: it is not a plain name, or already means other weights.
     """
     if not re.fullmatch(r"\w[\w.+-]{0,99}", name) or name.lower().endswith(FILE_SUFFIXES):
-        raise UsageError(f"name {name}: give letters, digits, - and _ only, without a suffix")
+        raise UsageError(f"name {name}: use only letters, digits, - and _, without a suffix")
     row = find_row(name)
     if name == UNTRAINED or (row is not None and (row.name != name or row.sha256 is not None)):
         other = f"the weights {row.name}" if row else "untrained weights"
-        raise UsageError(f"name {name}: means {other} already; choose another --name")
+        raise UsageError(f"name {name}: already means {other}; choose another --name")

@@ -1,4 +1,4 @@
-"""State dicts on disk: safetensors with metadata, PyTorch checkpoints."""
+"""Reading and writing state dicts: safetensors with metadata, and PyTorch checkpoints."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -26,52 +26,45 @@ from torch import serialization
 from avsal import atomic
 from avsal.errors import OutputError, WeightsError
 from avsal.weights.pickles import (
-    PLAIN_GLOBALS,
+    PLAIN_CALLS,
+    PLAIN_TYPES,
     PLAIN_VALUES,
     Call,
     Copy,
     Filled,
-    Global,
     Storage,
     is_harmless,
     requests_of,
     stand_in,
 )
-from avsal.weights.reading import archive_of, read_errors, require_file, require_weights
+from avsal.weights.reading import archive_of, listed, read_errors, require_file, require_weights
 from avsal.weights.registry import SUFFIX
 
 logger = logging.getLogger("avsal")
-_PERMITTING = threading.Lock()  # torch's list of permitted objects is one for all threads
+_SAFE_GLOBALS = threading.Lock()  # all threads share torch's list of permitted objects
 
 State = dict[str, torch.Tensor]
-# Where training programs keep the network inside a checkpoint, and averages of its weights.
+# Keys under which training programs save the network in a checkpoint, and averages of its weights.
 WRAPPERS = (
     *("state_dict", "model_state_dict", "model_state", "model", "network", "net", "module"),
     *("state_dict_ema", "ema_state_dict", "model_ema", "ema_model", "ema"),
 )
 AVERAGES = WRAPPERS[-5:]
-# Prefixes that parallel training, torch.compile, averaging and Lightning give every name.
+# Prefixes that parallel training, torch.compile, averaging and Lightning add to every name.
 PREFIXES = ("module.", "_orig_mod.", "model.", "network.", "net.", "ema_model.")
 AVERAGED_COUNTER = "n_averaged"  # of torch.optim.swa_utils.AveragedModel
-# Entries of avsal's own checkpoints of a training run.
-OWN_CHECKPOINT = {"task", "optimiser", "config"}
-DEEPEST_WRAPPER = 4  # one inside the other
-FORGOTTEN_GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
-
-# The functions and classes among them that a checkpoint calls.
-PLAIN_CALLS = re.compile(
-    r"collections\.OrderedDict|torch\._utils\._rebuild_(tensor|tensor_v2|parameter)"
-    r"|torch\.(Size|device|nn\.parameter\.Parameter|serialization\._get_layout)"
-)
+OWN_CHECKPOINT = {"task", "optimiser", "config"}  # keys of avsal's own training checkpoints
+DEEPEST_WRAPPER = 4  # nested wrappers
+REFUSED_GLOBAL = re.compile(r"GLOBAL ([\w.]+)")  # in an error message of torch
 OTHERS_SHOWN = 5
-ZIP_START = b"PK\x03\x04"  # the start of an archive; torch has an older format too
-LARGEST_REPEATED = 1 << 28  # bytes of a tensor that repeats fewer values
+ZIP_START = b"PK\x03\x04"  # first bytes of an archive; torch's older format is not an archive
+LARGEST_REPEATED = 1 << 28  # bytes of a tensor that repeats fewer stored values
 LARGEST_PICKLE = 64 << 20  # bytes; names, shapes and settings, without the tensors' values
-PICKLES_OF_OLD_FILES = 5  # one after the other: magic number, version, machine, content, storages
+PICKLES_OF_OLD_FILES = 5  # in a row: magic number, version, machine, content, storages
 
 
 def sha256_of_state(state: State) -> str:
-    """Compute the sha256 of the safetensors file, without metadata, that would hold a state."""
+    """Compute the sha256 that a state dict would have as a safetensors file without metadata."""
     return hashlib.sha256(save(state)).hexdigest()
 
 
@@ -79,10 +72,11 @@ def read_state(path: Path) -> tuple[State, dict[str, str]]:
     """Read the tensors and the metadata of a safetensors or PyTorch file.
 
     The content decides which of the two it is. A PyTorch checkpoint has no metadata. It is read
-    with `weights_only=True`; other objects in it are ignored, and nothing is imported for them.
+    with `weights_only=True`; objects other than tensors are ignored, and nothing is imported for
+    them.
 
     Raises:
-        WeightsError: the file is missing, damaged, or holds something else.
+        WeightsError: the file is missing, damaged, or something else.
     """
     start = require_weights(path)
     with read_errors(path):
@@ -101,10 +95,10 @@ def _read_safetensors(path: Path) -> tuple[State, dict[str, str]]:
 
 
 def load_plain(path: Path) -> Any:
-    """Load a PyTorch file that holds nothing but tensors and plain containers.
+    """Load a PyTorch file that contains only tensors and plain containers.
 
     Raises:
-        WeightsError: the file is damaged, asks for more memory than its size explains, or holds
+        WeightsError: the file is damaged, declares more memory than its size explains, or contains
             other objects.
     """
     with _pickle_errors(path):
@@ -114,14 +108,14 @@ def load_plain(path: Path) -> Any:
 
 
 def load_ignoring(path: Path) -> tuple[Any, list[str]]:
-    """Like `load_plain`, but put stand-ins in the place of other objects.
+    """Like `load_plain`, but replace other objects by stand-ins.
 
     Returns:
-        What is in the file, and the names of the other objects.
+        The content of the file, and the names of the other objects.
 
     Raises:
-        WeightsError: the file is damaged, asks for more memory than its size explains, or names
-            something that only a hostile file does.
+        WeightsError: the file is damaged, declares more memory than its size explains, or names
+            objects that only hostile files contain.
     """
     with _pickle_errors(path):
         inspection = _inspect(path)
@@ -129,30 +123,30 @@ def load_ignoring(path: Path) -> tuple[Any, list[str]]:
         if not others:
             return _load(path), others
         if not _is_archive(path):
-            raise _could_run_code(path, others[0])  # torch reports the names of archives only
+            raise _could_run_code(path, others[0])  # torch lists the names in archives only
         with _only_stand_ins(path, inspection):
             return _load(path), others
 
 
 def _load(path: Path) -> Any:
     with warnings.catch_warnings(), path.open("rb") as file:
-        warnings.simplefilter("ignore")  # torch's hints to authors of checkpoints
-        # torch believes the name rather than the content of a file with this suffix.
+        warnings.simplefilter("ignore")  # advice to authors of checkpoints
+        # For this suffix, torch would go by the name rather than by the content.
         source = file if path.suffix == SUFFIX else path
         return torch.load(source, map_location="cpu", weights_only=True)
 
 
 @contextmanager
 def _only_stand_ins(path: Path, inspection: _Inspection) -> Iterator[None]:
-    """Let `torch.load` use stand-ins for the other objects in a file, and real ones for none.
+    """Make `torch.load` use stand-ins for all other objects in a file.
 
-    torch keeps one list of permitted objects for the whole process. What the program around avsal
-    has put there is taken out meanwhile, so that it does not get the arguments of the file.
+    torch has one list of permitted objects for the whole process. What the calling program added to
+    it is removed during the `with` block, so that the file cannot call it.
 
     Raises:
-        WeightsError: torch would use its own object for one of them.
+        WeightsError: torch would use an object of its own for one of them.
     """
-    with _PERMITTING:
+    with _SAFE_GLOBALS:
         permitted = serialization.get_safe_globals()
         serialization.clear_safe_globals()
         try:
@@ -160,8 +154,8 @@ def _only_stand_ins(path: Path, inspection: _Inspection) -> Iterator[None]:
             for name in inspection.others:
                 if name not in unknown and name not in PLAIN_VALUES:
                     raise WeightsError(
-                        f"{path}: holds a {name}, which is more than a plain tensor; save the "
-                        "state dict with dense tensors only"
+                        f"{path}: contains {name}, which is not a plain tensor; save the state "
+                        "dict with dense tensors only"
                     )
             classes: list[Any] = [(stand_in(inspection.filled.get(name)), name) for name in unknown]
             with serialization.safe_globals(classes):
@@ -178,30 +172,30 @@ def _pickle_errors(path: Path) -> Iterator[None]:
     except WeightsError:
         raise
     except pickle.UnpicklingError as error:
-        if found := FORGOTTEN_GLOBAL.search(str(error)):
+        if found := REFUSED_GLOBAL.search(str(error)):
             raise _could_run_code(path, found[1]) from None
         raise WeightsError(
-            f"{path}: damaged, or holds what PyTorch does not load safely; download it again, or "
-            "save only the state dict, with torch.save as it is by default"
+            f"{path}: damaged, or contains objects that PyTorch does not load safely; download it "
+            "again, or save only the state dict, with the defaults of torch.save"
         ) from None
-    except Exception:  # whatever a damaged pickle may lead to
+    except Exception:  # a damaged pickle may raise anything
         raise WeightsError(
-            f"{path}: neither safetensors nor a whole PyTorch checkpoint; download it again"
+            f"{path}: neither safetensors nor a complete PyTorch checkpoint; download it again"
         ) from None
 
 
 def _inspect(path: Path) -> _Inspection:
-    """Refuse a checkpoint by what it declares, before any of it is unpacked.
+    """Find out what a checkpoint declares, and refuse a hostile one before it is unpacked.
 
     Raises:
-        WeightsError: it asks for more memory than it has bytes, or for what hostile files do.
+        WeightsError: it declares more memory than it has bytes, or does what only hostile files do.
         ValueError, LookupError, BadZipFile: it is damaged.
     """
     size = path.stat().st_size
     if _is_archive(path):
-        archive = _read_archive(path)
-        inspection = _Inspection(path, archive.sizes)
-        for content in archive.pickles:
+        pickles, storage_sizes = _read_archive(path)
+        inspection = _Inspection(path, storage_sizes)
+        for content in pickles:
             inspection.read(io.BytesIO(content))
     else:
         inspection = _Inspection(path, None)
@@ -218,23 +212,18 @@ def _inspect(path: Path) -> _Inspection:
 
 
 def _is_archive(path: Path) -> bool:
-    """Whether torch reads a file as an archive; the end of a file may say something else."""
+    """Tell whether torch reads a file as an archive: it goes by the file's beginning only."""
     with path.open("rb") as file:
         return file.read(len(ZIP_START)) == ZIP_START
 
 
-class _Archive(NamedTuple):
-    """The pickles in an archive, and the bytes of its other entries by the last part of a name."""
+def _read_archive(path: Path) -> tuple[list[bytes], dict[str, int]]:
+    """Read the pickles in an archive, and the sizes of its storages by key.
 
-    pickles: list[bytes]
-    sizes: dict[str, int]
-
-
-def _read_archive(path: Path) -> _Archive:
-    """Read the pickles; torch packs without compression, so an archive is as large as its content.
+    torch does not compress, so an archive is as large as its content.
 
     Raises:
-        WeightsError: it would unpack to more, or is another program's.
+        WeightsError: it would unpack to more, or is not a checkpoint.
     """
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
@@ -253,19 +242,19 @@ def _read_archive(path: Path) -> _Archive:
             folder, _, key = entry.filename.rpartition("/")
             if folder.endswith("/data"):
                 sizes[key] = min(entry.file_size, sizes.get(key, entry.file_size))
-        return _Archive([archive.read(entry) for entry in pickled], sizes)
+        return [archive.read(entry) for entry in pickled], sizes
 
 
 @dataclass
 class _Inspection:
-    """What the pickles of a checkpoint ask for.
+    """What the pickles of a checkpoint declare.
 
     Attributes:
-        sizes: bytes of each storage that is in the file; None if they follow the pickles.
+        sizes: bytes of each storage in the file, by key; None if the storages follow the pickles.
         storages: bytes of each storage as the pickles declare them, by key.
         others: names of objects that no state dict needs, in order.
-        filled: those of them that are filled like a list or a dictionary.
-        copied: values and characters that are copied; each takes a byte of the file at least.
+        filled: those of them that values are added to, as to a list or a dictionary.
+        copied: number of copied values and characters; each needs at least a byte of the file.
     """
 
     path: Path
@@ -276,10 +265,10 @@ class _Inspection:
     copied: int = 0
 
     def read(self, pickle: io.BytesIO | mmap.mmap) -> None:
-        """Look at one pickle; raises as `_inspect`."""
+        """Inspect one pickle; raises the errors of `_inspect`."""
         for request in requests_of(pickle):
             if isinstance(request, Storage):
-                self._add(request)
+                self._add_storage(request)
             elif isinstance(request, Call):
                 self._check_call(request.name)
             elif isinstance(request, Copy):
@@ -287,22 +276,23 @@ class _Inspection:
             elif isinstance(request, Filled):
                 self.filled[request.name] = request
             else:
-                self._name(request)
+                self._add_global(request.name)
 
-    def _name(self, request: Global) -> None:
-        if not PLAIN_GLOBALS.fullmatch(request.name):
-            if not is_harmless(request.name):
-                raise _could_run_code(self.path, request.name)
-            self.others[request.name] = None
+    def _add_global(self, name: str) -> None:
+        if PLAIN_CALLS.fullmatch(name) or PLAIN_TYPES.fullmatch(name):
+            return
+        if not is_harmless(name):
+            raise _could_run_code(self.path, name)
+        self.others[name] = None
 
     def _check_call(self, name: str | None) -> None:
-        if name is None or (PLAIN_GLOBALS.fullmatch(name) and not PLAIN_CALLS.fullmatch(name)):
+        if name is None or PLAIN_TYPES.fullmatch(name):
             raise WeightsError(
-                f"{self.path}: calls {name or 'a result'}, as no checkpoint does, so it is refused"
-                "; download it again"
+                f"{self.path}: calls {name or 'a result'}, which no checkpoint does, so it is "
+                "refused; download it again"
             )
 
-    def _add(self, storage: Storage) -> None:
+    def _add_storage(self, storage: Storage) -> None:
         size = storage.length * _item_size(storage.name)
         self.storages[storage.key] = max(size, self.storages.get(storage.key, 0))
         if self.sizes is not None and size > self.sizes.get(storage.key, 0):
@@ -311,9 +301,9 @@ class _Inspection:
 
 @cache
 def _item_size(storage: str) -> int:
-    """Bytes of a value in a storage; 1 for storages without a type."""
+    """Return the bytes of a value in a storage; 1 for storages without a type."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's advice against using these classes
+        warnings.simplefilter("ignore")  # these classes are deprecated
         dtype = getattr(getattr(torch, storage.rpartition(".")[2], None), "dtype", None)
     return dtype.itemsize if isinstance(dtype, torch.dtype) else 1
 
@@ -327,19 +317,19 @@ def _too_large(path: Path, size: int) -> WeightsError:
 
 def _could_run_code(path: Path, name: str) -> WeightsError:
     return WeightsError(
-        f"{path}: holds a {name}, and loading such objects can run code, so it is refused; save "
-        "only the state dict, on a machine that may trust the file"
+        f"{path}: contains {name}, and loading such objects can run code, so it is refused; on a "
+        "machine that trusts the file, save only its state dict"
     )
 
 
 def unwrap(loaded: Any, path: Path, others: Sequence[str] = ()) -> State:
-    """Find the state dict inside a checkpoint and take parallel training's prefixes off.
+    """Find the state dict in a checkpoint, and remove prefixes that all of its names share.
 
     Args:
-        others: names of objects for which `loaded` has stand-ins.
+        others: names of the objects that `loaded` has stand-ins for.
 
     Raises:
-        WeightsError: there is none, or it holds tensors that take no part of the file.
+        WeightsError: there is none, or its tensors are not stored densely.
     """
     if isinstance(loaded, Mapping) and loaded.keys() >= OWN_CHECKPOINT:
         raise WeightsError(
@@ -356,7 +346,7 @@ def unwrap(loaded: Any, path: Path, others: Sequence[str] = ()) -> State:
         if others:
             raise _could_run_code(path, others[0])
         raise WeightsError(
-            f"{path}: holds no state dict (names with tensors), at the top or under "
+            f"{path}: contains no state dict (tensors by name) at the top level or under "
             f"{', '.join(WRAPPERS)}; save one with torch.save(network.state_dict(), ...)"
         )
     for name, tensor in state.items():
@@ -366,26 +356,24 @@ def unwrap(loaded: Any, path: Path, others: Sequence[str] = ()) -> State:
             )
     ignored = [*others, *(str(name) for name in loaded if name not in state)]
     if ignored:
-        more = ", ..." if len(ignored) > OTHERS_SHOWN else ""
-        shown = ", ".join(ignored[:OTHERS_SHOWN]) + more
-        logger.warning("%s: read the tensors only, ignored %s", path, shown)
+        logger.warning("%s: used the tensors, ignored %s", path, listed(ignored, OTHERS_SHOWN))
     return strip_prefixes(state)
 
 
 def _wrapped(loaded: Any, path: Path) -> Mapping[Any, Any] | None:
-    """What the first of the known wrappers holds."""
+    """Return the content of the first known wrapper in a checkpoint."""
     if not isinstance(loaded, Mapping):
         return None
     found = [key for key in WRAPPERS if isinstance(loaded.get(key), Mapping)]
     averages = [key for key in found[1:] if key in AVERAGES]
     if averages and found[0] not in AVERAGES:
         logger.warning(
-            "%s: read %s; the averaged weights under %s are not used, save them alone to use them",
+            "%s: used %s, not the averaged weights under %s; save those alone to use them",
             *(path, found[0], averages[0]),
         )
     if not found and "shadow_params" in loaded:
         raise WeightsError(
-            f"{path}: holds averaged weights without their names; copy them into the network "
+            f"{path}: contains averaged weights without their names; copy them into the network "
             "(copy_to) and save its state_dict()"
         )
     return loaded[found[0]] if found else None
@@ -396,7 +384,7 @@ def _is_entry(item: tuple[Any, Any]) -> bool:
 
 
 def _is_plain(tensor: torch.Tensor) -> bool:
-    """Whether a tensor has its values in memory; others may stand for any amount of it."""
+    """Tell whether a tensor's values are in memory; other tensors may expand to any size."""
     if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type != "cpu":
         return False
     size = tensor.numel() * tensor.element_size()
@@ -404,7 +392,7 @@ def _is_plain(tensor: torch.Tensor) -> bool:
 
 
 def strip_prefixes(state: State) -> State:
-    """Take off each known prefix that all names begin with, and an average's counter."""
+    """Remove the known prefixes that all names share, and the counter of averaged weights."""
     while True:
         if len(state) > 1:
             state = {name: t for name, t in state.items() if name != AVERAGED_COUNTER}
@@ -420,15 +408,15 @@ def write_state(path: Path, state: State, metadata: Mapping[str, str] | None = N
     Raises:
         OutputError: it cannot be written.
     """
-    # Views into one storage are legal in a state dict, but not in the file format.
+    # Tensors of a state dict may share a storage, which the file format does not allow.
     separate = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}
     with atomic.new_file(path) as temporary:
         temporary.touch()
-        mode = temporary.stat().st_mode  # safetensors makes files that only their owner can read
+        mode = temporary.stat().st_mode  # safetensors would let only the owner read the file
         try:
             save_file(separate, temporary, {"format": "pt", **(metadata or {})})
         except SafetensorError as error:
             raise OutputError(
-                f"{path}: cannot be written ({error}); free space or choose another place"
+                f"{path}: cannot be written ({error}); free space or choose another folder"
             ) from None
         temporary.chmod(mode)

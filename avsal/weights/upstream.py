@@ -1,8 +1,8 @@
-"""Checkpoints of other projects: how they name the weights of our encoders, and Caffe2 pickles.
+"""How other projects name the weights of our encoders, and how their Caffe2 pickles are read.
 
-A rule is a pattern for a whole name and its replacement; the first that matches is applied, a name
-that no rule matches stays. Names that match a `drop` pattern belong to parts that our encoders do
-not have: the classifier, the final norm, the state of the optimiser.
+A rule is a pattern for a whole name and its replacement. The first rule that matches is applied; a
+name that no rule matches is kept. Names that match a `drop` pattern belong to parts that our
+encoders do not have, as the classifier, the final norm or the state of the optimiser.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import re
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ import numpy as np
 import torch
 
 from avsal.errors import WeightsError
-from avsal.weights.pickles import globals_of
+from avsal.weights.pickles import requests_of
 from avsal.weights.reading import read_errors, require_weights
 from avsal.weights.state import State
 
@@ -37,35 +36,26 @@ class Layout:
     drop: tuple[str, ...] = ()
 
     def rename(self, name: str) -> str | None:
-        """Our name for an upstream name; None for what our encoders leave out."""
-        if any(pattern.fullmatch(name) for pattern in _compiled(self.drop)):
+        """Translate an upstream name; None if our encoder has no such weights."""
+        if any(re.fullmatch(pattern, name) for pattern in self.drop):
             return None
-        patterns = _compiled(tuple(pattern for pattern, _ in self.rules))
-        for pattern, (_, ours) in zip(patterns, self.rules, strict=True):
-            if match := pattern.fullmatch(name):
+        for pattern, ours in self.rules:
+            if match := re.fullmatch(pattern, name):
                 return match.expand(ours)
         return name
 
 
-@cache
-def _compiled(patterns: tuple[str, ...]) -> tuple[re.Pattern[str], ...]:
-    return tuple(map(re.compile, patterns))
-
-
-def _numbered(prefix: str, places: dict[int, str]) -> Rules:
-    """Rules for a numbered sequence: {5: "base2.0"} renames `<prefix>5.x` to `base2.0.x`."""
-    return tuple((rf"{prefix}{index}\.(.+)", rf"{ours}.\1") for index, ours in places.items())
-
-
 # The whole network of https://github.com/kylemin/S3D is one sequence; the gaps are poolings.
-S3D_SEQUENCE = {
-    **{index: f"base1.{index}" for index in (0, 2, 3)},
-    **{5 + block: f"base2.{block}" for block in range(2)},
-    **{8 + block: f"base3.{block}" for block in range(5)},
-    **{14 + block: f"base4.{block}" for block in range(2)},
-}
+S3D_RULES: Rules = tuple(
+    (rf"base\.{first + block}\.(.+)", rf"base{stage}.{block}.\1")
+    for stage, first, blocks in (
+        *((1, 0, (0, 2, 3)), (2, 5, range(2))),
+        *((3, 8, range(5)), (4, 14, range(2))),
+    )
+    for block in blocks
+)
 
-# Caffe2 writes a tensor's role as the last part of its name.
+# In Caffe2, the last part of a name is the role of the tensor.
 CAFFE2_ROLES = {
     r"_w": "weight",
     r"_b": "bias",
@@ -122,7 +112,7 @@ CONVNEXT_TORCHVISION: Rules = (
         )
     ),
 )
-# The torchvision names of MobileNet-V2 count the blocks through; ours count them stage by stage.
+# torchvision numbers the blocks of MobileNet-V2 from first to last; we number them in each stage.
 MOBILENET_DEPTHS = (1, 2, 3, 4, 3, 3, 1)
 MOBILENET_BLOCKS = tuple(
     f"blocks.{stage}.{block}"
@@ -143,7 +133,7 @@ MOBILENET_TORCHVISION: Rules = (
         for theirs, layer in (MOBILENET_FIRST if index == 1 else MOBILENET_OTHER)
     ),
 )
-# UNISAL's encoder has one flat sequence a block, in which the activations have numbers too.
+# In UNISAL's encoder, a block is one flat sequence in which the activations are numbered too.
 UNISAL_FIRST = ("conv_dw", "bn1", None, "conv_pw", "bn2")
 UNISAL_OTHER = ("conv_pw", "bn1", None, "conv_dw", "bn2", None, "conv_pwl", "bn3")
 MOBILENET_UNISAL: Rules = (
@@ -168,7 +158,7 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
             (r"pred_.+", r".+_momentum", r"lr", r"model_iter"),
         ),
     ),
-    "s3d": (Layout("kylemin/S3D", _numbered(r"base\.", S3D_SEQUENCE), (r"fc\..+",)),),
+    "s3d": (Layout("kylemin/S3D", S3D_RULES, (r"fc\..+",)),),
     "uniformerb": (Layout("Sense-X/UniFormer"),),
     "videoswins": (
         Layout(
@@ -204,7 +194,7 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
             MOBILENET_TORCHVISION,
             (r"features\.18\..+", r"classifier\..+"),
         ),
-        # All other names are those of its decoder and its recurrent network.
+        # All other names belong to its decoder and its recurrent network.
         Layout("rdroste/unisal", MOBILENET_UNISAL, (r"cnn\.features\.18\..+", r"(?!cnn\.).+")),
     ),
     "resnet18": (
@@ -217,7 +207,7 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
 
 
 class _NumberType:
-    """Stand-in for `numpy.dtype`, of plain numbers only."""
+    """Stand-in for `numpy.dtype` that allows plain numbers only."""
 
     def __init__(self, name: str, *_options: bool) -> None:
         self.dtype = np.dtype(str(name))
@@ -229,9 +219,9 @@ class _NumberType:
 
 
 class _Array:
-    """Stand-in for `numpy.ndarray`: takes what a pickle says of an array, and makes none.
+    """Stand-in for `numpy.ndarray` that stores what a pickle says about an array.
 
-    numpy's own way back would believe whatever a file says about its memory.
+    numpy itself would trust whatever a file says about the array's memory.
     """
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
@@ -239,7 +229,7 @@ class _Array:
         self.dtype: np.dtype = number_type.dtype
 
     def values(self) -> np.ndarray:
-        """The array, float32; raises ValueError where the data is not of its shape."""
+        """Return the array as float32; raises ValueError if the data does not fit its shape."""
         data = self.data.encode("latin1") if isinstance(self.data, str) else self.data
         flat = np.frombuffer(data, self.dtype).astype(np.float32)
         return flat.reshape(self.shape, order="F" if self.by_columns else "C")
@@ -250,13 +240,13 @@ def _reconstruct(_kind: Any, _shape: Any, _number_type: Any) -> _Array:
 
 
 def _to_bytes(text: str, encoding: str) -> Any:
-    """Stand-in for `_codecs.encode`, by which Python 3 writes bytes in Python 2's pickle format."""
+    """Stand-in for `_codecs.encode`, which Python 3 uses for bytes in Python 2's pickle format."""
     if encoding != "latin1":
-        raise pickle.UnpicklingError(f"bytes written as {encoding}")
-    return text  # `_Array` takes both
+        raise pickle.UnpicklingError(f"bytes encoded as {encoding}")
+    return text  # `_Array` accepts both
 
 
-# Everything that a pickled array of numbers names; whatever else a file names is refused.
+# All globals that a pickled array of numbers needs; any other global is refused.
 ARRAY_MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")
 ALLOWED = {
     ("numpy", "ndarray"): _Array,
@@ -267,7 +257,7 @@ ALLOWED = {
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Knows arrays of numbers and plain containers, nothing else."""
+    """Loads arrays of numbers and plain containers only."""
 
     def find_class(self, module: str, name: str) -> Any:
         try:
@@ -280,7 +270,7 @@ def read_blobs(path: Path) -> State:
     """Read the arrays of a Caffe2 checkpoint, {"blobs": {name: array}}, as tensors.
 
     Raises:
-        WeightsError: the file cannot be read, is something else, or names other objects.
+        WeightsError: the file cannot be read, is something else, or contains other objects.
     """
     require_weights(path)
     with read_errors(path):
@@ -290,20 +280,20 @@ def read_blobs(path: Path) -> State:
             raise
         except pickle.UnpicklingError as error:
             raise WeightsError(
-                f"{path}: is no pickle of plain arrays ({error}), and others can run code, so it "
-                "is refused; use the project's .pyth file"
+                f"{path}: is not a pickle of plain arrays ({error}); other pickles can run code, "
+                "so it is refused; use the project's .pyth file"
             ) from None
-        except Exception:  # whatever a damaged pickle may lead to
+        except Exception:  # a damaged pickle may raise anything
             raise WeightsError(f"{path}: damaged pickle; download it again") from None
 
 
 def _unpickled(path: Path) -> Any:
-    # A declared length is believed by `file.read`, but not by that of a mapped file.
+    # A file would allocate any length that the pickle declares; a mapped file does not.
     with (
         path.open("rb") as file,
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
     ):
-        deque(globals_of(content), maxlen=0)  # raises where it asks for too much
+        deque(requests_of(content), maxlen=0)  # raises if the pickle would allocate too much
         content.seek(0)
         return _ArrayUnpickler(content, encoding="latin1").load()
 
@@ -311,7 +301,7 @@ def _unpickled(path: Path) -> Any:
 def _tensors(content: Any, path: Path) -> State:
     blobs = content.get("blobs") if isinstance(content, Mapping) else None
     if not isinstance(blobs, Mapping):
-        raise WeightsError(f"{path}: holds no Caffe2 blobs; use the project's .pyth file")
+        raise WeightsError(f"{path}: contains no Caffe2 blobs; use the project's .pyth file")
     arrays = {str(name): array for name, array in blobs.items() if isinstance(array, _Array)}
     if sum(len(array.data) for array in arrays.values()) > path.stat().st_size:
         raise WeightsError(f"{path}: its arrays are larger than the file; download it again")

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 
 from avsal import models, weights
 from avsal.errors import WeightsError
-from avsal.weights.pickles import globals_of
+from avsal.weights.pickles import Global, requests_of
 from avsal.weights.upstream import read_blobs
 
 LARGE = 64 << 30  # bytes
@@ -208,18 +208,19 @@ def test_files_that_ask_for_too_much_are_refused_cheaply(tmp_path):
 
 def test_only_what_state_dicts_are_made_of_is_unpickled(tmp_path):
     path = archive(tmp_path / "x.pt", b"\x80\x02cbuiltins\nbytearray\nK\x01\x85R.")
-    with pytest.raises(WeightsError, match=r"holds a builtins\.bytearray"):
+    with pytest.raises(WeightsError, match=r"builtins\.bytearray.* can run code"):
         weights.read_state(path)
     archive(path, pickle.dumps({"x": np.zeros(3)}, 2))
-    with pytest.raises(WeightsError, match=r"holds a numpy.*_reconstruct"):
+    with pytest.raises(WeightsError, match=r"numpy.*_reconstruct.* can run code"):
         weights.read_state(path)
 
 
 def test_globals_are_found_in_every_protocol():
     for protocol in (0, 2, 4):
         content = pickle.dumps({"x": Path("y"), "z": (1, [2.5, "t", b"u"], None)}, protocol)
-        found = list(globals_of(io.BytesIO(content)))
-        assert any(name.startswith("pathlib.") for name in found)
+        requests = list(requests_of(io.BytesIO(content)))
+        names = [request.name for request in requests if isinstance(request, Global)]
+        assert any(name.startswith("pathlib.") for name in names)
 
 
 def test_a_storage_longer_than_its_bytes_is_refused(tmp_path):
@@ -290,7 +291,7 @@ def test_caffe2_arrays_of_objects_are_refused(tmp_path):
 def test_pipes_are_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe.pt")
     for read in (weights.read_state, weights.import_checkpoint, read_blobs, weights.sha256_of):
-        with pytest.raises(WeightsError, match="no regular file"):
+        with pytest.raises(WeightsError, match="regular file"):
             read(tmp_path / "pipe.pt")
 
 
@@ -308,7 +309,7 @@ def test_pipes_are_not_waited_for(tmp_path):
 )
 def test_tensors_without_values_of_their_own_are_refused(tensor, tmp_path):
     torch.save({"x": tensor}, tmp_path / "x.pt")
-    with pytest.raises(WeightsError, match=r"x\.pt: (x is a sparse|holds a torch)"):
+    with pytest.raises(WeightsError, match=r"x\.pt: (x is a sparse|contains torch)"):
         weights.read_state(tmp_path / "x.pt")
 
 
@@ -328,7 +329,7 @@ def test_unusable_values_are_refused_at_import_and_at_load(
     kind, tiny, tmp_path, avsal_command, example_clip
 ):
     state = spoilt(models.build(tiny).state_dict(), kind)
-    says = "not finite" if kind in ("nan", "inf") else f"is {kind}, where floats belong"
+    says = "NaN or infinity" if kind in ("nan", "inf") else f"is {kind}, not floating"
     torch.save(state, tmp_path / "x.pt")
     with pytest.raises(WeightsError, match=says):
         weights.import_checkpoint(tmp_path / "x.pt", output=tmp_path / "out.safetensors")
@@ -348,7 +349,7 @@ def test_values_too_large_for_float32_are_refused(tiny, tmp_path):
     state = models.build(tiny).double().state_dict()
     state["readout.0.weight"].view(-1)[0] = 1e300
     torch.save(state, tmp_path / "x.pt")
-    with pytest.raises(WeightsError, match="not finite"):
+    with pytest.raises(WeightsError, match="NaN or infinity"):
         weights.load_weights(weights=tmp_path / "x.pt")
 
 
@@ -357,5 +358,5 @@ def test_unusable_values_of_an_encoder_are_refused(tiny, tmp_path):
     encoder = {n.removeprefix("audnet."): t for n, t in state.items() if n.startswith("audnet.")}
     encoder["conv1.weight"].view(-1)[0] = float("nan")
     torch.save(encoder, tmp_path / "x.pth")
-    with pytest.raises(WeightsError, match=r"x\.pth: .*not finite"):
+    with pytest.raises(WeightsError, match=r"x\.pth: .*NaN or infinity"):
         weights.import_component(tmp_path / "x.pth", "audio", tiny, tmp_path / "o.safetensors")

@@ -1,12 +1,12 @@
-"""Weights between those that training started from and those that it ended with.
+"""Interpolate between the weights before and after training.
 
     python weights/recipe/between.py FIRST LAST --share 1 --habit -2 -o OUT
     python weights/recipe/between.py FIRST LAST --share 0.27 --sound HEARD --gain 0.85 -o OUT
     python weights/recipe/between.py FIRST LAST --share 0.4 0.6 0.8 --cache DIR --data DIR
 
-A mixture of both keeps more of what the first knew (Wortsman et al., CVPR 2022). What hears may be
-taken from the file HEARD of `hear.py`, with `--gain` for how far it moves the map. With one share
-the mixture is written, with a cache the held-out parts are scored for each.
+Interpolation preserves more of what FIRST has learned (Wortsman et al., CVPR 2022). The sound
+stream may come from the file HEARD of `hear.py`; `--gain` scales its effect on the map. With one
+share, the result is written. With a cache, the held-out sets are scored for each share.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from avsal.models.network import SaliencyNetwork
 
 
 def between(first: Path, last: Path, share: float, habit: float | None = None) -> SaliencyNetwork:
-    """A network with `share` of the last weights, and a share of all maps about the middle."""
+    """Make a network from `share` of LAST's weights, with a centre prior in all maps."""
     network, other = load(first), load(last).state_dict()
     state = network.state_dict()
     network.load_state_dict(
@@ -37,7 +37,7 @@ def between(first: Path, last: Path, share: float, habit: float | None = None) -
 
 
 def take_sound(network: SaliencyNetwork, heard: SaliencyNetwork, gain: float) -> None:
-    """Take over all that hears, moving the map `gain` times as far."""
+    """Copy the sound stream, and multiply its effect on the map by `gain`."""
     network.audnet.load_state_dict(heard.audnet.state_dict())
     network.aud_vis_sync_block.load_state_dict(heard.aud_vis_sync_block.state_dict())
     network.decoder.listen.load_state_dict(heard.decoder.listen.state_dict())
@@ -50,13 +50,13 @@ def main() -> None:
     parser.add_argument("first", type=Path)
     parser.add_argument("last", type=Path)
     parser.add_argument("--share", type=float, nargs="+", required=True)
-    parser.add_argument("--habit", type=float, help="logit of the share of the middle")
+    parser.add_argument("--habit", type=float, help="logit of the share of the centre prior")
     parser.add_argument("--sound", type=Path, help="file that what hears is taken from")
     parser.add_argument("--gain", type=float, default=1.0, help="of what is taken from it")
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--thin", type=int, default=6)
-    parser.add_argument("--rows", action="store_true", help="every video's scores")
+    parser.add_argument("--rows", action="store_true", help="file for the scores of every video")
     parser.add_argument("-o", "--output", type=Path)
     given = parser.parse_args()
     if given.output is not None:

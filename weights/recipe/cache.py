@@ -1,10 +1,11 @@
-"""Frames and stills as the image encoder's features, once, so that the rest trains in minutes.
+"""Cache the image encoder's features of frames and stills, so that training takes minutes.
 
     python weights/recipe/cache.py SET... --data DIR --initial W -o runs/small/cache
 
-SET is one of the names in SETS. W holds the encoder (`unisal.py`, or a tuned one). Each set becomes
-a folder with three arrays of float16 features and `index.json`, a list of sequences: name, first
-row, count, seconds of each frame, whether it is mirrored. Videos are read six times a second.
+SET is one of the names in SETS. W contains the encoder (from `unisal.py`, or a tuned one). Each set
+becomes a folder with three arrays of float16 features and `index.json`, a list of sequences: name,
+first row, number of rows, time of each frame in seconds, and whether it is mirrored. Videos are
+sampled six times per second.
 """
 
 from __future__ import annotations
@@ -38,11 +39,11 @@ STILLS, CLIPS = ("*.jpg", "*.png"), ("*.mp4", "*.webm", "*.avi")
 
 @dataclass(frozen=True)
 class CacheSet:
-    """Where a set lies under the data folder, and what of it is cached.
+    """The place of a set in the data folder, and what is cached.
 
     Attributes:
-        phases: first second and mirroring of every pass over a video or still.
-        longest: seconds of a video.
+        phases: start in seconds and mirroring of every pass over a video or still.
+        longest: number of seconds to read of a video.
     """
 
     folder: str
@@ -79,7 +80,7 @@ def pixels_of(image: np.ndarray, size: tuple[int, int]) -> torch.Tensor:
 
 
 def read_frames(path: Path, phase: float, longest: float) -> Iterator[tuple[float, np.ndarray]]:
-    """Frames nearest below every sixth of a second from `phase` on, with their seconds."""
+    """Yield the frame at each sixth of a second from `phase` on, and its time in seconds."""
     wanted = phase
     with VideoReader(path) as video:
         for frame in video:
@@ -100,7 +101,7 @@ def read_still(path: Path) -> Iterator[tuple[float, np.ndarray]]:
 
 
 def files_of(folder: Path) -> list[Path]:
-    """The stills or videos of a folder, by name."""
+    """List the stills or videos of a folder, sorted by name."""
     return sorted(path for pattern in (*STILLS, *CLIPS) for path in folder.rglob(pattern))
 
 
@@ -155,7 +156,9 @@ def cache_set(name: str, root: Path, encoder: nn.Module, output: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     parser.add_argument("sets", nargs="+", choices=list(SETS))
-    parser.add_argument("--data", type=Path, required=True, help="folder above data/ and clips/")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="folder that contains data/ and clips/"
+    )
     parser.add_argument("--initial", type=Path, required=True)
     parser.add_argument("-o", "--output", type=Path, required=True)
     given = parser.parse_args()

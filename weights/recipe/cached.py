@@ -1,4 +1,4 @@
-"""Cached features with what people, or the teacher, looked at: windows ready for training."""
+"""Cached features with recorded gaze or the teacher's maps, as windows for training."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from cache import SHAPES
 
-GRID = (56, 96)  # (height, width) of targets, cells of 4x4 pixels of the network's
-SIGMA = 0.035  # of the longer side: deviation of the blur of fixations
-OPEN = 0.1  # seconds before and after a frame in which a fixation counts for training
-FEWEST = 10  # open fixations of a frame that is scored
-FIRST = 0.5  # second of a video from which frames are scored
+GRID = (56, 96)  # (height, width) of targets; a cell is 4x4 pixels of the network's input
+SIGMA = 0.035  # standard deviation of the fixations' blur, relative to the longer side
+OPEN = 0.1  # seconds before and after a frame in which fixations count for training
+FEWEST = 10  # fixations that a scored frame needs at least
+FIRST = 0.5  # seconds; earlier frames of a video are not scored
 
 Feature = torch.Tensor
 
@@ -25,13 +25,13 @@ class Clip:
     """A sequence of cached frames.
 
     Attributes:
-        rows: of its set's arrays.
-        seconds: of each frame.
-        points: fixations open at each frame, (n, 2) shares of width and height; None without gaze.
-        wide: the same with those open up to OPEN seconds away, for training.
-        sigma: (x, y) deviation of the blur in cells of GRID.
-        teacher: (count, *GRID) log-densities, None where there are none.
-        taught: the teacher's share of the target where there is gaze.
+        rows: its rows in the set's arrays.
+        seconds: time of each frame.
+        points: fixations at each frame, (n, 2) relative to width and height; None without gaze.
+        wide: the same, including fixations up to OPEN seconds away, for training.
+        sigma: (x, y) standard deviation of the blur in cells of GRID.
+        teacher: the teacher's log-densities (count, *GRID); None if there are none.
+        taught: the teacher's share of the target if there is gaze.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Clip:
 
 
 class Store:
-    """The arrays of a cached set, on disk."""
+    """Open the arrays of a cached set, which stay on disk."""
 
     def __init__(self, folder: Path) -> None:
         self.index = json.loads((folder / "index.json").read_text())
@@ -58,11 +58,11 @@ class Store:
         ]
 
     def take(self, level: int, rows: list[int]) -> torch.Tensor:
-        """Features (N, C, h, w) of some rows, float32."""
+        """Read the features (N, C, h, w) of some rows as float32."""
         return torch.from_numpy(np.stack([self.arrays[level][row] for row in rows])).float()
 
     def clips(self, name: str) -> list[Clip]:
-        """Its sequences, without gaze."""
+        """Read the sequences of a set, without gaze."""
         return [
             Clip(
                 each["name"],
@@ -76,13 +76,13 @@ class Store:
 
 
 def sigma_of(width: float, height: float) -> tuple[float, float]:
-    """Deviation of the blur in cells of GRID."""
+    """Return the standard deviation of the blur in cells of GRID."""
     longer = SIGMA * max(width, height)
     return longer / width * GRID[1], longer / height * GRID[0]
 
 
 def add_video_gaze(clips: list[Clip], file: Path, sizes: dict[str, tuple[int, int]]) -> None:
-    """Give videos their fixations; sizes (width, height) by name."""
+    """Add fixations to videos; sizes are (width, height) by name."""
     with np.load(file, allow_pickle=True) as data:
         names, fix = list(data["names"]), data["fix"]
     for clip in clips:
@@ -97,7 +97,7 @@ def add_video_gaze(clips: list[Clip], file: Path, sizes: dict[str, tuple[int, in
 
 
 def add_still_gaze(clips: list[Clip], file: Path) -> None:
-    """Give stills their fixations."""
+    """Add fixations to stills."""
     with np.load(file, allow_pickle=True) as data:
         names, sizes, fix = list(data["names"]), data["orig_size"], data["fix"]
     for clip in clips:
@@ -111,7 +111,7 @@ def add_still_gaze(clips: list[Clip], file: Path) -> None:
 
 
 def marks_of(points: np.ndarray) -> np.ndarray:
-    """How many fixations lie in each cell, float32 GRID."""
+    """Count the fixations in each cell, float32 GRID."""
     marks = np.zeros(GRID, np.float32)
     cells = np.clip((points * (GRID[1], GRID[0])).astype(int), 0, (GRID[1] - 1, GRID[0] - 1))
     np.add.at(marks, (cells[:, 1], cells[:, 0]), 1)
@@ -119,7 +119,7 @@ def marks_of(points: np.ndarray) -> np.ndarray:
 
 
 def density_of(marks: np.ndarray, sigma: tuple[float, float]) -> np.ndarray:
-    """Blurred fixations, sum 1."""
+    """Blur fixations to a density that sums to 1."""
     blurred = cv2.GaussianBlur(
         marks, (0, 0), sigmaX=sigma[0], sigmaY=sigma[1], borderType=cv2.BORDER_CONSTANT
     )

@@ -1,11 +1,11 @@
-"""Composites: canvases of one to four sources from different clips, and the sound of each.
+"""Make composites: canvases with one to four sources from different clips, and their sounds.
 
     python weights/recipe/compose.py --data DIR --initial W --part train --count 1500 -o OUT
 
-`sources.tsv` lists the clips: their kind (speech, music, thing) and whether they are held back.
-A source plays or stands still; those that play have their sound of the last 1.1 s. OUT holds the
-image encoder's features of a window's four frames, the panels (cells of 56x96, 0 is background),
-spectrograms of the playing sources, and `index.json`.
+`sources.tsv` lists the clips, their kinds (speech, music, thing), and whether they are held out.
+A source plays or is a still; one that plays comes with the sound of the last 1.1 s. OUT contains
+the image encoder's features of a window's four frames, the panels (a grid of 56x96 cells; 0 is the
+background), the spectrograms of the playing sources, and `index.json`.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from avsal.prediction.inputs import COLUMNS, HOP, log_spectrogram
 
 SPACING = 0.16  # seconds between the frames of a window
 FRAMES = 4
-HEIGHT = 224  # pixels that sources are kept at
-FIRST = 8  # frame of a source, SPACING apart, before which no window ends
-LAYOUTS = {  # panels as shares (top, left, bottom, right)
+HEIGHT = 224  # pixels; sources are stored at this height
+FIRST = 8  # the first frame of a source at which a window may end
+LAYOUTS = {  # panels as (top, left, bottom, right), relative to the canvas
     1: [[(0, 0, 1, 1)]],
     2: [[(0, 0, 1, 0.5), (0, 0.5, 1, 1)], [(0, 0, 1, 0.4), (0, 0.4, 1, 1)]],
     3: [
@@ -42,7 +42,7 @@ LAYOUTS = {  # panels as shares (top, left, bottom, right)
 COUNTS, ODDS = (1, 2, 3, 4), (0.15, 0.5, 0.2, 0.15)
 PLAYS = 0.7  # probability; the first source always plays
 FULL = 0.6  # probability that panels fill the canvas
-SMALLEST = 0.65  # of a panel's sides where they do not
+SMALLEST = 0.65  # smallest relative size of a panel otherwise
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def read_sources(data: Path, part: str) -> list[Source]:
 
 
 def fitted(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The middle of an image at a panel's size."""
+    """Crop the centre of an image to a panel's size."""
     scale = max(height / image.shape[0], width / image.shape[1])
     size = max(width, round(image.shape[1] * scale)), max(height, round(image.shape[0] * scale))
     grown = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
@@ -98,7 +98,7 @@ def fitted(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 @dataclass
 class Canvas:
-    """Frames (4 of uint8 (224, 384, 3)), panels by cell, and who plays what."""
+    """Four frames, uint8 (224, 384, 3), the panel of each cell, and the playing sources."""
 
     frames: list[np.ndarray]
     panels: np.ndarray

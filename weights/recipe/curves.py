@@ -1,4 +1,4 @@
-"""Training curves of a run on cached features, and the scores of what was held out.
+"""Plot the training curves of a run on cached features, and the scores on held-out data.
 
 python weights/recipe/curves.py runs/small/seen-validation/log.jsonl -o weights/curves.png
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-SMOOTHED = 20  # steps that a point of the loss curve is the mean of
+SMOOTHED = 20  # number of steps averaged for a point of the loss curve
 
 
 def main() -> None:

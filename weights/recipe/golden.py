@@ -1,8 +1,8 @@
-"""Keep some maps of the shipped weights, for tests/test_default.py to compare with.
+"""Store some maps of the shipped weights, which tests/test_default.py compares with.
 
     python weights/recipe/golden.py
 
-A later change of the code must not move the maps of a release.
+Later changes of the code must not change the maps of a release.
 """
 
 from __future__ import annotations

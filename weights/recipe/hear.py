@@ -1,12 +1,13 @@
-"""Train the sound stream: kinds of sound first, then which part of a composite sounds.
+"""Train the sound stream: first kinds of sound, then which part of a composite sounds.
 
     python weights/recipe/hear.py --data DIR --composites runs/small/composites \
         --held runs/small/composites-held --initial runs/small/seen.safetensors -o runs/small/heard
 
-All that sees stays as it is; the audio encoder, the fusion and the head that changes the map learn.
-The pictures of a batch come with the sound of each source that plays, with noise, with the sound of
-a kind that is not there, and with silence, so that only the sound can tell them apart. The target
-is the map without sound, B, moved towards the source that sounds, G: (1 - a) B + a G; otherwise B.
+The visual streams are frozen; the audio encoder, the fusion and the head that changes the map are
+trained. The pictures of a batch are combined with the sound of each playing source, with noise,
+with the sound of a kind that is not in the picture, and with silence, so that only the sound tells
+these samples apart. The target is the map without sound, B, moved towards the sounding source, G:
+(1 - a) B + a G; for the other samples it is B.
 """
 
 from __future__ import annotations
@@ -34,16 +35,16 @@ from avsal.prediction.inputs import COLUMNS, HOP, log_spectrogram
 
 KINDS = ("speech", "music", "thing", "noise")
 STRENGTH = {"speech": 0.6, "music": 0.5, "thing": 0.5}  # a
-KEPT = (1, 2, 4)  # frames of a composite whose features are kept, by stride
-EVEN = 0.1  # share of the source's panel that is looked at evenly
-NEUTRAL = 2.5  # weight of samples whose map must not move
-HOP_SECONDS = 0.2  # between the stretches of sound of the first part
-CANVASES = 8  # in a batch
+KEPT = (1, 2, 4)  # frames of a composite whose features are stored, by stride
+EVEN = 0.1  # share of the gaze that is uniform over the source's panel
+NEUTRAL = 2.5  # weight of the samples whose map must not change
+HOP_SECONDS = 0.2  # between the sound segments of the first part
+CANVASES = 8  # per batch
 BINS = 257
 
 
 def noise(random: np.random.Generator) -> np.ndarray:
-    """Spectrogram (257, 111) of coloured noise, sometimes coming and going."""
+    """Make a spectrogram (257, 111) of coloured noise, sometimes with varying loudness."""
     count = COLUMNS * HOP
     white = np.fft.rfft(random.standard_normal(count))
     frequency = np.maximum(np.fft.rfftfreq(count, 1 / SAMPLE_RATE), 20)
@@ -58,7 +59,7 @@ def noise(random: np.random.Generator) -> np.ndarray:
 
 
 def varied(spectrogram: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """The same sound through another microphone: filtered, shifted, partly masked."""
+    """Imitate another microphone: filter, shift and partly mask a sound."""
     shift = int(random.integers(-4, 5))
     changed = np.roll(spectrogram.astype(np.float32), shift, axis=0)
     curve = np.interp(np.arange(BINS), np.linspace(0, BINS, 6), random.normal(0, 0.5, 6))
@@ -73,7 +74,7 @@ def varied(spectrogram: np.ndarray, random: np.random.Generator) -> np.ndarray:
 
 
 def stretches(data: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
-    """Spectrograms (N, 257, 111) of all sources of a part and their kinds (N,)."""
+    """Return the spectrograms (N, 257, 111) of all sources of a part, and their kinds (N,)."""
     with (Path(__file__).parent / "sources.tsv").open() as file:
         rows = [row for row in csv.DictReader(file, delimiter="\t") if row["part"] == part]
     sounds, kinds = [], []
@@ -92,7 +93,7 @@ def stretches(data: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def learn_kinds(network: SaliencyNetwork, data: Path, steps: int, seed: int) -> None:
-    """First part: the audio encoder tells kinds of sound apart."""
+    """First part: train the audio encoder to classify the kind of a sound."""
     random = np.random.default_rng(seed)
     sounds, kinds = stretches(data, "train")
     held, held_kinds = stretches(data, "held")
@@ -131,7 +132,7 @@ def _drawn(
 def _accuracy(
     network: SaliencyNetwork, head: nn.Module, held: np.ndarray, kinds: np.ndarray
 ) -> list[float]:
-    """Share that is recognised, of each kind."""
+    """Return the accuracy for each kind."""
     network.audnet.eval()
     guesses = []
     for start in range(0, len(held), 32):
@@ -143,12 +144,12 @@ def _accuracy(
 
 @dataclass
 class Composites:
-    """What the seeing part of the network says of composites, and their sounds.
+    """The outputs of the visual streams for composites, and their sounds.
 
     Attributes:
         tokens (N, 288, 7, 12), frames (N, 128, 14, 24), scores (N, 1, 28, 48): float16.
-        silent: (N, *GRID) maps without sound.
-        panels: (N, *GRID), source by cell from 1 on.
+        silent: maps without sound, (N, *GRID).
+        panels: number of the source in each cell, from 1, (N, *GRID).
     """
 
     tokens: torch.Tensor
@@ -162,7 +163,7 @@ class Composites:
     @classmethod
     @torch.inference_mode()
     def read(cls, folder: Path, network: SaliencyNetwork) -> Composites:
-        """Read a folder of `compose.py` through a network."""
+        """Compute these outputs for a folder of `compose.py`."""
         index = json.loads((folder / "index.json").read_text())
         arrays = [
             np.memmap(
@@ -192,7 +193,7 @@ class Composites:
         return cls(*whole, panels, sounds, index)
 
     def target(self, number: int, sounding: int) -> np.ndarray:
-        """(1 - a) B + a G for the source that sounds; a voice may be anyone's who moves."""
+        """Return (1 - a) B + a G for a sounding source; a voice may be that of any moving one."""
         entry, before = self.index[number], self.silent[number].float().numpy()
         kind = entry["kinds"][sounding]
         same = [
@@ -210,7 +211,7 @@ class Composites:
 def heard_maps(
     network: SaliencyNetwork, data: Composites, numbers: list[int], sounds: torch.Tensor
 ) -> torch.Tensor:
-    """Log-densities (N, *GRID) of composites with sounds (N, 257, 111)."""
+    """Return the log-densities (N, *GRID) of composites with sounds (N, 257, 111)."""
     spectrograms = sounds[:, None].float()
     tokens = data.tokens[numbers].float()[:, :, None]
     fused = network.aud_vis_sync_block(tokens, network.audnet(spectrograms))
@@ -227,7 +228,7 @@ Samples = tuple[list[int], torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 def batches(data: Composites, random: np.random.Generator) -> Iterator[Samples]:
-    """Numbers of composites, sounds, target maps and weights of the samples."""
+    """Return the samples of a batch: composites' indices, sounds, target maps and weights."""
     while True:
         numbers: list[int] = []
         sounds, targets, weights = [], [], []
@@ -259,7 +260,7 @@ def _samples(
 
 
 def off_screen(data: Composites, number: int, random: np.random.Generator) -> int | None:
-    """A sound of a kind that is not in the picture."""
+    """Choose a sound of a kind that is not in the picture."""
     kinds = set(data.index[number]["kinds"])
     for other in random.integers(0, len(data.index), 30):
         entry = data.index[int(other)]
@@ -272,7 +273,7 @@ def off_screen(data: Composites, number: int, random: np.random.Generator) -> in
 def learn_places(
     network: SaliencyNetwork, data: Composites, held: Composites, steps: int, seed: int
 ) -> None:
-    """Second part: the sound moves the map."""
+    """Second part: train the effect of the sound on the map."""
     random = np.random.default_rng(seed)
     listening = [*network.aud_vis_sync_block.parameters(), *network.decoder.listen.parameters()]
     groups = [
@@ -281,7 +282,7 @@ def learn_places(
     ]
     optimiser = torch.optim.AdamW(groups, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, [1e-3, 2e-4], total_steps=steps)
-    network.eval()  # the audio encoder's normalisation stays as it is
+    network.eval()  # the audio encoder's normalisation is frozen
     start, losses = time.monotonic(), []
     for step, (numbers, sounds, target, weights) in enumerate(batches(data, random), start=1):
         log_density = heard_maps(network, data, numbers, sounds)
@@ -303,7 +304,7 @@ def learn_places(
 
 @torch.inference_mode()
 def test(network: SaliencyNetwork, held: Composites, count: int, seed: int) -> dict[str, object]:
-    """Direction on pairs of sources that both play, placebo with noise and other kinds' sounds."""
+    """Measure direction on pairs of playing sources, and placebo with noise and other kinds."""
     random = np.random.default_rng(seed)
     network.eval()
     directions: dict[str, list[float]] = {}
@@ -345,7 +346,7 @@ def test(network: SaliencyNetwork, held: Composites, count: int, seed: int) -> d
 
 
 def _summary(values: list[float]) -> tuple[float, float, int]:
-    """Mean, share above 0, count."""
+    """Return the mean, the share above 0, and the count."""
     array = np.array(values)
     return round(float(array.mean()), 3), round(float((array > 0).mean()), 2), len(array)
 
@@ -362,7 +363,7 @@ def main() -> None:
     parser.add_argument("--initial", type=Path, required=True)
     parser.add_argument("--kinds", type=int, default=400, help="steps of the first part")
     parser.add_argument("--places", type=int, default=500, help="steps of the second part")
-    parser.add_argument("--audio", type=Path, help="a file whose audio encoder is taken instead")
+    parser.add_argument("--audio", type=Path, help="file with an audio encoder to use instead")
     parser.add_argument("--seed", type=int, default=3)
     parser.add_argument("-o", "--output", type=Path, required=True)
     given = parser.parse_args()

@@ -1,13 +1,13 @@
-"""Fit the three numbers of `MotionModulation` by leaving one scene or set of videos out in turn.
+"""Fit the three numbers of `MotionModulation` by leave-one-set-out cross-validation.
 
     python weights/recipe/motion.py read W --data DIR -o runs/small/motion
     python weights/recipe/motion.py fit runs/small/motion --data DIR
     python weights/recipe/motion.py write W --values 0.75 2 2.5 -o OUT
 
-`read` keeps, for every frame that `videos.py` scores, the map without modulation and the brightness
-of the frames of the windows that the smoothed map is made of. `fit` tries a grid of values of gain,
-slope and camera, and prints for every set that is left out the values that the others choose and
-what they bring there, in NSS and CC. `write` puts values into a file of weights.
+`read` stores, for every frame that `videos.py` scores, the map without modulation and the
+brightness of the frames in the windows behind the smoothed map. `fit` tries a grid of values of
+gain, slope and camera. For every set of videos that is left out, it prints the values that are best
+on the others, and their gain in NSS and CC on that set. `write` stores values in a weights file.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from avsal.prediction.maps import weights
 from avsal.prediction.settings import MapSize, PredictSettings
 
 SPACING, FRAMES = 0.16, 4  # of a window
-MEMORY, STEP = 0.12, 1 / 12  # seconds of the smoothing over time, and between its maps here
+MEMORY, STEP = 0.12, 1 / 12  # seconds: time constant of the smoothing, and between its maps
 AGES = [STEP * number for number in range(5)]
-BLUR = 1.2  # cells: the deviation of the decoder's last smoothing
+BLUR = 1.2  # cells; standard deviation of the decoder's last smoothing
 GRID = (56, 96)
 GAINS, SLOPES, CAMERAS = (0.5, 0.75, 1.0), (1.0, 2.0, 4.0), (2.0, 2.5, 3.0, 4.5)
 SCENES = {"BasketballDrillText": "BasketballDrill", "RaceHorsesD": "RaceHorsesC"}
@@ -73,7 +73,7 @@ def read(given: argparse.Namespace) -> None:
 
 
 def _windows(cells: torch.Tensor, times: list[float], at: float) -> torch.Tensor:
-    """Brightness (windows, T, 1, h, w) of the windows behind the smoothed map at a time."""
+    """Return the brightness (windows, T, 1, h, w) behind the smoothed map at a time."""
     known = np.array(times)
     rows = [
         [
@@ -86,7 +86,7 @@ def _windows(cells: torch.Tensor, times: list[float], at: float) -> torch.Tensor
 
 
 def modulation_of(values: Values) -> MotionModulation:
-    """The module with gain, slope and camera."""
+    """Make the module with gain, slope and camera."""
     module = MotionModulation()
     module.gain.data.fill_(values[0])
     for name, value in zip(("slope", "camera"), values[1:], strict=True):
@@ -95,7 +95,7 @@ def modulation_of(values: Values) -> MotionModulation:
 
 
 def modulated(maps: torch.Tensor, windows: torch.Tensor, values: Values) -> torch.Tensor:
-    """Log-densities (N, *GRID) with the modulation of each window, smoothed as the maps are."""
+    """Return log-densities (N, *GRID): each window modulated, then smoothed over time."""
     module, total = modulation_of(values), 0.0
     for number, weight in enumerate(weights([age / MEMORY for age in AGES])):
         total += weight * module(windows[:, number])
@@ -135,7 +135,7 @@ def scores(log_densities: torch.Tensor, truth: np.ndarray) -> np.ndarray:
 
 @torch.inference_mode()
 def fit(given: argparse.Namespace) -> None:
-    """Print what is gained on every set that is left out, and the choice from all."""
+    """Print the gain on every left-out set, and the best values on all sets."""
     gains: dict[Values, dict[str, np.ndarray]] = {}
     grid = list(product(GAINS, SLOPES, CAMERAS))
     for name, maps, windows, truth in clips(given.folder, given.data):
@@ -157,7 +157,7 @@ def fit(given: argparse.Namespace) -> None:
 
 
 def best(gains: dict[Values, dict[str, np.ndarray]], names: list[str]) -> Values:
-    """The values with the best mean of NSS / 5 + CC over some videos."""
+    """Return the values with the best mean of NSS / 5 + CC over some videos."""
     return max(gains, key=lambda values: sum(gains[values][name] @ (0.2, 1.0) for name in names))
 
 

@@ -1,11 +1,12 @@
-"""Pages, slides, lower thirds and interfaces that are drawn here, with where people would look.
+"""Draw pages, slides, lower thirds and interfaces, with synthetic gaze.
 
     python weights/recipe/pages.py --photos DIR --initial W --count 480 -o OUT
 
-Nobody looked at these pictures. The targets follow what is known of reading: large text before
-small, the left of a line before its right, the top before the bottom, buttons, the middle before
-the sides, and in a photograph what the weights W see there. OUT holds the pictures and
-`density.npz`, a float16 map each over cells of 4x4 pixels of the network's input.
+No gaze was recorded on these pictures. The targets follow what is known about reading: large text
+gets more gaze than small text, the beginning of a line more than its end, the top more than the
+bottom, the centre more than the sides; buttons attract gaze; in photographs, the targets are the
+maps of the weights W. OUT contains the pictures and `density.npz`, a float16 map for each, in cells
+of 4x4 pixels of the network's input.
 """
 
 from __future__ import annotations
@@ -34,13 +35,13 @@ WORDS = (
 INKS = ((30, 30, 30), (20, 40, 90), (90, 20, 20), (60, 60, 60))
 PAPERS = ((255, 255, 255), (248, 247, 243), (235, 240, 246), (228, 236, 222))
 ACCENTS = ((200, 16, 46), (0, 98, 180), (20, 130, 80), (240, 130, 20), (90, 60, 160))
-GRID = 4  # pixels of the network's input that are a cell of the targets
+GRID = 4  # side of a target cell in pixels of the network's input
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom
 
 
 class Page:
-    """A picture that is drawn, and how much of the gaze every place of it gets."""
+    """A picture that is being drawn, and the gaze on each of its pixels."""
 
     def __init__(self, size: tuple[int, int], random: np.random.Generator, dark: bool) -> None:
         self.random, self.size = random, size
@@ -64,7 +65,7 @@ class Page:
         return " ".join(chosen).capitalize()
 
     def look(self, box: Box, mass: float, left: float = 1.0) -> None:
-        """Spread `mass` over a box, its left end `left` times as dense as its right one."""
+        """Spread `mass` over a box; its left end is `left` times as dense as its right end."""
         x0, y0, x1, y1 = (max(0, each) for each in box)
         part = self.gaze[y0:y1, x0:x1]
         if part.size:
@@ -80,7 +81,7 @@ class Page:
         bold: bool = False,
         weight: float = 1.0,
     ) -> Box:
-        """A line of text; its mass rises with its length and, faster, with its height."""
+        """Draw a line of text; its mass grows with its length and, faster, with its height."""
         font = ImageFont.truetype(self.bold if bold else self.face, height)
         self.draw.text(place, text, colour or self.ink, font)
         box = tuple(int(each) for each in self.draw.textbbox(place, text, font))
@@ -90,7 +91,7 @@ class Page:
         return box  # type: ignore[return-value]
 
     def block(self, box: Box, height: int, weight: float = 0.45) -> int:
-        """Lines of text down a box; returns where they end. The first ones are read most."""
+        """Draw lines of text in a box and return where they end. The first ones are read most."""
         y, number = box[1], 0
         while y + height < box[3]:
             count = max(1, int((box[2] - box[0]) / (height * 3.4)))
@@ -101,7 +102,7 @@ class Page:
         return y
 
     def photo(self, box: Box, image: np.ndarray, density: np.ndarray, mass: float) -> None:
-        """A photograph, whose part of the gaze lies where its own map says."""
+        """Paste a photograph; its gaze is distributed as in its map."""
         width, height = box[2] - box[0], box[3] - box[1]
         if min(width, height) < 8:
             return
@@ -113,7 +114,7 @@ class Page:
         part += (mass * found / max(found.sum(), 1e-9))[: part.shape[0], : part.shape[1]]
 
     def button(self, place: tuple[int, int], height: int) -> Box:
-        """A button with its label."""
+        """Draw a button with its label."""
         text = self.words(int(self.random.integers(1, 3)))
         font = ImageFont.truetype(self.bold, height)
         width = int(self.draw.textlength(text, font)) + 2 * height
@@ -124,8 +125,8 @@ class Page:
         return box
 
     def density(self, cells: tuple[int, int]) -> np.ndarray:
-        """The target on (rows, columns) of cells, sum 1: the middle's share and the reader's way
-        down the page weigh what is there."""
+        """Return the target on (rows, columns) of cells, which sums to 1: the gaze on what was
+        drawn, weighted by a centre bias and by the reading order down the page."""
         rows = np.linspace(0, 1, cells[0], dtype=np.float32)[:, None]
         columns = np.linspace(0, 1, cells[1], dtype=np.float32)[None]
         gaze = cv2.resize(self.gaze, cells[::-1], interpolation=cv2.INTER_AREA)
@@ -136,7 +137,7 @@ class Page:
 
 
 def cropped(image: np.ndarray, density: np.ndarray, ratio: float) -> tuple[np.ndarray, np.ndarray]:
-    """The middle of a picture and of its map, cut to a ratio of width to height."""
+    """Crop the centre of a picture and of its map to an aspect ratio."""
     result = []
     for each in (image, density):
         height, width = each.shape[:2]
@@ -150,7 +151,7 @@ Photos = Callable[[], tuple[np.ndarray, np.ndarray]]
 
 
 def site(page: Page, photos: Photos) -> None:
-    """A page with a bar, a heading, pictures beside text and a button; perhaps scrolled."""
+    """Draw a page with a bar, a heading, pictures next to text and a button; perhaps scrolled."""
     width, height = page.size
     unit, random = max(page.size) // 64, page.random
     y = 0
@@ -177,7 +178,7 @@ def site(page: Page, photos: Photos) -> None:
 
 
 def heading(page: Page, _photos: Photos, room: Box) -> int:
-    """A heading, text below it, and perhaps a button."""
+    """Draw a heading, text below it, and perhaps a button."""
     unit = max(page.size) // 64
     size = int(unit * page.random.uniform(1.6, 3.4))
     count = max(2, (room[2] - room[0]) // (size * 5))
@@ -191,7 +192,7 @@ def heading(page: Page, _photos: Photos, room: Box) -> int:
 
 
 def cards(page: Page, photos: Photos, room: Box) -> int:
-    """Two to four cards beside each other: a picture each, a title and text."""
+    """Draw two to four cards in a row, each with a picture, a title and text."""
     unit = max(page.size) // 64
     count = int(page.random.integers(2, 5)) if page.size[0] > page.size[1] else 2
     width = (room[2] - room[0]) // count
@@ -208,7 +209,7 @@ def cards(page: Page, photos: Photos, room: Box) -> int:
 
 
 def beside(page: Page, photos: Photos, room: Box) -> int:
-    """A picture beside text."""
+    """Draw a picture next to text."""
     unit, middle = max(page.size) // 64, (room[0] + room[2]) // 2
     tall = int((middle - room[0]) * page.random.uniform(0.5, 0.9))
     left = page.random.random() < 0.5
@@ -221,7 +222,7 @@ def beside(page: Page, photos: Photos, room: Box) -> int:
 
 
 def slide(page: Page, photos: Photos) -> None:
-    """A title, then points, a picture or a chart."""
+    """Draw a title, then bullet points, a picture or a chart."""
     width, height = page.size
     unit = max(page.size) // 64
     page.line((3 * unit, 2 * unit), page.words(4), int(3.2 * unit), page.accent, True, 1.4)
@@ -241,7 +242,7 @@ def slide(page: Page, photos: Photos) -> None:
 
 
 def chart(page: Page, box: Box) -> None:
-    """Bars on an axis: their tops, the title and the labels are looked at."""
+    """Draw a bar chart; the gaze is on the tops of the bars, the title and the labels."""
     unit, count = max(page.size) // 64, int(page.random.integers(3, 9))
     page.line((box[0], box[1] - 2 * unit), page.words(3), unit + 4, weight=0.8)
     step = (box[2] - box[0]) // count
@@ -253,7 +254,7 @@ def chart(page: Page, box: Box) -> None:
 
 
 def lower_third(page: Page, photos: Photos) -> None:
-    """A photograph over the whole picture, a banner with a name or subtitles."""
+    """Draw a full-frame photograph with a banner for a name, or with subtitles."""
     width, height = page.size
     unit = max(page.size) // 64
     page.photo((0, 0, width, height), *photos(), 7.0)
@@ -268,7 +269,7 @@ def lower_third(page: Page, photos: Photos) -> None:
 
 
 def interface(page: Page, photos: Photos) -> None:
-    """An application: a list at the side, a table or a form with buttons, perhaps a dialogue."""
+    """Draw an application: a side list, a table or a form with buttons, perhaps a dialogue."""
     width, height = page.size
     unit = max(page.size) // 64
     side = width // 5 if width > height else 0
@@ -302,7 +303,7 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, required=True)
     parser.add_argument("--initial", type=Path, required=True)
     parser.add_argument("--count", type=int, default=480)
-    parser.add_argument("--thin", type=int, default=8, help="every how manieth photograph is used")
+    parser.add_argument("--thin", type=int, default=8, help="use every n-th photograph")
     parser.add_argument("-o", "--output", type=Path, required=True)
     given = parser.parse_args()
     network, random = load(given.initial), np.random.default_rng(0)

@@ -1,8 +1,8 @@
-"""The same video at lower frame rates: how alike the maps at equal times are.
+"""Compare the maps of a video with those at lower frame rates, at equal times.
 
     python weights/recipe/rates.py W --data DIR [--stride N]
 
-Videos of 50 and 60 frames per second are also read with every second, fourth or fifth frame alone.
+Videos of 50 and 60 frames per second are also read with every second, fourth or fifth frame only.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SIZE = MapSize("fixed", 96, 56)
 def maps(
     predictor: Predictor, path: Path, every: int, stride: int | None
 ) -> dict[float, np.ndarray]:
-    """Densities by time of a video of which only every so manieth frame is seen."""
+    """Return the densities, by time, of a video of which only every n-th frame is read."""
     settings = PredictSettings(stride=stride, size=SIZE)
     with VideoReader(path) as video:
         frames = thinned(video, every)
@@ -36,7 +36,7 @@ def maps(
 
 
 def thinned(frames: Iterator[VideoFrame], every: int) -> Iterator[VideoFrame]:
-    """Every so manieth frame, numbered anew."""
+    """Yield every n-th frame, renumbered."""
     for frame in frames:
         if frame.index % every == 0:
             yield replace(frame, index=frame.index // every, duration=frame.duration * every)

@@ -1,10 +1,10 @@
-"""Turn trained weights into the files that are shipped: weights and graphs of the network.
+"""Convert trained weights to the shipped files: the weights and the network's graphs.
 
     python weights/recipe/release.py runs/small/whole.safetensors
 
-Floating tensors become float16, which halves the file and moves no map by a gray level; avsal loads
-them as float32 again. The graphs are for ONNX Runtime; the single numbers of these weights are part
-of them. Prints the sha256, which belongs into avsal/weights/registry.py.
+Floating-point tensors become float16, which halves the file and changes no map by a gray level;
+avsal converts them to float32. The graphs are for ONNX Runtime; they contain the scalar weights as
+constants. Prints the sha256 for avsal/weights/registry.py.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ NOTES = {
 
 
 def halve(state: State) -> State:
-    """Floating tensors as float16.
+    """Convert floating-point tensors to float16.
 
     Raises:
         ValueError: a value is beyond float16's range.

@@ -1,11 +1,11 @@
-"""Pictures of several shapes as the image encoder's features, and all that sees trained on them.
+"""Cache pictures of several aspect ratios, and train the visual streams on them.
 
     python weights/recipe/shapes.py cache --data DIR --pages PAGES --initial W -o runs/small/shapes
     python weights/recipe/shapes.py tune --cache runs/small/shapes --initial W -o runs/small/shaped
 
-The encoder, motion and sound stay as they are. Pictures with recorded gaze are cut to portrait,
-square and wide ones about what was looked at; photographs have W's own maps, the mean over two
-scales and mirrored ones, as a teacher; PAGES is the folder that `pages.py` filled.
+The image encoder, motion and sound are frozen. Pictures with recorded gaze are cropped to portrait,
+square and wide ones around the gaze. For photographs, the teacher is the mean of W's own maps over
+two scales and mirroring. PAGES is the folder that `pages.py` wrote.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ from avsal.media import VideoReader, probe
 from avsal.models.network import SaliencyNetwork, normalise
 
 CELL = 32  # pixels of the coarsest features
-SHAPES = ((7, 12), (8, 11), (9, 9), (11, 8), (12, 7), (6, 14))  # cells of the input (high, wide)
-LARGE = 1.25  # times as long sides for the teacher's second scale
-RATIO = 1.2  # a picture is squeezed by so much before it is cut
-FEWEST = 40  # fixations that a cut picture must have
+SHAPES = ((7, 12), (8, 11), (9, 9), (11, 8), (12, 7), (6, 14))  # input (height, width) in cells
+LARGE = 1.25  # factor of the teacher's second scale
+RATIO = 1.2  # largest change of the aspect ratio by squeezing rather than cropping
+FEWEST = 40  # fixations that a cropped picture must have
 LISTS = Path(__file__).parent
 GAZE = {"osie": (7, 12), "eyecrowd": (7, 12), "web": (7, 12)}
-WHOLE = ("web", "pages", "silent", "gaze")  # kinds that are not cut
+WHOLE = ("web", "pages", "silent", "gaze")  # kinds that are not cropped
 SHARES = {"osie": 4, "eyecrowd": 3, "photos": 2, "pages": 3, "web": 2, "silent": 2, "gaze": 3}
 Shape = tuple[int, int]
 
 
 @dataclass
 class Picture:
-    """A picture that is cut to a shape, and what is looked at in it.
+    """A picture that is cropped to a shape, and its gaze.
 
     Attributes:
         image: uint8 (H, W, 3) RGB.
-        points: (n, 2) shares of width and height; None where a density teaches.
-        density: (h, w), sum 1; None where points do.
+        points: fixations (n, 2), relative to width and height; None if the target is `density`.
+        density: (h, w), sums to 1; None if the targets are `points`.
     """
 
     name: str
@@ -61,13 +61,13 @@ class Picture:
 
 
 def fitting(ratio: float) -> Shape:
-    """The shape that is nearest to a ratio of width to height."""
+    """Return the shape that is nearest to an aspect ratio."""
     return min(SHAPES, key=lambda shape: abs(np.log(shape[1] / shape[0] / ratio)))
 
 
 @torch.inference_mode()
 def still_density(network: SaliencyNetwork, image: np.ndarray, scale: float = 1.0) -> np.ndarray:
-    """The density (h, w) that a network gives a picture at a shape near its own."""
+    """Predict the density (h, w) of a picture at a shape near its own."""
     shape = fitting(image.shape[1] / image.shape[0])
     size = round(shape[0] * scale) * CELL, round(shape[1] * scale) * CELL
     features = network.image_features(normalise(pixels_of(image, size)[None]))
@@ -75,7 +75,7 @@ def still_density(network: SaliencyNetwork, image: np.ndarray, scale: float = 1.
 
 
 def log_density_of(network: SaliencyNetwork, features: tuple[torch.Tensor, ...]) -> torch.Tensor:
-    """Log-densities (N, H, W) of stills' refined features (N, C, h, w), one per picture."""
+    """Return the log-densities (N, H, W) of stills' refined features (N, C, h, w)."""
     stride8, stride16, deep = features[:3]
     motion = network.visnet
     parts = [motion.get_submodule(f"{gate}_seen")(deep) for gate in ("reset", "update", "new")]
@@ -89,7 +89,7 @@ def log_density_of(network: SaliencyNetwork, features: tuple[torch.Tensor, ...])
 
 
 def taught(network: SaliencyNetwork, image: np.ndarray) -> np.ndarray:
-    """The teacher's density: the geometric mean over two scales, mirrored and not."""
+    """Return the teacher's density: the geometric mean over two scales and mirroring."""
     total: np.ndarray | None = None
     for scale in (1.0, LARGE):
         for mirrored in (False, True):
@@ -104,8 +104,8 @@ def taught(network: SaliencyNetwork, image: np.ndarray) -> np.ndarray:
 
 
 def cut(picture: Picture, shape: Shape, random: np.random.Generator) -> Picture | None:
-    """A picture cut and mirrored at random, about what is looked at, so that it is nearly of a
-    shape; None where too little is left."""
+    """Crop a picture at random around its gaze to nearly a shape, and perhaps mirror it; None if
+    too little is left."""
     image, density = picture.image, picture.density
     height, width = image.shape[:2]
     wanted = shape[1] / shape[0] * np.exp(random.uniform(-0.5, 0.5) * np.log(RATIO))
@@ -132,7 +132,7 @@ def cut(picture: Picture, shape: Shape, random: np.random.Generator) -> Picture 
 
 
 def _middle(picture: Picture) -> np.ndarray:
-    """(x, y) of the middle of what is looked at, in shares."""
+    """Return the centre (x, y) of the gaze, relative to the picture."""
     if picture.points is not None:
         return np.median(picture.points, axis=0)
     weight = picture.density / picture.density.sum()  # type: ignore[operator, union-attr]
@@ -142,7 +142,7 @@ def _middle(picture: Picture) -> np.ndarray:
 
 
 def target(picture: Picture, shape: Shape) -> tuple[np.ndarray, np.ndarray]:
-    """Fixations in each cell of 4x4 input pixels, and the density."""
+    """Return the fixations in each cell of 4x4 input pixels, and the density."""
     grid = shape[0] * CELL // 4, shape[1] * CELL // 4
     marks = np.zeros(grid, np.float32)
     if picture.points is None:
@@ -160,7 +160,7 @@ def target(picture: Picture, shape: Shape) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read(path: Path, longest: int = 512) -> np.ndarray:
-    """A picture, uint8 RGB, at most so many pixels a side."""
+    """Read a picture, uint8 RGB, with a limit for its sides in pixels."""
     image = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
     scale = min(1.0, longest / max(image.shape))
     size = round(image.shape[1] * scale), round(image.shape[0] * scale)
@@ -168,7 +168,7 @@ def read(path: Path, longest: int = 512) -> np.ndarray:
 
 
 def with_gaze(data: Path, kind: str) -> Iterator[Picture]:
-    """The pictures of a set with recorded gaze."""
+    """Yield the pictures of a set with recorded gaze."""
     with np.load(data / kind / "fixations.npz", allow_pickle=True) as file:
         names, fix = list(file["names"]), file["fix"]
     for number, name in enumerate(names):
@@ -180,7 +180,7 @@ def with_gaze(data: Path, kind: str) -> Iterator[Picture]:
 def without_gaze(
     data: Path, network: SaliencyNetwork, pages: Path, count: int
 ) -> Iterator[Picture]:
-    """Photographs, portraits first, with the teacher's maps; drawn pages with theirs."""
+    """Yield photographs, portraits first, with the teacher's maps, and pages with their maps."""
     files = sorted((data / "photos" / "images").glob("*.jpg"))
     images = sorted((read(each, 416) for each in files), key=lambda i: i.shape[1] / i.shape[0])
     upright = [image for image in images if image.shape[0] > image.shape[1]]
@@ -212,7 +212,7 @@ def from_videos(data: Path, network: SaliencyNetwork) -> Iterator[Picture]:
 
 
 def _frames(path: Path, times: list[float]) -> Iterator[np.ndarray]:
-    """The first frame at or after each of some seconds."""
+    """Yield the first frame at or after each of several times in seconds."""
     waiting = list(times)
     with VideoReader(path) as video:
         for frame in video:
@@ -224,7 +224,7 @@ def _frames(path: Path, times: list[float]) -> Iterator[np.ndarray]:
 
 
 def chosen(picture: Picture, held: bool, random: np.random.Generator) -> list[Shape]:
-    """The shapes that a picture is cached at."""
+    """Choose the shapes at which a picture is cached."""
     own = fitting(picture.image.shape[1] / picture.image.shape[0])
     if held or picture.kind in WHOLE:
         return [own]
@@ -236,7 +236,7 @@ def chosen(picture: Picture, held: bool, random: np.random.Generator) -> list[Sh
 
 @torch.inference_mode()
 def fill(given: argparse.Namespace) -> None:
-    """Write the features and targets of all pictures, a file per picture and shape."""
+    """Write the features and targets of all pictures, one file per picture and shape."""
     network, random = load(given.initial), np.random.default_rng(1)
     given.output.mkdir(parents=True, exist_ok=True)
     held_names = {
@@ -301,7 +301,7 @@ class Shaped:
     def load(
         self, numbers: list[int]
     ) -> tuple[tuple[torch.Tensor, ...], torch.Tensor, torch.Tensor]:
-        """Encoder features, densities and marks of pictures of one shape."""
+        """Read the encoder features, densities and marks of pictures of one shape."""
         entries = [torch.load(self.folder / f"{number:05d}.pt") for number in numbers]
         features = tuple(
             torch.stack(each).float()
@@ -318,7 +318,7 @@ def pooled(log_density: torch.Tensor) -> torch.Tensor:
 
 @dataclass
 class Targets:
-    """What `loss_of` wants of a batch."""
+    """Make the batch that `loss_of` needs."""
 
     density: torch.Tensor
     marks: torch.Tensor
@@ -326,7 +326,7 @@ class Targets:
 
 
 def trained(network: SaliencyNetwork) -> list[tuple[str, nn.Parameter]]:
-    """All that turns the encoder's features into a map, but what remembers and hears."""
+    """Return the parameters from the encoder's features to the map, without motion and sound."""
     fixed = ("image_encoder.encoder.", "audnet.", "aud_vis_sync_block.", "visnet.")
     fixed += ("decoder.listen.", "decoder.habit.")
     return [(n, p) for n, p in network.named_parameters() if not n.startswith(fixed)]
@@ -334,7 +334,7 @@ def trained(network: SaliencyNetwork) -> list[tuple[str, nn.Parameter]]:
 
 @torch.inference_mode()
 def scores(network: SaliencyNetwork, data: Shaped) -> dict[str, list[float]]:
-    """Mean NSS and CC of the held pictures, by kind."""
+    """Return the mean NSS and CC of the held-out pictures, by kind."""
     result: dict[str, list[tuple[float, float]]] = {}
     for number, kind, *_ in data.held:
         features, density, marks = data.load([number])
@@ -349,7 +349,7 @@ def scores(network: SaliencyNetwork, data: Shaped) -> dict[str, list[float]]:
 
 
 def drawn(data: Shaped, random: np.random.Generator, count: int) -> list[tuple[int, bool]]:
-    """Pictures of one shape, kinds by their shares."""
+    """Draw a batch of pictures of one shape; each kind has its share."""
     shape = data.rows[int(random.integers(len(data.rows)))][3]
     own = [row for row in data.rows if row[3] == shape]
     sizes = {kind: sum(row[1] == kind for row in own) for kind in SHARES}
@@ -359,7 +359,7 @@ def drawn(data: Shaped, random: np.random.Generator, count: int) -> list[tuple[i
 
 
 def tune(given: argparse.Namespace) -> None:
-    """Train and keep the moving average."""
+    """Train, and write the moving average."""
     torch.manual_seed(given.seed)
     random = np.random.default_rng(given.seed)
     data = Shaped(given.cache, given.without, given.sites)
@@ -407,7 +407,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--initial", type=Path, required=True)
     parser.add_argument("--without", nargs="*", default=[], choices=list(SHARES))
-    parser.add_argument("--sites", nargs="*", default=[], help="web sites that are held out")
+    parser.add_argument("--sites", nargs="*", default=[], help="held-out web sites")
     parser.add_argument("--steps", type=int, default=120)
     parser.add_argument("--every", type=int, default=40)
     parser.add_argument("--batch", type=int, default=10)

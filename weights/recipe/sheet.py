@@ -1,8 +1,8 @@
-"""A contact sheet: a few frames of some videos with their maps drawn over, a row per video.
+"""Draw a contact sheet: a few frames of each video with their maps overlaid, one row per video.
 
 python weights/recipe/sheet.py VIDEO... -o weights/sheet.jpg
 
-A folder of pictures in place of a video is a row of its first pictures.
+For a folder of pictures instead of a video, the row shows its first pictures.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ BLACK, WHITE = (0, 0, 0), (255, 255, 255)
 
 
 def write_sheet(predictor: Predictor, videos: Sequence[Path], out: Path) -> None:
-    """Draw the sheet into a .jpg of bounded size, or a .png."""
+    """Write the sheet to a .jpg of limited size, or to a .png."""
     rows = [sheet_row(predictor, video) for video in videos]
     picture = cv2.cvtColor(np.vstack(rows), cv2.COLOR_RGB2BGR)
     for quality in range(92, 30, -4):
@@ -42,7 +42,7 @@ def write_sheet(predictor: Predictor, videos: Sequence[Path], out: Path) -> None
 
 
 def sheet_row(predictor: Predictor, video: Path) -> np.ndarray:
-    """One video's frames beside each other under its name, uint8 RGB."""
+    """Return a video's frames side by side below its name, uint8 RGB."""
     if video.is_dir():
         pictures = sorted(video.glob("*.jpg"))[:FRAMES]
         cells = [_cell(*draw(predictor, picture, None)) for picture in pictures]
@@ -59,9 +59,9 @@ def sheet_row(predictor: Predictor, video: Path) -> np.ndarray:
 
 
 def draw(predictor: Predictor, video: Path, start: float | None) -> tuple[np.ndarray, float]:
-    """The first frame from a second on with its map over it, and its time in seconds.
+    """Yield the first frame at or after each time with its map, and its time in seconds.
 
-    Its map is that of the whole video: the pipeline reads the frames before it, too.
+    The map is that of the whole video, because the pipeline also reads earlier frames.
     """
     predicted = next(predictor.predict(video, start=start, batch=1))
     with VideoReader(video, start=start) as frames:
@@ -70,7 +70,7 @@ def draw(predictor: Predictor, video: Path, start: float | None) -> tuple[np.nda
 
 
 def _cell(image: np.ndarray, time: float) -> np.ndarray:
-    """A picture in the middle of a cell, with its time in the corner."""
+    """Centre a picture in a cell, with its time in the corner."""
     scale = min(CELL[0] / image.shape[0], CELL[1] / image.shape[1])
     size = round(image.shape[1] * scale), round(image.shape[0] * scale)
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)

@@ -1,12 +1,12 @@
-"""What sound does to the maps: on composites held back, and on recorded gaze.
+"""Measure the effect of sound on the maps: on held-out composites and on recorded gaze.
 
     python weights/recipe/sounds.py composites W --held DIR -o composites.json
     python weights/recipe/sounds.py gaze W --data DIR -o gaze.json
 
-`composites` measures direction (how much more of the map lies on a source when it sounds than when
-another one does) and placebo (correlation with the silent map under noise, silence, and sounds of a
-kind that is not there). `gaze` scores the six talking clips with their sound, none, another clip's
-and their own shifted by two seconds, with a bootstrap over clips.
+`composites` measures direction (how much more of the map is on a source when it sounds than when
+another source does) and placebo (correlation with the silent map for noise, silence, and sounds of
+a kind that is not in the picture). `gaze` scores the six talking clips with their own sound, with
+none, with another clip's, and with their own shifted by two seconds, and bootstraps over the clips.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ DRAWS = 10_000
 
 
 def on_gaze(weights: str, data: Path) -> dict[str, object]:
-    """NSS and CC of each clip with each sound, and what the true one gains over the others."""
+    """Score each clip with each sound: NSS, CC, and the gain of the true sound."""
     predictor = load_model("small-224x384", weights)
     gaze, folder = read_gaze(data), data / "video_gaze" / "videos"
     scores: dict[str, dict[str, tuple[float, float]]] = {}
@@ -47,7 +47,7 @@ def on_gaze(weights: str, data: Path) -> dict[str, object]:
 
 
 def gain(scores: dict[str, dict[str, tuple[float, float]]], sound: str) -> dict[str, float]:
-    """Mean gain of the true sound in NSS, and the 95 % interval of a bootstrap over clips."""
+    """Return the mean gain of the true sound in NSS, and its 95 % bootstrap interval."""
     each = np.array([row["true"][0] - row[sound][0] for row in scores.values()])
     random = np.random.default_rng(0)
     means = random.choice(each, (DRAWS, len(each))).mean(axis=1)

@@ -1,9 +1,9 @@
-"""Maps of UNISAL on cached features, what later stages keep near: `teacher.npy` in each set.
+"""Compute UNISAL's maps of cached features, the teacher of later stages: `teacher.npy` per set.
 
     python weights/recipe/teach.py --cache runs/small/cache \
         --video runs/small/unisal.safetensors --still runs/small/unisal-still.safetensors
 
-Videos get the maps of its video mode, photographs those of its mode for photographs.
+Videos get the maps of its video mode, photographs those of its photograph mode.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from train import load, pooled
 from avsal.models.network import SaliencyNetwork
 
 KINDS = ("gaze", "photos", "silent", "sound", "clips")
-FRAMES = 12  # taught at a time
-HISTORY = 10  # frames before them that the network remembers, longer than a window
+FRAMES = 12  # computed at a time
+HISTORY = 10  # earlier frames for the recurrent network, more than a window
 
 
 @torch.inference_mode()
 def teach(store: Store, network: SaliencyNetwork, clip: Clip, start: int) -> np.ndarray:
-    """Log-densities (n, *GRID) of up to FRAMES frames from `start` on."""
+    """Return the log-densities (n, *GRID) of up to FRAMES frames from `start` on."""
     image = network.image_encoder
     rows = clip.rows
     last = min(start + FRAMES, len(rows))

@@ -1,7 +1,7 @@
-"""The teacher: UNISAL (Droste, Jiao and Noble, ECCV 2020; Apache-2.0), of stills and of videos.
+"""The teacher: UNISAL (Droste, Jiao and Noble, ECCV 2020; Apache-2.0), for stills and videos.
 
-Its code and weights come from the unpacked wheel of pyautoflip 0.2.1, of which nothing is copied
-here; they serve to make training data and are no part of avsal.
+Its code and weights are loaded from the unpacked wheel of pyautoflip 0.2.1. They are used to make
+training data; nothing of them is copied here or part of avsal.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from avsal.weights import sha256_of
 PLACE = Path("pyautoflip", "3rd_party_libs", "unisal")  # in the unpacked wheel
 WEIGHTS = Path("training_runs", "pretrained_unisal", "weights_best.pth")
 WEIGHTS_SHA256 = "4a9157411f1741d588b15670d15295e998805648b8b6348599fe447298338481"
-STILLS, VIDEOS = "SALICON", "DHF1K"  # the data whose normalisation and priors are used
+STILLS, VIDEOS = "SALICON", "DHF1K"  # the data sets whose normalisation and priors are used
 
-GRID = 32  # pixels of its coarsest cell
+GRID = 32  # side of its coarsest cell in pixels
 SIDES = range(7, 14)  # cells
-CELLS = (84, 120)  # of a picture: from 7x12 (DHF1K in training, 224x384) to the authors' most
-RATE = 6.0  # frames a second that its recurrent network was trained on: every 5th of 30
+CELLS = (84, 120)  # of a picture: from 7x12 (DHF1K in training, 224x384) to the authors' largest
+RATE = 6.0  # frames per second in the training of its recurrent network: every 5th of 30
 
 Size = tuple[int, int]  # (height, width)
 
 
 def weights_file(wheel: Path) -> Path:
-    """The weights in an unpacked wheel.
+    """Return the path of the weights in an unpacked wheel.
 
     Raises:
-        ValueError: they are not the known ones.
+        ValueError: they are not the expected ones.
     """
     path = wheel / PLACE / WEIGHTS
     if (found := sha256_of(path)) != WEIGHTS_SHA256:
@@ -48,7 +48,7 @@ def weights_file(wheel: Path) -> Path:
 
 
 def best_size(size: Size) -> Size:
-    """The input size whose aspect ratio is nearest to a picture's, as the authors choose it.
+    """Return the input size whose aspect ratio is nearest to a picture's, as the authors do.
 
     4:3 gives 288x384 and 16:9 gives 224x384, the sizes of SALICON and DHF1K in its training.
     """
@@ -74,7 +74,7 @@ class Teacher:
         """Load from an unpacked wheel.
 
         Raises:
-            ValueError: the weights are not the known ones.
+            ValueError: the weights are not the expected ones.
         """
         state = torch.load(weights_file(wheel), map_location="cpu", weights_only=True)
         model = _import_model(wheel / PLACE / "unisal")
@@ -84,11 +84,11 @@ class Teacher:
 
     @torch.inference_mode()
     def static(self, image: np.ndarray, size: Size | None = None) -> np.ndarray:
-        """Density of a still.
+        """Predict the density of a still.
 
         Args:
             image: uint8 (H, W, 3) RGB.
-            size: what the picture is squeezed to; None takes the best one.
+            size: input size; None means the best one.
 
         Returns:
             float32 (H, W), sums to 1.
@@ -99,14 +99,14 @@ class Teacher:
 
     @torch.inference_mode()
     def video(self, images: Iterable[np.ndarray], rate: float) -> Iterator[np.ndarray]:
-        """Densities of all frames of a video, in constant memory.
+        """Predict the densities of all frames of a video, in constant memory.
 
-        As its authors do, every nth frame belongs to one of n interleaved sequences, which run
-        side by side here, from the first frame to the last.
+        As in the authors' code, every n-th frame belongs to one of n interleaved sequences, which
+        are computed as one batch here.
 
         Args:
             images: uint8 (H, W, 3) RGB each.
-            rate: frames a second.
+            rate: frames per second.
 
         Yields:
             float32 (h, w) of the network's input size, sums to 1.
@@ -114,7 +114,7 @@ class Teacher:
         hidden, source = None, iter(images)
         while step := list(islice(source, max(1, round(rate / RATE)))):
             frames = _tensor(step, best_size(step[0].shape[:2]))
-            if hidden is not None:  # the last step may be short of frames
+            if hidden is not None:  # the last step may have fewer frames
                 hidden = [state[: len(step)] for state in hidden]
             out, hidden = self.network(
                 frames, h0=hidden or [None], return_hidden=True, source=VIDEOS, static=False
@@ -133,7 +133,7 @@ def _tensor(images: list[np.ndarray], size: Size) -> torch.Tensor:
 
 
 def _import_model(package: Path) -> Any:
-    """Its module `model` without the package's own start, which wants its training's libraries."""
+    """Import its module `model` without the package, which imports libraries for training."""
     parent = ModuleType("unisal")
     parent.__path__ = [str(package)]
     sys.modules["unisal"] = parent

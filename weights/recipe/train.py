@@ -1,12 +1,12 @@
-"""Train the default network's streams of pictures and motion on cached features.
+"""Train the default network's image and motion streams on cached features.
 
     python weights/recipe/train.py --cache runs/small/tuned-cache --teacher runs/small/cache \
         --data DIR --initial runs/small/tuned.safetensors -o runs/small/seen
 
-The image encoder stays as `tune.py` left it. What people looked at teaches, and on everything that
-nobody looked at the maps of `teach.py`; on videos with gaze they keep a share. `--without KIND`
-leaves a kind of data out, `--all` trains on the validation videos too. Every EVERY steps the moving
-average of the weights is scored and kept.
+The image encoder of `tune.py` is frozen. The target is recorded gaze; without gaze it is the maps
+of `teach.py`, which are also a part of the target for videos with gaze. `--without KIND` omits a
+kind of data; `--all` also trains on the validation videos. Every EVERY steps, the moving average of
+the weights is scored and saved.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ VARIANT = "small-224x384"
 LISTS = Path(__file__).parent
 KINDS = ("gaze", "osie", "eyecrowd", "photos", "silent", "sound", "clips")
 SHARES = {"gaze": 6, "osie": 5, "eyecrowd": 4, "photos": 4, "silent": 3, "sound": 2, "clips": 1}
-SPREAD = (0, 2, 4)  # targets of a sequence, in frames before its last one
+SPREAD = (0, 2, 4)  # target frames of a sequence, counted back from its last one
 EVERY = 60  # steps
 TINY = 1e-9
 
@@ -56,7 +56,7 @@ class Batch:
     """Sequences of one length and their targets.
 
     Attributes:
-        features: of the frames that matter, strides 8 and 16 (N, targets, ...) and (N, targets,
+        features: of the required frames, strides 8 and 16 (N, targets, ...) and (N, targets,
             2, ...), stride 32 (N, T + spread, ...).
         density, marks, real: (N * targets, *GRID), the same, (N * targets,).
     """
@@ -96,9 +96,9 @@ class Data:
                 add_still_gaze(clips, data / kind / "fixations.npz")
 
     def load(self, clip: Clip, targets: Sequence[int], frames: int) -> Batch:
-        """One sequence that ends with the last target; frames before the first repeat it."""
+        """Make a sequence that ends with the last target, and repeat its first frame if needed."""
         store, spread = self.stores[clip.set], targets[-1] - targets[0]
-        past = 1 if len(clip.rows) == 1 else frames + spread  # a still is its own past
+        past = 1 if len(clip.rows) == 1 else frames + spread  # a still has no other past
         rows = [clip.rows[max(0, targets[-1] - back)] for back in range(past)][::-1]
         pairs = [clip.rows[max(0, each)] for target in targets for each in (target - 1, target)]
         shape = (len(targets), 2)
@@ -111,7 +111,7 @@ class Data:
 
 
 def with_targets(features: tuple[torch.Tensor, ...], frames: Sequence[tuple[Clip, int]]) -> Batch:
-    """A batch of features and of what is looked at in frames: clips and numbers in them."""
+    """Make a batch of features and targets from clips and frame indices in them."""
     marks, density = zip(*(_target(*frame) for frame in frames), strict=True)
     return Batch(
         features,
@@ -122,7 +122,7 @@ def with_targets(features: tuple[torch.Tensor, ...], frames: Sequence[tuple[Clip
 
 
 def _target(clip: Clip, number: int) -> tuple[np.ndarray, np.ndarray]:
-    """Fixations in each cell and density, float32 GRID, of a frame; the teacher's without."""
+    """Return a frame's fixations and density, float32 GRID; without gaze the teacher's density."""
     if clip.wide is None:
         return np.zeros(GRID, np.float32), np.exp(np.float32(clip.teacher[number]))
     marks = marks_of(clip.wide[number])
@@ -134,7 +134,7 @@ def _target(clip: Clip, number: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def joined(batches: Sequence[Batch]) -> Batch:
-    """Several sequences as one batch."""
+    """Stack sequences to a batch."""
     features = tuple(torch.cat(each) for each in zip(*(b.features for b in batches), strict=True))
     parts = (torch.cat([getattr(b, n) for b in batches]) for n in ("density", "marks", "real"))
     return Batch(features, *parts)
@@ -143,7 +143,7 @@ def joined(batches: Sequence[Batch]) -> Batch:
 def predict(
     network: SaliencyNetwork, features: tuple[torch.Tensor, ...], frames: int
 ) -> torch.Tensor:
-    """Log-densities (N * targets, *GRID) of a batch's features."""
+    """Return the log-densities (N * targets, *GRID) of a batch's features."""
     stride8, stride16, stride32 = features
     count, targets = stride8.shape[:2]
     image = network.image_encoder
@@ -167,7 +167,7 @@ def pooled(log_density: torch.Tensor) -> torch.Tensor:
 
 
 def loss_of(log_density: torch.Tensor, batch: Batch) -> torch.Tensor:
-    """KL - CC / 2, and with real gaze - NSS / 10, a mean over the batch."""
+    """Return the batch mean of KL - CC / 2, minus NSS / 10 for recorded gaze."""
     target, density = batch.density, log_density.exp()
     kl = (target * (torch.log(target + TINY) - log_density)).sum(dim=(1, 2))
     standard = (density - density.mean(dim=(1, 2), keepdim=True)) / (
@@ -182,14 +182,14 @@ def loss_of(log_density: torch.Tensor, batch: Batch) -> torch.Tensor:
 
 
 class Sampler:
-    """Random batches: a share of each kind, videos as sequences with several targets."""
+    """Yield random batches with a share of each kind; videos are sequences with several targets."""
 
     def __init__(self, data: Data, frames: int, seed: int) -> None:
         self.data, self.frames = data, frames
         self.random = np.random.default_rng(seed)
 
     def batches(self, kinds: Sequence[str]) -> Iterator[list[Batch]]:
-        """Lists of batches (videos, stills)."""
+        """Yield lists of batches (videos, stills)."""
         while True:
             groups: dict[bool, list[Batch]] = {True: [], False: []}
             for kind in kinds:
@@ -217,10 +217,10 @@ class Sampler:
 
 
 def add_teacher(data: Data, cache: Path, taught: float = 0.0) -> None:
-    """Give what has no gaze the maps that `teach.py` made of it.
+    """Add the maps of `teach.py` to the data without gaze.
 
     Args:
-        taught: the teacher's share of the target of videos with gaze, of which there are few.
+        taught: the teacher's share of the target for videos with gaze, which are few.
     """
     for kind, clips in data.clips.items():
         if kind in ("osie", "eyecrowd"):
@@ -235,7 +235,7 @@ def add_teacher(data: Data, cache: Path, taught: float = 0.0) -> None:
 def scores(
     network: SaliencyNetwork, data: Data, frames: int, thin: int = 2
 ) -> dict[str, dict[str, tuple[float, float]]]:
-    """NSS and CC of every held-out clip: every `thin`th frame of videos, every still."""
+    """Score every held-out clip in NSS and CC: every `thin`-th frame of videos, and stills."""
     network.eval()
     result: dict[str, dict[str, tuple[float, float]]] = {}
     for kind, clips in data.held.items():
@@ -269,7 +269,7 @@ def means(rows: dict[str, dict[str, tuple[float, float]]]) -> dict[str, list[flo
 
 
 def trained_parts(network: SaliencyNetwork) -> list[tuple[str, nn.Parameter]]:
-    """All but the image encoder, what hears, and the prior of all maps."""
+    """Return all parameters but those of the image encoder, the sound stream and the prior."""
     frozen = ("image_encoder.encoder.", "audnet.", "aud_vis_sync_block.")
     frozen += ("decoder.listen.", "decoder.habit.")
     return [
@@ -287,7 +287,7 @@ def load(path: Path) -> SaliencyNetwork:
 
 
 def run(given: argparse.Namespace) -> None:
-    """Train and keep the averages."""
+    """Train, and save the averages."""
     torch.manual_seed(given.seed)
     kinds = [kind for kind in KINDS if kind not in given.without]
     data = Data(given.cache, given.data, kinds, given.all)
@@ -339,7 +339,7 @@ def run(given: argparse.Namespace) -> None:
 def follow(
     averages: dict[str, nn.Parameter], parts: Sequence[tuple[str, nn.Parameter]], step: int
 ) -> None:
-    """Move the averages, by name, towards the parameters after a step, counted from 1."""
+    """Update the averages, by name, after a step, counted from 1."""
     for name, parameter in parts:
         averages[name].lerp_(parameter, 1 - min(0.99, step / (step + 10)))
 
@@ -354,8 +354,15 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--initial", type=Path, required=True)
-    parser.add_argument("--teacher", type=Path, required=True, help="cache that teach.py filled")
-    parser.add_argument("--taught", type=float, default=0.0, help="the teacher's share of gaze")
+    parser.add_argument(
+        "--teacher", type=Path, required=True, help="cache with the maps of teach.py"
+    )
+    parser.add_argument(
+        "--taught",
+        type=float,
+        default=0.0,
+        help="the teacher's share of the target for videos with gaze",
+    )
     parser.add_argument("--without", nargs="*", default=[], choices=KINDS)
     parser.add_argument("--all", action="store_true")
     parser.add_argument("--steps", type=int, default=600)

@@ -1,11 +1,11 @@
-"""Tune the image encoder, and all that sees a still picture, on photographs.
+"""Fine-tune the image encoder, and the layers that still pictures use, on photographs.
 
     python weights/recipe/tune.py --cache runs/small/cache --root DIR \
         --initial runs/small/unisal.safetensors -o runs/small/tuned
 
-What people looked at teaches on OSIE and EyeCrowd, on the other photographs the maps of `teach.py`,
-so that nothing is forgotten; the encoder learns at a quarter of the rate. The moving average is
-kept. `cache.py` then reads everything through the new encoder.
+On OSIE and EyeCrowd, the target is recorded gaze; on the other photographs it is the maps of
+`teach.py`, to prevent forgetting. The encoder has a quarter of the learning rate. The moving
+average is saved. Run `cache.py` with the new encoder afterwards.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ FIXED = ("audnet.", "aud_vis_sync_block.", "decoder.listen.", "decoder.habit.", 
 
 
 class Pictures:
-    """Photographs as uint8 frames (3, H, W), by name."""
+    """Read photographs as uint8 frames (3, H, W), by name."""
 
     def __init__(self, root: Path, kinds: list[str]) -> None:
         self.frames = {kind: dict(self._read(root / SETS[kind].folder)) for kind in kinds}
@@ -42,13 +42,13 @@ class Pictures:
                 yield path.name, pixels_of(image, SIZE)
 
     def frame(self, clip: Clip) -> torch.Tensor:
-        """The picture of a still, mirrored where its targets are."""
+        """Return a still's picture, mirrored if its targets are."""
         frame = self.frames[clip.set][clip.name]
         return frame.flip(2) if clip.mirrored else frame
 
 
 def log_densities(network: SaliencyNetwork, frames: torch.Tensor) -> torch.Tensor:
-    """Maps (N, *GRID) of pictures (N, 3, H, W) uint8, each standing still."""
+    """Return the maps (N, *GRID) of still pictures, uint8 (N, 3, H, W)."""
     features = network.image_encoder(normalise(frames))
     windows = [feature[:, None].expand(-1, network.frames, -1, -1, -1) for feature in features]
     return pooled(network.silent(tuple(windows)))
@@ -57,7 +57,7 @@ def log_densities(network: SaliencyNetwork, frames: torch.Tensor) -> torch.Tenso
 def drawn(
     data: Data, pictures: Pictures, random: np.random.Generator
 ) -> tuple[torch.Tensor, Batch]:
-    """A random batch of pictures and its targets."""
+    """Draw a random batch of pictures and targets."""
     clips = [
         data.clips[kind][int(number)]
         for kind, count in SHARES.items()
@@ -70,7 +70,7 @@ def drawn(
 
 @torch.inference_mode()
 def scores(network: SaliencyNetwork, data: Data, pictures: Pictures) -> dict[str, list[float]]:
-    """Mean NSS and CC on every third held-out photograph of each set."""
+    """Return the mean NSS and CC on every third held-out photograph of each set."""
     result = {}
     for kind, clips in data.held.items():
         rows = []
@@ -83,7 +83,7 @@ def scores(network: SaliencyNetwork, data: Data, pictures: Pictures) -> dict[str
 
 
 def run(given: argparse.Namespace) -> None:
-    """Tune and keep the average."""
+    """Fine-tune, and save the average."""
     torch.manual_seed(given.seed)
     random = np.random.default_rng(given.seed)
     kinds = [kind for kind in SHARES if kind not in given.without]
@@ -130,7 +130,9 @@ def run(given: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     parser.add_argument("--cache", type=Path, required=True)
-    parser.add_argument("--root", type=Path, required=True, help="folder above data/ and clips/")
+    parser.add_argument(
+        "--root", type=Path, required=True, help="folder that contains data/ and clips/"
+    )
     parser.add_argument("--initial", type=Path, required=True)
     parser.add_argument("--without", nargs="*", default=[], choices=list(SHARES))
     parser.add_argument("--steps", type=int, default=600)

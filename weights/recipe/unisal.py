@@ -1,11 +1,11 @@
-"""UNISAL's weights under the default network's names, normalisation folded in.
+"""Convert UNISAL's weights to the default network, with normalisation folded in.
 
     python weights/recipe/unisal.py --wheel UNPACKED -o runs/small/unisal.safetensors
 
-UNPACKED is the wheel of pyautoflip 0.2.1, unzipped. Of UNISAL's normalisations and priors those of
-its video training (DHF1K) are taken, with `--domain SALICON` those of photographs. What UNISAL
-does not have (change between frames, sound) keeps small random weights or zeros, so that the new
-network's maps are UNISAL's.
+UNPACKED is the unzipped wheel of pyautoflip 0.2.1. Normalisation and priors are those of UNISAL's
+video training (DHF1K), or with `--domain SALICON` those for photographs. What UNISAL lacks (changes
+between frames, sound) has small random weights or zeros, so that the new network's maps are those
+of UNISAL.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from avsal.weights.convert import translate
 VARIANT = "small-224x384"
 WITH_ENCODER = "v4-s3d-224x224"  # any network with MobileNet-V2
 BN_EPS = 1e-5
-NO_HABIT = -20.0  # logit: the teacher's maps are left as they are
+NO_HABIT = -20.0  # logit of the centre prior's share: the teacher's maps do not change
 GATES = {"reset": "r", "update": "z", "new": ""}
 
 State = dict[str, torch.Tensor]
 
 
 class Upstream:
-    """UNISAL's tensors, with a domain's normalisation folded into convolutions."""
+    """Read UNISAL's tensors, with a domain's normalisation folded into the convolutions."""
 
     def __init__(self, state: State, domain: str) -> None:
         self.state, self.domain = state, domain
 
     def folded(self, conv: str, norm: str | None) -> tuple[torch.Tensor, torch.Tensor]:
-        """Weight and bias of a convolution with the normalisation after it."""
+        """Return weight and bias of a convolution combined with its normalisation."""
         weight = self.state[f"{conv}.weight"].double()
         bias = self.state.get(f"{conv}.bias", torch.zeros(len(weight))).double()
         if norm is not None:
@@ -64,12 +64,12 @@ class Upstream:
 
 
 def convolutions(module: nn.Module) -> list[nn.Conv2d]:
-    """A module's convolutions in the order of their names."""
+    """Return a module's convolutions in the order of their names."""
     return [each for each in module.modules() if isinstance(each, nn.Conv2d)]
 
 
 def fill_network(network: SaliencyNetwork, upstream: Upstream) -> None:
-    """Lay UNISAL's weights over a network of the default variant."""
+    """Copy UNISAL's weights into a network of the default variant."""
     encoder = translate(upstream.state, "image", WITH_ENCODER)[1]
     network.load_state_dict(
         {name: tensor for name, tensor in encoder.items() if "smooth" not in name}, strict=False
@@ -113,7 +113,7 @@ def _fill_decoder(decoder: nn.Module, upstream: Upstream) -> None:
         convs = convolutions(decoder.get_submodule(ours))
         block = f"{theirs}.inv_res.conv"
         names = [(f"{block}.{each}", f"{block}.{each + 1}") for each in (0, 3, 6)]
-        if ours == "middle":  # its first convolution sees the change too: not yet
+        if ours == "middle":  # it also has inputs for changes, zero at first
             weight, bias = upstream.folded(*names.pop(0))
             first = convs.pop(0)
             first.weight.data.zero_()
@@ -127,8 +127,8 @@ def _fill_decoder(decoder: nn.Module, upstream: Upstream) -> None:
 
 
 def phases(kernel: torch.Tensor, factor: int = 8) -> torch.Tensor:
-    """A smoothing (41, 41) of an image that was enlarged by repeating its pixels, as one kernel
-    (7, 7) of the small image for each of the 64 places within a pixel."""
+    """Convert a smoothing kernel (41, 41) for an image enlarged by repeating pixels to kernels
+    (7, 7) for the small image, one for each of the 64 positions in a pixel."""
     reach, margin = len(kernel) // 2, SMOOTHING // 2
     matrix = torch.zeros(factor, SMOOTHING, len(kernel))
     for place in range(factor):
@@ -138,7 +138,7 @@ def phases(kernel: torch.Tensor, factor: int = 8) -> torch.Tensor:
 
 
 def build_initial(wheel: Path, domain: str = "DHF1K") -> SaliencyNetwork:
-    """The default network with UNISAL's weights; `torch.manual_seed` decides the rest."""
+    """Make the default network with UNISAL's weights; the others are random."""
     state = torch.load(weights_file(wheel), map_location="cpu", weights_only=True)
     network = models.build(VARIANT)
     fill_network(network, Upstream(state, domain))

@@ -1,4 +1,4 @@
-"""Scores on videos with recorded gaze, a row a video.
+"""Score maps on videos with recorded gaze, one row per video.
 
     python weights/recipe/videos.py centre --data DIR -o centre.json
     python weights/recipe/videos.py unisal --data DIR --wheel UNPACKED -o unisal.json
@@ -6,10 +6,10 @@
     python weights/recipe/videos.py W --data DIR -o new.json
     python weights/recipe/videos.py table centre.json unisal.json new.json observers.json
 
-W is a file of weights or a name. One frame is scored every sixth of a second from 0.5 s on, if at
-least ten fixations are open: NSS at their places and CC with their map, blurred by 3.5 % of the
-longer side; the mean over a video's frames, then over videos. UNISAL runs in its video mode on
-every sixth of a second.
+W is a weights file or a name. From 0.5 s on, one frame is scored every sixth of a second if there
+are at least ten fixations at that time: NSS at the fixations, and CC with their map, blurred by
+3.5 % of the longer side. Scores are averaged over a video's frames, then over videos. UNISAL runs
+in its video mode, six times per second.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ RATE, FIRST, FEWEST = 6.0, 0.5, 10
 
 Fixations = np.ndarray  # rows of subject, start, end, x, y
 Maps = Iterator[tuple[float, np.ndarray]]
-Score = tuple[float, ...]  # NSS and CC; of a video also how steady its maps are
+Score = tuple[float, ...]  # NSS and CC; for a video also the steadiness of its maps
 
 
 def read_gaze(data: Path) -> dict[str, Fixations]:
-    """Fixations of each video by name."""
+    """Read the fixations of each video, by name."""
     with np.load(data / "video_gaze" / "fixations.npz", allow_pickle=True) as file:
         names, fix = file["names"], file["fix"].astype(np.float64)
     result = {}
@@ -53,19 +53,19 @@ def read_gaze(data: Path) -> dict[str, Fixations]:
 
 
 def open_at(fixations: Fixations, seconds: float) -> Fixations:
-    """Those that are open at a time."""
+    """Return the fixations at a time."""
     return fixations[(fixations[:, 1] <= seconds) & (seconds < fixations[:, 2])]
 
 
 def cells_of(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns of points in shares of width and height."""
+    """Return the rows and columns of points relative to width and height."""
     limits = (GRID[1] - 1, GRID[0] - 1)
     cells = np.clip((points * (GRID[1], GRID[0])).astype(int), 0, limits)
     return cells[:, 1], cells[:, 0]
 
 
 def blurred(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Density of fixations of a video of (width, height)."""
+    """Return the density of fixations in a video of size (width, height)."""
     marks = np.zeros(GRID, np.float32)
     np.add.at(marks, cells_of(points), 1)
     longer = SIGMA * max(size)
@@ -76,18 +76,18 @@ def blurred(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def score(density: np.ndarray, points: np.ndarray, size: tuple[int, int]) -> Score:
-    """NSS and CC of a map."""
+    """Return the NSS and CC of a map."""
     standard = (density - density.mean()) / (density.std() + 1e-12)
     return float(standard[cells_of(points)].mean()), cc(density, blurred(points, size))
 
 
 def wanted_times(seconds: float) -> np.ndarray:
-    """Times of the frames that are scored."""
+    """Return the times of the frames to score."""
     return np.arange(FIRST, seconds, 1 / RATE)
 
 
 def score_video(maps: Maps, fixations: Fixations, size: tuple[int, int], seconds: float) -> Score:
-    """Mean scores, and the mean correlation of maps a sixth of a second apart."""
+    """Return the mean scores, and the mean correlation of maps a sixth of a second apart."""
     scores, steady = [], []
     last: np.ndarray | None = None
     for time, density in at_times(maps, list(wanted_times(seconds))):
@@ -100,7 +100,7 @@ def score_video(maps: Maps, fixations: Fixations, size: tuple[int, int], seconds
 
 
 def at_times(maps: Maps, wanted: list[float]) -> Maps:
-    """The map at or before each wanted time; `maps` are in order of time."""
+    """Yield the map at or before each requested time; `maps` are in temporal order."""
     before: np.ndarray | None = None
     for time, density in maps:
         while wanted and before is not None and time > wanted[0] + 1e-6:
@@ -118,14 +118,14 @@ def _scored(
 
 
 def centre(_path: Path) -> Maps:
-    """A Gaussian in the middle."""
+    """Return the centre prior."""
     yield 0.0, centre_map(GRID)
 
 
 def predicted(
     predictor, stride: int | None = None, sound: str = "true", other: Path | None = None
 ) -> Callable[[Path], Maps]:
-    """Maps of a network at its default stride; `sound` is true, none, other or shifted."""
+    """Yield a network's maps at its default stride; `sound` is true, none, other or shifted."""
 
     def maps(path: Path) -> Maps:
         settings = PredictSettings(stride=stride, size=MapSize("fixed", GRID[1], GRID[0]))
@@ -138,17 +138,17 @@ def predicted(
 
 
 class Samples:
-    """Sound that is in memory, float32 (n,) in -1..1, read as a file's."""
+    """Sound in memory, float32 (n,) in -1..1, with the interface of an `AudioReader`."""
 
     def __init__(self, samples: np.ndarray) -> None:
         self._samples = samples
 
     def read(self, start: int, end: int) -> np.ndarray:
-        """Samples from `start` to `end`; fewer where the sound ends before."""
+        """Return the samples from `start` to `end`, or fewer at the end."""
         return self._samples[start:end]
 
     def release(self, before: int) -> None:
-        """Nothing is forgotten."""
+        """Do nothing: all samples stay in memory."""
 
 
 def _sound(path: Path | None, origin: Fraction, sound: str) -> Samples | None:
@@ -160,7 +160,7 @@ def _sound(path: Path | None, origin: Fraction, sound: str) -> Samples | None:
 
 
 def unisal(wheel: Path) -> Callable[[Path], Maps]:
-    """Maps of UNISAL's video mode, of every sixth of a second."""
+    """Yield the maps of UNISAL's video mode, six per second."""
     from teacher import Teacher
 
     teacher = Teacher.load(wheel)
@@ -179,7 +179,7 @@ def unisal(wheel: Path) -> Callable[[Path], Maps]:
 
 
 def half_of_the_observers(fixations: Fixations, size: tuple[int, int], seconds: float) -> Score:
-    """Every second observer predicts the others, both ways."""
+    """Score the inter-observer ceiling: each half of the observers predicts the other half."""
     scores = []
     subjects = np.unique(fixations[:, 0])
     for part in (0, 1):
@@ -193,7 +193,7 @@ def half_of_the_observers(fixations: Fixations, size: tuple[int, int], seconds: 
 
 
 def run(given: argparse.Namespace) -> dict[str, Score]:
-    """Scores of all videos, or those named."""
+    """Score all videos, or the named ones."""
     gaze, rows = read_gaze(given.data), {}
     if given.what == "centre":
         make: Callable[[Path], Maps] | None = centre
@@ -218,7 +218,7 @@ def run(given: argparse.Namespace) -> dict[str, Score]:
 
 
 def table(files: list[Path]) -> str:
-    """A Markdown table of several results, NSS / CC, and their means."""
+    """Format several results, NSS / CC, and their means as a Markdown table."""
     results = [json.loads(file.read_text()) for file in files]
     heads = ["video", *(file.stem for file in files)]
     lines = [heads, ["---"] * len(heads)]
@@ -242,7 +242,7 @@ def _cell(score: Score) -> str:
 
 
 def steadiness(files: list[Path]) -> str:
-    """A line a result: mean correlation of maps a sixth of a second apart, by video."""
+    """Format the mean correlation of maps a sixth of a second apart, one line per result."""
     lines = []
     for file in files:
         rows = {name: row[2] for name, row in json.loads(file.read_text()).items() if len(row) > 2}

@@ -1,7 +1,7 @@
-"""The encoders that a network can be built from, as data.
+"""The encoders that a network can be built from.
 
-Each row names the module and the function that makes the encoder; the module is imported when the
-encoder is built, so a network costs only its own imports.
+Each row names the module and the class of an encoder. The module is imported when the encoder is
+built, so a network imports only its own encoders.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from avsal.errors import UsageError
 
@@ -22,9 +22,9 @@ Row = TypeVar("Row")
 DECODER_FRAMES = 4  # temporal size at which the decoder works
 
 
-def _build(module: str, maker: str) -> nn.Module:
-    """Import `avsal.models.encoders.<module>` and call its `maker`."""
-    encoder: nn.Module = getattr(import_module(f"{__name__}.{module}"), maker)()
+def _build(module: str, name: str, **settings: Any) -> nn.Module:
+    """Import `avsal.models.encoders.<module>` and make an encoder of its class `name`."""
+    encoder: nn.Module = getattr(import_module(f"{__name__}.{module}"), name)(**settings)
     return encoder
 
 
@@ -32,8 +32,8 @@ def _build(module: str, maker: str) -> nn.Module:
 class MotionSpec:
     """A motion encoder: clip (B, 3, T, H, W) -> (v1, v2, v3, v4), spatial strides 4, 8, 16, 32.
 
-    T is 16. channels and temporal_sizes describe v1..v4. fixed_size is the only (H, W) that the
-    encoder accepts, or None where every multiple of 32 works.
+    T is 16. `channels` and `temporal_sizes` describe v1..v4. `fixed_size` is the only (H, W) that
+    the encoder accepts; None means every multiple of 32.
     """
 
     build: Callable[[], nn.Module]
@@ -56,33 +56,35 @@ class ImageSpec:
 
 
 MOTION: dict[str, MotionSpec] = {
-    "mvitv2s": MotionSpec(partial(_build, "mvitv2", "mvitv2_s"), (96, 192, 384, 768), (8, 8, 8, 8)),
-    "s3d": MotionSpec(partial(_build, "s3d", "s3d"), (192, 480, 832, 1024), (8, 8, 4, 4)),
-    "x3dl": MotionSpec(partial(_build, "x3d", "x3d_l"), (24, 48, 96, 192), (16, 16, 16, 16)),
+    "mvitv2s": MotionSpec(partial(_build, "mvitv2", "MViTv2"), (96, 192, 384, 768), (8, 8, 8, 8)),
+    "s3d": MotionSpec(partial(_build, "s3d", "S3D"), (192, 480, 832, 1024), (8, 8, 4, 4)),
+    "x3dl": MotionSpec(
+        partial(_build, "x3d", "X3D", depth=5.0), (24, 48, 96, 192), (16, 16, 16, 16)
+    ),
     "slowfast4x16": MotionSpec(
-        partial(_build, "slowfast", "slowfast_4x16"), (320, 640, 1280, 2048), (4, 4, 4, 4)
+        partial(_build, "slowfast", "SlowFast"), (320, 640, 1280, 2048), (4, 4, 4, 4)
     ),
     "morphmlps": MotionSpec(
-        partial(_build, "morphmlp", "morphmlp_s"), (112, 224, 392, 784), (8, 8, 8, 8), (224, 224)
+        partial(_build, "morphmlp", "MorphMLP"), (112, 224, 392, 784), (8, 8, 8, 8), (224, 224)
     ),
     "uniformerb": MotionSpec(
-        partial(_build, "uniformer", "uniformer_b"), (64, 128, 320, 512), (8, 8, 8, 8)
+        partial(_build, "uniformer", "UniFormer"), (64, 128, 320, 512), (8, 8, 8, 8)
     ),
     "videoswins": MotionSpec(
-        partial(_build, "videoswin", "videoswin_s"), (96, 192, 384, 768), (8, 8, 8, 8)
+        partial(_build, "videoswin", "VideoSwin"), (96, 192, 384, 768), (8, 8, 8, 8)
     ),
 }
 
 IMAGE: dict[str, ImageSpec] = {
-    "convnext_t": ImageSpec(partial(_build, "convnext", "convnext_t"), (384, 768)),
-    "mobilenet_v2": ImageSpec(partial(_build, "mobilenetv2", "mobilenet_v2"), (96, 320)),
+    "convnext_t": ImageSpec(partial(_build, "convnext", "ConvNeXtTiny"), (384, 768)),
+    "mobilenet_v2": ImageSpec(partial(_build, "mobilenetv2", "MobileNetV2"), (96, 320)),
 }
 
 
 def find(table: Mapping[str, Row], kind: str, name: str) -> Row:
-    """Look up a row of one of these tables; `kind` tells people what it is.
+    """Look up a row of one of these tables; `kind` is its name in messages.
 
-    Raises UsageError, which names the rows that there are.
+    Raises UsageError, which lists the rows, for an unknown name.
     """
     if name not in table:
         raise UsageError(f"no {kind} called {name!r}; there are {', '.join(table)}")

@@ -67,8 +67,3 @@ class ConvNeXtTiny(nn.Module):
         x = self.stem_1(self.stem_0(frames.contiguous(memory_format=torch.channels_last)))
         stride16 = self.stages_2(self.stages_1(self.stages_0(x)))
         return stride16, self.stages_3(stride16)
-
-
-def convnext_t() -> ConvNeXtTiny:
-    """ConvNeXt-T up to stride 32, without its classifier."""
-    return ConvNeXtTiny()

@@ -38,8 +38,8 @@ STAGES = (
     StageSpec(6, 160, 3, 2),
     StageSpec(6, 320, 1, 1),
 )
-DENSE_STAGES = (3, 5)  # whose first block UNISAL reads before it is thinned out
-STRIDE16_STAGES = 5  # stages up to and with the last one at that stride
+DENSE_STAGES = (3, 5)  # stages whose first block UNISAL reads before subsampling
+STRIDE16_STAGES = 5  # number of stages up to the last one at that stride
 
 
 class DepthwiseSeparable(nn.Module):
@@ -126,9 +126,9 @@ class MobileNetV2(nn.Module):
 class SkippedMobileNetV2(MobileNetV2):
     """Frames (N, 3, H, W) -> (N, 64, H/8, W/8), (N, 160, H/16, W/16) and (N, 320, H/32, W/32).
 
-    As UNISAL reads it (Droste et al. 2020): the first block of the stages that reach strides 16 and
-    32 works on the finer grid, is read there, and is thinned out afterwards. Its weights and its
-    output at the coarser grid are MobileNet-V2's.
+    As in UNISAL (Droste et al. 2020), the first block of the stages with strides 16 and 32 is
+    computed and read on the finer grid, and subsampled afterwards. The weights, and the values on
+    the coarser grid, are those of MobileNet-V2.
     """
 
     def __init__(self) -> None:
@@ -151,8 +151,3 @@ class SkippedMobileNetV2(MobileNetV2):
                 blocks = cast(nn.Sequential, blocks[1:])
             x = blocks(x)
         return (*outputs, x)
-
-
-def mobilenet_v2() -> MobileNetV2:
-    """MobileNet-V2 up to stride 32, without its classifier."""
-    return MobileNetV2()

@@ -41,7 +41,7 @@ def mix_segments(tokens: torch.Tensor, length: int, layer: nn.Linear) -> torch.T
 
 
 class TemporalFC(nn.Module):
-    """MorphFC_t: mixes the time steps of each place, on (B, T, H, W, dim) (section 3.2)."""
+    """MorphFC_t: mixes the time steps of each position, on (B, T, H, W, dim) (section 3.2)."""
 
     def __init__(self, dim: int, steps: int) -> None:
         super().__init__()
@@ -175,10 +175,14 @@ class PatchEmbed(nn.Module):
 
 
 class MorphMLP(nn.Module):
-    """MorphMLP as a motion encoder; the lengths of its segments fix the size of the clip."""
+    """MorphMLP as a motion encoder; the lengths of its segments fix the size of the clip.
 
-    def __init__(self, settings: MorphMLPSettings) -> None:
+    The default is MorphMLP-S for Kinetics-400 with 16 frames.
+    """
+
+    def __init__(self, settings: MorphMLPSettings | None = None) -> None:
         super().__init__()
+        settings = settings or MorphMLPSettings()
         rates = stage_drop_rates(settings.drop_path, settings.depths)
         channels = 0
         for stage, dim in enumerate(settings.dims, start=1):
@@ -208,8 +212,3 @@ class MorphMLP(nn.Module):
             x = self.get_submodule(f"blocks{stage}")(x)
             stages.append(x.movedim(-1, 1))
         return tuple(stages)
-
-
-def morphmlp_s() -> MorphMLP:
-    """MorphMLP-S as trained on Kinetics-400 with 16 frames."""
-    return MorphMLP(MorphMLPSettings())

@@ -79,19 +79,19 @@ class HeadPool(nn.Conv3d):
 def under_windows(x: torch.Tensor, stride: int) -> torch.Tensor:
     """Keep the rows and columns that a 3x3 window with this stride (and padding 1) reads.
 
-    (B, T, H, W, C) -> (B, T, 3 * H/stride - 1, 3 * W/stride - 1, C): what is left, convolved with
-    stride 3, gives the same numbers, and the linear layer before the convolution skips the rest.
+    (B, T, H, W, C) -> (B, T, 3 * H/stride - 1, 3 * W/stride - 1, C). Convolving this with stride 3
+    gives the same numbers, and the linear layer before the convolution has fewer inputs.
     """
     reach = torch.arange(WINDOW, device=x.device) - 1
     for axis in (2, 3):
         centres = torch.arange(0, x.shape[axis], stride, device=x.device)
-        read = (centres[:, None] + reach).flatten()[1:]  # the first place is padding
+        read = (centres[:, None] + reach).flatten()[1:]  # the first one is padding
         x = x.index_select(axis, read)
     return x
 
 
 class Positions(NamedTuple):
-    """Relative positions resampled for one pair of grids, and what they were made from.
+    """Relative positions resampled for one pair of grids, and their source.
 
     `tables` share memory with the parameters, which therefore cannot be freed and their address
     used again; `versions` count in-place changes.
@@ -106,7 +106,7 @@ class Positions(NamedTuple):
     def made_from(
         self, tables: tuple[torch.Tensor, ...], grids: tuple[torch.Size, torch.Size]
     ) -> bool:
-        """Whether these are the positions of the tables as they are now."""
+        """Tell whether these positions belong to the current tables and to these grids."""
         return grids == self.grids and all(
             (old.data_ptr(), old.dtype, old.device, version)
             == (new.data_ptr(), new.dtype, new.device, new._version)
@@ -244,8 +244,3 @@ class MViTv2(nn.Module):
             if index in TAPS:
                 taps.append(tokens.permute(0, 4, 1, 2, 3))
         return tuple(taps)
-
-
-def mvitv2_s() -> MViTv2:
-    """MViTv2-S for 16 frames, without its classifier."""
-    return MViTv2()

@@ -61,8 +61,3 @@ class S3D(nn.Module):
         v3 = self.base3(self.pool3(v2))
         v4 = self.base4(self.pool4(v3))
         return v1, v2, v3, v4
-
-
-def s3d() -> S3D:
-    """S3D as published for Kinetics-400, without its classifier."""
-    return S3D()

@@ -70,7 +70,7 @@ class FastToSlow(nn.Module):
 
 
 def _stage(index: int) -> nn.ModuleDict:
-    """Make both pathways of one residual stage; the slow one takes in the fused fast channels."""
+    """Make both pathways of one residual stage; the slow one gets the fused fast channels too."""
     inner, out, stride = INNER_CHANNELS[index], OUT_CHANNELS[index], STRIDES[index]
     channels = (STEM_CHANNELS, *OUT_CHANNELS)[index]
     fast = channels // BETA_INVERSE
@@ -83,11 +83,12 @@ def _stage(index: int) -> nn.ModuleDict:
 
 
 class SlowFast(nn.Module):
-    """Clip (B, 3, 16, H, W) -> v1..v4, (B, C, 4, H/s, W/s), with H and W multiples of 32.
+    """SlowFast 4x16 with the stages of ResNet-50.
 
-    The channels C are 320, 640, 1280 and 2048, the strides s 4, 8, 16 and 32. The taps are the
-    slow pathway's: v1..v3 after the fusion, v4 without one. The last fast stage is there for its
-    weights only, because nothing that leaves the encoder depends on it.
+    Clip (B, 3, 16, H, W) -> v1..v4, (B, C, 4, H/s, W/s), with H and W multiples of 32. The channels
+    C are 320, 640, 1280 and 2048, the strides s 4, 8, 16 and 32. The outputs are those of the slow
+    pathway: v1..v3 after the fusion, v4 without one. The last fast stage exists only because
+    checkpoints contain it; no output depends on it.
     """
 
     def __init__(self) -> None:
@@ -115,8 +116,3 @@ class SlowFast(nn.Module):
             slow = fuse(run_pathway(stage, SLOW, slow), fast)
             taps.append(slow)
         return (*taps, run_pathway(self.s5, SLOW, slow))
-
-
-def slowfast_4x16() -> SlowFast:
-    """SlowFast 4x16 with ResNet-50 stages."""
-    return SlowFast()

@@ -10,7 +10,7 @@ from torch import nn
 from avsal.models.attention import SelfAttention
 from avsal.models.blocks import MLP, ChannelNorm, DropPath, stage_drop_rates
 
-KINETICS_CLASSES = 400  # of the classifier that the checkpoint carries along
+KINETICS_CLASSES = 400  # of the classifier in the checkpoint
 
 
 @dataclass(frozen=True)
@@ -104,11 +104,13 @@ class GlobalBlock(nn.Module):
 class UniFormer(nn.Module):
     """UniFormer as a motion encoder; sides must be multiples of 32 pixels.
 
-    `norm` and `head` take no part in the features: they are there because checkpoints hold them.
+    The default is UniFormer-B for Kinetics-400 with 16 frames. The features do not use `norm` and
+    `head`, which exist because checkpoints contain them.
     """
 
-    def __init__(self, settings: UniFormerSettings) -> None:
+    def __init__(self, settings: UniFormerSettings | None = None) -> None:
         super().__init__()
+        settings = settings or UniFormerSettings()
         dims, ratio = settings.dims, settings.mlp_ratio
         inputs = (3, *dims[:-1])
         for stage, (channels, dim) in enumerate(zip(inputs, dims, strict=True), start=1):
@@ -133,8 +135,3 @@ class UniFormer(nn.Module):
             x = self.get_submodule(f"blocks{stage}")(x)
             stages.append(x)
         return tuple(stages)
-
-
-def uniformer_b() -> UniFormer:
-    """UniFormer-B as trained on Kinetics-400 with 16 frames."""
-    return UniFormer(UniFormerSettings())

@@ -36,8 +36,8 @@ class WindowPlan:
     """How a volume of cells is cut into windows.
 
     `order` gathers the cells of the padded volume window by window; `restore` takes each cell of
-    the volume back out of that order. Windows that forbid the same pairs of cells are together:
-    `groups` holds their number and those pairs, (cells, cells), or None where all may attend.
+    the volume from that order. Windows that forbid the same pairs of cells are grouped: `groups`
+    has their number and those pairs, (cells, cells), or None if all cells may attend.
     """
 
     window: Cells
@@ -53,7 +53,7 @@ def plan_windows(size: Cells, window: Cells, shifted: bool, device: torch.device
 
     Along an axis that one window covers, the window shrinks to the axis and is not shifted.
     Shifting rolls the volume, which brings cells of opposite borders into one window; they must
-    not attend to each other (Liu et al. 2021, section 3.2). Padding takes part like any cell.
+    not attend to each other (Liu et al. 2021, section 3.2). Padding is treated like other cells.
     """
     fitted = [min(length, cells) for length, cells in zip(size, window, strict=True)]
     shift = [
@@ -228,11 +228,13 @@ class Stage(nn.Module):
 class VideoSwin(nn.Module):
     """Video Swin as a motion encoder; sides must be multiples of 32 pixels.
 
-    `norm` takes no part in the features: it is there because checkpoints hold it.
+    The default is VideoSwin-S for Kinetics-400. The features do not use `norm`, which exists
+    because checkpoints contain it.
     """
 
-    def __init__(self, settings: VideoSwinSettings) -> None:
+    def __init__(self, settings: VideoSwinSettings | None = None) -> None:
         super().__init__()
+        settings = settings or VideoSwinSettings()
         self.patch_embed = PatchEmbed(settings.patch, settings.dim)
         rates = stage_drop_rates(settings.drop_path, settings.depths)
         final = len(rates) - 1
@@ -250,8 +252,3 @@ class VideoSwin(nn.Module):
             output, x = stage(x)
             stages.append(output.movedim(-1, 1))
         return tuple(stages)
-
-
-def videoswin_s() -> VideoSwin:
-    """VideoSwin-S with 2x4x4 patches and 8x7x7 windows, as trained on Kinetics-400."""
-    return VideoSwin(VideoSwinSettings())

@@ -42,7 +42,7 @@ class X3D(nn.Module):
     """Clip (B, 3, T, H, W) -> the four residual stages v1..v4, (B, C, T, H/s, W/s).
 
     The spatial strides s are 4, 8, 16 and 32 (H and W are multiples of 32); at width 1 the
-    channels are 24, 48, 96 and 192.
+    channels are 24, 48, 96 and 192. X3D-L has depth 5.
     """
 
     def __init__(self, width: float = 1.0, depth: float = 1.0, bottleneck: float = 2.25) -> None:
@@ -74,8 +74,3 @@ class X3D(nn.Module):
             x = run_pathway(stage, 0, x)
             taps.append(x)
         return tuple(taps)
-
-
-def x3d_l() -> X3D:
-    """X3D-L: 5, 10, 25 and 15 blocks."""
-    return X3D(depth=5.0)
