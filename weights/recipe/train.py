@@ -223,7 +223,7 @@ def add_teacher(data: Data, cache: Path, taught: float = 0.0) -> None:
         taught: the teacher's share of the target of videos with gaze, of which there are few.
     """
     for kind, clips in data.clips.items():
-        if kind in ("osie", "eyecrowd"):
+        if kind in ("osie", "eyecrowd") or (kind == "gaze" and not taught):
             continue
         maps_of_set = np.load(cache / kind / "teacher.npy", mmap_mode="r")
         for clip in clips:
