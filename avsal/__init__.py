@@ -11,19 +11,19 @@ from __future__ import annotations
 
 import os
 import sys
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from avsal import renamed
+from avsal.lazy import names_from
 from avsal.version import __version__
 
 if TYPE_CHECKING:
     from avsal.areas.api import measure as measure
     from avsal.crops.api import reframe as reframe
     from avsal.errors import AvsalError as AvsalError
+    from avsal.prediction.maps import SaliencyFrame as SaliencyFrame
     from avsal.prediction.model import load_model as load_model
     from avsal.prediction.predictor import Predictor as Predictor
-    from avsal.prediction.saliency import SaliencyFrame as SaliencyFrame
     from avsal.results.api import overlay as overlay
     from avsal.results.api import predict as predict
     from avsal.results.folder import read_result as read_result
@@ -39,15 +39,15 @@ renamed.install()
 
 # Each name is imported when it is first used: `import avsal` loads nothing heavy.
 _HOMES = {
-    "AvsalError": "avsal.errors",
-    "Predictor": "avsal.prediction.predictor",
-    "SaliencyFrame": "avsal.prediction.saliency",
-    "load_model": "avsal.prediction.model",
-    "measure": "avsal.areas.api",
-    "overlay": "avsal.results.api",
-    "predict": "avsal.results.api",
-    "read_result": "avsal.results.folder",
-    "reframe": "avsal.crops.api",
+    "AvsalError": "errors",
+    "Predictor": "prediction.predictor",
+    "SaliencyFrame": "prediction.maps",
+    "load_model": "prediction.model",
+    "measure": "areas.api",
+    "overlay": "results.api",
+    "predict": "results.api",
+    "read_result": "results.folder",
+    "reframe": "crops.api",
 }
 
 __all__ = [
@@ -64,10 +64,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
-    raise AttributeError(f"module 'avsal' has no attribute {name!r}")
+__getattr__ = names_from(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

@@ -4,7 +4,7 @@
         --weights avsal-small [--names LIST ...]
 
 With --weights the maps that are lacking in MAPS are made; images and videos without maps are left
-out. The last lines are the tables of avsal/areas/trust.py. A data set has fixations.npz (names;
+out. The last lines are the tables of avsal/areas/summary.py. A data set has fixations.npz (names;
 fix: number, observer, ..., x/W, y/H; a video's also start and duration). Every picture is cut into
 grids of equal boxes.
 The target is always one half of the observers, in a video those of one second; the map, the centre
@@ -23,7 +23,7 @@ import numpy as np
 from predicted import add_options, chosen, make_maps
 from scipy.stats import spearmanr
 
-from avsal.areas.frames import centre_prior, fine_grid
+from avsal.areas.series import centre_prior, fine_grid
 from avsal.results.folder import read_result
 
 GRIDS = (2, 3, 4, 6, 8)  # boxes along each side

@@ -20,8 +20,8 @@ import torch
 from avsal import models
 from avsal.models.folding import prepare_for_inference
 from avsal.models.variants import VARIANTS
-from avsal.preprocess.sound import BINS, COLUMNS
-from avsal.preprocess.windows import CLIP_FRAMES
+from avsal.prediction.inputs import BINS, COLUMNS
+from avsal.prediction.windows import CLIP_FRAMES
 
 
 def seconds(work: Callable[[], object]) -> float:

@@ -13,6 +13,7 @@ import argparse
 import itertools
 import statistics
 import time
+from bisect import bisect_right
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -21,12 +22,11 @@ import numpy as np
 from predicted import add_options, chosen, make_maps
 
 from avsal import media
-from avsal.crops.geometry import Picture, parse_aspect
-from avsal.crops.grids import small_grid
-from avsal.crops.planning import plan_crops
-from avsal.crops.settings import Framing, Motion
+from avsal.crops.planning import plan_crops, small_grid
+from avsal.crops.settings import Framing, Motion, Picture, parse_aspect
+from avsal.prediction.shots import find_shots
 from avsal.results.folder import read_result
-from avsal.shots import find_shots
+from avsal.results.gaze import GazeMap
 
 PLACES = 201
 REST = 0.001  # picture widths per frame
@@ -38,7 +38,7 @@ class Clip:
 
     name: str
     picture: Picture
-    maps: list[tuple[int, Fraction, np.ndarray]]
+    maps: list[GazeMap]
     cuts: list[int]
     gaze: np.ndarray  # (frames, fixations) bool: open while the frame is shown
     x: np.ndarray  # (fixations,)
@@ -54,12 +54,15 @@ def read(root: Path, maps: Path, aspect: Fraction, names: list[Path] | None) -> 
         path = root / "videos" / f"{name}.mp4"
         info, result = media.probe(path), read_result(maps / str(name))
         picture = Picture(info.width, info.height, info.sample_aspect)
-        entries = [(r.index, r.pts, small_grid(d)) for r, d in result.densities()]
-        times = np.array([float(pts - entries[0][1]) for _index, pts, _map in entries])
-        _video, _observer, start, duration, x, _y = data["fix"][data["fix"][:, 0] == number].T
-        gaze = (start <= times[:, None]) & (times[:, None] < start + duration)
         with media.VideoReader(path) as video:
             cuts = [shot.first for shot in find_shots(video)[1:]]
+        entries = [
+            GazeMap(r.index, r.pts, Fraction(0), small_grid(d), bisect_right(cuts, r.index))
+            for r, d in result.densities()
+        ]
+        times = np.array([float(entry.pts - entries[0].pts) for entry in entries])
+        _video, _observer, start, duration, x, _y = data["fix"][data["fix"][:, 0] == number].T
+        gaze = (start <= times[:, None]) & (times[:, None] < start + duration)
         share = picture.largest_crop(aspect)[0]
         clips.append(Clip(str(name), picture, entries, cuts, gaze, x, share))
     return clips
@@ -93,8 +96,8 @@ def recorded_gain(clip: Clip) -> np.ndarray:
 def free(clip: Clip) -> float:
     """Best place by the recorded gaze in every half second."""
     gain = recorded_gain(clip)
-    start = clip.maps[0][1]
-    halves = np.array([int((pts - start) * 2) for _index, pts, _map in clip.maps])
+    start = clip.maps[0].pts
+    halves = np.array([int((entry.pts - start) * 2) for entry in clip.maps])
     best = sum(gain[halves == half].sum(axis=0).max() for half in np.unique(halves))
     return float(best / clip.gaze.sum())
 
@@ -119,7 +122,7 @@ def main() -> None:
         shares, rests, jerks, took = [], [], [], []
         for clip in clips:
             began = time.perf_counter()
-            crops = list(plan_crops(clip.maps, clip.cuts, clip.picture, Framing(aspect, motion)))
+            crops = list(plan_crops(clip.maps, clip.picture, Framing(aspect, motion)))
             took.append((time.perf_counter() - began) / len(crops))
             x = np.array([crop.x for crop in crops]) / clip.picture.width
             step = float(crops[-1].pts - crops[0].pts) / (len(crops) - 1)

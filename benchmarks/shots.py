@@ -23,8 +23,7 @@ import torch.nn.functional as F
 from scenedetect import AdaptiveDetector, ContentDetector, FrameTimecode
 
 from avsal import media
-from avsal.preprocess import cuts
-from avsal.shots import ShotFinder
+from avsal.prediction.shots import ShotFinder, difference, thumbnail
 
 CLIPS, JOINED, PIECES = 160, 60, 10
 LENGTH = (12, 90)  # frames of a piece
@@ -66,9 +65,7 @@ def join(clips: list[np.ndarray], draw: random.Random, alike: bool) -> tuple[np.
 
 
 def coarse_difference(before: np.ndarray, after: np.ndarray) -> float:
-    return cuts.difference(
-        *(cuts.thumbnail(torch.tensor(i).permute(2, 0, 1)) for i in (before, after))
-    )
+    return difference(thumbnail(before), thumbnail(after))
 
 
 def avsal_shots(frames: np.ndarray) -> list[int]:
@@ -116,7 +113,7 @@ def compare(clips: list[np.ndarray], joined: list[tuple[np.ndarray, set[int]]]) 
         "content 27": detector(lambda: ContentDetector(27, min_scene_len=1)),
         "adaptive 3, window 1": detector(lambda: AdaptiveDetector(window_width=1, min_scene_len=1)),
         "adaptive 3, window 2": detector(lambda: AdaptiveDetector(min_scene_len=1)),
-        "avsal.shots": avsal_shots,
+        "avsal.prediction.shots": avsal_shots,
         "--stride: both": stride_barriers,
     }
     frames = sum(len(video) for video, _ in joined)

@@ -15,12 +15,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from avsal.media import AudioReader, VideoReader
-from avsal.prediction.cache import FrameCache
+from avsal.prediction.frames import FrameCache, read_ahead
+from avsal.prediction.maps import Smoothing, filled, to_density
 from avsal.prediction.model import load_model
-from avsal.prediction.postprocess import to_density
-from avsal.prediction.reader import read_ahead
 from avsal.prediction.settings import OutputSettings, PredictSettings
-from avsal.prediction.smoothing import Smoothing, filled
 from avsal.results.folder import new_result
 from avsal.results.jobs import predict_to_folder
 

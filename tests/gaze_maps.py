@@ -10,7 +10,7 @@ import numpy as np
 from avsal import media
 from avsal.media.frames import FrameTag
 from avsal.media.source import file_identity
-from avsal.prediction.saliency import SaliencyFrame
+from avsal.prediction.maps import SaliencyFrame
 from avsal.prediction.settings import OutputSettings
 from avsal.results.folder import new_result
 

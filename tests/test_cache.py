@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from avsal.media.frames import FrameTag
-from avsal.prediction.cache import FrameCache
+from avsal.prediction.frames import FrameCache
 from avsal.prediction.settings import PredictSettings
-from avsal.preprocess.rules import FrameRule, TimeRule
+from avsal.prediction.windows import FrameRule, TimeRule
 
 
 class FakeSound:
@@ -36,8 +36,8 @@ def small_frame(index, level, fps=25):
     return tag, np.full((32, 64, 3), level, np.uint8)
 
 
-def feed(frames, sound=None, seen=16, **settings):
-    rule = FrameRule(seen, settings.get("stride") or 1)
+def feed(frames, sound=None, **settings):
+    rule = FrameRule(settings.get("stride") or 1)
     return list(FrameCache(PredictSettings(**settings), rule, sound).windows(frames))
 
 
@@ -70,14 +70,6 @@ def test_each_window_holds_its_frames(count, stride, end, with_sound):
         assert tuple(frame.tag.index for frame in inputs.frames) == inputs.window.frames
         for frame in inputs.frames:
             assert np.all(frame.pixels == frame.tag.index)
-
-
-@pytest.mark.parametrize("seen", [16, 4])
-def test_a_network_sees_the_frames_that_it_was_made_for(seen):
-    step = 16 // seen
-    for inputs in feed(video(40), seen=seen)[15:]:
-        target = inputs.window.target
-        assert inputs.window.frames == tuple(range(target - 16 + step, target + 1, step))
 
 
 @pytest.mark.parametrize(
@@ -118,12 +110,13 @@ def test_targets_are_counted_from_the_first_frame():
 
 
 def test_a_reader_may_begin_shortly_before_the_start():
-    from avsal.preprocess.windows import frames_before
-
     for stride in (1, 4):
         whole = feed(video(100), FakeSound(), start=2.6, stride=stride)
         part = feed(
-            video(100, first=65 - frames_before(stride)), FakeSound(), start=2.6, stride=stride
+            video(100, first=65 - FrameRule(stride).before[1]),
+            FakeSound(),
+            start=2.6,
+            stride=stride,
         )
         assert [each.window for each in part] == [each.window for each in whole]
 
@@ -184,9 +177,7 @@ def test_training_s_sound_is_shorter():
 @pytest.mark.parametrize("start", [None, 12.0])
 def test_memory_does_not_grow_with_the_video(stride, start):
     """Not with its length, nor with what lies before the start, but for one stride before it."""
-    cache = FrameCache(
-        PredictSettings(stride=stride, start=start), FrameRule(16, stride), FakeSound()
-    )
+    cache = FrameCache(PredictSettings(stride=stride, start=start), FrameRule(stride), FakeSound())
     most = 0
 
     def watched():

@@ -16,7 +16,7 @@ import pytest
 import samples
 
 from avsal import cli
-from avsal.cli import batch
+from avsal.cli.predict import BatchCommand
 from avsal.errors import MediaError, UsageError, WeightsError
 from avsal.prediction.model import load_model
 from avsal.prediction.predictor import Predictor
@@ -173,7 +173,7 @@ def test_ray_stands_with_and_without_an_address(given, address):
     from typer.main import get_command
 
     command = get_command(cli.app).commands["batch"]
-    assert isinstance(command, batch.BatchCommand)
+    assert isinstance(command, BatchCommand)
     context = command.make_context("batch", given)
     assert context.params["ray"] == address
     assert context.params["folder"] == Path("in")

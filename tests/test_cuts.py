@@ -1,6 +1,6 @@
 import numpy as np
 
-from avsal.preprocess.cuts import CUT_LEVELS, difference, find_cut, thumbnail
+from avsal.prediction.shots import CUT_LEVELS, difference, find_cut, thumbnail
 
 
 def test_a_thumbnail_is_the_mean_of_each_cell():

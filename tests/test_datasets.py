@@ -14,8 +14,7 @@ from scipy.io import savemat
 
 from avsal.datasets import DatasetSpec, Points, open_dataset, tag_of
 from avsal.errors import DataError, UsageError
-from avsal.preprocess.rules import FrameRule
-from avsal.preprocess.windows import window_for
+from avsal.prediction.windows import FrameRule, window_for
 
 SIZE = (stavis_tree.HEIGHT, stavis_tree.WIDTH)
 
@@ -84,7 +83,7 @@ def test_stavis_sound_is_the_wav(tree):
 
 @pytest.mark.parametrize("place", [0.0, 0.4, 0.99, 1.0])
 def test_clip_is_a_window_with_a_full_past(tree, place):
-    clip = open_dataset(DatasetSpec(tree, ("SumMe",)))[0].clip(place, FrameRule(16, 1))
+    clip = open_dataset(DatasetSpec(tree, ("SumMe",)))[0].clip(place, FrameRule(1))
     target = min(15 + int(3 * place), 17)  # 18 frames: three of them have a full past
     assert clip.window == window_for(target)
     assert sorted(set(clip.window.frames)) == list(range(target - 15, target + 1))
@@ -97,7 +96,7 @@ def test_short_video_is_played_backwards(tmp_path):
     video = stavis_tree.TreeVideo("short", 1, frames=9)
     stavis_tree.write_video(tmp_path, "SumMe", video)
     stavis_tree.write_list(tmp_path, "SumMe", "test", 1, [video])
-    clip = open_dataset(DatasetSpec(tmp_path))[0].clip(0.5, FrameRule(16, 1))
+    clip = open_dataset(DatasetSpec(tmp_path))[0].clip(0.5, FrameRule(1))
     assert clip.window == window_for(4, last=8)
     assert sorted(set(clip.window.frames)) == [4, 5, 6, 7, 8]
 

@@ -10,8 +10,7 @@ import pytest
 
 from avsal.datasets import DatasetSpec, Points, open_dataset
 from avsal.errors import DataError
-from avsal.preprocess.rules import FrameRule
-from avsal.preprocess.windows import window_for
+from avsal.prediction.windows import FrameRule, window_for
 
 
 def write_gaze(path: Path, rows: list[str], header: str = "time,x,y,observer") -> Path:
@@ -50,7 +49,7 @@ def test_clip_of_a_video_file(example_clip, tmp_path):
     (video,) = open_dataset(DatasetSpec(example_clip, fixations=table))
     count = sum(1 for _ in video.tags())
     for place in (0.0, 0.5, 1.0):
-        clip = video.clip(place, FrameRule(16, 1))
+        clip = video.clip(place, FrameRule(1))
         target = clip.window.target
         assert clip.window == window_for(target)
         assert sorted(set(clip.window.frames)) == list(range(target - 15, target + 1))

@@ -23,8 +23,8 @@ import avsal
 from avsal.crops import editors
 from avsal.crops.export import write_export
 from avsal.crops.file import PathFile, read_crops, read_head, write_path
-from avsal.crops.geometry import Picture
 from avsal.crops.planning import Crop
+from avsal.crops.settings import Picture
 from avsal.errors import AvsalError, MediaError, UsageError
 
 RATE = 25

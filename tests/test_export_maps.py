@@ -13,7 +13,7 @@ from gaze_maps import save_maps, spot
 from media_checks import times_of
 
 from avsal.errors import MediaError
-from avsal.prediction.saliency import centroid_of, peak_of, spread_of
+from avsal.prediction.maps import centroid_of, peak_of, spread_of
 from avsal.prediction.settings import OutputSettings, PredictSettings
 from avsal.results import jobs, table
 from avsal.results.description import DESCRIPTION

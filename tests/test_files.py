@@ -9,8 +9,7 @@ import pytest
 import samples
 
 from avsal.errors import MediaError, UsageError
-from avsal.prediction.files import predict_files
-from avsal.prediction.model import load_model
+from avsal.prediction.model import load_model, predict_files
 from avsal.prediction.settings import OutputSettings, PredictSettings
 from avsal.results import jobs
 

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from avsal.models.network import normalise
-from avsal.preprocess.frames import resize_frame
+from avsal.prediction.inputs import resize_frame
 
 
 def test_resizing_and_normalising_agree_with_the_published_transform(parity):

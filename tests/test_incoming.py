@@ -11,7 +11,7 @@ import torch
 
 from avsal.errors import UsageError
 from avsal.media.frames import VideoFrame
-from avsal.prediction.incoming import checked_frames
+from avsal.prediction.live import checked_frames
 from avsal.prediction.model import load_model
 
 IMAGE = samples.numbered(5)

@@ -14,7 +14,7 @@ import samples
 from avsal.media.frames import VideoFrame
 from avsal.prediction.live import LatestFrames
 from avsal.prediction.model import load_model
-from avsal.preprocess.rules import FrameRule
+from avsal.prediction.windows import FrameRule
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_every_frame_gets_its_map_where_the_network_is_fast_enough(predictor):
 
 
 def test_memory_does_not_grow_while_nobody_asks():
-    with LatestFrames(map(frame, range(500)), lambda *_size: (32, 64), FrameRule(16, 1)) as latest:
+    with LatestFrames(map(frame, range(500)), lambda *_size: (32, 64), FrameRule(1)) as latest:
         latest._thread.join(10)
         assert len(latest._frames) <= 16
         assert len(latest._changes) <= 16

@@ -12,12 +12,12 @@ from gaze_maps import spot
 
 from avsal.areas import Area, box, shares
 from avsal.areas.areas import cover, grid_areas, parse_areas, read_areas
-from avsal.areas.frames import centre_prior, spread
-from avsal.areas.series import Collector, compare
-from avsal.areas.trust import MEASURED_WITH, expected_error
+from avsal.areas.series import Collector, centre_prior, compare, spread
+from avsal.areas.summary import MEASURED_WITH, expected_error
 from avsal.crops import plan
 from avsal.datasets.gaze_table import read_table
 from avsal.errors import DataError, UsageError
+from avsal.results.gaze import timed_maps
 
 SIZE = (200, 100)
 WHOLE = Area("whole", (box(0, 0, 1, 1),))
@@ -128,7 +128,7 @@ def test_equal_names_are_refused():
 
 def series_of(maps, areas, duration=0.1):
     collector = Collector(areas)
-    timed = ((i, i * duration, duration, map_) for i, map_ in enumerate(maps))
+    timed = timed_maps(maps, rate=1 / duration)
     assert len(list(collector.measure(timed))) == len(maps)
     return collector.series()
 

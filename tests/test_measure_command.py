@@ -16,7 +16,7 @@ import samples
 from file_server import serving
 from gaze_maps import save_maps
 
-from avsal.areas import jobs
+from avsal.areas import api
 from avsal.errors import MediaError
 from avsal.media.video import VideoReader
 from avsal.prediction.model import load_model
@@ -407,15 +407,15 @@ def test_every_frame_can_be_had_with_its_map_from_the_network(video, tiny, tiny_
 
 def test_a_report_shows_the_longest_shots(measure, tmp_path, monkeypatch):
     """However many there are, no more pictures are kept than it shows."""
-    monkeypatch.setattr(jobs, "_PICTURES", 3)
+    monkeypatch.setattr(api, "_PICTURES", 3)
     kept = []
-    ended = jobs.Clearest._ended
+    ended = api.Clearest._ended
 
     def watched(clearest, number, time):
         ended(clearest, number, time)
         kept.append(len(clearest.found))
 
-    monkeypatch.setattr(jobs.Clearest, "_ended", watched)
+    monkeypatch.setattr(api.Clearest, "_ended", watched)
     lengths = (8, 20, 9, 6, 22, 7, 21)
     images = [picture(seed) for seed, length in enumerate(lengths) for _ in range(length)]
     video = samples.write(tmp_path / "shots.mp4", samples.Pictures(images, rate=12))

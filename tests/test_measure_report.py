@@ -21,6 +21,7 @@ from avsal.areas import Area, box
 from avsal.areas.charts import COLOURS, Axes, Line, line_chart
 from avsal.areas.series import Collector
 from avsal.errors import UsageError
+from avsal.results.gaze import timed_maps
 
 LEFT = Area("left", (box(0, 0, 0.5, 1),))
 
@@ -61,7 +62,7 @@ def other(video, tmp_path):
 
 def series_of(maps, areas, duration):
     collector = Collector(areas)
-    timed = ((i, i * duration, duration, each) for i, each in enumerate(maps))
+    timed = timed_maps(maps, rate=1 / duration)
     assert len(list(collector.measure(timed))) == len(maps)
     return collector.series()
 

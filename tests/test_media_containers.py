@@ -21,7 +21,7 @@ from PIL import Image
 from avsal.errors import MediaError
 from avsal.media import VideoReader, probe, video
 from avsal.media.clock import FrameClock
-from avsal.media.refusal import is_encrypted
+from avsal.media.source import is_encrypted
 
 MEDIA = Path(__file__).parent / "media"
 

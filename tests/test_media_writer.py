@@ -16,7 +16,7 @@ from media_checks import copy, frames_of, numbers, times_of
 
 from avsal.errors import MediaError, OutputError, UsageError
 from avsal.media import VideoReader, VideoWriter, probe
-from avsal.media import codecs as encoders
+from avsal.media import writer as video_writer
 from avsal.media.suffixes import muxer_of
 
 TICK = Fraction(1, 12800)
@@ -162,7 +162,7 @@ def test_a_picture_of_another_size_is_refused(tmp_path: Path) -> None:
 def test_other_encoders_stand_in_for_libx264(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(encoders, "ENCODERS", ("no_such_encoder", "mpeg4"))
+    monkeypatch.setattr(video_writer, "ENCODERS", ("no_such_encoder", "mpeg4"))
     out = tmp_path / "a.mp4"
     with VideoWriter(out, 64, 48, time_base=Fraction(1, 90000)) as writer:
         for index in range(5):
@@ -175,7 +175,7 @@ def test_other_encoders_stand_in_for_libx264(
 
 
 def test_no_encoder_at_all_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoders, "ENCODERS", ("no_such_encoder",))
+    monkeypatch.setattr(video_writer, "ENCODERS", ("no_such_encoder",))
     with (
         pytest.raises(MediaError, match="no encoder"),
         VideoWriter(tmp_path / "a.mp4", 64, 48) as writer,

@@ -10,17 +10,17 @@ import pytest
 
 from avsal.errors import AvsalError, MediaError, OutputError
 from avsal.media.frames import FrameTag
-from avsal.prediction.saliency import SaliencyFrame
+from avsal.prediction.maps import SaliencyFrame
 from avsal.prediction.settings import OutputSettings
+from avsal.prediction.shots import Shot
 from avsal.results import formats, records
 from avsal.results.description import DESCRIPTION, FrameRecord, shot_records
 from avsal.results.folder import Spool, new_result, read_result
-from avsal.shots import Shot
 
 
 def saliency_frame(index, peak=1.0, size=(24, 40)):
     """A map whose density at the network's size (32 x 48) has one broad hill."""
-    from avsal.prediction.postprocess import renormalised, to_density
+    from avsal.prediction.maps import renormalised, to_density
 
     y, x = np.mgrid[:32, :48]
     hill = peak * np.exp(-((x - 10 - index) ** 2 + (y - 16) ** 2) / 60)

@@ -12,12 +12,11 @@ import pytest
 import samples
 
 from avsal.media.frames import FrameTag
-from avsal.prediction.cache import FrameCache
+from avsal.prediction.frames import FrameCache, Start
 from avsal.prediction.model import load_model
-from avsal.prediction.reader import Start
 from avsal.prediction.settings import PredictSettings, exact_seconds
-from avsal.preprocess.rules import FrameRule, TimeRule
-from avsal.shots import ShotFinder
+from avsal.prediction.shots import ShotFinder
+from avsal.prediction.windows import FrameRule, TimeRule
 
 PIXELS = np.zeros((8, 12, 3), np.uint8)
 RATES = [Fraction(rate) for rate in (10, 15, 24, 25, 30, 50, 60, 120)]
@@ -136,7 +135,7 @@ def check_a_part(rng, make):
     stride, batch = rng.choice([1, 2, 2, 3, 4, 5]), rng.choice([1, 4, 8])
     rule = TimeRule(4, Fraction("0.16"), stride, Fraction("0.12"), batch)
     if rng.random() < 0.15:
-        rule = FrameRule(16, stride, batch)
+        rule = FrameRule(stride, batch)
     cuts = [index for index in range(3, len(times)) if rng.random() < 0.02]
     start = round(rng.uniform(0, float(times[-1])), 3)
     if rng.random() < 0.3:

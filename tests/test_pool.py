@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from avsal.pool import BoundedPool
+from avsal.prediction.threads import BoundedPool
 
 
 def test_results_come_in_order_and_few_items_are_taken_ahead():

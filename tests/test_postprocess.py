@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from avsal.prediction.postprocess import interpolate, renormalised, to_density
+from avsal.prediction.maps import interpolate, renormalised, to_density
 
 
 def log_densities(count, height, width):

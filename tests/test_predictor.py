@@ -18,13 +18,12 @@ from avsal import models
 from avsal.errors import MediaError, UsageError, WeightsError
 from avsal.media import AudioReader, VideoFrame, VideoReader
 from avsal.models.network import normalise
+from avsal.prediction.inputs import log_spectrogram, resize_frame
 from avsal.prediction.model import load_model
 from avsal.prediction.settings import MapSize, PredictSettings
+from avsal.prediction.shots import difference, thumbnail
 from avsal.prediction.torch_engine import TorchEngine
-from avsal.preprocess.cuts import difference, thumbnail
-from avsal.preprocess.frames import resize_frame
-from avsal.preprocess.sound import log_spectrogram
-from avsal.preprocess.windows import audio_span, window_for
+from avsal.prediction.windows import FrameRule, window_for
 from avsal.weights import load_weights
 
 
@@ -45,7 +44,7 @@ def slow_way(tiny, weights, frames, sound, targets):
         window = window_for(target)
         pixels = torch.from_numpy(np.stack([frames[i] for i in window.frames]))
         clip = normalise(pixels.permute(0, 3, 1, 2)).transpose(0, 1)[None]
-        start, end = audio_span(window, 32, lambda index: Fraction(index, 25))
+        start, end = FrameRule(1).sound(window, 32, lambda index: Fraction(index, 25))
         spectrogram = log_spectrogram(sound[start:end], window.reverse)
         with torch.inference_mode():
             yield target, network(clip, torch.from_numpy(spectrogram)[None])[0].numpy()

@@ -13,12 +13,11 @@ from gaze_maps import spot
 
 from avsal.crops import plan
 from avsal.crops.file import PathFile, read_crops, read_head, write_path
-from avsal.crops.geometry import Picture, parse_aspect, parse_size
-from avsal.crops.grids import Grids
 from avsal.crops.motion import COSTS, KNOT, at_times, choose_places, smooth
-from avsal.crops.planning import plan_crops
-from avsal.crops.settings import Framing
+from avsal.crops.planning import Grids, plan_crops
+from avsal.crops.settings import Framing, Picture, parse_aspect, parse_size
 from avsal.errors import MediaError, UsageError
+from avsal.results.gaze import timed_maps
 
 SIZE = (640, 360)
 
@@ -216,9 +215,10 @@ def test_pixels_that_are_not_square():
 def test_a_long_shot_needs_no_memory_for_its_maps():
     """6000 maps take 55 MB on the planner's grid; a shot of them is planned in a third."""
     bank = [spot(0.2 + 0.6 * i / 50) for i in range(50)]
-    maps = ((i, Fraction(i, 30), bank[int(25 + 24 * np.sin(i / 200))]) for i in range(6000))
+    places = (int(25 + 24 * np.sin(i / 200)) for i in range(6000))
+    maps = timed_maps((bank[place] for place in places), rate=30)
     tracemalloc.start()
-    crops = plan_crops(maps, [], Picture(*SIZE), Framing(Fraction(9, 16)))
+    crops = plan_crops(maps, Picture(*SIZE), Framing(Fraction(9, 16)))
     assert sum(1 for _crop in crops) == 6000
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()

@@ -14,9 +14,9 @@ from media_checks import click_times, frames_of, sound_of, times_of
 
 from avsal import media
 from avsal.crops.file import PathFile
-from avsal.crops.geometry import Picture
 from avsal.crops.planning import Crop
 from avsal.crops.render import cut_out
+from avsal.crops.settings import Picture
 
 
 def ramp(index, width=160, height=90, step=10):

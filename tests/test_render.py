@@ -7,7 +7,7 @@ import pytest
 from avsal.errors import UsageError
 from avsal.media.frames import FrameTag
 from avsal.prediction.drawing import enclosed_share, overlay
-from avsal.prediction.saliency import SaliencyFrame
+from avsal.prediction.maps import SaliencyFrame
 from avsal.prediction.style import Colormap, OverlayStyle
 from avsal.results.overlay import predicted_maps
 

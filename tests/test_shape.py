@@ -10,8 +10,8 @@ import pytest
 
 from avsal import load_model
 from avsal.media.frames import VideoFrame
+from avsal.prediction.inputs import size_near
 from avsal.prediction.settings import MapSize
-from avsal.preprocess.shape import size_near
 
 AREA = 224 * 384
 

@@ -9,7 +9,7 @@ import samples
 
 from avsal import media
 from avsal.media.frames import VideoFrame
-from avsal.shots import LOOK_AHEAD, Shot, ShotFinder, find_shots
+from avsal.prediction.shots import LOOK_AHEAD, Shot, ShotFinder, find_shots
 
 
 def scene(seed: int, shift: int = 0) -> np.ndarray:

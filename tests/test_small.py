@@ -20,7 +20,7 @@ from avsal.models.small import (
     brightness,
     motion_energy,
 )
-from avsal.preprocess.sound import PADDING
+from avsal.prediction.inputs import PADDING
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -12,11 +12,10 @@ import torch
 from avsal.datasets.stills import open_stills
 from avsal.models import VARIANTS
 from avsal.prediction.settings import PredictSettings
-from avsal.preprocess.windows import seen_frames, window_for
-from avsal.training.augment import Augmentation, draw_augmentation
 from avsal.training.config import AugmentSettings, LossSettings
 from avsal.training.engine import Engine
 from avsal.training.objectives import AudioVisual
+from avsal.training.samples import Augmentation, draw_augmentation
 from avsal.training.validation import validate
 
 SMALL = Path(__file__).parents[1] / "weights" / "recipe"
@@ -58,14 +57,6 @@ def test_the_validation_lists_name_real_pictures():
     for name in ("osie", "eyecrowd"):
         there = {path.name for path in (data / name / "images").iterdir()}
         assert names(f"{name}-validation.txt") <= there
-
-
-def test_every_fourth_frame_is_seen_and_the_target_last():
-    window = window_for(40)
-    assert seen_frames(window, 4) == (28, 32, 36, 40)
-    assert seen_frames(window, 16) == window.frames
-    early = window_for(3)
-    assert seen_frames(early, 4) == (15, 11, 7, 3)
 
 
 def test_a_share_of_the_stills_stays_still():

@@ -7,8 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from avsal.prediction.postprocess import renormalised
-from avsal.prediction.smoothing import Smoothing
+from avsal.prediction.maps import Smoothing, renormalised
 
 
 def log_densities(count: int) -> np.ndarray:

@@ -11,7 +11,7 @@ from scipy import signal
 
 from avsal.media import resample as resampling
 from avsal.media.resample import StreamingResampler, resample
-from avsal.preprocess.sound import log_spectrogram
+from avsal.prediction.inputs import log_spectrogram
 
 
 @pytest.fixture(params=["torchaudio", "own"])

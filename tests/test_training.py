@@ -19,10 +19,9 @@ from training_state import best_weights, checkpoint, log_rows, same
 from avsal.datasets.stavis import open_stavis
 from avsal.errors import DataError, OutputError, UsageError, WeightsError
 from avsal.models.encoders.videoswin import WindowAttention
-from avsal.training.checkpoint import write_checkpoint
+from avsal.training.checkpoint import Events, write_checkpoint
 from avsal.training.config import AugmentSettings, Config
 from avsal.training.engine import Engine
-from avsal.training.log import Events
 from avsal.training.loop import Trainer, moving_average, train
 from avsal.training.samples import TrainingSamples
 from avsal.training.validation import validate

@@ -18,10 +18,10 @@ from training_state import best_weights, checkpoint, log_rows, same
 from avsal.errors import AvsalError, UsageError, WeightsError
 from avsal.models import VARIANTS, Variant
 from avsal.training import loop
+from avsal.training.batches import inspect
 from avsal.training.checkpoint import all_finite, only_run_in
 from avsal.training.config import LossSettings
 from avsal.training.engine import Engine
-from avsal.training.inspection import inspect
 from avsal.training.loop import Trainer, train
 from avsal.training.objectives import AudioVisual, ImageSaliency, StillSaliency
 

@@ -16,16 +16,14 @@ from avsal.datasets.videos import open_videos
 from avsal.media.audio import AudioReader
 from avsal.media.video import VideoReader
 from avsal.models import VARIANTS
-from avsal.prediction.cache import FrameCache, WindowInput
+from avsal.prediction.frames import FrameCache, WindowInput, read_ahead
 from avsal.prediction.predictor import Predictor
-from avsal.prediction.reader import read_ahead
 from avsal.prediction.settings import MapSize, PredictSettings
 from avsal.prediction.torch_engine import TorchEngine
-from avsal.training.augment import no_augmentation
 from avsal.training.config import AugmentSettings, LossSettings
 from avsal.training.engine import Engine
 from avsal.training.objectives import AudioVisual
-from avsal.training.samples import Inputs, TrainingSamples, collated
+from avsal.training.samples import Inputs, TrainingSamples, collated, no_augmentation
 from avsal.training.validation import network_maps, validate
 
 pytestmark = pytest.mark.usefixtures("one_thread")

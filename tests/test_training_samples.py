@@ -16,12 +16,10 @@ from avsal.datasets.stavis import StavisVideo, open_stavis
 from avsal.errors import DataError, MediaError
 from avsal.media import AudioReader
 from avsal.models import VARIANTS
-from avsal.training.augment import draw_augmentation, no_augmentation
-from avsal.training.batches import BatchOrder, open_sets
+from avsal.training.batches import BatchOrder, inspect, open_sets
 from avsal.training.config import AugmentSettings
-from avsal.training.inspection import inspect
 from avsal.training.loop import train
-from avsal.training.samples import Inputs, TrainingSamples
+from avsal.training.samples import Inputs, TrainingSamples, draw_augmentation, no_augmentation
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -94,7 +92,7 @@ def test_views_move_the_map_with_the_picture(still):
 
 
 def test_no_augmentation_is_the_prediction_input():
-    from avsal.preprocess.frames import resize_frame
+    from avsal.prediction.inputs import resize_frame
 
     image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8)
     view = draw_augmentation(AugmentSettings(), np.random.default_rng(1), 16, still=True)

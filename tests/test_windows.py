@@ -2,15 +2,7 @@ from fractions import Fraction
 
 import pytest
 
-from avsal.preprocess.windows import (
-    audio_span,
-    frames_before,
-    oldest_seen,
-    seen_window,
-    target_from,
-    target_until,
-    window_for,
-)
+from avsal.prediction.windows import FrameRule, target_from, target_until, window_for
 
 
 def test_a_frame_with_full_past_is_the_last_of_its_window():
@@ -63,13 +55,13 @@ def test_audio_span_is_the_published_rule_at_a_constant_rate(fps, context):
             round(start / fps * 16000),
             round((start + context + 1) / fps * 16000),
         )
-        assert audio_span(window, context, lambda index: index / fps) == expected
+        assert FrameRule(1).sound(window, context, lambda index: index / fps) == expected
 
 
 def test_audio_span_follows_the_frames_own_times():
     times = [Fraction(index * index, 100) for index in range(100)]
     window = window_for(30)
-    assert audio_span(window, 16, times.__getitem__) == (
+    assert FrameRule(1).sound(window, 16, times.__getitem__) == (
         round(times[15] * 16000),
         round(times[32] * 16000),
     )
@@ -94,21 +86,15 @@ def times(count, first=0):
     ],
 )
 def test_what_must_be_known_before_a_window_can_be_made(target, context, latest):
-    assert seen_window(target, times(latest), audio_context=context) is None
-    assert seen_window(target, times(latest + 1), audio_context=context) == window_for(target)
+    rule = FrameRule(1)
+    assert rule.window(target, times(latest), context, ended=False) is None
+    assert rule.window(target, times(latest + 1), context, ended=False) == window_for(target)
 
 
 def test_at_the_end_nothing_more_need_be_known():
     for target in (0, 3, 19):
-        found = seen_window(target, times(20), audio_context=32, ended=True)
+        found = FrameRule(1).window(target, times(20), 32, ended=True)
         assert found == window_for(target, last=19)
-
-
-@pytest.mark.parametrize("target", [2, 15, 40])
-def test_a_network_sees_some_of_a_window_evenly_spaced_the_target_among_them(target):
-    window = seen_window(target, times(60), count=4)
-    assert window.frames == window_for(target).frames[3::4]
-    assert window.frames[-1] == target
 
 
 @pytest.mark.parametrize("last", [3, 20, 47, 61])
@@ -117,7 +103,7 @@ def test_no_window_to_come_sees_what_may_be_forgotten(last, stride):
     """Whatever frame is next to be predicted, and wherever the video ends."""
     for read in range(last + 1):
         for target in range(0, last + 1, stride):
-            oldest = oldest_seen(target, times(read + 1))
+            oldest = FrameRule(stride).oldest(target, times(read + 1))
             for coming in {*range(target, last + 1), last}:
                 if coming >= target or coming >= read:
                     assert min(window_for(coming, last).frames) >= oldest
@@ -133,4 +119,4 @@ def test_the_network_runs_on_multiples_of_the_stride_and_on_the_last_frame():
 def test_frames_before_the_first_wanted_one_suffice_for_its_map(stride):
     for first in range(60):
         target = target_until(first, stride)
-        assert min(window_for(target).frames) >= first - frames_before(stride)
+        assert min(window_for(target).frames) >= first - FrameRule(stride).before[1]

@@ -7,7 +7,7 @@ from fractions import Fraction
 import pytest
 
 from avsal.media.resample import SAMPLE_RATE
-from avsal.preprocess.rules import TimeRule
+from avsal.prediction.windows import TimeRule
 
 SPACING = Fraction("0.16")
 

@@ -5,21 +5,22 @@ Importing this package imports nothing heavy; its names come on first use.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from avsal.lazy import names_from
 
 if TYPE_CHECKING:
     from avsal.areas.areas import Area as Area
     from avsal.areas.areas import box as box
-    from avsal.areas.frames import AreaShare as AreaShare
-    from avsal.areas.frames import shares as shares
+    from avsal.areas.series import AreaShare as AreaShare
+    from avsal.areas.series import shares as shares
 
-__all__ = ["Area", "AreaShare", "box", "shares"]
-
-
-def __getattr__(name: str) -> Any:
-    if name in __all__:
-        from importlib import import_module
-
-        module = "areas" if name in ("Area", "box") else "frames"
-        return getattr(import_module(f"avsal.areas.{module}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = names_from(
+    __name__,
+    {
+        "Area": "areas",
+        "box": "areas",
+        "AreaShare": "series",
+        "shares": "series",
+    },
+)

@@ -28,7 +28,7 @@ import numpy as np
 from avsal.datasets.pictures import require_file
 from avsal.errors import DataError, UsageError
 from avsal.prediction.settings import MAX_SECONDS
-from avsal.results.numbers import JSON, decimal
+from avsal.results.records import JSON, decimal
 
 Shape = tuple[tuple[float, float], ...]  # corners, x and y as fractions of width and height
 Size = tuple[int, int]  # (width, height), pixels

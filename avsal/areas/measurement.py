@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from avsal import atomic
-from avsal.areas.page import Page, Version, thumbnail_name
+from avsal.areas.pictures import Page, Version, thumbnail_name
 from avsal.areas.report import build_report
-from avsal.areas.tables import area_rows, table
+from avsal.areas.summary import area_rows, table
 
 SUMMARY, SHARES, REPORT = "summary.json", "shares.csv", "report.html"
 COMPARED = "compared_shares.csv"  # of the other version

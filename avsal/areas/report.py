@@ -13,10 +13,9 @@ import numpy as np
 
 from avsal.areas.areas import Shape
 from avsal.areas.charts import COLOURS, Axes, Line, clock, line_chart
-from avsal.areas.page import Page, Picture, Version, thumbnail_name
+from avsal.areas.pictures import Page, Picture, Version, thumbnail_name
 from avsal.areas.series import Series
-from avsal.areas.tables import area_table, comparison_table, percent
-from avsal.areas.trust import expected_error
+from avsal.areas.summary import area_table, comparison_table, expected_error, percent
 from avsal.version import __version__
 
 _LABEL_WIDTH, _LABEL_HEIGHT = 0.12, 0.05  # of the picture; closer labels are moved apart

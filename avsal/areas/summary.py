@@ -1,47 +1,19 @@
-"""`summary.json`, and the facts at the head of a report.
-
-    {
-     "measure": 1,                 version of this form
-     "avsal": "0.2.0",
-     "source": {"name": ..., "bytes": ..., "modified_ns": ...},
-     "model": "small-224x384", "width": 1280, "height": 720,
-     "frames": 250, "seconds": 10.0,
-     "spread": 0.12,               part of the picture over which the gaze is spread, mean over time
-     "shots": [{"first": 0, "last": 119, "start": "0", "end": "24/5"}, ...],
-     "areas": [{"name": "logo",
-                "share": 0.08, "expected_error": 0.04, "part": 0.02,
-                "share_per_part": 4.0, "share_per_prior": 6.1,
-                "share_first_3_s": 0.09, "largest_share": 0.31, "largest_share_time": 4.2,
-                "seconds": 0.8, "seconds_present": 10.0}, ...],
-     "thumbnails": ["thumbnail-shot-1.jpg", ...],     frames saved at full size, the clearest first
-     "made": {"date": "2026-11-28T17:31:26+00:00", "maps": "maps/talk", "model": ...,
-              "weights": {...}, "settings": {...}, "device": "cpu", "precision": "bf16",
-              "engine": "torch"},
-     "compare": {"source": {...}, "frames": ..., "seconds": ..., "spread": ..., "made": {...},
-                 "areas": [{"name": "logo", "first": 0.08, "second": 0.05,
-                            "difference": 0.03, "low": 0.01, "high": 0.04}, ...],
-                 "measured": [{"name": "logo", "share": 0.05, ...}, ...]}
-    }
-
-Shares are means over the time that an area exists; null where it never does. `share_first_3_s` is
-over the first three seconds that were measured, `largest_share` of any frame, which is shown at
-`largest_share_time`. "seconds" are expected seconds of one viewer's gaze. `expected_error` is null
-for networks that it was not measured with, whatever depends on time for a still image. "maps" is
-the folder that maps were read from, or null. "start" and "end" of shots are exact container times.
-"compare": "measured" has for the other version what "areas" has for the first; "low" and "high":
-see `avsal.areas.series.compare`.
-"""
+"""What a measurement says in numbers, and how far it can be trusted."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from avsal.areas.charts import clock
-from avsal.areas.page import Page, Version, thumbnail_name
-from avsal.areas.trust import expected_error
+from avsal.areas.pictures import Page, Version, thumbnail_name
+from avsal.areas.series import Difference, Series
 from avsal.media.info import VideoInfo
 from avsal.media.video import VideoReader
 from avsal.prediction.predictor import Predictor
@@ -50,7 +22,155 @@ from avsal.results.description import shot_records
 from avsal.results.folder import Result
 from avsal.version import __version__
 
+MEASURED_WITH = "small-224x384"  # the network that the figures are of
+
+# Part of the picture: error where more gaze is predicted than if it were even, and where less is.
+VIDEO = {
+    1 / 64: (0.039, 0.007),
+    1 / 36: (0.056, 0.012),
+    1 / 16: (0.091, 0.025),
+    1 / 9: (0.120, 0.045),
+    1 / 4: (0.173, 0.091),
+}
+# Photographs, mean of the two sets.
+STILL = {
+    1 / 64: (0.028, 0.005),
+    1 / 36: (0.038, 0.009),
+    1 / 16: (0.055, 0.018),
+    1 / 9: (0.064, 0.030),
+    1 / 4: (0.079, 0.066),
+}
+
+NONE, _TIMES, _MINUS = "\u2013", "\u00a0\u00d7", "\u2212"  # dash, multiplication sign, minus
+
+Cells = list[str]  # HTML, the name of an area first
 VERSION = 1
+
+
+def expected_error(share: float, part: float, model: str, still: bool = False) -> float | None:
+    """Mean absolute error to be expected of a share; None where it was not measured, or no share.
+
+    Between the sizes that were measured it is interpolated by the logarithm of the part; smaller
+    parts have the error of the smallest in proportion, larger ones fall to 0 for the whole picture.
+
+    Args:
+        share: predicted, 0..1.
+        part: of the picture that the area is, 0..1.
+        model: the network's name as `saliency.json` has it.
+    """
+    if model != MEASURED_WITH or math.isnan(share) or math.isnan(part):
+        return None
+    table = STILL if still else VIDEO
+    column = 0 if share > part else 1
+    parts = sorted(table)
+    errors = [table[size][column] for size in parts]
+    if part < parts[0]:
+        return errors[0] * part / parts[0]
+    return float(np.interp(np.log(part), np.log([*parts, 1.0]), [*errors, 0.0]))
+
+
+def percent(share: float) -> str:
+    """A share for people; a dash where there is none."""
+    return NONE if math.isnan(share) else f"{share * 100:.1f} %"
+
+
+def area_rows(series: Series, model: str, still: bool) -> tuple[list[str], list[Cells]]:
+    """The table of areas: its heads, and the cells of each area.
+
+    Args:
+        model: name of the network that made the maps.
+        still: they are of a single image.
+    """
+    columns = [series.average(values) for values in (series.share, series.part, series.prior)]
+    over_time = _over_time(series)
+    rows = []
+    for number, name in enumerate(series.names):
+        share, part, prior = (float(values[number]) for values in columns)
+        error = expected_error(share, part, model, still)
+        rows.append(
+            [
+                escape(name),
+                f"<b>{percent(share)}</b>",
+                f"± {error * 100:.1f}" if error is not None else NONE,
+                *([] if still else over_time[number]),
+                percent(part),
+                _factor(share / part if part else math.nan),
+                _factor(share / prior if prior else math.nan),
+            ]
+        )
+    heads = ["Area", "Share of gaze", "Typical error, points"]
+    heads += [] if still else ["First 3\u00a0s", "Largest share", "Seconds of gaze"]
+    return [*heads, "Size", "vs. uniform", "vs. centre"], rows
+
+
+def area_table(series: Series, model: str, still: bool, colours: Mapping[int, int]) -> str:
+    """The table of areas as HTML, see `area_rows`.
+
+    Args:
+        colours: by number of an area, the colour of its line and outline; others have none.
+    """
+    heads, rows = area_rows(series, model, still)
+    shares = series.average(series.share)
+    for number, (cells, share) in enumerate(zip(rows, shares, strict=True)):
+        if number in colours:
+            cells[0] = f'<i class="key s{colours[number]}"></i>{cells[0]}'
+        if not math.isnan(share):
+            width = min(100, share * 100)
+            cells[1] += f'<span class="bar"><i style="width:{width:.1f}%"></i></span>'
+    return table(heads, rows)
+
+
+def comparison_table(differences: Sequence[Difference], still: bool) -> str:
+    """The table of differences as HTML."""
+    rows = []
+    for found in differences:
+        cells = [
+            escape(found.area),
+            percent(found.first),
+            percent(found.second),
+            f"<b>{_points(found.first - found.second)}</b>",
+        ]
+        if not still:
+            known = found.low is not None and found.high is not None
+            cells.append(f"{_points(found.low)} to {_points(found.high)}" if known else NONE)
+        rows.append(cells)
+    heads = ["Area", "Share in A", "Share in B", "Difference, points"]
+    return table(heads + ([] if still else ["95 % interval"]), rows)
+
+
+def table(heads: Sequence[str], rows: Sequence[Cells]) -> str:
+    """A table as HTML; on a narrow page each cell shows its head itself."""
+    body = "".join(
+        "<tr>"
+        + f"<th scope='row'>{name}</th>"
+        + "".join(
+            f'<td data-head="{escape(head)}">{cell}</td>'
+            for head, cell in zip(heads[1:], cells, strict=True)
+        )
+        + "</tr>"
+        for name, *cells in rows
+    )
+    head = "".join(f"<th scope='col'>{head}</th>" for head in heads)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _over_time(series: Series) -> list[Cells]:
+    """Of each area: share in the first seconds, largest share and when, seconds of gaze."""
+    first, seconds, present = series.first_share(), series.seconds(), series.present()
+    cells = []
+    for number, (largest, time) in enumerate(zip(*series.largest(), strict=True)):
+        reached = NONE if math.isnan(largest) else f"{percent(largest)} at {clock(time)}"
+        spent = f"{seconds[number]:.1f} of {present[number]:.1f} s"
+        cells.append([percent(float(first[number])), reached, spent])
+    return cells
+
+
+def _factor(factor: float) -> str:
+    return f"{factor:.2f}{_TIMES}" if math.isfinite(factor) else NONE
+
+
+def _points(change: float | None) -> str:
+    return NONE if change is None else f"{change * 100:+.1f}".replace("-", _MINUS)
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,11 @@ from typing import Annotated, Any
 import typer
 
 from avsal.cli import (
-    batch,
     console,
     evaluate,
     export,
     info,
     measure,
-    models,
     overlay,
     predict,
     reframe,
@@ -50,10 +48,10 @@ app.command("overlay", cls=FileCommand)(overlay.overlay)
 app.command("reframe", cls=FileCommand)(reframe.reframe)
 app.command("measure", cls=FileCommand)(measure.measure)
 app.command("export")(export.export)
-app.command("batch", cls=batch.BatchCommand)(batch.batch)
+app.command("batch", cls=predict.BatchCommand)(predict.batch)
 app.command("evaluate")(evaluate.evaluate)
 app.command("info")(info.info)
-app.command("models")(models.models)
+app.command("models")(info.models)
 app.command("train")(train.train)
 app.add_typer(weights.app, name="weights")
 

@@ -1,11 +1,78 @@
-"""`avsal info`: versions, device and folders, and what auto would choose."""
+"""`avsal info` and `avsal models`."""
 
 from __future__ import annotations
 
 import platform
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from avsal.models.variants import Variant
+
+CAPTION = (
+    "M: million parameters, without and with the training heads",
+    "MACs: billion multiply-accumulates of one window of 16 frames",
+    "paper: Table 6, parameters with heads / multiply-accumulates with normalisations",
+)
+WIDTH = 100  # columns; the table has the same ones in a pipe and in every terminal
+
+
+def models() -> None:
+    """List the networks with their parts, parameters and multiply-accumulates."""
+    from rich.progress import track
+
+    from avsal.cli.console import stderr
+    from avsal.models.variants import VARIANTS
+
+    progress = track(VARIANTS.values(), "counting", console=stderr, transient=True)
+    rows = [_row(variant) for variant in progress]
+    _print(rows, [f"{known.name}: {known.note}" for known in VARIANTS.values() if known.note])
+
+
+def _row(variant: Variant) -> list[str]:
+    """Cells of a network: name, parts, sizes in millions and billions."""
+    from avsal.models.measure import PAPER_TABLE_6, measure
+
+    size = measure(variant)
+    paper = PAPER_TABLE_6.get(variant.name)
+    image = variant.image or "none"
+    return [
+        variant.name,
+        f"{image} map" if variant.image_output == "map" else image,
+        variant.fusion if variant.audio else "none",
+        f"{size.parameters / 1e6:.1f}",
+        f"{size.parameters_with_heads / 1e6:.1f}",
+        f"{size.macs / 1e9:.1f}",
+        "/".join(map(str, paper)) if paper else "",
+    ]
+
+
+def _print(rows: list[list[str]], notes: list[str]) -> None:
+    """Print the table in its own width, whatever the terminal's, with the notes below it."""
+    from rich.console import Console
+
+    table = _table()
+    for row in rows:
+        table.add_row(*row)
+    wide = Console(width=WIDTH)
+    wide.print(table)
+    wide.print()
+    for line in (*CAPTION, *notes):
+        wide.print(line, highlight=False)
+
+
+def _table() -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for heading in ("network", "image", "sound fusion"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("M", "M heads", "MACs G", "paper"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
 
 
 def info(context: typer.Context) -> None:

@@ -380,6 +380,6 @@ class Network:
 
     def load(self) -> Predictor:
         """Load the network."""
-        from avsal.results.map_source import MapSource
+        from avsal.results.gaze import MapSource
 
         return MapSource(**asdict(self)).predictor

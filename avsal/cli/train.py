@@ -12,8 +12,8 @@ from avsal.cli import console
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
+    from avsal.training.batches import Report
     from avsal.training.config import Config
-    from avsal.training.inspection import Report
 
 MAX_LINES = 50  # of broken files that are listed
 
@@ -44,7 +44,7 @@ def train(
     On several machines, start it by torchrun: torchrun ... -m avsal train FILE.
     """
     if processes > 1 and not dry_run:
-        from avsal.training.launch import launch
+        from avsal.training.engine import launch
 
         sets = [word for text in change or () for word in ("--set", text)]
         again = ["--fresh"] if fresh else []
@@ -90,7 +90,7 @@ def _line(row: dict[str, float], epochs: int) -> str:
 
 
 def _inspect(settings: Config) -> int:
-    from avsal.training.inspection import inspect
+    from avsal.training.batches import inspect
 
     broken = False
     with console.progress_bars() as bars:

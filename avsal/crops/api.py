@@ -6,16 +6,15 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from avsal.crops import jobs
+from avsal.crops import render
 from avsal.crops.export import check_export, write_export
 from avsal.crops.file import path_beside, read_head
-from avsal.crops.geometry import parse_size
-from avsal.crops.settings import Motion, ReframeSettings
+from avsal.crops.settings import Motion, ReframeSettings, parse_size
 from avsal.errors import UsageError
 from avsal.media.video import VideoReader
 from avsal.prediction.predictor import Predictor
 from avsal.prediction.settings import PredictSettings
-from avsal.results.map_source import MapSource
+from avsal.results.gaze import MapSource
 from avsal.results.plan import check_source, choose_output
 
 File = str | os.PathLike[str]
@@ -95,9 +94,9 @@ def reframe(
         out = _output(reader, output, word, force)
         on_map, on_frame = (count(step, reader.info.frames) for step in ("gaze", "video"))
         if path is not None:
-            jobs.rerender(reader, out, Path(path), pad, settings.size, crf, on_frame)
+            render.rerender(reader, out, Path(path), pad, settings.size, crf, on_frame)
         else:
-            jobs.reframe(reader, out, settings, source.maps(saliency), on_map, on_frame)
+            render.reframe(reader, out, settings, source.maps(saliency), on_map, on_frame)
     if export is not None:
         write_export(path_beside(out), export, video)
     return out

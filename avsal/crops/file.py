@@ -36,14 +36,12 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from avsal.crops.geometry import Picture, Size, parse_aspect
 from avsal.crops.planning import Crop
-from avsal.crops.settings import Fill
+from avsal.crops.settings import Fill, Picture, Size, parse_aspect
 from avsal.errors import MediaError, UsageError
 from avsal.prediction.settings import MAX_SECONDS, check_word
 from avsal.results import records
-from avsal.results.numbers import exact, number, picture_size, ratio, whole
-from avsal.results.records import RecordsWriter
+from avsal.results.records import RecordsWriter, exact, number, picture_size, ratio, whole
 from avsal.version import __version__
 
 VERSION = 1

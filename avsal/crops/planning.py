@@ -1,27 +1,116 @@
-"""Where to crop: maps of gaze in, one crop for every frame out, shot by shot."""
+"""The path of a crop over the maps of a video."""
 
 from __future__ import annotations
 
 import itertools
-from bisect import bisect_right
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from operator import attrgetter
 
+import cv2
 import numpy as np
 
-from avsal.crops.geometry import Picture, Share, parse_aspect, scaled
-from avsal.crops.grids import GRID, Grids, coverage, small_grid
 from avsal.crops.motion import COSTS, KNOT, PLACES, Cost, at_times, choose_places, smooth
-from avsal.crops.settings import Framing
-from avsal.results.timed import timed_maps
+from avsal.crops.settings import Framing, Picture, Share, parse_aspect, scaled
+from avsal.results.gaze import GazeMap, timed_maps
 
-GazeMap = tuple[int, Fraction, np.ndarray]  # frame index, pts in seconds, density (h, w)
-
+GRID = (36, 64)  # (height, width) to which maps are brought
+_CHUNK = 512  # maps read at once
 _EXACT_KNOT = Fraction(KNOT)
+
 _LONGEST = Fraction(
     10
 )  # seconds that one frame counts for; after a pause of hours nothing is gained
+
+# A map is sure of things that viewers do not look at; part of the gaze is expected in the middle.
+# Chosen on the ten videos that the default network's validation weights never saw.
+PRIOR_SHARE = 0.15
+_PRIOR_SIGMA = (0.19, 0.22)  # of height and width, as the spread of fixations on photographs
+
+# By less than this share of the gaze, averaged over a shot, maps cannot tell a better crop from one
+# in the middle.
+LEAST_GAIN = 0.0125
+_ZOOM_KEEPS = 0.95  # a closer crop must keep so much of what the largest one keeps
+_PAD_KEEPS = 0.8  # a crop that keeps less of the gaze than this is widened
+_STEPS = 5  # scales tried
+
+
+def small_grid(density: np.ndarray) -> np.ndarray:
+    """A map on `GRID`, float64, sums to 1; a map without any gaze is even."""
+    grid = cv2.resize(density.astype(np.float64), GRID[::-1], interpolation=cv2.INTER_AREA)
+    total = grid.sum()
+    return grid / total if total > 0 else np.full(GRID, 1 / grid.size)
+
+
+def coverage(offsets: np.ndarray, length: float, cells: int) -> np.ndarray:
+    """Which part of every cell of an axis is inside a crop, float32 (n, cells).
+
+    Args:
+        offsets: (n,) where crops begin, as fractions of the axis.
+        length: of the crop, as a fraction of the axis.
+    """
+    cell = np.arange(cells)
+    start = np.asarray(offsets)[:, None] * cells
+    inside = np.minimum(cell + 1, start + length * cells) - np.maximum(cell, start)
+    return np.clip(inside, 0, 1).astype(np.float32)
+
+
+class Grids:
+    """Maps one after the other, read back a few at a time so that no number of them needs memory.
+
+    Use it in a `with` statement.
+    """
+
+    def __enter__(self) -> Grids:
+        self._file = tempfile.TemporaryFile()
+        self._count = 0
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._file.close()
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, grid: np.ndarray) -> None:
+        """Append a map on `GRID`."""
+        self._file.write(grid.astype(np.float32).tobytes())
+        self._count += 1
+
+    def _chunks(self) -> Iterator[tuple[slice, np.ndarray]]:
+        """Places of some maps, and the maps, float32 (m, *GRID)."""
+        self._file.seek(0)
+        for start in range(0, self._count, _CHUNK):
+            stop = min(start + _CHUNK, self._count)
+            data = self._file.read((stop - start) * GRID[0] * GRID[1] * 4)
+            yield slice(start, stop), np.frombuffer(data, np.float32).reshape(-1, *GRID)
+
+    def along(self, axis: int, weights: np.ndarray) -> np.ndarray:
+        """Gaze along x (axis 0) or y (axis 1), float32 (n, cells), summed over the other axis.
+
+        Args:
+            weights: float32 (n, cells) of the other axis.
+        """
+        found = np.empty((self._count, GRID[1 - axis]), np.float32)
+        for place, maps in self._chunks():
+            other = maps if axis == 0 else maps.swapaxes(1, 2)
+            found[place] = np.matmul(weights[place, None], other)[:, 0]
+        return found
+
+    def kept(self, offsets: Sequence[np.ndarray], share: Share) -> np.ndarray:
+        """The share (n,) of the gaze of every map inside its crop.
+
+        Args:
+            offsets: in x and in y, (n,) each.
+        """
+        found = np.empty(self._count)
+        for place, maps in self._chunks():
+            columns = coverage(offsets[0][place], share[0], GRID[1])
+            rows = coverage(offsets[1][place], share[1], GRID[0])
+            found[place] = (np.matmul(rows[:, None], maps)[:, 0] * columns).sum(axis=1)
+        return found
 
 
 def _centre(sigma_y: float, sigma_x: float) -> np.ndarray:
@@ -33,19 +122,7 @@ def _centre(sigma_y: float, sigma_x: float) -> np.ndarray:
     return centre / centre.sum()
 
 
-# A map is sure of things that viewers do not look at; part of the gaze is expected in the middle.
-# Chosen on the ten videos that the default network's validation weights never saw.
-PRIOR_SHARE = 0.15
-_PRIOR_SIGMA = (0.19, 0.22)  # of height and width, as the spread of fixations on photographs
 _PRIOR = _centre(*_PRIOR_SIGMA)
-
-# By less than this share of the gaze, averaged over a shot, maps cannot tell a better crop from one
-# in the middle.
-LEAST_GAIN = 0.0125
-
-_ZOOM_KEEPS = 0.95  # a closer crop must keep so much of what the largest one keeps
-_PAD_KEEPS = 0.8  # a crop that keeps less of the gaze than this is widened
-_STEPS = 5  # scales tried
 
 
 @dataclass(frozen=True)
@@ -92,7 +169,7 @@ def plan(
         size: (width, height) of the video in pixels, as displayed.
         times: seconds at which every frame begins, one for each map, ascending; None counts frames
             at `rate` frames per second.
-        cuts: numbers of the frames that begin a new shot (`avsal.shots` finds them).
+        cuts: numbers of the frames that begin a new shot (`avsal.prediction.shots` finds them).
         motion, zoom, pad: see `Framing`.
         sample_aspect: width to height of a displayed pixel.
 
@@ -100,22 +177,17 @@ def plan(
         UsageError: an aspect, motion or zoom that cannot be, or times that do not fit the maps.
     """
     ratio = parse_aspect(aspect) if isinstance(aspect, str) else Fraction(aspect)
-    frames = timed_maps(maps, times, rate)
+    frames = timed_maps(maps, times, rate, cuts=sorted(cuts))
     picture = Picture(*size, Fraction(sample_aspect))
-    return list(plan_crops(frames, sorted(cuts), picture, Framing(ratio, motion, zoom, pad)))
+    return list(plan_crops(frames, picture, Framing(ratio, motion, zoom, pad)))
 
 
-def plan_crops(
-    maps: Iterable[GazeMap], cuts: Sequence[int], picture: Picture, framing: Framing
-) -> Iterator[Crop]:
+def plan_crops(maps: Iterable[GazeMap], picture: Picture, framing: Framing) -> Iterator[Crop]:
     """Yield the crops of every shot once its last map is there; see `plan`.
 
     Until then its maps, reduced in size, are in a temporary file: long shots need no memory.
-
-    Args:
-        cuts: ascending; it may grow as long as it holds every cut up to the map read last.
     """
-    for number, shot in itertools.groupby(maps, lambda frame: bisect_right(cuts, frame[0])):
+    for number, shot in itertools.groupby(maps, attrgetter("shot")):
         yield from _plan_shot(number, shot, picture, framing)
 
 
@@ -158,9 +230,9 @@ def _collect(
     tags: list[tuple[int, Fraction]] = []
     seconds: list[Fraction] = []
     total, count, done = np.zeros(GRID), 0, 0
-    for index, pts, density in maps:
-        passed = min(pts - tags[-1][1], _LONGEST) if tags else Fraction(0)
-        tags.append((index, pts))
+    for entry in maps:
+        passed = min(entry.pts - tags[-1][1], _LONGEST) if tags else Fraction(0)
+        tags.append((entry.index, entry.pts))
         seconds.append(seconds[-1] + passed if seconds else passed)
         knot = int(seconds[-1] / _EXACT_KNOT)
         while done < knot:  # a frame that is shown longer counts for all that time
@@ -168,7 +240,7 @@ def _collect(
             total, count, done = total / count, 1, done + 1
             if done == knot:
                 total, count = np.zeros(GRID), 0
-        grid = small_grid(density)
+        grid = small_grid(entry.density)
         frames.add(grid)
         total, count = total + grid, count + 1
     knots.add(total / count)

@@ -1,7 +1,8 @@
-"""Rendering of a path: every frame cut, scaled and, where its shape is another, set before bars."""
+"""A crop path applied to a video: its frames cut out and written with the sound."""
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,22 +11,103 @@ import cv2
 import numpy as np
 
 from avsal import atomic
-from avsal.crops.file import PathFile
-from avsal.crops.geometry import Size
-from avsal.crops.planning import Crop
-from avsal.crops.settings import Fill
-from avsal.errors import MediaError
+from avsal.crops.file import PathFile, path_beside, read_crops, read_head, write_path
+from avsal.crops.planning import Crop, plan_crops
+from avsal.crops.settings import Fill, Picture, ReframeSettings, Size
+from avsal.errors import MediaError, without_keys
 from avsal.media.frames import VideoFrame
 from avsal.media.suffixes import WRITABLE_STILLS
 from avsal.media.video import VideoReader
 from avsal.media.writer import VideoWriter
+from avsal.results.folder import Result
+from avsal.results.gaze import GazeMap, Maps, open_gaze
 
 logger = logging.getLogger("avsal")
-
+OnFrame = Callable[[int], None]
 _SHRINK = 1.02  # from this scale on averaging pixels is better than reading between them
 _SHAPE_TOLERANCE = 1.5  # pixels of the result by which a crop may miss its shape
 _BLURRED = 24  # pixels of the shorter side of what fills the bars, before it is enlarged
 _DIMMED = 0.6  # brightness of what fills the bars
+_OTHER = "the maps or the path are of another video"
+
+
+def reframe(
+    video: VideoReader,
+    out: Path,
+    settings: ReframeSettings,
+    maps: Maps,
+    on_map: OnFrame = lambda _count: None,
+    on_frame: OnFrame = lambda _count: None,
+) -> None:
+    """Crop a video to what people look at; `out` and its path file appear only when whole.
+
+    Args:
+        video: opened and not yet read; closed afterwards.
+        maps: see `avsal.results.gaze`.
+        on_map, on_frame: called with the number of maps read and of frames written.
+
+    Raises:
+        AvsalError: something cannot be read or written, or does not fit together.
+    """
+    source, info = video.path, video.info
+    picture = Picture(info.width, info.height, info.sample_aspect)
+    framing = settings.framing
+    if picture.largest_crop(framing.aspect) == (1.0, 1.0) and settings.zoom == 1:
+        name = without_keys(str(source))
+        logger.warning("%s: is %s already; nothing is cropped", name, settings.aspect)
+    part = maps if isinstance(maps, Result) else maps[1]
+    head = PathFile(
+        picture,
+        settings.aspect,
+        settings.size or picture.output_size(framing.aspect),
+        part.start,
+        part.end,
+        video.identity,
+        {"motion": settings.motion, "zoom": settings.zoom, "pad": settings.fill},
+    )
+    with atomic.new_file(path_beside(out)) as aside:
+        with open_gaze(video, maps) as gaze:
+            counted = _counted(gaze.maps, on_map)
+            write_path(aside, head, plan_crops(counted, picture, framing))
+        crops = read_crops(aside, picture)
+        fill = settings.fill or Fill.BLACK
+        unread = video if isinstance(maps, Result) else VideoReader(source)
+        render(unread, out, head, crops, fill=fill, crf=settings.crf, on_frame=on_frame)
+
+
+def rerender(
+    video: VideoReader,
+    out: Path,
+    path: Path,
+    fill: str | None = None,
+    size: Size | None = None,
+    crf: int = 20,
+    on_frame: OnFrame = lambda _count: None,
+) -> None:
+    """Render a path that was edited; see `reframe`.
+
+    Raises:
+        AvsalError: something cannot be read or written, or the path is of another video.
+    """
+    info = video.info
+    head = read_head(path)
+    if (head.picture.width, head.picture.height) != (info.width, info.height):
+        raise MediaError(
+            f"{path}: a path for a {head.picture.width}x{head.picture.height} video, but "
+            f"{info.path} has {info.width}x{info.height}; give the path of this video"
+        )
+    head = dataclasses.replace(head, size=size or head.size)
+    fill = fill or head.settings.get("pad") or Fill.BLACK
+    with atomic.new_file(path_beside(out)) as aside:
+        write_path(aside, head, read_crops(path, head.picture))
+        crops = read_crops(aside, head.picture)
+        render(video, out, head, crops, fill=fill, crf=crf, on_frame=on_frame)
+
+
+def _counted(maps: Iterator[GazeMap], on_map: OnFrame) -> Iterator[GazeMap]:
+    for count, entry in enumerate(maps, 1):
+        yield entry
+        on_map(count)
 
 
 def render(
@@ -99,9 +181,6 @@ def _pair(
         crop = next(crops, None)
     if crop is not None:
         raise MediaError(f"{video.path}: ends before frame {crop.index} of the path; {_OTHER}")
-
-
-_OTHER = "the maps or the path are of another video"
 
 
 def cut_out(image: np.ndarray, crop: Crop, head: PathFile, fill: str = Fill.BLACK) -> np.ndarray:

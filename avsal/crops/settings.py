@@ -1,17 +1,92 @@
-"""How a video is reframed, and the words that the command line accepts."""
+"""Shapes, sizes and settings of crops."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
 
-from avsal.crops.geometry import Size, parse_aspect
 from avsal.errors import UsageError
 from avsal.prediction.settings import check_word
 
+Size = tuple[int, int]  # (width, height), pixels
+Share = tuple[float, float]  # width and height as fractions of the picture's
+_WIDEST = 20  # times as wide as high, or as high as wide
+_SMALLEST, _LARGEST = 16, 8192  # pixels of a side
+
 _CLOSEST = 4  # times; closer crops of usual videos are no pictures any more
 _SIZE_TOLERANCE = Fraction(1, 50)  # by which the shape of a wanted size may miss the aspect
+
+
+def parse_aspect(text: str) -> Fraction:
+    """Read "W:H" as width over height.
+
+    Raises:
+        UsageError: it is no ratio, or one of no use.
+    """
+    match = re.fullmatch(r"(\d{1,5}(?:\.\d{1,4})?):(\d{1,5}(?:\.\d{1,4})?)", text.strip(), re.ASCII)
+    if match is None or not float(match[1]) or not float(match[2]):
+        raise UsageError(f"aspect {text[:40]}: give width:height such as 9:16 or 1:1")
+    aspect = Fraction(match[1]) / Fraction(match[2])
+    if not Fraction(1, _WIDEST) <= aspect <= _WIDEST:
+        raise UsageError(f"aspect {text[:40]}: give a ratio from 1:{_WIDEST} to {_WIDEST}:1")
+    return aspect
+
+
+def parse_size(text: str) -> Size:
+    """Read "WIDTHxHEIGHT", even sides.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    match = re.fullmatch(r"(\d{2,4})x(\d{2,4})", text.strip(), re.ASCII)
+    sides = (int(match[1]), int(match[2])) if match else (0, 0)
+    if any(side % 2 or not _SMALLEST <= side <= _LARGEST for side in sides):
+        raise UsageError(f"size {text}: give WIDTHxHEIGHT with even sides, such as 1080x1920")
+    return sides
+
+
+@dataclass(frozen=True)
+class Picture:
+    """The picture that is cropped.
+
+    Attributes:
+        width, height: pixels as displayed, upright.
+        sample_aspect: width to height of a displayed pixel.
+    """
+
+    width: int
+    height: int
+    sample_aspect: Fraction = Fraction(1)
+
+    @property
+    def aspect(self) -> Fraction:
+        """Width to height as people see it."""
+        return self.width * self.sample_aspect / self.height
+
+    def output_size(self, aspect: Fraction) -> Size:
+        """Even size, in square pixels, of the largest crop as it is."""
+        if aspect < self.aspect:
+            height = Fraction(self.height)
+            return _even(height * aspect), _even(height)
+        width = self.width * self.sample_aspect
+        return _even(width), _even(width / aspect)
+
+    def largest_crop(self, aspect: Fraction) -> Share:
+        """The largest crop of an aspect, with whole and even sides as in `output_size`."""
+        width, height = self.output_size(aspect)
+        across = width / (self.width * self.sample_aspect)
+        return min(1.0, float(across)), min(1.0, height / self.height)
+
+
+def _even(side: Fraction) -> int:
+    return max(2, 2 * round(side / 2))
+
+
+def scaled(share: Share, scale: float) -> Share:
+    """A crop `scale` times as large, but no larger than the picture."""
+    return min(1.0, share[0] * scale), min(1.0, share[1] * scale)
 
 
 class Motion(StrEnum):

@@ -24,8 +24,7 @@ from avsal.datasets.gaze_check import Reading
 from avsal.errors import AvsalError, DataError, UsageError
 from avsal.media.frames import FrameTag, VideoFrame, tag_of
 from avsal.media.resample import SAMPLE_RATE
-from avsal.preprocess.rules import Rule, Times
-from avsal.preprocess.windows import CLIP_FRAMES, Window, target_until
+from avsal.prediction.windows import CLIP_FRAMES, Rule, Times, Window, target_until
 
 # What reads sound as `avsal.media.AudioReader` does, or None: `with recording.sound() as sound`.
 OpenSound = AbstractContextManager[Any]

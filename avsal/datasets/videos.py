@@ -23,7 +23,7 @@ from avsal.media.frames import FrameTag, VideoFrame
 from avsal.media.info import VideoInfo
 from avsal.media.suffixes import VIDEOS
 from avsal.media.video import VideoReader
-from avsal.preprocess.rules import Rule
+from avsal.prediction.windows import Rule
 
 MAP_NAMES = ("{:06d}.png", "{:06d}.npy")  # as `avsal predict` numbers frames
 MISSING_TAIL = 0.05  # share of the frames that a file may promise and not have

@@ -14,7 +14,7 @@ import numpy as np
 from avsal.datasets.pictures import read_density
 from avsal.datasets.recording import Recording
 from avsal.errors import DataError
-from avsal.evaluation.saved_scores import file_identities
+from avsal.evaluation.scoring import file_identities
 from avsal.media.frames import FrameTag, VideoFrame, tag_of
 from avsal.prediction.settings import PROCESSING, MapSize
 from avsal.results.description import DESCRIPTION, is_result

@@ -27,7 +27,7 @@ from avsal.evaluation.baselines import (
 from avsal.evaluation.maps import MapSource, tags_of
 from avsal.evaluation.scoring import MODEL, Annotations, MethodScores, score_map
 from avsal.media.frames import FrameTag
-from avsal.pool import BoundedPool
+from avsal.prediction.threads import BoundedPool
 
 _MOST_WORKERS = 8
 

@@ -13,8 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from avsal.evaluation.baselines import BASELINES
-from avsal.evaluation.saved_scores import RecordingScores
-from avsal.evaluation.scoring import METRICS, MODEL, MethodScores, mean_scores
+from avsal.evaluation.scoring import METRICS, MODEL, MethodScores, RecordingScores, mean_scores
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -21,15 +21,16 @@ from avsal.evaluation.baselines import MEAN_GRID, BaselineMaps
 from avsal.evaluation.maps import MapSource
 from avsal.evaluation.protocol import OnFrames, mean_map, score_recordings
 from avsal.evaluation.report import as_csv, csv_head, summary
-from avsal.evaluation.saved_scores import (
+from avsal.evaluation.scoring import (
+    MODEL,
     RecordingScores,
     digest,
     load_scores,
+    mean_scores,
     recording_identity,
     relative_path,
     save_scores,
 )
-from avsal.evaluation.scoring import MODEL, mean_scores
 
 SCORES, SUMMARY = "scores.csv", "summary.json"
 PROTOCOL = 4  # part of every record: raise it when scores of the same maps or baselines change

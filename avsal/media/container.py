@@ -16,7 +16,6 @@ from av.error import (
 from av.stream import Disposition
 
 from avsal.errors import MediaError
-from avsal.media.boxes import boxes
 from avsal.media.source import (
     UNDEVELOPED,
     Source,
@@ -27,6 +26,7 @@ from avsal.media.source import (
     opening,
 )
 from avsal.media.suffixes import VIDEOS
+from avsal.media.view import boxes
 
 if TYPE_CHECKING:
     from av.audio.stream import AudioStream

@@ -1,28 +1,134 @@
-"""Demuxing and decoding of one stream, past damaged packets."""
+"""Packets of one stream to frames: past damage, deinterlaced, from a time on."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from av.error import FFmpegError
+from av.filter import Graph
 
 from avsal.errors import MediaError
-from avsal.media.clock import restarts
+from avsal.media.clock import Timeline, is_discontinuous, restarts
 from avsal.media.source import Source
-from avsal.media.timeline import Timeline, is_discontinuous
+from avsal.media.view import View
 
 if TYPE_CHECKING:
     from av.container import InputContainer
+    from av.filter.context import FilterContext
     from av.packet import Packet
+    from av.video.frame import VideoFrame
+
+_ARGUMENTS = "mode=send_frame:deint=interlaced"  # one frame out for one in, flagged ones only
 
 # A file is given up once this many packets are damaged and they outnumber the good ones.
 MIN_DAMAGED = 100
 _REORDERED = 16  # frames at most that are decoded before one that is shown earlier
+
 _AHEAD, _AHEAD_BYTES = 300, 32 * 2**20  # packets without a time that are read ahead, at most
+
 _MAX_READ_ERRORS = 10  # in a row; FFmpeg finds the next packet after most of them
+
+
+class Deinterlacer:
+    """FFmpeg's bwdif: one frame out for each frame in, in order, one frame later."""
+
+    def __init__(self) -> None:
+        self._graph: Graph | None = None
+        self._layout: tuple[int, int, str] | None = None
+
+    def push(self, frame: VideoFrame) -> list[VideoFrame]:
+        """Take a frame; return those that are ready. Before the first interlaced one: itself."""
+        if self._graph is None and not frame.interlaced_frame:
+            return [frame]
+        layout = frame.width, frame.height, frame.format.name
+        ready = self.flush() if layout != self._layout else []
+        if self._graph is None:
+            self._graph, self._layout = _build(frame), layout
+        self._graph.vpush(frame)
+        return ready + self._pull()
+
+    def flush(self) -> list[VideoFrame]:
+        """Return the frames that are held back."""
+        if self._graph is None:
+            return []
+        self._graph.vpush(None)
+        rest = self._pull()
+        self._graph = self._layout = None
+        return rest
+
+    def _pull(self) -> list[VideoFrame]:
+        assert self._graph is not None
+        frames = []
+        while True:
+            try:
+                frames.append(self._graph.vpull())
+            except (BlockingIOError, EOFError):  # it wants more input, or it is flushed
+                return frames
+            except FFmpegError as error:  # pragma: no cover
+                raise RuntimeError(f"the deinterlacing filter failed: {error}") from error
+
+
+def _build(frame: VideoFrame) -> Graph:
+    graph = Graph()
+    source = graph.add_buffer(
+        width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
+    )
+    nodes: list[FilterContext] = [source, graph.add("bwdif", _ARGUMENTS), graph.add("buffersink")]
+    graph.link_nodes(*nodes).configure()
+    return graph
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A decoded frame with its place in the video; `frame` may be replaced by a deinterlaced one.
+
+    Attributes:
+        index: position in the video, from 0.
+        time: when it is shown on the container's clock, seconds.
+        nominal: how long it is shown, as it says itself or by the frame rate, seconds.
+        view: how it is shown.
+        frame: the picture as stored.
+    """
+
+    index: int
+    time: Fraction
+    nominal: Fraction
+    view: View
+    frame: VideoFrame
+
+
+def up_to(target: Fraction, lead: int, slots: Iterable[Slot]) -> Iterator[Slot]:
+    """The first slot at or after the target, preceded by up to `lead` slots."""
+    past: deque[Slot] = deque(maxlen=lead)
+    for slot in slots:
+        if slot.time >= target:
+            yield from past
+            yield slot
+            return
+        past.append(slot)
+
+
+def from_time(target: Fraction, lead: int, slots: Iterator[Slot]) -> Iterator[Slot]:
+    """The slots from `lead` ones before the first at or after the target on."""
+    yield from up_to(target, lead, slots)
+    yield from slots
+
+
+def deinterlaced(slots: Iterable[Slot]) -> Iterator[Slot]:
+    """The same slots, their frames deinterlaced where they are flagged as interlaced."""
+    deinterlacer = Deinterlacer()
+    waiting: deque[Slot] = deque()
+    for slot in slots:
+        waiting.append(slot)
+        for frame in deinterlacer.push(slot.frame):
+            yield replace(waiting.popleft(), frame=frame)
+    for frame in deinterlacer.flush():
+        yield replace(waiting.popleft(), frame=frame)
 
 
 class Decoder:

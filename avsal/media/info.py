@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 import av
 
-from avsal.media.orientation import rotation_of, swaps_sides
 from avsal.media.source import Source
 from avsal.media.stills import is_image
+from avsal.media.view import rotation_of, swaps_sides
 
 if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
-    from avsal.media.crop import View
+    from avsal.media.view import View
 
 _FALLBACK_RATE = Fraction(25)  # frames per second, FFmpeg's own where a file tells nothing
 _MAX_RATE = 1000  # above this a rate is a broken header, not a frame rate

@@ -12,8 +12,7 @@ from av.filter import Graph
 
 from avsal.errors import MediaError
 from avsal.media.container import MATROSKA
-from avsal.media.layout import mixings
-from avsal.media.sound import queue_of
+from avsal.media.sound import mixings, queue_of
 
 if TYPE_CHECKING:
     from av.audio.frame import AudioFrame

@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from PIL.ExifTags import Base
 
 from avsal.errors import MediaError
-from avsal.media.orientation import EXIF, UPRIGHT, Matrix
+from avsal.media.view import EXIF, UPRIGHT, Matrix
 
 if TYPE_CHECKING:
     from av.container import InputContainer

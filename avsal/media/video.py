@@ -20,14 +20,28 @@ from avsal.errors import MediaError
 from avsal.media import info
 from avsal.media.clock import COUNTING_FORMATS, FrameClock
 from avsal.media.container import SEEKABLE_FORMATS, choose_audio, choose_video, open_input
-from avsal.media.decoding import Decoder, Outstanding, count_frames, is_empty, with_start
-from avsal.media.display import Display
+from avsal.media.decoding import (
+    Decoder,
+    Outstanding,
+    Slot,
+    count_frames,
+    deinterlaced,
+    from_time,
+    is_empty,
+    up_to,
+    with_start,
+)
+from avsal.media.display import Display, RgbConverter, is_hdr
 from avsal.media.frames import VideoFrame
 from avsal.media.info import VideoInfo, describe
-from avsal.media.pixels import RgbConverter, is_hdr
-from avsal.media.refusal import ENCRYPTED, is_encrypted, why_undecodable
-from avsal.media.slots import Slot, deinterlaced, from_time, up_to
-from avsal.media.source import as_source, file_identity, is_raw
+from avsal.media.source import (
+    ENCRYPTED,
+    as_source,
+    file_identity,
+    is_encrypted,
+    is_raw,
+    why_undecodable,
+)
 from avsal.media.stills import heif_picture, is_heif, is_image
 
 if TYPE_CHECKING:

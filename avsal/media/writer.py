@@ -1,4 +1,4 @@
-"""Writing a video: H.264 at the source's own times, with its sound, and never half a file."""
+"""Frames and sound to a video file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -19,7 +21,6 @@ from av.video.reformatter import Colorspace, VideoReformatter
 
 from avsal.atomic import new_file, write_errors
 from avsal.errors import AvsalError, MediaError, OutputError
-from avsal.media.codecs import MAX_CLOCK, Encoder, choose_encoder
 from avsal.media.remux import SourceSound
 from avsal.media.suffixes import muxer_of
 
@@ -28,6 +29,11 @@ if TYPE_CHECKING:
 
     from avsal.media.sound import SoundSource
 
+_MPEG4_MAX_CLOCK = 65_535  # ISO/IEC 14496-2: vop_time_increment_resolution has 16 bits
+MAX_CLOCK = 2**24  # ticks per second; finer ones overflow 32 bit fields within minutes
+
+# In order of preference. Some builds lack libx264 (PyAV issue 1483).
+ENCODERS = ("libx264", "libopenh264", "h264_videotoolbox", "mpeg4")
 _CLOCK = 90_000  # ticks per second where the caller names no time base, as in MPEG systems
 _LATE_START = 10  # seconds; a later start is a broadcast clock, not silence before the picture
 _BT709 = 1  # ITU-T H.273 code of matrix, primaries and transfer
@@ -36,6 +42,65 @@ _LIMITED_RANGE = 1  # AVCOL_RANGE_MPEG
 # What the system says of a disk or a folder. Other codes, as "invalid argument", come from FFmpeg
 # itself: it does not take what it was given.
 _SYSTEM_ERRORS = frozenset(errno.errorcode) - {errno.EINVAL, errno.ERANGE, errno.EDOM}
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """An encoder and its settings.
+
+    Attributes:
+        name: FFmpeg's name of it.
+        options: its settings.
+        max_clock: the finest clock that it takes, ticks per second.
+        note: what a person should know about the choice, "" for nothing.
+    """
+
+    name: str
+    options: tuple[tuple[str, str], ...]
+    max_clock: int = MAX_CLOCK
+    note: str = ""
+
+
+def choose_encoder(crf: int) -> Encoder:
+    """Return the best encoder of this build.
+
+    Raises:
+        MediaError: there is none.
+    """
+    for name in ENCODERS:
+        if _works(name):
+            return _settings(name, crf)
+    raise MediaError(
+        f"this FFmpeg build has no encoder of {', '.join(ENCODERS)}; reinstall PyAV from its wheels"
+    )
+
+
+def _settings(name: str, crf: int) -> Encoder:
+    if name == "libx264":
+        # Beside a network the encoder should take little time. Without B-frames decoding order is
+        # display order, and only then does MP4 store the duration of a variable rate rightly.
+        return Encoder(name, (("crf", str(crf)), ("preset", "veryfast"), ("bf", "0")))
+    if name == "mpeg4":
+        # H.264's step doubles every 6 of its scale and is 1 about 12; MPEG-4 counts steps.
+        step = str(min(31, max(1, round(2 ** ((crf - 12) / 6)))))
+        options = (("qmin", step), ("qmax", step))
+        note = "no H.264 encoder in this FFmpeg build, MPEG-4 is used"
+        return Encoder(name, options, _MPEG4_MAX_CLOCK, note)
+    note = f"no libx264 in this FFmpeg build, {name} is used and --crf is only approximate"
+    return Encoder(name, (("qmin", str(max(1, crf))), ("qmax", str(max(1, crf)))), note=note)
+
+
+@lru_cache
+def _works(name: str) -> bool:
+    """Tell whether an encoder is built in and opens (a hardware encoder may be built in only)."""
+    try:
+        context: Any = av.CodecContext.create(name, "w")
+        context.width, context.height, context.pix_fmt = 64, 64, "yuv420p"
+        context.framerate = 25
+        context.open()
+    except (ValueError, FFmpegError):
+        return False
+    return True
 
 
 class _AbandonedError(Exception):

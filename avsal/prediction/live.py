@@ -1,21 +1,160 @@
-"""A stream of frames as it comes: always the map of the latest frame, never a growing delay."""
+"""Frames that a caller hands over: checked, and for live streams always the latest."""
 
 from __future__ import annotations
 
+import itertools
+import math
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from fractions import Fraction
+from numbers import Rational, Real
 from types import TracebackType
+from typing import Any
+
+import numpy as np
 
 from avsal.errors import UsageError
 from avsal.media.frames import VideoFrame, tag_of
-from avsal.prediction.cache import CachedFrame, WindowInput
+from avsal.prediction.frames import CachedFrame, WindowInput
+from avsal.prediction.inputs import resize_frame
+from avsal.prediction.shots import Differences, find_cut
 from avsal.prediction.threads import FORKED, after_fork
-from avsal.preprocess import cuts
-from avsal.preprocess.frames import resize_frame
-from avsal.preprocess.rules import Rule
+from avsal.prediction.windows import Rule
 
+Seconds = float | Fraction
+_Timed = tuple[Fraction | None, Fraction | None, Any]  # time and duration if known, and the frame
+_WANTED = "give NumPy arrays of shape (height, width, 3) and type uint8, in RGB"
 _JOIN_SECONDS = 1.0  # a camera that gives nothing any more must not keep its user waiting
+
+
+def checked_frames(
+    frames: Iterable[VideoFrame | np.ndarray],
+    fps: Seconds | None = None,
+    times: Iterable[Seconds] | None = None,
+    live: bool = False,
+) -> Generator[VideoFrame, None, None]:
+    """Give frames with their numbers and exact times, each as soon as it is taken.
+
+    Args:
+        frames: RGB uint8 (H, W, 3), as arrays, or with times of their own.
+        fps: frames per second of arrays.
+        times: seconds of arrays, one for each, rising; instead of `fps`.
+        live: do not ask for the next time to learn how long a frame is shown.
+
+    Raises:
+        UsageError: a frame is no such picture, or has no time, or one that does not rise.
+    """
+    timed: Iterator[_Timed]
+    if fps is not None and times is not None:
+        raise UsageError("fps and times both say when frames are shown; give one of them")
+    if fps is not None:
+        rate = _rate(fps)
+        timed = ((index / rate, 1 / rate, frame) for index, frame in enumerate(frames))
+    elif times is not None:
+        timed = _paired(frames, _with_durations(times, live))
+    else:
+        timed = ((None, None, frame) for frame in frames)
+    before: VideoFrame | None = None
+    for index, (time, duration, frame) in enumerate(timed):
+        before = _checked(frame, index, time, duration, before)
+        yield before
+
+
+def _with_durations(
+    times: Iterable[Seconds], live: bool
+) -> Iterator[tuple[Fraction, Fraction | None]]:
+    exact = (_exact(time, f"the time of frame {index}") for index, time in enumerate(times))
+    if live:
+        yield from ((time, None) for time in exact)
+        return
+    for time, after in itertools.pairwise(itertools.chain(exact, [None])):
+        assert time is not None  # only the last one is, and it is never the first of a pair
+        yield time, None if after is None else after - time
+
+
+def _paired(
+    frames: Iterable[VideoFrame | np.ndarray], times: Iterable[tuple[Fraction, Fraction | None]]
+) -> Iterator[_Timed]:
+    missing: Any = object()
+    pairs = itertools.zip_longest(frames, times, fillvalue=missing)
+    for index, (frame, time) in enumerate(pairs):
+        if frame is missing or time is missing:
+            fewer, more = ("frames", "times") if frame is missing else ("times", "frames")
+            raise UsageError(f"there are {index} {fewer} but more {more}; give one time a frame")
+        yield *time, frame
+
+
+def _checked(
+    frame: Any,
+    index: int,
+    time: Fraction | None,
+    duration: Fraction | None,
+    before: VideoFrame | None,
+) -> VideoFrame:
+    if isinstance(frame, VideoFrame):
+        if time is not None:
+            raise UsageError("VideoFrames have times of their own; omit fps and times")
+        if frame.index != index:
+            raise UsageError(
+                f"frame {index} has the number {frame.index}; number frames from 0 without a gap"
+            )
+        time = _exact(frame.pts, f"the time of frame {index}")
+        duration = _exact(frame.duration, f"the duration of frame {index}")
+        frame = frame.image
+    elif time is None:
+        _check_image(frame, index)
+        raise UsageError("frames that are arrays have no times; give fps or times")
+    _check_image(frame, index)
+    if before is not None and time <= before.pts:
+        raise UsageError(
+            f"frame {index} is shown at {float(time):g} s, which is not after the frame before it, "
+            f"at {float(before.pts):g} s; give times that rise"
+        )
+    if duration is None:
+        duration = Fraction(0) if before is None else time - before.pts
+    return VideoFrame(index, time, duration, frame)
+
+
+def _check_image(image: Any, index: int) -> None:
+    good = isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3
+    if good and image.shape[2] == 3 and image.size:
+        return
+    kind = type(image).__name__
+    shape, dtype = getattr(image, "shape", None), getattr(image, "dtype", None)
+    came = f"a {kind}" if shape is None else f"{kind} of shape {tuple(shape)} and type {dtype}"
+    raise UsageError(f"frame {index} is {came}; {_WANTED}{_cure(image)}")
+
+
+def _cure(image: Any) -> str:
+    """What to do about the commonest other forms of a picture."""
+    if not isinstance(image, np.ndarray):
+        return ": frame.numpy()" if hasattr(image, "numpy") else ""
+    axes, shape = image.ndim, image.shape
+    cures = (
+        (image.dtype.kind == "f", "; for values in 0..1: (frame * 255).round().astype('uint8')"),
+        (image.dtype == np.uint16, ": (frame >> 8).astype('uint8')"),
+        (axes == 2, ": numpy.dstack([frame] * 3)"),
+        (axes == 3 and shape[-1] == 1, ": numpy.dstack([frame] * 3)"),
+        (axes == 3 and shape[-1] == 4, ": frame[..., :3]"),
+        (axes == 3 and shape[0] == 3, ": frame.transpose(1, 2, 0)"),
+    )
+    return next((cure for fits, cure in cures if fits), "")
+
+
+def _rate(fps: Any) -> Fraction:
+    rate = _exact(fps, "fps")
+    if rate <= 0:
+        raise UsageError(f"fps {fps}: give more than 0 frames per second")
+    return rate
+
+
+def _exact(number: Any, name: str) -> Fraction:
+    """The number that a person wrote, as `settings.exact_seconds` has it."""
+    if isinstance(number, Rational):
+        return Fraction(number)
+    if not isinstance(number, Real) or not math.isfinite(number):
+        raise UsageError(f"{name} is {number!r}; give a number")
+    return Fraction(str(float(number)))
 
 
 class LatestFrames:
@@ -87,7 +226,7 @@ class LatestFrames:
             window = self._rule.window(self._given, self._times, None, ended=True)
             assert window is not None  # with `ended` nothing is waited for
             frames = tuple(self._frames[index] for index in window.frames)
-            cut = cuts.find_cut(self._changes)
+            cut = find_cut(self._changes)
             self._changes.clear()
         return WindowInput(window, frames, None, cut=cut)
 
@@ -100,7 +239,7 @@ class LatestFrames:
         return {index: frame.tag.time for index, frame in self._frames.items()}
 
     def _take(self, frames: Iterable[VideoFrame]) -> None:
-        origin, size, differences = None, None, cuts.Differences()
+        origin, size, differences = None, None, Differences()
         try:
             for frame in frames:
                 if self._ended:

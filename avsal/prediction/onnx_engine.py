@@ -20,7 +20,7 @@ import onnxruntime
 
 from avsal.errors import WeightsError
 from avsal.models.graph_weights import ORIGINS, Arrays, Origin, derive, uncovered
-from avsal.prediction.cache import CachedFrame, PredictedBatch, WindowInput
+from avsal.prediction.frames import CachedFrame, PredictedBatch, WindowInput
 from avsal.prediction.threads import after_fork, available_cores
 
 _FORKED: list[object] = []  # sessions of a parent process; their end would wait for its threads

@@ -17,17 +17,13 @@ import numpy as np
 from avsal.errors import MediaError, WeightsError
 from avsal.media.frames import FrameTag
 from avsal.models.variants import Variant
-from avsal.prediction.cache import FrameCache, PredictedBatch, WindowInput
-from avsal.prediction.incoming import Seconds, checked_frames
-from avsal.prediction.live import LatestFrames
-from avsal.prediction.postprocess import to_density
-from avsal.prediction.reader import Start, read_ahead
-from avsal.prediction.saliency import SaliencyFrame
+from avsal.prediction.frames import FrameCache, PredictedBatch, Start, WindowInput, read_ahead
+from avsal.prediction.inputs import input_size
+from avsal.prediction.live import LatestFrames, Seconds, checked_frames
+from avsal.prediction.maps import FrameMap, SaliencyFrame, Smoothing, filled, to_density
 from avsal.prediction.settings import PredictSettings, Size, expected_maps, with_changes
-from avsal.prediction.smoothing import FrameMap, Smoothing, filled
-from avsal.preprocess.rules import Rule, rule_for
-from avsal.preprocess.shape import input_size
-from avsal.shots import ShotFinder
+from avsal.prediction.shots import ShotFinder
+from avsal.prediction.windows import Rule, rule_for
 
 if TYPE_CHECKING:
     from avsal.media.audio import AudioReader

@@ -1,4 +1,4 @@
-"""Threads: stages of the pipeline that overlap, and how many cores torch's layers share."""
+"""Threads: a stage that runs ahead, a bounded pool, and how many cores layers share."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ import queue
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Generator
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from functools import cache
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from types import TracebackType
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar
 
 from avsal.errors import UsageError
 
@@ -189,3 +192,60 @@ def quota_cores() -> int | None:
         return max(1, math.ceil(int(quota) / int(period)))
     except (OSError, ValueError):  # no such file, or "max"
         return None
+
+
+P = ParamSpec("P")
+A = TypeVar("A")
+R = TypeVar("R")
+
+
+class BoundedPool:
+    """Threads with a bounded queue: what waits to be worked on must not fill the memory.
+
+    Leaving its `with` block waits for the work that was given to it, or, after an error, for that
+    which has begun.
+    """
+
+    def __init__(self, workers: int, pending: int, name: str) -> None:
+        """Start with no work.
+
+        Args:
+            workers: number of threads.
+            pending: pieces of work that may run or wait before `submit` waits.
+            name: of the threads.
+        """
+        self._threads = ThreadPoolExecutor(workers, thread_name_prefix=name)
+        self._slots = threading.Semaphore(pending)
+        self._pending = pending
+
+    def submit(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Future[R]:
+        """Give work to a thread; waits while too much is pending."""
+        self._slots.acquire()
+        future = self._threads.submit(function, *args, **kwargs)
+        future.add_done_callback(lambda _done: self._slots.release())
+        return future
+
+    def map(self, function: Callable[[A], R], items: Iterable[A]) -> Iterator[R]:
+        """Results in the items' order; takes few items ahead of the one that is asked for."""
+        waiting: deque[Future[R]] = deque()
+        for item in items:
+            if len(waiting) == self._pending:
+                yield waiting.popleft().result()
+            waiting.append(self.submit(function, item))
+        while waiting:
+            yield waiting.popleft().result()
+
+    def close(self, cancel: bool = False) -> None:
+        """Wait for the work, or with `cancel` for that which has begun; may be called again."""
+        self._threads.shutdown(wait=True, cancel_futures=cancel)
+
+    def __enter__(self) -> BoundedPool:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close(cancel=kind is not None)

@@ -16,9 +16,9 @@ import torch
 from avsal.errors import UsageError
 from avsal.models.folding import prepare_for_inference
 from avsal.models.network import Features, SaliencyNetwork, normalise
-from avsal.prediction.cache import CachedFrame, PredictedBatch, WindowInput
 from avsal.prediction.device import automatic_batch, precision_name
-from avsal.preprocess.sound import log_spectrogram
+from avsal.prediction.frames import CachedFrame, PredictedBatch, WindowInput
+from avsal.prediction.inputs import log_spectrogram
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -12,7 +12,7 @@ from avsal.media.video import VideoReader
 from avsal.prediction.predictor import Prediction, Predictor
 from avsal.prediction.settings import Size, expected_maps, with_changes
 from avsal.prediction.style import ColorBy, Colormap, OverlayStyle
-from avsal.results.map_source import MapSource
+from avsal.results.gaze import MapSource
 from avsal.results.overlay import matched, predicted, write_overlay
 from avsal.results.plan import check_source, choose_output
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from avsal.errors import MediaError
-from avsal.prediction.saliency import SaliencyFrame
+from avsal.prediction.maps import SaliencyFrame
 from avsal.results import records
-from avsal.results.numbers import exact, number, whole
+from avsal.results.records import exact, number, whole
 
 if TYPE_CHECKING:
-    from avsal.shots import Shot  # which takes a while to import
+    from avsal.prediction.shots import Shot  # which takes a while to import
 
 DESCRIPTION = "saliency.json"
 _MADE_BY = "avsal predict"
@@ -118,7 +118,7 @@ def read_shots(folder: Path) -> list[Shot] | None:
     Raises:
         MediaError: see `read_header`.
     """
-    from avsal.shots import Shot
+    from avsal.prediction.shots import Shot
 
     path = folder / DESCRIPTION
     after = records.read_after(path, _MADE_BY)

@@ -10,10 +10,10 @@ import numpy as np
 
 from avsal import atomic
 from avsal.errors import MediaError
+from avsal.prediction.shots import Shot
 from avsal.results.description import FrameRecord
 from avsal.results.folder import Result, read_result
 from avsal.results.table import Table, check_table
-from avsal.shots import Shot
 
 _ONLY = 0.0  # seconds that a single map is shown, as a still image has no duration
 

@@ -24,9 +24,9 @@ import numpy as np
 from avsal import atomic
 from avsal.errors import MediaError, OutputError, UsageError
 from avsal.media.frames import FrameTag
-from avsal.prediction.postprocess import to_density
-from avsal.prediction.saliency import SaliencyFrame
+from avsal.prediction.maps import SaliencyFrame, to_density
 from avsal.prediction.settings import OutputSettings
+from avsal.prediction.shots import Cut, Shot, shots_between
 from avsal.results.description import (
     DESCRIPTION,
     FrameRecord,
@@ -41,9 +41,7 @@ from avsal.results.formats import (
     MapFormat,
     restore,
 )
-from avsal.results.numbers import number, picture_size
-from avsal.results.records import RecordsWriter
-from avsal.shots import Cut, Shot, shots_between
+from avsal.results.records import RecordsWriter, number, picture_size
 
 
 class Spool:

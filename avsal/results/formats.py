@@ -27,11 +27,11 @@ from avsal.datasets.pictures import read_gray
 from avsal.errors import MediaError
 from avsal.media.video import VideoReader
 from avsal.media.writer import VideoWriter
-from avsal.pool import BoundedPool
 from avsal.prediction.drawing import levels
-from avsal.prediction.saliency import SaliencyFrame
+from avsal.prediction.maps import SaliencyFrame
+from avsal.prediction.shots import Shot
+from avsal.prediction.threads import BoundedPool
 from avsal.results.table import TABLE_STEM, Table
-from avsal.shots import Shot
 
 VIDEO_NAME = "saliency.mp4"
 VIDEO_CRF = 12  # near-lossless for smooth gray maps

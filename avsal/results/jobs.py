@@ -33,7 +33,8 @@ from avsal.prediction.settings import (
     exact_seconds,
     expected_maps,
 )
-from avsal.preprocess.windows import target_until
+from avsal.prediction.shots import Cut, shots_between
+from avsal.prediction.windows import target_until
 from avsal.results import records
 from avsal.results.description import (
     DESCRIPTION,
@@ -44,7 +45,6 @@ from avsal.results.description import (
 )
 from avsal.results.folder import new_result, result_files
 from avsal.results.formats import FORMAT_CLASSES
-from avsal.shots import Cut, shots_between
 from avsal.version import __version__
 
 _MADE_BY = "avsal batch"  # in errors about the records of a stretch

@@ -18,8 +18,8 @@ from avsal.media.suffixes import WRITABLE_STILLS
 from avsal.media.video import VideoReader
 from avsal.media.writer import VideoWriter
 from avsal.prediction.drawing import overlay
+from avsal.prediction.maps import SaliencyFrame
 from avsal.prediction.predictor import Predictor
-from avsal.prediction.saliency import SaliencyFrame
 from avsal.prediction.settings import PredictSettings
 from avsal.prediction.style import OverlayStyle
 from avsal.results.description import FrameRecord

@@ -25,8 +25,8 @@ from typing import Any
 import numpy as np
 
 from avsal.errors import UsageError
-from avsal.prediction.saliency import SaliencyFrame, centroid_of, peak_of, spread_of
-from avsal.shots import Shot
+from avsal.prediction.maps import SaliencyFrame, centroid_of, peak_of, spread_of
+from avsal.prediction.shots import Shot
 
 TABLE_STEM = "saliency"  # of a table in a result folder
 SUFFIXES = (".csv", ".parquet")

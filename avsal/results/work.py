@@ -53,7 +53,7 @@ class Work:
         on_map: OnMap = lambda _number, _done, _total: None,
     ) -> Iterator[Finished]:
         """See `isolated.FileWork`."""
-        from avsal.prediction.files import predict_files
+        from avsal.prediction.model import predict_files
 
         wanted = []
         for task in tasks:

@@ -20,9 +20,15 @@ from avsal.errors import AvsalError, UsageError
 from avsal.training.batches import Batches, Parts, open_sets
 from avsal.training.checkpoint import (
     BEST,
+    EPOCHS,
     LAST,
+    STEPS,
+    CsvLog,
+    Events,
+    Row,
     all_finite,
     export,
+    holds_a_run,
     load_initial,
     only_run_in,
     random_state,
@@ -34,7 +40,6 @@ from avsal.training.checkpoint import (
 from avsal.training.config import Config, expand
 from avsal.training.engine import Engine
 from avsal.training.identity import identities, require_same
-from avsal.training.log import EPOCHS, STEPS, CsvLog, Events, Row, holds_a_run
 from avsal.training.objectives import TERMS, Objective, make_objective
 from avsal.training.samples import Sample
 from avsal.training.validation import SCORES, validate

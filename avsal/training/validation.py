@@ -21,15 +21,13 @@ from avsal import metrics
 from avsal.datasets.recording import Part, Recording
 from avsal.errors import WeightsError
 from avsal.media.frames import FrameTag
-from avsal.prediction.postprocess import to_density
+from avsal.prediction.maps import SaliencyFrame, to_density
 from avsal.prediction.predictor import Predictor
-from avsal.prediction.saliency import SaliencyFrame
 from avsal.prediction.settings import MapSize, PredictSettings
 from avsal.prediction.torch_engine import TorchEngine
-from avsal.training.augment import no_augmentation
 from avsal.training.engine import Engine
 from avsal.training.objectives import AudioVisual, Objective
-from avsal.training.samples import Inputs, collated, normalised
+from avsal.training.samples import Inputs, collated, no_augmentation, normalised
 
 SCORES = ("cc", "kl", "sim", "nss", "auc_judd")
 Scores = dict[str, float]

@@ -1,15 +1,13 @@
 """Weights: their names and places, the import of checkpoints, and loading with checks.
 
-Importing this package does not import torch.
+Importing this package does not import torch; its names come on first use.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from avsal.weights.places import Found, hub_cache, locate, present, resolve, user_folder
-from avsal.weights.reading import sha256_of
-from avsal.weights.registry import DEFAULT, REGISTRY, WeightsRow, find_row, get_row, resolve_variant
+from avsal.lazy import names_from
 
 if TYPE_CHECKING:
     from avsal.weights.convert import Imported as Imported
@@ -20,51 +18,47 @@ if TYPE_CHECKING:
     from avsal.weights.loading import load_state as load_state
     from avsal.weights.loading import load_weights as load_weights
     from avsal.weights.loading import untrained_state as untrained_state
+    from avsal.weights.places import Found as Found
+    from avsal.weights.places import hub_cache as hub_cache
+    from avsal.weights.places import locate as locate
+    from avsal.weights.places import present as present
+    from avsal.weights.places import resolve as resolve
+    from avsal.weights.places import user_folder as user_folder
+    from avsal.weights.reading import sha256_of as sha256_of
+    from avsal.weights.registry import DEFAULT as DEFAULT
+    from avsal.weights.registry import REGISTRY as REGISTRY
+    from avsal.weights.registry import WeightsRow as WeightsRow
+    from avsal.weights.registry import find_row as find_row
+    from avsal.weights.registry import get_row as get_row
+    from avsal.weights.registry import resolve_variant as resolve_variant
     from avsal.weights.state import read_state as read_state
     from avsal.weights.state import write_state as write_state
 
-_LAZY = {
-    "Imported": "convert",
-    "LoadedWeights": "loading",
-    "describe": "convert",
-    "import_checkpoint": "convert",
-    "import_component": "convert",
-    "load_state": "loading",
-    "load_weights": "loading",
-    "read_state": "state",
-    "untrained_state": "loading",
-    "write_state": "state",
-}
-__all__ = [
-    "DEFAULT",
-    "REGISTRY",
-    "Found",
-    "Imported",
-    "LoadedWeights",
-    "WeightsRow",
-    "describe",
-    "find_row",
-    "get_row",
-    "hub_cache",
-    "import_checkpoint",
-    "import_component",
-    "load_state",
-    "load_weights",
-    "locate",
-    "present",
-    "read_state",
-    "resolve",
-    "resolve_variant",
-    "sha256_of",
-    "untrained_state",
-    "user_folder",
-    "write_state",
-]
-
-
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        from importlib import import_module
-
-        return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = names_from(
+    __name__,
+    {
+        "Found": "places",
+        "hub_cache": "places",
+        "locate": "places",
+        "present": "places",
+        "resolve": "places",
+        "user_folder": "places",
+        "sha256_of": "reading",
+        "DEFAULT": "registry",
+        "REGISTRY": "registry",
+        "WeightsRow": "registry",
+        "find_row": "registry",
+        "get_row": "registry",
+        "resolve_variant": "registry",
+        "Imported": "convert",
+        "describe": "convert",
+        "import_checkpoint": "convert",
+        "import_component": "convert",
+        "LoadedWeights": "loading",
+        "load_state": "loading",
+        "load_weights": "loading",
+        "untrained_state": "loading",
+        "read_state": "state",
+        "write_state": "state",
+    },
+)

@@ -183,7 +183,7 @@ def make_paths(folder: Path) -> None:
 
     from avsal.crops import plan
     from avsal.crops.file import PathFile, write_path
-    from avsal.crops.geometry import Picture
+    from avsal.crops.settings import Picture
 
     crops = plan([spot(0.1 + i / 20) for i in range(8)], "9:16", (64, 48), cuts=[4])
     write_path(folder / "a.json", PathFile(Picture(64, 48), "9:16", (26, 48)), crops)

@@ -25,7 +25,7 @@ from avsal.errors import AvsalError
 from avsal.media import VideoReader
 from avsal.models.folding import prepare_for_inference
 from avsal.models.network import normalise
-from avsal.preprocess.frames import resize_frame
+from avsal.prediction.inputs import resize_frame
 from avsal.weights import read_state
 
 VARIANT = "small-224x384"

@@ -24,7 +24,7 @@ from cached import GRID
 
 from avsal.media import AudioReader, VideoReader
 from avsal.media.resample import SAMPLE_RATE
-from avsal.preprocess.sound import COLUMNS, HOP, log_spectrogram
+from avsal.prediction.inputs import COLUMNS, HOP, log_spectrogram
 
 SPACING = 0.16  # seconds between the frames of a window
 FRAMES = 4

@@ -30,7 +30,7 @@ from avsal.media import AudioReader, VideoReader
 from avsal.media.resample import SAMPLE_RATE
 from avsal.models.network import SaliencyNetwork
 from avsal.models.small import audio_activity
-from avsal.preprocess.sound import COLUMNS, HOP, log_spectrogram
+from avsal.prediction.inputs import COLUMNS, HOP, log_spectrogram
 
 KINDS = ("speech", "music", "thing", "noise")
 STRENGTH = {"speech": 0.6, "music": 0.5, "thing": 0.5}  # a

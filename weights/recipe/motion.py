@@ -30,8 +30,8 @@ from avsal import load_model
 from avsal.media import VideoReader, probe
 from avsal.models.network import normalise
 from avsal.models.small import MotionModulation, brightness
+from avsal.prediction.maps import weights
 from avsal.prediction.settings import MapSize, PredictSettings
-from avsal.prediction.smoothing import weights
 
 SPACING, FRAMES = 0.16, 4  # of a window
 MEMORY, STEP = 0.12, 1 / 12  # seconds of the smoothing over time, and between its maps here

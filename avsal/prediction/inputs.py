@@ -1,8 +1,14 @@
-"""Sound at 16 kHz to the network's audio input, the log-spectrogram."""
+"""What a network is given: pixels at its size, and log-spectrograms."""
 
 from __future__ import annotations
 
+import math
+from fractions import Fraction
+from itertools import product
+
 import numpy as np
+
+from avsal.models.variants import Variant
 
 HOP = 160  # samples: 10 ms at 16 kHz
 FFT_SIZE = 512  # samples: 32 ms at 16 kHz; also the length of the Hann window
@@ -17,6 +23,32 @@ MIN_SAMPLES = FFT_SIZE // 2 + 1
 
 # Periodic Hann window, as the published spectrograms have it.
 _WINDOW = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(FFT_SIZE) / FFT_SIZE)
+CELL = 32  # pixels; heights and widths are multiples of it
+SIDES = range(5, 18)  # cells of a height or width; longer pictures are squeezed
+TOLERANCE = 0.05  # of the area
+Size = tuple[int, int]  # (height, width)
+
+
+def resize_frame(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize as the networks were trained: bilinear with antialiasing, aspect ratio not kept.
+
+    Pillow does it, because the published transform is Pillow's and other libraries round
+    differently by a level here and there.
+
+    Args:
+        image: uint8 (H, W, 3) RGB.
+        size: (height, width).
+
+    Returns:
+        uint8 (height, width, 3), a copy.
+    """
+    if image.shape[:2] == size:
+        return np.array(image)
+    from PIL import Image
+
+    height, width = size
+    resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
+    return np.array(resized)
 
 
 def log_spectrogram(samples: np.ndarray, reverse: bool = False) -> np.ndarray:
@@ -49,3 +81,32 @@ def power_spectrogram(waveform: np.ndarray) -> np.ndarray:
     columns = np.lib.stride_tricks.sliding_window_view(padded, FFT_SIZE)[::HOP]
     spectrum = np.fft.rfft(columns * _WINDOW, axis=1)
     return np.square(np.abs(spectrum)).T
+
+
+def input_size(variant: Variant, height: int, width: int, sample_aspect: Fraction) -> Size:
+    """Return the size that a picture has in a network.
+
+    Args:
+        height, width: of the picture in pixels.
+        sample_aspect: width to height of a displayed pixel.
+    """
+    if not variant.follows_shape:
+        return variant.size
+    return size_near(math.prod(variant.size), float(sample_aspect * width / height))
+
+
+def size_near(area: int, ratio: float) -> Size:
+    """Return the size whose shape is nearest to a picture's.
+
+    Args:
+        area: pixels; the size has as many, within 5 %.
+        ratio: the picture's width to its height, as it is displayed.
+    """
+    cells = area / CELL**2
+    sizes = [
+        (height, width)
+        for height, width in product(SIDES, SIDES)
+        if abs(height * width - cells) <= TOLERANCE * cells
+    ]
+    height, width = min(sizes, key=lambda size: abs(math.log(size[1] / size[0] / ratio)))
+    return height * CELL, width * CELL

@@ -1,4 +1,10 @@
-"""How windows are laid over a video: by counting frames, as published, or in time."""
+"""Which frames and which stretch of sound a network sees to predict a frame.
+
+Index arithmetic alone: no pixels, no files. There are two rules, with the same methods:
+`FrameRule` counts frames, as published; `TimeRule` counts seconds, for the default network.
+`Times` are seconds since the video's first frame, by index and in order, of the frames that were
+read so far.
+"""
 
 from __future__ import annotations
 
@@ -6,91 +12,74 @@ from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Protocol
 
 from avsal.media.resample import SAMPLE_RATE
 from avsal.models.variants import Variant
-from avsal.preprocess.sound import COLUMNS, HOP
-from avsal.preprocess.windows import (
-    PAST_FRAMES,
-    Window,
-    audio_span,
-    frames_before,
-    oldest_seen,
-    seen_window,
-    target_until,
-)
+from avsal.prediction.inputs import COLUMNS, HOP
 
-Times = dict[int, Fraction]  # seconds of frames by index, in order
+CLIP_FRAMES = 16  # frames of a window (paper Section 4.3)
+PAST_FRAMES = CLIP_FRAMES - 1  # a window ends at the frame that it predicts
 
+# Frames of sound that belong to a window: the published inference uses 32, training used 16.
+AUDIO_CONTEXTS = (32, 16)
 MEMORY = 3  # time constants after which a map counts no more in later ones
+Times = dict[int, Fraction]
 
 
-class Rule(Protocol):
-    """Decides which frames and which sound a network is given; `times` as in `seen_window`."""
+@dataclass(frozen=True)
+class Window:
+    """The inputs of one forward pass.
 
-    @property
-    def count(self) -> int:
-        """Frames that the network sees in a window."""
-        ...
+    Attributes:
+        target: index of the frame that is predicted.
+        frames: frame indices in the order in which the network sees them.
+        first: the earliest frame, where the window's sound starts.
+        reverse: the window is played backwards, sound included.
+    """
 
-    @property
-    def stride(self) -> int:
-        """Every how many frames is predicted."""
-        ...
+    target: int
+    frames: tuple[int, ...]
+    first: int
+    reverse: bool
 
-    @property
-    def full_past(self) -> int:
-        """Frames before the first frame whose window has all of its past."""
-        ...
 
-    @property
-    def smoothing(self) -> Fraction:
-        """Seconds in which the weight of a map in later ones falls to 1/e; 0 for none."""
-        ...
+def window_for(target: int, last: int | None = None) -> Window:
+    """Return the published window that predicts frame `target`.
 
-    @property
-    def batch(self) -> int:
-        """Windows that go through the network together.
+    Frame i is predicted from frames i-15..i. The first 15 frames have no full past: frame j is
+    predicted from frames j..j+15 played backwards (the published rule). Where the video ends
+    before j+15, its last frame repeats.
 
-        A part of a video has the batches of the whole, as a map's last bits depend on the size of
-        its batch: it begins and ends where one does.
-        """
-        ...
+    Args:
+        target: frame index, from 0.
+        last: index of the video's last frame where it is known, else None.
 
-    def begin(self, first: int, times: Times) -> int:
-        """The first frame that is predicted where `first` is the first to get a map.
+    Raises:
+        ValueError: the target is negative or after the last frame.
+    """
+    if target < 0 or (last is not None and target > last):
+        raise ValueError(f"frame {target} is outside the video (0..{last})")
+    if target >= PAST_FRAMES:
+        first = target - PAST_FRAMES
+        return Window(target, tuple(range(first, target + 1)), first, reverse=False)
+    ahead = range(target + PAST_FRAMES, target - 1, -1)
+    frames = tuple(i if last is None else min(i, last) for i in ahead)
+    return Window(target, frames, target, reverse=True)
 
-        It never falls when `first` rises, whatever the times. Less than all of `times` means that
-        they do not reach far enough back to know.
-        """
-        ...
 
-    def needed(self, first: int, times: Times) -> int:
-        """The first frame that the map of `first` depends on; otherwise as `begin`."""
-        ...
+def target_until(index: int, stride: int) -> int:
+    """Return the last frame up to `index` on which the network runs: a multiple of the stride."""
+    return index // stride * stride
 
-    def window(
-        self, target: int, times: Times, audio_context: int | None, ended: bool
-    ) -> Window | None:
-        """The window that predicts `target`, None where later frames must be read first."""
-        ...
 
-    def oldest(self, target: int, times: Times) -> int:
-        """The index before which no window to come sees or hears anything."""
-        ...
+def target_from(index: int, stride: int, last: int | None = None) -> int:
+    """Return the first frame from `index` on on which the network runs.
 
-    def sound(
-        self, window: Window, audio_context: int, frame_time: Callable[[int], Fraction]
-    ) -> tuple[int, int]:
-        """The window's sound as a range of 16 kHz samples, counted from the first frame."""
-        ...
-
-    @property
-    def before(self) -> tuple[Fraction, int]:
-        """Seconds, and frames besides, before the first wanted frame that its map needs where
-        times are regular."""
-        ...
+    It is a multiple of the stride, whatever part of the video is asked for, or the last frame of
+    the video, where that is known and comes first.
+    """
+    target = -(-index // stride) * stride
+    return target if last is None else min(target, last)
 
 
 @dataclass(frozen=True)
@@ -98,39 +87,80 @@ class FrameRule:
     """The published rule: a window is 16 frames, whatever time they take.
 
     Attributes:
-        count: how many of the 16 the network sees.
         stride: every how many frames is predicted.
-        batch: windows at once.
+        batch: windows that go through the network together. A part of a video has the batches of
+            the whole, as a map's last bits depend on the size of its batch: it begins and ends
+            where one does.
+        smoothing: seconds in which the weight of a map in later ones falls to 1/e; 0 for none.
+        full_past: frames before the first frame whose window has all of its past.
     """
 
-    count: int
     stride: int
     batch: int = 1
     smoothing = Fraction(0)
     full_past = PAST_FRAMES
 
     def begin(self, first: int, times: Times) -> int:
+        """The first frame that is predicted where `first` is the first to get a map.
+
+        It never falls when `first` rises, whatever the times. Less than all of `times` means that
+        they do not reach far enough back to know.
+        """
         return target_until(first, self.stride * self.batch)
 
     def needed(self, first: int, times: Times) -> int:
+        """The first frame that the map of `first` depends on; otherwise as `begin`."""
         return max(0, self.begin(first, times) - PAST_FRAMES)
 
     def window(
         self, target: int, times: Times, audio_context: int | None, ended: bool
     ) -> Window | None:
-        return seen_window(target, times, self.count, audio_context, ended)
+        """The window that predicts `target`, None where later frames must be read first.
+
+        Args:
+            audio_context: frames of sound in a window; None where there is no sound.
+            ended: the video has no more frames than these.
+        """
+        latest = next(reversed(times))
+        if ended:
+            return window_for(target, latest)
+        window = window_for(target)
+        last = window.first + PAST_FRAMES
+        if audio_context is not None:  # the sound ends at the time of a frame
+            last = max(last, window.first + audio_context + 1)
+        return window if latest >= last else None
 
     def oldest(self, target: int, times: Times) -> int:
-        return oldest_seen(target, times)
+        """The index before which no window to come sees or hears anything.
+
+        Args:
+            target: the next frame to predict; after it the windows of later frames follow, and that
+                of the frame read last may be among them, as the last of the video.
+        """
+        return min(target, next(reversed(times))) - PAST_FRAMES
 
     def sound(
         self, window: Window, audio_context: int, frame_time: Callable[[int], Fraction]
     ) -> tuple[int, int]:
-        return audio_span(window, audio_context, frame_time)
+        """The window's sound as a range of 16 kHz samples, counted from the first frame.
+
+        For a constant frame rate this is the published rule, round(16000 start / fps) to
+        round(16000 (start + n + 1) / fps), with n = `audio_context`; otherwise the frames' own
+        times take the place of index / fps.
+
+        Args:
+            frame_time: gives the time of a frame by index; asked for frames behind the last one
+                too.
+        """
+        start = frame_time(window.first)
+        end = frame_time(window.first + audio_context + 1)
+        return round(start * SAMPLE_RATE), round(end * SAMPLE_RATE)
 
     @property
     def before(self) -> tuple[Fraction, int]:
-        return Fraction(0), frames_before(self.stride * self.batch)
+        """Seconds, and frames besides, before the first wanted frame that its map needs where times
+        are regular: the network may run up to a stride earlier, and sees the past of that frame."""
+        return Fraction(0), PAST_FRAMES + self.stride * self.batch - 1
 
 
 @dataclass(frozen=True)
@@ -140,13 +170,11 @@ class TimeRule:
 
     Frames before the video's first are taken to be as the first. Past frames are chosen among
     every so many before the target, which are mostly targets themselves: their features are kept.
+    Attributes and methods that are not described here are as those of `FrameRule`.
 
     Attributes:
         count: frames of a window.
         spacing: seconds between them.
-        stride: every how many frames is predicted.
-        smoothing: see `Rule`.
-        batch: windows at once.
     """
 
     count: int
@@ -218,8 +246,11 @@ class TimeRule:
         return next((each for each in steps if each * duration <= self.spacing / 2), 1)
 
 
+Rule = FrameRule | TimeRule
+
+
 def rule_for(variant: Variant, stride: int | None = None, batch: int = 1) -> Rule:
-    """How a network's windows are laid, in prediction and in training.
+    """How the windows of a network are laid, in prediction and in training.
 
     Args:
         stride: every how many frames is predicted; None leaves it to the network.
@@ -227,7 +258,7 @@ def rule_for(variant: Variant, stride: int | None = None, batch: int = 1) -> Rul
     """
     stride = stride or variant.stride
     if variant.spacing is None:
-        return FrameRule(variant.frames, stride, batch)
+        return FrameRule(stride, batch)
     smoothing = Fraction(variant.smoothing or 0)
     return TimeRule(variant.frames, Fraction(variant.spacing), stride, smoothing, batch)
 

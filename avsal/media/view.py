@@ -1,0 +1,317 @@
+"""How pictures are shown, by what their container says: boxes, rotation, crop."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import cv2
+from av.sidedata.sidedata import SideDataContainer
+
+if TYPE_CHECKING:
+    import numpy as np
+    from av.container import InputContainer
+    from av.video.frame import VideoFrame
+
+_HEADER = 8  # bytes: size and type
+_LONG_HEADER = 16  # with a size of 64 bits
+
+# (a, b, c, d) of x' = a x + c y, y' = b x + d y: where a stored pixel goes on the display, y
+# pointing down. Only the ratios matter.
+Matrix = tuple[int, int, int, int]
+UPRIGHT: Matrix = (1, 0, 0, 1)
+EXIF: dict[int, Matrix] = {  # by the value of the tag, Exif 2.32 section 4.6.4
+    1: UPRIGHT,
+    2: (-1, 0, 0, 1),
+    3: (-1, 0, 0, -1),
+    4: (1, 0, 0, -1),
+    5: (0, 1, 1, 0),
+    6: (0, 1, -1, 0),
+    7: (0, -1, -1, 0),
+    8: (0, -1, 1, 0),
+}
+
+_ONE = 2**16  # 1 in a matrix of 16.16 fixed-point numbers
+_SHEAR = 0.02  # cosine between the axes of a matrix that still counts as a rotation
+
+# PyAV (up to at least 18.1) frees the metadata of side data that the frame still owns, so that
+# every PNG with a colour profile ended the process at some later garbage collection. FFmpeg gives
+# no other codec's side data metadata.
+_WITH_METADATA = frozenset({"png", "apng"})
+_DESCRIPTIONS = 8  # bytes before the first entry of `stsd`: version, flags, count
+_SIZE = 24  # bytes before the width and height of a visual sample entry
+_ENTRY = 78  # bytes of a visual sample entry before its boxes
+
+# Matroska's elements, RFC 9559 section 5.1.4.
+_SEGMENT, _TRACKS, _TRACK, _TYPE, _VIDEO = 0x18538067, 0x1654AE6B, 0xAE, 0x83, 0xE0
+
+_WIDTH, _HEIGHT = 0xB0, 0xBA
+
+_BOTTOM, _TOP, _LEFT, _RIGHT = 0x54AA, 0x54BB, 0x54CC, 0x54DD
+
+_IS_VIDEO = 1
+
+
+def boxes(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """Yield (type, start of the content, end) of each box between two places of a file.
+
+    Ends before a box that is smaller than its own header. The last box may end after `end`.
+    """
+    while start + _HEADER <= end:
+        file.seek(start)
+        header = file.read(_LONG_HEADER)
+        size, kind, content = int.from_bytes(header[:4], "big"), header[4:8], start + _HEADER
+        if size == 1:  # the real size follows the type
+            size, content = int.from_bytes(header[8:], "big"), start + _LONG_HEADER
+        elif size == 0:  # up to the end
+            size = end - start
+        if start + size < content:
+            return
+        yield kind, content, start + size
+        start += size
+
+
+def find(
+    file: BinaryIO, path: tuple[bytes, ...], start: int, end: int
+) -> Iterator[tuple[int, int]]:
+    """Yield (start, end) of the content of each box at a path of types, one inside the other."""
+    for kind, inner, inner_end in boxes(file, start, end):
+        if kind == path[0]:
+            if len(path) == 1:
+                yield inner, inner_end
+            else:
+                yield from find(file, path[1:], inner, min(inner_end, end))
+
+
+def elements(file: BinaryIO, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """Yield (identity, start of the content, end) of each element of Matroska, RFC 8794.
+
+    Ends before an element that is no valid one. One of unknown size ends at `end`.
+    """
+    while start < end:
+        file.seek(start)
+        header = file.read(12)
+        length = 9 - header[0].bit_length() if header else 9  # zeros before the first bit, and 1
+        if length > 4 or len(header) <= length:
+            return
+        size_length = 9 - header[length].bit_length()
+        content = start + length + size_length
+        if size_length > 8 or len(header) < length + size_length:
+            return
+        ones = (1 << 7 * size_length) - 1
+        size = int.from_bytes(header[length : length + size_length], "big") & ones
+        stop = end if size == ones else content + size
+        yield int.from_bytes(header[:length], "big"), content, min(stop, end)
+        start = stop
+
+
+def find_elements(
+    file: BinaryIO, path: tuple[int, ...], start: int, end: int
+) -> Iterator[tuple[int, int]]:
+    """Yield (start, end) of the content of each element of Matroska at a path of identities."""
+    for identity, inner, inner_end in elements(file, start, end):
+        if identity == path[0]:
+            if len(path) == 1:
+                yield inner, inner_end
+            else:
+                yield from find_elements(file, path[1:], inner, inner_end)
+
+
+def carried_matrix(frame: VideoFrame, codec: str) -> Matrix | None:
+    """Return the display matrix that comes with a decoded frame, None where there is none."""
+    if codec in _WITH_METADATA:
+        return _by_rotation(frame)
+    try:
+        # Not `frame.side_data`: that makes a circle of references, which keeps the frame in memory.
+        container = SideDataContainer(frame)  # type: ignore[call-arg]  # missing in its stub
+    except ValueError:  # side data of a type that PyAV does not know
+        return _by_rotation(frame)
+    for data in container:
+        if data.type.name == "DISPLAYMATRIX":
+            a, b, _, c, d = struct.unpack_from("=5i", bytes(data))
+            return a, b, c, d
+    return None
+
+
+def _by_rotation(frame: VideoFrame) -> Matrix | None:
+    """The rotation that a frame asks for; its mirroring is not known."""
+    if not -360 < frame.rotation < 360 or frame.rotation == 0:  # a matrix of zeros has none
+        return None
+    angle = math.radians(-frame.rotation)
+    cosine, sine = round(_ONE * math.cos(angle)), round(_ONE * math.sin(angle))
+    return cosine, sine, -sine, cosine
+
+
+def is_turn(matrix: Matrix) -> bool:
+    """Tell whether a matrix rotates or mirrors, and does not shear or flatten."""
+    a, b, c, d = matrix
+    lengths = math.hypot(a, b) * math.hypot(c, d)
+    return lengths > 0 and abs(a * c + b * d) < _SHEAR * lengths
+
+
+def turn(image: np.ndarray, matrix: Matrix) -> np.ndarray:
+    """Apply a matrix of quarter turns and mirrorings to a picture (H, W, 3)."""
+    a, b, c, d = matrix
+    if abs(b) > abs(a):
+        image, flip_x, flip_y = cv2.transpose(image), c < 0, b < 0
+    else:
+        flip_x, flip_y = a < 0, d < 0
+    if flip_x or flip_y:
+        image = cv2.flip(image, -1 if flip_x and flip_y else int(flip_x))
+    return image
+
+
+def rotation_of(matrix: Matrix) -> int:
+    """Return the clockwise turn of a display matrix in whole degrees, 0..359.
+
+    Where the matrix mirrors too, the turn is the one after mirroring left and right.
+    """
+    a, b, c, d = matrix
+    side = 1 if a * d - b * c > 0 else -1
+    return round(math.degrees(math.atan2(side * b, side * a))) % 360
+
+
+def swaps_sides(matrix: Matrix) -> bool:
+    """Tell whether a display matrix exchanges width and height."""
+    return abs(matrix[1]) > abs(matrix[0])
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A part of a stored picture.
+
+    Attributes:
+        stored: width and height in pixels of the pictures that it is meant for.
+        left, top, width, height: the part that is shown, pixels.
+    """
+
+    stored: tuple[int, int]
+    left: int
+    top: int
+    width: int
+    height: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.width, self.height
+
+    def is_inside(self) -> bool:
+        """Tell whether the crop is a part of the pictures that it is meant for."""
+        width, height = self.stored
+        return (
+            0 <= self.left < self.left + self.width <= width
+            and 0 <= self.top < self.top + self.height <= height
+        )
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """The rows and the columns that are shown."""
+        return (
+            slice(self.top, self.top + self.height),
+            slice(self.left, self.left + self.width),
+        )
+
+
+@dataclass(frozen=True)
+class View:
+    """How one decoded frame is shown.
+
+    Attributes:
+        matrix: its orientation.
+        crop: what of it is shown, None for all.
+        width, height: its size on the display in pixels.
+        aspect: width to height of a displayed pixel, compared with the first frame's.
+    """
+
+    matrix: Matrix
+    crop: Crop | None
+    width: int
+    height: int
+    aspect: Fraction
+
+
+def crop_of(path: Path | None, container: InputContainer, stream: Any) -> Crop | None:
+    """Return the crop of a video stream, None for the whole picture, an address, other formats."""
+    if path is None:
+        return None
+    name = container.format.name
+    with path.open("rb") as file:
+        try:
+            if name.startswith("mov"):
+                return _clean_aperture(file, stream.id)
+            if name.startswith("matroska"):
+                return _pixel_crop(file, container.streams.video.index(stream))
+        except (struct.error, ZeroDivisionError, ValueError):  # cut short or nonsense
+            return None
+    return None
+
+
+def _clean_aperture(file: BinaryIO, track: int) -> Crop | None:
+    """The `clap` box of a track's first sample description, ISO/IEC 14496-12 section 12.1.4."""
+    for start, end in find(file, (b"moov", b"trak"), 0, file.seek(0, 2)):
+        for header, _ in find(file, (b"tkhd",), start, end):
+            file.seek(header)
+            version, *_ = data = file.read(24)
+            (number,) = struct.unpack_from(">I", data, 20 if version == 1 else 12)
+            if number == track:
+                return _described_crop(file, start, end)
+    return None
+
+
+def _described_crop(file: BinaryIO, start: int, end: int) -> Crop | None:
+    for table, table_end in find(file, (b"mdia", b"minf", b"stbl", b"stsd"), start, end):
+        _, entry, entry_end = next(boxes(file, table + _DESCRIPTIONS, table_end))
+        file.seek(entry + _SIZE)
+        width, height = struct.unpack(">2H", file.read(4))
+        for inside, _ in find(file, (b"clap",), entry + _ENTRY, entry_end):
+            file.seek(inside)
+            numbers = struct.unpack(">4IiIiI", file.read(32))
+            shown_width, shown_height, right, down = (
+                Fraction(numbers[i], numbers[i + 1]) for i in range(0, 8, 2)
+            )
+            left = (width - shown_width) / 2 + right  # the offset is that of the centre
+            top = (height - shown_height) / 2 + down
+            return Crop((width, height), *map(round, (left, top, shown_width, shown_height)))
+    return None
+
+
+def _pixel_crop(file: BinaryIO, number: int) -> Crop | None:
+    """PixelCrop of the video track with a number, counted from 0 among the video tracks."""
+    for start, end in find_elements(file, (_SEGMENT, _TRACKS), 0, file.seek(0, 2)):
+        videos = list(_videos(file, start, end))
+        return _crop_by(videos[number]) if number < len(videos) else None
+    return None
+
+
+def _videos(file: BinaryIO, start: int, end: int) -> Iterator[dict[int, int]]:
+    """The numbers that the settings of each video track hold, by element."""
+    for track, track_end in find_elements(file, (_TRACK,), start, end):
+        numbers = dict.fromkeys((_TYPE, _BOTTOM, _TOP, _LEFT, _RIGHT, _WIDTH, _HEIGHT), 0)
+        for setting in numbers:
+            way = (setting,) if setting == _TYPE else (_VIDEO, setting)
+            for value, value_end in find_elements(file, way, track, track_end):
+                numbers[setting] = _number(file, value, value_end)
+        if numbers[_TYPE] == _IS_VIDEO:
+            yield numbers
+
+
+def _number(file: BinaryIO, start: int, end: int) -> int:
+    file.seek(start)
+    return int.from_bytes(file.read(min(end - start, 8)), "big")
+
+
+def _crop_by(numbers: dict[int, int]) -> Crop | None:
+    if not any(numbers[side] for side in (_BOTTOM, _TOP, _LEFT, _RIGHT)):
+        return None
+    return Crop(
+        (numbers[_WIDTH], numbers[_HEIGHT]),
+        numbers[_LEFT],
+        numbers[_TOP],
+        numbers[_WIDTH] - numbers[_LEFT] - numbers[_RIGHT],
+        numbers[_HEIGHT] - numbers[_TOP] - numbers[_BOTTOM],
+    )
