@@ -35,6 +35,9 @@ NAMES_SHOWN = 3
 ANCHOR = "visnet."  # every network has names that begin so
 AVERAGED = re.compile(r"ema|averag|swa|teacher|shadow")
 COUNTER = "num_batches_tracked"  # of batch normalisation; old and slimmed files lack it
+# Parts that versions 4 and 5 of the default network added: of zeros, they change no map.
+ADDED = ("decoder.motion.", "decoder.talk.", "image_encoder.mouths.")
+SINCE_FIRST = "decoder.habit.share"  # a weight that only the default network has
 
 
 @dataclass(frozen=True)
@@ -107,8 +110,11 @@ def whole_network(state: State, path: Path | str) -> State:
     """
     state = _under_prefix(state, path)
     norms = [name.rpartition(".")[0] for name in state if name.endswith(".running_var")]
-    counters = {f"{norm}.{COUNTER}": torch.tensor(0) for norm in norms}
-    return {**state, **{name: zero for name, zero in counters.items() if name not in state}}
+    lacking = {f"{norm}.{COUNTER}": torch.tensor(0) for norm in norms}
+    if SINCE_FIRST in state:
+        shapes = expected_shapes(REGISTRY[DEFAULT].variant)
+        lacking |= {name: torch.zeros(shapes[name]) for name in shapes if name.startswith(ADDED)}
+    return {**state, **{name: zero for name, zero in lacking.items() if name not in state}}
 
 
 def _under_prefix(state: State, path: Path | str) -> State:

@@ -280,9 +280,9 @@ def trained_parts(network: SaliencyNetwork) -> list[tuple[str, nn.Parameter]]:
 
 
 def load(path: Path) -> SaliencyNetwork:
-    """The default network with a file's weights."""
+    """The default network with a file's weights; what the file lacks changes no map."""
     network = models.build(VARIANT)
-    network.load_state_dict(read_state(path)[0])
+    network.load_state_dict({**network.state_dict(), **read_state(path)[0]})
     return network.eval()
 
 
