@@ -16,7 +16,6 @@ from avsal.models.small import (
     Prior,
     Recurrence,
     SmallDecoder,
-    TalkModulation,
     audio_activity,
     brightness,
     motion_energy,
@@ -183,39 +182,6 @@ def test_only_what_follows_a_cut_counts():
     energy, _mean = motion_energy(other.squeeze(2))
     expected, _mean = motion_energy(alone.squeeze(2))
     assert torch.allclose(energy, expected, atol=1e-3)
-
-
-def talked(mouths: torch.Tensor, brightness: torch.Tensor) -> torch.Tensor:
-    """The change of the scores (28, 48) by talking faces, of a module with random weights."""
-    torch.manual_seed(5)
-    modulation = TalkModulation()
-    torch.nn.init.normal_(modulation.out.weight)
-    with torch.inference_mode():
-        change: torch.Tensor = modulation(mouths, brightness)[0, 0]
-    return change
-
-
-def test_moving_mouths_change_the_map_where_they_move():
-    mouths = torch.ones(1, 4, 16, 28, 48)
-    mouths[:, ::2, :, 6, 40] = 2
-    change = talked(mouths, flickering((6, 40)))
-    rows, columns = change.nonzero(as_tuple=True)
-    assert len(rows) > 1
-    assert rows.min() >= 3 and rows.max() <= 9 and columns.min() >= 37 and columns.max() <= 43
-
-
-def test_still_faces_and_what_is_before_a_cut_leave_the_map():
-    still = torch.randn(1, 1, 16, 28, 48, generator=torch.Generator().manual_seed(0))
-    assert talked(still.expand(-1, 4, -1, -1, -1), flickering((6, 40))).abs().max() == 0
-    moving = torch.randn(1, 4, 16, 28, 48, generator=torch.Generator().manual_seed(0))
-    cut = flickering((6, 40), levels=0)
-    cut[:, -1] += 100
-    assert talked(moving, cut).abs().max() == 0
-
-
-def test_an_untrained_network_does_not_look_for_mouths():
-    moving = torch.randn(1, 4, 16, 28, 48, generator=torch.Generator().manual_seed(0))
-    assert TalkModulation()(moving, flickering((6, 40))).abs().max() == 0
 
 
 def test_motion_is_measured_in_any_shape():

@@ -187,7 +187,7 @@ def test_a_program_of_torchscript_is_named(tmp_path):
 def test_weights_of_earlier_versions_of_the_default_network(tmp_path):
     torch.manual_seed(0)
     state = models.build("small-224x384").state_dict()
-    added = ("decoder.motion.", "decoder.talk.", "image_encoder.mouths.")
+    added = "decoder.motion."
     earlier = {name: t for name, t in state.items() if not name.startswith(added)}
     save_file(earlier, tmp_path / "earlier.safetensors")
     loaded = weights.load_weights(weights=tmp_path / "earlier.safetensors")

@@ -20,14 +20,14 @@ from torch import nn
 from avsal.models.folding import norms_after, prepare_for_inference
 from avsal.models.graph_weights import ORIGINS, Origin, find_origin, uncovered
 from avsal.models.network import SPECTROGRAM, STRIDE, normalise
-from avsal.models.small import SmallNetwork
+from avsal.models.small import SmallNetwork, brightness
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
 OPSET = 20
-FRAME_OUTPUTS = ("stride8", "stride16", "deep", "gates", "brightness", "mouths")
-WINDOW_INPUTS = ("stride8", "stride16", "stride16_before", "deep", "gates", "brightness", "mouths")
+FRAME_OUTPUTS = ("stride8", "stride16", "deep", "gates", "brightness")
+WINDOW_INPUTS = ("stride8", "stride16", "stride16_before", "deep", "gates", "brightness")
 NOISE = 0.1  # relative, and as much of 1
 
 
@@ -40,15 +40,15 @@ class FrameGraph(nn.Module):
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
         frames = normalise(pixels.permute(0, 3, 1, 2))
-        stride8, stride16, deep, levels, mouths = self.network.image_features(frames)
-        return stride8, stride16, deep, self.network.visnet.gates(deep), levels, mouths
+        stride8, stride16, deep = self.network.image_encoder(frames)
+        return stride8, stride16, deep, self.network.visnet.gates(deep), brightness(frames)
 
 
 class WindowGraph(nn.Module):
     """What a window needs of its four frames, and its sound -> log-density (1, H, W).
 
-    stride8 and deep are of the last frame, stride16 of the last two, gates (4, 768, h, w),
-    brightness (4, 1, H/8, W/8) and mouths (4, 16, H/8, W/8) of all four, oldest first.
+    stride8 and deep are of the last frame, stride16 of the last two, gates (4, 768, h, w) and
+    brightness (4, 1, H/8, W/8) of all four, oldest first.
     """
 
     def __init__(self, network: SmallNetwork) -> None:
@@ -63,12 +63,10 @@ class WindowGraph(nn.Module):
         deep: torch.Tensor,
         gates: torch.Tensor,
         brightness: torch.Tensor,
-        mouths: torch.Tensor,
         spectrogram: torch.Tensor | None = None,
     ) -> torch.Tensor:
         motion = self.network.visnet.combine(stride16, stride16_before, deep, gates[None])
-        last = (stride8[:, None], stride16[:, None], deep[:, None])
-        features = (*last, brightness[None], mouths[None])
+        features = (stride8[:, None], stride16[:, None], deep[:, None], brightness[None])
         fused = None if spectrogram is None else self.network._fuse(motion[-1], spectrogram)
         return self.network._decode(motion, features, fused, spectrogram)
 
@@ -97,9 +95,9 @@ def write_graphs(network: SmallNetwork, path: Path) -> None:
 
     pixels = torch.zeros(4, height, width, 3, dtype=torch.uint8)
     with torch.inference_mode():
-        stride8, stride16, deep, *of_all = FrameGraph(network)(pixels)
-    window = (stride8[:1], stride16[:1], stride16[:1].clone(), deep[:1], *of_all)
-    sizes = tuple(size(stride) for stride in (8, 16, 16, 32, 32, 8, 8))
+        stride8, stride16, deep, gates, bright = FrameGraph(network)(pixels)
+    window = (stride8[:1], stride16[:1], stride16[:1].clone(), deep[:1], gates, bright)
+    sizes = tuple(size(stride) for stride in (8, 16, 16, 32, 32, 8))
     frame = ({1: STRIDE * height_cells, 2: STRIDE * width_cells},)
     sound = torch.zeros(1, 1, *SPECTROGRAM)
     made = {

@@ -35,18 +35,14 @@ CUT = 20.0  # levels of 255 that a cut changes the mean cell by
 NOISE = 0.5  # levels of 255 that are added to the mean change
 MOST_MOTION = 4.0  # times the mean change
 BRIGHTNESS = 3  # place of the frames' brightness among the features
-MOUTHS = 4  # place of what tells moving mouths
-MOUTH = 16  # its channels
-TALK = 32  # channels of the head that finds talking faces
 MODULATION = 64  # channels of the head that turns fused features into a change of the map
 
 
 class SmallNetwork(SaliencyNetwork):
     """The default network; see `SaliencyNetwork` for its inputs and its output.
 
-    T is 4 frames. Image features are (N, 64, H/8, W/8), (N, 128, H/16, W/16), (N, 256, H/32, W/32),
-    the frames' brightness (N, 1, H/8, W/8) and what tells moving mouths (N, 16, H/8, W/8). The clip
-    has no other influence.
+    T is 4 frames. Image features are (N, 64, H/8, W/8), (N, 128, H/16, W/16), (N, 256, H/32, W/32)
+    and the frames' brightness (N, 1, H/8, W/8). The clip has no other influence.
     """
 
     uses_pixels = False
@@ -70,9 +66,7 @@ class SmallNetwork(SaliencyNetwork):
 
     def image_features(self, frames: torch.Tensor) -> Features:
         """See `SaliencyNetwork.image_features`."""
-        encoded = self.image_encoder.encoder(frames)
-        refined = self.image_encoder.refine(encoded)
-        return *refined, brightness(frames), self.image_encoder.mouths(encoded[0])
+        return *self.image_encoder(frames), brightness(frames)
 
     def silent(self, features: Features) -> torch.Tensor:
         """As `forward_with_features` for windows without sound, which is faster."""
@@ -163,7 +157,6 @@ class SkipEncoder(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.encoder = SkippedMobileNetV2()
-        self.mouths = nn.Conv2d(64, MOUTH, 1)
         self.skip_8 = skip(64, SKIP8)
         self.skip_16 = skip(160, SKIP16)
         self.widen = nn.Sequential(nn.Conv2d(320, WIDEST, 1), relu6())
@@ -260,7 +253,6 @@ class SmallDecoder(nn.Module):
         self.smooth = nn.Conv2d(1, 8 * 8, SMOOTHING, bias=False)
         self.habit = CentreBias()
         self.motion = MotionModulation()
-        self.talk = TalkModulation()
         if fusion_dim is not None:
             self.listen = AudioModulation(fusion_dim)
 
@@ -275,7 +267,6 @@ class SmallDecoder(nn.Module):
         scores = self.scores(features, motion)
         if len(features) > BRIGHTNESS:
             scores = scores + self.motion(features[BRIGHTNESS])
-            scores = scores + self.talk(features[MOUTHS], features[BRIGHTNESS])
         if fused is not None and activity is not None:
             scores = scores + doubled(self.listen(fused, features[1][:, -1], activity))
         return self.mapped(scores)
@@ -375,49 +366,12 @@ class MotionModulation(nn.Module):
         return change[:, None]
 
 
-class TalkModulation(nn.Module):
-    """How talking faces move the map: a change of the scores on faces whose mouths move.
-
-    `look` judges from the last frame where mouths are, `change` from the changes between the
-    window's frames whether they move. Where nothing changes, the scores stay as they are.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.change = nn.Conv2d(2 * MOUTH, TALK, 3, padding=1, bias=False)
-        self.look = nn.Conv2d(MOUTH, TALK, 3, padding=1)
-        self.wide = nn.Conv2d(TALK, TALK, 5, padding=2, groups=TALK, bias=False)
-        self.mix = nn.Conv2d(TALK, TALK, 1, bias=False)
-        self.out = nn.Conv2d(TALK, 1, 1, bias=False)
-        nn.init.zeros_(self.out.weight)
-
-    def forward(self, mouths: torch.Tensor, brightness: torch.Tensor) -> torch.Tensor:
-        """Features of a window's frames (B, T, 16, h, w), their brightness (B, T, 1, h, w) ->
-        (B, 1, h, w)."""
-        levels = brightness.squeeze(2)
-        same_scene = within_scene((levels[:, 1:] - levels[:, :-1]).abs())
-        changes = (mouths[:, 1:] - mouths[:, :-1]).abs() * same_scene[:, :, None]
-        moved = torch.cat((changes.mean(dim=1), changes.amax(dim=1)), dim=1)
-        seen = torch.relu(self.change(moved)) * torch.sigmoid(self.look(mouths[:, -1]))
-        talking: torch.Tensor = self.out(torch.relu(self.mix(torch.relu(self.wide(seen)))))
-        return talking
-
-
 def brightness(frames: torch.Tensor) -> torch.Tensor:
     """Mean brightness of cells of 8x8 pixels, in levels of 255: normalised frames (N, 3, H, W) ->
     (N, 1, H/8, W/8)."""
     colours = F.avg_pool2d(frames.float(), 8)
     weights = torch.tensor(LUMA, dtype=colours.dtype, device=colours.device).view(3, 1, 1)
     return (colours * weights).sum(dim=1, keepdim=True)
-
-
-def within_scene(changes: torch.Tensor) -> torch.Tensor:
-    """1 for each change of brightness (B, T - 1, h, w) after the last cut, 0 for those before:
-    (B, T - 1, 1, 1)."""
-    same_scene = (changes.mean(dim=(2, 3)) < CUT).to(changes)
-    # All changes from each one to the last are within the scene; ONNX has no cumulative product.
-    products = accumulate(reversed(same_scene.unbind(dim=1)), torch.mul)
-    return torch.stack(list(products)[::-1], dim=1)[:, :, None, None]
 
 
 def motion_energy(brightness: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -427,7 +381,11 @@ def motion_energy(brightness: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]
     does not count. Changes so small as a codec's noise give nearly nothing.
     """
     changes = (brightness[:, 1:] - brightness[:, :-1]).abs()
-    change = (changes * within_scene(changes)).mean(dim=1)
+    same_scene = (changes.mean(dim=(2, 3)) < CUT).to(changes)
+    # All changes from each one to the last are within the scene; ONNX has no cumulative product.
+    products = accumulate(reversed(same_scene.unbind(dim=1)), torch.mul)
+    same_scene = torch.stack(list(products)[::-1], dim=1)[:, :, None, None]
+    change = (changes * same_scene).mean(dim=1)
     mean = change.mean(dim=(1, 2), keepdim=True)
     return (change / (mean + NOISE)).clamp(max=MOST_MOTION), mean
 

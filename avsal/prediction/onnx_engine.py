@@ -25,7 +25,7 @@ from avsal.prediction.threads import after_fork, available_cores
 
 _FORKED: list[object] = []  # sessions of a parent process; their end would wait for its threads
 LONGEST_CAUSE = 120  # characters
-OUTPUTS = ("stride8", "stride16", "deep", "gates", "brightness", "mouths")  # of a frame
+OUTPUTS = ("stride8", "stride16", "deep", "gates", "brightness")  # of a frame
 
 
 class OnnxEngine:
@@ -89,7 +89,7 @@ class OnnxEngine:
         last, before = frames[-1], frames[-2]
         values = {name: last[name] for name in ("stride8", "stride16", "deep")}
         values["stride16_before"] = before["stride16"]
-        for name in ("gates", "brightness", "mouths"):
+        for name in ("gates", "brightness"):
             values[name] = np.concatenate([frame[name] for frame in frames])
         if inputs.spectrogram is None or not np.ptp(inputs.spectrogram, axis=1).any():
             return self._run("silent", values)[0][0]

@@ -35,8 +35,8 @@ NAMES_SHOWN = 3
 ANCHOR = "visnet."  # every network has names that begin so
 AVERAGED = re.compile(r"ema|averag|swa|teacher|shadow")
 COUNTER = "num_batches_tracked"  # of batch normalisation; old and slimmed files lack it
-# Parts that versions 4 and 5 of the default network added: of zeros, they change no map.
-ADDED = ("decoder.motion.", "decoder.talk.", "image_encoder.mouths.")
+# What version 4 of the default network added: of zeros, it changes no map.
+ADDED = "decoder.motion."
 SINCE_FIRST = "decoder.habit.share"  # a weight that only the default network has
 
 

@@ -265,6 +265,7 @@ def means(rows: dict[str, dict[str, tuple[float, float]]]) -> dict[str, list[flo
     return {
         kind: [round(float(v), 4) for v in np.mean(list(each.values()), axis=0)]
         for kind, each in rows.items()
+        if each
     }
 
 
