@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from fractions import Fraction
 
 import cv2
 import numpy as np
@@ -17,7 +18,7 @@ from avsal.areas.summary import MEASURED_WITH, expected_error
 from avsal.crops import plan
 from avsal.datasets.gaze_table import read_table
 from avsal.errors import DataError, UsageError
-from avsal.results.gaze import timed_maps
+from avsal.results.gaze import GazeMap
 
 SIZE = (200, 100)
 WHOLE = Area("whole", (box(0, 0, 1, 1),))
@@ -128,7 +129,8 @@ def test_equal_names_are_refused():
 
 def series_of(maps, areas, duration=0.1):
     collector = Collector(areas)
-    timed = timed_maps(maps, rate=1 / duration)
+    length = Fraction(str(duration))
+    timed = (GazeMap(i, i * length, length, map_) for i, map_ in enumerate(maps))
     assert len(list(collector.measure(timed))) == len(maps)
     return collector.series()
 

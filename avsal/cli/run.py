@@ -48,6 +48,9 @@ class Outcome:
         return record
 
 
+_ALL = -1  # in place of the number of a file
+
+
 class Bars:
     """Progress of all files, and of the steps of each file or of all of them."""
 
@@ -59,18 +62,18 @@ class Bars:
 
     def maps_of_file(self, number: int, done: int, total: int | None, step: str = "") -> None:
         """Show how far a file, or one of the steps of its job, is."""
-        name = printable(self._plan[number][0].name)
         self._done[number] = done
-        self._update(number, step, f"{name}: {step}" if step else name, done, total)
+        self._update(number, step, done, total)
 
     def maps_of_all(self, done: int, expected: int) -> None:
         """Show how far all files together are."""
-        self._update(-1, "", "maps", done, max(done, expected))
+        self._update(_ALL, "", done, max(done, expected))
 
-    def _update(self, number: int, step: str, text: str, done: int, total: int | None) -> None:
+    def _update(self, number: int, step: str, done: int, total: int | None) -> None:
         steps = self._steps.setdefault(number, {})
         if step not in steps:
-            steps[step] = self._progress.add_task(text, total=total)
+            name = "maps" if number == _ALL else printable(self._plan[number][0].name)
+            steps[step] = self._progress.add_task(f"{name}: {step}" if step else name, total=total)
         self._progress.update(steps[step], completed=done, total=total)
 
     def finished(self, number: int) -> int:
