@@ -182,3 +182,15 @@ def test_a_program_of_torchscript_is_named(tmp_path):
     torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "x.pt")
     with pytest.raises(WeightsError, match="TorchScript"):
         weights.read_state(tmp_path / "x.pt")
+
+
+def test_weights_of_earlier_versions_of_the_default_network(tmp_path):
+    torch.manual_seed(0)
+    state = models.build("small-224x384").state_dict()
+    added = "decoder.motion."
+    earlier = {name: t for name, t in state.items() if not name.startswith(added)}
+    save_file(earlier, tmp_path / "earlier.safetensors")
+    loaded = weights.load_weights(weights=tmp_path / "earlier.safetensors")
+    assert loaded.variant == "small-224x384"
+    assert loaded.state.keys() == state.keys()
+    assert not any(t.any() for name, t in loaded.state.items() if name not in earlier)

@@ -34,6 +34,9 @@ TRAINING_HEADS = ("vis_projector.", "aud_projector.", "mlp_vis.", "mlp_aud.")
 ANCHOR = "visnet."  # every network has names with this prefix
 AVERAGED = re.compile(r"ema|averag|swa|teacher|shadow")
 COUNTER = "num_batches_tracked"  # of batch normalisation; old and slimmed files lack it
+# What version 4 of the default network added: of zeros, it changes no map.
+ADDED = "decoder.motion."
+SINCE_FIRST = "decoder.habit.share"  # a weight that only the default network has
 
 
 @dataclass(frozen=True)
@@ -102,8 +105,11 @@ def whole_network(state: State, path: Path | str) -> State:
     """
     state = _under_prefix(state, path)
     norms = [name.rpartition(".")[0] for name in state if name.endswith(".running_var")]
-    counters = {f"{norm}.{COUNTER}": torch.tensor(0) for norm in norms}
-    return {**state, **{name: zero for name, zero in counters.items() if name not in state}}
+    lacking = {f"{norm}.{COUNTER}": torch.tensor(0) for norm in norms}
+    if SINCE_FIRST in state:
+        shapes = expected_shapes(REGISTRY[DEFAULT].variant)
+        lacking |= {name: torch.zeros(shapes[name]) for name in shapes if name.startswith(ADDED)}
+    return {**state, **{name: zero for name, zero in lacking.items() if name not in state}}
 
 
 def _under_prefix(state: State, path: Path | str) -> State:

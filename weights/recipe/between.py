@@ -52,6 +52,7 @@ def main() -> None:
     parser.add_argument("--share", type=float, nargs="+", required=True)
     parser.add_argument("--habit", type=float, help="logit of the share of the centre prior")
     parser.add_argument("--sound", type=Path, help="file that what hears is taken from")
+    parser.add_argument("--encoder", type=Path, help="file that the image encoder is taken from")
     parser.add_argument("--gain", type=float, default=1.0, help="of what is taken from it")
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--data", type=Path)
@@ -63,6 +64,9 @@ def main() -> None:
         network = between(given.first, given.last, given.share[0], given.habit)
         if given.sound is not None:
             take_sound(network, load(given.sound), given.gain)
+        if given.encoder is not None:
+            encoder = load(given.encoder).image_encoder.encoder
+            network.image_encoder.encoder.load_state_dict(encoder.state_dict())
         save(given.output, network)
     if given.cache is not None:
         data = Data(given.cache, given.data, ("gaze", "osie", "eyecrowd"), everything=False)

@@ -124,13 +124,16 @@ def encode(encoder: nn.Module, frames: Sequence[torch.Tensor]) -> list[np.ndarra
     return [np.concatenate(part) for part in parts]
 
 
-def cache_set(name: str, root: Path, encoder: nn.Module, output: Path) -> None:
-    """Write a set's folder."""
+def cache_set(
+    name: str, root: Path, encoder: nn.Module, output: Path, left_out: set[str], every: int
+) -> None:
+    """Write a set's folder, without the files that are left out and with every n-th of the rest."""
     chosen, index, rows = SETS[name], [], 0
     folder = output / name
     folder.mkdir(parents=True, exist_ok=True)
     files = [(folder / f"features{number}.f16").open("wb") for number in range(len(SHAPES))]
-    for path in files_of(root / chosen.folder):
+    paths = [path for path in files_of(root / chosen.folder) if path.stem not in left_out]
+    for path in paths[::every]:
         for phase, mirrored in chosen.phases:
             still = path.suffix in {".jpg", ".png"}
             try:
@@ -160,11 +163,14 @@ def main() -> None:
         "--data", type=Path, required=True, help="folder that contains data/ and clips/"
     )
     parser.add_argument("--initial", type=Path, required=True)
+    parser.add_argument("--leave-out", type=Path, help="list of names that are not cached")
+    parser.add_argument("--every", type=int, default=1, help="cache every n-th file only")
     parser.add_argument("-o", "--output", type=Path, required=True)
     given = parser.parse_args()
     encoder = load_encoder(given.initial)
+    left_out = set(given.leave_out.read_text().split()) if given.leave_out else set()
     for name in given.sets:
-        cache_set(name, given.data, encoder, given.output)
+        cache_set(name, given.data, encoder, given.output, left_out, given.every)
 
 
 if __name__ == "__main__":

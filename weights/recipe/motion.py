@@ -50,6 +50,8 @@ def read(given: argparse.Namespace) -> None:
     predictor.engine.network.decoder.motion.gain.data.zero_()
     given.output.mkdir(parents=True, exist_ok=True)
     for path in sorted((given.data / "video_gaze" / "videos").glob("*.mp4")):
+        if given.names and path.stem not in given.names:
+            continue
         times, cells = [], []
         with VideoReader(path) as video:
             for frame in video:
@@ -177,6 +179,7 @@ def main() -> None:
         command.set_defaults(work=work)
         command.add_argument("folder" if name == "fit" else "weights", type=Path)
         command.add_argument("--data", type=Path)
+        command.add_argument("--names", nargs="*", help="videos that are read; all by default")
         command.add_argument("--values", type=float, nargs=3)
         command.add_argument("-o", "--output", type=Path)
     given = parser.parse_args()

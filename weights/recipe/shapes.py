@@ -192,7 +192,7 @@ def without_gaze(
             yield Picture(name, "pages", read(pages / name, 640), density=density)
 
 
-def from_videos(data: Path, network: SaliencyNetwork) -> Iterator[Picture]:
+def from_videos(data: Path, network: SaliencyNetwork, left_out: set[str]) -> Iterator[Picture]:
     """Frames of videos, whose maps the network keeps: a frame of every silent clip with its own
     map, six of every video with recorded gaze with half of what was looked at."""
     for path in sorted((data / "clips_silent" / "clips").glob("*.mp4"))[::2]:
@@ -200,6 +200,8 @@ def from_videos(data: Path, network: SaliencyNetwork) -> Iterator[Picture]:
             yield Picture(path.name, "silent", image, density=still_density(network, image))
     gaze = read_gaze(data)
     for path in sorted((data / "video_gaze" / "videos").glob("*.mp4")):
+        if path.stem in left_out:
+            continue
         seconds = float(probe(path).duration or 0)
         times = [seconds * (number + 0.5) / 6 for number in range(6)]
         for at, image in zip(times, _frames(path, times), strict=False):
@@ -245,7 +247,8 @@ def fill(given: argparse.Namespace) -> None:
     }
     sources = [with_gaze(given.data, kind) for kind in GAZE]
     sources.append(without_gaze(given.data, network, given.pages, given.photos))
-    sources.append(from_videos(given.data, network))
+    left_out = set(given.leave_out.read_text().split()) if given.leave_out else set()
+    sources.append(from_videos(given.data, network, left_out))
     rows, begun = [], time.monotonic()
     if given.videos:
         rows, sources = json.loads((given.output / "index.json").read_text()), sources[-1:]
@@ -403,6 +406,7 @@ def main() -> None:
     parser.add_argument("--pages", type=Path)
     parser.add_argument("--photos", type=int, default=300)
     parser.add_argument("--videos", action="store_true", help="add frames of videos to a cache")
+    parser.add_argument("--leave-out", type=Path, help="list of videos that are not used")
     parser.add_argument("--skipped", type=float, default=0.0, help="share of pictures left out")
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--initial", type=Path, required=True)

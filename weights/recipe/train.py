@@ -223,7 +223,7 @@ def add_teacher(data: Data, cache: Path, taught: float = 0.0) -> None:
         taught: the teacher's share of the target for videos with gaze, which are few.
     """
     for kind, clips in data.clips.items():
-        if kind in ("osie", "eyecrowd"):
+        if kind in ("osie", "eyecrowd") or (kind == "gaze" and not taught):
             continue
         maps_of_set = np.load(cache / kind / "teacher.npy", mmap_mode="r")
         for clip in clips:
@@ -265,6 +265,7 @@ def means(rows: dict[str, dict[str, tuple[float, float]]]) -> dict[str, list[flo
     return {
         kind: [round(float(v), 4) for v in np.mean(list(each.values()), axis=0)]
         for kind, each in rows.items()
+        if each
     }
 
 
@@ -280,9 +281,9 @@ def trained_parts(network: SaliencyNetwork) -> list[tuple[str, nn.Parameter]]:
 
 
 def load(path: Path) -> SaliencyNetwork:
-    """The default network with a file's weights."""
+    """The default network with a file's weights; what the file lacks changes no map."""
     network = models.build(VARIANT)
-    network.load_state_dict(read_state(path)[0])
+    network.load_state_dict({**network.state_dict(), **read_state(path)[0]})
     return network.eval()
 
 
