@@ -212,7 +212,7 @@ def _are_two(mean: np.ndarray, places: Sequence[tuple[float, float]], size: Shar
         right, bottom = np.ceil((np.array(place) + size) * cells).astype(int)
         part = mean[top:bottom, left:right]
         row, column = np.unravel_index(part.argmax(), part.shape)
-        peaks.append((top + row, left + column))
+        peaks.append((top + int(row), left + int(column)))
     (top, left), (bottom, right) = peaks
     line = np.linspace(top, bottom, _PANEL_PLACES), np.linspace(left, right, _PANEL_PLACES)
     heights = map_coordinates(mean, line, order=1)

@@ -58,7 +58,7 @@ class StreamGraph(nn.Module):
         )
         gates = torch.cat((past_gates, gates))
         brightness = torch.cat((past_brightness, brightness))
-        motion = network.visnet.combine(stride16, past16, deep, gates[None])
+        motion = network.visnet.combine(stride16, past16, deep, gates.split(1))
         change = torch.cond(
             audio_activity(spectrogram)[0] > 0,
             self._change_by_sound,
