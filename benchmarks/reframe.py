@@ -4,7 +4,8 @@
 
 VIDEO_GAZE holds videos/ and fixations.npz (names; fix: video, observer, start, duration, x/W, y/H).
 With --weights the maps that MAPS lacks are made. Videos without maps are left out. A fixation
-counts while it lasts: shares are of the frames that it spans.
+counts while it lasts: shares are of the frames that it spans. The scale of a crop is the largest
+one's size over its own; bars make it less than 1.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ import numpy as np
 from predicted import add_options, chosen, make_maps
 
 from avsal import media
-from avsal.crops.planning import plan_crops, small_grid
-from avsal.crops.settings import Framing, Motion, Picture, parse_aspect
+from avsal.crops.grids import small_grid
+from avsal.crops.planning import Crop, plan_crops
+from avsal.crops.settings import Fit, Framing, Motion, Picture, parse_aspect
 from avsal.prediction.shots import find_shots
 from avsal.results.folder import read_result
 from avsal.results.gaze import GazeMap
@@ -41,7 +43,8 @@ class Clip:
     maps: list[GazeMap]
     cuts: list[int]
     gaze: np.ndarray  # (frames, fixations) bool: open while the frame is shown
-    x: np.ndarray  # (fixations,)
+    x: np.ndarray  # (fixations,), as fractions of the picture
+    y: np.ndarray
     share: float  # width of the crop
 
 
@@ -61,17 +64,35 @@ def read(root: Path, maps: Path, aspect: Fraction, names: list[Path] | None) -> 
             for r, d in result.densities()
         ]
         times = np.array([float(entry.pts - entries[0].pts) for entry in entries])
-        _video, _observer, start, duration, x, _y = data["fix"][data["fix"][:, 0] == number].T
+        _video, _observer, start, duration, x, y = data["fix"][data["fix"][:, 0] == number].T
         gaze = (start <= times[:, None]) & (times[:, None] < start + duration)
         share = picture.largest_crop(aspect)[0]
-        clips.append(Clip(str(name), picture, entries, cuts, gaze, x, share))
+        clips.append(Clip(str(name), picture, entries, cuts, gaze, x, y, share))
     return clips
 
 
 def kept(clip: Clip, offsets: np.ndarray) -> float:
-    """Share of the recorded gaze inside crops at (frames,) offsets."""
+    """Share of the recorded gaze inside crops of full height at (frames,) offsets."""
     inside = (offsets[:, None] <= clip.x) & (clip.x < offsets[:, None] + clip.share)
     return float((clip.gaze & inside).sum() / clip.gaze.sum())
+
+
+def kept_by(clip: Clip, crops: list[Crop]) -> float:
+    """Share of the recorded gaze inside planned crops or panels."""
+    inside = np.zeros_like(clip.gaze)
+    size = np.array([clip.picture.width, clip.picture.height] * 2)
+    for frame, crop in enumerate(crops):
+        for box in crop.boxes:
+            left, top, width, height = np.array(box) / size
+            across = (left <= clip.x) & (clip.x < left + width)
+            inside[frame] |= across & (top <= clip.y) & (clip.y < top + height)
+    return float((clip.gaze & inside).sum() / clip.gaze.sum())
+
+
+def mean_scale(clip: Clip, crops: list[Crop]) -> float:
+    """How large things are on average, against the largest crop."""
+    full = clip.share * clip.picture.width
+    return statistics.mean(1 if crop.second else min(1, full / crop.width) for crop in crops)
 
 
 def per_shot(clip: Clip, gain: np.ndarray) -> np.ndarray:
@@ -126,7 +147,7 @@ def main() -> None:
             took.append((time.perf_counter() - began) / len(crops))
             x = np.array([crop.x for crop in crops]) / clip.picture.width
             step = float(crops[-1].pts - crops[0].pts) / (len(crops) - 1)
-            shares.append(kept(clip, x))
+            shares.append(kept_by(clip, crops))
             whole = np.split(x, clip.cuts)  # a cut is no motion
             rests.append(mean_of([np.abs(np.diff(part)) < REST for part in whole]))
             jerks.append(mean_of([np.abs(np.diff(part, 3) / step**3) for part in whole]))
@@ -135,6 +156,24 @@ def main() -> None:
         if arguments.each:
             for clip, share, middle, most in zip(clips, shares, centre, best, strict=True):
                 print(f"  {clip.name:20} {share:.3f}  centre {middle:.3f}  best still {most:.3f}")
+    for fit in (Fit.PAD, Fit.SPLIT, Fit.AUTO):
+        report_fit(fit, clips, aspect, centre, arguments.each)
+
+
+def report_fit(
+    fit: Fit, clips: list[Clip], aspect: Fraction, centre: list[float], each: bool
+) -> None:
+    """What steady crops keep with a `--fit`, and how large they show things."""
+    shares, scales = [], []
+    for clip in clips:
+        crops = list(plan_crops(clip.maps, clip.picture, Framing(aspect, fit=fit)))
+        shares.append(kept_by(clip, crops))
+        scales.append(mean_scale(clip, crops))
+    report(f"--fit {fit}", shares, centre)
+    print(f"  mean scale {statistics.mean(scales):.3f}")
+    if each:
+        for clip, share, scale in zip(clips, shares, scales, strict=True):
+            print(f"  {clip.name:20} {share:.3f}  scale {scale:.2f}")
 
 
 def mean_of(parts: list[np.ndarray]) -> float:

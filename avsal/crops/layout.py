@@ -31,6 +31,7 @@ _ENOUGH = 0.8  # a crop that keeps less of the gaze than this is widened or spli
 _STEPS = 5  # scales tried
 _PANEL_PLACES = 33  # of a panel along each axis
 
+_PANELS_KEEP = 0.7  # where two panels keep less of the gaze, it is on more than two things
 # Less gaze between two panels than this, against the lower peak inside them, makes them two things.
 _VALLEY = 0.5
 
@@ -200,7 +201,8 @@ def _two_panels(knots: Grids, picture: Picture, framing: Framing) -> Iterator[La
     ways = tuple((np.full(len(knots), x[n]), np.full(len(knots), y[n])) for n in order)
     kept = [float(knots.kept(way, size).mean()) for way in ways]
     cuts = [float(knots.cut(way, size).mean()) for way in ways]
-    yield Layout(size, ways, sum(kept), sum(cuts))
+    if sum(kept) >= _PANELS_KEEP:
+        yield Layout(size, ways, sum(kept), sum(cuts))
 
 
 def _are_two(mean: np.ndarray, places: Sequence[tuple[float, float]], size: Share) -> bool:
