@@ -236,6 +236,6 @@ def test_push_needs_a_token_and_weights_of_avsal(machine, tmp_path):
     file.write_bytes(safetensors({"variant": "x3dl-224x224"}))
     fails(machine.run("weights", "push", str(file)), REPO, "upload failed", "token")
     file.write_bytes(safetensors({}))
-    fails(machine.run("weights", "push", str(file)), "which network", "import")
+    fails(machine.run("weights", "push", str(file)), "network", "avsal weights import")
     del machine.environment["AVSAL_HUB_REPO"]
     fails(machine.run("weights", "push", str(file)), "--repo", code=2)
