@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from avsal.models.attention import SelfAttention, attend_decomposed, one_hot_positions
+from avsal.models.attention import SelfAttention, attend, attend_decomposed, one_hot_positions
 from avsal.models.attention import relative_rows as rows_of
 from avsal.models.encoders import mvitv2
 from avsal.models.encoders.mvitv2 import BlockSpec, HeadPool, PooledAttention, under_windows
@@ -125,3 +125,24 @@ def test_self_attention_equals_torch_s_own() -> None:
         theirs.out_proj.load_state_dict(ours.proj.state_dict())
     x = torch.randn(2, 5, 16)
     torch.testing.assert_close(ours(x), theirs(x, x, x, need_weights=False)[0])
+
+
+@pytest.mark.parametrize("queries", [7, 1500])
+def test_attention_in_bfloat16_is_that_in_float64(queries: int) -> None:
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(2, 3, count, 16) for count in (queries, 50, 50))
+    value = value[..., :5]  # fewer channels than query and key
+    expected = (query.double() @ key.double().mT / 4).softmax(dim=-1) @ value.double()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        half = attend(query, key, value)
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.double(), expected, rtol=0, atol=0.03)
+    with torch.no_grad():
+        torch.testing.assert_close(attend(query, key, value), expected.float())
+
+
+def test_attention_in_bfloat16_can_be_trained() -> None:
+    tokens = torch.randn(1, 6, 16, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        SelfAttention(16, 2)(tokens).sum().backward()
+    assert tokens.grad is not None and tokens.grad.any()

@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from avsal.models import build
 from avsal.models.blocks import DropPath, FrameConv3d, PointwiseLinear, TimeConv3d, pointwise
 from avsal.models.decoder import Lateral
-from avsal.models.folding import prepare_for_inference
+from avsal.models.folding import convert_weights, prepare_for_inference
 from avsal.models.network import SaliencyNetwork
 
 SMALL = (64, 96)
@@ -113,3 +113,13 @@ def test_dropped_paths_are_whole_samples() -> None:
     assert bool((out.flatten(1).std(dim=1) == 0).all())
     assert out.mean().item() == pytest.approx(1, abs=0.05)
     assert torch.equal(drop.eval()(torch.ones(4)), torch.ones(4))
+
+
+@pytest.mark.parametrize("variant", ["v2-s3d-224x224", "mvitv2s-224x224"])
+def test_weights_converted_once_are_those_that_autocast_converts(variant: str) -> None:
+    network = prepare_for_inference(filled(variant))
+    with torch.autocast("cpu", torch.bfloat16):
+        expected = run(network)
+        assert torch.equal(run(convert_weights(network, torch.bfloat16)), expected)
+    convolutions = [module for module in network.modules() if isinstance(module, nn.Conv3d)]
+    assert {module.weight.dtype for module in convolutions} == {torch.bfloat16}

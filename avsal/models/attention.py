@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 HEAD_MULTIPLE = 16  # fused attention kernels need a multiple of this many channels per head
+QUERIES_AT_ONCE = 672  # their weights stay in a processor's cache
 
 
 def attend(
@@ -20,9 +21,42 @@ def attend(
     """softmax(scale * query key^T + bias) value, over (B, heads, tokens, channels).
 
     `scale` defaults to channels ** -0.5; `bias` broadcasts to (B, heads, queries, keys). Without
-    a bias, fused kernels avoid storing the matrix of weights.
+    a bias, the whole matrix of weights is never held in memory. The value may have fewer channels
+    than query and key.
     """
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=scale)
+    if bias is None and _computes_in_bfloat16(query):
+        return _attend_in_parts(query, key, value, scale)
+    channels, missing = value.shape[-1], query.shape[-1] - value.shape[-1]
+    if missing:
+        value = F.pad(value, (0, missing))
+    attended = F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=scale)
+    return attended[..., :channels]
+
+
+def _computes_in_bfloat16(query: torch.Tensor) -> bool:
+    """Whether this is a prediction in bfloat16 on a CPU, for which PyTorch's fused kernel takes
+    twice as long as its matrix products and softmax alone."""
+    if query.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return False
+    autocast = torch.is_autocast_enabled("cpu")
+    return (torch.get_autocast_dtype("cpu") if autocast else query.dtype) == torch.bfloat16
+
+
+def _attend_in_parts(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float | None
+) -> torch.Tensor:
+    """As `attend`, in bfloat16, one head and some of its queries after the other."""
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    query, key, value = (each.to(torch.bfloat16) for each in (query * scale, key, value))
+    attended = value.new_empty(*query.shape[:-1], value.shape[-1])
+    heads = (each.flatten(0, 1) for each in (query, key, value, attended))
+    with torch.autocast("cpu", enabled=False):
+        for queries, keys, values, out in zip(*heads, strict=True):
+            parts = (each.split(QUERIES_AT_ONCE) for each in (queries, out))
+            for part, part_out in zip(*parts, strict=True):
+                weights = torch.mm(part, keys.mT).softmax(dim=-1)
+                torch.mm(weights, values, out=part_out)
+    return attended
 
 
 class SelfAttention(nn.Module):
@@ -115,11 +149,10 @@ def attend_decomposed(
     folded_query = torch.cat((scaled, *products, zeros), dim=-1).flatten(1, 3)
     positions = F.pad(one_hot, (0, padding))[None, :, None].to(key.dtype)
     folded_key = torch.cat((key, positions.expand(*key.shape[:-1], -1)), dim=-1)
-    padded_value = F.pad(value, (0, folded_key.shape[-1] - channels))
     attended = attend(
         folded_query.transpose(1, 2),
         folded_key.transpose(1, 2),
-        padded_value.transpose(1, 2),
+        value.transpose(1, 2),
         scale=1.0,
     )
-    return attended.transpose(1, 2)[..., :channels]
+    return attended.transpose(1, 2)

@@ -39,6 +39,15 @@ def prepare_for_inference(model: Network) -> Network:
     return model
 
 
+@torch.no_grad()
+def convert_weights(model: Network, dtype: torch.dtype) -> Network:
+    """Convert in place the weights that autocast to `dtype` would convert at every call."""
+    for module in model.modules():
+        if isinstance(module, (*CONVOLUTIONS, nn.Linear, PointwiseLinear)):
+            module.to(dtype)
+    return model
+
+
 def norms_after(model: nn.Module) -> dict[str, str]:
     """Full names of the BatchNorms that go into convolutions, by those of the convolutions."""
     return _full_names(model, _conv_bn_pairs)

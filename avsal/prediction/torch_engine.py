@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from avsal.errors import UsageError
-from avsal.models.folding import prepare_for_inference
+from avsal.models.folding import convert_weights, prepare_for_inference
 from avsal.models.network import Features, SaliencyNetwork, normalise
 from avsal.prediction.device import automatic_batch, precision_name
 from avsal.prediction.frames import CachedFrame, PredictedBatch, WindowInput
@@ -90,9 +90,10 @@ class TorchEngine:
 
         Args:
             network: in the state in which `load_state_dict` leaves it; put into inference form.
-            precision: compute dtype; below float32 by autocast, weights stay float32.
+            precision: compute dtype; below float32 by autocast.
         """
-        self.network = prepare_for_inference(network.eval()).to(device)
+        prepared = prepare_for_inference(network.eval())
+        self.network = convert_weights(prepared, precision).to(device)
         self.device, self.precision = str(device), precision_name(precision)
         self._device, self._dtype = device, precision
 
