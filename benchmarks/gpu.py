@@ -2,7 +2,7 @@
 
     python benchmarks/gpu.py [--device cuda] [--reduced]
 
-Run it in a checkout. It asks no network and needs PyTorch, NumPy, OpenCV and PySceneDetect; where
+Run it in a checkout. It asks no network and needs PyTorch, NumPy and OpenCV; where
 PyAV is installed, whole videos are predicted too. It takes less than ten minutes. `--reduced` is
 what the continuous integration runs on a CPU: the same code with few frames and small networks.
 
