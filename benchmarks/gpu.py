@@ -2,9 +2,9 @@
 
     python benchmarks/gpu.py [--device cuda] [--reduced]
 
-Run it in a checkout. It asks no network and needs PyTorch, NumPy, OpenCV and PySceneDetect; where
-PyAV is installed, whole videos are predicted too. It takes less than ten minutes. `--reduced` is
-what the continuous integration runs on a CPU: the same code with few frames and small networks.
+Run it in a checkout. It asks no network and needs PyTorch, NumPy and OpenCV; where PyAV is
+installed, whole videos are predicted too. It takes less than ten minutes. `--reduced` is what the
+continuous integration runs on a CPU: the same code with few frames and small networks.
 
 The published loop is the same network driven the published way: image encoder on all 16 frames of
 every window, training heads on, one window per frame, float32.

@@ -313,7 +313,9 @@ Engine = Annotated[
     typer.Option(
         "--engine",
         envvar="AVSAL_ENGINE",
-        help="What computes the network: ONNX Runtime (default network on a CPU only) or PyTorch.",
+        help="What computes the network: ONNX Runtime (default network on a CPU only) or PyTorch. "
+        "Both use as many threads as the environment variable OMP_NUM_THREADS says, else as many "
+        "as there are cores.",
         rich_help_panel=NETWORK,
     ),
 ]
