@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from avsal.cli import options
-from avsal.crops.settings import PRESETS, Fill, Fit, Motion
+from avsal.crops.settings import Fill, Fit, Motion
 from avsal.errors import UsageError
 
 CROP = "Crop"  # heading in --help
@@ -49,8 +49,8 @@ For = Annotated[
     str | None,
     typer.Option(
         "--for",
-        metavar=f"[{'|'.join(PRESETS)}]",
-        help="Aspect and size for such videos: 1080x1920, 1080x1920, 1080x1080 or 1080x1350.",
+        help="Aspect and size of such videos: shorts and reels (1080x1920), square (1080x1080), "
+        "portrait (1080x1350).",
         rich_help_panel=CROP,
     ),
 ]

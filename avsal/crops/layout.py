@@ -193,7 +193,7 @@ def _two_panels(knots: Grids, picture: Picture, framing: Framing) -> Iterator[La
     if not apart.any():
         return
     pairs = np.where(apart, np.add.outer(worth, worth), -np.inf)
-    first, second = np.unravel_index(pairs.argmax(), pairs.shape)
+    first, second = map(int, np.unravel_index(pairs.argmax(), pairs.shape))
     if not _are_two(knots.mean(), [(x[n], y[n]) for n in (first, second)], size):
         return
     side_by_side = abs(x[first] - x[second]) >= size[0] / 2
@@ -213,8 +213,8 @@ def _are_two(mean: np.ndarray, places: Sequence[tuple[float, float]], size: Shar
         left, top = (int(start) for start in np.rint(place * cells))
         right, bottom = np.ceil((np.array(place) + size) * cells).astype(int)
         part = mean[top:bottom, left:right]
-        row, column = np.unravel_index(part.argmax(), part.shape)
-        peaks.append((top + int(row), left + int(column)))
+        row, column = map(int, np.unravel_index(part.argmax(), part.shape))
+        peaks.append((top + row, left + column))
     (top, left), (bottom, right) = peaks
     line = np.linspace(top, bottom, _PANEL_PLACES), np.linspace(left, right, _PANEL_PLACES)
     heights = map_coordinates(mean, line, order=1)
