@@ -20,7 +20,7 @@ from avsal.crops.file import PathFile, read_crops, read_head, write_path
 from avsal.crops.notes import notes_on_shots
 from avsal.crops.planning import Crop
 from avsal.crops.settings import Box, Picture
-from avsal.errors import UsageError
+from avsal.errors import MediaError, UsageError
 from avsal.media.video import VideoReader
 
 GRAYS = (60, 200)  # of the left and the right half
@@ -70,10 +70,10 @@ def test_two_people_are_shown_in_two_panels(reframe, tmp_path):
     assert abs(image[50:85].mean() - GRAYS[1]) < 4
 
 
-def test_auto_says_what_it_chose(reframe):
+def test_auto_says_what_it_chose(reframe, video):
     code, _out, err = reframe("--fit", "auto")
     assert code == 0
-    assert err == "note: fit: 1 split\n"
+    assert err == f"note: {video}: fit: 1 split\n"
 
 
 def test_a_path_with_panels_is_rendered_again(avsal_command, reframe, video, tmp_path):
@@ -86,13 +86,13 @@ def test_a_path_with_panels_is_rendered_again(avsal_command, reframe, video, tmp
     assert all(crop.second for crop in read_crops(tmp_path / "again.reframe.json", head.picture))
 
 
-def test_a_weak_shot_is_told_on_stderr_and_as_json(reframe, tmp_path):
+def test_a_weak_shot_is_told_on_stderr_and_as_json(reframe, video, tmp_path):
     code, out, err = reframe("--json")
     assert code == 0
     kept = path_of(tmp_path)["shots"][0]["kept"]
     assert 0.4 < kept < 0.6
-    line = f"note: shot 1, 0:00-0:02: the crop keeps an estimated {kept:.0%}; try --fit auto\n"
-    assert err == line
+    told = f"shot 1, 0:00-0:02: the crop keeps an estimated {kept:.0%} of the gaze"
+    assert err == f"note: {video}: {told}; try --fit auto\n"
     assert json.loads(out)["weak_shots"] == path_of(tmp_path)["shots"]
     _code, out, err = reframe("--json", "--fit", "split", out="split.mp4")
     assert (json.loads(out)["weak_shots"], err) == ([], "")
@@ -107,6 +107,20 @@ def test_of_hundreds_of_weak_shots_ten_are_told(tmp_path):
     assert len(lines) == 11
     assert lines[1].startswith("shot 2, 0:01-0:02: the crop keeps an estimated 10%")
     assert lines[-1].startswith("290 further shots")
+
+
+def test_a_weak_picture_has_no_times(reframe, avsal_command, video, tmp_path):
+    photo = samples.still(tmp_path / "photo.png", halves())
+    saved = save_maps(tmp_path / "one", photo, lambda _i: (0, 0), format="npy")
+    given = ("reframe", photo, "--saliency", saved, "-o", tmp_path / "photo-tall.png")
+    code, _out, err = avsal_command(*given)
+    assert code == 0
+    assert err.startswith(f"note: {photo}: the crop keeps an estimated")
+    code, _out, err = avsal_command(*given, "--fit", "split", "--force")
+    assert (code, err) == (0, "")
+    image = cv2.imread(str(tmp_path / "photo-tall.png"))
+    assert (image[:45] == GRAYS[0]).all()
+    assert (image[45:] == GRAYS[1]).all()
 
 
 # ---- presets and wrong options
@@ -204,6 +218,21 @@ def test_exports_carry_panels_or_say_that_they_do_not(reframe, tmp_path, caplog)
     ]
 
 
+def test_timelines_have_both_panels_as_data(reframe, tmp_path):
+    otio = pytest.importorskip("opentimelineio")
+    pytest.importorskip("otio_cmx3600_adapter")
+    assert reframe("--fit", "split")[0] == 0
+    path = tmp_path / "out.reframe.json"
+    first = path_of(tmp_path)["frames"][0]
+    write_export(path, tmp_path / "out.otio")
+    timeline = otio.adapters.read_from_file(str(tmp_path / "out.otio"))
+    (key,) = timeline.video_tracks()[0][0].effects[0].metadata["avsal"]["keys"]
+    assert dict(key["second"]) == first["second"]
+    write_export(path, tmp_path / "out.edl")
+    boxes = [" ".join(f"{box[name]:g}" for name in "xywh") for box in (first, first["second"])]
+    assert f"CROP X Y W H: {' AND '.join(boxes)}" in (tmp_path / "out.edl").read_text()
+
+
 # ---- black bars
 
 
@@ -240,6 +269,17 @@ def test_bars_that_all_pictures_have():
 )
 def test_what_are_no_bars(images):
     assert common_bars(images) == (0, 0, 0, 0)
+
+
+def test_a_glance_sees_the_whole_video_and_ends_the_reading(tmp_path):
+    grays = [np.full((90, 160, 3), 40 + 20 * (i // 10), np.uint8) for i in range(100)]
+    film = samples.write(tmp_path / "film.mp4", samples.Pictures(grays, rate=10))
+    reader = VideoReader(film)
+    seen = [image.mean() for image in reader.glance(5)]
+    assert len(seen) == 5
+    assert sorted(seen) == seen
+    with pytest.raises(MediaError, match="was closed"):
+        next(reader)
 
 
 def test_bars_are_cropped_away_first(avsal_command, tmp_path):

@@ -183,7 +183,7 @@ def _two_panels(knots: Grids, picture: Picture, framing: Framing) -> Iterator[La
         (coverage(starts, length, cells), edge_bands(starts, length, cells))
         for starts, length, cells in zip((starts_x, starts_y), size, reversed(GRID), strict=True)
     )
-    mean = (1 - PRIOR_SHARE) * knots.mean() + PRIOR_SHARE * _PRIOR
+    mean = knots.mean()
     inside = rows[0] @ mean @ columns[0].T
     cut = rows[0] @ mean @ columns[1].T + rows[1] @ mean @ columns[0].T
     worth = (inside - CUT_COST * cut).ravel()
@@ -194,7 +194,7 @@ def _two_panels(knots: Grids, picture: Picture, framing: Framing) -> Iterator[La
         return
     pairs = np.where(apart, np.add.outer(worth, worth), -np.inf)
     first, second = map(int, np.unravel_index(pairs.argmax(), pairs.shape))
-    if not _are_two(knots.mean(), [(x[n], y[n]) for n in (first, second)], size):
+    if not _are_two(mean, [(x[n], y[n]) for n in (first, second)], size):
         return
     side_by_side = abs(x[first] - x[second]) >= size[0] / 2
     order = sorted((first, second), key=(x if side_by_side else y).item)

@@ -44,11 +44,9 @@ def notes_on_shots(shots: Sequence[ShotCrop], origin: Fraction, fit: str) -> Ite
     weak = weak_shots(shots)
     advice = "" if fit == Fit.AUTO else "; try --fit auto"
     for shot in weak[:_MOST]:
-        start, end = (_clock(time - origin) for time in (shot.start, shot.end))
-        yield (
-            f"shot {shot.shot + 1}, {start}-{end}: the {_WORDS[shot.fit]} an estimated "
-            f"{shot.kept:.0%}{advice}"
-        )
+        times = "-".join(_clock(time - origin) for time in (shot.start, shot.end))
+        where = f"shot {shot.shot + 1}, {times}: " if shot.end > shot.start else ""  # or a picture
+        yield f"{where}the {_WORDS[shot.fit]} an estimated {shot.kept:.0%} of the gaze{advice}"
     if len(weak) > _MOST:
         yield f"{len(weak) - _MOST} further shots keep less than {WEAK:.0%}; see the path file"
 

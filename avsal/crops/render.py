@@ -87,7 +87,7 @@ def reframe(
         unread = video if isinstance(maps, Result) else VideoReader(source)
         render(unread, out, head, crops, fill=fill, crf=settings.crf, on_frame=on_frame)
     for note in notes_on_shots(shots, video.origin, settings.fit):
-        logger.warning(note)
+        logger.warning("%s: %s", without_keys(str(source)), note)
 
 
 def _note_on_shape(source: str, picture: Picture, inside: Box, settings: ReframeSettings) -> None:
