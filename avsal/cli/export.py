@@ -57,12 +57,19 @@ def export(
     ONNX file, which runs without avsal.
     """
     if str(source) == ONNX and (model is not None or not source.exists()):
-        say(str(_export_network(model, weights, to, video, offline, revision)))
-        return
-    if model is not None:
+        if video is not None:
+            raise UsageError("--video belongs to a crop path; omit it for a network")
+        to = _export_network(model, weights, to, offline, revision)
+    elif model is not None:
         raise UsageError(f"{model}: a name after {source} has no meaning; omit it")
-    if to is None:
+    elif to is None:
         raise UsageError("export: give the file to write with --to")
+    else:
+        _export_result(source, to, video)
+    say(str(to))
+
+
+def _export_result(source: Path, to: Path, video: Path | None) -> None:
     if to.exists() and source.exists() and to.samefile(source):
         raise UsageError(f"{to}: this is the input itself; choose another --to")
     if not source.is_dir():
@@ -78,25 +85,19 @@ def export(
             task = bars.add_task(source.name, total=None)
             result = read_result(source)
             result.to_table(to, lambda count: bars.update(task, completed=count))
-    say(str(to))
 
 
 def _export_network(
-    model: str | None,
-    weights: str | None,
-    to: Path | None,
-    video: Path | None,
-    offline: bool,
-    revision: str | None,
+    model: str | None, weights: str | None, to: Path | None, offline: bool, revision: str | None
 ) -> Path:
     from avsal.weights.onnx_export import SUFFIX, export_onnx
     from avsal.weights.registry import DEFAULT
 
-    if video is not None:
-        raise UsageError("--video belongs to a crop path; omit it for a network")
     if to is None:
         to = Path(f"{Path(weights or model or DEFAULT).stem}{SUFFIX}")
         if to.exists():
             raise UsageError(f"{to}: exists; give -o {to} to replace it, or another file")
-    export_onnx(to, model, weights, offline=offline, revision=revision)
+    with progress_bars() as bars:
+        bars.add_task(to.name, total=None)
+        export_onnx(to, model, weights, offline=offline, revision=revision)
     return to
