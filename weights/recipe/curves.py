@@ -1,6 +1,6 @@
 """Training curves of a run on cached features, and the scores of what was held out.
 
-python weights/recipe/curves.py runs/small/seen-validation/log.jsonl -o weights/curves.png
+python weights/recipe/curves.py runs/small/seen-validation/log.jsonl -o runs/small/curves.png
 """
 
 from __future__ import annotations
