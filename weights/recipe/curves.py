@@ -1,6 +1,6 @@
 """Plot the training curves of a run on cached features, and the scores on held-out data.
 
-python weights/recipe/curves.py runs/small/seen-validation/log.jsonl -o weights/curves.png
+python weights/recipe/curves.py runs/small/seen-validation/log.jsonl -o runs/small/curves.png
 """
 
 from __future__ import annotations
