@@ -1,11 +1,12 @@
 """How much faster than the published loop, stage by stage.
 
-    python benchmarks/predict.py [--frames 4] [--runs 5]
+    python benchmarks/predict.py [--precision bf16] [--runs 5]
 
-The published loop runs the whole network once per frame: image encoder on all 16 frames, with the
-training heads, one window at a time, on the layers as they are stored. Here the same network, made
-from the same parts, is driven that way, in turn with avsal's own way, in one process on one
-machine: A B A B ... The ratio is taken pair by pair, so it holds when the machine's speed drifts.
+The published loop runs the whole network in float32 once per frame: image encoder on all 16 frames,
+with the training heads, one window at a time, on the layers as they are stored. Here the same
+network, made from the same parts, is driven that way, in turn with avsal's own way, in one process
+on one machine: A B A B ... The ratio is taken pair by pair, so it holds when the machine's speed
+drifts.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from collections.abc import Callable
 import torch
 
 from avsal import models
-from avsal.models.folding import prepare_for_inference
+from avsal.models.folding import convert_weights, prepare_for_inference
 from avsal.models.variants import VARIANTS
 from avsal.prediction.inputs import BINS, COLUMNS
 from avsal.prediction.windows import CLIP_FRAMES
@@ -33,6 +34,7 @@ def seconds(work: Callable[[], object]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--variant", default="mvitv2s-224x384", choices=VARIANTS)
+    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
     parser.add_argument("--runs", type=int, default=5)
     arguments = parser.parse_args()
     variant = VARIANTS[arguments.variant]
@@ -43,25 +45,34 @@ def main() -> None:
     shared = models.build(variant.name).eval()
     shared.load_state_dict({k: state[k] for k in shared.state_dict()})
     shared = prepare_for_inference(shared)
+    half = arguments.precision == "bf16"
+    if half:
+        convert_weights(shared, torch.bfloat16)
     clip = torch.randn(1, 3, CLIP_FRAMES, variant.height, variant.width)
     spectrogram = torch.randn(1, 1, BINS, COLUMNS)
 
     with torch.inference_mode():
         frame = clip[:, :, 0]
-        features = shared.image_features(clip[0].transpose(0, 1))
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            features = shared.image_features(clip[0].transpose(0, 1))
         window = tuple(part[None] for part in features)
 
         def published() -> None:
             whole.forward_with_alignment(clip, spectrogram)
 
-        def avsal_frame() -> None:
-            shared.image_features(frame)
-            shared.forward_with_features(clip, window, spectrogram)
+        def image() -> None:
+            with torch.autocast("cpu", torch.bfloat16, enabled=half):
+                shared.image_features(frame)
 
-        stages = {
-            "image encoder, one frame": lambda: shared.image_features(frame),
-            "the rest, one window": lambda: shared.forward_with_features(clip, window, spectrogram),
-        }
+        def rest() -> None:
+            with torch.autocast("cpu", torch.bfloat16, enabled=half):
+                shared.forward_with_features(clip, window, spectrogram)
+
+        def avsal_frame() -> None:
+            image()
+            rest()
+
+        stages = {"image encoder, one frame": image, "the rest, one window": rest}
         published(), avsal_frame()  # warm-up
         pairs = [(seconds(published), seconds(avsal_frame)) for _ in range(arguments.runs)]
         parts = {
@@ -69,8 +80,8 @@ def main() -> None:
             for name, work in stages.items()
         }
 
-    threads = torch.get_num_threads()
-    print(f"{variant.name}, float32, {threads} threads, torch {torch.__version__}")
+    threads, precision = torch.get_num_threads(), arguments.precision
+    print(f"{variant.name}, avsal in {precision}, {threads} threads, torch {torch.__version__}")
     print(f"published loop: {statistics.median(a for a, _ in pairs):.2f} s a frame (median)")
     print(f"avsal:          {statistics.median(b for _, b in pairs):.2f} s a frame (median)")
     ratios = sorted(a / b for a, b in pairs)
