@@ -31,6 +31,7 @@ from avsal.media.video import VideoReader
 from avsal.media.writer import VideoWriter
 from avsal.results.folder import Result
 from avsal.results.gaze import GazeMap, Maps, open_gaze
+from avsal.results.stills import write_picture
 
 logger = logging.getLogger("avsal")
 OnFrame = Callable[[int], None]
@@ -166,7 +167,7 @@ def render(
         pairs = _pair(video, crops, part)
         if out.suffix.lower() in WRITABLE_STILLS:
             for frame, crop in pairs:
-                _write_image(out, cut_out(frame.image, crop, head, fill))
+                write_picture(out, cut_out(frame.image, crop, head, fill))
             return
         with VideoWriter(
             out,
@@ -269,10 +270,3 @@ def _backdrop(image: np.ndarray, size: Size, fill: str) -> np.ndarray:
     covered = cv2.resize(image, small, interpolation=cv2.INTER_AREA)
     blurred = cv2.GaussianBlur(covered, (0, 0), 2) * _DIMMED
     return cv2.resize(blurred.astype(np.uint8), size, interpolation=cv2.INTER_CUBIC)
-
-
-def _write_image(out: Path, image: np.ndarray) -> None:
-    encoded, data = cv2.imencode(out.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    if not encoded:
-        raise MediaError(f"{out}: {image.shape[1]}x{image.shape[0]} does not fit this format")
-    atomic.write_bytes(out, data.tobytes())

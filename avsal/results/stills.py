@@ -36,7 +36,12 @@ _LEGEND_SIDE = 480  # the legend is as large as on a picture with this shorter s
 _CANDIDATES = 32  # frames that may stand for a part of a video
 _GRID = (32, 18)  # width and height at which maps are compared
 _THUMBNAIL = (160, 90)  # width and height at which contrast is measured
-_QUALITY, _WEBP_QUALITY = 95, 90  # of JPEG and WebP, 0 to 100
+_QUALITY = 95  # of JPEG, 0 to 100
+_QUALITIES = {
+    ".jpg": (cv2.IMWRITE_JPEG_QUALITY, _QUALITY),
+    ".jpeg": (cv2.IMWRITE_JPEG_QUALITY, _QUALITY),
+    ".webp": (cv2.IMWRITE_WEBP_QUALITY, 90),
+}
 _MADE_BY = b"avsal overlay"  # begins the comment of the files in a folder of stills
 
 OnMap = Callable[[int], None]
@@ -323,8 +328,8 @@ def write_picture(path: Path, image: np.ndarray) -> None:
         MediaError: the format does not hold pictures of this size.
         OutputError: it cannot be written.
     """
-    lossy = [cv2.IMWRITE_JPEG_QUALITY, _QUALITY, cv2.IMWRITE_WEBP_QUALITY, _WEBP_QUALITY]
-    encoded, data = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), lossy)
+    quality = _QUALITIES.get(path.suffix.lower(), ())  # OpenCV warns of what a format does not have
+    encoded, data = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), quality)
     if not encoded:
         size = f"{image.shape[1]}x{image.shape[0]}"
         raise MediaError(f"{path}: {size} does not fit this image format")
