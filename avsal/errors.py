@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
 
 _ADDRESS = re.compile(r"(https?:/+)(?:[^\s/?#]*@)?([^\s?#]*)(?:[?#]\S*?)?(?=[:;,)]*(?:\s|$))", re.I)
 
@@ -54,3 +55,16 @@ class WeightsError(AvsalError):
 
 class DataError(AvsalError):
     """A data set for training or evaluation is incomplete or malformed."""
+
+
+def require_file(path: Path, what: str) -> None:
+    """Refuse a pipe or a device, from which reading could block for ever.
+
+    Args:
+        what: what the file should be, for the message.
+
+    Raises:
+        DataError: the path exists and is no regular file.
+    """
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path}: is no regular file; put the {what} itself there")

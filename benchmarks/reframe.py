@@ -26,9 +26,9 @@ from avsal import media
 from avsal.crops.grids import small_grid
 from avsal.crops.planning import Crop, plan_crops
 from avsal.crops.settings import Fit, Framing, Motion, Picture, parse_aspect
+from avsal.prediction.maps import GazeMap
 from avsal.prediction.shots import find_shots
 from avsal.results.folder import read_result
-from avsal.results.gaze import GazeMap
 
 PLACES = 201
 REST = 0.001  # picture widths per frame

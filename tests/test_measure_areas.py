@@ -18,7 +18,7 @@ from avsal.areas.summary import MEASURED_WITH, expected_error
 from avsal.crops import plan
 from avsal.datasets.gaze_table import read_table
 from avsal.errors import DataError, UsageError
-from avsal.results.gaze import GazeMap
+from avsal.prediction.maps import GazeMap
 
 SIZE = (200, 100)
 WHOLE = Area("whole", (box(0, 0, 1, 1),))

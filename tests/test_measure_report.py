@@ -21,7 +21,7 @@ from avsal.areas import Area, box
 from avsal.areas.charts import COLOURS, Axes, Line, line_chart
 from avsal.areas.series import Collector
 from avsal.errors import UsageError
-from avsal.results.gaze import timed_maps
+from avsal.prediction.maps import timed_maps
 
 LEFT = Area("left", (box(0, 0, 0.5, 1),))
 

@@ -17,7 +17,7 @@ from avsal.crops.motion import COSTS, KNOT, at_times, choose_places, smooth
 from avsal.crops.planning import Grids, plan_crops
 from avsal.crops.settings import Framing, Picture, parse_aspect, parse_size
 from avsal.errors import MediaError, UsageError
-from avsal.results.gaze import timed_maps
+from avsal.prediction.maps import timed_maps
 
 SIZE = (640, 360)
 

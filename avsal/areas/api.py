@@ -30,9 +30,10 @@ from avsal.areas.summary import Video, build_summary, facts
 from avsal.errors import UsageError
 from avsal.media.source import name_of
 from avsal.media.video import VideoReader
+from avsal.prediction.maps import GazeMap
 from avsal.prediction.predictor import Predictor
 from avsal.prediction.settings import PredictSettings
-from avsal.results.gaze import Gaze, GazeMap, MapSource, open_gaze
+from avsal.results.gaze import Gaze, MapSource, open_gaze
 from avsal.results.plan import check_source
 
 logger = logging.getLogger("avsal")

@@ -25,8 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from avsal.datasets.pictures import require_file
-from avsal.errors import DataError, UsageError
+from avsal.errors import DataError, UsageError, require_file
 from avsal.prediction.settings import MAX_SECONDS
 from avsal.results.records import JSON, decimal
 

@@ -12,10 +12,16 @@ import numpy as np
 
 from avsal.areas.areas import Area
 from avsal.areas.series import Difference, Series
-from avsal.prediction.drawing import CONTOUR_SHARES, overlay, share_colours
+from avsal.prediction.drawing import (
+    CONTOUR_SHARES,
+    decode_jpeg,
+    encode_jpeg,
+    overlay,
+    share_colours,
+    square_pixels,
+)
 from avsal.prediction.shots import Shot
 from avsal.prediction.style import OverlayStyle
-from avsal.results.stills import decode_jpeg, encode_jpeg, square_pixels
 
 SMALL, WIDE = 480, 1280  # pixels of the longer side: one of many pictures, one across the page
 

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from avsal.areas.areas import Area, Shape, check_unique, cover
-from avsal.results.gaze import GazeMap, Seconds, timed_maps
+from avsal.prediction.maps import GazeMap, Seconds, timed_maps
 
 _FINEST = (108, 192)  # (height, width) of the grid that maps are measured on, at most
 _COARSE = (36, 64)  # on which concentration is measured, so that map sizes can be compared

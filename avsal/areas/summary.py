@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,8 +18,10 @@ from avsal.media.video import VideoReader
 from avsal.prediction.predictor import Predictor
 from avsal.prediction.settings import PredictSettings, clock
 from avsal.results.description import shot_records
-from avsal.results.folder import Result
 from avsal.version import __version__
+
+if TYPE_CHECKING:
+    from avsal.results.folder import Result
 
 MEASURED_WITH = "small-224x384"  # the network that the figures are of
 
@@ -194,13 +196,13 @@ class Video:
     def model(self) -> str:
         """The network's name."""
         maps = self.maps
-        made_by = maps.header if isinstance(maps, Result) else {"model": maps[0].description.model}
+        made_by = {"model": maps[0].description.model} if isinstance(maps, tuple) else maps.header
         return str(made_by.get("model"))
 
     @property
     def made(self) -> dict[str, Any]:
         """How the maps were made."""
-        if isinstance(self.maps, Result):
+        if not isinstance(self.maps, tuple):
             header = self.maps.header
             keys = ("model", "weights", "settings", "device", "precision", "engine")
             return {"maps": str(self.maps.folder), **{key: header.get(key) for key in keys}}

@@ -15,7 +15,7 @@ from avsal.crops.grids import GRID, Grids, small_grid
 from avsal.crops.layout import choose_layout
 from avsal.crops.motion import COSTS, KNOT, at_times, smooth
 from avsal.crops.settings import Box, Fit, Framing, Picture, Share, parse_aspect
-from avsal.results.gaze import GazeMap, timed_maps
+from avsal.prediction.maps import GazeMap, timed_maps
 
 _EXACT_KNOT = Fraction(KNOT)
 

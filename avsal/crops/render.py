@@ -29,9 +29,10 @@ from avsal.media.frames import VideoFrame
 from avsal.media.suffixes import WRITABLE_STILLS
 from avsal.media.video import VideoReader
 from avsal.media.writer import VideoWriter
+from avsal.prediction.drawing import write_picture
+from avsal.prediction.maps import GazeMap
 from avsal.results.folder import Result
-from avsal.results.gaze import GazeMap, Maps, open_gaze
-from avsal.results.stills import write_picture
+from avsal.results.gaze import Maps, open_gaze
 
 logger = logging.getLogger("avsal")
 OnFrame = Callable[[int], None]

@@ -19,8 +19,7 @@ from pathlib import Path, PureWindowsPath
 import numpy as np
 
 from avsal.datasets.gaze import Points
-from avsal.datasets.pictures import require_file
-from avsal.errors import DataError
+from avsal.errors import DataError, require_file
 from avsal.media.suffixes import VIDEOS
 
 COLUMNS = {  # possible names of each column; the first one in the table is read

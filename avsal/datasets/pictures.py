@@ -12,7 +12,7 @@ from PIL import Image
 
 from avsal.datasets.gaze import Points
 from avsal.datasets.matlab import read_matlab
-from avsal.errors import DataError
+from avsal.errors import DataError, require_file
 from avsal.prediction.settings import MAX_PIXELS
 
 # Pillow warns above one size and fails above another; MAX_PIXELS is the limit here.
@@ -107,19 +107,6 @@ def _gray(image: Image.Image, path: Path) -> np.ndarray:
     if np.ptp(channels, axis=2).max() > COLOURFUL:
         raise DataError(f"{path}: is in colour; give the map as gray levels, not as a heatmap")
     return np.array(image.convert("L"))
-
-
-def require_file(path: Path, what: str) -> None:
-    """Refuse a pipe or a device, from which reading could block for ever.
-
-    Args:
-        what: what the file should be, for the message.
-
-    Raises:
-        DataError: the path exists and is no regular file.
-    """
-    if path.exists() and not path.is_file():
-        raise DataError(f"{path}: is no regular file; put the {what} itself there")
 
 
 def require_size(path: Path, values: np.ndarray, size: tuple[int, ...], other: object) -> None:

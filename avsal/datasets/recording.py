@@ -13,17 +13,19 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from avsal.atomic import path_part
 from avsal.datasets.gaze import Gaze
-from avsal.datasets.gaze_check import Reading
 from avsal.errors import AvsalError, DataError, UsageError
 from avsal.media.frames import FrameTag, VideoFrame, tag_of
 from avsal.media.resample import SAMPLE_RATE
 from avsal.prediction.windows import CLIP_FRAMES, Rule, Times, Window, target_until
+
+if TYPE_CHECKING:
+    from avsal.datasets.gaze_check import Reading
 
 # Opens an `avsal.media.audio.AudioReader` or None: `with recording.sound() as sound`.
 OpenSound = AbstractContextManager[Any]

@@ -13,8 +13,8 @@ from av.error import FFmpegError
 from av.video.reformatter import VideoReformatter
 
 from avsal.errors import MediaError
-from avsal.media.source import Source
-from avsal.media.stills import is_image, still_orientation
+from avsal.media.source import Source, is_image
+from avsal.media.stills import still_orientation
 from avsal.media.view import (
     UPRIGHT,
     Crop,

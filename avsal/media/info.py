@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import av
 
-from avsal.media.source import Source
-from avsal.media.stills import is_image
+from avsal.media.source import Source, is_image
 from avsal.media.view import rotation_of, swaps_sides
 
 if TYPE_CHECKING:

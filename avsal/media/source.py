@@ -20,7 +20,6 @@ from av.format import ContainerFormat
 from PIL import Image
 
 from avsal.errors import MediaError
-from avsal.media.stills import is_image
 from avsal.media.view import (
     IS_VIDEO,
     SEGMENT,
@@ -111,6 +110,9 @@ _NETWORK = {
     "reconnect": "1",
     "reconnect_delay_max": "4",  # seconds
 }
+_HEIF_BRANDS = frozenset({"avif", "heic", "heix", "heim", "heis", "mif1", "mif2"})
+_STILL_BRANDS = _HEIF_BRANDS | {"crx"}  # Canon's camera raw
+_PICTURES = frozenset({"image2", "ico", "alias_pix", "brender_pix", "msp", "fits"})
 
 
 def why_undecodable(path: Source, container: InputContainer, stream: Any, codec: str) -> str:
@@ -352,3 +354,18 @@ def _authorities() -> str | None:
             return None
         known = certifi.where()
     return known
+
+
+def is_image(container: InputContainer) -> bool:
+    """Tell whether a container is a still image."""
+    name = container.format.name  # most of FFmpeg's image demuxers are png_pipe, jpeg_pipe, ...
+    return name.endswith("_pipe") or name in _PICTURES or _brand(container) in _STILL_BRANDS
+
+
+def is_heif(container: InputContainer) -> bool:
+    """Tell whether a container is a still image of the HEIF family: HEIC or AVIF, no sequence."""
+    return _brand(container) in _HEIF_BRANDS
+
+
+def _brand(container: InputContainer) -> str:
+    return container.metadata.get("major_brand", "").strip()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from av.video.frame import VideoFrame
@@ -14,28 +13,6 @@ from PIL.ExifTags import Base
 
 from avsal.errors import MediaError
 from avsal.media.view import EXIF, UPRIGHT, Matrix
-
-if TYPE_CHECKING:
-    from av.container import InputContainer
-
-_HEIF_BRANDS = frozenset({"avif", "heic", "heix", "heim", "heis", "mif1", "mif2"})
-_STILL_BRANDS = _HEIF_BRANDS | {"crx"}  # Canon's camera raw
-_PICTURES = frozenset({"image2", "ico", "alias_pix", "brender_pix", "msp", "fits"})
-
-
-def is_image(container: InputContainer) -> bool:
-    """Tell whether a container is a still image."""
-    name = container.format.name  # most of FFmpeg's image demuxers are png_pipe, jpeg_pipe, ...
-    return name.endswith("_pipe") or name in _PICTURES or _brand(container) in _STILL_BRANDS
-
-
-def is_heif(container: InputContainer) -> bool:
-    """Tell whether a container is a still image of the HEIF family: HEIC or AVIF, no sequence."""
-    return _brand(container) in _HEIF_BRANDS
-
-
-def _brand(container: InputContainer) -> str:
-    return container.metadata.get("major_brand", "").strip()
 
 
 def still_orientation(path: Path) -> Matrix | None:

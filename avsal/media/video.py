@@ -38,10 +38,12 @@ from avsal.media.source import (
     as_source,
     file_identity,
     is_encrypted,
+    is_heif,
+    is_image,
     is_raw,
     why_undecodable,
 )
-from avsal.media.stills import heif_picture, is_heif, is_image
+from avsal.media.stills import heif_picture
 
 if TYPE_CHECKING:
     import numpy as np

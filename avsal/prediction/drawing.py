@@ -1,13 +1,17 @@
-"""Pictures for people: heatmaps over frames, contour lines, legends, side by side."""
+"""Pictures for people: heatmaps over frames, contour lines, legends; and writing them."""
 
 from __future__ import annotations
 
 import itertools
+from fractions import Fraction
 from functools import lru_cache
+from pathlib import Path
 
 import cv2
 import numpy as np
 
+from avsal import atomic
+from avsal.errors import MediaError
 from avsal.prediction.style import ColorBy, OverlayStyle
 
 CONTOUR_SHARES = (0.25, 0.5, 0.75)  # of all gaze, inside each line
@@ -29,6 +33,12 @@ _LEGEND_LEAST = (320, 240)  # width and height of the smallest picture that gets
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _CAPTION = 0.5  # OpenCV's scale of the letters below a picture
 _LETTERS_A_SIDE, _LETTER = 40, 22  # letters along the shorter side; their height at scale 1
+JPEG_QUALITY = 95  # of JPEG, 0 to 100
+_QUALITIES = {
+    ".jpg": (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY),
+    ".jpeg": (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY),
+    ".webp": (cv2.IMWRITE_WEBP_QUALITY, 90),
+}
 
 
 def overlay(
@@ -272,3 +282,39 @@ def share_colours(shares: np.ndarray, style: OverlayStyle) -> np.ndarray:
     """RGB uint8 (n, 3) of the colours that stand for shares of gaze enclosed."""
     colours, _ = _share_tables(style)
     return colours[np.rint(shares * 255).astype(int), 0, ::-1]
+
+
+def write_picture(path: Path, image: np.ndarray) -> None:
+    """Write a picture, uint8 (H, W, 3) RGB, in the format of its suffix.
+
+    Raises:
+        MediaError: the format does not hold pictures of this size.
+        OutputError: it cannot be written.
+    """
+    quality = _QUALITIES.get(path.suffix.lower(), ())  # OpenCV warns of what a format does not have
+    encoded, data = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), quality)
+    if not encoded:
+        size = f"{image.shape[1]}x{image.shape[0]}"
+        raise MediaError(f"{path}: {size} does not fit this image format")
+    atomic.write_bytes(path, data.tobytes())
+
+
+def square_pixels(image: np.ndarray, aspect: Fraction | float) -> np.ndarray:
+    """Widen a picture whose pixels have another shape, width to height."""
+    if aspect == 1:
+        return image
+    return cv2.resize(image, (max(1, round(image.shape[1] * float(aspect))), image.shape[0]))
+
+
+def encode_jpeg(image: np.ndarray, quality: int = JPEG_QUALITY) -> bytes:
+    """A picture, uint8 (H, W, 3) RGB, as a JPEG file."""
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality]
+    _encoded, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
+    return data.tobytes()
+
+
+def decode_jpeg(data: bytes) -> np.ndarray:
+    """The picture of `encode_jpeg`."""
+    decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    assert decoded is not None
+    return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)

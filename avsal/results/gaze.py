@@ -1,144 +1,30 @@
-"""Maps of gaze for what is made of them: saved ones, straight from the network, or handed over."""
+"""Maps of gaze for what is made of them: saved ones, or straight from the network."""
 
 from __future__ import annotations
 
-import itertools
 import os
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property, partial
 from pathlib import Path
 
-import numpy as np
-
-from avsal.errors import MediaError, UsageError
+from avsal.errors import MediaError
 from avsal.media.frames import VideoFrame
 from avsal.media.info import VideoInfo
 from avsal.media.video import VideoReader
+from avsal.prediction.maps import GazeMap
 from avsal.prediction.predictor import Prediction, Predictor
 from avsal.prediction.settings import MapSize, PredictSettings
 from avsal.prediction.shots import Shot, find_shots, shots_between
 from avsal.results.description import FrameRecord
 from avsal.results.folder import Result, read_result
 
-Seconds = float | Fraction
-
 # A finished result, or the network that predicts now and how.
 Maps = Result | tuple[Predictor, PredictSettings]
 _SHAPE_TOLERANCE = 0.01  # by which width to height of two encodes of one video may differ
-
-
-@dataclass(frozen=True)
-class GazeMap:
-    """The predicted gaze on one frame.
-
-    Attributes:
-        index: frame number in the video.
-        pts: container time, seconds, exact; for maps that a program hands over, its own time.
-        duration: seconds that the frame is shown; 0 for a still image.
-        density: (h, w), values that are not negative.
-        shot: number of the shot, from 0.
-    """
-
-    index: int
-    pts: Fraction
-    duration: Fraction
-    density: np.ndarray
-    shot: int = 0
-
-
-def timed_maps(
-    maps: Iterable[np.ndarray],
-    times: Sequence[Seconds] | None = None,
-    rate: Seconds = 25,
-    end: Seconds | None = None,
-    cuts: Sequence[int] = (),
-) -> Iterator[GazeMap]:
-    """Give each map that a program already has its number, time, duration and shot.
-
-    Args:
-        maps: (h, w) arrays of finite values that are not negative.
-        times: the seconds at which each map's frame begins, ascending, one for each map; None
-            counts frames at `rate` frames per second.
-        end: seconds at which the last frame ends; None shows it as long as the one before it.
-        cuts: numbers of the frames that begin a new shot, ascending.
-
-    Raises:
-        UsageError: there are more maps than times or fewer, the times do not ascend, `end` does not
-            come after the last one, or a map is none.
-    """
-    duration, held = _frame_step(rate), None
-    for index, (time, density) in enumerate(_with_times(maps, times, duration)):
-        if held is not None:
-            duration = time - held.pts
-            yield replace(held, duration=duration)
-        shot = bisect_right(cuts, index)
-        held = GazeMap(index, time, duration, checked_map(density, index), shot)
-    if held is None:
-        return
-    duration = duration if end is None else _exact("end", end) - held.pts
-    if duration <= 0:
-        raise UsageError(f"end {end}: does not come after the last map's {float(held.pts):g} s")
-    yield replace(held, duration=duration)
-
-
-def _with_times(
-    maps: Iterable[np.ndarray], times: Sequence[Seconds] | None, step: Fraction
-) -> Iterator[tuple[Fraction, np.ndarray]]:
-    if times is None:
-        yield from ((index * step, density) for index, density in enumerate(maps))
-        return
-    before: Fraction | None = None
-    pairs = itertools.zip_longest(times, maps)  # neither a time nor a map is None
-    for index, (second, density) in enumerate(pairs):
-        if second is None or density is None:
-            more = "more maps than times" if second is None else "more times than maps"
-            raise UsageError(f"times: there are {more}, of which there are {index}; give one a map")
-        time = _exact(f"time {index}", second)
-        if before is not None and time <= before:
-            raise UsageError(
-                f"times: {float(time):g} s of map {index} does not come after {float(before):g} s"
-            )
-        before = time
-        yield time, density
-
-
-def _frame_step(rate: Seconds) -> Fraction:
-    """Seconds from one frame to the next.
-
-    Raises:
-        UsageError: the rate is no number above 0.
-    """
-    exact = _exact("rate", rate)
-    if exact <= 0:
-        raise UsageError(f"rate {rate}: give frames per second, more than 0")
-    return 1 / exact
-
-
-def checked_map(density: np.ndarray, index: int) -> np.ndarray:
-    """A map as it is.
-
-    Raises:
-        UsageError: it has no height and width, or values that are negative or not finite.
-    """
-    density = np.asarray(density)
-    if density.ndim != 2 or not density.size or density.dtype.kind not in "fiub":
-        raise UsageError(
-            f"map {index}: is {density.dtype} of shape {density.shape}; give numbers (h, w)"
-        )
-    if not np.isfinite(density).all() or density.min() < 0:
-        raise UsageError(f"map {index}: has values that are negative or not finite; give densities")
-    return density
-
-
-def _exact(name: str, value: Seconds) -> Fraction:
-    try:
-        return Fraction(value) if isinstance(value, Fraction | int) else Fraction(float(value))
-    except (TypeError, ValueError, OverflowError):
-        raise UsageError(f"{name} {value}: is no finite number") from None
 
 
 @dataclass(frozen=True)

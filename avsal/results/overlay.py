@@ -19,7 +19,7 @@ from avsal.media.sound import SoundFile
 from avsal.media.suffixes import ANIMATIONS, WRITABLE_STILLS
 from avsal.media.video import VideoReader
 from avsal.media.writer import VideoWriter
-from avsal.prediction.drawing import overlay
+from avsal.prediction.drawing import overlay, write_picture
 from avsal.prediction.maps import SaliencyFrame
 from avsal.prediction.predictor import Predictor
 from avsal.prediction.settings import PredictSettings
@@ -27,7 +27,6 @@ from avsal.prediction.style import OverlayStyle
 from avsal.results.description import FrameRecord
 from avsal.results.folder import Result
 from avsal.results.gaze import check_shape
-from avsal.results.stills import write_picture
 
 logger = logging.getLogger("avsal")
 

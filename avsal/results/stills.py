@@ -16,13 +16,23 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from avsal import atomic
-from avsal.errors import MediaError
 from avsal.media.source import name_of
 from avsal.media.video import VideoReader
-from avsal.prediction.drawing import BACKGROUND, legend_panel, overlay, with_caption
+from avsal.prediction.drawing import (
+    BACKGROUND,
+    JPEG_QUALITY,
+    decode_jpeg,
+    encode_jpeg,
+    legend_panel,
+    overlay,
+    square_pixels,
+    with_caption,
+    write_picture,
+)
+from avsal.prediction.maps import GazeMap
 from avsal.prediction.settings import clock
 from avsal.prediction.style import OverlayStyle
-from avsal.results.gaze import Gaze, GazeMap, Maps, open_gaze
+from avsal.results.gaze import Gaze, Maps, open_gaze
 
 logger = logging.getLogger("avsal")
 
@@ -36,12 +46,6 @@ _LEGEND_SIDE = 480  # the legend is as large as on a picture with this shorter s
 _CANDIDATES = 32  # frames that may stand for a part of a video
 _GRID = (32, 18)  # width and height at which maps are compared
 _THUMBNAIL = (160, 90)  # width and height at which contrast is measured
-_QUALITY = 95  # of JPEG, 0 to 100
-_QUALITIES = {
-    ".jpg": (cv2.IMWRITE_JPEG_QUALITY, _QUALITY),
-    ".jpeg": (cv2.IMWRITE_JPEG_QUALITY, _QUALITY),
-    ".webp": (cv2.IMWRITE_WEBP_QUALITY, 90),
-}
 _MADE_BY = b"avsal overlay"  # begins the comment of the files in a folder of stills
 
 OnMap = Callable[[int], None]
@@ -197,7 +201,7 @@ def write_stills(
             drawn = overlay(still.image, still.density, style, _span(still.density))
             comment = b"%s: shot %d, %.3f to %.3f s" % (_MADE_BY, number, still.start, still.end)
             path = partial / f"shot-{number:03d}.jpg"
-            Image.fromarray(drawn).save(path, quality=_QUALITY, comment=comment)
+            Image.fromarray(drawn).save(path, quality=JPEG_QUALITY, comment=comment)
 
 
 def written_stills(folder: Path) -> set[str]:
@@ -319,39 +323,3 @@ def _columns(count: int, width: int, height: int) -> int:
 
 def _span(density: np.ndarray) -> tuple[float, float]:
     return float(density.min()), float(density.max())
-
-
-def write_picture(path: Path, image: np.ndarray) -> None:
-    """Write a picture, uint8 (H, W, 3) RGB, in the format of its suffix.
-
-    Raises:
-        MediaError: the format does not hold pictures of this size.
-        OutputError: it cannot be written.
-    """
-    quality = _QUALITIES.get(path.suffix.lower(), ())  # OpenCV warns of what a format does not have
-    encoded, data = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), quality)
-    if not encoded:
-        size = f"{image.shape[1]}x{image.shape[0]}"
-        raise MediaError(f"{path}: {size} does not fit this image format")
-    atomic.write_bytes(path, data.tobytes())
-
-
-def square_pixels(image: np.ndarray, aspect: Fraction | float) -> np.ndarray:
-    """Widen a picture whose pixels have another shape, width to height."""
-    if aspect == 1:
-        return image
-    return cv2.resize(image, (max(1, round(image.shape[1] * float(aspect))), image.shape[0]))
-
-
-def encode_jpeg(image: np.ndarray, quality: int = _QUALITY) -> bytes:
-    """A picture, uint8 (H, W, 3) RGB, as a JPEG file."""
-    options = [cv2.IMWRITE_JPEG_QUALITY, quality]
-    _encoded, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
-    return data.tobytes()
-
-
-def decode_jpeg(data: bytes) -> np.ndarray:
-    """The picture of `encode_jpeg`."""
-    decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    assert decoded is not None
-    return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)

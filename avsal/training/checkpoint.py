@@ -12,7 +12,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -23,11 +23,13 @@ from avsal.datasets.identity import recording_digest
 from avsal.datasets.recording import Recording
 from avsal.errors import UsageError, WeightsError
 from avsal.training.config import Config, NetworkSettings, expand
-from avsal.training.objectives import Objective
 from avsal.weights.convert import describe
 from avsal.weights.loading import compare, shapes_of, without_heads
 from avsal.weights.places import resolve
 from avsal.weights.state import load_plain, read_state, write_state
+
+if TYPE_CHECKING:
+    from avsal.training.objectives import Objective
 
 try:
     import fcntl

@@ -11,7 +11,7 @@ import os
 import signal
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -20,7 +20,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from avsal.errors import AvsalError, UsageError
 from avsal.prediction.device import choose_device, choose_precision
-from avsal.training.samples import Sample
+
+if TYPE_CHECKING:
+    from avsal.training.samples import Sample
 
 logger = logging.getLogger("avsal")
 T = TypeVar("T")

@@ -7,7 +7,7 @@ precision of the network.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import torch
 from torch import nn
@@ -17,9 +17,11 @@ from avsal.models.ablations import MAP_STRIDE, MapEncoder, grow
 from avsal.models.network import normalise
 from avsal.models.small import SmallNetwork
 from avsal.models.variants import Variant
-from avsal.training.config import Config, LossSettings
 from avsal.training.samples import Inputs, Sample
 from avsal.weights.loading import TRAINING_HEADS
+
+if TYPE_CHECKING:
+    from avsal.training.config import Config, LossSettings
 
 EPSILON = 2.0**-52  # as in the MIT benchmark; keeps the argument of the logarithm positive
 FLAT = 1e-4  # a map with a lower ratio of deviation to mean counts as flat; bounds the gradient

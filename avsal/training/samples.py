@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -16,7 +17,9 @@ from avsal.errors import DataError
 from avsal.models.variants import Variant
 from avsal.prediction.inputs import MIN_SAMPLES, Size, input_size, log_spectrogram
 from avsal.prediction.windows import Rule, rule_for
-from avsal.training.config import AugmentSettings
+
+if TYPE_CHECKING:
+    from avsal.training.config import AugmentSettings
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 

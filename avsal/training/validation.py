@@ -13,6 +13,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -25,9 +26,11 @@ from avsal.prediction.maps import SaliencyFrame, to_density
 from avsal.prediction.predictor import Predictor
 from avsal.prediction.settings import MapSize, PredictSettings
 from avsal.prediction.torch_engine import TorchEngine
-from avsal.training.engine import Engine
 from avsal.training.objectives import AudioVisual, Objective
 from avsal.training.samples import collated, no_augmentation, normalised
+
+if TYPE_CHECKING:
+    from avsal.training.engine import Engine
 
 SCORES = ("cc", "kl", "sim", "nss", "auc_judd")
 Scores = dict[str, float]
