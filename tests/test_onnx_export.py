@@ -106,6 +106,7 @@ def stream(file, frames, spectrograms):
         yield log_density[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [SIZE, (384, 224)], ids=["wide", "tall"])
 def test_the_file_of_the_default_network_gives_the_maps_of_avsal(default_file, size):
     frames = moving_pictures(14, size)
@@ -115,6 +116,7 @@ def test_the_file_of_the_default_network_gives_the_maps_of_avsal(default_file, s
         np.testing.assert_allclose(found, expected, **CLOSE)
 
 
+@pytest.mark.slow  # the default network takes half a minute to export
 def test_the_file_of_the_default_network_uses_sound(default_file):
     frames = moving_pictures(8)
     noise = Noise(len(frames) / RATE)
@@ -127,6 +129,7 @@ def test_the_file_of_the_default_network_uses_sound(default_file):
     assert np.abs(maps[-1] - silent[-1]).max() > 1e-2
 
 
+@pytest.mark.slow  # the default network takes half a minute to export
 def test_the_file_says_what_it_is(default_file):
     model = onnx.load(default_file)
     texts = {entry.key: entry.value for entry in model.metadata_props}
@@ -139,6 +142,7 @@ def test_the_file_says_what_it_is(default_file):
     assert str(Path(__file__).parents[1]).encode() not in model.SerializeToString()
 
 
+@pytest.mark.slow  # the default network takes half a minute to export
 def test_the_code_of_the_page_gives_the_maps_of_avsal(default_file, tmp_path, monkeypatch, capsys):
     frames = moving_pictures(6)
     samples.lossless(tmp_path / "video.mov", frames).rename(tmp_path / "video.mp4")
