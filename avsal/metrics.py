@@ -12,12 +12,27 @@ The details (scaling, ties, epsilon) are those of the benchmark's public code, t
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 EPSILON = float(np.finfo(np.float64).eps)  # the benchmark's guard against log 0 and division by 0
 CHANCE = 0.5  # area under the ROC curve of a map that knows nothing
+# Standard deviations as fractions of height and width: the spread of all fixations in free viewing
+# of photographs (OSIE: 0.20 and 0.21, EyeCrowd: 0.18 and 0.23).
+CENTRE_SIGMA = (0.19, 0.22)
 SAUC_DRAWS = 100
 SAUC_STEP = 0.1  # distance of sAUC's thresholds on a map scaled to 0..1
+
+
+@functools.lru_cache(maxsize=8)
+def centre_prior(size: tuple[int, int]) -> np.ndarray:
+    """Centre prior: a Gaussian in the middle of a (height, width) picture, float64."""
+    rows, columns = (
+        np.exp(-((((np.arange(side) + 0.5) / side - 0.5) / sigma) ** 2) / 2)
+        for side, sigma in zip(size, CENTRE_SIGMA, strict=True)
+    )
+    return np.outer(rows, columns)
 
 
 def score(

@@ -23,7 +23,8 @@ import numpy as np
 from predicted import add_options, chosen, make_maps
 from scipy.stats import spearmanr
 
-from avsal.areas.series import centre_prior, fine_grid
+from avsal.areas.series import fine_grid
+from avsal.metrics import centre_prior
 from avsal.results.folder import read_result
 
 GRIDS = (2, 3, 4, 6, 8)  # boxes along each side

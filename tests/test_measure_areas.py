@@ -13,11 +13,12 @@ from gaze_maps import spot
 
 from avsal.areas import Area, box, shares
 from avsal.areas.areas import cover, grid_areas, parse_areas, read_areas
-from avsal.areas.series import Collector, centre_prior, compare, spread
+from avsal.areas.series import Collector, compare, spread
 from avsal.areas.summary import MEASURED_WITH, expected_error
 from avsal.crops import plan
 from avsal.datasets.gaze_table import read_table
 from avsal.errors import DataError, UsageError
+from avsal.metrics import centre_prior
 from avsal.prediction.maps import GazeMap
 
 SIZE = (200, 100)

@@ -12,14 +12,11 @@ import cv2
 import numpy as np
 
 from avsal.areas.areas import Area, Shape, check_unique, cover
+from avsal.metrics import centre_prior
 from avsal.prediction.maps import GazeMap, Seconds, timed_maps
 
 _FINEST = (108, 192)  # (height, width) of the grid that maps are measured on, at most
 _COARSE = (36, 64)  # on which concentration is measured, so that map sizes can be compared
-
-# Sigma of a centred Gaussian as shares of height and width: the spread of all fixations in free
-# viewing of photographs (OSIE 0.20 and 0.21, EyeCrowd 0.18 and 0.23).
-PRIOR_SIGMA = (0.19, 0.22)
 
 
 ZERO = Fraction(0)
@@ -152,16 +149,6 @@ def _cover(shape: Shape, size: tuple[int, int]) -> tuple[np.ndarray, float, floa
     inside = cover(shape, size)
     prior = centre_prior(size)
     return inside, float(inside.mean()), float((inside * prior).sum() / prior.sum())
-
-
-@functools.lru_cache(maxsize=8)
-def centre_prior(size: tuple[int, int]) -> np.ndarray:
-    """Centred Gaussian on (height, width) cells."""
-    rows, columns = (
-        np.exp(-((((np.arange(side) + 0.5) / side - 0.5) / sigma) ** 2) / 2)
-        for side, sigma in zip(size, PRIOR_SIGMA, strict=True)
-    )
-    return np.outer(rows, columns)
 
 
 def spread(grid: np.ndarray) -> float:

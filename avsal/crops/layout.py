@@ -13,13 +13,14 @@ from scipy.ndimage import map_coordinates
 from avsal.crops.grids import GRID, Grids, coverage, edge_bands
 from avsal.crops.motion import COSTS, PLACES, Cost, choose_places
 from avsal.crops.settings import Fit, Framing, Picture, Share, scaled
+from avsal.metrics import centre_prior
 
 Way = tuple[np.ndarray, np.ndarray]  # offsets (n,) in x and in y, as fractions of the picture
 
 # A map is sure of things that viewers do not look at; part of the gaze is expected in the middle.
 # Chosen on the ten videos that the default network's validation weights never saw.
 PRIOR_SHARE = 0.15
-_PRIOR_SIGMA = (0.19, 0.22)  # of height and width, as the spread of fixations on photographs
+_PRIOR = centre_prior(GRID) / centre_prior(GRID).sum()
 
 # By less than this share of the gaze, averaged over a shot, maps cannot tell a better crop from one
 # in the middle.
@@ -127,18 +128,6 @@ def _closer(knots: Grids, crop: Layout, zoom: float, cost: Cost) -> Layout:
         if closer.kept >= _ZOOM_KEEPS * crop.kept:
             return closer
     return crop
-
-
-def _centre(sigma_y: float, sigma_x: float) -> np.ndarray:
-    rows, columns = (
-        np.exp(-((((np.arange(cells) + 0.5) / cells - 0.5) / sigma) ** 2) / 2)
-        for cells, sigma in zip(GRID, (sigma_y, sigma_x), strict=True)
-    )
-    centre = np.outer(rows, columns)
-    return centre / centre.sum()
-
-
-_PRIOR = _centre(*_PRIOR_SIGMA)
 
 
 def _places(knots: Grids, share: Share, cost: Cost) -> Way:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable, Iterator, Mapping
 
 import cv2
@@ -10,6 +9,7 @@ import numpy as np
 
 from avsal.evaluation.scoring import GroundTruth, MethodScores, mean_values, score_map
 from avsal.media.frames import VideoFrame
+from avsal.metrics import centre_prior
 
 CENTRE = "centre Gaussian"
 UNIFORM = "uniform"
@@ -19,10 +19,6 @@ SPECTRAL_RESIDUAL = "spectral residual"
 OBSERVERS = "inter-observer"
 BASELINES = (CENTRE, UNIFORM, FITTED, MEAN, SPECTRAL_RESIDUAL, OBSERVERS)
 
-# Standard deviations as fractions of width and height: the spread of all fixations in free viewing
-# of photographs (OSIE: 0.21 and 0.20, EyeCrowd: 0.23 and 0.18).
-CENTRE_SIGMA = (0.22, 0.19)
-
 MEAN_GRID = (72, 96)  # (height, width) on which maps of different sizes are averaged
 
 # Hou and Zhang, "Saliency Detection: A Spectral Residual Approach", CVPR 2007.
@@ -30,17 +26,6 @@ SMALL_WIDTH = 64  # pixels; width of the picture whose spectrum is taken (sectio
 NEIGHBOURS = 3  # side of the box over which the log-amplitude is averaged
 BLUR = 2.5  # pixels at SMALL_WIDTH; standard deviation of the Gaussian over the result
 FLOOR = 1e-6  # added to amplitudes, which are 0 at some frequencies of drawn pictures
-
-
-@functools.lru_cache(maxsize=8)
-def centre_map(size: tuple[int, int]) -> np.ndarray:
-    """Centre prior: a Gaussian in the middle of a (height, width) picture, float64."""
-    sides = [(np.arange(side) + 0.5) / side - 0.5 for side in size]
-    rows, columns = (
-        np.exp(-((offset / sigma) ** 2) / 2)
-        for offset, sigma in zip(sides, reversed(CENTRE_SIGMA), strict=True)
-    )
-    return np.outer(rows, columns)
 
 
 def on_grid(density: np.ndarray) -> np.ndarray:
@@ -72,7 +57,7 @@ class Baselines:
         Args:
             picture: the frame as `shrink` gives it, if it is available.
         """
-        prior = centre_map(truth.size)
+        prior = centre_prior(truth.size)
         maps = {
             CENTRE: prior,
             UNIFORM: np.ones(truth.size),

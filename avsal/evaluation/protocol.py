@@ -20,12 +20,12 @@ from avsal.evaluation.baselines import (
     MEAN_GRID,
     Baselines,
     SmallPictures,
-    centre_map,
     on_grid,
 )
 from avsal.evaluation.maps import ScoredMaps, tags_of
 from avsal.evaluation.scoring import MODEL, Annotations, MethodScores, score_map
 from avsal.media.frames import FrameTag
+from avsal.metrics import centre_prior
 from avsal.prediction.threads import BoundedPool
 
 _MOST_WORKERS = 8
@@ -135,7 +135,7 @@ def score_frame(
                 f"{annotations.recording.name}: the map of frame {tag.index} (from 0) has values "
                 "that are not finite; make it again, or use other weights or --precision fp32"
             )
-        rows[MODEL] = score_map(saliency, truth, centre_map(truth.size))
+        rows[MODEL] = score_map(saliency, truth, centre_prior(truth.size))
     rows |= baselines.score(annotations.recording.name, truth, picture)
     if not all(math.isfinite(value) for scores in rows.values() for value in scores.values()):
         raise DataError(

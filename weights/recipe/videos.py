@@ -24,10 +24,9 @@ import cv2
 import numpy as np
 
 from avsal import load_model
-from avsal.evaluation.baselines import centre_map
 from avsal.media import AudioReader, VideoReader, probe
 from avsal.media.resample import SAMPLE_RATE
-from avsal.metrics import cc
+from avsal.metrics import cc, centre_prior
 from avsal.prediction.settings import MapSize, PredictSettings
 
 GRID = (224, 384)  # (height, width) on which everything is scored
@@ -119,7 +118,7 @@ def _scored(
 
 def centre(_path: Path) -> Maps:
     """Return the centre prior."""
-    yield 0.0, centre_map(GRID)
+    yield 0.0, centre_prior(GRID)
 
 
 def predicted(
