@@ -58,7 +58,7 @@ class DataError(AvsalError):
 
 
 def require_file(path: Path, what: str) -> None:
-    """Refuse a pipe or a device, from which reading could block for ever.
+    """Refuse a pipe or a device, because reading from it could block for ever.
 
     Args:
         what: what the file should be, for the message.

@@ -102,8 +102,8 @@ def _prepare_process() -> None:
     """Spare the process what it does not need.
 
     glibc gives each thread a heap of its own, where nothing of what one thread has freed serves
-    another; here they wait for each other so rarely that 40 MB are better. NumPy's threads wait for
-    large matrix products, of which there are none.
+    another; here they wait for each other so rarely that 40 MB are better. NumPy's
+    threads serve large matrix products only, and avsal has none.
     """
     gc.set_threshold(COLLECT_AFTER)
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

@@ -182,7 +182,7 @@ def evaluate(
 ) -> None:
     """Score maps against recorded gaze, next to baselines; run it again to resume.
 
-    {fold} in --weights stands for the number of the fold.
+    {fold} in --weights is replaced by the number of the fold.
     """
     from avsal.prediction.settings import PredictSettings
 

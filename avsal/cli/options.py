@@ -352,7 +352,7 @@ class Windows:
         }
 
     def settings(self, size: str = "video") -> settings.PredictSettings:
-        """The settings that they stand for."""
+        """These options as settings of a prediction."""
         return settings.PredictSettings(**self.keywords(), size=settings.MapSize.parse(size))
 
 

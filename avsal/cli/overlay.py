@@ -152,7 +152,7 @@ def overlay(
     from avsal.results.api import overlay as draw
 
     windows.settings()  # what is wrong here is wrong for every file
-    OverlayStyle(colormap, alpha, color_by, threshold, contours, legend, side_by_side)
+    style = OverlayStyle(colormap, alpha, color_by, threshold, contours, legend, side_by_side)
     form = OverlayForm(still, contact_sheet, per_shot, fps, width)
     if form.folder:
         if output is not None and output.suffix.lower() in WRITABLE_STILLS:
@@ -160,13 +160,7 @@ def overlay(
         files = replace(files, force=files.force or output is not None)  # only its own is replaced
     function = functools.partial(
         draw,
-        colormap=colormap,
-        color_by=color_by,
-        alpha=alpha,
-        threshold=threshold,
-        contours=contours,
-        legend=legend,
-        side_by_side=side_by_side,
+        **asdict(style),
         **asdict(form),
         crf=crf,
         **windows.keywords(),

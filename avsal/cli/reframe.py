@@ -114,7 +114,9 @@ def reframe(
     from avsal.cli.run import run_on_files
     from avsal.crops.api import check_path, settings_of
     from avsal.crops.api import reframe as crop
+    from avsal.crops.export import export_kept
     from avsal.crops.file import read_head
+    from avsal.crops.notes import saved_weak_shots
 
     # What is wrong for one file is wrong for all.
     settings = settings_of(aspect, motion, fit, pad, zoom, preset, size, crf)
@@ -139,21 +141,13 @@ def reframe(
     shape = settings.aspect if path is None or aspect else read_head(path).aspect
     ending = f".{shape.strip().replace(':', 'x')}.*"
     runs = network if path is None else None
-    kept = None if export is None else functools.partial(_export_kept, export)
+    on_kept = None if export is None else functools.partial(export_kept, export)
+
+    def weak_shots(place: Path) -> dict[str, object]:
+        return {"weak_shots": saved_weak_shots(place)}
+
     values = (function, inputs, output, ending, files, runs, saliency)
-    raise typer.Exit(run_on_files(*values, on_kept=kept, details=_weak_shots))
-
-
-def _export_kept(export: Path, source: Path, place: Path) -> None:
-    from avsal.crops.export import export_kept
-
-    export_kept(export, source, place)
-
-
-def _weak_shots(place: Path) -> dict[str, object]:
-    from avsal.crops.notes import saved_weak_shots
-
-    return {"weak_shots": saved_weak_shots(place)}
+    raise typer.Exit(run_on_files(*values, on_kept=on_kept, details=weak_shots))
 
 
 def _check_one_file(inputs: list[Path], path: Path | None, export: Path | None) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from avsal.results.plan import Job
 
 MAX_ROWS = 200  # files that the summary lists
-PIPE = Path("-")  # the input that stands for standard input
+PIPE = Path("-")  # as an input: standard input
 
 
 @dataclass(frozen=True)
@@ -205,7 +205,7 @@ def run_on_files(
     on_kept: Callable[[Path, Path], None] | None = None,
     details: Callable[[Path], dict[str, object]] | None = None,
 ) -> int:
-    """Call a function such as `avsal.overlay` for every file that inputs stand for.
+    """Call a function such as `avsal.overlay` for every file of the inputs.
 
     Args:
         ending: see `avsal.results.plan.plan_inputs`.

@@ -45,6 +45,33 @@ Name = Annotated[str | None, typer.Argument(help="Name of weights (default: avsa
 Revision = Annotated[
     str | None, typer.Option("--revision", help="Branch, tag or commit of the Hub repository.")
 ]
+Checkpoint = Annotated[
+    str,
+    typer.Argument(help="Checkpoint of a network or of an encoder: a file or its web address."),
+]
+Network = Annotated[
+    str | None, typer.Option("--variant", help="Network (default: detected from the file).")
+]
+Place = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", help="Write to this file instead of avsal's folder."),
+]
+Part = Annotated[
+    Component | None,
+    typer.Option(
+        "--component",
+        help="Import this encoder of another project, as a start for training. Needs "
+        "--variant and -o.",
+    ),
+]
+OwnName = Annotated[
+    str | None,
+    typer.Option(
+        "--name",
+        help="Name for --weights and --model (default: the network's name, plus the fold "
+        "unless it is 1).",
+    ),
+]
 
 
 @app.command("list")
@@ -188,33 +215,11 @@ def _megabytes(size: int | None) -> str:
 
 @app.command("import")
 def import_weights(
-    file: Annotated[
-        str,
-        typer.Argument(help="Checkpoint of a network or of an encoder: a file or its web address."),
-    ],
-    variant: Annotated[
-        str | None, typer.Option("--variant", help="Network (default: detected from the file).")
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="Write to this file instead of avsal's folder."),
-    ] = None,
-    component: Annotated[
-        Component | None,
-        typer.Option(
-            "--component",
-            help="Import this encoder of another project, as a start for training. Needs "
-            "--variant and -o.",
-        ),
-    ] = None,
-    name: Annotated[
-        str | None,
-        typer.Option(
-            "--name",
-            help="Name for --weights and --model (default: the network's name, plus the fold "
-            "unless it is 1).",
-        ),
-    ] = None,
+    file: Checkpoint,
+    variant: Network = None,
+    output: Place = None,
+    component: Part = None,
+    name: OwnName = None,
     force: Force = False,
 ) -> None:
     """Convert a checkpoint to safetensors and check that it fits its network."""

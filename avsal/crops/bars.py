@@ -1,4 +1,4 @@
-"""Black bars that a video was made with, above and below its picture or beside it."""
+"""Black bars in the source video, above and below the picture or beside it."""
 
 from __future__ import annotations
 

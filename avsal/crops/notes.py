@@ -1,4 +1,4 @@
-"""What a person is told about the shots of a reframed video."""
+"""Notes on the shots of a reframed video: how each was fitted, and which keep little gaze."""
 
 from __future__ import annotations
 
@@ -14,6 +14,11 @@ from avsal.results import records
 
 WEAK = 0.6  # a shot that keeps less of the predicted gaze than this deserves a look
 _MOST = 10  # weak shots that are named; a film may have hundreds
+_WORDS: dict[str, str] = {
+    Fit.CROP: "crop keeps",
+    Fit.PAD: "wider crop keeps",
+    Fit.SPLIT: "panels keep",
+}
 
 
 def weak_shots(shots: Sequence[ShotCrop]) -> list[ShotCrop]:
@@ -49,13 +54,6 @@ def notes_on_shots(shots: Sequence[ShotCrop], origin: Fraction, fit: str) -> Ite
         yield f"{where}the {_WORDS[shot.fit]} an estimated {shot.kept:.0%} of the gaze{advice}"
     if len(weak) > _MOST:
         yield f"{len(weak) - _MOST} further shots keep less than {WEAK:.0%}; see the path file"
-
-
-_WORDS: dict[str, str] = {
-    Fit.CROP: "crop keeps",
-    Fit.PAD: "wider crop keeps",
-    Fit.SPLIT: "panels keep",
-}
 
 
 def _clock(seconds: Fraction) -> str:

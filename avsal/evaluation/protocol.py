@@ -45,7 +45,7 @@ class _Pending:
         return all(frame.done() for frame in self.frames)
 
     def scores(self) -> list[MethodScores] | Exception:
-        """Scores of the frames with gaze, or the error because of which there are none."""
+        """Scores of the frames with gaze, or the error that prevented them."""
         if self.error is not None:
             return self.error
         try:

@@ -35,7 +35,7 @@ METRICS = {
 MetricValues = dict[str, float]
 MethodScores = dict[str, MetricValues]  # by MODEL or name of the baseline
 
-MODEL = "model"  # stands for the source of the maps
+MODEL = "model"  # the key of the maps' own scores
 
 
 @dataclass(frozen=True)

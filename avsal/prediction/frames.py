@@ -18,7 +18,7 @@ from avsal.prediction.inputs import log_spectrogram, resize_frame
 from avsal.prediction.settings import PredictSettings, exact_seconds
 from avsal.prediction.shots import Differences, find_cut
 from avsal.prediction.threads import run_ahead
-from avsal.prediction.windows import Rule, Window, target_from
+from avsal.prediction.windows import Rule, Times, Window, target_from
 
 if TYPE_CHECKING:
     from avsal.media.audio import AudioReader
@@ -191,7 +191,10 @@ class FrameCache:
         """
         self._settings, self._rule, self._audio, self._finder = settings, rule, audio, finder
         self._stride = settings.stride or 1
+        self._start = exact_seconds(settings.start or 0)
+        self._end = None if settings.end is None else exact_seconds(settings.end)
         self._frames: dict[int, CachedFrame] = {}
+        self._times: Times = {}  # of these frames
         # Frames read since the last window, each with its difference from the one before.
         self._passed: deque[tuple[CachedFrame, float]] = deque()
         self._differences = Differences()
@@ -220,10 +223,6 @@ class FrameCache:
         return next(reversed(self._frames))
 
     @property
-    def _times(self) -> dict[int, Fraction]:
-        return {index: frame.tag.time for index, frame in self._frames.items()}
-
-    @property
     def _done(self) -> bool:
         if self._first is None or self._final is None:
             return False
@@ -234,15 +233,14 @@ class FrameCache:
         if self._frames and tag.index != self._latest + 1:
             raise UsageError(f"frame {tag.index} follows frame {self._latest}; number all frames")
         frame = self._frames[tag.index] = CachedFrame(tag, pixels)
+        self._times[tag.index] = tag.time
         cuts_matter = self._stride > 1 or self._rule.smoothing
         self._passed.append((frame, self._differences.next(pixels) if cuts_matter else 0.0))
-        if self._first is None and tag.time >= exact_seconds(self._settings.start or 0):
+        if self._first is None and tag.time >= self._start:
             self._first = tag.index
-            times = self._times
-            earliest = target_from(next(iter(times)), self._stride)
-            self._target = max(earliest, self._rule.begin(tag.index, times))
-        end = self._settings.end
-        if self._final is None and end is not None and tag.time >= exact_seconds(end):
+            earliest = target_from(next(iter(self._times)), self._stride)
+            self._target = max(earliest, self._rule.begin(tag.index, self._times))
+        if self._final is None and self._end is not None and tag.time >= self._end:
             self._final = tag.index - 1
 
     def _complete(self, ended: bool) -> Iterator[WindowInput]:
@@ -304,14 +302,13 @@ class FrameCache:
 
     def _forget(self) -> None:
         """Drop what no window to come can see or hear."""
-        times = self._times
         if self._target is None:  # not known yet, but the next frame may be the first wanted one
-            before = self._rule.needed(self._latest, times)
+            before = self._rule.needed(self._latest, self._times)
             while self._passed and self._passed[0][0].tag.index < before:
                 self._passed.popleft()
         else:
-            before = self._rule.oldest(target_from(self._target, self._stride), times)
+            before = self._rule.oldest(target_from(self._target, self._stride), self._times)
         for index in [index for index in self._frames if index < before]:
-            del self._frames[index]
+            del self._frames[index], self._times[index]
         if self._audio is not None and before in self._frames:
             self._audio.release(round(self._frames[before].tag.time * SAMPLE_RATE))

@@ -19,7 +19,7 @@ from avsal.prediction.frames import CachedFrame, WindowInput
 from avsal.prediction.inputs import resize_frame
 from avsal.prediction.shots import Differences, find_cut
 from avsal.prediction.threads import FORKED, after_fork
-from avsal.prediction.windows import Rule
+from avsal.prediction.windows import Rule, Times
 
 Seconds = float | Fraction
 _Timed = tuple[Fraction | None, Fraction | None, Any]  # time and duration if known, and the frame
@@ -179,6 +179,7 @@ class LatestFrames:
         """
         self._input_size, self._rule = input_size, rule
         self._frames: dict[int, CachedFrame] = {}
+        self._times: Times = {}  # of these frames
         self._changes: dict[int, float] = {}  # of the frames since the latest window
         self._given = -1  # the frame of the window that was given out last
         self._ended = False
@@ -234,10 +235,6 @@ class LatestFrames:
     def _latest(self) -> int:
         return next(reversed(self._frames), -1)
 
-    @property
-    def _times(self) -> dict[int, Fraction]:
-        return {index: frame.tag.time for index, frame in self._frames.items()}
-
     def _take(self, frames: Iterable[VideoFrame]) -> None:
         origin, size, differences = None, None, Differences()
         try:
@@ -250,10 +247,11 @@ class LatestFrames:
                 change = differences.next(taken.pixels)
                 with self._changed:
                     self._frames[frame.index] = taken
+                    self._times[frame.index] = taken.tag.time
                     self._changes[frame.index] = change
                     oldest = self._rule.oldest(frame.index, self._times)
                     for index in [index for index in self._frames if index < oldest]:
-                        del self._frames[index]
+                        del self._frames[index], self._times[index]
                         self._changes.pop(index, None)
                     self._changed.notify()
         except BaseException as error:  # raised again where the maps are consumed
