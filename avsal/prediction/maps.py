@@ -330,7 +330,7 @@ def _with_times(
     for index, (second, density) in enumerate(pairs):
         if second is None or density is None:
             more = "more maps than times" if second is None else "more times than maps"
-            raise UsageError(f"times: there are {more} (the first {index} match); give one for each map")
+            raise UsageError(f"times: there are {more}, of which there are {index}; give one a map")
         time = _exact(f"time {index}", second)
         if before is not None and time <= before:
             raise UsageError(
