@@ -230,7 +230,7 @@ class Timeline:
         self._leader.offset -= jump
         self.jumped |= bool(jump)
         self._leader.correct(packet)
-        if not (self._doubtful or _is_shown_late(packet)):
+        if not (self._doubtful or is_shown_late(packet)):
             yield packet
             return
         self._doubtful.append(packet)
@@ -245,9 +245,9 @@ class Timeline:
         pause.
         """
         for packet in self._doubtful:
-            if jump and _is_shown_late(packet):
+            if jump and is_shown_late(packet):
                 packet.pts -= jump
-                if _is_shown_late(packet):
+                if is_shown_late(packet):
                     packet.pts = packet.dts + (packet.duration or 0)
             yield packet
         self._doubtful.clear()
@@ -303,7 +303,8 @@ class Timeline:
         return step
 
 
-def _is_shown_late(packet: Packet) -> bool:
+def is_shown_late(packet: Packet) -> bool:
+    """Tell whether a packet's two times are too far apart for pictures in another order."""
     if packet.pts is None or packet.dts is None or packet.pts == packet.dts:
         return False
     longest = max(STEP_BACK, REORDERED * (packet.duration or 0) * packet.time_base)

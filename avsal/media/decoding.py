@@ -13,7 +13,14 @@ from av.error import FFmpegError
 from av.filter import Graph
 
 from avsal.errors import MediaError
-from avsal.media.clock import REORDERED, Timeline, is_discontinuous, restarts
+from avsal.media.clock import (
+    REORDERED,
+    STEP_BACK,
+    Timeline,
+    is_discontinuous,
+    is_shown_late,
+    restarts,
+)
 from avsal.media.source import Source
 from avsal.media.view import View
 
@@ -264,53 +271,100 @@ def is_empty(packet: Packet) -> bool:
 class Outstanding:
     """Repeats the previous picture for each one that is lost.
 
-    A picture is lost if a later one arrives before it: its packet, or one that it refers to, is
-    damaged. With the repetitions, there are as many frames as packets.
+    A picture is lost if a later one arrives before it, or none at all: its packet, or one that it
+    refers to, is damaged. With the repetitions, there are as many frames as packets.
+
+    Args:
+        time_base: unit of the stored times, in seconds.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, time_base: Fraction) -> None:
         self._times: list[int] = []  # stored times of the packets whose frames have not arrived
+        self._opening: set[int] = set()  # those of the first packets
+        self._recent: deque[int] = deque(maxlen=REORDERED)  # those of the last packets
         self._lost: set[int] = set()
+        self._first: int | None = None  # stored time of the first frame
         self._shown: Any = None
+        self._back = int(STEP_BACK / time_base)
 
     def sent(self, packet: Packet) -> None:
         """Register a packet that is sent to the decoder."""
         if packet.pts is not None and not packet.is_discard:
             self._times.append(packet.pts)
+            self._recent.append(packet.pts)
+            if len(self._opening) < 2 * REORDERED:
+                self._opening.add(packet.pts)
 
     def shown(self, frame: Any) -> list[tuple[Any, int | None]]:
         """Return what to show when a frame arrives, with stored times; the frame comes last."""
         pts, before = frame.pts, self._shown
-        if pts in self._lost:  # too late: the previous one was repeated instead
-            return []
+        if pts in self._lost or (pts is not None and self._precedes(pts)):
+            return []  # too late: another one was shown instead
         self._shown = frame
+        self._first = pts if self._first is None else self._first
         if pts is None or pts not in self._times:
             return [(frame, pts)]
         self._times.remove(pts)
-        if before is None or before.pts is None or frame.interlaced_frame:
-            return [(frame, pts)]  # it is the first; or a packet may be half a frame
-        lost = sorted(time for time in self._times if before.pts < time < pts)
-        self._times = [time for time in self._times if not before.pts < time < pts]
+        return [*self._repeated(before, pts), (frame, pts)]
+
+    def ended(self) -> list[tuple[Any, int | None]]:
+        """Return what to show for the last pictures if they never arrived."""
+        self._times = [time for time in self._times if time in self._recent]
+        return self._repeated(self._shown, None)
+
+    def _repeated(self, before: Any, until: int | None) -> list[tuple[Any, int | None]]:
+        """Repeat a frame for the pictures that should have come before a time, if it is known."""
+        if before is None or before.pts is None or before.interlaced_frame:
+            return []  # it is the first; or a packet may be half a frame
+        lost = sorted(
+            time
+            for time in self._times
+            if before.pts - self._back < time  # much earlier ones: the clock restarted
+            and (until is None or time < until)
+            and not self._precedes(time)
+        )
+        self._times = [time for time in self._times if time not in lost]
         self._lost.update(lost)
-        return [*((before, time) for time in lost), (frame, pts)]
+        return [(before, time) for time in lost]
+
+    def _precedes(self, time: int) -> bool:
+        """Tell whether a picture precedes the first frame: it refers to one that is not there."""
+        if self._first is None or time not in self._opening:
+            return False
+        return self._first - self._back < time < self._first
 
 
-def count_frames(packets: Iterable[Packet], first: Fraction, until: Fraction) -> int | None:
-    """Count the frames with first <= time < until (container clock, seconds) without decoding.
+def count_frames(packets: Iterable[Packet], first: Fraction, keyframe: Packet) -> int | None:
+    """Count the frames from a time, in seconds, up to a keyframe without decoding them.
 
     The packets must begin before the first of these frames. The count is exact if each packet is a
-    frame and the container stores presentation times. It is None if the clock jumps.
+    frame and the container stores presentation times.
+
+    Returns:
+        The number of frames; None if times are missing, repeated or jump on the way, or the
+        keyframe is not reached, as in damaged files.
     """
-    count, previous = 0, None
+    if keyframe.pts is None or not keyframe.is_keyframe:
+        return None
+    count, latest, reached = 0, None, False
+    until = keyframe.pts * keyframe.time_base
+    recent: deque[int] = deque(maxlen=REORDERED)
     for packet in packets:
-        if packet.pts is None or packet.is_discard or not packet.size:
-            continue  # a flush, cut by an edit list, or a repeated picture
+        if packet.is_discard or not packet.size:
+            continue  # cut by an edit list, a repeated picture, or a flush
+        if packet.pts is None or packet.pts in recent or is_shown_late(packet):
+            return None
+        recent.append(packet.pts)
+        time = packet.pts * packet.time_base
         if packet.dts is not None:
             decoded = packet.dts * packet.time_base
-            if previous is not None and restarts(decoded - previous):
+            if latest is not None and (decoded < latest or restarts(time - latest)):
                 return None
-            if decoded >= until:
-                break  # later packets are shown later still
-            previous = decoded
-        count += first <= packet.pts * packet.time_base < until
-    return count
+            latest = decoded
+        reached = reached or (packet.pos == keyframe.pos and packet.pts == keyframe.pts)
+        if time > until and not reached:
+            return None
+        if reached and latest is not None and latest >= until:
+            break  # later packets are shown later still
+        count += first <= time < until
+    return count if reached else None

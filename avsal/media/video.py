@@ -296,7 +296,7 @@ class VideoReader:
         self, packets: Iterator[Packet], counts: bool
     ) -> Iterator[tuple[Decoded, int | None]]:
         """Yield each picture with its stored time; the one before a lost picture is repeated."""
-        outstanding = Outstanding() if self._one_a_packet() else None
+        outstanding = Outstanding(self._time_base) if self._one_a_packet() else None
         for packet in packets:
             self._note_end(packet, counts)
             if is_empty(packet):  # the previous picture stays, as in screen recordings
@@ -311,7 +311,8 @@ class VideoReader:
             if self._decoder.skipped > skipped:
                 self._clock.lost()
         for frame in self._decoder.decode(None) if self._decoder.broken_off else ():
-            yield frame, frame.pts
+            yield from outstanding.shown(frame) if outstanding else [(frame, frame.pts)]
+        yield from outstanding.ended() if outstanding else ()
 
     def _note_end(self, packet: Packet, counts: bool) -> None:
         """Note until when the last picture is shown, if empty packets may follow it."""
@@ -403,7 +404,7 @@ class VideoReader:
             return None, None
         keyframe = packet.pts * self._time_base
         self._seek(self.origin)
-        index = count_frames(self._packets(), self.origin, keyframe)
+        index = count_frames(self._packets(), self.origin, packet)
         self._seek(time)
         self._slots = self._decode()
         return self._clock.exact(keyframe), index
