@@ -155,8 +155,11 @@ def test_presets(tmp_path, maps, video, name, size):
         (("--fit", "crop", "--pad", "blur"), "fit crop shows no bars"),
         (("--fit", "split", "--pad", "black"), "fit split shows no bars"),
         (("--fit", "both"), "'both' is not one of"),
-        (("--fit", "auto", "--path", "a.reframe.json"), "--fit: a.reframe.json decides that"),
-        (("--for", "reels", "--path", "a.reframe.json"), "--for: a.reframe.json decides that"),
+        (("--fit", "auto", "--path", "a.reframe.json"), "fit: a.reframe.json decides that"),
+        (
+            ("--for", "reels", "--path", "a.reframe.json"),
+            "(--for): a.reframe.json decides that",
+        ),
     ],
 )
 def test_options_that_cannot_be(avsal_command, video, options, message):

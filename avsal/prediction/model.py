@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from avsal.errors import UsageError
+from avsal.errors import UsageError, path_of
 from avsal.media.frames import tag_of
 from avsal.models.variants import VARIANTS
 from avsal.prediction.frames import FrameCache, WindowInput
@@ -68,6 +68,10 @@ def load_model(
     """
     check_word("engine", engine, EngineName)
     check_device(device)
+    if name is not None and not isinstance(name, str):
+        raise UsageError(f"model {name!r}: give the name of a network; files are for weights")
+    if weights is not None:
+        path_of("weights", weights)
     why_not = onnx_obstacle(device, precision) if engine != EngineName.TORCH else "not wanted"
     if not why_not and _is_shipped(name, weights, revision):
         return _shipped_predictor()
@@ -214,7 +218,7 @@ def predict_files(
         Every source with its prediction, to be consumed or closed before the next one is asked
         for; or with what is wrong with it.
     """
-    settings = predictor.complete(settings or PredictSettings())
+    settings = predictor.with_defaults(settings or PredictSettings())
     batch = predictor.batch(settings)
     rest = iter(sources)
     opened: Opened | None
@@ -300,7 +304,7 @@ def _video_prediction(
     if isinstance(video, Exception):
         return video
     try:
-        return predictor.predict(video, settings)
+        return predictor.predict_reader(video, settings)
     except Exception as error:
         return error
 

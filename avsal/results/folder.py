@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from avsal import atomic
-from avsal.errors import MediaError, OutputError, UsageError
+from avsal.errors import MediaError, OutputError, UsageError, path_of
 from avsal.media.frames import FrameTag
 from avsal.prediction.maps import SaliencyFrame, to_density
 from avsal.prediction.settings import OutputSettings
@@ -325,7 +325,7 @@ class Result:
         Raises:
             AvsalError: the maps cannot be read, or the file cannot be written.
         """
-        out, shots = Path(out), self.shots()
+        out, shots = path_of("out", out), self.shots()
         check_table(out)
         with atomic.new_file(out) as partial:
             table = Table(partial)
@@ -367,7 +367,7 @@ def read_result(folder: str | os.PathLike[str]) -> Result:
     Raises:
         MediaError: it holds no complete result, or `saliency.json` is damaged.
     """
-    folder = Path(folder)
+    folder = path_of("folder", folder)
     header = read_header(folder)
     try:
         settings = header["settings"]

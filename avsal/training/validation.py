@@ -98,7 +98,7 @@ def network_maps(objective: AudioVisual, engine: Engine) -> Maps:
     """The maps of the network in prediction."""
     network = copy.deepcopy(objective.network)
     predictor = Predictor(objective.variant, TorchEngine(network, engine.device, engine.precision))
-    settings = predictor.complete(PredictSettings(batch=1, size=MapSize("model")))
+    settings = predictor.with_defaults(PredictSettings(batch=1, size=MapSize("model")))
     rule = predictor.rule(settings)
 
     def predicted(recording: Recording, part: Part) -> Generator[SaliencyFrame, None, None]:
