@@ -9,13 +9,12 @@ import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from fractions import Fraction
 from numbers import Rational, Real
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from avsal.errors import UsageError
-from avsal.media.frames import VideoFrame, tag_of
+from avsal.media.frames import VideoFrame, info_of
 from avsal.prediction.frames import CachedFrame, WindowInput
 from avsal.prediction.inputs import resize_frame
 from avsal.prediction.shots import Differences, find_cut
@@ -266,12 +265,7 @@ class LatestFrames:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self._ended = True
         self._thread.join(_JOIN_SECONDS)
 
@@ -310,7 +304,7 @@ class LatestFrames:
                     return
                 origin = frame.pts if origin is None else origin
                 size = size or self._input_size(*frame.image.shape[:2])
-                taken = CachedFrame(tag_of(frame, origin), resize_frame(frame.image, size))
+                taken = CachedFrame(info_of(frame, origin), resize_frame(frame.image, size))
                 change = differences.next(taken.pixels)
                 with self._changed:
                     self._frames[frame.index] = taken

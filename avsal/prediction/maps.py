@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from avsal.errors import UsageError
-from avsal.media.frames import FrameTag
+from avsal.media.frames import FrameInfo
 from avsal.prediction.drawing import overlay
 from avsal.prediction.frames import CachedFrame, PredictedBatch
 from avsal.prediction.style import OverlayStyle
@@ -41,7 +41,7 @@ class SaliencyFrame:
         picture: uint8 (h, w, 3) RGB, the frame as the network saw it; None if it is unknown.
     """
 
-    tag: FrameTag
+    tag: FrameInfo
     log_density: np.ndarray
     density: np.ndarray
     picture: np.ndarray | None = None

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from avsal.errors import UsageError, path_of
-from avsal.media.frames import tag_of
+from avsal.media.frames import info_of
 from avsal.models.variants import VARIANTS
 from avsal.prediction.frames import FrameCache, WindowInput
 from avsal.prediction.inputs import resize_frame
@@ -272,7 +272,7 @@ def _open(
     with video:
         (frame,) = video
         size = predictor.input_size(video.info.height, video.info.width, video.info.sample_aspect)
-        small = tag_of(frame, video.origin), resize_frame(frame.image, size)
+        small = info_of(frame, video.origin), resize_frame(frame.image, size)
         (window,) = FrameCache(settings, predictor.rule(settings)).windows([small])
         return Still(video.info, window, video.warnings, video.identity)
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from avsal.errors import MediaError, WeightsError, path_of
-from avsal.media.frames import FrameTag
+from avsal.media.frames import FrameInfo
 from avsal.models.variants import Variant
 from avsal.prediction.frames import FrameCache, PredictedBatch, Start, WindowInput, read_ahead
 from avsal.prediction.inputs import input_size
@@ -451,7 +451,7 @@ class Predictor:
 
 
 def _output_size(
-    tag: FrameTag, log_density: np.ndarray, settings: PredictSettings
+    tag: FrameInfo, log_density: np.ndarray, settings: PredictSettings
 ) -> tuple[int, int]:
     if settings.size.kind == "video":
         return tag.height, tag.width

@@ -104,14 +104,14 @@ def seconds_of(text: str) -> float:
     return float(Fraction(seconds) + 60 * int(minutes or 0) + 3600 * int(hours or 0))
 
 
-def clock(seconds: float) -> str:
+def clock(seconds: float | Fraction) -> str:
     """A time as people read it: 7.5 s, 1:05, 1:02:03.
 
     Reports, pictures and notes give times so. Messages about single frames and about settings give
     plain seconds, because these can be compared, and pasted into an option.
     """
     if seconds < 60:
-        return f"{round(seconds, 1):g} s"
+        return f"{round(float(seconds), 1):g} s"
     hours, remaining = divmod(round(seconds), 3600)
     minutes, remaining = divmod(remaining, 60)
     return f"{hours}:{minutes:02}:{remaining:02}" if hours else f"{minutes}:{remaining:02}"
