@@ -100,7 +100,7 @@ def _paired(
         if frame is missing or time is missing:
             fewer, more = ("frames", "times") if frame is missing else ("times", "frames")
             raise UsageError(
-                f"there are {index} {fewer} but more {more}; give one time for each frame"
+                f"there are {index} {fewer} but more {more}; give a time for each frame"
             )
         yield *time, frame
 

@@ -330,9 +330,7 @@ def _with_times(
     for index, (second, density) in enumerate(pairs):
         if second is None or density is None:
             fewer, more = ("times", "maps") if second is None else ("maps", "times")
-            raise UsageError(
-                f"there are {index} {fewer} but more {more}; give one time for each map"
-            )
+            raise UsageError(f"there are {index} {fewer} but more {more}; give a time for each map")
         time = _binary_fraction(f"time {index}", second)
         if before is not None and time <= before:
             raise UsageError(
