@@ -64,6 +64,8 @@ class Area:
     def __post_init__(self) -> None:
         try:
             _check_name(self.name)
+            if self.shapes and np.ndim(self.shapes[0]) == 1:
+                raise ValueError(f"{self.name}: shapes is one shape; give a tuple of shapes")
             for shape in self.shapes:
                 _checked(self.name, shape, (1, 1))
             _check_times(self.name, self.shapes, self.times)
@@ -393,8 +395,10 @@ def check_unique(areas: Sequence[Area]) -> None:
     """Refuse areas of the same name.
 
     Raises:
-        UsageError: there are two.
+        UsageError: there are two, or what is given is not a sequence of areas.
     """
+    if not isinstance(areas, Sequence) or not all(isinstance(area, Area) for area in areas):
+        raise UsageError(f"areas {areas!r}: give a list of Area objects")
     counts = Counter(normal_name(area.name) for area in areas)
     for name, count in counts.items():
         if count > 1:

@@ -26,7 +26,7 @@ from avsal.crops import editors
 from avsal.crops.file import PathFile, fitted_size, path_beside, read_crops, read_head
 from avsal.crops.planning import Crop
 from avsal.crops.settings import Fill
-from avsal.errors import AvsalError, MediaError, UsageError, without_keys
+from avsal.errors import AvsalError, MediaError, UsageError, path_of, without_keys
 from avsal.media.source import is_address
 from avsal.media.video import probe
 from avsal.results.plan import is_newer
@@ -68,7 +68,7 @@ def write_export(
     Raises:
         AvsalError: the path or the video cannot be read, or the file cannot be written.
     """
-    path, out = Path(path), Path(out)
+    path, out = path_of("path", path), path_of("out", out)
     check_export(out)
     head = read_head(path)
     crops = read_crops(path, head.picture)

@@ -155,7 +155,7 @@ def overlay(
     if form.pictures:
         return _draw_pictures(video, place, source, saliency, style, form, force, progress)
     result = source.result(saliency)
-    start, end = (start, end) if result is None else result.stretch(start, end)
+    start, end = (start, end) if result is None else result.time_range(start, end)
     with VideoReader(video, start=start) as frames:
         info = frames.info
         out = choose_output(video, info.is_image, place, force, animations=True)

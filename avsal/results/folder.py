@@ -212,7 +212,7 @@ def written_names(folder: Path) -> set[str]:
 _LARGEST_SUM = 4
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
     """A complete folder of maps. Maps and records are read one at a time, in constant memory.
 
@@ -221,10 +221,8 @@ class Result:
         header: the contents of `saliency.json` without the records: "source" (name, bytes,
             modified_ns), "model", "weights", "settings", "versions", "fps", "sound", ...
         format: "png", "png16", "npy" or "video".
-        width: of the video as displayed, in pixels; the maps may have another size.
-        height: likewise.
-        start: the second that was asked for; None is the beginning.
-        end: likewise; None is the end.
+        width, height: of the video as displayed, in pixels; the maps may have another size.
+        start, end: the part that has maps, in seconds; None is the beginning or the end.
     """
 
     folder: Path
@@ -235,7 +233,12 @@ class Result:
     start: float | None
     end: float | None
 
-    def stretch(self, start: float | None, end: float | None) -> tuple[float | None, float | None]:
+    def __repr__(self) -> str:
+        return f"<Result {self.folder}: {self.format} maps of a {self.width}x{self.height} video>"
+
+    def time_range(
+        self, start: float | None, end: float | None
+    ) -> tuple[float | None, float | None]:
         """The seconds from `start` to `end` as far as there are maps; None is the video's own."""
         starts = [second for second in (start, self.start) if second is not None]
         ends = [second for second in (end, self.end) if second is not None]
@@ -249,7 +252,7 @@ class Result:
         """
         if start is None and end is None:
             return self
-        start, end = self.stretch(start, end)
+        start, end = self.time_range(start, end)
         if start is not None and end is not None and start >= end:
             raise UsageError(f"{self.folder}: has no maps from {start:g} to {end:g} s")
         return replace(self, start=start, end=end)
