@@ -296,6 +296,9 @@ def test_a_prediction_says_what_it_is(video, loaded):
     with loaded.predict(video) as prediction:
         assert repr(prediction).startswith(f"<Prediction of {video}: ")
     assert isinstance(prediction, avsal.Prediction)
+    with loaded.predict(video) as frames:
+        first, second = next(frames), next(frames)
+        assert first != second and len({first, second}) == 2
 
 
 @pytest.mark.parametrize(

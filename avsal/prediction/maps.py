@@ -29,7 +29,7 @@ Seconds = float | Fraction
 FrameMap = tuple[CachedFrame, np.ndarray]  # a frame and its (h, w) log-density
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays have no single equality
 class SaliencyFrame:
     """Where people will look while one frame is shown.
 
