@@ -62,8 +62,9 @@ def write_export(
 
     Args:
         path: a .reframe.json file.
-        out: the file to write; see the module's text for the suffixes.
-        video: the video that the path is of; None takes the file that the path names, next to it.
+        out: the file to write; its suffix decides the format: .sendcmd, .csv, .fcpxml, .edl or
+            .otio, see `avsal.crops.export`.
+        video: the video of the path; None is the file that the path names, in the same folder.
 
     Raises:
         AvsalError: the path or the video cannot be read, or the file cannot be written.
@@ -92,7 +93,7 @@ def write_export(
 
 
 def export_kept(out: str | os.PathLike[str], video: str | os.PathLike[str], place: Path) -> None:
-    """Export the path of a result that is left as it is, unless the export is newer than the path.
+    """Export the path of a result that was kept, unless the export is newer than the path.
 
     Args:
         out, video: see `write_export`.

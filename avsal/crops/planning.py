@@ -81,7 +81,7 @@ def plan(
         times: seconds at which every frame begins, one for each map, ascending; None counts frames
             at `rate` frames per second.
         cuts: numbers of the frames that begin a new shot (`avsal.prediction.shots` finds them).
-        motion, zoom, fit: see `Framing`.
+        motion, zoom, fit: see `avsal.crops.settings.Framing`.
         pad: the same as fit "pad".
         sample_aspect: width to height of a displayed pixel.
 

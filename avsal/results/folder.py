@@ -48,8 +48,8 @@ from avsal.results.table import Table, check_table
 class Spool:
     """Log-densities kept on disk until the whole clip's scale is known.
 
-    They are stored as the network gave them (float32, its own size) and post-processed again on
-    the CPU, where densities of a GPU come out equal up to rounding.
+    They are stored smoothed, at the network's size, in float32, and post-processed again on the
+    CPU, which gives the densities of a GPU up to rounding.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -245,7 +245,7 @@ class Result:
         return max(starts, default=None), min(ends, default=None)
 
     def part(self, start: float | None, end: float | None) -> Result:
-        """The same result from `start` to `end` only, seconds.
+        """The same result, from second `start` to second `end` only.
 
         Raises:
             UsageError: it has no maps there.
@@ -271,7 +271,8 @@ class Result:
         return read_records(self.folder)
 
     def shots(self) -> list[Shot] | None:
-        """The video's shots, those of its part; None where an earlier avsal made the result.
+        """The shots of the video or of its part; None if an earlier version of avsal made the
+        result.
 
         Raises:
             MediaError: `saliency.json` is damaged.
@@ -295,7 +296,7 @@ class Result:
 
         Args:
             end: container time at which the last frame ends; None shows it as long as the one
-                before it, and a single one for no time.
+                before it, and a single frame for 0 seconds.
 
         Raises:
             MediaError, DataError: see `densities`.
