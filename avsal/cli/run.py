@@ -234,8 +234,9 @@ def run_on_files(
             maps = dict([(named[0], saliency)] if alone and len(named) == 1 else ())
             maps = maps or dict(plan_inputs(named, saliency, ""))
         load = no_network if network is None or maps else network.load
+        keywords = {} if network is None else asdict(network)
         policy = (files.force, files.skip_existing)
-        work = Calls(function, load, *policy, console.debug, maps, is_current, on_kept)
+        work = Calls(function, load, keywords, *policy, console.debug, maps, is_current, on_kept)
         return exit_code(Run(work, as_json=files.as_json, details=details).files(plan))
 
 

@@ -138,8 +138,9 @@ class Calls:
     """A function called with file after file, such as `avsal.overlay`; see `isolated.FileWork`.
 
     Attributes:
-        function: takes a file, the place of its result, `force`, `progress`, and `model` where
-            there is a predictor; returns where the result is.
+        function: takes a file, the place of its result, `force`, `progress`, and either `network`
+            or a loaded one as `model`; returns where the result is.
+        network: keywords of the network that the function loads itself.
         force: replace results that exist.
         skip_existing: keep those that are up to date, and replace the others.
         saliency: the folder of each file's maps; empty where a network makes them.
@@ -150,6 +151,7 @@ class Calls:
 
     function: Callable[..., Path]
     load: Callable[[], Predictor | None]
+    network: Mapping[str, Any]
     force: bool = False
     skip_existing: bool = False
     loud: bool = False
@@ -170,7 +172,8 @@ class Calls:
         on_map: OnMap = lambda _number, _done, _total: None,
     ) -> Iterator[Finished]:
         """See `isolated.FileWork`."""
-        function = partial(self.function, model=predictor) if predictor else self.function
+        network = self.network if predictor is None else {"model": predictor}
+        function = partial(self.function, **network)
         for task in tasks:
             on_begin(task.number)
             began = time.monotonic()
