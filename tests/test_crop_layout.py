@@ -94,6 +94,15 @@ def test_panels_show_nothing_twice():
             assert min(across, down) <= 1  # whole pixels
 
 
+@pytest.mark.parametrize("size", [(10000, 2), (2, 4000)])
+@pytest.mark.parametrize("fit", ["pad", "split", "auto"])
+def test_pictures_that_are_mere_lines_get_a_crop(size, fit):
+    ends = np.full(GRID, 1e-6)
+    ends[0, 0] = ends[-1, -1] = 1
+    (crop,) = plan([ends / ends.sum()], "9:16", size, fit=fit)
+    assert all(box.width >= 1 and box.height >= 1 for box in crop.boxes)
+
+
 def test_the_edge_goes_round_a_face():
     """Two faces, of which a crop holds one: the other is left out whole, and not cut in half."""
     maps = [0.6 * spot(0.3, width=0.03) + 0.4 * spot(0.6, width=0.03)] * 50

@@ -215,6 +215,25 @@ def test_a_file_that_ends_the_process_fails_alone(command, footage, monkeypatch)
     assert len(tried[0]) == 2
 
 
+def test_an_error_that_nobody_foresaw_names_its_file(command, footage, monkeypatch):
+    def fail(*_values, **_options):
+        raise ValueError("empty sequence")
+
+    monkeypatch.setattr("avsal.results.api.write_overlay", fail)
+    code, out, err = command("overlay", footage / "a.mp4", "--json")
+    why = f"{footage / 'a.mp4'}: ValueError: empty sequence"
+    assert code == 1
+    assert err == f"error: {why} (unexpected; --debug shows where)\n"
+    assert records(out)[0]["error"] == why
+
+
+@pytest.mark.parametrize("name", ["predict", *COMMANDS])
+def test_a_still_image_is_a_video_of_one_frame(command, tmp_path, name):
+    code, out, err = command(name, samples.still(tmp_path / "a.png"), "--json")
+    assert code == 0, err
+    assert records(out)[0]["frames"] == 1
+
+
 def test_predict_takes_folders_and_keeps_what_exists(command, footage, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code, _out, err = command("predict", "in", "in/a.mp4")

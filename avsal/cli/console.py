@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import TextIOWrapper
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -47,8 +48,12 @@ def counted(count: int, word: str) -> str:
     return f"{count} {word}" if count == 1 else f"{count} {word}s"
 
 
-def report_error(error: BaseException) -> int:
-    """Print an error as one line and return the exit code that belongs to it."""
+def report_error(error: BaseException, source: Path | None = None) -> int:
+    """Print an error as one line and return the exit code that belongs to it.
+
+    Args:
+        source: the file that was worked on; errors that avsal did not foresee do not name it.
+    """
     if debug:
         from rich.traceback import Traceback
 
@@ -56,11 +61,9 @@ def report_error(error: BaseException) -> int:
     if isinstance(error, AvsalError):
         stderr.print(f"[bold red]error:[/] {plain(str(error))}")
         return error.exit_code
-    text = " ".join(str(error).split())[:300]
-    stderr.print(
-        f"[bold red]error:[/] {plain(f'{type(error).__name__}: {text}')} "
-        "(unexpected; --debug shows where)"
-    )
+    text = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    where = "" if source is None else f"{source}: "
+    stderr.print(f"[bold red]error:[/] {plain(where + text)} (unexpected; --debug shows where)")
     return 1
 
 

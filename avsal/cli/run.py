@@ -180,8 +180,10 @@ def _failed(source: Path, place: Path, error: Exception) -> Outcome:
 
     place = getattr(error, "place", place)
     place = place.with_suffix("") if place.suffix == BY_KIND else place  # never opened
-    code = report_error(error)
+    code = report_error(error, source)
     text = " ".join(str(error).split())
+    if not isinstance(error, AvsalError):
+        text = f"{source}: {type(error).__name__}: {text}"
     return Outcome(str(source), str(place), "failed", error=text, code=code)
 
 

@@ -117,8 +117,9 @@ def write_overlay(
     """
     info = video.info
     if out.suffix.lower() in WRITABLE_STILLS:
-        for frame, density, span in pairs:
+        for count, (frame, density, span) in enumerate(pairs, 1):
             write_picture(out, overlay(frame.image, density, style, span))
+            on_frame(count)
         return
     width = info.width * (2 if style.side_by_side else 1)
     with VideoWriter(
