@@ -6,7 +6,7 @@ import pytest
 
 from avsal.errors import UsageError
 from avsal.media.frames import FrameTag
-from avsal.prediction.drawing import enclosed_share, overlay
+from avsal.prediction.drawing import OUTLINE, enclosed_share, legend_panel, overlay
 from avsal.prediction.maps import SaliencyFrame
 from avsal.prediction.style import Colormap, OverlayStyle
 from avsal.results.overlay import predicted_maps
@@ -153,6 +153,29 @@ def test_a_legend_is_drawn_where_the_picture_is_large_enough(image, spot):
     small = overlay(image, spot, OverlayStyle())
     assert np.array_equal(small, overlay(image, spot, OverlayStyle(legend=False)))
     assert not np.array_equal(small, overlay(image, spot, OverlayStyle(legend=True)))
+
+
+@pytest.mark.parametrize(("threshold", "drawn"), [(0.5, 0.5 / 0.85), (None, 1), (1.0, 1)])
+def test_a_legend_shows_the_colours_that_are_drawn_and_no_others(threshold, drawn):
+    panel = legend_panel(OverlayStyle(threshold=threshold), 480)
+    rows = (panel.max(axis=2) - panel.min(axis=2) > 0).sum(axis=1)  # coloured pixels
+    bar = panel[rows.argmax()]
+    coloured = np.flatnonzero(bar.max(axis=1) > 60)
+    whole = np.flatnonzero((panel != panel[0, 0]).any(axis=(0, 2)))
+    assert coloured.max() - coloured.min() == pytest.approx(drawn * np.ptp(whole), abs=4)
+
+
+def test_no_line_crosses_the_share_of_another(monkeypatch):
+    """Where lines are close together, the shares are above all of them."""
+    column = np.exp(-np.abs(np.arange(640) - 320) / 60)
+    density = np.repeat(column[None], 480, 0)
+    white = np.full((480, 640, 3), 255, np.uint8)
+    drawn = overlay(white, density, OverlayStyle(contours=True))
+    monkeypatch.setattr("avsal.prediction.drawing.cv2.drawContours", lambda *_values: None)
+    letters = overlay(white, density, OverlayStyle(contours=True))
+    solid = (letters == OUTLINE).all(axis=2)
+    assert solid.sum() > 50
+    assert np.array_equal(drawn[solid], letters[solid])
 
 
 def test_contours_show_on_white_and_bear_their_shares():
