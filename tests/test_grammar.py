@@ -228,7 +228,8 @@ def test_an_error_that_nobody_foresaw_names_its_file(command, footage, monkeypat
 
 
 @pytest.mark.parametrize("name", ["predict", *COMMANDS])
-def test_a_still_image_is_a_video_of_one_frame(command, tmp_path, name):
+def test_a_still_image_is_a_video_of_one_frame(command, tmp_path, name, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     code, out, err = command(name, samples.still(tmp_path / "a.png"), "--json")
     assert code == 0, err
     assert records(out)[0]["frames"] == 1
