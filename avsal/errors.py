@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -55,6 +56,23 @@ class WeightsError(AvsalError):
 
 class DataError(AvsalError):
     """A data set for training or evaluation is incomplete or malformed."""
+
+
+def path_of(what: str, given: object) -> Path:
+    """The path that a caller gave.
+
+    Args:
+        what: the argument's name, for the message.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    path = os.fspath(given) if isinstance(given, str | os.PathLike) else None
+    if not isinstance(path, str):
+        raise UsageError(
+            f"{what} has the type {type(given).__name__}; give one path, as str or Path"
+        )
+    return Path(path)
 
 
 def require_file(path: Path, what: str) -> None:

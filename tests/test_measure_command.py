@@ -369,7 +369,7 @@ def test_maps_of_another_video_are_refused(measure, video, tmp_path, frames):
         ((), "nothing to measure"),
         (("--area", "left:0,0,900,9"), "outside the 64x48 picture"),
         (("--grid", "2x2", "--area", "row 1 column 1:0,0,9,9"), "is there twice"),
-        (("--grid", "2x2", "--compare-saliency", "x"), "needs --compare"),
+        (("--grid", "2x2", "--compare-saliency", "x"), "needs compare"),
     ],
 )
 def test_wrong_options(measure, video, arguments, message):

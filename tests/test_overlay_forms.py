@@ -259,9 +259,9 @@ def test_several_inputs_give_several_pictures(avsal_command, film, maps, tmp_pat
     ("options", "says"),
     [
         (("--still", "--contact-sheet"), "give one of them"),
-        (("--per-shot",), "needs --still or --contact-sheet"),
-        (("--still", "--fps", "5"), "no animation"),
-        (("-o", "a.mp4", "--width", "320"), "a.mp4: is no animation"),
+        (("--per-shot",), "needs still or contact-sheet"),
+        (("--still", "--fps", "5"), "not an animation"),
+        (("-o", "a.mp4", "--width", "320"), "a.mp4: is not an animation"),
         (("-o", "a.gif", "--fps", "0"), "fps 0"),
         (("-o", "a.gif", "--width", "0"), "width 0"),
         (("-o", "a.png"), "--still"),

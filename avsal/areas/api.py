@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
 
 import numpy as np
 
@@ -27,7 +26,7 @@ from avsal.areas.measurement import Measurement
 from avsal.areas.pictures import SMALL, WIDE, Page, Picture, Version, full_size, legend, picture
 from avsal.areas.series import Collector, Series, compare, fine_grid, spread
 from avsal.areas.summary import Video, build_summary, facts
-from avsal.errors import UsageError
+from avsal.errors import UsageError, path_of
 from avsal.media.source import name_of
 from avsal.media.video import VideoReader
 from avsal.prediction.maps import GazeMap
@@ -237,9 +236,9 @@ def measure(
     Args:
         video: a file, image or video, or an http(s) address.
         areas: by name, {"logo": "5%,5%,20%,10%"}: a box x, y, width, height in pixels or per cent,
-            as text or four numbers, or a polygon "0,0;50%,0;25%,30%"; an area that moves has
-            key frames by second, {"car": {1.5: "0,0,90,50", 4: "300,0,90,50"}}. Or `Area` objects,
-            or texts "logo:5%,5%,20%,10%".
+            as text or four numbers, or a polygon, as text "0,0;50%,0;25%,30%" or corners (x, y); an
+            area that moves has key frames by second, {"car": {1.5: "0,0,90,50", 4:
+            "300,0,90,50"}}. Or `Area` objects, or texts "logo:5%,5%,20%,10%".
         areas_file: a .csv or .json file of areas.
         grid: the cells of a grid as areas, "3x3".
         saliency: a folder of maps that `avsal predict` wrote; no network runs.
@@ -257,20 +256,22 @@ def measure(
     _check_compared(compare, compare_saliency, compare_areas, compare_areas_file)
     settings = PredictSettings(audio_context, stride, batch, start, end)
     source = MapSource(model, weights, device, precision, offline, revision, engine, settings)
-    for place in (video, compare):
+    video = path_of("video", video)
+    other_video = None if compare is None else path_of("compare", compare)
+    for place in (video, other_video):
         if place is not None:
-            check_source(Path(place))
+            check_source(place)
     with ExitStack() as files:
-        reader = files.enter_context(VideoReader(Path(video)))
+        reader = files.enter_context(VideoReader(video))
         size = reader.info.width, reader.info.height
         chosen = choose_areas(areas, areas_file, grid, size)
-        first, second = Video(Path(video), reader, source.maps(saliency)), None
+        first, second = Video(video, reader, source.maps(saliency)), None
         other_chosen = chosen
-        if compare is not None:
-            other = files.enter_context(VideoReader(Path(compare)))
+        if other_video is not None:
+            other = files.enter_context(VideoReader(other_video))
             size = other.info.width, other.info.height
             other_chosen = _other_areas(chosen, _listed(compare_areas, compare_areas_file, size))
-            second = Video(Path(compare), other, source.maps(compare_saliency))
+            second = Video(other_video, other, source.maps(compare_saliency))
         total = reader.info.frames
         return measure_video(
             first, chosen, second, other_chosen, lambda done: progress("gaze", done, total)
@@ -287,7 +288,9 @@ def choose_areas(areas: Areas, path: File | None, grid: str | None, size: Size) 
     found = _listed(areas, path, size)
     found += grid_areas(grid) if grid else []
     if not found:
-        raise UsageError("nothing to measure; give --area NAME:X,Y,W,H, --areas FILE or --grid 3x3")
+        raise UsageError(
+            "nothing to measure; give an area (logo:5%,5%,20%,10%), a file of areas or a grid (3x3)"
+        )
     check_unique(found)
     return found
 
@@ -297,10 +300,11 @@ def _listed(areas: Areas, path: File | None, size: Size) -> list[Area]:
     if isinstance(areas, Mapping):
         found = [area_of(name, shape, size) for name, shape in areas.items()]
     else:
-        items = [areas] if isinstance(areas, str | Area | os.PathLike) else list(areas)
+        is_one = isinstance(areas, str | Area) or not isinstance(areas, Iterable)
+        items = [areas] if is_one else list(areas)
         found = parse_areas((item for item in items if isinstance(item, str)), size)
         found += [_checked(item) for item in items if not isinstance(item, str)]
-    return found + (read_areas(Path(path), size) if path is not None else [])
+    return found + (read_areas(path_of("areas_file", path), size) if path is not None else [])
 
 
 def _check_compared(
@@ -310,7 +314,7 @@ def _check_compared(
     given = {"saliency": saliency is not None, "areas": bool(areas) or areas_file is not None}
     for word, is_given in given.items():
         if is_given and compare is None:
-            raise UsageError(f"--compare-{word} needs --compare, the video that it belongs to")
+            raise UsageError(f"compare-{word} needs compare, the video that it belongs to")
 
 
 def _other_areas(areas: list[Area], other: list[Area]) -> list[Area]:
@@ -320,7 +324,7 @@ def _other_areas(areas: list[Area], other: list[Area]) -> list[Area]:
     names = {normal_name(area.name) for area in areas}
     for name in own.keys() - names:
         raise UsageError(
-            f"--compare-areas: {name} is no area of the video ({', '.join(sorted(names))}); areas "
+            f"compare-areas: {name} is no area of the video ({', '.join(sorted(names))}); areas "
             "are compared by name"
         )
     return [replace(own.get(normal_name(area.name), area), name=area.name) for area in areas]
@@ -328,5 +332,7 @@ def _other_areas(areas: list[Area], other: list[Area]) -> list[Area]:
 
 def _checked(area: object) -> Area:
     if not isinstance(area, Area):
-        raise UsageError(f"area {area!r}: give an Area or a text; a file as areas_file")
+        raise UsageError(
+            f"area {area!r}: give {{name: box}}, an Area or text; a file belongs to areas_file"
+        )
     return area

@@ -31,7 +31,9 @@ from avsal.results.records import JSON, decimal
 
 Shape = tuple[tuple[float, float], ...]  # corners, x and y as fractions of width and height
 Size = tuple[int, int]  # (width, height), pixels
-Box = str | Sequence[float | str]  # "x,y,w,h", "x,y;x,y;x,y" or four numbers
+Number = float | str  # pixels, or "5%"
+# "x,y,w,h", "x,y;x,y;x,y", four numbers, or three and more corners (x, y)
+Box = str | Sequence[Number] | Sequence[Sequence[Number]]
 Key = tuple[str, float | None, Shape]  # name, seconds, shape
 
 _ROUNDING = 1e-3  # of a side, by which rounding may place a corner outside
@@ -123,7 +125,7 @@ def grid_areas(text: str) -> list[Area]:
     Raises:
         UsageError: it is something else, or a grid of more than 100 cells.
     """
-    match = re.fullmatch(r"([1-9]\d?)x([1-9]\d?)", text.strip())
+    match = re.fullmatch(r"([1-9]\d?)x([1-9]\d?)", str(text).strip())
     columns, rows = (int(match[1]), int(match[2])) if match else (0, 0)
     if not 1 <= columns * rows <= 100:
         raise UsageError(f"grid {text}: give COLUMNSxROWS such as 3x3, 100 cells at most")
@@ -146,7 +148,7 @@ def parse_areas(texts: Iterable[str], size: Size) -> list[Area]:
     try:
         return _collect([_parse(text, size) for text in texts])
     except ValueError as error:
-        raise UsageError(f"--area {_line(error)}") from None
+        raise UsageError(f"area {_line(error)}") from None
 
 
 def area_of(name: str, shape: Box | Mapping[float, Box], size: Size) -> Area:
@@ -162,7 +164,7 @@ def area_of(name: str, shape: Box | Mapping[float, Box], size: Size) -> Area:
             (
                 name,
                 None if second is None else _seconds(name, str(second)),
-                _shape(name, box if isinstance(box, str) else ",".join(map(str, box)), size),
+                _shape(name, _box_text(name, box), size),
             )
             for second, box in frames.items()
         ]
@@ -171,6 +173,18 @@ def area_of(name: str, shape: Box | Mapping[float, Box], size: Size) -> Area:
         return _collect(keys)[0]
     except (TypeError, ValueError) as error:
         raise UsageError(f"area {_line(error)}") from None
+
+
+def _box_text(name: str, box: Box) -> str:
+    """A box or polygon that a program gives, as it is written on the command line."""
+    if isinstance(box, str):
+        return box
+    try:
+        values: list[Any] = list(box)
+        corners = [values] if not values or np.ndim(values[0]) == 0 else values
+        return ";".join(",".join(map(str, corner)) for corner in corners)
+    except TypeError:
+        raise ValueError(f"{name}: {box!r} is neither text nor numbers X,Y,WIDTH,HEIGHT") from None
 
 
 def _text_of(path: Path) -> str:

@@ -199,11 +199,11 @@ class Series:
         """(a,) seconds that every area exists."""
         return (~np.isnan(self.share) * self.duration[:, None]).sum(axis=0)
 
-    def first_share(self, seconds: float = FIRST_SECONDS) -> np.ndarray:
+    def first_share(self) -> np.ndarray:
         """(a,) mean share over the first seconds that were measured; not a number where absent."""
         if not len(self.time):
             return np.full(len(self.names), np.nan)
-        left = self.time[0] + seconds - self.time
+        left = self.time[0] + FIRST_SECONDS - self.time
         duration = np.clip(np.minimum(self.duration, left), 0, None)
         return replace(self, duration=duration).average(self.share)
 

@@ -207,7 +207,7 @@ class Video:
             keys = ("model", "weights", "settings", "device", "precision", "engine")
             return {"maps": str(self.maps.folder), **{key: header.get(key) for key in keys}}
         predictor, settings = self.maps
-        by, used = predictor.description, predictor.complete(settings)
+        by, used = predictor.description, predictor.with_defaults(settings)
         return {
             "maps": None,
             "model": by.model,

@@ -49,7 +49,7 @@ For = Annotated[
     str | None,
     typer.Option(
         "--for",
-        help="Aspect and size of such videos: shorts and reels (1080x1920), square (1080x1080), "
+        help="Aspect and size for a platform: shorts or reels (1080x1920), square (1080x1080) or "
         "portrait (1080x1350).",
         rich_help_panel=CROP,
     ),
@@ -57,7 +57,8 @@ For = Annotated[
 Zoom = Annotated[
     float,
     typer.Option(
-        help="Zoom in by at most this factor where little gaze is lost.", rich_help_panel=CROP
+        help="Zoom in by at most this factor, 1 to 4, where little gaze is lost.",
+        rich_help_panel=CROP,
     ),
 ]
 Width = Annotated[

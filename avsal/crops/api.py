@@ -10,7 +10,7 @@ from avsal.crops import render
 from avsal.crops.export import check_export, write_export
 from avsal.crops.file import path_beside, read_head
 from avsal.crops.settings import Fill, Fit, Motion, ReframeSettings, find_preset, parse_size
-from avsal.errors import UsageError
+from avsal.errors import UsageError, path_of
 from avsal.media.video import VideoReader
 from avsal.prediction.predictor import Predictor
 from avsal.prediction.settings import PredictSettings
@@ -84,9 +84,12 @@ def reframe(
     Raises:
         AvsalError: something cannot be read or written, or does not fit together.
     """
-    check_path(path, aspect, motion, fit, zoom, preset, saliency, start, end)
+    video = path_of("video", video)
+    place = None if output is None else path_of("output", output)
+    path_file = None if path is None else path_of("path", path)
+    check_path(path_file, aspect, motion, fit, zoom, preset, saliency, start, end)
     if export is not None:
-        check_export(Path(export))
+        check_export(path_of("export", export))
     settings = settings_of(aspect, motion, fit, pad, zoom, preset, size, crf)
     predict = PredictSettings(audio_context, stride, batch, start, end)
     source = MapSource(model, weights, device, precision, offline, revision, engine, predict)
@@ -94,13 +97,14 @@ def reframe(
     def count(step: str, total: int | None) -> Callable[[int], None]:
         return lambda done: progress(step, done, total)
 
-    check_source(Path(video))
-    with VideoReader(Path(video)) as reader:
-        word = read_head(Path(path)).aspect if path is not None else settings.aspect
-        out = _output(reader, output, word, force)
+    check_source(video)
+    with VideoReader(video) as reader:
+        word = settings.aspect if path_file is None else read_head(path_file).aspect
+        word = word.strip().replace(":", "x")  # a part of the name next to the video
+        out = choose_output(video, reader.info.is_image, place, force, word)
         on_map, on_frame = (count(step, reader.info.frames) for step in ("gaze", "video"))
-        if path is not None:
-            render.rerender(reader, out, Path(path), pad, settings.size, crf, on_frame)
+        if path_file is not None:
+            render.rerender(reader, out, path_file, pad, settings.size, crf, on_frame)
         else:
             render.reframe(reader, out, settings, source.maps(saliency), on_map, on_frame)
     if export is not None:
@@ -123,8 +127,7 @@ def settings_of(
     Raises:
         UsageError: one is out of its range, or two contradict each other.
     """
-    text = size if isinstance(size, str | None) else "x".join(map(str, size))
-    shape = None if text is None else parse_size(text)
+    shape = None if size is None else parse_size(size)
     if preset is not None:
         if aspect is not None:
             raise UsageError(f"aspect {aspect}: {preset} decides it already; omit one of them")
@@ -153,22 +156,15 @@ def check_path(
         UsageError: one of them is given together with a path.
     """
     given = {
-        "--aspect": aspect,
-        "--for": preset,
-        "--saliency": saliency,
-        "--motion": motion != Motion.STEADY,
-        "--fit": fit,
-        "--zoom": zoom != 1,
-        "--start": start is not None,
-        "--end": end is not None,
+        "aspect": aspect,
+        "preset (--for)": preset,
+        "saliency": saliency,
+        "motion": motion != Motion.STEADY,
+        "fit": fit,
+        "zoom": zoom != 1,
+        "start": start is not None,
+        "end": end is not None,
     }
     for name, value in given.items():
         if path is not None and value:
             raise UsageError(f"{name}: {path} decides that already; omit one of them")
-
-
-def _output(reader: VideoReader, output: File | None, aspect: str, force: bool) -> Path:
-    """Where the result goes; its aspect is a part of the name next to the video."""
-    place = None if output is None else Path(output)
-    word = aspect.strip().replace(":", "x")
-    return choose_output(Path(reader.path), reader.info.is_image, place, force, word)

@@ -6,10 +6,11 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
+from numbers import Real
 from typing import NamedTuple
 
 from avsal.errors import UsageError, nearest
-from avsal.prediction.settings import check_word
+from avsal.prediction.settings import check_crf, check_word
 
 Size = tuple[int, int]  # (width, height), pixels
 Share = tuple[float, float]  # width and height as fractions of the picture's
@@ -26,21 +27,23 @@ def parse_aspect(text: str) -> Fraction:
     Raises:
         UsageError: it is no ratio, or one of no use.
     """
-    match = re.fullmatch(r"(\d{1,5}(?:\.\d{1,4})?):(\d{1,5}(?:\.\d{1,4})?)", text.strip(), re.ASCII)
+    ratio = r"(\d{1,5}(?:\.\d{1,4})?):(\d{1,5}(?:\.\d{1,4})?)"
+    match = re.fullmatch(ratio, str(text).strip(), re.ASCII)
     if match is None or not float(match[1]) or not float(match[2]):
-        raise UsageError(f"aspect {text[:40]}: give width:height such as 9:16 or 1:1")
+        raise UsageError(f"aspect {str(text)[:40]}: give width:height such as 9:16 or 1:1")
     aspect = Fraction(match[1]) / Fraction(match[2])
     if not Fraction(1, _WIDEST) <= aspect <= _WIDEST:
         raise UsageError(f"aspect {text[:40]}: give a ratio from 1:{_WIDEST} to {_WIDEST}:1")
     return aspect
 
 
-def parse_size(text: str) -> Size:
-    """Read "WIDTHxHEIGHT", even sides.
+def parse_size(size: str | tuple[int, int]) -> Size:
+    """The size of a result from "WIDTHxHEIGHT" or (width, height), even sides.
 
     Raises:
         UsageError: it is something else.
     """
+    text = "x".join(map(str, size)) if isinstance(size, tuple | list) else str(size)
     match = re.fullmatch(r"(\d{2,4})x(\d{2,4})", text.strip(), re.ASCII)
     sides = (int(match[1]), int(match[2])) if match else (0, 0)
     if any(side % 2 or not _SMALLEST <= side <= _LARGEST for side in sides):
@@ -176,8 +179,8 @@ class Framing:
     def __post_init__(self) -> None:
         check_word("motion", self.motion, Motion)
         check_word("fit", self.fit, Fit)
-        if not 1 <= self.zoom <= _CLOSEST:
-            raise UsageError(f"zoom {self.zoom:g}: give 1 (none) to {_CLOSEST}")
+        if not (isinstance(self.zoom, Real) and 1 <= self.zoom <= _CLOSEST):
+            raise UsageError(f"zoom {self.zoom!r}: give a number from 1 (none) to {_CLOSEST}")
 
 
 @dataclass(frozen=True)
@@ -201,13 +204,15 @@ class ReframeSettings:
     crf: int = 20
 
     def __post_init__(self) -> None:
+        check_crf(self.crf)
+        framing = self.framing  # which checks its part
         if self.fill is not None:
             check_word("pad", self.fill, Fill)
         if self.fill is not None and self.fit not in (Fit.PAD, Fit.AUTO):
             raise UsageError(f"pad {self.fill}: fit {self.fit} shows no bars; omit one of them")
-        if self.size and abs(Fraction(*self.size) / self.framing.aspect - 1) > _SIZE_TOLERANCE:
+        if self.size and abs(Fraction(*self.size) / framing.aspect - 1) > _SIZE_TOLERANCE:
             wanted = "x".join(map(str, self.size))
-            raise UsageError(f"size {wanted}: is not {self.aspect}; change --size or --aspect")
+            raise UsageError(f"size {wanted}: is not {self.aspect}; change size or aspect")
 
     @property
     def framing(self) -> Framing:

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from avsal.errors import UsageError
-from avsal.media.frames import FrameTag
+from avsal.media.frames import FrameInfo
 from avsal.prediction.drawing import overlay
 from avsal.prediction.frames import CachedFrame, PredictedBatch
 from avsal.prediction.style import OverlayStyle
@@ -41,7 +41,7 @@ class SaliencyFrame:
         picture: uint8 (h, w, 3) RGB, the frame as the network saw it; None if it is unknown.
     """
 
-    tag: FrameTag
+    tag: FrameInfo
     log_density: np.ndarray
     density: np.ndarray
     picture: np.ndarray | None = None
@@ -313,7 +313,7 @@ def timed_maps(
         held = GazeMap(index, time, duration, checked_map(density, index), shot)
     if held is None:
         return
-    duration = duration if end is None else _exact("end", end) - held.pts
+    duration = duration if end is None else _binary_fraction("end", end) - held.pts
     if duration <= 0:
         raise UsageError(f"end {end}: does not come after the last map's {float(held.pts):g} s")
     yield replace(held, duration=duration)
@@ -331,7 +331,7 @@ def _with_times(
         if second is None or density is None:
             more = "more maps than times" if second is None else "more times than maps"
             raise UsageError(f"times: there are {more}, of which there are {index}; give one a map")
-        time = _exact(f"time {index}", second)
+        time = _binary_fraction(f"time {index}", second)
         if before is not None and time <= before:
             raise UsageError(
                 f"times: {float(time):g} s of map {index} does not come after {float(before):g} s"
@@ -346,7 +346,7 @@ def _frame_step(rate: Seconds) -> Fraction:
     Raises:
         UsageError: the rate is no number above 0.
     """
-    exact = _exact("rate", rate)
+    exact = _binary_fraction("rate", rate)
     if exact <= 0:
         raise UsageError(f"rate {rate}: give frames per second, more than 0")
     return 1 / exact
@@ -368,7 +368,8 @@ def checked_map(density: np.ndarray, index: int) -> np.ndarray:
     return density
 
 
-def _exact(name: str, value: Seconds) -> Fraction:
+def _binary_fraction(name: str, value: Seconds) -> Fraction:
+    """The number as the computer has it: 0.1 is the nearest binary fraction, not 1/10."""
     try:
         return Fraction(value) if isinstance(value, Fraction | int) else Fraction(float(value))
     except (TypeError, ValueError, OverflowError):

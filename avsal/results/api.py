@@ -7,10 +7,11 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+from avsal.errors import path_of
 from avsal.media.sound import SoundFile
 from avsal.media.video import VideoReader
 from avsal.prediction.predictor import Prediction, Predictor
-from avsal.prediction.settings import Size, expected_maps, with_changes
+from avsal.prediction.settings import Size, check_crf, expected_maps, with_changes
 from avsal.prediction.style import ColorBy, Colormap, OverlayForm, OverlayStyle
 from avsal.results.gaze import MapSource
 from avsal.results.overlay import (
@@ -73,7 +74,7 @@ def predict(
     """
     settings = with_changes(None, audio_context, stride, batch, start, end, size)
     source = MapSource(model, weights, device, precision, offline, revision, engine, settings)
-    check_source(Path(video))
+    check_source(path_of("video", video))
     return source.predictor.predict(video, settings)
 
 
@@ -143,19 +144,21 @@ def overlay(
     Raises:
         AvsalError: something cannot be read or written, or does not fit together.
     """
+    video = path_of("video", video)
+    place = None if output is None else path_of("output", output)
+    check_crf(crf)
     style = OverlayStyle(colormap, alpha, color_by, threshold, contours, legend, side_by_side)
     form = OverlayForm(still, contact_sheet, per_shot, fps, width)
     settings = with_changes(None, audio_context, stride, batch, start, end)
     source = MapSource(model, weights, device, precision, offline, revision, engine, settings)
-    place = None if output is None else Path(output)
-    check_source(Path(video))
+    check_source(video)
     if form.pictures:
-        return _draw_pictures(Path(video), place, source, saliency, style, form, force, progress)
+        return _draw_pictures(video, place, source, saliency, style, form, force, progress)
     result = source.result(saliency)
     start, end = (start, end) if result is None else result.stretch(start, end)
-    with VideoReader(Path(video), start=start) as frames:
+    with VideoReader(video, start=start) as frames:
         info = frames.info
-        out = choose_output(Path(video), info.is_image, place, force, animations=True)
+        out = choose_output(video, info.is_image, place, force, animations=True)
         animated = is_animation(out, info.is_image)
         form.check(out, animated)
         total = expected_maps(info.frames, info.rate, start, end)
@@ -167,7 +170,7 @@ def overlay(
         if result is not None:  # nobody but the writer reads the sound
             pairs = matched(frames, result, start, end)
         else:
-            sound = SoundFile(Path(video)) if info.has_audio else None
+            sound = SoundFile(video) if info.has_audio else None
             pairs = predicted(source.predictor, frames, settings, sound)
         part = start is not None or end is not None
         with closing(pairs):

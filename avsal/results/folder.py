@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 
 from avsal import atomic
-from avsal.errors import MediaError, OutputError, UsageError
-from avsal.media.frames import FrameTag
+from avsal.errors import MediaError, OutputError, UsageError, path_of
+from avsal.media.frames import FrameInfo
 from avsal.prediction.maps import SaliencyFrame, to_density
 from avsal.prediction.settings import OutputSettings
 from avsal.prediction.shots import Cut, Shot, shots_between
@@ -67,7 +67,7 @@ class Spool:
         for head in iter(self._file.readline, b""):
             index, times, width, height, shape, size = json.loads(head)
             pts, time, duration = (Fraction(seconds) for seconds in times)
-            tag = FrameTag(index, pts, time, duration, width, height)
+            tag = FrameInfo(index, pts, time, duration, width, height)
             log_density = np.frombuffer(self._file.read(4 * math.prod(shape)), np.float32)
             log_density = log_density.reshape(shape)
             density = to_density(log_density, tuple(size))
@@ -104,7 +104,7 @@ class ResultWriter:
         self.cuts: Iterable[Cut] = ()  # known after the last frame; tables number the shots
         self.on_held: Callable[[], None] = lambda: None  # called after every map that was held back
         self._first: Cut | None = None
-        self._last: FrameTag | None = None
+        self._last: FrameInfo | None = None
 
     def write(self, frame: SaliencyFrame) -> None:
         """Take the next map.
@@ -325,7 +325,7 @@ class Result:
         Raises:
             AvsalError: the maps cannot be read, or the file cannot be written.
         """
-        out, shots = Path(out), self.shots()
+        out, shots = path_of("out", out), self.shots()
         check_table(out)
         with atomic.new_file(out) as partial:
             table = Table(partial)
@@ -367,7 +367,7 @@ def read_result(folder: str | os.PathLike[str]) -> Result:
     Raises:
         MediaError: it holds no complete result, or `saliency.json` is damaged.
     """
-    folder = Path(folder)
+    folder = path_of("folder", folder)
     header = read_header(folder)
     try:
         settings = header["settings"]

@@ -75,7 +75,7 @@ def describe(
         "processing": PROCESSING,
         "model": made_by.model,
         "weights": {"name": made_by.weights, "sha256": made_by.weights_sha256},
-        "settings": settings_record(predictor.complete(settings), output),
+        "settings": settings_record(predictor.with_defaults(settings), output),
         "device": made_by.device,
         "precision": made_by.precision,
         "engine": made_by.engine,
@@ -165,7 +165,7 @@ def is_current(
         "model": made_by.model,
         "precision": made_by.precision,
         "weights": made_by.weights_sha256,
-        "settings": settings_record(predictor.complete(settings), output),
+        "settings": settings_record(predictor.with_defaults(settings), output),
     }
     return wanted == {**{key: found.get(key) for key in wanted}, "weights": weights}
 
@@ -203,7 +203,7 @@ def stretches_of(
         MediaError: the file cannot be read.
     """
     info = probe(source)
-    settings = predictor.complete(settings)
+    settings = predictor.with_defaults(settings)
     maps = expected_maps(info.frames, info.rate, settings.start, settings.end)
     together = output.scale == "clip" or FORMAT_CLASSES[output.format].one_file
     if maps is None or info.rate is None or together:

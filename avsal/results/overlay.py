@@ -55,10 +55,10 @@ def predicted(
         video: opened and not yet read; closed afterwards.
         sound: the same file's, which `write_overlay` gets too; None opens it once more.
     """
-    held = video.keep(settings.start or 0)
-    with predictor.predict(video, settings, held, sound) as maps:
+    room = video.buffer_frames(settings.start or 0)
+    with predictor.predict_reader(video, settings, room, sound) as maps:
         for index, density, span in predicted_maps(maps):
-            yield video.take(index), density, span
+            yield video.pop_frame(index), density, span
 
 
 def predicted_maps(frames: Iterable[SaliencyFrame]) -> Iterator[Map]:

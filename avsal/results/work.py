@@ -99,7 +99,7 @@ class Work:
             try:
                 result = None
                 if not self._is_current(predictor, task):
-                    prediction = predictor.predict(video, self.settings)
+                    prediction = predictor.predict_reader(video, self.settings)
                     result = self._write(predictor, task, prediction, partial(on_map, task.number))
             except Exception as error:
                 result = error
