@@ -110,8 +110,8 @@ def clock(seconds: float | Fraction, digits: int = 0) -> str:
     Reports, pictures and notes give times so. Messages about single frames and about settings give
     plain seconds, because these can be compared, and pasted into an option.
     """
-    if seconds < 60:
-        return f"{round(float(seconds), 1):g} s"
+    if (tenths := round(float(seconds), 1)) < 60:
+        return f"{tenths:g} s"
     minutes, second = divmod(round(float(seconds), digits), 60)
     hours, minute = divmod(int(minutes), 60)
     text = f"{second:0{3 + digits if digits else 2}.{digits}f}"
