@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 import samples
+from PIL import Image
 
 from avsal.errors import UsageError
 from avsal.prediction.settings import seconds_of
@@ -95,6 +96,35 @@ def test_results_of_earlier_calls_are_no_inputs(footage):
     expected = [str(footage / "a.mp4"), str(footage / "sub" / "b.mp4")]
     assert list(plan([footage], None)) == expected
     assert list(plan([footage / "*.mp4"], None)) == expected[:1]
+
+
+def test_pictures_of_results_are_no_inputs(footage):
+    """A folder that --output named tells by what it holds that it is a result."""
+    measured, stills = footage / "measured", footage / "stills"
+    own = [measured / "thumbnail-shot-1.jpg", footage / "thumbnail-shot-1.jpg"]
+    own += [stills / "shot-002.jpg"]
+    for file in own:
+        file.parent.mkdir(exist_ok=True)
+        samples.still(file)
+    (measured / "summary.json").write_text('{\n "measure": 1}')
+    Image.new("RGB", (8, 8)).save(stills / "shot-001.jpg", comment=b"avsal overlay: shot 1")
+    wanted = [footage / "a.mp4", *own[1:], footage / "sub" / "b.mp4"]
+    assert set(plan([footage], None)) == {str(path) for path in wanted}
+
+
+@pytest.mark.parametrize("inputs", [("a.mp4", "sub/b.mp4"), ("*.mp4",), ("",)])
+def test_a_file_s_name_is_no_folder_for_several_results(footage, inputs):
+    given = [footage / name for name in inputs]
+    with pytest.raises(UsageError, match=r"all\.mp4: is the name of a file; give a folder"):
+        plan(given, footage / "all.mp4")
+    (footage / "all.mp4").mkdir()
+    assert plan(given, footage / "all.mp4")
+    assert plan(given, footage / "all.mp4", ".measure")
+
+
+def test_standard_output_is_no_place(footage):
+    with pytest.raises(UsageError, match="-: results cannot go to standard output"):
+        plan([footage], Path("-"))
 
 
 def test_inputs_that_cannot_be_planned(footage, tmp_path):
@@ -225,6 +255,13 @@ def test_an_error_that_nobody_foresaw_names_its_file(command, footage, monkeypat
     assert code == 1
     assert err == f"error: {why} (unexpected; --debug shows where)\n"
     assert records(out)[0]["error"] == why
+
+
+def test_addresses_are_reported_whole_and_without_their_keys(command, tmp_path):
+    code, out, _err = command("predict", Path("http://127.0.0.1:1/a.mp4?key=secret"), "--json")
+    assert code == 1
+    assert records(out)[0]["source"] == "http://127.0.0.1:1/a.mp4"
+    assert "secret" not in out
 
 
 @pytest.mark.parametrize("name", ["predict", *COMMANDS])

@@ -17,7 +17,7 @@ import typer
 
 from avsal.cli import console, options
 from avsal.cli.console import counted, note, printable, progress_bars, report_error, say, stderr
-from avsal.errors import AvsalError, UsageError
+from avsal.errors import AvsalError, UsageError, without_keys
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -48,7 +48,10 @@ class Outcome:
 
     def record(self) -> dict[str, object]:
         """What is printed as JSON."""
+        from avsal.media.source import as_source
+
         record = asdict(self)
+        record["source"] = without_keys(str(as_source(self.source)))
         del record["code"]
         if self.frames is None:
             del record["frames"]
