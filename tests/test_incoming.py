@@ -158,7 +158,7 @@ def test_what_is_no_mono_sound_is_named(predictor, audio, why):
     ("count", "given", "why"),
     [
         (3, {}, "have no times; give fps or times"),
-        (3, {"fps": 25, "times": [0, 1, 2]}, "give one of them"),
+        (3, {"fps": 25, "times": [0, 1, 2]}, "give only one of them"),
         (3, {"times": [0, 1]}, "there are 2 times but more frames"),
         (2, {"times": [0, 1, 2]}, "there are 2 frames but more times"),
         (3, {"times": [0, float("nan"), 2]}, "the time of frame 1 is nan"),

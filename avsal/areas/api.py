@@ -324,8 +324,8 @@ def _other_areas(areas: list[Area], other: list[Area]) -> list[Area]:
     names = {normal_name(area.name) for area in areas}
     for name in own.keys() - names:
         raise UsageError(
-            f"compare-areas: {name} is no area of the video ({', '.join(sorted(names))}); areas "
-            "are compared by name"
+            f"compare-areas: {name} is not an area of the video ({', '.join(sorted(names))}); "
+            "areas are compared by name"
         )
     return [replace(own.get(normal_name(area.name), area), name=area.name) for area in areas]
 

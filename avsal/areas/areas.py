@@ -194,7 +194,7 @@ def _text_of(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
-        raise ValueError("no text in UTF-8") from None
+        raise ValueError("not text in UTF-8") from None
 
 
 def read_areas(path: Path, size: Size) -> list[Area]:
@@ -274,7 +274,7 @@ def _json_keys(text: str, size: Size) -> list[Key]:
 def _json_name(entry: dict[str, Any]) -> str:
     name = entry["name"]
     if not isinstance(name, str):
-        raise ValueError(f"name {name!r} is no text")
+        raise ValueError(f"name {name!r} is not text")
     return name
 
 
@@ -291,7 +291,7 @@ def _json_shape(name: str, frame: dict[str, Any], size: Size) -> Shape:
 def _seconds(name: str, text: str) -> float:
     seconds = decimal(text)
     if seconds is None or not 0 <= seconds <= MAX_SECONDS:
-        raise ValueError(f"{name}: time {text} is no number of seconds")
+        raise ValueError(f"{name}: time {text} is not a number of seconds")
     return seconds
 
 
@@ -325,7 +325,7 @@ def _checked(name: str, shape: Shape, size: Size) -> Shape:
     if corners.ndim != 2 or corners.shape[1] != 2 or not 3 <= len(corners) <= _MOST_CORNERS:
         raise ValueError(f"{name}: give 3 to {_MOST_CORNERS} corners (x, y)")
     if not np.isfinite(corners).all():
-        raise ValueError(f"{name}: a corner is no number")
+        raise ValueError(f"{name}: a corner is not a number")
     if corners.min() < -_ROUNDING or corners.max() > 1 + _ROUNDING:
         x, y = corners[np.abs(corners - 0.5).max(axis=1).argmax()] * size
         raise ValueError(
@@ -334,7 +334,7 @@ def _checked(name: str, shape: Shape, size: Size) -> Shape:
     inside = np.clip(corners, 0, 1)
     x, y = inside.T
     if abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) < 1e-9:
-        raise ValueError(f"{name}: has no surface")
+        raise ValueError(f"{name}: covers nothing")
     return tuple(map(tuple, inside.tolist()))
 
 
@@ -342,7 +342,7 @@ def _check_name(name: str) -> None:
     fits = isinstance(name, str) and name.strip() and len(name) <= _NAME_LENGTH
     if not fits or not name.isprintable():
         raise ValueError(
-            f"{str(name)[:_NAME_LENGTH]!r}: is no name; give 1 to {_NAME_LENGTH} characters"
+            f"{str(name)[:_NAME_LENGTH]!r}: is not a name; give 1 to {_NAME_LENGTH} characters"
         )
 
 
@@ -355,9 +355,9 @@ def _check_times(name: str, shapes: Sequence[Shape], times: Sequence[float]) -> 
     if times and len(times) != len(shapes):
         raise ValueError(f"{name}: has {len(shapes)} shapes and {len(times)} times")
     if not all(0 <= time <= MAX_SECONDS for time in times):
-        raise ValueError(f"{name}: a time is no number of seconds")
+        raise ValueError(f"{name}: a time is not a number of seconds")
     if any(later <= time for time, later in itertools.pairwise(times)):
-        raise ValueError(f"{name}: has two key frames at the same time, or times that fall")
+        raise ValueError(f"{name}: two key frames have the same time, or the times do not ascend")
     if len(set(map(len, shapes))) > 1:
         raise ValueError(f"{name}: its key frames have different numbers of corners")
 

@@ -112,7 +112,7 @@ class Measurement:
 
     @staticmethod
     def _write(path: File, text: str) -> None:
-        """Write text; what is no UTF-8 in the name of a video becomes an escape."""
+        """Write text; what is not UTF-8 in the name of a video becomes an escape."""
         atomic.write_bytes(path_of("path", path), text.encode("utf-8", errors="backslashreplace"))
 
     def __repr__(self) -> str:

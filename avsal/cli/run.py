@@ -117,7 +117,7 @@ class Run:
         from avsal.results.plan import check_source
 
         if not plan:
-            note("no videos or images found in what was given")
+            note("no videos or images found in the inputs")
         outcomes = []
         readable = []
         for source, place in plan:

@@ -84,7 +84,7 @@ def write_export(
         numbers = ", ".join(str(shot + 1) for shot in split)
         logger.warning(
             "%s: shot %s: split into two panels, of which %s can hold only the first; --fit pad "
-            "makes no panels",
+            "avoids panels",
             out,
             numbers,
             out.suffix.lower(),

@@ -17,7 +17,7 @@ Share = tuple[float, float]  # width and height as fractions of the picture's
 _WIDEST = 20  # times as wide as high, or as high as wide
 _SMALLEST, _LARGEST = 16, 8192  # pixels of a side
 
-_CLOSEST = 4  # times; closer crops of usual videos are no pictures any more
+_CLOSEST = 4  # times; closer crops of usual videos are too blurred
 _SIZE_TOLERANCE = Fraction(1, 50)  # by which the shape of a wanted size may miss the aspect
 
 
@@ -25,7 +25,7 @@ def parse_aspect(text: str) -> Fraction:
     """Read "W:H" as width over height.
 
     Raises:
-        UsageError: it is no ratio, or one of no use.
+        UsageError: it is not a ratio, or is too extreme.
     """
     ratio = r"(\d{1,5}(?:\.\d{1,4})?):(\d{1,5}(?:\.\d{1,4})?)"
     match = re.fullmatch(ratio, str(text).strip(), re.ASCII)

@@ -302,7 +302,7 @@ def timed_maps(
 
     Raises:
         UsageError: there are more maps than times or fewer, the times do not ascend, `end` does not
-            come after the last one, or a map is none.
+            come after the last one, or a map is not an array of densities.
     """
     duration, held = _frame_step(rate), None
     for index, (time, density) in enumerate(_with_times(maps, times, duration)):
@@ -329,8 +329,8 @@ def _with_times(
     pairs = itertools.zip_longest(times, maps)  # neither a time nor a map is None
     for index, (second, density) in enumerate(pairs):
         if second is None or density is None:
-            more = "more maps than times" if second is None else "more times than maps"
-            raise UsageError(f"times: there are {more}, of which there are {index}; give one a map")
+            fewer, more = ("times", "maps") if second is None else ("maps", "times")
+            raise UsageError(f"there are {index} {fewer} but more {more}; give a time for each map")
         time = _binary_fraction(f"time {index}", second)
         if before is not None and time <= before:
             raise UsageError(
@@ -344,7 +344,7 @@ def _frame_step(rate: Seconds) -> Fraction:
     """Seconds from one frame to the next.
 
     Raises:
-        UsageError: the rate is no number above 0.
+        UsageError: the rate is not a number above 0.
     """
     exact = _binary_fraction("rate", rate)
     if exact <= 0:
@@ -373,4 +373,4 @@ def _binary_fraction(name: str, value: Seconds) -> Fraction:
     try:
         return Fraction(value) if isinstance(value, Fraction | int) else Fraction(float(value))
     except (TypeError, ValueError, OverflowError):
-        raise UsageError(f"{name} {value}: is no finite number") from None
+        raise UsageError(f"{name} {value}: is not a finite number") from None

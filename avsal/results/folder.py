@@ -110,14 +110,14 @@ class ResultWriter:
         """Take the next map.
 
         Raises:
-            OutputError: it has values that are no numbers.
+            OutputError: it has values that are not numbers.
         """
         self._first = self._first or (frame.index, frame.pts)
         self._last = frame.tag
         low, high = float(frame.density.min()), float(frame.density.max())
         if not math.isfinite(high - low):
             raise OutputError(
-                f"{self._folder}: the map of frame {frame.index} has values that are no numbers; "
+                f"{self._folder}: the map of frame {frame.index} has values that are not numbers; "
                 "use other weights or --precision fp32"
             )
         if self._spool is not None:
@@ -352,8 +352,8 @@ class Result:
             density = restore(stored, record.min, record.max)
             if density.min() < 0 or not density.sum(dtype=np.float64) < _LARGEST_SUM:
                 raise MediaError(
-                    f"{self.folder}: frame {record.index} has a map that is no density (negative, "
-                    "or a sum far from 1); predict the video again"
+                    f"{self.folder}: frame {record.index} has a map that is not a density "
+                    "(negative, or a sum far from 1); predict the video again"
                 )
             yield record, density
 

@@ -109,7 +109,7 @@ def predict_to_folder(
 
     Raises:
         MediaError: the video cannot be read.
-        OutputError: the folder cannot be written, or a map has values that are no numbers.
+        OutputError: the folder cannot be written, or a map has values that are not numbers.
     """
     prediction = predictor.predict(source, settings)
     return write_prediction(predictor, source, prediction, folder, settings, output, on_map)

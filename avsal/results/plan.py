@@ -225,7 +225,7 @@ def plan_folder(
     files and folders too.
 
     Raises:
-        UsageError: `folder` is no folder, or the pattern is none, leaves it or fits no file.
+        UsageError: `folder` is not a folder, or the pattern is malformed or fits no file in it.
     """
     if not folder.is_dir():
         raise UsageError(f"{folder}: is not a folder; give a folder of videos and images")
@@ -354,7 +354,7 @@ def refuse_folders(sources: list[Path]) -> None:
         UsageError: one of the sources is a folder.
     """
     for source in sources:
-        with suppress(OSError):  # a name that is too long is no folder either
+        with suppress(OSError):  # a name that is too long is not a folder either
             if source.is_dir():
                 raise UsageError(f"{source}: this is a folder; give a file inside it")
 
@@ -415,7 +415,7 @@ def _check_suffix(out: Path, is_image: bool, pictures: bool, animations: bool) -
     suffix = out.suffix.lower()
     if pictures and suffix not in WRITABLE_STILLS:
         known = ", ".join(sorted(WRITABLE_STILLS))
-        raise UsageError(f"{out}: is no picture by its suffix; use one of {known}")
+        raise UsageError(f"{out}: does not have a picture's suffix; use one of {known}")
     if pictures or (animations and not is_image and suffix in ANIMATIONS):
         return
     if suffix not in WRITABLE_STILLS:
