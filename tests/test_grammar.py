@@ -28,7 +28,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
 @pytest.fixture
-def command(avsal_command, tiny, tiny_weights):
+def command(avsal_command, tiny, tiny_weights, quick_workers):
     """A command with the tiny network and what else it needs."""
     network = ("--model", tiny, "--weights", tiny_weights, "--device", "cpu")
 

@@ -156,7 +156,7 @@ def test_the_code_of_the_page_gives_the_maps_of_avsal(default_file, tmp_path, mo
 
 
 def test_the_file_of_a_published_network_gives_the_maps_of_avsal(tiny, tiny_file, tiny_weights):
-    frames = moving_pictures(17, (64, 96))
+    frames = moving_pictures(17, (32, 64))
     model = avsal.load_model(tiny, tiny_weights, device="cpu", precision="fp32")
     session = onnxruntime.InferenceSession(tiny_file, providers=["CPUExecutionProvider"])
     silence = log_spectrogram(np.zeros(0, np.float32))
