@@ -161,8 +161,8 @@ class Run:
             typer.echo(json.dumps({**outcome.record(), **more}))
         elif outcome.status == "skipped":
             say(f"{outcome.output}: kept")
-        elif outcome.status == "done" and self.work.counts_maps:
-            say(f"{outcome.output}: {counted(outcome.frames or 0, 'map')}")
+        elif outcome.status == "done" and self.work.counted:
+            say(f"{outcome.output}: {counted(outcome.frames or 0, self.work.counted)}")
         elif outcome.status == "done":
             say(outcome.output)
         return outcome
