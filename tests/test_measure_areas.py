@@ -291,6 +291,17 @@ def test_areas_of_files(tmp_path):
     assert read_areas(data, SIZE) == expected
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("between", [";", "\t"])
+def test_tables_as_spreadsheets_save_them(tmp_path, encoding, between):
+    rows = ["name", "time", "x", "y", "w", "h"], ["Größe", "1,5", "10,5", "5 %", "20%", "10"]
+    rows += (["Größe", "2", "0", "0", "20,5", "10"],)
+    table = tmp_path / "areas.csv"
+    table.write_text("\r\n".join(map(between.join, rows)), encoding=encoding)
+    told = ["Größe@1.5:10.5,5%,20%,10", "Größe@2:0,0,20.5,10"]
+    assert read_areas(table, SIZE) == parse_areas(told, SIZE)
+
+
 @pytest.mark.parametrize(
     ("texts", "message"),
     [
