@@ -323,6 +323,21 @@ def test_a_pipe_is_predicted(command, tmp_path, monkeypatch):
     assert "give --output" in err
 
 
+def test_what_was_piped_is_called_as_it_was_given(command, tmp_path, monkeypatch):
+    """The temporary file is nobody's business, and gone once the command has ended."""
+    pipe = SimpleNamespace(isatty=lambda: False, buffer=io.BytesIO(b""))
+    monkeypatch.setattr("sys.stdin", pipe)
+    code, out, err = command("overlay", "-", "-o", tmp_path / "out.mp4", "--json")
+    assert code == 1
+    assert err == "error: -: is empty (0 bytes); copy or download it again\n"
+    assert records(out)[0]["source"] == "-"
+    assert records(out)[0]["error"] == "-: is empty (0 bytes); copy or download it again"
+    export = ("--export", tmp_path / "a.fcpxml")
+    code, _out, err = command("reframe", "-", "-o", tmp_path / "out.mp4", *export)
+    assert code == 2
+    assert "save it to a file first" in err
+
+
 # ---- words
 
 
