@@ -84,7 +84,7 @@ def measure_video(
 
 
 def report_absent(video: Video, areas: Sequence[Area], series: Series) -> None:
-    """Say which areas have key frames at times that were not measured."""
+    """Warn about areas with key frames at times that were not measured."""
     if not len(series.time):
         return
     start, end = float(series.time[0]), float(series.time[-1] + series.duration[-1])
@@ -135,7 +135,7 @@ class Clearest:
         self._image: tuple[int, np.ndarray] | None = None  # of the shot that has not ended
 
     def passing(self, gaze: Gaze) -> Iterator[GazeMap]:
-        """Look at maps on their way."""
+        """Pass maps on, and look at each."""
         begun = None  # the first map of the shot
         for entry in gaze.maps:
             number = entry.shot
@@ -156,7 +156,7 @@ class Clearest:
         self._keep_image()
 
     def _ended(self, number: int, time: float) -> None:
-        """Forget the shortest shot that has ended, where there are more than a report shows."""
+        """Drop the shortest shot that has ended, if there are more than a report shows."""
         self._keep_image()
         if number in self.found:
             self._lengths[number] = time - self.found[number].begun
@@ -231,7 +231,7 @@ def measure(
 ) -> Measurement:
     """Measure what share of the predicted gaze falls in each area, over time.
 
-    Give at least one area by `areas`, `areas_file` or `grid`.
+    Give at least one of `areas`, `areas_file` and `grid`.
 
     Args:
         video: a file, image or video, or an http(s) address.
@@ -248,7 +248,8 @@ def measure(
             names that they have in the video; all others are in the same place.
         start, end, stride, audio_context, batch: see `avsal.prediction.PredictSettings`.
         model, weights, device, precision, offline, revision, engine: see `avsal.load_model`.
-        progress: called with "gaze", the frames done, and all frames if known.
+        progress: called with "gaze", the number of frames done, and of all frames (None if
+            unknown).
 
     Raises:
         AvsalError: something cannot be read or does not fit together.
@@ -310,7 +311,7 @@ def _listed(areas: Areas, path: File | None, size: Size) -> list[Area]:
 def _check_compared(
     compare: File | None, saliency: File | None, areas: Areas, areas_file: File | None
 ) -> None:
-    """Refuse what belongs to another version where there is none."""
+    """Refuse arguments about another version if there is none."""
     given = {"saliency": saliency is not None, "areas": bool(areas) or areas_file is not None}
     for word, is_given in given.items():
         if is_given and compare is None:

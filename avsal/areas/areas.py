@@ -2,8 +2,8 @@
 
 On the command line: `logo:20,10,200,80` is a box (x, y, width, height), `roof:0,0;50%,0;25%,30%` a
 polygon. Numbers are pixels, or per cent of the width or height. Key frames add a time in seconds:
-`car@1.5:0,0,100,50` and `car@4:300,0,100,50`; between them the area moves evenly, before the first
-and after the last there is none.
+`car@1.5:0,0,100,50` and `car@4:300,0,100,50`; between them the area moves linearly; before the
+first and after the last it is absent.
 
 CSV has the columns name, time (may be empty), and x, y, w, h or points ("0,0;50%,0;25%,30%");
 semicolons or tabs between columns, decimal commas with these, and UTF-16 are read, too.
@@ -56,8 +56,8 @@ class Area:
         times: seconds since the first frame, ascending; empty if the area never changes.
 
     Raises:
-        UsageError: there is no such name, or the shapes and times do not fit together or into the
-            picture.
+        UsageError: the name is empty or too long, or the shapes and times do not fit together or
+            into the picture.
     """
 
     name: str
@@ -67,6 +67,8 @@ class Area:
     def __post_init__(self) -> None:
         try:
             _check_name(self.name)
+            if self.shapes and np.ndim(self.shapes[0]) == 1:
+                raise ValueError(f"{self.name}: shapes is one shape; give a tuple of shapes")
             for shape in self.shapes:
                 _checked(self.name, shape, (1, 1))
             _check_times(self.name, self.shapes, self.times)
@@ -74,7 +76,7 @@ class Area:
             raise UsageError(f"area {_line(error)}") from None
 
     def at(self, time: float) -> Shape | None:
-        """Its corners at a time in seconds; None where there is no area then."""
+        """Its corners at a time in seconds; None if it is absent then."""
         if not self.times:
             return self.shapes[0]
         if not self.times[0] <= time <= self.times[-1]:
@@ -94,8 +96,8 @@ def box(x: float, y: float, width: float, height: float) -> Shape:
 def cover(shape: Shape, size: tuple[int, int]) -> np.ndarray:
     """Which part of every cell of a grid a shape covers, float64 (height, width).
 
-    Exact: what two shapes share an edge of adds up. Edges are split where they cross lines of the
-    grid; each piece then tells how much lies to the right of it in its cell and its row.
+    Exact: the covers of two shapes that share an edge add up. Edges are split where they cross
+    lines of the grid; each piece then tells how much is to the right of it in its cell and its row.
 
     Args:
         shape: a polygon that does not cross itself, inside the picture.
@@ -155,7 +157,7 @@ def parse_areas(texts: Iterable[str], size: Size) -> list[Area]:
 
 
 def area_of(name: str, shape: Box | Mapping[float, Box], size: Size) -> Area:
-    """An area from what a program gives: a box or polygon, or one for each second of a mapping.
+    """An area from a box or polygon, or from a mapping of seconds to boxes or polygons.
 
     Raises:
         UsageError: see `parse_areas`.
@@ -403,8 +405,10 @@ def check_unique(areas: Sequence[Area]) -> None:
     """Refuse areas of the same name.
 
     Raises:
-        UsageError: there are two.
+        UsageError: there are two, or what is given is not a sequence of areas.
     """
+    if not isinstance(areas, Sequence) or not all(isinstance(area, Area) for area in areas):
+        raise UsageError(f"areas {areas!r}: give a list of Area objects")
     counts = Counter(normal_name(area.name) for area in areas)
     for name, count in counts.items():
         if count > 1:

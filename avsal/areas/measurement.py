@@ -1,4 +1,4 @@
-"""What was measured of a video, and the files that hold it."""
+"""The measurement of a video, and the files that hold it."""
 
 from __future__ import annotations
 
@@ -76,8 +76,8 @@ class Measurement:
         self._write_json(path, self.summary)
 
     def save(self, folder: File) -> None:
-        """Write report.html, shares.csv, summary.json, the frames that may be thumbnails, and
-        compared_shares.csv of another version; the folder appears only when it is complete.
+        """Write report.html, shares.csv, summary.json, thumbnails and, if two versions were
+        compared, compared_shares.csv. The folder appears only when it is complete.
 
         Raises:
             OutputError: it cannot be written, or something else is there.

@@ -29,7 +29,7 @@ Seconds = float | Fraction
 FrameMap = tuple[CachedFrame, np.ndarray]  # a frame and its (h, w) log-density
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays have no single equality
 class SaliencyFrame:
     """Where people will look while one frame is shown.
 
@@ -304,6 +304,8 @@ def timed_maps(
         UsageError: there are more maps than times or fewer, the times do not ascend, `end` does not
             come after the last one, or a map is not an array of densities.
     """
+    if not isinstance(maps, Iterable):
+        raise UsageError(f"maps has the type {type(maps).__name__}; give one array for each frame")
     duration, held = _frame_step(rate), None
     for index, (time, density) in enumerate(_with_times(maps, times, duration)):
         if held is not None:
@@ -358,10 +360,13 @@ def checked_map(density: np.ndarray, index: int) -> np.ndarray:
     Raises:
         UsageError: it has no height and width, or values that are negative or not finite.
     """
+    if isinstance(density, SaliencyFrame):
+        raise UsageError(f"map {index} is a SaliencyFrame; give its density")
     density = np.asarray(density)
     if density.ndim != 2 or not density.size or density.dtype.kind not in "fiub":
         raise UsageError(
-            f"map {index}: is {density.dtype} of shape {density.shape}; give numbers (h, w)"
+            f"map {index} is an array of {density.dtype} and shape {density.shape}; give numbers "
+            "(height, width)"
         )
     if not np.isfinite(density).all() or density.min() < 0:
         raise UsageError(f"map {index}: has values that are negative or not finite; give densities")

@@ -35,7 +35,7 @@ Job = tuple[Path, Path]  # an input, and the file or the folder that its result 
 
 
 class ExistsError(UsageError):
-    """A result is there already and may not be replaced.
+    """A result exists already and may not be replaced.
 
     Attributes:
         place: where it is.
@@ -360,10 +360,10 @@ def refuse_folders(sources: list[Path]) -> None:
 
 
 def check_source(source: Path) -> None:
-    """Refuse what is plainly no video before anything heavy happens.
+    """Refuse what is obviously not a video before anything expensive happens.
 
     Raises:
-        MediaError: the file is missing, empty, no regular file or a playlist.
+        MediaError: the file is missing, empty, not a regular file, or a playlist.
         UsageError: it is a folder.
     """
     refuse_folders([source])
@@ -436,8 +436,8 @@ def choose_output(
     pictures: bool = False,
     animations: bool = False,
 ) -> Path:
-    """Where a video or a picture made of another goes; impossible places are refused before the
-    network runs.
+    """Where a video or picture that is made from another is written; impossible places are refused
+    before the network runs.
 
     Args:
         out: None is a file next to the video: talk.saliency.mp4, or .png for a still image and

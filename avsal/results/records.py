@@ -1,4 +1,4 @@
-"""Numbers out of files that anyone may have written: type, length and range are checked first.
+"""Numbers from files that anyone may have written: type, length and range are checked first.
 
 Text becomes a number only if it is short, as `Fraction("1e1000000000")` would compute for ever.
 The functions raise ValueError, LookupError or TypeError with a short reason; the readers of files

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class KeptError(Exception):
-    """The result of a file was kept; not an error of anyone.
+    """The result of a file was kept, which is not a failure.
 
     Attributes:
         place: where it is.
