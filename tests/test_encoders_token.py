@@ -53,7 +53,10 @@ def test_keys_equal_the_recorded_ones(variant: str) -> None:
     assert parameters == PARAMETERS[variant.partition("-")[0]]
 
 
-@pytest.mark.parametrize("variant", RECORDED)
+@pytest.mark.parametrize(
+    "variant",
+    [RECORDED[0], *(pytest.param(name, marks=pytest.mark.slow) for name in RECORDED[1:])],
+)
 def test_taps_equal_the_recorded_ones(variant: str) -> None:
     encoder = build(variant)
     fill_encoder(encoder)
