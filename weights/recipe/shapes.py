@@ -4,8 +4,9 @@
     python weights/recipe/shapes.py tune --cache runs/small/shapes --initial W -o runs/small/shaped
 
 The image encoder, motion and sound are frozen. Pictures with recorded gaze are cropped to portrait,
-square and wide ones around the gaze. For photographs, the teacher is the mean of W's own maps over
-two scales and mirroring. PAGES is the folder that `pages.py` wrote.
+square and wide ones around the gaze. For photographs and frames of videos, the teacher is the mean
+of W's own maps over four scales, half of them mirrored; with `--teach`, its maps of pictures with
+recorded gaze are stored too, for `tune --taught`. PAGES is the folder that `pages.py` wrote.
 """
 
 from __future__ import annotations
@@ -33,9 +34,10 @@ from avsal.models.network import SaliencyNetwork, normalise
 
 CELL = 32  # pixels of the coarsest features
 SHAPES = ((7, 12), (8, 11), (9, 9), (11, 8), (12, 7), (6, 14))  # input (height, width) in cells
-LARGE = 1.25  # factor of the teacher's second scale
+VIEWS = ((1.0, False), (0.8, True), (1.25, True), (1.5, False))  # of the teacher: scale, mirrored
 RATIO = 1.2  # largest change of the aspect ratio by squeezing rather than cropping
 FEWEST = 40  # fixations that a cropped picture must have
+FRAMES = 10  # of every video with recorded gaze
 LISTS = Path(__file__).parent
 GAZE = {"osie": (7, 12), "eyecrowd": (7, 12), "web": (7, 12)}
 WHOLE = ("web", "pages", "silent", "gaze")  # kinds that are not cropped
@@ -70,7 +72,10 @@ def still_density(network: SaliencyNetwork, image: np.ndarray, scale: float = 1.
     """Predict the density (h, w) of a picture at a shape near its own."""
     shape = fitting(image.shape[1] / image.shape[0])
     size = round(shape[0] * scale) * CELL, round(shape[1] * scale) * CELL
-    features = network.image_features(normalise(pixels_of(image, size)[None]))
+    frame = normalise(pixels_of(image, size)[None])
+    with torch.autocast("cpu", torch.bfloat16):
+        encoded = network.image_encoder.encoder(frame)
+    features = network.image_encoder.refine(tuple(each.float() for each in encoded))
     return log_density_of(network, features)[0].exp().numpy()
 
 
@@ -88,18 +93,16 @@ def log_density_of(network: SaliencyNetwork, features: tuple[torch.Tensor, ...])
     return found
 
 
-def taught(network: SaliencyNetwork, image: np.ndarray) -> np.ndarray:
-    """Return the teacher's density: the geometric mean over two scales and mirroring."""
-    total: np.ndarray | None = None
-    for scale in (1.0, LARGE):
-        for mirrored in (False, True):
-            seen = np.ascontiguousarray(image[:, ::-1]) if mirrored else image
-            found = np.log(still_density(network, seen, scale))
-            found = cv2.resize(
-                found[:, ::-1] if mirrored else found, (image.shape[1], image.shape[0])
-            )
-            total = found if total is None else total + found
-    density = np.exp(total / 4 - np.max(total / 4))  # type: ignore[operator]
+def taught(network: SaliencyNetwork, image: np.ndarray, views: int) -> np.ndarray:
+    """Return the teacher's density (H, W): the geometric mean over the first VIEWS."""
+    total = np.zeros(image.shape[:2], np.float32)
+    for scale, mirrored in VIEWS[:views]:
+        seen = np.ascontiguousarray(image[:, ::-1]) if mirrored else image
+        found = np.log(still_density(network, seen, scale))
+        if mirrored:
+            found = np.ascontiguousarray(found[:, ::-1])
+        total += cv2.resize(found, (image.shape[1], image.shape[0])) / views
+    density = np.exp(total - total.max())
     return density / density.sum()
 
 
@@ -146,8 +149,7 @@ def target(picture: Picture, shape: Shape) -> tuple[np.ndarray, np.ndarray]:
     grid = shape[0] * CELL // 4, shape[1] * CELL // 4
     marks = np.zeros(grid, np.float32)
     if picture.points is None:
-        density = cv2.resize(picture.density, grid[::-1], interpolation=cv2.INTER_AREA)
-        return marks, density / density.sum()
+        return marks, _on_grid(picture.density, shape)
     cells = np.clip((picture.points * grid[::-1]).astype(int), 0, (grid[1] - 1, grid[0] - 1))
     np.add.at(marks, (cells[:, 1], cells[:, 0]), 1)
     height, width = picture.image.shape[:2]
@@ -157,6 +159,14 @@ def target(picture: Picture, shape: Shape) -> tuple[np.ndarray, np.ndarray]:
         marks, (0, 0), sigmaX=sigmas[0], sigmaY=sigmas[1], borderType=cv2.BORDER_CONSTANT
     )
     return marks, density / density.sum()
+
+
+def _on_grid(density: np.ndarray | None, shape: Shape) -> np.ndarray:
+    """Resize a density to cells of 4x4 input pixels."""
+    assert density is not None
+    size = shape[1] * CELL // 4, shape[0] * CELL // 4
+    resized = cv2.resize(density, size, interpolation=cv2.INTER_AREA).astype(np.float32)
+    return resized / resized.sum()
 
 
 def read(path: Path, longest: int = 512) -> np.ndarray:
@@ -178,38 +188,40 @@ def with_gaze(data: Path, kind: str) -> Iterator[Picture]:
 
 
 def without_gaze(
-    data: Path, network: SaliencyNetwork, pages: Path, count: int
+    data: Path, network: SaliencyNetwork, pages: Path, count: int, views: int
 ) -> Iterator[Picture]:
     """Yield photographs, portraits first, with the teacher's maps, and pages with their maps."""
     files = sorted((data / "photos" / "images").glob("*.jpg"))
     images = sorted((read(each, 416) for each in files), key=lambda i: i.shape[1] / i.shape[0])
     upright = [image for image in images if image.shape[0] > image.shape[1]]
     for number, image in enumerate((upright + images[len(upright) :: 3])[:count]):
-        yield Picture(str(number), "photos", image, density=taught(network, image))
+        yield Picture(str(number), "photos", image, density=taught(network, image, views))
     with np.load(pages / "density.npz") as file:
         for name in file:
             density = file[name].astype(np.float32)
             yield Picture(name, "pages", read(pages / name, 640), density=density)
 
 
-def from_videos(data: Path, network: SaliencyNetwork, left_out: set[str]) -> Iterator[Picture]:
-    """Frames of videos, whose maps the network keeps: a frame of every silent clip with its own
-    map, six of every video with recorded gaze with half of what was looked at."""
+def from_videos(
+    data: Path, network: SaliencyNetwork, left_out: set[str], views: int
+) -> Iterator[Picture]:
+    """Frames of videos, whose maps the network keeps: a frame of every second silent clip with the
+    teacher's map, FRAMES of every video with recorded gaze with half of what was looked at."""
     for path in sorted((data / "clips_silent" / "clips").glob("*.mp4"))[::2]:
         for image in _frames(path, [0.5]):
-            yield Picture(path.name, "silent", image, density=still_density(network, image))
+            yield Picture(path.name, "silent", image, density=taught(network, image, views))
     gaze = read_gaze(data)
     for path in sorted((data / "video_gaze" / "videos").glob("*.mp4")):
         if path.stem in left_out:
             continue
         seconds = float(probe(path).duration or 0)
-        times = [seconds * (number + 0.5) / 6 for number in range(6)]
+        times = [seconds * (number + 0.5) / FRAMES for number in range(FRAMES)]
         for at, image in zip(times, _frames(path, times), strict=False):
-            own = still_density(network, image)
+            own = taught(network, image, views)
             points = open_at(gaze[path.stem], at)[:, 3:5]
             size = image.shape[1], image.shape[0]
             looked = cv2.resize(blurred(points, size), own.shape[::-1])
-            density = own / own.sum() + looked / max(looked.sum(), 1e-9)
+            density = own + looked / max(looked.sum(), 1e-9)
             yield Picture(path.name, "gaze", image, density=density / density.sum())
 
 
@@ -246,9 +258,9 @@ def fill(given: argparse.Namespace) -> None:
         for kind in ("osie", "eyecrowd")
     }
     sources = [with_gaze(given.data, kind) for kind in GAZE]
-    sources.append(without_gaze(given.data, network, given.pages, given.photos))
+    sources.append(without_gaze(given.data, network, given.pages, given.photos, given.views))
     left_out = set(given.leave_out.read_text().split()) if given.leave_out else set()
-    sources.append(from_videos(given.data, network, left_out))
+    sources.append(from_videos(given.data, network, left_out, given.views))
     rows, begun = [], time.monotonic()
     if given.videos:
         rows, sources = json.loads((given.output / "index.json").read_text()), sources[-1:]
@@ -272,6 +284,9 @@ def fill(given: argparse.Namespace) -> None:
                 "marks": torch.from_numpy(marks),
                 "density": torch.from_numpy(np.ascontiguousarray(density, dtype=np.float32)),
             }
+            if given.teach and not held and own.kind in ("osie", "eyecrowd"):
+                own.density = taught(network, own.image, given.views)
+                entry["taught"] = torch.from_numpy(_on_grid(own.density, shape))
             torch.save(entry, given.output / f"{len(rows):05d}.pt")
             rows.append((picture.kind, picture.name, held, shape, own.points is not None))
         if len(rows) % 100 == 0:
@@ -280,26 +295,28 @@ def fill(given: argparse.Namespace) -> None:
     (given.output / "index.json").write_text(json.dumps(rows))
 
 
+def any_of(words: list[str], kind: str, name: str) -> bool:
+    """Return whether one of the words is the picture's kind, web site or file name."""
+    site = name.split("_")[1] if kind == "web" else kind
+    return not {kind, site, Path(name).stem}.isdisjoint(words)
+
+
 class Shaped:
-    """The cached pictures."""
+    """The cached pictures: `held` are scored, and `rows`, of the others, are trained on."""
 
-    def __init__(self, folder: Path, without: list[str], sites: list[str]) -> None:
-        self.folder = folder
-        rows = json.loads((folder / "index.json").read_text())
-        self.rows = [
-            (number, kind, name, tuple(shape), real)
-            for number, (kind, name, held, shape, real) in enumerate(rows)
-            if not held and kind not in without and not self._held_site(kind, name, sites)
-        ]
-        self.held = [
-            (number, kind, name, tuple(shape), real)
-            for number, (kind, name, held, shape, real) in enumerate(rows)
-            if held or self._held_site(kind, name, sites)
-        ]
-
-    @staticmethod
-    def _held_site(kind: str, name: str, sites: list[str]) -> bool:
-        return kind == "web" and name.split("_")[1] in sites
+    def __init__(
+        self, folder: Path, without: list[str], held: list[str], taught: float = 0.0
+    ) -> None:
+        self.folder, self.taught = folder, taught
+        self.rows, self.held = [], []
+        for number, (kind, name, split, shape, real) in enumerate(
+            json.loads((folder / "index.json").read_text())
+        ):
+            row = number, kind, name, tuple(shape), real
+            if split or any_of(held, kind, name):
+                self.held.append(row)
+            elif not any_of(without, kind, name):
+                self.rows.append(row)
 
     def load(
         self, numbers: list[int]
@@ -310,7 +327,12 @@ class Shaped:
             torch.stack(each).float()
             for each in zip(*(e["features"] for e in entries), strict=True)
         )
-        density = torch.stack([entry["density"] for entry in entries])
+        density = torch.stack(
+            [
+                torch.lerp(each["density"], each.get("taught", each["density"]), self.taught)
+                for each in entries
+            ]
+        )
         return features, density, torch.stack([entry["marks"] for entry in entries])
 
 
@@ -365,7 +387,7 @@ def tune(given: argparse.Namespace) -> None:
     """Train, and write the moving average."""
     torch.manual_seed(given.seed)
     random = np.random.default_rng(given.seed)
-    data = Shaped(given.cache, given.without, given.sites)
+    data = Shaped(given.cache, given.without, given.held, given.taught)
     network = load(given.initial)
     average = copy.deepcopy(network)
     parts = trained(network)
@@ -408,10 +430,17 @@ def main() -> None:
     parser.add_argument("--videos", action="store_true", help="add frames of videos to a cache")
     parser.add_argument("--leave-out", type=Path, help="list of videos that are not used")
     parser.add_argument("--skipped", type=float, default=0.0, help="share of pictures left out")
+    parser.add_argument("--views", type=int, default=len(VIEWS), help="how many the teacher sees")
+    parser.add_argument("--teach", action="store_true", help="teach pictures with gaze, too")
+    parser.add_argument(
+        "--taught", type=float, default=0.0, help="the teacher's share where gaze was recorded"
+    )
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--initial", type=Path, required=True)
-    parser.add_argument("--without", nargs="*", default=[], choices=list(SHARES))
-    parser.add_argument("--sites", nargs="*", default=[], help="held-out web sites")
+    for name in ("--without", "--held"):
+        parser.add_argument(
+            name, nargs="*", default=[], help="kinds, web sites or file names that are not used"
+        )
     parser.add_argument("--steps", type=int, default=120)
     parser.add_argument("--every", type=int, default=40)
     parser.add_argument("--batch", type=int, default=10)
