@@ -4,9 +4,8 @@
     python weights/recipe/shapes.py tune --cache runs/small/shapes --initial W -o runs/small/shaped
 
 The image encoder, motion and sound are frozen. Pictures with recorded gaze are cropped to portrait,
-square and wide ones around the gaze. For photographs and frames of videos, the teacher is the mean
-of W's own maps over four scales, half of them mirrored; with `--teach`, its maps of pictures with
-recorded gaze are stored too, for `tune --taught`. PAGES is the folder that `pages.py` wrote.
+square and wide ones around the gaze. For photographs, the teacher is the mean of W's own maps over
+two scales and mirroring. PAGES is the folder that `pages.py` wrote.
 """
 
 from __future__ import annotations
@@ -34,10 +33,9 @@ from avsal.models.network import SaliencyNetwork, normalise
 
 CELL = 32  # pixels of the coarsest features
 SHAPES = ((7, 12), (8, 11), (9, 9), (11, 8), (12, 7), (6, 14))  # input (height, width) in cells
-VIEWS = ((1.0, False), (0.8, True), (1.25, True), (1.5, False))  # of the teacher: scale, mirrored
+LARGE = 1.25  # factor of the teacher's second scale
 RATIO = 1.2  # largest change of the aspect ratio by squeezing rather than cropping
 FEWEST = 40  # fixations that a cropped picture must have
-FRAMES = 10  # of every video with recorded gaze
 LISTS = Path(__file__).parent
 GAZE = {"osie": (7, 12), "eyecrowd": (7, 12), "web": (7, 12)}
 WHOLE = ("web", "pages", "silent", "gaze")  # kinds that are not cropped
@@ -72,10 +70,7 @@ def still_density(network: SaliencyNetwork, image: np.ndarray, scale: float = 1.
     """Predict the density (h, w) of a picture at a shape near its own."""
     shape = fitting(image.shape[1] / image.shape[0])
     size = round(shape[0] * scale) * CELL, round(shape[1] * scale) * CELL
-    frame = normalise(pixels_of(image, size)[None])
-    with torch.autocast("cpu", torch.bfloat16):
-        encoded = network.image_encoder.encoder(frame)
-    features = network.image_encoder.refine(tuple(each.float() for each in encoded))
+    features = network.image_features(normalise(pixels_of(image, size)[None]))
     return log_density_of(network, features)[0].exp().numpy()
 
 
@@ -93,16 +88,18 @@ def log_density_of(network: SaliencyNetwork, features: tuple[torch.Tensor, ...])
     return found
 
 
-def taught(network: SaliencyNetwork, image: np.ndarray, views: int) -> np.ndarray:
-    """Return the teacher's density (H, W): the geometric mean over the first VIEWS."""
-    total = np.zeros(image.shape[:2], np.float32)
-    for scale, mirrored in VIEWS[:views]:
-        seen = np.ascontiguousarray(image[:, ::-1]) if mirrored else image
-        found = np.log(still_density(network, seen, scale))
-        if mirrored:
-            found = np.ascontiguousarray(found[:, ::-1])
-        total += cv2.resize(found, (image.shape[1], image.shape[0])) / views
-    density = np.exp(total - total.max())
+def taught(network: SaliencyNetwork, image: np.ndarray) -> np.ndarray:
+    """Return the teacher's density: the geometric mean over two scales and mirroring."""
+    total: np.ndarray | None = None
+    for scale in (1.0, LARGE):
+        for mirrored in (False, True):
+            seen = np.ascontiguousarray(image[:, ::-1]) if mirrored else image
+            found = np.log(still_density(network, seen, scale))
+            found = cv2.resize(
+                found[:, ::-1] if mirrored else found, (image.shape[1], image.shape[0])
+            )
+            total = found if total is None else total + found
+    density = np.exp(total / 4 - np.max(total / 4))  # type: ignore[operator]
     return density / density.sum()
 
 
@@ -149,7 +146,8 @@ def target(picture: Picture, shape: Shape) -> tuple[np.ndarray, np.ndarray]:
     grid = shape[0] * CELL // 4, shape[1] * CELL // 4
     marks = np.zeros(grid, np.float32)
     if picture.points is None:
-        return marks, _on_grid(picture.density, shape)
+        density = cv2.resize(picture.density, grid[::-1], interpolation=cv2.INTER_AREA)
+        return marks, density / density.sum()
     cells = np.clip((picture.points * grid[::-1]).astype(int), 0, (grid[1] - 1, grid[0] - 1))
     np.add.at(marks, (cells[:, 1], cells[:, 0]), 1)
     height, width = picture.image.shape[:2]
@@ -159,14 +157,6 @@ def target(picture: Picture, shape: Shape) -> tuple[np.ndarray, np.ndarray]:
         marks, (0, 0), sigmaX=sigmas[0], sigmaY=sigmas[1], borderType=cv2.BORDER_CONSTANT
     )
     return marks, density / density.sum()
-
-
-def _on_grid(density: np.ndarray | None, shape: Shape) -> np.ndarray:
-    """Resize a density to cells of 4x4 input pixels."""
-    assert density is not None
-    size = shape[1] * CELL // 4, shape[0] * CELL // 4
-    resized = cv2.resize(density, size, interpolation=cv2.INTER_AREA).astype(np.float32)
-    return resized / resized.sum()
 
 
 def read(path: Path, longest: int = 512) -> np.ndarray:
@@ -188,14 +178,14 @@ def with_gaze(data: Path, kind: str) -> Iterator[Picture]:
 
 
 def without_gaze(
-    data: Path, network: SaliencyNetwork, pages: Path, count: int, views: int
+    data: Path, network: SaliencyNetwork, pages: Path, count: int
 ) -> Iterator[Picture]:
     """Yield photographs, portraits first, with the teacher's maps, and pages with their maps."""
     files = sorted((data / "photos" / "images").glob("*.jpg"))
     images = sorted((read(each, 416) for each in files), key=lambda i: i.shape[1] / i.shape[0])
     upright = [image for image in images if image.shape[0] > image.shape[1]]
     for number, image in enumerate((upright + images[len(upright) :: 3])[:count]):
-        yield Picture(str(number), "photos", image, density=taught(network, image, views))
+        yield Picture(str(number), "photos", image, density=taught(network, image))
     with np.load(pages / "density.npz") as file:
         for name in file:
             density = file[name].astype(np.float32)
@@ -203,25 +193,25 @@ def without_gaze(
 
 
 def from_videos(
-    data: Path, network: SaliencyNetwork, left_out: set[str], views: int
+    data: Path, network: SaliencyNetwork, left_out: set[str], count: int
 ) -> Iterator[Picture]:
-    """Frames of videos, whose maps the network keeps: a frame of every second silent clip with the
-    teacher's map, FRAMES of every video with recorded gaze with half of what was looked at."""
+    """Frames of videos, whose maps the network keeps: a frame of every silent clip with its own
+    map, `count` of every video with recorded gaze with half of what was looked at."""
     for path in sorted((data / "clips_silent" / "clips").glob("*.mp4"))[::2]:
         for image in _frames(path, [0.5]):
-            yield Picture(path.name, "silent", image, density=taught(network, image, views))
+            yield Picture(path.name, "silent", image, density=still_density(network, image))
     gaze = read_gaze(data)
     for path in sorted((data / "video_gaze" / "videos").glob("*.mp4")):
         if path.stem in left_out:
             continue
         seconds = float(probe(path).duration or 0)
-        times = [seconds * (number + 0.5) / FRAMES for number in range(FRAMES)]
+        times = [seconds * (number + 0.5) / count for number in range(count)]
         for at, image in zip(times, _frames(path, times), strict=False):
-            own = taught(network, image, views)
+            own = still_density(network, image)
             points = open_at(gaze[path.stem], at)[:, 3:5]
             size = image.shape[1], image.shape[0]
             looked = cv2.resize(blurred(points, size), own.shape[::-1])
-            density = own + looked / max(looked.sum(), 1e-9)
+            density = own / own.sum() + looked / max(looked.sum(), 1e-9)
             yield Picture(path.name, "gaze", image, density=density / density.sum())
 
 
@@ -257,13 +247,14 @@ def fill(given: argparse.Namespace) -> None:
         kind: set((LISTS / f"{kind}-validation.txt").read_text().split())
         for kind in ("osie", "eyecrowd")
     }
-    sources = [with_gaze(given.data, kind) for kind in GAZE]
-    sources.append(without_gaze(given.data, network, given.pages, given.photos, given.views))
-    left_out = set(given.leave_out.read_text().split()) if given.leave_out else set()
-    sources.append(from_videos(given.data, network, left_out, given.views))
     rows, begun = [], time.monotonic()
     if given.videos:
-        rows, sources = json.loads((given.output / "index.json").read_text()), sources[-1:]
+        rows = json.loads((given.output / "index.json").read_text())
+        left_out = set(given.leave_out.read_text().split()) if given.leave_out else set()
+        sources = [from_videos(given.data, network, left_out, given.videos)]
+    else:
+        sources = [with_gaze(given.data, kind) for kind in GAZE]
+        sources.append(without_gaze(given.data, network, given.pages, given.photos))
     for picture in (each for source in sources for each in source):
         held = picture.name in held_names.get(picture.kind, ())
         skipped = 0.6 if held else given.skipped if picture.kind in ("osie", "eyecrowd") else 0.0
@@ -284,9 +275,6 @@ def fill(given: argparse.Namespace) -> None:
                 "marks": torch.from_numpy(marks),
                 "density": torch.from_numpy(np.ascontiguousarray(density, dtype=np.float32)),
             }
-            if given.teach and not held and own.kind in ("osie", "eyecrowd"):
-                own.density = taught(network, own.image, given.views)
-                entry["taught"] = torch.from_numpy(_on_grid(own.density, shape))
             torch.save(entry, given.output / f"{len(rows):05d}.pt")
             rows.append((picture.kind, picture.name, held, shape, own.points is not None))
         if len(rows) % 100 == 0:
@@ -304,10 +292,8 @@ def any_of(words: list[str], kind: str, name: str) -> bool:
 class Shaped:
     """The cached pictures: `held` are scored, and `rows`, of the others, are trained on."""
 
-    def __init__(
-        self, folder: Path, without: list[str], held: list[str], taught: float = 0.0
-    ) -> None:
-        self.folder, self.taught = folder, taught
+    def __init__(self, folder: Path, without: list[str], held: list[str]) -> None:
+        self.folder = folder
         self.rows, self.held = [], []
         for number, (kind, name, split, shape, real) in enumerate(
             json.loads((folder / "index.json").read_text())
@@ -327,12 +313,7 @@ class Shaped:
             torch.stack(each).float()
             for each in zip(*(e["features"] for e in entries), strict=True)
         )
-        density = torch.stack(
-            [
-                torch.lerp(each["density"], each.get("taught", each["density"]), self.taught)
-                for each in entries
-            ]
-        )
+        density = torch.stack([entry["density"] for entry in entries])
         return features, density, torch.stack([entry["marks"] for entry in entries])
 
 
@@ -361,11 +342,12 @@ def trained(network: SaliencyNetwork) -> list[tuple[str, nn.Parameter]]:
 def scores(network: SaliencyNetwork, data: Shaped) -> dict[str, list[float]]:
     """Return the mean NSS and CC of the held-out pictures, by kind."""
     result: dict[str, list[tuple[float, float]]] = {}
-    for number, kind, *_ in data.held:
+    for number, kind, _, _, real in data.held:
         features, density, marks = data.load([number])
         found = pooled(log_density_of(network, network.image_encoder.refine(features)))
         found = found[0].exp().numpy()
-        row = nss(found, marks[0].numpy()), cc(found, density[0].numpy())
+        looked = nss(found, marks[0].numpy()) if real else float("nan")
+        row = looked, cc(found, density[0].numpy())
         result.setdefault(kind, []).append(row)
     return {
         kind: [round(float(each), 4) for each in (*np.mean(rows, axis=0), len(rows))]
@@ -387,7 +369,7 @@ def tune(given: argparse.Namespace) -> None:
     """Train, and write the moving average."""
     torch.manual_seed(given.seed)
     random = np.random.default_rng(given.seed)
-    data = Shaped(given.cache, given.without, given.held, given.taught)
+    data = Shaped(given.cache, given.without, given.held)
     network = load(given.initial)
     average = copy.deepcopy(network)
     parts = trained(network)
@@ -427,20 +409,16 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--pages", type=Path)
     parser.add_argument("--photos", type=int, default=300)
-    parser.add_argument("--videos", action="store_true", help="add frames of videos to a cache")
+    parser.add_argument(
+        "--videos", type=int, default=0, help="only add this number of frames of every video"
+    )
     parser.add_argument("--leave-out", type=Path, help="list of videos that are not used")
     parser.add_argument("--skipped", type=float, default=0.0, help="share of pictures left out")
-    parser.add_argument("--views", type=int, default=len(VIEWS), help="how many the teacher sees")
-    parser.add_argument("--teach", action="store_true", help="teach pictures with gaze, too")
-    parser.add_argument(
-        "--taught", type=float, default=0.0, help="the teacher's share where gaze was recorded"
-    )
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--initial", type=Path, required=True)
-    for name in ("--without", "--held"):
-        parser.add_argument(
-            name, nargs="*", default=[], help="kinds, web sites or file names that are not used"
-        )
+    words = "kinds, web sites or file names that are not trained on"
+    for name, more in (("--without", ""), ("--held", ", but scored")):
+        parser.add_argument(name, nargs="*", default=[], help=words + more)
     parser.add_argument("--steps", type=int, default=120)
     parser.add_argument("--every", type=int, default=40)
     parser.add_argument("--batch", type=int, default=10)
