@@ -9,8 +9,8 @@ from avsal.media.frames import FrameTag
 from avsal.prediction.drawing import (
     OUTLINE,
     decode_jpeg,
-    encode_jpeg,
     enclosed_share,
+    encode_jpeg,
     legend_panel,
     overlay,
     write_picture,
