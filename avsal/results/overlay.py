@@ -89,7 +89,8 @@ def saved_maps(
         empty = False
         yield record, density
     if empty:
-        raise MediaError(f"{result.folder}: no map from {start or 0} s to {end or 'the end'}")
+        until = "the end" if end is None else f"{end} s"
+        raise MediaError(f"{result.folder}: no map from {start or 0} s to {until}")
 
 
 def write_overlay(
