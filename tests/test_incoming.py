@@ -209,7 +209,7 @@ def test_predict_frames_takes_the_keywords_of_predict(predictor):
 
 
 @pytest.mark.parametrize(
-    ("size", "shape"), [("model", (64, 96)), ("30x20", (20, 30)), ((30, 20), (20, 30))]
+    ("size", "shape"), [("model", (32, 64)), ("30x20", (20, 30)), ((30, 20), (20, 30))]
 )
 def test_the_size_of_maps_in_every_spelling(predictor, example_clip, size, shape):
     with predictor.predict(example_clip, size=size, end=0.05) as maps:

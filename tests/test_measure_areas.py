@@ -13,13 +13,13 @@ from gaze_maps import spot
 
 from avsal.areas import Area, box, shares
 from avsal.areas.areas import cover, grid_areas, parse_areas, read_areas
-from avsal.areas.series import Collector, compare, spread
+from avsal.areas.series import Collector, compare
 from avsal.areas.summary import MEASURED_WITH, expected_error
 from avsal.crops import plan
 from avsal.datasets.gaze_table import read_table
 from avsal.errors import DataError, UsageError
 from avsal.metrics import centre_prior
-from avsal.prediction.maps import GazeMap
+from avsal.prediction.maps import GazeMap, spread_of
 
 SIZE = (200, 100)
 WHOLE = Area("whole", (box(0, 0, 1, 1),))
@@ -112,12 +112,12 @@ def test_an_area_moves_between_its_key_frames_and_is_absent_outside():
     assert all(frame.areas[0].share > 0.9 for frame in frames)
 
 
-def test_spread_tells_concentration():
-    even, sharp = np.ones((36, 64)), np.zeros((36, 64))
-    sharp[4, 5] = 1
-    assert spread(even) == pytest.approx(1)
-    assert spread(sharp) == pytest.approx(1 / (36 * 64))
-    assert spread(sharp) < spread(spot(0.5)) < spread(centre_prior((36, 64))) < 1
+def test_spread_is_that_of_frames_and_tables():
+    """One word has one meaning: see `SaliencyFrame.spread`."""
+    maps = [spot(0.5), centre_prior((36, 64)), np.ones((36, 64))]
+    spread = [frame.spread for frame in shares(maps, [])]
+    assert spread == [spread_of(density) for density in maps]
+    assert spread[0] < spread[1] < spread[2] == pytest.approx(0.5)
 
 
 def test_equal_names_are_refused():
@@ -289,6 +289,17 @@ def test_areas_of_files(tmp_path):
     )
     assert read_areas(table, SIZE) == expected
     assert read_areas(data, SIZE) == expected
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("between", [";", "\t"])
+def test_tables_as_spreadsheets_save_them(tmp_path, encoding, between):
+    rows = ["name", "time", "x", "y", "w", "h"], ["Größe", "1,5", "10,5", "5 %", "20%", "10"]
+    rows += (["Größe", "2", "0", "0", "20,5", "10"],)
+    table = tmp_path / "areas.csv"
+    table.write_text("\r\n".join(map(between.join, rows)), encoding=encoding)
+    told = ["Größe@1.5:10.5,5%,20%,10", "Größe@2:0,0,20.5,10"]
+    assert read_areas(table, SIZE) == parse_areas(told, SIZE)
 
 
 @pytest.mark.parametrize(

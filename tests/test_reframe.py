@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
+import tempfile
 import tracemalloc
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +19,7 @@ from avsal.crops.file import PathFile, read_crops, read_head, write_path
 from avsal.crops.motion import COSTS, KNOT, at_times, choose_places, smooth
 from avsal.crops.planning import Grids, plan_crops
 from avsal.crops.settings import Framing, Picture, parse_aspect, parse_size
-from avsal.errors import MediaError, UsageError
+from avsal.errors import MediaError, OutputError, UsageError
 from avsal.prediction.maps import timed_maps
 
 SIZE = (640, 360)
@@ -338,3 +341,12 @@ def test_a_wrong_crop_is_told(path_file, change, message):
     path.write_text(json.dumps(whole))
     with pytest.raises(MediaError, match=message):
         list(read_crops(path, Picture(*SIZE)))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_folder_for_temporary_files_is_told_as_such(monkeypatch):
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda: open("/dev/full", "r+b"))  # noqa: PTH123, SIM115
+    told = re.escape(f"{tempfile.gettempdir()}: cannot be written (no space left on device)")
+    with Grids() as grids, pytest.raises(OutputError, match=told):
+        for _ in range(9):
+            grids.add(spot(0.5))

@@ -24,12 +24,12 @@ from avsal.areas.areas import (
 )
 from avsal.areas.measurement import Measurement
 from avsal.areas.pictures import SMALL, WIDE, Page, Picture, Version, full_size, legend, picture
-from avsal.areas.series import Collector, Series, compare, fine_grid, spread
+from avsal.areas.series import Collector, Series, compare, fine_grid
 from avsal.areas.summary import Video, build_summary, facts
 from avsal.errors import UsageError, path_of
 from avsal.media.source import name_of
 from avsal.media.video import VideoReader
-from avsal.prediction.maps import GazeMap
+from avsal.prediction.maps import GazeMap, spread_of
 from avsal.prediction.predictor import Predictor
 from avsal.prediction.settings import PredictSettings
 from avsal.results.gaze import Gaze, MapSource, open_gaze
@@ -107,7 +107,7 @@ class _Clear:
     """The frame of a shot whose gaze is most concentrated.
 
     Attributes:
-        rank: part of the picture over which its gaze is spread, and 1 more right after a cut.
+        rank: see `FrameShares.spread`; 1 more right after a cut.
         time: seconds since the video's first frame.
         grid: its map.
         begun: seconds at which the shot began.
@@ -143,7 +143,7 @@ class Clearest:
             # After a cut a frame counts only where the shot has no other: it may be a transition.
             near = entry.index - begun.index < _MARGIN
             grid = fine_grid(entry.density)
-            rank = spread(grid) + near
+            rank = spread_of(entry.density) + near
             time = float(entry.pts - self._origin)
             before = self.found.get(number)
             if before is None:

@@ -5,13 +5,15 @@ polygon. Numbers are pixels, or per cent of the width or height. Key frames add 
 `car@1.5:0,0,100,50` and `car@4:300,0,100,50`; between them the area moves linearly; before the
 first and after the last it is absent.
 
-CSV has the columns name, time (may be empty), and x, y, w, h or points ("0,0;50%,0;25%,30%").
+CSV has the columns name, time (may be empty), and x, y, w, h or points ("0,0;50%,0;25%,30%");
+semicolons or tabs between columns, decimal commas with these, and UTF-16 are read, too.
 JSON is {"areas": [{"name": "logo", "box": [20, 10, 200, 80]}, {"name": "car", "keyframes":
 [{"time": 1.5, "box": [...]}, {"time": 4, "points": [["10%", 0], ...]}]}]}.
 """
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import itertools
@@ -38,6 +40,7 @@ Key = tuple[str, float | None, Shape]  # name, seconds, shape
 
 _ROUNDING = 1e-3  # of a side, by which rounding may place a corner outside
 _NAME_LENGTH = 80
+_DELIMITERS = ",;\t"  # between columns; the most frequent one in the first line counts
 _MOST_CORNERS = 10_000
 _MAX_BYTES = 1 << 26  # of a file of areas: a key frame every 40 ms of ten hours
 _DECIMALS = 12  # of a cell's cover: a cell that is covered whole counts as 1, not a rounding less
@@ -193,8 +196,10 @@ def _text_of(path: Path) -> str:
     require_file(path, "table of areas")
     if path.stat().st_size > _MAX_BYTES:
         raise ValueError(f"larger than {_MAX_BYTES >> 20} MB")
+    data = path.read_bytes()
+    utf_16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return data.decode("utf-16" if utf_16 else "utf-8-sig")
     except UnicodeDecodeError:
         raise ValueError("not text in UTF-8") from None
 
@@ -234,7 +239,9 @@ def _parse(text: str, size: Size) -> Key:
 
 def _csv_keys(text: str, size: Size) -> list[Key]:
     keys = []
-    reader = csv.DictReader(io.StringIO(text), skipinitialspace=True)
+    header = text.partition("\n")[0]
+    delimiter = max(_DELIMITERS, key=header.count)
+    reader = csv.DictReader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True)
     for row in reader:
         if None in row:  # an unquoted comma would cut a list of points short
             raise ValueError(
@@ -248,6 +255,9 @@ def _csv_keys(text: str, size: Size) -> list[Key]:
         name = values.get("name", "")
         if not name:
             raise ValueError(f"line {reader.line_num}: no name; columns are name, time, x, y, w, h")
+        if delimiter != ",":  # as spreadsheets write it where 1,5 is one and a half
+            decimals = {key: values.get(key, "").replace(",", ".") for key in ("time", *"xywh")}
+            values.update(decimals)
         corners = values.get("points") or ",".join(values.get(side, "") for side in "xywh")
         time = _seconds(name, values["time"]) if values.get("time") else None
         keys.append((name, time, _shape(name, corners, size)))
@@ -316,7 +326,7 @@ def _shape(name: str, text: str, size: Size) -> Shape:
 
 def _fraction(name: str, text: str, side: int) -> float:
     text = text.strip()
-    value = decimal(text.removesuffix("%"))
+    value = decimal(text.removesuffix("%").rstrip())
     if value is None:
         raise ValueError(f"{name}: {text[:40] or 'nothing'} is neither pixels nor per cent")
     return value / (100 if text.endswith("%") else side)

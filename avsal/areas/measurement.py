@@ -17,8 +17,9 @@ from avsal.areas.pictures import Page, Version, thumbnail_name
 from avsal.areas.report import build_report
 from avsal.areas.summary import area_rows, table
 from avsal.errors import path_of
+from avsal.results.plan import SUMMARY
 
-SUMMARY, SHARES, REPORT = "summary.json", "shares.csv", "report.html"
+SHARES, REPORT = "shares.csv", "report.html"
 COMPARED = "compared_shares.csv"  # of the other version
 _THUMBNAIL = re.compile(r"thumbnail-shot-\d+\.jpg", re.ASCII)
 _COLUMNS = "time area share part share_per_part share_per_prior seconds".split()

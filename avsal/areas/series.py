@@ -13,10 +13,9 @@ import numpy as np
 
 from avsal.areas.areas import Area, Shape, check_unique, cover
 from avsal.metrics import centre_prior
-from avsal.prediction.maps import GazeMap, Seconds, timed_maps
+from avsal.prediction.maps import GazeMap, Seconds, spread_of, timed_maps
 
 _FINEST = (108, 192)  # (height, width) of the grid that maps are measured on, at most
-_COARSE = (36, 64)  # on which concentration is measured, so that map sizes can be compared
 
 
 ZERO = Fraction(0)
@@ -72,8 +71,7 @@ class FrameShares:
 
     Attributes:
         index, time, duration: see `AreaShare`.
-        spread: part of the picture over which the gaze is spread, 0..1: two to the power of the
-            map's entropy, over the number of its cells.
+        spread: part of the picture, 0..1, that the smallest area with half of the gaze covers.
         areas: those that exist at that time.
     """
 
@@ -131,7 +129,7 @@ def measure(
                 inside, part, prior = _cover(shape, grid.shape)
                 share = float((grid * inside).sum() / total) if total > 0 else part
                 found.append(AreaShare(index, time, duration, area.name, share, part, prior))
-        yield FrameShares(index, time, duration, spread(grid), tuple(found))
+        yield FrameShares(index, time, duration, spread_of(entry.density), tuple(found))
 
 
 def fine_grid(density: np.ndarray) -> np.ndarray:
@@ -149,17 +147,6 @@ def _cover(shape: Shape, size: tuple[int, int]) -> tuple[np.ndarray, float, floa
     inside = cover(shape, size)
     prior = centre_prior(size)
     return inside, float(inside.mean()), float((inside * prior).sum() / prior.sum())
-
-
-def spread(grid: np.ndarray) -> float:
-    """Part of the picture over which the gaze is spread, see `FrameShares`."""
-    height, width = min(grid.shape[0], _COARSE[0]), min(grid.shape[1], _COARSE[1])
-    coarse = cv2.resize(grid, (width, height), interpolation=cv2.INTER_AREA)
-    total = coarse.sum()
-    if total <= 0:
-        return 1.0
-    share = coarse[coarse > 0] / total
-    return float(np.exp(-(share * np.log(share)).sum()) / coarse.size)
 
 
 @dataclass(frozen=True)

@@ -308,4 +308,4 @@ def facts(video: Video, version: Version) -> list[tuple[str, str]]:
             ("Sound", "yes" if info.has_audio else "no"),
         ]
     spread = float(series.average(series.spread))
-    return [*found, ("Gaze spread", f"{spread * 100:.0f} % of the picture")]
+    return [*found, ("Gaze spread", f"half on {spread * 100:.0f} % of the picture")]

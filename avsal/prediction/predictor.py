@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("avsal")
 
 ONE = Fraction(1)  # square pixels
-WINDOWS_AHEAD = 4  # windows whose new frames may wait for the network
+WINDOWS_AHEAD = 8  # windows whose new frames may wait for the network
 
 
 @dataclass(frozen=True)

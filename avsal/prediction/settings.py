@@ -104,17 +104,18 @@ def seconds_of(text: str) -> float:
     return float(Fraction(seconds) + 60 * int(minutes or 0) + 3600 * int(hours or 0))
 
 
-def clock(seconds: float | Fraction) -> str:
-    """A time as people read it: 7.5 s, 1:05, 1:02:03.
+def clock(seconds: float | Fraction, digits: int = 0) -> str:
+    """A time as people read it: 7.5 s, 1:05, 1:02:03; from a minute on with `digits` decimals.
 
     Reports, pictures and notes give times so. Messages about single frames and about settings give
     plain seconds, because these can be compared, and pasted into an option.
     """
-    if seconds < 60:
-        return f"{round(float(seconds), 1):g} s"
-    hours, remaining = divmod(round(seconds), 3600)
-    minutes, remaining = divmod(remaining, 60)
-    return f"{hours}:{minutes:02}:{remaining:02}" if hours else f"{minutes}:{remaining:02}"
+    if (tenths := round(float(seconds), 1)) < 60:
+        return f"{tenths:g} s"
+    minutes, second = divmod(round(float(seconds), digits), 60)
+    hours, minute = divmod(int(minutes), 60)
+    text = f"{second:0{3 + digits if digits else 2}.{digits}f}"
+    return f"{hours}:{minute:02}:{text}" if hours else f"{minute}:{text}"
 
 
 @dataclass(frozen=True)

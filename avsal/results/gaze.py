@@ -153,7 +153,8 @@ def _shots_of_part(result: Result, shots: list[Shot]) -> list[Shot]:
         return shots
     inside = [(record.index, record.pts) for record in result.records() if result.holds(record)]
     if not inside:
-        raise MediaError(f"{result.folder}: no map from {result.start} s to {result.end} s")
+        until = "the end" if result.end is None else f"{result.end} s"
+        raise MediaError(f"{result.folder}: no map from {result.start or 0} s to {until}")
     after = (record.pts for record in result.records() if record.index > inside[-1][0])
     first, last, end = inside[0], inside[-1][0], next(after, shots[-1].end)
     cuts = [(shot.first, shot.start) for shot in shots if first[0] < shot.first <= last]

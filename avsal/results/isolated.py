@@ -59,7 +59,7 @@ class FileWork(Protocol):
     Attributes:
         load: makes the predictor, None where no network is needed.
         loud: show what libraries print on stderr by themselves, as they do when they crash.
-        counts_maps: results are maps.
+        counted: what results have one of for each frame, in the singular; empty for videos.
     """
 
     @property
@@ -69,7 +69,7 @@ class FileWork(Protocol):
     def loud(self) -> bool: ...
 
     @property
-    def counts_maps(self) -> bool: ...
+    def counted(self) -> str: ...
 
     def run_one(self, task: Task, on_map: OnMap) -> Iterator[Finished]:
         """Work on the only file, in this process; it is opened before the network is loaded."""

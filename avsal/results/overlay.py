@@ -89,7 +89,8 @@ def saved_maps(
         empty = False
         yield record, density
     if empty:
-        raise MediaError(f"{result.folder}: no map from {start or 0} s to {end or 'the end'}")
+        until = "the end" if end is None else f"{end} s"
+        raise MediaError(f"{result.folder}: no map from {start or 0} s to {until}")
 
 
 def write_overlay(
@@ -118,8 +119,9 @@ def write_overlay(
     """
     info = video.info
     if out.suffix.lower() in WRITABLE_STILLS:
-        for frame, density, span in pairs:
+        for count, (frame, density, span) in enumerate(pairs, 1):
             write_picture(out, overlay(frame.image, density, style, span))
+            on_frame(count)
         return
     width = info.width * (2 if style.side_by_side else 1)
     with VideoWriter(

@@ -43,7 +43,13 @@ class Work:
     skip_existing: bool = False
     loud: bool = False
     force: bool = True
-    counts_maps = True
+
+    @property
+    def counted(self) -> str:
+        """What there is one of for each frame; see `isolated.FileWork`."""
+        from avsal.results.table import SUFFIXES
+
+        return "row" if f".{self.output.format}" in SUFFIXES else "map"
 
     def run(
         self,
@@ -158,7 +164,7 @@ class Calls:
     saliency: Mapping[Path, Path] = field(default_factory=dict)
     is_current: Callable[[Path, Path, Path | None], bool] | None = None
     on_kept: Callable[[Path, Path], None] | None = None
-    counts_maps = False
+    counted = ""
 
     def run_one(self, task: Task, on_map: OnMap) -> Iterator[Finished]:
         """See `isolated.FileWork`; the function loads the network itself."""
