@@ -294,7 +294,7 @@ SkipExisting = Annotated[
     typer.Option(
         "--skip-existing",
         help="Keep results that are up to date: complete maps and measurements of the same files "
-        "and settings, and videos and pictures that are newer than their input.",
+        "and settings, and videos and pictures that are newer than what they are made of.",
         rich_help_panel=RESULTS,
     ),
 ]

@@ -26,7 +26,8 @@ def parse_aspect(text: str) -> Fraction:
     Raises:
         UsageError: it is no ratio, or one of no use.
     """
-    match = re.fullmatch(r"(\d{1,5}(?:\.\d{1,4})?):(\d{1,5}(?:\.\d{1,4})?)", text.strip(), re.ASCII)
+    text = str(text).strip()  # from Python it may be a number
+    match = re.fullmatch(r"(\d{1,5}(?:\.\d{1,4})?):(\d{1,5}(?:\.\d{1,4})?)", text, re.ASCII)
     if match is None or not float(match[1]) or not float(match[2]):
         raise UsageError(f"aspect {text[:40]}: give width:height such as 9:16 or 1:1")
     aspect = Fraction(match[1]) / Fraction(match[2])
