@@ -323,6 +323,8 @@ def test_batch_of_nothing_says_so(avsal_command, tmp_path):
     ("arguments", "says"),
     [
         (("predict",), "Missing argument 'VIDEO'; see avsal predict --help"),
+        (("export",), "Missing argument 'SOURCE'; see avsal export --help"),
+        (("batch", "-o", "x"), "Missing argument 'FOLDER'; see avsal batch --help"),
         (("predict", "a.mp4", "--wrong"), "No such option: --wrong; see avsal predict --help"),
         (("predict", "a.mp4", "--stride", "x"), "Invalid value for '--stride'"),
         (("nothing",), "No such command 'nothing'; see avsal --help"),

@@ -165,6 +165,18 @@ def test_otio_is_read_by_opentimelineio(path, video, tmp_path):
     assert [len(track) for track in timeline.audio_tracks()] == [1]  # it may have some
 
 
+@pytest.mark.parametrize("begin", [0, Fraction(7, 5)])
+def test_a_part_of_a_video_with_a_variable_rate_begins_where_it_is(tmp_path, begin):
+    """Ten frames in 0.4 s, then one every 0.12 s: frame 15 is at 1.08 s."""
+    times = [begin + n * Fraction(1, 25) for n in range(10)]
+    times += [times[-1] + n * Fraction(3, 25) for n in range(1, 13)]
+    part = times[15:]
+    path = made(tmp_path / "a.reframe.json", first=15, times=part, start=1.0, origin=times[0])
+    write_export(path, tmp_path / "a.fcpxml")
+    _root, (clip, *_others) = fcpxml_clips(tmp_path / "a.fcpxml")
+    assert seconds(clip.get("start")) == part[0] - times[0] == Fraction(27, 25)
+
+
 def test_parts_and_variable_rates_on_a_timeline(tmp_path):
     path = made(tmp_path / "a.reframe.json", first=50, start=2.0)
     write_export(path, tmp_path / "a.fcpxml")

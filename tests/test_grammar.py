@@ -245,6 +245,37 @@ def test_a_file_that_ends_the_process_fails_alone(command, footage, monkeypatch)
     assert len(tried[0]) == 2
 
 
+def late(path, seconds):
+    """Let a file be newer than all others."""
+    time = path.stat().st_mtime + seconds
+    os.utime(path, (time, time))
+
+
+def test_what_was_made_of_earlier_maps_or_paths_is_made_again(command, footage, tmp_path):
+    a, maps = footage / "a.mp4", tmp_path / "maps" / "a"
+    assert command("predict", a, "-o", maps.parent)[0] == 0
+    saved = ("--saliency", maps, "--skip-existing")
+    for name, ending in (("overlay", "saliency"), ("reframe", "9x16")):
+        assert command(name, a, "--saliency", maps)[0] == 0
+        assert command(name, a, *saved)[1] == f"{footage / f'a.{ending}.mp4'}: kept\n"
+        late(maps / DESCRIPTION, 1000)
+        assert command(name, a, *saved)[1] == f"{footage / f'a.{ending}.mp4'}\n"
+        late(maps / DESCRIPTION, -1000)
+    edited = (footage / "a.9x16.reframe.json").rename(tmp_path / "edited.json")
+    given = ("reframe", a, "--path", edited, "--skip-existing")
+    assert "kept" in command(*given)[1]
+    late(edited, 1000)
+    assert "kept" not in command(*given)[1]
+
+
+def test_a_measurement_that_lacks_a_file_is_not_kept(command, footage):
+    assert command("measure", footage / "a.mp4")[0] == 0
+    assert "kept" in command("measure", footage / "a.mp4", "--skip-existing")[1]
+    (footage / "a.measure" / "report.html").unlink()
+    assert "kept" not in command("measure", footage / "a.mp4", "--skip-existing")[1]
+    assert (footage / "a.measure" / "report.html").is_file()
+
+
 def test_an_error_that_nobody_foresaw_names_its_file(command, footage, monkeypatch):
     def fail(*_values, **_options):
         raise ValueError("empty sequence")

@@ -188,7 +188,9 @@ def test_odd_inputs():
     assert (whole[0].x, whole[0].width, whole[0].kept) == (0, 640, pytest.approx(1))
 
 
-@pytest.mark.parametrize("text", ["", "9", "9/16", "0:16", "9:0", "-1:2", "1:100", "a:b", "1e3:1"])
+@pytest.mark.parametrize(
+    "text", ["", "9", 9 / 16, "9/16", "0:16", "9:0", "-1:2", "1:100", "a:b", "1e3:1"]
+)
 def test_wrong_aspects_are_told(text):
     with pytest.raises(UsageError, match="aspect"):
         parse_aspect(text)

@@ -155,8 +155,9 @@ def _percent(share: float | None) -> str:
 
 
 def is_current(folder: Path, options: Mapping[str, Any]) -> bool:
-    """Whether a folder holds the measurement that these options would give, as JSON values."""
-    if not written_names(folder):
+    """Whether a folder holds all of the measurement that these options (JSON values) give."""
+    names = written_names(folder)
+    if not names or not all((folder / name).is_file() for name in names):
         return False
     made = json.loads((folder / SUMMARY).read_bytes()).get("made")
     return isinstance(made, dict) and made.get("options") == options

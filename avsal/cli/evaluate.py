@@ -51,7 +51,9 @@ class Fold(StrEnum):
 class Gaze:
     """Options that say where the gaze is."""
 
-    video: Annotated[Path | None, typer.Argument(help="Video that --fixations belongs to.")] = None
+    video: Annotated[
+        Path | None, typer.Argument(metavar="VIDEO", help="Video that --fixations belongs to.")
+    ] = None
     data: Annotated[
         Path | None,
         in_gaze(

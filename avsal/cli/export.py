@@ -18,13 +18,15 @@ def export(
     source: Annotated[
         Path,
         typer.Argument(
+            metavar="SOURCE",
             help="Folder of maps, .reframe.json file with a crop path, or the word onnx for a "
-            "network."
+            "network.",
         ),
     ],
     model: Annotated[
         str | None,
         typer.Argument(
+            metavar="MODEL",
             help="After onnx: name of a network or of weights (default: avsal-small).",
             show_default=False,
         ),

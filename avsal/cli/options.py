@@ -261,7 +261,7 @@ SkipExisting = Annotated[
     in_results(
         "--skip-existing",
         help="Keep results that are up to date: complete maps and measurements of the same files "
-        "and settings, and videos and pictures that are newer than their input.",
+        "and settings, and videos and pictures that are newer than what they are made of.",
     ),
 ]
 AsJson = Annotated[bool, in_results("--json", help="Print one JSON line per file to stdout.")]

@@ -36,7 +36,10 @@ class BatchCommand(TyperCommand):
 @options.grouped
 def batch(
     *,
-    folder: Annotated[Path, typer.Argument(help="Folder of videos and images, with subfolders.")],
+    folder: Annotated[
+        Path,
+        typer.Argument(metavar="FOLDER", help="Folder of videos and images, with subfolders."),
+    ],
     output: options.MapFolder,
     glob: Annotated[
         str | None,

@@ -130,7 +130,9 @@ def reframe(
         return {"weak_shots": saved_weak_shots(place)}
 
     values = (function, inputs, output, ending, files, runs, saliency)
-    raise typer.Exit(run_on_files(*values, on_kept=on_kept, details=weak_shots))
+    made_of = () if path is None else (path,)
+    code = run_on_files(*values, on_kept=on_kept, made_of=made_of, details=weak_shots)
+    raise typer.Exit(code)
 
 
 def _check_one_file(inputs: list[Path], path: Path | None, export: Path | None) -> None:

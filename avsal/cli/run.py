@@ -217,6 +217,7 @@ def run_on_files(
     *,
     is_current: Callable[[Path, Path, Path | None], bool] | None = None,
     on_kept: Callable[[Path, Path], None] | None = None,
+    made_of: tuple[Path, ...] = (),
     details: Callable[[Path], dict[str, object]] | None = None,
 ) -> int:
     """Call a function such as `avsal.overlay` for every file of the inputs.
@@ -227,7 +228,7 @@ def run_on_files(
         saliency: the maps of one file, or folder of the maps of several, named as
             `avsal predict` and `avsal batch` name them.
         is_current: see `avsal.results.work.Calls`.
-        on_kept: see `avsal.results.work.Calls`.
+        on_kept, made_of: see `avsal.results.work.Calls`.
         details: see `Run`.
 
     Returns:
@@ -250,7 +251,9 @@ def run_on_files(
         load = no_network if network is None or maps else network.load
         keywords = {} if network is None else asdict(network)
         policy = (files.force, files.skip_existing)
-        work = Calls(function, load, keywords, *policy, console.debug, maps, is_current, on_kept)
+        work = Calls(
+            function, load, keywords, *policy, console.debug, maps, is_current, on_kept, made_of
+        )
         return exit_code(Run(work, as_json=files.as_json, details=details).files(plan))
 
 

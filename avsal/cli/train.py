@@ -20,7 +20,10 @@ MAX_PROBLEMS = 50  # that are listed
 
 def train(
     config: Annotated[
-        Path, typer.Argument(help="TOML file; examples/training/ has the paper's recipes.")
+        Path,
+        typer.Argument(
+            metavar="CONFIG", help="TOML file; examples/training/ has the paper's recipes."
+        ),
     ],
     change: Annotated[
         list[str] | None,

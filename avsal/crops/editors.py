@@ -106,7 +106,7 @@ def write(
     url = quote(source, safe=":/%") if isinstance(source, str) else source.absolute().as_uri()
     name = "".join(char if char.isprintable() else "?" for char in Path(source).name)
     rate = timeline_rate([crop.pts for crop in crops])
-    timeline = Timeline(head, name, url, has_sound, rate, shot_clips(crops, rate))
+    timeline = Timeline(head, name, url, has_sound, rate, shot_clips(crops, rate, head.origin))
     if place.suffix.lower() == ".fcpxml":
         _write_fcpxml(place, timeline)
     elif place.suffix.lower() == ".edl":
@@ -134,14 +134,20 @@ def timeline_rate(times: Sequence[Fraction]) -> Fraction:
     return [*(known for known in multiples if known > rate), *higher, _RATES[-1]][0]
 
 
-def shot_clips(crops: Sequence[Crop], rate: Fraction) -> list[ShotClip]:
+def shot_clips(
+    crops: Sequence[Crop], rate: Fraction, origin: Fraction | None = None
+) -> list[ShotClip]:
     """The shots that crops tell, on a timeline's frames.
 
     Where several frames of a video fall on one of the timeline, the last one counts.
+
+    Args:
+        origin: see `PathFile`; None takes a constant rate before the first crop.
     """
     steps = [after.pts - before.pts for before, after in pairwise(crops) if after.pts > before.pts]
     step = median(steps) if steps else 1 / rate
-    skipped = round(crops[0].index * step * rate)  # where the path is of a part of the video
+    before = crops[0].index * step if origin is None else crops[0].pts - origin
+    skipped = round(before * rate)  # where the path is of a part of the video
     frames = [skipped + round((crop.pts - crops[0].pts) * rate) for crop in crops]
     end = skipped + max(1, round((crops[-1].pts - crops[0].pts + step) * rate))
     clips: list[ShotClip] = []

@@ -11,6 +11,7 @@
      "size": [404, 720],            of the result, square pixels
      "start": null,                 seconds, where the maps cover a part of the video
      "end": null,
+     "origin": "0",                 `pts` of the video's first frame
      "settings": {"motion": "steady", "zoom": 1.0, "fit": "auto", "pad": "blur"},
      "frames": [
       {"index": 0, "pts": "0", "x": 438, "y": 0, "w": 404, "h": 720, "shot": 0, "kept": 0.81},
@@ -34,7 +35,7 @@ Where two panels share the result, a frame has `second` too, {"x": ..., "y": ...
 mean of `kept`. Nothing reads it back.
 
 A file that `--path` reads needs one record for every frame of the video (of its part), and all keys
-but "source", "settings", "shot", "kept", "second" and "shots".
+but "source", "settings", "origin", "shot", "kept", "second" and "shots".
 """
 
 from __future__ import annotations
@@ -73,6 +74,8 @@ class PathFile:
         start, end: seconds of the video's part; None is the video's own.
         source: the video's name and size in bytes.
         settings: how the path was made.
+        origin: container time of the video's first frame, seconds; None if unknown, as earlier
+            versions did not write it.
     """
 
     picture: Picture
@@ -82,6 +85,7 @@ class PathFile:
     end: float | None = None
     source: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
+    origin: Fraction | None = None
 
 
 def path_beside(out: Path) -> Path:
@@ -124,6 +128,8 @@ def write_path(path: Path, head: PathFile, crops: Iterable[Crop]) -> list[ShotCr
         "end": head.end,
         "settings": head.settings,
     }
+    if head.origin is not None:
+        header["origin"] = str(head.origin)
     writer = RecordsWriter(path, header)
     shots = _Shots(head)
     try:
@@ -254,9 +260,9 @@ def read_head(path: Path) -> PathFile:
         if settings.get("pad") is not None:
             check_word("pad", settings["pad"], Fill)
         source = dict(header.get("source") or {})
-        return PathFile(
-            Picture(width, height, sample_aspect), aspect, size, start, end, source, settings
-        )
+        origin = exact(header, "origin") if "origin" in header else None
+        picture = Picture(width, height, sample_aspect)
+        return PathFile(picture, aspect, size, start, end, source, settings, origin)
     except (*records.UNREADABLE, UsageError) as error:
         raise records.damaged(path, MADE_BY, error) from error
 

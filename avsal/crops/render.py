@@ -80,6 +80,7 @@ def reframe(
             "pad": settings.fill,
             "inside": [int(side) for side in inside],
         },
+        video.origin,
     )
     with atomic.new_file(path_beside(out)) as aside:
         with open_gaze(video, maps) as gaze:

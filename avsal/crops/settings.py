@@ -27,10 +27,10 @@ def parse_aspect(text: str) -> Fraction:
     Raises:
         UsageError: it is not a ratio, or is too extreme.
     """
-    ratio = r"(\d{1,5}(?:\.\d{1,4})?):(\d{1,5}(?:\.\d{1,4})?)"
-    match = re.fullmatch(ratio, str(text).strip(), re.ASCII)
+    text = str(text).strip()  # from Python it may be a number
+    match = re.fullmatch(r"(\d{1,5}(?:\.\d{1,4})?):(\d{1,5}(?:\.\d{1,4})?)", text, re.ASCII)
     if match is None or not float(match[1]) or not float(match[2]):
-        raise UsageError(f"aspect {str(text)[:40]}: give width:height such as 9:16 or 1:1")
+        raise UsageError(f"aspect {text[:40]}: give width:height such as 9:16 or 1:1")
     aspect = Fraction(match[1]) / Fraction(match[2])
     if not Fraction(1, _WIDEST) <= aspect <= _WIDEST:
         raise UsageError(f"aspect {text[:40]}: give a ratio from 1:{_WIDEST} to {_WIDEST}:1")

@@ -100,11 +100,12 @@ def plan_inputs(
     return [(source, place.with_name(place.name + suffix)) for source, place in jobs]
 
 
-def is_newer(place: Path, source: Path) -> bool:
-    """Whether a result exists that is not older than its input; of an address, that it exists."""
+def is_newer(place: Path, *sources: Path) -> bool:
+    """Whether a result exists that is not older than what it is made of; of an address, that it
+    exists."""
     try:
         made = place.stat().st_mtime
-        return is_address(source) or made >= source.stat().st_mtime
+        return all(is_address(source) or made >= source.stat().st_mtime for source in sources)
     except OSError:
         return False
 

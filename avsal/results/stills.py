@@ -244,7 +244,8 @@ def write_sheet(
     if per_shot:
         cells: Thinned[np.ndarray] = Thinned(_MOST_CELLS)
         for still in find_stills(video, maps, True, on_map):
-            text = f"{clock(still.start)} - {clock(still.end)}"
+            times = dict.fromkeys((clock(still.start), clock(still.end)))  # one for a short shot
+            text = " - ".join(times)
             cells.offer(partial(_cell, still, text, inside))
         if len(cells.items) < cells.count:
             shots = f"{len(cells.items)} of {cells.count} shots"

@@ -151,8 +151,10 @@ class Calls:
         skip_existing: keep those that are up to date, and replace the others.
         saliency: the folder of each file's maps; empty where a network makes them.
         is_current: takes the place of a result, the file and the folder of its maps, and tells
-            whether it is up to date; None takes one that is not older than its file.
+            whether it is up to date; None takes one that is not older than its file, its maps and
+            `made_of`.
         on_kept: called with a file and the place of its result where that is kept.
+        made_of: other files that results are made of.
     """
 
     function: Callable[..., Path]
@@ -164,6 +166,7 @@ class Calls:
     saliency: Mapping[Path, Path] = field(default_factory=dict)
     is_current: Callable[[Path, Path, Path | None], bool] | None = None
     on_kept: Callable[[Path, Path], None] | None = None
+    made_of: tuple[Path, ...] = ()
     counted = ""
 
     def run_one(self, task: Task, on_map: OnMap) -> Iterator[Finished]:
@@ -212,11 +215,14 @@ class Calls:
             return call(force=True)
 
     def _keeps(self, place: Path, source: Path) -> bool:
+        from avsal.results.description import DESCRIPTION
         from avsal.results.plan import is_newer
 
-        if self.is_current is None:
-            return is_newer(place, source)
-        return self.is_current(place, source, self.saliency.get(source))
+        maps = self.saliency.get(source)
+        if self.is_current is not None:
+            return self.is_current(place, source, maps)
+        described = [] if maps is None else [maps / DESCRIPTION]
+        return is_newer(place, source, *described, *self.made_of)
 
     def _kept(self, source: Path, place: Path) -> KeptError:
         if self.on_kept is not None:
