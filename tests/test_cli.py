@@ -347,6 +347,7 @@ def test_help_names_the_commands(avsal_command):
     assert code == 0
     for command in ("predict", "overlay", "batch", "weights", "models", "info", "train"):
         assert command in out
+    assert "<bool>" not in out  # a flag takes no value
 
 
 def test_python_m_avsal():

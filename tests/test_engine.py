@@ -19,7 +19,7 @@ from safetensors.numpy import load_file, save_file
 from avsal import load_model, weights
 from avsal.errors import UsageError, WeightsError
 from avsal.media import VideoReader
-from avsal.media.frames import FrameTag
+from avsal.media.frames import FrameInfo
 from avsal.models.graph_weights import ORIGINS
 from avsal.prediction import model as models
 from avsal.prediction.frames import CachedFrame, WindowInput
@@ -118,7 +118,7 @@ def test_a_frame_that_fails_ends_the_windows_that_wait_for_it(onnx, example_clip
 
 
 def test_one_window_at_a_time_is_asked_for_after_the_map_of_the_one_before(onnx):
-    tags = [FrameTag(i, Fraction(i), Fraction(i), Fraction(1), 384, 224) for i in range(3)]
+    tags = [FrameInfo(i, Fraction(i), Fraction(i), Fraction(1), 384, 224) for i in range(3)]
     cached = [CachedFrame(tag, np.zeros((224, 384, 3), np.uint8)) for tag in tags]
     window = Window(0, (0, 0, 0, 0), 0, reverse=False)
     asked = []

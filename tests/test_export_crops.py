@@ -17,7 +17,7 @@ import pytest
 import samples
 from crop_paths import HEIGHT, RATE, WIDTH, box_of, column_ramp, fcpxml_clips, made
 from gaze_maps import save_maps
-from media_checks import frames_of, sound_of, times_of
+from media_checks import click_times, frames_of, sound_of, times_of
 
 import avsal
 from avsal.crops import editors
@@ -169,6 +169,29 @@ def test_sound_and_pictures_stay_together(tmp_path, part):
     assert abs(len(sound) / 16000 - count / 25) < 0.05
     loud = np.flatnonzero(np.abs(sound) > np.abs(sound).max() / 2)
     assert abs(loud[0] / 16000 - (0.5 if begin == 0 else 0)) < 0.06  # clicks at every half second
+
+
+def test_sound_that_begins_before_the_pictures_is_kept(tmp_path):
+    """As in videos that were cut without encoding them again."""
+    wave = samples.clicks(2, 44100, [0.5, 1.0, 1.5])
+    sound = samples.SoundTrack([(Fraction(0), wave)], 44100, "mono", "aac")
+    times = [1 + Fraction(i, 25) for i in range(20)]
+    pictures = samples.Pictures([samples.numbered(i) for i in range(20)], times=times)
+    film = samples.write(tmp_path / "film.mp4", pictures, sound)
+    path = made(
+        tmp_path / "a.reframe.json",
+        name="film.mp4",
+        picture=Picture(64, 48),
+        size=(26, 48),
+        boxes=lambda _index: (10, 0, 26, 48),
+        times=times_of(film),
+    )
+    write_export(path, tmp_path / "a.sendcmd")
+    out = run_ffmpeg(tmp_path / "a.sendcmd")
+    assert times_of(out) == times_of(film)
+    assert click_times(sound_of(out)) == pytest.approx([0, 0.5], abs=0.06)  # from the first frame
+    with av.open(str(out)) as container:
+        assert next(container.decode(audio=0)).time < 0.1
 
 
 # ---- the commands

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import samples
 
-from avsal.media.frames import FrameTag
+from avsal.media.frames import FrameInfo
 from avsal.prediction.frames import FrameCache, Start
 from avsal.prediction.model import load_model
 from avsal.prediction.settings import PredictSettings, exact_seconds
@@ -29,7 +29,7 @@ class FakeVideo:
     def __init__(self, times):
         ends = [*times[1:], times[-1] + 1]
         self._tags = [
-            FrameTag(index, time, time, end - time, 100, 100)
+            FrameInfo(index, time, time, end - time, 100, 100)
             for index, (time, end) in enumerate(zip(times, ends, strict=True))
         ]
         self.openings = 0

@@ -4,9 +4,17 @@ import cv2
 import numpy as np
 import pytest
 
-from avsal.errors import UsageError
-from avsal.media.frames import FrameTag
-from avsal.prediction.drawing import enclosed_share, overlay
+from avsal.errors import MediaError, UsageError
+from avsal.media.frames import FrameInfo
+from avsal.prediction.drawing import (
+    OUTLINE,
+    decode_jpeg,
+    enclosed_share,
+    encode_jpeg,
+    legend_panel,
+    overlay,
+    write_picture,
+)
 from avsal.prediction.maps import SaliencyFrame
 from avsal.prediction.style import Colormap, OverlayStyle
 from avsal.results.overlay import predicted_maps
@@ -81,7 +89,7 @@ def test_contours_enclose_their_share_of_the_gaze(image, spot):
 def test_contours_enclose_shares_of_the_density_not_of_what_exceeds_its_minimum(spot):
     """Half of all gaze is spread evenly: the line of 50 % lies far outside the hill's own."""
     density = (spot / spot.sum() + 1 / spot.size) / 2
-    frame = SaliencyFrame(FrameTag(0, *[Fraction(0)] * 3, 160, 90), density, density)
+    frame = SaliencyFrame(FrameInfo(0, *[Fraction(0)] * 3, 160, 90), density, density)
     ((_index, drawn_density, span),) = predicted_maps([frame])
     black = np.zeros((90, 160, 3), np.uint8)
     drawn = overlay(black, drawn_density, OverlayStyle(contours=True), span)
@@ -155,9 +163,48 @@ def test_a_legend_is_drawn_where_the_picture_is_large_enough(image, spot):
     assert not np.array_equal(small, overlay(image, spot, OverlayStyle(legend=True)))
 
 
+@pytest.mark.parametrize(("threshold", "drawn"), [(0.5, 0.5 / 0.85), (None, 1), (1.0, 1)])
+def test_a_legend_shows_the_colours_that_are_drawn_and_no_others(threshold, drawn):
+    panel = legend_panel(OverlayStyle(threshold=threshold), 480)
+    rows = (panel.max(axis=2) - panel.min(axis=2) > 0).sum(axis=1)  # coloured pixels
+    bar = panel[rows.argmax()]
+    coloured = np.flatnonzero(bar.max(axis=1) > 60)
+    whole = np.flatnonzero((panel != panel[0, 0]).any(axis=(0, 2)))
+    assert coloured.max() - coloured.min() == pytest.approx(drawn * np.ptp(whole), abs=4)
+
+
+def test_no_line_crosses_the_share_of_another(monkeypatch):
+    """Where lines are close together, the shares are above all of them."""
+    column = np.exp(-np.abs(np.arange(640) - 320) / 60)
+    density = np.repeat(column[None], 480, 0)
+    white = np.full((480, 640, 3), 255, np.uint8)
+    drawn = overlay(white, density, OverlayStyle(contours=True))
+    monkeypatch.setattr("avsal.prediction.drawing.cv2.drawContours", lambda *_values: None)
+    letters = overlay(white, density, OverlayStyle(contours=True))
+    solid = (letters == OUTLINE).all(axis=2)
+    assert solid.sum() > 50
+    assert np.array_equal(drawn[solid], letters[solid])
+
+
 def test_contours_show_on_white_and_bear_their_shares():
     y, x = np.mgrid[:360, :640]
     density = np.exp(-((x - 320) ** 2 + (y - 180) ** 2) / 5000).astype(np.float32)
     white = np.full((360, 640, 3), 255, np.uint8)
     drawn = overlay(white, density, OverlayStyle(contours=True))
     assert (drawn.max(axis=2) < 60).sum() > 300  # dark outlines
+
+
+@pytest.mark.parametrize(("suffix", "width"), [(".jpg", 65_501), (".webp", 16_384)])
+def test_a_picture_that_is_too_long_for_its_format_is_one_line(tmp_path, capfd, suffix, width):
+    image = np.zeros((2, width, 3), np.uint8)
+    with pytest.raises(MediaError, match=r"does not fit this image format; give a \.png file"):
+        write_picture(tmp_path / f"a{suffix}", image)
+    write_picture(tmp_path / f"b{suffix}", image[:, :-1])
+    write_picture(tmp_path / "c.png", image)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"b{suffix}", "c.png"]
+    assert capfd.readouterr() == ("", "")  # OpenCV has nothing to say
+
+
+def test_pictures_kept_as_jpeg_are_shrunk_where_they_must():
+    image = np.full((3, 70_000, 3), 200, np.uint8)
+    assert decode_jpeg(encode_jpeg(image)).shape == (2, 65_500, 3)

@@ -16,7 +16,7 @@ from avsal.datasets.stavis import StavisVideo, open_stavis
 from avsal.datasets.videos import open_mapped
 from avsal.errors import DataError, MediaError
 from avsal.media import AudioReader
-from avsal.media.frames import tag_of
+from avsal.media.frames import info_of
 from avsal.models import VARIANTS
 from avsal.training.batches import BatchOrder, inspect, open_sets
 from avsal.training.checkpoint import identities
@@ -71,7 +71,7 @@ def test_windows_are_those_of_the_paper(tree):
         target = next(i for i in range(18) if np.array_equal(recording.image(i), last))
         first = sample["clip"][:, 0].permute(1, 2, 0).numpy()
         assert np.array_equal(first, recording.image(target - 15))
-        truth = recording.gaze(tag_of(recording.frame(target), recording.origin)).density
+        truth = recording.gaze(info_of(recording.frame(target), recording.origin)).density
         np.testing.assert_allclose(sample["map"].numpy(), truth / truth.sum(), atol=1e-6)
         targets.add(target)
     assert targets == {15, 16, 17}

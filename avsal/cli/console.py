@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import TextIOWrapper
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -21,18 +22,24 @@ if TYPE_CHECKING:
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 debug = False  # set by --debug: errors come with their traceback
 quiet = False  # set by --quiet: only errors are printed
+spool: Path | None = None  # temporary file with what was piped in; it is shown as "-"
+
+
+def as_given(text: str) -> str:
+    """Text as a person gave it: "-" for what was piped in, and addresses without their query,
+    which may hold a key."""
+    return without_keys(text if spool is None else text.replace(str(spool), "-"))
 
 
 def printable(text: str) -> str:
-    """Text in which line breaks, escape sequences and the like are written out as \\x1b.
-
-    Addresses lose their query, which may hold a key.
+    """Text, see `as_given`, in which line breaks, escape sequences and the like are written out as
+    \\x1b.
 
     File names may hold anything; on a terminal they could move the cursor and hide lines.
     """
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode()
-        for character in without_keys(text)
+        for character in as_given(text)
     )
 
 
@@ -47,8 +54,12 @@ def counted(count: int, word: str) -> str:
     return f"{count} {word}" if count == 1 else f"{count} {word}s"
 
 
-def report_error(error: BaseException) -> int:
-    """Print an error as one line and return the exit code that belongs to it."""
+def report_error(error: BaseException, source: Path | None = None) -> int:
+    """Print an error as one line and return the exit code that belongs to it.
+
+    Args:
+        source: the file that was worked on; errors that avsal did not foresee do not name it.
+    """
     if debug:
         from rich.traceback import Traceback
 
@@ -56,11 +67,9 @@ def report_error(error: BaseException) -> int:
     if isinstance(error, AvsalError):
         stderr.print(f"[bold red]error:[/] {plain(str(error))}")
         return error.exit_code
-    text = " ".join(str(error).split())[:300]
-    stderr.print(
-        f"[bold red]error:[/] {plain(f'{type(error).__name__}: {text}')} "
-        "(unexpected; --debug shows where)"
-    )
+    text = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    where = "" if source is None else f"{source}: "
+    stderr.print(f"[bold red]error:[/] {plain(where + text)} (unexpected; --debug shows where)")
     return 1
 
 

@@ -175,7 +175,14 @@ def evaluate(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the summary as JSON to stdout instead of tables.")
     ] = False,
-    stride: options.Stride = 1,
+    stride: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Run the network on every N-th frame and interpolate in between.",
+            rich_help_panel=options.MAPS,
+        ),
+    ] = 1,
     audio_context: options.AudioContext = options.SoundFrames.INFERENCE,
     batch: options.Batch = None,
     network: options.Network,

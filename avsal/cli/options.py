@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
-from typer.core import TyperArgument, TyperCommand
 
 from avsal.errors import UsageError
 from avsal.prediction import settings
@@ -59,14 +58,19 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-class FileCommand(TyperCommand):
-    """A command on files; its help calls them <path>, where typer writes <list[Path]>."""
+def show_types_plainly(command: Any, parent: typer.Context | None = None) -> None:
+    """Let help show no type for flags, and <path> for several files.
 
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **named)
-        for parameter in self.params:
-            if isinstance(parameter, TyperArgument):
-                parameter.display_type = lambda ctx: "<path>"  # type: ignore[method-assign]
+    Typer writes "--force <bool>", as if a value had to follow, and "<list[Path]>".
+    """
+    context = typer.Context(command, parent, **command.context_settings)
+    for parameter in command.get_params(context):
+        if getattr(parameter, "is_flag", False):
+            parameter.display_type_rich = lambda ctx: None
+        elif parameter.nargs != 1:
+            parameter.display_type = lambda ctx: "<path>"
+    for child in getattr(command, "commands", {}).values():
+        show_types_plainly(child, context)
 
 
 class SoundFrames(StrEnum):

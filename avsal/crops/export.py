@@ -26,7 +26,8 @@ from avsal.crops import editors
 from avsal.crops.file import PathFile, fitted_size, path_beside, read_crops, read_head
 from avsal.crops.planning import Crop
 from avsal.crops.settings import Fill
-from avsal.errors import AvsalError, MediaError, UsageError, without_keys
+from avsal.errors import AvsalError, MediaError, UsageError, path_of, without_keys
+from avsal.media.sound import sound_start
 from avsal.media.source import is_address
 from avsal.media.video import probe
 from avsal.results.plan import is_newer
@@ -62,29 +63,29 @@ def write_export(
 
     Args:
         path: a .reframe.json file.
-        out: the file to write; see the module's text for the suffixes.
-        video: the video that the path is of; None takes the file that the path names, next to it.
+        out: the file to write; its suffix decides the format: .sendcmd, .csv, .fcpxml, .edl or
+            .otio, see `avsal.crops.export`.
+        video: the video of the path; None is the file that the path names, in the same folder.
 
     Raises:
         AvsalError: the path or the video cannot be read, or the file cannot be written.
     """
-    path, out = Path(path), Path(out)
+    path, out = path_of("path", path), path_of("out", out)
     check_export(out)
     head = read_head(path)
     crops = read_crops(path, head.picture)
     first = next(crops, None)
     if first is None:
         raise MediaError(f"{path}: has no frames; run avsal reframe again")
-    source, has_sound = _source(path, head, None if video is None else Path(video))
+    job = _Job(head, *_source(path, head, None if video is None else Path(video)), out)
     split: dict[int, None] = {}
     with atomic.new_file(out) as partial:
-        job = _Job(head, source, has_sound, out)
         _WRITERS[out.suffix.lower()](partial, job, _watched(chain([first], crops), split))
     if split and out.suffix.lower() in _ONE_PANEL:
         numbers = ", ".join(str(shot + 1) for shot in split)
         logger.warning(
             "%s: shot %s: split into two panels, of which %s can hold only the first; --fit pad "
-            "makes no panels",
+            "avoids panels",
             out,
             numbers,
             out.suffix.lower(),
@@ -92,7 +93,7 @@ def write_export(
 
 
 def export_kept(out: str | os.PathLike[str], video: str | os.PathLike[str], place: Path) -> None:
-    """Export the path of a result that is left as it is, unless the export is newer than the path.
+    """Export the path of a result that was kept, unless the export is newer than the path.
 
     Args:
         out, video: see `write_export`.
@@ -121,17 +122,24 @@ class _Job:
     Attributes:
         source: the video's path, or the text of its address.
         has_sound: the video has sound, or nobody knows.
+        sound_start: container time at which the sound begins, seconds; None if unknown.
         out: the file's final place.
     """
 
     head: PathFile
     source: Path | str
     has_sound: bool
+    sound_start: Fraction | None
     out: Path
 
 
-def _source(path: Path, head: PathFile, video: Path | None) -> tuple[Path | str, bool]:
-    """Where the video is, and whether it has sound; a video that is not at hand may have some."""
+def _source(
+    path: Path, head: PathFile, video: Path | None
+) -> tuple[Path | str, bool, Fraction | None]:
+    """Where the video is, whether it has sound, and where that begins.
+
+    A video that is not at hand may have sound.
+    """
     if video is not None:
         info = probe(video)
         if (info.width, info.height) != (head.picture.width, head.picture.height):
@@ -141,14 +149,16 @@ def _source(path: Path, head: PathFile, video: Path | None) -> tuple[Path | str,
             )
         found = info.path
         source = without_keys(found) if isinstance(found, str) else found.absolute()
-        return source, info.has_audio
+        return source, info.has_audio, sound_start(video) if info.has_audio else None
     name = str(head.source.get("name") or path.name.removesuffix(_PATH_SUFFIX))
     if is_address(Path(name)):
-        return without_keys(name), True
+        return without_keys(name), True, None
     beside = path.absolute().parent / Path(name).name
     with suppress(AvsalError, OSError, ValueError):  # not there, or no name that a file can have
-        return beside, probe(beside).has_audio
-    return beside, True
+        if not probe(beside).has_audio:
+            return beside, False, None
+        return beside, True, sound_start(beside)
+    return beside, True, None
 
 
 def _write_csv(place: Path, _job: _Job, crops: Iterable[Crop]) -> None:
@@ -167,6 +177,8 @@ def _write_timeline(place: Path, job: _Job, crops: Iterable[Crop]) -> None:
 
 
 # ---- FFmpeg
+
+_PRIMING = Fraction(1, 10)  # seconds by which encoders let sound begin earlier than pictures
 
 _Values = dict[tuple[str, str], int]  # a filter and its option to the option's value
 
@@ -258,13 +270,25 @@ def _command(job: _Job, changes: _Changes) -> str:
     if _control(source) or _control(job.out.name):
         raise UsageError(f"{job.out}: a name with control characters; rename the video or the file")
     words = ["ffmpeg", "-copyts", "-i", source, "-vf", _filters(job, changes)]
-    if job.head.start is not None or job.head.end is not None:
+    if _is_part(job.head):
         words += ["-af", f"atrim={_part(changes, 1)}"] if job.has_sound else []
     words += ["-fps_mode", "passthrough", "-c:v", "libx264", "-crf", "20", "-pix_fmt", "yuv420p"]
     words += ["-c:a", "aac"] if job.has_sound else ["-an"]
-    if changes.start:
-        words += ["-output_ts_offset", f"{-float(changes.start):.6f}"]
+    if begin := _beginning(job, changes):
+        words += ["-output_ts_offset", f"{-float(begin):.6f}"]
     return shlex.join([*words, _file(f"{stem}.{job.head.aspect.replace(':', 'x')}.mp4")])
+
+
+def _is_part(head: PathFile) -> bool:
+    """Whether the path covers a part of its video."""
+    return head.start is not None or head.end is not None
+
+
+def _beginning(job: _Job, changes: _Changes) -> Fraction:
+    """The container time at which the result begins: of a whole video, sound may come first."""
+    if _is_part(job.head) or job.sound_start is None:
+        return changes.start
+    return job.sound_start if changes.start - job.sound_start > _PRIMING else changes.start
 
 
 def _file(name: str) -> str:
@@ -281,7 +305,7 @@ def _filters(job: _Job, changes: _Changes) -> str:
     filters = []
     if changes.later:  # FFmpeg refuses a file without commands
         filters.append(f"sendcmd=f={_escaped(job.out.name)}")
-    if head.start is not None or head.end is not None:
+    if _is_part(head):
         filters.insert(0, f"trim={_part(changes, 0.5)}")
     if head.picture.sample_aspect != 1:
         filters += [f"scale={_square_width(head)}:{head.picture.height}", "setsar=1"]

@@ -199,8 +199,10 @@ def _are_two(mean: np.ndarray, places: Sequence[tuple[float, float]], size: Shar
     cells = np.array(GRID[::-1])
     peaks = []
     for place in places:
-        left, top = (int(start) for start in np.rint(place * cells))
-        right, bottom = np.ceil((np.array(place) + size) * cells).astype(int)
+        start = np.minimum(np.rint(place * cells), cells - 1).astype(int)
+        stop = np.ceil((np.array(place) + size) * cells).astype(int)
+        left, top = start.tolist()
+        right, bottom = np.maximum(stop, start + 1)  # a panel may be thinner than a cell
         part = mean[top:bottom, left:right]
         row, column = map(int, np.unravel_index(part.argmax(), part.shape))
         peaks.append((top + row, left + column))

@@ -10,9 +10,11 @@ from typing import Any
 
 from avsal.crops.file import MADE_BY, ShotCrop, path_beside
 from avsal.crops.settings import Fit
+from avsal.prediction.settings import clock
 from avsal.results import records
 
 WEAK = 0.6  # a shot that keeps less of the predicted gaze than this deserves a look
+_LONG = 1  # second; times of shorter shots have a decimal
 _MOST = 10  # weak shots that are named; a film may have hundreds
 _WORDS: dict[str, str] = {
     Fit.CROP: "crop keeps",
@@ -49,15 +51,9 @@ def notes_on_shots(shots: Sequence[ShotCrop], origin: Fraction, fit: str) -> Ite
     weak = weak_shots(shots)
     advice = "" if fit == Fit.AUTO else "; try --fit auto"
     for shot in weak[:_MOST]:
-        times = "-".join(_clock(time - origin) for time in (shot.start, shot.end))
+        digits = 0 if shot.end - shot.start >= _LONG else 1
+        times = " to ".join(clock(time - origin, digits) for time in (shot.start, shot.end))
         where = f"shot {shot.shot + 1}, {times}: " if shot.end > shot.start else ""  # or a picture
         yield f"{where}the {_WORDS[shot.fit]} an estimated {shot.kept:.0%} of the gaze{advice}"
     if len(weak) > _MOST:
         yield f"{len(weak) - _MOST} further shots keep less than {WEAK:.0%}; see the path file"
-
-
-def _clock(seconds: Fraction) -> str:
-    """Seconds as "0:12" or "1:02:03"."""
-    minutes, second = divmod(round(seconds), 60)
-    hours, minute = divmod(minutes, 60)
-    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"

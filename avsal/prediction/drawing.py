@@ -16,7 +16,7 @@ from avsal.prediction.style import ColorBy, OverlayStyle
 
 CONTOUR_SHARES = (0.25, 0.5, 0.75)  # of all gaze, inside each line
 _CONTOUR_COLOURS = ((255, 255, 255), (255, 220, 0), (0, 200, 255))  # RGB, innermost line first
-_OUTLINE = (20, 20, 20)  # RGB, around lines and letters, so that they show on any picture
+OUTLINE = (20, 20, 20)  # RGB, around lines and letters, so that they show on any picture
 
 SHARE_THRESHOLD = 0.85
 # Position in the colour map (0 to 1) by the share of gaze enclosed. With turbo, what is inside half
@@ -34,6 +34,7 @@ _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _CAPTION = 0.5  # OpenCV's scale of the letters below a picture
 _LETTERS_A_SIDE, _LETTER = 40, 22  # letters along the shorter side; their height at scale 1
 JPEG_QUALITY = 95  # of JPEG, 0 to 100
+_LONGEST_SIDES = {".jpg": 65_500, ".jpeg": 65_500, ".webp": 16_383}  # pixels; others have no limit
 _QUALITIES = {
     ".jpg": (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY),
     ".jpeg": (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY),
@@ -107,9 +108,15 @@ def _share_tables(style: OverlayStyle) -> tuple[np.ndarray, np.ndarray]:
     shares = np.arange(256) / 255
     positions = np.interp(shares, _SHARES, _POSITIONS)
     every = _coloured(np.arange(256, dtype=np.uint8), style)
-    threshold = SHARE_THRESHOLD if style.threshold is None else style.threshold
-    opacities = style.alpha * np.clip((threshold - shares) / _FADE, 0, 1)
+    opacities = style.alpha * np.clip((_drawn_share(style) - shares) / _FADE, 0, 1)
     return every[np.rint(positions * 255).astype(int)], opacities.astype(np.float32)
+
+
+def _drawn_share(style: OverlayStyle) -> float:
+    """The share of the gaze that is inside what is coloured by shares."""
+    if style.contours or style.threshold is None:
+        return SHARE_THRESHOLD
+    return style.threshold
 
 
 def levels(density: np.ndarray, low: float, high: float, top: int) -> np.ndarray:
@@ -160,13 +167,16 @@ def _with_contours(image: np.ndarray, density: np.ndarray) -> np.ndarray:
     drawn = image.copy()
     shares = _resized(enclosed_share(density), image)
     thickness = _thickness(image)
+    longest: dict[int, np.ndarray] = {}
     for number, share in enumerate(CONTOUR_SHARES):
         inside = (shares <= share).astype(np.uint8)
         lines, _ = cv2.findContours(inside, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(drawn, lines, -1, _OUTLINE, thickness + 2, cv2.LINE_AA)
+        cv2.drawContours(drawn, lines, -1, OUTLINE, thickness + 2, cv2.LINE_AA)
         cv2.drawContours(drawn, lines, -1, _CONTOUR_COLOURS[number], thickness, cv2.LINE_AA)
         if lines and _fits_text(image):
-            _put_share(drawn, max(lines, key=cv2.contourArea), number)
+            longest[number] = max(lines, key=cv2.contourArea)
+    for number, line in longest.items():  # above all lines
+        _put_share(drawn, line, number)
     return drawn
 
 
@@ -194,7 +204,7 @@ def _put_text(
     # Not by thicker letters: from OpenCV 5 on these are wider.
     for right, down in itertools.product((-1, 0, 1), repeat=2):
         beside = (x + thick * right, y + thick * down)
-        cv2.putText(drawn, text, beside, _FONT, size, _OUTLINE, thick, cv2.LINE_AA)
+        cv2.putText(drawn, text, beside, _FONT, size, OUTLINE, thick, cv2.LINE_AA)
     cv2.putText(drawn, text, position, _FONT, size, colour, thick, cv2.LINE_AA)
 
 
@@ -256,12 +266,13 @@ def legend_panel(style: OverlayStyle, side: int) -> np.ndarray:
     panel = np.full((2 * line + bar + 4 * margin, width, 3), BACKGROUND, np.uint8)
     _put_text(panel, heading, (margin, margin + line), size)
     top = 2 * margin + line
-    shares = np.linspace(SHARE_THRESHOLD, 0, width - 2 * margin)
+    end = max(SHARE_THRESHOLD, _drawn_share(style))
+    shares = np.linspace(end, 0, width - 2 * margin)
     panel[top : top + bar, margin : width - margin] = _legend_colours(style, shares)
     if style.color_by == ColorBy.SHARE or style.contours:
         for share in CONTOUR_SHARES:
-            x = margin + int((1 - share / SHARE_THRESHOLD) * (width - 2 * margin))
-            panel[top : top + bar, x : x + max(1, bar // 8)] = _OUTLINE
+            x = margin + int((1 - share / end) * (width - 2 * margin))
+            panel[top : top + bar, x : x + max(1, bar // 8)] = OUTLINE
             corner = (x - label // 2, top + bar + margin + line)
             _put_text(panel, f"{share:.0%}", corner, size)
     return panel
@@ -275,7 +286,9 @@ def _legend_colours(style: OverlayStyle, shares: np.ndarray) -> np.ndarray:
     if style.color_by == ColorBy.DENSITY:
         gray = np.linspace(0, 255, len(shares)).astype(np.uint8)
         return _coloured(gray, style)[:, 0, ::-1]
-    return share_colours(shares, style)
+    colours = share_colours(shares, style)
+    colours[shares > _drawn_share(style)] = BACKGROUND
+    return colours
 
 
 def share_colours(shares: np.ndarray, style: OverlayStyle) -> np.ndarray:
@@ -291,12 +304,17 @@ def write_picture(path: Path, image: np.ndarray) -> None:
         MediaError: the format does not hold pictures of this size.
         OutputError: it cannot be written.
     """
+    _check_fits(path, image)
     quality = _QUALITIES.get(path.suffix.lower(), ())  # OpenCV warns of what a format does not have
-    encoded, data = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), quality)
-    if not encoded:
-        size = f"{image.shape[1]}x{image.shape[0]}"
-        raise MediaError(f"{path}: {size} does not fit this image format")
+    _encoded, data = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), quality)
     atomic.write_bytes(path, data.tobytes())
+
+
+def _check_fits(path: Path, image: np.ndarray) -> None:
+    """Refuse what a format cannot hold, about which OpenCV writes lines of its own."""
+    if max(image.shape[:2]) > _LONGEST_SIDES.get(path.suffix.lower(), max(image.shape[:2])):
+        size = f"{image.shape[1]}x{image.shape[0]}"
+        raise MediaError(f"{path}: {size} does not fit this image format; give a .png file")
 
 
 def square_pixels(image: np.ndarray, aspect: Fraction | float) -> np.ndarray:
@@ -307,7 +325,12 @@ def square_pixels(image: np.ndarray, aspect: Fraction | float) -> np.ndarray:
 
 
 def encode_jpeg(image: np.ndarray, quality: int = JPEG_QUALITY) -> bytes:
-    """A picture, uint8 (H, W, 3) RGB, as a JPEG file."""
+    """A picture, uint8 (H, W, 3) RGB, as a JPEG file; shrunk if it is too long for one."""
+    height, width = image.shape[:2]
+    scale = _LONGEST_SIDES[".jpg"] / max(height, width)
+    if scale < 1:
+        size = max(1, int(width * scale)), max(1, int(height * scale))
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     options = [cv2.IMWRITE_JPEG_QUALITY, quality]
     _encoded, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
     return data.tobytes()
