@@ -32,6 +32,7 @@ Written = Callable[[Path], Collection[str]]
 _TRIES = 100  # another process may put its result in the same place between two steps
 _LOOKS = 3  # as between two steps of one look
 _OCCUPIED = (errno.ENOTEMPTY, errno.EEXIST)
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 _swept: set[Path] = set()  # folders that this process has tidied; listing large ones takes time
 
@@ -283,6 +284,7 @@ def write_errors(place: Path) -> Iterator[None]:
         ) from error
     except OSError as error:
         reason = error.strerror or str(error)
+        remedy = "free space or choose" if error.errno in _FULL else "choose"
         raise OutputError(
-            f"{place}: cannot be written ({reason.lower()}); free space or choose another place"
+            f"{place}: cannot be written ({reason.lower()}); {remedy} another place"
         ) from error

@@ -82,7 +82,7 @@ def require_file(path: Path, what: str) -> None:
         what: what the file should be, for the message.
 
     Raises:
-        DataError: the path exists and is no regular file.
+        DataError: the path exists and is not a regular file.
     """
     if path.exists() and not path.is_file():
-        raise DataError(f"{path}: is no regular file; put the {what} itself there")
+        raise DataError(f"{path}: is not a regular file; put the {what} itself there")

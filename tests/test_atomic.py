@@ -145,7 +145,9 @@ def test_a_file_and_a_folder_are_not_exchanged(tmp_path):
         pytest.fail("found out too late")
     with pytest.raises(OutputError, match="is a directory"), atomic.new_file(tmp_path / "folder"):
         pytest.fail("found out too late")
-    with pytest.raises(OutputError, match=r"file: cannot be written \(file exists"):
+    with pytest.raises(
+        OutputError, match=r"file: cannot be written \(file exists\); choose another"
+    ):
         fill(tmp_path / "file" / "out", "new")
     assert (tmp_path / "file").read_text() == "mine"
 

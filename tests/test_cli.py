@@ -19,7 +19,7 @@ from avsal.results.description import DESCRIPTION
 
 
 @pytest.fixture
-def predict(avsal_command, tiny, tiny_weights, tmp_path):
+def predict(avsal_command, tiny, tiny_weights, quick_workers, tmp_path):
     """`avsal predict ... -o tmp_path/out` with the tiny network."""
     network = ("--model", tiny, "--weights", tiny_weights, "--device", "cpu")
 
@@ -252,7 +252,7 @@ def footage(tmp_path):
 
 
 @pytest.fixture
-def batch(avsal_command, tiny, tiny_weights, footage, tmp_path):
+def batch(avsal_command, tiny, tiny_weights, quick_workers, footage, tmp_path):
     network = ("--model", tiny, "--weights", tiny_weights, "--device", "cpu")
 
     def run(*arguments):

@@ -10,7 +10,7 @@ import pytest
 from gaze_maps import spot
 
 from avsal.crops import plan
-from avsal.crops.file import PathFile, read_crops, write_path
+from avsal.crops.file import PathFile, fitted_size, panels, read_crops, write_path
 from avsal.crops.grids import GRID, edge_bands
 from avsal.crops.planning import Crop
 from avsal.crops.render import cut_out
@@ -101,6 +101,20 @@ def test_pictures_that_are_mere_lines_get_a_crop(size, fit):
     ends[0, 0] = ends[-1, -1] = 1
     (crop,) = plan([ends / ends.sum()], "9:16", size, fit=fit)
     assert all(box.width >= 1 and box.height >= 1 for box in crop.boxes)
+
+
+@pytest.mark.parametrize("preset", ["shorts", "square", "portrait"])
+@pytest.mark.parametrize(
+    "size", [(640, 272), (640, 360), (1280, 720), (1920, 1080), (426, 240), (180, 320)]
+)
+def test_presets_have_no_thin_bars(preset, size):
+    """The sides of crops are whole and even, so their shape is only nearly that of the preset."""
+    wanted = find_preset(preset)
+    head = PathFile(Picture(*size), wanted.aspect, wanted.size)
+    for fit in ("crop", "split"):
+        (crop,) = plan([TWO_PEOPLE], wanted.aspect, size, fit=fit)
+        for box, place in panels(crop, head):
+            assert fitted_size(box, head, place[2:]) == place[2:]
 
 
 def test_the_edge_goes_round_a_face():
@@ -201,7 +215,7 @@ def test_a_file_without_panels_and_shots_is_read(path):
     [
         ({"x": 600, "y": 0, "w": 202, "h": 180}, "frame 60: the crop from \\(600, 0\\)"),
         ({"x": 0, "y": 0, "w": 202}, "'h' is missing|damaged"),
-        ({"x": 0, "y": 0, "w": 202, "h": "half"}, "h is no number"),
+        ({"x": 0, "y": 0, "w": 202, "h": "half"}, "h is not a number"),
         ([1, 2, 3, 4], "damaged"),
     ],
 )

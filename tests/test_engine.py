@@ -66,8 +66,8 @@ def distance(ones: list[np.ndarray], others: list[np.ndarray]) -> float:
 
 def test_maps_agree_with_pytorch_s(onnx, torch_model, example_clip):
     assert (onnx.engine.name, torch_model.engine.name) == ("onnx", "torch")
-    with_sound = maps(onnx, example_clip, stride=8)
-    assert distance(with_sound, maps(torch_model, example_clip, stride=8)) <= TOLERANCE
+    with_sound = maps(onnx, example_clip, stride=16)
+    assert distance(with_sound, maps(torch_model, example_clip, stride=16)) <= TOLERANCE
 
 
 def test_maps_without_sound_agree_with_pytorch_s(onnx, torch_model, example_clip):
@@ -78,7 +78,7 @@ def test_maps_without_sound_agree_with_pytorch_s(onnx, torch_model, example_clip
         for model in (onnx, torch_model)
     ]
     assert distance(*silent) <= TOLERANCE
-    assert distance(silent[0], maps(onnx, example_clip, stride=8)[:48]) > TOLERANCE
+    assert distance(silent[0], maps(onnx, example_clip, stride=8, end=1.92)) > TOLERANCE
 
 
 def test_a_part_equals_the_whole_bit_for_bit(onnx, example_clip):

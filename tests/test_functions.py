@@ -18,7 +18,9 @@ from gaze_maps import save_maps
 from media_checks import frames_of
 
 import avsal
-from avsal.areas import Area, box
+from avsal.areas import Area, box, shares
+from avsal.crops import plan
+from avsal.crops.export import write_export
 from avsal.errors import AvsalError, MediaError, UsageError
 
 # What a report says of when and by which command line it was made.
@@ -157,8 +159,8 @@ def test_measure_with_a_loaded_network(video, tiny, tiny_weights):
         ({"logo": {-1: "0,0,9,9", 1: "0,0,9,9"}}, "time -1"),
         ({"logo": (0, 0, float("nan"), 9)}, "nan is neither"),
         ({"logo": 5}, "area"),
-        ({"": "0,0,9,9"}, "is no name"),
-        ({5: "0,0,9,9"}, "is no name"),
+        ({"": "0,0,9,9"}, "is not a name"),
+        ({5: "0,0,9,9"}, "is not a name"),
         ({"a": "0,0,9,9", "a ": "0,0,9,9"}, "is there twice"),
         (["a:0,0,9,9", 5], "area 5: give"),
     ],
@@ -242,6 +244,7 @@ def test_read_result_takes_a_path_as_text(maps):
     assert [record.index for record in records] == list(range(12))
 
 
+MAPS = [np.ones((9, 16))] * 3
 PLAIN_WRONG = {
     "video": None,
     "output": 3,
@@ -293,3 +296,38 @@ def test_a_prediction_says_what_it_is(video, loaded):
     with loaded.predict(video) as prediction:
         assert repr(prediction).startswith(f"<Prediction of {video}: ")
     assert isinstance(prediction, avsal.Prediction)
+    with loaded.predict(video) as frames:
+        first, second = next(frames), next(frames)
+        assert first != second and len({first, second}) == 2
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: plan(None, "9:16", (64, 36)), "maps has the type NoneType"),
+        (lambda: plan(MAPS, "9:16", "64x36"), "size '64x36': give"),
+        (lambda: plan(MAPS, "9:16", (0, 36)), "size .* give"),
+        (lambda: plan(MAPS, "9:16", (64, 36), cuts=5), "cuts 5: give a list"),
+        (lambda: shares(MAPS, {"a": "0,0,9,9"}), "give a list of Area objects"),
+        (lambda: shares(MAPS, Area("a", (box(0, 0, 1, 1),))), "give a list of Area objects"),
+        (lambda: Area("a", box(0, 0, 1, 1)), "give a tuple of shapes"),
+        (lambda: write_export(None, "a.csv"), "path has the type NoneType"),
+        (lambda: avsal.read_result(None), "folder has the type NoneType"),
+    ],
+)
+def test_other_functions_refuse_wrong_types_too(call, message):
+    with pytest.raises(UsageError, match=message):
+        call()
+
+
+def test_maps_of_predict_are_given_by_their_densities(video, loaded):
+    with pytest.raises(UsageError, match="map 0 is a SaliencyFrame; give its density"):
+        plan(loaded.predict(video), "9:16", (64, 48))
+    densities = (frame.density for frame in loaded.predict(video, size="model"))
+    assert len(plan(densities, "9:16", (64, 48))) == 12
+
+
+def test_a_result_says_what_it_is(maps):
+    result = avsal.read_result(maps)
+    assert isinstance(result, avsal.Result)
+    assert repr(result) == f"<Result {maps}: {result.format} maps of a 64x48 video>"

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 import samples
+from PIL import Image
 
 from avsal.errors import UsageError
 from avsal.prediction.settings import seconds_of
@@ -27,7 +28,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
 @pytest.fixture
-def command(avsal_command, tiny, tiny_weights):
+def command(avsal_command, tiny, tiny_weights, quick_workers):
     """A command with the tiny network and what else it needs."""
     network = ("--model", tiny, "--weights", tiny_weights, "--device", "cpu")
 
@@ -95,6 +96,35 @@ def test_results_of_earlier_calls_are_no_inputs(footage):
     expected = [str(footage / "a.mp4"), str(footage / "sub" / "b.mp4")]
     assert list(plan([footage], None)) == expected
     assert list(plan([footage / "*.mp4"], None)) == expected[:1]
+
+
+def test_pictures_of_results_are_no_inputs(footage):
+    """A folder that --output named tells by what it holds that it is a result."""
+    measured, stills = footage / "measured", footage / "stills"
+    own = [measured / "thumbnail-shot-1.jpg", footage / "thumbnail-shot-1.jpg"]
+    own += [stills / "shot-002.jpg"]
+    for file in own:
+        file.parent.mkdir(exist_ok=True)
+        samples.still(file)
+    (measured / "summary.json").write_text('{\n "measure": 1}')
+    Image.new("RGB", (8, 8)).save(stills / "shot-001.jpg", comment=b"avsal overlay: shot 1")
+    wanted = [footage / "a.mp4", *own[1:], footage / "sub" / "b.mp4"]
+    assert set(plan([footage], None)) == {str(path) for path in wanted}
+
+
+@pytest.mark.parametrize("inputs", [("a.mp4", "sub/b.mp4"), ("*.mp4",), ("",)])
+def test_a_file_s_name_is_no_folder_for_several_results(footage, inputs):
+    given = [footage / name for name in inputs]
+    with pytest.raises(UsageError, match=r"all\.mp4: is the name of a file; give a folder"):
+        plan(given, footage / "all.mp4")
+    (footage / "all.mp4").mkdir()
+    assert plan(given, footage / "all.mp4")
+    assert plan(given, footage / "all.mp4", ".measure")
+
+
+def test_standard_output_is_no_place(footage):
+    with pytest.raises(UsageError, match="-: results cannot go to standard output"):
+        plan([footage], Path("-"))
 
 
 def test_inputs_that_cannot_be_planned(footage, tmp_path):
@@ -227,6 +257,13 @@ def test_an_error_that_nobody_foresaw_names_its_file(command, footage, monkeypat
     assert records(out)[0]["error"] == why
 
 
+def test_addresses_are_reported_whole_and_without_their_keys(command, tmp_path):
+    code, out, _err = command("predict", Path("http://127.0.0.1:1/a.mp4?key=secret"), "--json")
+    assert code == 1
+    assert records(out)[0]["source"] == "http://127.0.0.1:1/a.mp4"
+    assert "secret" not in out
+
+
 @pytest.mark.parametrize("name", ["predict", *COMMANDS])
 def test_a_still_image_is_a_video_of_one_frame(command, tmp_path, name, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -271,7 +308,7 @@ def test_part_of_a_video_and_of_its_maps(command, tmp_path, name):
     assert records(out)[0]["frames"] == 5
     code, _out, err = command(name, film, "--start", "7", *saved)
     assert code in (1, 2)
-    assert "no map" in err
+    assert "no map from 7.0 s to the end" in err
 
 
 def test_a_pipe_is_predicted(command, tmp_path, monkeypatch):
@@ -284,6 +321,21 @@ def test_a_pipe_is_predicted(command, tmp_path, monkeypatch):
     code, _out, err = command("overlay", "-")
     assert code == 2
     assert "give --output" in err
+
+
+def test_what_was_piped_is_called_as_it_was_given(command, tmp_path, monkeypatch):
+    """The temporary file is nobody's business, and gone once the command has ended."""
+    pipe = SimpleNamespace(isatty=lambda: False, buffer=io.BytesIO(b""))
+    monkeypatch.setattr("sys.stdin", pipe)
+    code, out, err = command("overlay", "-", "-o", tmp_path / "out.mp4", "--json")
+    assert code == 1
+    assert err == "error: -: is empty (0 bytes); copy or download it again\n"
+    assert records(out)[0]["source"] == "-"
+    assert records(out)[0]["error"] == "-: is empty (0 bytes); copy or download it again"
+    export = ("--export", tmp_path / "a.fcpxml")
+    code, _out, err = command("reframe", "-", "-o", tmp_path / "out.mp4", *export)
+    assert code == 2
+    assert "save it to a file first" in err
 
 
 # ---- words

@@ -158,7 +158,7 @@ def test_what_is_no_mono_sound_is_named(predictor, audio, why):
     ("count", "given", "why"),
     [
         (3, {}, "have no times; give fps or times"),
-        (3, {"fps": 25, "times": [0, 1, 2]}, "give one of them"),
+        (3, {"fps": 25, "times": [0, 1, 2]}, "give only one of them"),
         (3, {"times": [0, 1]}, "there are 2 times but more frames"),
         (2, {"times": [0, 1, 2]}, "there are 2 frames but more times"),
         (3, {"times": [0, float("nan"), 2]}, "the time of frame 1 is nan"),
@@ -209,7 +209,7 @@ def test_predict_frames_takes_the_keywords_of_predict(predictor):
 
 
 @pytest.mark.parametrize(
-    ("size", "shape"), [("model", (64, 96)), ("30x20", (20, 30)), ((30, 20), (20, 30))]
+    ("size", "shape"), [("model", (32, 64)), ("30x20", (20, 30)), ((30, 20), (20, 30))]
 )
 def test_the_size_of_maps_in_every_spelling(predictor, example_clip, size, shape):
     with predictor.predict(example_clip, size=size, end=0.05) as maps:

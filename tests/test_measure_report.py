@@ -137,7 +137,7 @@ def test_areas_that_only_the_other_version_has_are_refused(measure, other, tmp_p
     table.write_text("name,x,y,w,h\nlogo,0,0,9,9\n")
     code, err, _summary, _page = measure(*BOXES, *other, "--compare-areas", table)
     assert (code, err.count("\n")) == (2, 1)
-    assert "logo is no area of the video (left, right)" in err
+    assert "logo is not an area of the video (left, right)" in err
     code, err, _summary, _page = measure(*BOXES, "--compare-areas", table)
     assert (code, err.count("\n")) == (2, 1)
     assert "compare-areas needs compare" in err
@@ -363,6 +363,7 @@ def test_headings_stay_with_their_charts(measure):
     paper = page[page.index("@media print") :]
     assert re.search(r"h2[^}]*break-after: avoid", paper)
     assert re.search(r"\.kept[^}]*break-inside: avoid", paper)
+    assert not re.search(r"\btable\b[^{}]*{ break-inside", paper)  # a long one may break
     narrow = page[page.index("@media (max-width: 640px)") : page.index("@page")]
     assert "thead { display: none; }" in narrow
     assert "min-width: 6" not in narrow and "overflow-x" not in page  # nothing to scroll sideways

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
+import tempfile
 import tracemalloc
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +19,7 @@ from avsal.crops.file import PathFile, read_crops, read_head, write_path
 from avsal.crops.motion import COSTS, KNOT, at_times, choose_places, smooth
 from avsal.crops.planning import Grids, plan_crops
 from avsal.crops.settings import Framing, Picture, parse_aspect, parse_size
-from avsal.errors import MediaError, UsageError
+from avsal.errors import MediaError, OutputError, UsageError
 from avsal.prediction.maps import timed_maps
 
 SIZE = (640, 360)
@@ -262,31 +265,31 @@ def test_a_path_comes_back_as_it_was_written(path_file):
     ("change", "message"),
     [
         ({"reframe": 2}, "version 2"),
-        ({"width": "wide"}, "width is no number"),
+        ({"width": "wide"}, "width is not a number"),
         ({"size": [1]}, "damaged"),
         ({"aspect": "9:0"}, "aspect"),
         ({"sample_aspect": "1/0"}, "damaged"),
         ({"sample_aspect": "0"}, "sample_aspect 0"),
         ({"size": [100000, 100000]}, "100000x100000 pixels"),
-        ({"start": []}, "start is no number"),
+        ({"start": []}, "start is not a number"),
         ({"start": -1}, "start -1 is not from 0"),
         ({"start": 5, "end": 5}, "end 5 is not after start"),
-        ({"sample_aspect": "1e1000000000"}, "sample_aspect is no fraction"),
-        ({"sample_aspect": "9" * 5000}, "sample_aspect is no fraction"),
-        ({"sample_aspect": "٣"}, "sample_aspect is no fraction"),
-        ({"sample_aspect": True}, "sample_aspect is no number"),
-        ({"sample_aspect": None}, "sample_aspect is no number"),
+        ({"sample_aspect": "1e1000000000"}, "sample_aspect is not a fraction"),
+        ({"sample_aspect": "9" * 5000}, "sample_aspect is not a fraction"),
+        ({"sample_aspect": "٣"}, "sample_aspect is not a fraction"),
+        ({"sample_aspect": True}, "sample_aspect is not a number"),
+        ({"sample_aspect": None}, "sample_aspect is not a number"),
         ({"width": 1280.5}, "no size of a picture"),
         ({"width": 0}, "no size of a picture"),
         ({"height": -720}, "no size of a picture"),
-        ({"size": ["404", "720"]}, "0 is no number"),
-        ({"size": [10**400, 2]}, "0 is no number"),
+        ({"size": ["404", "720"]}, "0 is not a number"),
+        ({"size": [10**400, 2]}, "0 is not a number"),
         ({"size": {}}, "damaged"),
-        ({"aspect": 5}, "aspect is no text"),
+        ({"aspect": 5}, "aspect is not text"),
         ({"settings": {"pad": "pink"}}, "pad pink"),
         ({"settings": {"pad": {}}}, "pad {}"),
-        ({"settings": {"zoom": float("inf")}}, "Infinity is no JSON"),
-        ({"source": {"bytes": float("nan")}}, "NaN is no JSON"),
+        ({"settings": {"zoom": float("inf")}}, "Infinity is not JSON"),
+        ({"source": {"bytes": float("nan")}}, "NaN is not JSON"),
     ],
 )
 @pytest.mark.timeout(20)
@@ -319,14 +322,14 @@ def test_an_endless_number_is_refused(path_file):
         ({"x": 600}, "frame 3: the crop"),
         ({"x": -5}, "frame 3: the crop"),
         ({"w": 0}, "frame 3: the crop"),
-        ({"y": None}, "y is no number"),
-        ({"pts": 0.5}, "frame 3: pts is no fraction"),
-        ({"pts": "1e1000000000"}, "pts is no fraction"),
+        ({"y": None}, "y is not a number"),
+        ({"pts": 0.5}, "frame 3: pts is not a fraction"),
+        ({"pts": "1e1000000000"}, "pts is not a fraction"),
         ({"pts": "9" * 24}, "pts is too large"),
         ({"pts": "0"}, "frame 3 at 0.000 s comes before frame 2"),
         ({"x": float("nan")}, "damaged"),
         ({"kept": 1.5}, "kept 1.5 is not from 0 to 1"),
-        ({"shot": -1}, "shot is no whole number"),
+        ({"shot": -1}, "shot is not a whole number"),
         ({"index": 1}, "frame 1 comes after frame 2"),
         ({"shot": "one"}, "damaged"),
     ],
@@ -338,3 +341,12 @@ def test_a_wrong_crop_is_told(path_file, change, message):
     path.write_text(json.dumps(whole))
     with pytest.raises(MediaError, match=message):
         list(read_crops(path, Picture(*SIZE)))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_folder_for_temporary_files_is_told_as_such(monkeypatch):
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda: open("/dev/full", "r+b"))  # noqa: PTH123, SIM115
+    told = re.escape(f"{tempfile.gettempdir()}: cannot be written (no space left on device)")
+    with Grids() as grids, pytest.raises(OutputError, match=told):
+        for _ in range(9):
+            grids.add(spot(0.5))

@@ -4,9 +4,17 @@ import cv2
 import numpy as np
 import pytest
 
-from avsal.errors import UsageError
+from avsal.errors import MediaError, UsageError
 from avsal.media.frames import FrameInfo
-from avsal.prediction.drawing import OUTLINE, enclosed_share, legend_panel, overlay
+from avsal.prediction.drawing import (
+    OUTLINE,
+    decode_jpeg,
+    enclosed_share,
+    encode_jpeg,
+    legend_panel,
+    overlay,
+    write_picture,
+)
 from avsal.prediction.maps import SaliencyFrame
 from avsal.prediction.style import Colormap, OverlayStyle
 from avsal.results.overlay import predicted_maps
@@ -184,3 +192,19 @@ def test_contours_show_on_white_and_bear_their_shares():
     white = np.full((360, 640, 3), 255, np.uint8)
     drawn = overlay(white, density, OverlayStyle(contours=True))
     assert (drawn.max(axis=2) < 60).sum() > 300  # dark outlines
+
+
+@pytest.mark.parametrize(("suffix", "width"), [(".jpg", 65_501), (".webp", 16_384)])
+def test_a_picture_that_is_too_long_for_its_format_is_one_line(tmp_path, capfd, suffix, width):
+    image = np.zeros((2, width, 3), np.uint8)
+    with pytest.raises(MediaError, match=r"does not fit this image format; give a \.png file"):
+        write_picture(tmp_path / f"a{suffix}", image)
+    write_picture(tmp_path / f"b{suffix}", image[:, :-1])
+    write_picture(tmp_path / "c.png", image)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"b{suffix}", "c.png"]
+    assert capfd.readouterr() == ("", "")  # OpenCV has nothing to say
+
+
+def test_pictures_kept_as_jpeg_are_shrunk_where_they_must():
+    image = np.full((3, 70_000, 3), 200, np.uint8)
+    assert decode_jpeg(encode_jpeg(image)).shape == (2, 65_500, 3)

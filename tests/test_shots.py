@@ -47,6 +47,19 @@ def test_fast_motion_is_no_cut():
     assert len(find_shots(frames(images))) == 1
 
 
+def test_fades_from_and_to_black_are_no_cuts():
+    """The first picture that is not black has other hues than black, and hardly more light."""
+    levels = [0.0] * 8 + [level / 25 for level in range(1, 26)]
+    images = [(scene(3) * level).astype(np.uint8) for level in [*levels, *reversed(levels)]]
+    assert len(find_shots(frames(images))) == 1
+
+
+def test_cuts_from_black_and_between_dark_pictures_are_found():
+    dark = [scene(seed) // 4 for seed in (0, 1)]
+    images = [np.zeros_like(dark[0])] * 9 + [scene(0)] * 9 + [dark[1]] * 9 + [dark[0]] * 9
+    assert [shot.first for shot in find_shots(frames(images))] == [0, 9, 18, 27]
+
+
 def test_repeated_frames_are_no_cuts():
     """12 pictures per second shown at 24: every second frame changes, the others not at all."""
     images = [scene(5, 30 * (i // 2)) for i in range(30)]
@@ -109,6 +122,6 @@ def test_changes_and_cuts_are_those_of_pyscenedetect():
         cuts = detector.process_frame(time, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
         found += [cut.frame_num for cut in cuts]
         finder.add(index, Fraction(index), image)
-        assert finder._scores[-1] == detector._frame_score
+        assert finder._scores[-1][0] == detector._frame_score
     assert [index for index, _pts in finder.changes] == found
     assert len(found) > 5

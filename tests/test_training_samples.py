@@ -120,7 +120,7 @@ def test_dry_run_reports_broken_files(avsal_command, make_config, tmp_path, tiny
     code, out, _ = avsal_command("train", config, "--dry-run")
     assert code == 0
     assert "train: 2 recordings, 0 of them pictures, 2 with sound, 0 problems" in out
-    assert "clip (3, 16, 64, 96) uint8" in out
+    assert "clip (3, 16, 32, 64) uint8" in out
 
     frames = tmp_path / "tree/video_frames/SumMe/clip_0"
     (frames / "img_00007.jpg").write_bytes(b"no picture")

@@ -24,12 +24,12 @@ from avsal.areas.areas import (
 )
 from avsal.areas.measurement import Measurement
 from avsal.areas.pictures import SMALL, WIDE, Page, Picture, Version, full_size, legend, picture
-from avsal.areas.series import Collector, Series, compare, fine_grid, spread
+from avsal.areas.series import Collector, Series, compare, fine_grid
 from avsal.areas.summary import Video, build_summary, facts
 from avsal.errors import UsageError, path_of
 from avsal.media.source import name_of
 from avsal.media.video import VideoReader
-from avsal.prediction.maps import GazeMap
+from avsal.prediction.maps import GazeMap, spread_of
 from avsal.prediction.predictor import Predictor
 from avsal.prediction.settings import PredictSettings
 from avsal.results.gaze import Gaze, MapSource, open_gaze
@@ -84,7 +84,7 @@ def measure_video(
 
 
 def report_absent(video: Video, areas: Sequence[Area], series: Series) -> None:
-    """Say which areas have key frames at times that were not measured."""
+    """Warn about areas with key frames at times that were not measured."""
     if not len(series.time):
         return
     start, end = float(series.time[0]), float(series.time[-1] + series.duration[-1])
@@ -107,7 +107,7 @@ class _Clear:
     """The frame of a shot whose gaze is most concentrated.
 
     Attributes:
-        rank: part of the picture over which its gaze is spread, and 1 more right after a cut.
+        rank: see `FrameShares.spread`; 1 more right after a cut.
         time: seconds since the video's first frame.
         grid: its map.
         begun: seconds at which the shot began.
@@ -135,7 +135,7 @@ class Clearest:
         self._image: tuple[int, np.ndarray] | None = None  # of the shot that has not ended
 
     def passing(self, gaze: Gaze) -> Iterator[GazeMap]:
-        """Look at maps on their way."""
+        """Pass maps on, and look at each."""
         begun = None  # the first map of the shot
         for entry in gaze.maps:
             number = entry.shot
@@ -143,7 +143,7 @@ class Clearest:
             # After a cut a frame counts only where the shot has no other: it may be a transition.
             near = entry.index - begun.index < _MARGIN
             grid = fine_grid(entry.density)
-            rank = spread(grid) + near
+            rank = spread_of(entry.density) + near
             time = float(entry.pts - self._origin)
             before = self.found.get(number)
             if before is None:
@@ -156,7 +156,7 @@ class Clearest:
         self._keep_image()
 
     def _ended(self, number: int, time: float) -> None:
-        """Forget the shortest shot that has ended, where there are more than a report shows."""
+        """Drop the shortest shot that has ended, if there are more than a report shows."""
         self._keep_image()
         if number in self.found:
             self._lengths[number] = time - self.found[number].begun
@@ -231,7 +231,7 @@ def measure(
 ) -> Measurement:
     """Measure what share of the predicted gaze falls in each area, over time.
 
-    Give at least one area by `areas`, `areas_file` or `grid`.
+    Give at least one of `areas`, `areas_file` and `grid`.
 
     Args:
         video: a file, image or video, or an http(s) address.
@@ -248,7 +248,8 @@ def measure(
             names that they have in the video; all others are in the same place.
         start, end, stride, audio_context, batch: see `avsal.prediction.PredictSettings`.
         model, weights, device, precision, offline, revision, engine: see `avsal.load_model`.
-        progress: called with "gaze", the frames done, and all frames if known.
+        progress: called with "gaze", the number of frames done, and of all frames (None if
+            unknown).
 
     Raises:
         AvsalError: something cannot be read or does not fit together.
@@ -310,7 +311,7 @@ def _listed(areas: Areas, path: File | None, size: Size) -> list[Area]:
 def _check_compared(
     compare: File | None, saliency: File | None, areas: Areas, areas_file: File | None
 ) -> None:
-    """Refuse what belongs to another version where there is none."""
+    """Refuse arguments about another version if there is none."""
     given = {"saliency": saliency is not None, "areas": bool(areas) or areas_file is not None}
     for word, is_given in given.items():
         if is_given and compare is None:
@@ -324,8 +325,8 @@ def _other_areas(areas: list[Area], other: list[Area]) -> list[Area]:
     names = {normal_name(area.name) for area in areas}
     for name in own.keys() - names:
         raise UsageError(
-            f"compare-areas: {name} is no area of the video ({', '.join(sorted(names))}); areas "
-            "are compared by name"
+            f"compare-areas: {name} is not an area of the video ({', '.join(sorted(names))}); "
+            "areas are compared by name"
         )
     return [replace(own.get(normal_name(area.name), area), name=area.name) for area in areas]
 

@@ -1,4 +1,4 @@
-"""What was measured of a video, and the files that hold it."""
+"""The measurement of a video, and the files that hold it."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from avsal.areas.pictures import Page, Version, thumbnail_name
 from avsal.areas.report import build_report
 from avsal.areas.summary import area_rows, table
 from avsal.errors import path_of
+from avsal.results.plan import SUMMARY
 
-SUMMARY, SHARES, REPORT = "summary.json", "shares.csv", "report.html"
+SHARES, REPORT = "shares.csv", "report.html"
 COMPARED = "compared_shares.csv"  # of the other version
 _THUMBNAIL = re.compile(r"thumbnail-shot-\d+\.jpg", re.ASCII)
 _COLUMNS = "time area share part share_per_part share_per_prior seconds".split()
@@ -75,8 +76,8 @@ class Measurement:
         self._write_json(path, self.summary)
 
     def save(self, folder: File) -> None:
-        """Write report.html, shares.csv, summary.json, the frames that may be thumbnails, and
-        compared_shares.csv of another version; the folder appears only when it is complete.
+        """Write report.html, shares.csv, summary.json, thumbnails and, if two versions were
+        compared, compared_shares.csv. The folder appears only when it is complete.
 
         Raises:
             OutputError: it cannot be written, or something else is there.
@@ -111,7 +112,7 @@ class Measurement:
 
     @staticmethod
     def _write(path: File, text: str) -> None:
-        """Write text; what is no UTF-8 in the name of a video becomes an escape."""
+        """Write text; what is not UTF-8 in the name of a video becomes an escape."""
         atomic.write_bytes(path_of("path", path), text.encode("utf-8", errors="backslashreplace"))
 
     def __repr__(self) -> str:

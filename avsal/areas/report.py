@@ -1,4 +1,4 @@
-"""`report.html`: one page for people, which needs nothing but itself."""
+"""`report.html`: one page for people, which needs no other file."""
 
 from __future__ import annotations
 
@@ -197,8 +197,8 @@ def _over_time(page: Page, colours: Mapping[int, int]) -> str:
         for number, (version, letter) in enumerate(zip(page.versions, letters, strict=True))
     ]
     text = (
-        "Part of the picture over which gaze is spread, from the entropy of the map. It is low "
-        f"where viewers are expected to look at the same place. {named}"
+        "The smallest part of the picture that holds half of the gaze. It is low where viewers are "
+        f"expected to look at the same place, and 50 % if gaze were spread evenly. {named}"
     )
     chart = line_chart(lines, _axes(page, lines), _cuts(page.first), "Gaze spread over time")
     return "".join([*parts, _section("Gaze spread", text, chart, kept=True)])

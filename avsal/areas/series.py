@@ -1,4 +1,4 @@
-"""Shares of the gaze that areas get, frame by frame and over time."""
+"""Shares of the gaze in areas, frame by frame and over time."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ import numpy as np
 
 from avsal.areas.areas import Area, Shape, check_unique, cover
 from avsal.metrics import centre_prior
-from avsal.prediction.maps import GazeMap, Seconds, timed_maps
+from avsal.prediction.maps import GazeMap, Seconds, spread_of, timed_maps
 
 _FINEST = (108, 192)  # (height, width) of the grid that maps are measured on, at most
-_COARSE = (36, 64)  # on which concentration is measured, so that map sizes can be compared
 
 
 ZERO = Fraction(0)
@@ -30,7 +29,7 @@ _MOST_BLOCKS = 36_000  # ten hours of seconds; in longer videos blocks are longe
 
 @dataclass(frozen=True)
 class AreaShare:
-    """What an area gets of one frame's gaze.
+    """The share of one frame's gaze in an area.
 
     Attributes:
         index: frame number.
@@ -52,12 +51,12 @@ class AreaShare:
 
     @property
     def density(self) -> float:
-        """How many times more gaze than if it were spread evenly; not a number for no surface."""
+        """Share divided by the share of a uniform map; not a number for an area of size 0."""
         return self.share / self.part if self.part else math.nan
 
     @property
     def over_prior(self) -> float:
-        """How many times more gaze than the middle of the picture would explain."""
+        """Share divided by the share that the centre prior gives."""
         return self.share / self.prior if self.prior else math.nan
 
     @property
@@ -72,8 +71,7 @@ class FrameShares:
 
     Attributes:
         index, time, duration: see `AreaShare`.
-        spread: part of the picture over which the gaze is spread, 0..1: two to the power of the
-            map's entropy, over the number of its cells.
+        spread: part of the picture, 0..1, that the smallest area with half of the gaze covers.
         areas: those that exist at that time.
     """
 
@@ -131,7 +129,7 @@ def measure(
                 inside, part, prior = _cover(shape, grid.shape)
                 share = float((grid * inside).sum() / total) if total > 0 else part
                 found.append(AreaShare(index, time, duration, area.name, share, part, prior))
-        yield FrameShares(index, time, duration, spread(grid), tuple(found))
+        yield FrameShares(index, time, duration, spread_of(entry.density), tuple(found))
 
 
 def fine_grid(density: np.ndarray) -> np.ndarray:
@@ -149,17 +147,6 @@ def _cover(shape: Shape, size: tuple[int, int]) -> tuple[np.ndarray, float, floa
     inside = cover(shape, size)
     prior = centre_prior(size)
     return inside, float(inside.mean()), float((inside * prior).sum() / prior.sum())
-
-
-def spread(grid: np.ndarray) -> float:
-    """Part of the picture over which the gaze is spread, see `FrameShares`."""
-    height, width = min(grid.shape[0], _COARSE[0]), min(grid.shape[1], _COARSE[1])
-    coarse = cv2.resize(grid, (width, height), interpolation=cv2.INTER_AREA)
-    total = coarse.sum()
-    if total <= 0:
-        return 1.0
-    share = coarse[coarse > 0] / total
-    return float(np.exp(-(share * np.log(share)).sum()) / coarse.size)
 
 
 @dataclass(frozen=True)
@@ -297,8 +284,8 @@ class Difference:
     Attributes:
         area: name.
         first, second: mean share in either version, over the time that both have.
-        low, high: range of the difference first - second when time is drawn again; None where
-            there are fewer than two blocks.
+        low, high: range of the difference first - second when whole seconds are resampled; None if
+            there are fewer than two.
     """
 
     area: str
@@ -312,8 +299,8 @@ def compare(first: Series, second: Series, seed: int = 0) -> list[Difference]:
     """Compare two versions second by second, over the time that both have an area.
 
     A second counts by the time of it that both have. The range holds 95 % of the mean differences
-    of 2000 drawings of whole seconds with repetition. It tells how even the difference is over
-    time, and nothing about viewers.
+    of 2000 drawings of whole seconds with repetition. It shows how steady the difference is over
+    time, and says nothing about viewers.
     """
     longest = max(
         (float(s.time[-1] + s.duration[-1]) for s in (first, second) if len(s.time)), default=0

@@ -1,4 +1,4 @@
-"""What a measurement says in numbers, and how far it can be trusted."""
+"""A measurement in numbers, and how far they can be trusted."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ VERSION = 1
 
 
 def expected_error(share: float, part: float, model: str, still: bool = False) -> float | None:
-    """Mean absolute error to be expected of a share; None where it was not measured, or no share.
+    """Expected mean absolute error of a share; None if it was not measured or the area is absent.
 
     Between the sizes that were measured it is interpolated by the logarithm of the part; smaller
     parts have the error of the smallest in proportion, larger ones fall to 0 for the whole picture.
@@ -308,4 +308,4 @@ def facts(video: Video, version: Version) -> list[tuple[str, str]]:
             ("Sound", "yes" if info.has_audio else "no"),
         ]
     spread = float(series.average(series.spread))
-    return [*found, ("Gaze spread", f"{spread * 100:.0f} % of the picture")]
+    return [*found, ("Gaze spread", f"half on {spread * 100:.0f} % of the picture")]

@@ -22,18 +22,24 @@ if TYPE_CHECKING:
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 debug = False  # set by --debug: errors come with their traceback
 quiet = False  # set by --quiet: only errors are printed
+spool: Path | None = None  # temporary file with what was piped in; it is shown as "-"
+
+
+def as_given(text: str) -> str:
+    """Text as a person gave it: "-" for what was piped in, and addresses without their query,
+    which may hold a key."""
+    return without_keys(text if spool is None else text.replace(str(spool), "-"))
 
 
 def printable(text: str) -> str:
-    """Text in which line breaks, escape sequences and the like are written out as \\x1b.
-
-    Addresses lose their query, which may hold a key.
+    """Text, see `as_given`, in which line breaks, escape sequences and the like are written out as
+    \\x1b.
 
     File names may hold anything; on a terminal they could move the cursor and hide lines.
     """
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode()
-        for character in without_keys(text)
+        for character in as_given(text)
     )
 
 

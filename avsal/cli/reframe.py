@@ -153,10 +153,12 @@ def reframe(
 
 def _check_one_file(inputs: list[Path], path: Path | None, export: Path | None) -> None:
     """Refuse options that make sense for one file only if several may be given."""
-    from avsal.results.plan import is_pattern
+    from avsal.results.plan import STREAM, is_pattern
 
     if path is None and export is None:
         return
+    if export is not None and export.suffix.lower() != ".csv" and STREAM in inputs:
+        raise UsageError("--export: names the video, which a pipe has not; save it to a file first")
     if len(inputs) == 1 and not inputs[0].is_dir() and not is_pattern(inputs[0]):
         return
     if path is not None:

@@ -16,7 +16,16 @@ from typing import TYPE_CHECKING
 import typer
 
 from avsal.cli import console, options
-from avsal.cli.console import counted, note, printable, progress_bars, report_error, say, stderr
+from avsal.cli.console import (
+    as_given,
+    counted,
+    note,
+    printable,
+    progress_bars,
+    report_error,
+    say,
+    stderr,
+)
 from avsal.errors import AvsalError, UsageError
 
 if TYPE_CHECKING:
@@ -26,7 +35,6 @@ if TYPE_CHECKING:
     from avsal.results.plan import Job
 
 MAX_ROWS = 200  # files that the summary lists
-PIPE = Path("-")  # as an input: standard input
 
 
 @dataclass(frozen=True)
@@ -48,7 +56,11 @@ class Outcome:
 
     def record(self) -> dict[str, object]:
         """What is printed as JSON."""
+        from avsal.media.source import as_source
+
         record = asdict(self)
+        record["source"] = as_given(str(as_source(self.source)))
+        record["error"] = self.error and as_given(self.error)
         del record["code"]
         if self.frames is None:
             del record["frames"]
@@ -114,7 +126,7 @@ class Run:
         from avsal.results.plan import check_source
 
         if not plan:
-            note("no videos or images found in what was given")
+            note("no videos or images found in the inputs")
         outcomes = []
         readable = []
         for source, place in plan:
@@ -149,8 +161,8 @@ class Run:
             typer.echo(json.dumps({**outcome.record(), **more}))
         elif outcome.status == "skipped":
             say(f"{outcome.output}: kept")
-        elif outcome.status == "done" and self.work.counts_maps:
-            say(f"{outcome.output}: {counted(outcome.frames or 0, 'map')}")
+        elif outcome.status == "done" and self.work.counted:
+            say(f"{outcome.output}: {counted(outcome.frames or 0, self.work.counted)}")
         elif outcome.status == "done":
             say(outcome.output)
         return outcome
@@ -264,7 +276,10 @@ def piped(inputs: list[Path], needs_output: bool) -> Iterator[list[Path]]:
     Raises:
         UsageError: nothing is piped in, or there is no folder for the result.
     """
-    if PIPE not in inputs:
+    from avsal.atomic import write_errors
+    from avsal.results.plan import STREAM
+
+    if STREAM not in inputs:
         yield inputs
         return
     if needs_output:
@@ -275,9 +290,13 @@ def piped(inputs: list[Path], needs_output: bool) -> Iterator[list[Path]]:
         )
     with tempfile.TemporaryDirectory(prefix="avsal-") as folder:
         spool = Path(folder) / "stdin"
-        with spool.open("wb") as file:
+        with write_errors(spool.parent), spool.open("wb") as file:
             shutil.copyfileobj(sys.stdin.buffer, file, 2**20)
-        yield [spool if path == PIPE else path for path in inputs]
+        console.spool = spool
+        try:
+            yield [spool if path == STREAM else path for path in inputs]
+        finally:
+            console.spool = None
 
 
 def print_summary(outcomes: list[Outcome], folder: Path) -> None:

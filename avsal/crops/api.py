@@ -62,13 +62,14 @@ def reframe(
         aspect: shape of the result, "9:16" by default.
         motion: "steady" stays still unless moving keeps clearly more of the gaze, "follow" moves
             sooner, "still" never moves within a shot.
-        fit: what a shot becomes whose gaze one crop does not hold. "crop", the default, crops
+        fit: how to show a shot whose gaze does not fit into one crop. "crop", the default, crops
             nevertheless; "pad" shows more of the picture between bars; "split" shows two panels;
-            "auto" chooses in every shot.
+            "auto" chooses for each shot.
         pad: what the bars show, "blur" (the default) or "black"; alone it means fit "pad".
         zoom: crop closer by at most this factor, 1 to 4, where little gaze is lost.
-        preset: "shorts", "reels", "square" or "portrait": the aspect and size of such videos.
-        size: (width, height) of the result; None takes the preset's or the crop's.
+        preset: "shorts", "reels", "square" or "portrait": the aspect and size for a platform.
+        size: (width, height) or "1080x1920", size of the result; None is the preset's or the
+            crop's.
         crf: quality of H.264, 0 to 51; lower means better quality and a larger file.
         path: an edited .reframe.json to render; no network runs.
         saliency: a folder of maps that `avsal predict` wrote; no network runs.
@@ -76,7 +77,8 @@ def reframe(
         force: replace an earlier result next to the video.
         start, end, stride, audio_context, batch: see `avsal.prediction.PredictSettings`.
         model, weights, device, precision, offline, revision, engine: see `avsal.load_model`.
-        progress: called with "gaze" or "video", the frames done, and all frames if known.
+        progress: called with "gaze" or "video", the number of frames done, and of all frames (None
+            if unknown).
 
     Returns:
         The file that was written.
@@ -122,7 +124,7 @@ def settings_of(
     size: str | tuple[int, int] | None,
     crf: int,
 ) -> ReframeSettings:
-    """The settings that arguments of `reframe` stand for.
+    """The settings that the arguments of `reframe` mean.
 
     Raises:
         UsageError: one is out of its range, or two contradict each other.

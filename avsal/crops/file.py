@@ -56,7 +56,9 @@ from avsal.version import __version__
 VERSION = 1
 MADE_BY = "avsal reframe"
 _ROUNDING = 0.01  # pixels by which rounding may place a crop outside
-_SHAPE_TOLERANCE = 1.5  # pixels of the result by which a crop may miss its shape
+# Pixels by which a crop may miss the shape of the result: of the result, or of the picture, because
+# the sides of crops are whole and even. Bars of a few pixels would look like a fault.
+_IN_RESULT, _IN_PICTURE = 1.5, 1.01
 _NARROWEST = Fraction(1, 100)  # of a pixel, width to height
 
 
@@ -175,9 +177,11 @@ def fit_of(crop: Crop, head: PathFile) -> str:
 
 def fitted_size(box: Box, head: PathFile, size: Size | None = None) -> Size:
     """The largest size of a box's own shape inside the result, or inside a part of that size."""
-    shape = box.width * float(head.picture.sample_aspect) / box.height
+    across = box.width * float(head.picture.sample_aspect)
+    shape = across / box.height
     width, height = size or head.size
-    if abs(height * shape - width) <= _SHAPE_TOLERANCE * max(1, shape):
+    tolerance = max(_IN_PICTURE, _IN_RESULT * box.height / height) * max(1, width / height)
+    if abs(across - box.height * width / height) <= tolerance:
         return width, height
     if height * shape > width:
         return width, max(1, round(width / shape))
@@ -245,7 +249,7 @@ def read_head(path: Path) -> PathFile:
             raise ValueError(f"end {end:g} is not after start")
         aspect, settings = header["aspect"], dict(header.get("settings") or {})
         if not isinstance(aspect, str):
-            raise ValueError("aspect is no text")
+            raise ValueError("aspect is not text")
         parse_aspect(aspect)
         if settings.get("pad") is not None:
             check_word("pad", settings["pad"], Fill)

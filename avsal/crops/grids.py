@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
 
+from avsal.atomic import write_errors
 from avsal.crops.settings import Share
 
 GRID = (36, 64)  # (height, width) to which maps are brought
@@ -72,8 +74,14 @@ class Grids:
         return self._count
 
     def add(self, grid: np.ndarray) -> None:
-        """Append a map on `GRID`."""
-        self._file.write(grid.astype(np.float32).tobytes())
+        """Append a map on `GRID`.
+
+        Raises:
+            OutputError: the folder for temporary files is full.
+        """
+        with write_errors(Path(tempfile.gettempdir())):
+            self._file.write(grid.astype(np.float32).tobytes())
+            self._file.flush()
         self._count += 1
 
     def _chunks(self) -> Iterator[tuple[slice, np.ndarray]]:

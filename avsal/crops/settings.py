@@ -17,7 +17,7 @@ Share = tuple[float, float]  # width and height as fractions of the picture's
 _WIDEST = 20  # times as wide as high, or as high as wide
 _SMALLEST, _LARGEST = 16, 8192  # pixels of a side
 
-_CLOSEST = 4  # times; closer crops of usual videos are no pictures any more
+_CLOSEST = 4  # times; closer crops of usual videos are too blurred
 _SIZE_TOLERANCE = Fraction(1, 50)  # by which the shape of a wanted size may miss the aspect
 
 
@@ -25,7 +25,7 @@ def parse_aspect(text: str) -> Fraction:
     """Read "W:H" as width over height.
 
     Raises:
-        UsageError: it is no ratio, or one of no use.
+        UsageError: it is not a ratio, or is too extreme.
     """
     ratio = r"(\d{1,5}(?:\.\d{1,4})?):(\d{1,5}(?:\.\d{1,4})?)"
     match = re.fullmatch(ratio, str(text).strip(), re.ASCII)
@@ -122,7 +122,7 @@ class Fill(StrEnum):
 
 
 class Fit(StrEnum):
-    """What a shot becomes whose gaze one crop cannot hold."""
+    """How to show a shot whose gaze does not fit into one crop."""
 
     CROP = "crop"  # the largest crop all the same
     PAD = "pad"  # a wider crop between bars
@@ -132,7 +132,7 @@ class Fit(StrEnum):
 
 @dataclass(frozen=True)
 class Preset:
-    """The shape and size of videos for one kind of place."""
+    """The shape and size of videos for one platform."""
 
     aspect: str
     size: Size
@@ -164,11 +164,12 @@ class Framing:
 
     Attributes:
         aspect: width to height of the result.
-        motion: "steady" holds still unless moving pays, "follow" moves sooner, "still" has one
-            place in every shot.
+        motion: "steady" stays still unless moving keeps clearly more of the gaze, "follow" moves
+            sooner, "still" never moves within a shot.
         zoom: factor by which a crop may be smaller than the largest one; constant within a shot.
-        fit: what a shot becomes whose gaze the largest crop does not hold: a wider crop between
-            bars ("pad"), two panels ("split"), the best of both ("auto"), or nothing else ("crop").
+        fit: how to show a shot whose gaze does not fit into the largest crop: a wider crop between
+            bars ("pad"), two panels ("split"), whichever gains most ("auto"), or the largest crop
+            nevertheless ("crop").
     """
 
     aspect: Fraction
@@ -190,7 +191,7 @@ class ReframeSettings:
     Attributes:
         aspect: of the result, as "9:16".
         fit: see `Framing`.
-        fill: what the bars show, see `Fill`; None where `fit` leaves none.
+        fill: what the bars show, see `Fill`; None if `fit` makes no bars.
         size: of the result; None takes the largest crop's own.
         crf: quality of H.264, 0 (lossless) to 51.
     """

@@ -99,7 +99,9 @@ def slow_precision(dtype: torch.dtype, device: torch.device) -> tuple[str, ...]:
     if not cpu_has_bfloat16():
         return (f"this processor emulates {name}, which can be hundreds of times slower than fp32",)
     fastest, why = automatic_precision(device)
-    return () if fastest != torch.float32 else (f"{name} gains nothing on this processor: {why}",)
+    if fastest != torch.float32:
+        return ()
+    return (f"{name} is no faster than fp32 on this processor: {why}",)
 
 
 def cpu_has_bfloat16() -> bool:

@@ -34,6 +34,7 @@ _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _CAPTION = 0.5  # OpenCV's scale of the letters below a picture
 _LETTERS_A_SIDE, _LETTER = 40, 22  # letters along the shorter side; their height at scale 1
 JPEG_QUALITY = 95  # of JPEG, 0 to 100
+_LONGEST_SIDES = {".jpg": 65_500, ".jpeg": 65_500, ".webp": 16_383}  # pixels; others have no limit
 _QUALITIES = {
     ".jpg": (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY),
     ".jpeg": (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY),
@@ -303,12 +304,17 @@ def write_picture(path: Path, image: np.ndarray) -> None:
         MediaError: the format does not hold pictures of this size.
         OutputError: it cannot be written.
     """
+    _check_fits(path, image)
     quality = _QUALITIES.get(path.suffix.lower(), ())  # OpenCV warns of what a format does not have
-    encoded, data = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), quality)
-    if not encoded:
-        size = f"{image.shape[1]}x{image.shape[0]}"
-        raise MediaError(f"{path}: {size} does not fit this image format")
+    _encoded, data = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), quality)
     atomic.write_bytes(path, data.tobytes())
+
+
+def _check_fits(path: Path, image: np.ndarray) -> None:
+    """Refuse what a format cannot hold, about which OpenCV writes lines of its own."""
+    if max(image.shape[:2]) > _LONGEST_SIDES.get(path.suffix.lower(), max(image.shape[:2])):
+        size = f"{image.shape[1]}x{image.shape[0]}"
+        raise MediaError(f"{path}: {size} does not fit this image format; give a .png file")
 
 
 def square_pixels(image: np.ndarray, aspect: Fraction | float) -> np.ndarray:
@@ -319,7 +325,12 @@ def square_pixels(image: np.ndarray, aspect: Fraction | float) -> np.ndarray:
 
 
 def encode_jpeg(image: np.ndarray, quality: int = JPEG_QUALITY) -> bytes:
-    """A picture, uint8 (H, W, 3) RGB, as a JPEG file."""
+    """A picture, uint8 (H, W, 3) RGB, as a JPEG file; shrunk if it is too long for one."""
+    height, width = image.shape[:2]
+    scale = _LONGEST_SIDES[".jpg"] / max(height, width)
+    if scale < 1:
+        size = max(1, int(width * scale)), max(1, int(height * scale))
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     options = [cv2.IMWRITE_JPEG_QUALITY, quality]
     _encoded, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
     return data.tobytes()

@@ -47,12 +47,12 @@ def checked_frames(
         live: do not ask for the next time to learn how long a frame is shown.
 
     Raises:
-        UsageError: a frame is no such picture, or has no time, or one that does not rise.
+        UsageError: a frame is not such a picture, has no time, or does not come after the last.
     """
     timed: Iterator[_Timed]
     _check_iterables(frames, times)
     if fps is not None and times is not None:
-        raise UsageError("fps and times both say when frames are shown; give one of them")
+        raise UsageError("fps and times both say when frames are shown; give only one of them")
     if fps is not None:
         rate = _rate(fps)
         timed = ((index / rate, 1 / rate, frame) for index, frame in enumerate(frames))
@@ -99,7 +99,9 @@ def _paired(
     for index, (frame, time) in enumerate(pairs):
         if frame is missing or time is missing:
             fewer, more = ("frames", "times") if frame is missing else ("times", "frames")
-            raise UsageError(f"there are {index} {fewer} but more {more}; give one time a frame")
+            raise UsageError(
+                f"there are {index} {fewer} but more {more}; give a time for each frame"
+            )
         yield *time, frame
 
 
@@ -127,7 +129,7 @@ def _checked(
     if before is not None and time <= before.pts:
         raise UsageError(
             f"frame {index} is shown at {float(time):g} s, which is not after the frame before it, "
-            f"at {float(before.pts):g} s; give times that rise"
+            f"at {float(before.pts):g} s; give ascending times"
         )
     if duration is None:
         duration = Fraction(0) if before is None else time - before.pts

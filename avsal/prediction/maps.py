@@ -29,7 +29,7 @@ Seconds = float | Fraction
 FrameMap = tuple[CachedFrame, np.ndarray]  # a frame and its (h, w) log-density
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays have no single equality
 class SaliencyFrame:
     """Where people will look while one frame is shown.
 
@@ -302,8 +302,10 @@ def timed_maps(
 
     Raises:
         UsageError: there are more maps than times or fewer, the times do not ascend, `end` does not
-            come after the last one, or a map is none.
+            come after the last one, or a map is not an array of densities.
     """
+    if not isinstance(maps, Iterable):
+        raise UsageError(f"maps has the type {type(maps).__name__}; give one array for each frame")
     duration, held = _frame_step(rate), None
     for index, (time, density) in enumerate(_with_times(maps, times, duration)):
         if held is not None:
@@ -329,8 +331,8 @@ def _with_times(
     pairs = itertools.zip_longest(times, maps)  # neither a time nor a map is None
     for index, (second, density) in enumerate(pairs):
         if second is None or density is None:
-            more = "more maps than times" if second is None else "more times than maps"
-            raise UsageError(f"times: there are {more}, of which there are {index}; give one a map")
+            fewer, more = ("times", "maps") if second is None else ("maps", "times")
+            raise UsageError(f"there are {index} {fewer} but more {more}; give a time for each map")
         time = _binary_fraction(f"time {index}", second)
         if before is not None and time <= before:
             raise UsageError(
@@ -344,7 +346,7 @@ def _frame_step(rate: Seconds) -> Fraction:
     """Seconds from one frame to the next.
 
     Raises:
-        UsageError: the rate is no number above 0.
+        UsageError: the rate is not a number above 0.
     """
     exact = _binary_fraction("rate", rate)
     if exact <= 0:
@@ -358,10 +360,13 @@ def checked_map(density: np.ndarray, index: int) -> np.ndarray:
     Raises:
         UsageError: it has no height and width, or values that are negative or not finite.
     """
+    if isinstance(density, SaliencyFrame):
+        raise UsageError(f"map {index} is a SaliencyFrame; give its density")
     density = np.asarray(density)
     if density.ndim != 2 or not density.size or density.dtype.kind not in "fiub":
         raise UsageError(
-            f"map {index}: is {density.dtype} of shape {density.shape}; give numbers (h, w)"
+            f"map {index} is an array of {density.dtype} and shape {density.shape}; give numbers "
+            "(height, width)"
         )
     if not np.isfinite(density).all() or density.min() < 0:
         raise UsageError(f"map {index}: has values that are negative or not finite; give densities")
@@ -373,4 +378,4 @@ def _binary_fraction(name: str, value: Seconds) -> Fraction:
     try:
         return Fraction(value) if isinstance(value, Fraction | int) else Fraction(float(value))
     except (TypeError, ValueError, OverflowError):
-        raise UsageError(f"{name} {value}: is no finite number") from None
+        raise UsageError(f"{name} {value}: is not a finite number") from None

@@ -100,7 +100,7 @@ def seconds_of(text: str) -> float:
     hours, minutes, seconds = match.groups() if match else (None, None, "60")
     too_large = (minutes and float(seconds) >= 60) or (hours and int(minutes or 0) >= 60)
     if match is None or too_large:
-        raise UsageError(f"{text}: give seconds from 0 on such as 3.5, 0:03 or 00:01:02.5")
+        raise UsageError(f"{text}: give a time such as 3.5 (seconds), 0:03 or 00:01:02.5")
     return float(Fraction(seconds) + 60 * int(minutes or 0) + 3600 * int(hours or 0))
 
 
@@ -201,7 +201,7 @@ class PredictSettings:
         _check_seconds("start", self.start)
         _check_seconds("end", self.end)
         if self.end is not None and self.end <= (self.start or 0):
-            raise UsageError(f"end {self.end}: give a second after start")
+            raise UsageError(f"end {self.end}: give a time after start")
 
 
 def with_changes(
@@ -248,7 +248,7 @@ def check_crf(crf: int) -> None:
     """Refuse a quality that H.264 does not have.
 
     Raises:
-        UsageError: it is no whole number from 0 to 51.
+        UsageError: it is not a whole number from 0 to 51.
     """
     if not (isinstance(crf, Integral) and 0 <= crf <= 51):
         raise UsageError(f"crf {crf!r}: give a whole number from 0 to 51")

@@ -75,7 +75,7 @@ class OverlayStyle:
 
 @dataclass(frozen=True)
 class OverlayForm:
-    """What an overlay is, where it is no video like its source.
+    """What an overlay is, where it is not a video like its source.
 
     Attributes:
         still: one picture with the mean gaze.
@@ -95,7 +95,7 @@ class OverlayForm:
 
     def __post_init__(self) -> None:
         if self.still and self.contact_sheet:
-            raise UsageError("still and contact-sheet: give one of them")
+            raise UsageError("still and contact-sheet: give only one of them")
         if self.per_shot and not self.pictures:
             raise UsageError("per-shot needs still or contact-sheet")
         fps, width = self.fps, self.width

@@ -1,4 +1,4 @@
-"""Maps of gaze for what is made of them: saved ones, or straight from the network."""
+"""Maps of gaze for everything that is made from them: saved maps, or maps from the network."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class Gaze:
     Attributes:
         maps: in order of frames, to be read once.
         shots: the video's shots, complete after the last map.
-        frame: gives the frame of the map that was read last, once; only where frames are wanted.
+        frame: returns the frame of the latest map, once; only if `frames` was set.
     """
 
     maps: Iterator[GazeMap]
@@ -103,7 +103,7 @@ class Gaze:
 
 @contextmanager
 def open_gaze(video: VideoReader, maps: Maps, frames: bool = False) -> Iterator[Gaze]:
-    """Give the maps of a video one by one, at the size in which they are there at least cost.
+    """Give the maps of a video one by one, at the size that costs least.
 
     Args:
         video: opened and not yet read; the network reads and closes it. With saved maps it is read
@@ -153,7 +153,8 @@ def _shots_of_part(result: Result, shots: list[Shot]) -> list[Shot]:
         return shots
     inside = [(record.index, record.pts) for record in result.records() if result.holds(record)]
     if not inside:
-        raise MediaError(f"{result.folder}: no map from {result.start} s to {result.end} s")
+        until = "the end" if result.end is None else f"{result.end} s"
+        raise MediaError(f"{result.folder}: no map from {result.start or 0} s to {until}")
     after = (record.pts for record in result.records() if record.index > inside[-1][0])
     first, last, end = inside[0], inside[-1][0], next(after, shots[-1].end)
     cuts = [(shot.first, shot.start) for shot in shots if first[0] < shot.first <= last]

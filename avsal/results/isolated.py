@@ -1,4 +1,4 @@
-"""Files worked on in a process of their own, so that a file that crashes it is one failed file.
+"""Files are processed in a separate process, so that a file that crashes it fails alone.
 
 Files are read by native code (FFmpeg, image libraries), and some file crashes every such library.
 The process has the network and takes file after file. Where it ends, or reports nothing for a
@@ -59,7 +59,7 @@ class FileWork(Protocol):
     Attributes:
         load: makes the predictor, None where no network is needed.
         loud: show what libraries print on stderr by themselves, as they do when they crash.
-        counts_maps: results are maps.
+        counted: what results have one of for each frame, in the singular; empty for videos.
     """
 
     @property
@@ -69,7 +69,7 @@ class FileWork(Protocol):
     def loud(self) -> bool: ...
 
     @property
-    def counts_maps(self) -> bool: ...
+    def counted(self) -> str: ...
 
     def run_one(self, task: Task, on_map: OnMap) -> Iterator[Finished]:
         """Work on the only file, in this process; it is opened before the network is loaded."""

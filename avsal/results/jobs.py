@@ -1,9 +1,9 @@
-"""The whole job on one video: a folder of maps, unless it is there already.
+"""The whole job on one video: a folder of maps, unless it exists already.
 
-Or in stretches of frames that are predicted apart, by many workers, and put together. The maps are
-those of the whole video: windows reach back beyond a stretch's first frame, and stretches begin
-where a batch of windows begins, so that even the rounding is the same where a batch is more than
-one window.
+Or the video is cut into stretches, which many workers predict separately, and which are then
+joined. The maps are those of the whole video: windows reach back beyond a stretch's first frame,
+and stretches begin where a batch of windows begins, so that even the rounding is the same where a
+batch is more than one window.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def predict_to_folder(
 
     Raises:
         MediaError: the video cannot be read.
-        OutputError: the folder cannot be written, or a map has values that are no numbers.
+        OutputError: the folder cannot be written, or a map has values that are not numbers.
     """
     prediction = predictor.predict(source, settings)
     return write_prediction(predictor, source, prediction, folder, settings, output, on_map)

@@ -22,14 +22,20 @@ OVERLAY = ".saliency"  # ends the stem of an overlay next to its video
 STILL, SHEET = ".saliency-still", ".saliency-sheet"  # and of one or several of its frames
 # Folders of results next to their video end so.
 STILLS_FOLDER, MEASURED = ".saliency-shots", ".measure"
+SUMMARY = "summary.json"  # in a folder with a measurement
+STILL_COMMENT = b"avsal overlay"  # begins the comment of the JPEG files in a folder of stills
 CROP_PATH = ".reframe.json"  # ends the name of the path file next to a reframed video
+STREAM = Path("-")  # standard input or output
 BY_KIND = ".*"  # suffix of a result that gets the one for its kind: a video or a still image
+
+_SAVED = re.compile(r"(shot|thumbnail-shot)-\d+\.jpg", re.ASCII)
+_HEAD = 256  # bytes at the beginning of a file that say what it is
 
 Job = tuple[Path, Path]  # an input, and the file or the folder that its result goes to
 
 
 class ExistsError(UsageError):
-    """A result is there already and may not be replaced.
+    """A result exists already and may not be replaced.
 
     Attributes:
         place: where it is.
@@ -64,9 +70,12 @@ def plan_inputs(
         on_omitted: called with the reason for every file of a folder that is not taken.
 
     Raises:
-        UsageError: a pattern matches no file, or two results would have the same place.
+        UsageError: a pattern matches no file, two results would have the same place, or `output` is
+            no place for the results.
     """
     files, folders = _expanded(inputs)
+    if output == STREAM:
+        raise UsageError("-: results cannot go to standard output; give a file or a folder")
     if output is None:
         found = [
             source
@@ -77,6 +86,8 @@ def plan_inputs(
     suffix = BY_KIND if ending.endswith(BY_KIND) else ""
     if ending and inputs == files and len(files) == 1 and not _is_folder(output, suffix):
         return [(files[0], output)]
+    if suffix and output.suffix.lower() in VIDEOS | WRITABLE_STILLS and not output.is_dir():
+        raise UsageError(f"{output}: is the name of a file; give a folder for several results")
     if len(folders) == 1 and not files:
         jobs = plan_folder(folders[0], output, on_omitted=on_omitted)
     else:
@@ -214,7 +225,7 @@ def plan_folder(
     files and folders too.
 
     Raises:
-        UsageError: `folder` is no folder, or the pattern is none, leaves it or fits no file.
+        UsageError: `folder` is not a folder, or the pattern is malformed or fits no file in it.
     """
     if not folder.is_dir():
         raise UsageError(f"{folder}: is not a folder; give a folder of videos and images")
@@ -289,12 +300,30 @@ def _names(paths: Iterable[Path]) -> set[Path]:
 
 
 def _is_ours(path: Path, known: Container[Path]) -> bool:
-    """Whether a file is an overlay next to its video, or a reframed video next to its path file."""
+    """Whether a file is an overlay next to its video, a reframed video next to its path file, or a
+    picture of a folder of results."""
+    if _is_saved_picture(path):
+        return True
     drawn = any(
         path.stem.endswith(end) and path.with_name(path.stem.removesuffix(end)) in known
         for end in (OVERLAY, STILL, SHEET)
     )
     return drawn or path.with_suffix(CROP_PATH).is_file()
+
+
+def _is_saved_picture(path: Path) -> bool:
+    """Whether a file is a picture in a folder of stills, or with a measurement."""
+    match = _SAVED.fullmatch(path.name)
+    if match is None:
+        return False
+    marks = {
+        "shot": (path, STILL_COMMENT),
+        "thumbnail-shot": (path.with_name(SUMMARY), b'"measure": '),
+    }
+    file, mark = marks[match[1]]
+    with suppress(OSError), file.open("rb") as opened:
+        return mark in opened.read(_HEAD)
+    return False
 
 
 def _is_in_ours(path: PurePath, folder: Path, known: Container[Path]) -> bool:
@@ -325,16 +354,16 @@ def refuse_folders(sources: list[Path]) -> None:
         UsageError: one of the sources is a folder.
     """
     for source in sources:
-        with suppress(OSError):  # a name that is too long is no folder either
+        with suppress(OSError):  # a name that is too long is not a folder either
             if source.is_dir():
                 raise UsageError(f"{source}: this is a folder; give a file inside it")
 
 
 def check_source(source: Path) -> None:
-    """Refuse what is plainly no video before anything heavy happens.
+    """Refuse what is obviously not a video before anything expensive happens.
 
     Raises:
-        MediaError: the file is missing, empty, no regular file or a playlist.
+        MediaError: the file is missing, empty, not a regular file, or a playlist.
         UsageError: it is a folder.
     """
     refuse_folders([source])
@@ -386,7 +415,7 @@ def _check_suffix(out: Path, is_image: bool, pictures: bool, animations: bool) -
     suffix = out.suffix.lower()
     if pictures and suffix not in WRITABLE_STILLS:
         known = ", ".join(sorted(WRITABLE_STILLS))
-        raise UsageError(f"{out}: is no picture by its suffix; use one of {known}")
+        raise UsageError(f"{out}: does not have a picture's suffix; use one of {known}")
     if pictures or (animations and not is_image and suffix in ANIMATIONS):
         return
     if suffix not in WRITABLE_STILLS:
@@ -407,8 +436,8 @@ def choose_output(
     pictures: bool = False,
     animations: bool = False,
 ) -> Path:
-    """Where a video or a picture made of another goes; impossible places are refused before the
-    network runs.
+    """Where a video or picture that is made from another is written; impossible places are refused
+    before the network runs.
 
     Args:
         out: None is a file next to the video: talk.saliency.mp4, or .png for a still image and

@@ -1,4 +1,4 @@
-"""A video in pictures: heat maps of the whole clip or of each shot, and contact sheets."""
+"""Pictures of a video: heatmaps of the whole clip or of each shot, and contact sheets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 
 import cv2
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from avsal import atomic
 from avsal.media.source import name_of
@@ -33,6 +33,7 @@ from avsal.prediction.maps import GazeMap
 from avsal.prediction.settings import clock
 from avsal.prediction.style import OverlayStyle
 from avsal.results.gaze import Gaze, Maps, open_gaze
+from avsal.results.plan import STILL_COMMENT
 
 logger = logging.getLogger("avsal")
 
@@ -46,7 +47,6 @@ _LEGEND_SIDE = 480  # the legend is as large as on a picture with this shorter s
 _CANDIDATES = 32  # frames that may stand for a part of a video
 _GRID = (32, 18)  # width and height at which maps are compared
 _THUMBNAIL = (160, 90)  # width and height at which contrast is measured
-_MADE_BY = b"avsal overlay"  # begins the comment of the files in a folder of stills
 
 OnMap = Callable[[int], None]
 Item = TypeVar("Item")
@@ -69,7 +69,7 @@ class Still:
 
 
 class Thinned(Generic[Item]):
-    """Keeps items of a series of unknown length: evenly spaced, at least half of `limit`.
+    """Keeps evenly spaced items of a series of unknown length, at least half of `limit`.
 
     Attributes:
         items: kept so far.
@@ -199,7 +199,12 @@ def write_stills(
     with atomic.new_folder(folder, written_stills) as partial:
         for number, still in enumerate(find_stills(video, maps, True, on_map), 1):
             drawn = overlay(still.image, still.density, style, _span(still.density))
-            comment = b"%s: shot %d, %.3f to %.3f s" % (_MADE_BY, number, still.start, still.end)
+            comment = b"%s: shot %d, %.3f to %.3f s" % (
+                STILL_COMMENT,
+                number,
+                still.start,
+                still.end,
+            )
             path = partial / f"shot-{number:03d}.jpg"
             Image.fromarray(drawn).save(path, quality=JPEG_QUALITY, comment=comment)
 
@@ -212,8 +217,8 @@ def written_stills(folder: Path) -> set[str]:
 def _is_ours(path: Path) -> bool:
     try:
         with Image.open(path) as image:
-            return bytes(image.info.get("comment", b"")).startswith(_MADE_BY)
-    except (OSError, ValueError, TypeError, UnidentifiedImageError):
+            return bytes(image.info.get("comment", b"")).startswith(STILL_COMMENT)
+    except (OSError, ValueError, TypeError, Image.DecompressionBombError):
         return False
 
 

@@ -24,7 +24,7 @@ def film(tmp_path):
 
 
 @pytest.fixture
-def network(tiny, tiny_weights):
+def network(tiny, tiny_weights, quick_workers):
     return ("--model", tiny, "--weights", tiny_weights, "--device", "cpu")
 
 
