@@ -13,6 +13,7 @@ import platform
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -79,18 +80,24 @@ def describe(
         "device": made_by.device,
         "precision": made_by.precision,
         "engine": made_by.engine,
-        "versions": {
-            "python": platform.python_version(),
-            "torch": version("torch"),
-            "onnxruntime": version("onnxruntime") if made_by.engine == "onnx" else None,
-            "av": library_version(),
-            "opencv": cv2.__version__,
-            "numpy": np.__version__,
-        },
+        "versions": dict(_versions(made_by.engine)),
         "width": info.width,
         "height": info.height,
         "fps": float(info.rate) if info.rate else None,
         "sound": info.has_audio and predictor.uses_audio,
+    }
+
+
+@cache
+def _versions(engine: str) -> dict[str, str | None]:
+    """Versions of what makes maps, read once: packages' metadata takes as long as writing a map."""
+    return {
+        "python": platform.python_version(),
+        "torch": version("torch"),
+        "onnxruntime": version("onnxruntime") if engine == "onnx" else None,
+        "av": library_version(),
+        "opencv": cv2.__version__,
+        "numpy": np.__version__,
     }
 
 
