@@ -4,7 +4,9 @@
         frame.saliency
 
 `predict`, `overlay`, `reframe` and `measure` do what the commands of these names do. `load_model`
-loads a network once for many videos; `read_result` reads a folder of maps.
+loads a network once for many videos; `read_result` reads a folder of maps. What they return is
+documented at `Prediction`, `SaliencyFrame`, `Measurement`, `Predictor` and `Result`. Every error is
+an `AvsalError`, one line with the cause and the remedy.
 """
 
 from __future__ import annotations
@@ -19,13 +21,16 @@ from avsal.version import __version__
 
 if TYPE_CHECKING:
     from avsal.areas.api import measure as measure
+    from avsal.areas.measurement import Measurement as Measurement
     from avsal.crops.api import reframe as reframe
     from avsal.errors import AvsalError as AvsalError
     from avsal.prediction.maps import SaliencyFrame as SaliencyFrame
     from avsal.prediction.model import load_model as load_model
+    from avsal.prediction.predictor import Prediction as Prediction
     from avsal.prediction.predictor import Predictor as Predictor
     from avsal.results.api import overlay as overlay
     from avsal.results.api import predict as predict
+    from avsal.results.folder import Result as Result
     from avsal.results.folder import read_result as read_result
 
 # While they wait for each other, the threads of torch's layers spin by default. On cores that other
@@ -40,7 +45,10 @@ renamed.install()
 # Each name is imported when it is first used: `import avsal` loads nothing heavy.
 _HOMES = {
     "AvsalError": "errors",
+    "Measurement": "areas.measurement",
+    "Prediction": "prediction.predictor",
     "Predictor": "prediction.predictor",
+    "Result": "results.folder",
     "SaliencyFrame": "prediction.maps",
     "load_model": "prediction.model",
     "measure": "areas.api",
@@ -52,7 +60,10 @@ _HOMES = {
 
 __all__ = [
     "AvsalError",
+    "Measurement",
+    "Prediction",
     "Predictor",
+    "Result",
     "SaliencyFrame",
     "__version__",
     "load_model",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -57,6 +58,23 @@ class DataError(AvsalError):
     """A data set for training or evaluation is incomplete or malformed."""
 
 
+def path_of(what: str, given: object) -> Path:
+    """The path that a caller gave.
+
+    Args:
+        what: the argument's name, for the message.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    path = os.fspath(given) if isinstance(given, str | os.PathLike) else None
+    if not isinstance(path, str):
+        raise UsageError(
+            f"{what} has the type {type(given).__name__}; give one path, as str or Path"
+        )
+    return Path(path)
+
+
 def require_file(path: Path, what: str) -> None:
     """Refuse a pipe or a device, because reading from it could block for ever.
 
@@ -64,7 +82,7 @@ def require_file(path: Path, what: str) -> None:
         what: what the file should be, for the message.
 
     Raises:
-        DataError: the path exists and is no regular file.
+        DataError: the path exists and is not a regular file.
     """
     if path.exists() and not path.is_file():
-        raise DataError(f"{path}: is no regular file; put the {what} itself there")
+        raise DataError(f"{path}: is not a regular file; put the {what} itself there")

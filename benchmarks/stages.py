@@ -1,8 +1,9 @@
-"""Print the seconds per frame of each stage of `avsal predict`, alone and all together.
+"""Print what each stage of `avsal predict` takes for a frame, alone and all together.
 
-    python benchmarks/stages.py VIDEO [--frames 24] [--model NAME] [--weights FILE]
+    python benchmarks/stages.py VIDEO [--frames 24] [--stride 1] [--model NAME] [--weights FILE]
 
-Stages overlap when they run together, so their sum is more than the whole.
+Milliseconds, and in brackets those of processor time, which other work on the machine hardly
+changes. Stages overlap when they run together, so their sum is more than the whole.
 """
 
 from __future__ import annotations
@@ -11,71 +12,87 @@ import argparse
 import itertools
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TypeVar
 
 from avsal.media import AudioReader, VideoReader
-from avsal.prediction.frames import FrameCache, read_ahead
-from avsal.prediction.maps import Smoothing, filled, to_density
+from avsal.prediction.frames import FrameCache, WindowInput, read_ahead
+from avsal.prediction.maps import Smoothing, filled
 from avsal.prediction.model import load_model
+from avsal.prediction.predictor import Predictor
 from avsal.prediction.settings import OutputSettings, PredictSettings
+from avsal.prediction.shots import ShotFinder
 from avsal.results.folder import new_result
 from avsal.results.jobs import predict_to_folder
 
+Result = TypeVar("Result")
 
-def clock(work: Iterable[object], frames: int) -> tuple[float, list]:
-    began = time.perf_counter()
-    results = list(work)
-    return (time.perf_counter() - began) / frames, results
+
+def measured(name: str, frames: int, work: Callable[[], Result]) -> Result:
+    """Do a stage's work and print what it took for each of its frames."""
+    began, used = time.perf_counter(), time.process_time()
+    result = work()
+    seconds = time.perf_counter() - began, time.process_time() - used
+    wall, processor = (1000 * each / frames for each in seconds)
+    print(f"{name:<44} {wall:8.2f} ({processor:.2f})")
+    return result
+
+
+def read_windows(
+    predictor: Predictor, video: VideoReader, settings: PredictSettings
+) -> list[WindowInput]:
+    """The windows of a video, with their pixels and sound."""
+    sound = AudioReader(video.path, video.origin) if video.info.has_audio else None
+    size = predictor.input_size(video.info.height, video.info.width)
+    finder = ShotFinder()
+    cache = FrameCache(settings, predictor.rule(settings, batch=1), sound, finder)
+    return list(cache.windows(read_ahead(video, video.origin, size, 4, finder)))
+
+
+def write(folder: Path, maps: Iterable) -> None:
+    with new_result(folder, {"settings": {}}, OutputSettings()) as result:
+        for each in maps:
+            result.write(each)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("video", type=Path)
     parser.add_argument("--frames", type=int, default=24)
+    parser.add_argument("--stride", type=int, default=1)
     parser.add_argument("--model")
     parser.add_argument("--weights", default="untrained")
     parser.add_argument("--precision", default="fp32")
-    arguments = parser.parse_args()
-    count = arguments.frames
-    predictor = load_model(arguments.model, arguments.weights, precision=arguments.precision)
-    print(f"{arguments.video.name}, {predictor.description}")
+    given = parser.parse_args()
+    count, video = given.frames, given.video
+    predictor = load_model(given.model, given.weights, precision=given.precision)
+    print(f"{video.name}, {predictor.description}")
 
-    with VideoReader(arguments.video) as video:
-        seconds, _ = clock(itertools.islice(video, count), count)
-        print(f"decode                       {seconds:.4f} s per frame")
-        rate = float(video.info.rate or 25)
-    settings = PredictSettings(stride=1, end=count / rate)
-    rule = predictor.rule(settings, batch=1)
-    with VideoReader(arguments.video) as video:
-        sound = AudioReader(arguments.video, video.origin) if video.info.has_audio else None
-        cache = FrameCache(settings, rule, sound)
-        size = predictor.input_size(video.info.height, video.info.width)
-        frames = read_ahead(video, video.origin, size, depth=4)
-        seconds, windows = clock(cache.windows(frames), count)
-        print(f"decode, resize, spectrogram  {seconds:.4f} s per frame")
-    seconds, batches = clock(predictor.engine.batches(iter(windows), batch=1), count)
-    print(f"network                      {seconds:.4f} s per frame")
-    size = (windows[0].tag.height, windows[0].tag.width)
-    log_densities = [each for batch in batches for _, each in batch]
-    seconds, _ = clock((to_density(each, size) for each in log_densities), count)
-    print(f"post-processing              {seconds:.4f} s per frame")
-    maps = filled(iter(batches), Smoothing(rule.smoothing))
-    frames = list(predictor.postprocess(maps, settings))
-    with tempfile.TemporaryDirectory() as folder:
-        began = time.perf_counter()
-        with new_result(Path(folder) / "maps", {"settings": {}}, OutputSettings()) as result:
-            for frame in frames:
-                result.write(frame)
-        print(
-            f"writing PNG                  {(time.perf_counter() - began) / count:.4f} s per frame"
+    with VideoReader(video) as opened:
+        measured("decode", count, lambda: list(itertools.islice(opened, count)))
+        rate = float(opened.info.rate or 25)
+    settings = PredictSettings(stride=given.stride, end=count / rate)
+    with VideoReader(video) as opened:
+        windows = measured(
+            "decode, resize, cuts, sound, spectrogram",
+            count,
+            lambda: read_windows(predictor, opened, settings),
         )
-        began = time.perf_counter()
-        predict_to_folder(
-            predictor, arguments.video, Path(folder) / "all", settings, OutputSettings()
-        )
-        print(
-            f"all together                 {(time.perf_counter() - began) / count:.4f} s per frame"
+    engine, smoothing = predictor.engine, Smoothing(predictor.rule(settings).smoothing)
+    batches = measured("network", count, lambda: list(engine.batches(iter(windows), batch=1)))
+    maps = measured(
+        "smoothing, interpolation, post-processing",
+        count,
+        lambda: list(predictor.postprocess(filled(iter(batches), smoothing), settings)),
+    )
+    with tempfile.TemporaryDirectory() as parent:
+        folder, output = Path(parent), OutputSettings()
+        measured("writing PNG", count, lambda: write(folder / "maps", maps))
+        measured(
+            "all together",
+            count,
+            lambda: predict_to_folder(predictor, video, folder / "all", settings, output),
         )
 
 

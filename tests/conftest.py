@@ -113,25 +113,49 @@ def tiny_weights(tiny_variant, parity, tmp_path_factory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def fork_server():
+    """What starts processes that have imported what a prediction needs."""
+    import multiprocessing
+    import sys
+    from multiprocessing.forkserver import ensure_running
+
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tiny_network"])
+    with pytest.MonkeyPatch.context() as patch:
+        # The server of Python 3.11 does not search sys.path, and says nothing of what it misses.
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
+        ensure_running()
+    return context
+
+
 @pytest.fixture
-def avsal_process(tiny_weights, tmp_path_factory):
+def quick_workers(request, monkeypatch):
+    """The process that works on several files starts at once, without importing PyTorch anew."""
+    from types import SimpleNamespace
+
+    from avsal.results import isolated
+
+    if os.name == "posix":
+        context = SimpleNamespace(get_context=lambda _: request.getfixturevalue("fork_server"))
+        monkeypatch.setattr(isolated, "multiprocessing", context)
+
+
+@pytest.fixture
+def avsal_process(fork_server, tiny_weights, tmp_path_factory):
     """Start the command line in a process of its own that knows the tiny network.
 
     `process, output = avsal_process("predict", ...)`: a started `multiprocessing.Process` and,
     once it has ended, a function for what it wrote to stderr, and to stdout unless that is another.
     """
-    import multiprocessing
-
     import tiny_network
 
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tiny_network"])
     log = tmp_path_factory.mktemp("log") / "output.txt"
     network = ("--model", "tiny", "--weights", tiny_weights, "--device", "cpu")
 
     def start(*arguments: object, stdout: Path = log, file_limit: int | None = None):
         words = [str(word) for word in (*arguments, *network)]
-        process = context.Process(
+        process = fork_server.Process(
             target=tiny_network.run_command, args=(words, stdout, log, file_limit)
         )
         process.start()
@@ -204,15 +228,14 @@ def image_set(tmp_path) -> Path:
 
 @pytest.fixture(scope="session")
 def four_videos(tree, tmp_path_factory) -> Path:
-    """A data set of the tree's database DIEM whose lists name all four videos, for both splits."""
+    """A data set of the tree's database DIEM: four videos to train on, two of them to test."""
     root = tmp_path_factory.mktemp("four")
     for folder in ("video_frames", "video_audio", "annotations"):
         (root / folder).symlink_to(tree / folder, target_is_directory=True)
     (root / "fold_lists").mkdir()
-    lists = [f"fold_lists/DIEM_list_{split}_fps.txt" for split in ("train", "test")]
-    everything = "".join((tree / name).read_text() for name in lists)
-    for name in lists:
-        (root / name).write_text(everything)
+    train, test = (f"fold_lists/DIEM_list_{split}_fps.txt" for split in ("train", "test"))
+    (root / test).write_text((tree / test).read_text())
+    (root / train).write_text((tree / train).read_text() + (tree / test).read_text())
     return root
 
 

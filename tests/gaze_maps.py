@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from avsal import media
-from avsal.media.frames import FrameTag
+from avsal.media.frames import FrameInfo
 from avsal.media.source import file_identity
 from avsal.prediction.maps import SaliencyFrame
 from avsal.prediction.settings import OutputSettings
@@ -39,7 +39,7 @@ def save_maps(
             for frame in reader:
                 height, width = frame.image.shape[:2]
                 time = frame.pts - reader.origin
-                tag = FrameTag(frame.index, frame.pts, time, frame.duration, width, height)
+                tag = FrameInfo(frame.index, frame.pts, time, frame.duration, width, height)
                 density = spot(*place(frame.index))
                 result.write(SaliencyFrame(tag, np.log(density), density))
     return folder

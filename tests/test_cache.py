@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from avsal.media.frames import FrameTag
+from avsal.media.frames import FrameInfo
 from avsal.prediction.frames import FrameCache
 from avsal.prediction.settings import PredictSettings
 from avsal.prediction.windows import FrameRule, TimeRule
@@ -32,7 +32,7 @@ def video(count, fps=25, first=0):
 
 
 def small_frame(index, level, fps=25):
-    tag = FrameTag(index, Fraction(index, fps), Fraction(index, fps), Fraction(1, fps), 20, 10)
+    tag = FrameInfo(index, Fraction(index, fps), Fraction(index, fps), Fraction(1, fps), 20, 10)
     return tag, np.full((32, 64, 3), level, np.uint8)
 
 

@@ -19,7 +19,7 @@ from avsal.results.description import DESCRIPTION
 
 
 @pytest.fixture
-def predict(avsal_command, tiny, tiny_weights, tmp_path):
+def predict(avsal_command, tiny, tiny_weights, quick_workers, tmp_path):
     """`avsal predict ... -o tmp_path/out` with the tiny network."""
     network = ("--model", tiny, "--weights", tiny_weights, "--device", "cpu")
 
@@ -252,7 +252,7 @@ def footage(tmp_path):
 
 
 @pytest.fixture
-def batch(avsal_command, tiny, tiny_weights, footage, tmp_path):
+def batch(avsal_command, tiny, tiny_weights, quick_workers, footage, tmp_path):
     network = ("--model", tiny, "--weights", tiny_weights, "--device", "cpu")
 
     def run(*arguments):
@@ -349,6 +349,7 @@ def test_help_names_the_commands(avsal_command):
     assert code == 0
     for command in ("predict", "overlay", "batch", "weights", "models", "info", "train"):
         assert command in out
+    assert "<bool>" not in out  # a flag takes no value
 
 
 def test_python_m_avsal():

@@ -215,7 +215,7 @@ def test_a_file_without_panels_and_shots_is_read(path):
     [
         ({"x": 600, "y": 0, "w": 202, "h": 180}, "frame 60: the crop from \\(600, 0\\)"),
         ({"x": 0, "y": 0, "w": 202}, "'h' is missing|damaged"),
-        ({"x": 0, "y": 0, "w": 202, "h": "half"}, "h is no number"),
+        ({"x": 0, "y": 0, "w": 202, "h": "half"}, "h is not a number"),
         ([1, 2, 3, 4], "damaged"),
     ],
 )

@@ -14,7 +14,7 @@ from scipy.io import savemat
 
 from avsal.datasets import DatasetSpec, Points, open_dataset
 from avsal.errors import DataError
-from avsal.media.frames import tag_of
+from avsal.media.frames import info_of
 from avsal.prediction.windows import FrameRule, window_for
 
 SIZE = (stavis_tree.HEIGHT, stavis_tree.WIDTH)
@@ -52,9 +52,9 @@ def test_stavis_gives_what_was_written(tree):
     union = np.zeros(SIZE, bool)
     for frame, tag in zip(frames, videos[0].tags(), strict=True):
         looked = stavis_tree.fixations(written, frame.index).astype(bool)
-        gaze = videos[0].gaze(tag_of(frame, Fraction(0)))
+        gaze = videos[0].gaze(info_of(frame, Fraction(0)))
         union |= looked
-        assert tag == tag_of(frame, Fraction(0))
+        assert tag == info_of(frame, Fraction(0))
         if frame.index in written.unwatched:
             assert gaze is None
             continue

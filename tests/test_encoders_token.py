@@ -53,7 +53,10 @@ def test_keys_equal_the_recorded_ones(variant: str) -> None:
     assert parameters == PARAMETERS[variant.partition("-")[0]]
 
 
-@pytest.mark.parametrize("variant", RECORDED)
+@pytest.mark.parametrize(
+    "variant",
+    [RECORDED[0], *(pytest.param(name, marks=pytest.mark.slow) for name in RECORDED[1:])],
+)
 def test_taps_equal_the_recorded_ones(variant: str) -> None:
     encoder = build(variant)
     fill_encoder(encoder)
@@ -80,7 +83,9 @@ def test_taps_notice_the_relative_positions(change: str) -> None:
         assert (new - old).std() > 10 * tap_tolerance(variant) * old.std()
 
 
-@pytest.mark.parametrize("size", [(32, 32), (64, 96), (224, 384)])
+@pytest.mark.parametrize(
+    "size", [(32, 32), (64, 96), pytest.param((224, 384), marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("name", ["videoswins", "uniformerb"])
 def test_other_sizes_give_the_tabled_shapes(name: str, size: tuple[int, int]) -> None:
     height, width = size
@@ -109,7 +114,7 @@ def test_clips_of_a_batch_do_not_meet(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "size", "unused"),
     [
-        ("morphmlps", (224, 224), set()),
+        pytest.param("morphmlps", (224, 224), set(), marks=pytest.mark.slow),
         ("videoswins", (64, 96), {"norm.weight", "norm.bias"}),
         ("uniformerb", (64, 96), {"norm.weight", "norm.bias", "head.weight", "head.bias"}),
     ],

@@ -19,7 +19,7 @@ from safetensors.numpy import load_file, save_file
 from avsal import load_model, weights
 from avsal.errors import UsageError, WeightsError
 from avsal.media import VideoReader
-from avsal.media.frames import FrameTag
+from avsal.media.frames import FrameInfo
 from avsal.models.graph_weights import ORIGINS
 from avsal.prediction import model as models
 from avsal.prediction.frames import CachedFrame, WindowInput
@@ -66,8 +66,8 @@ def distance(ones: list[np.ndarray], others: list[np.ndarray]) -> float:
 
 def test_maps_agree_with_pytorch_s(onnx, torch_model, example_clip):
     assert (onnx.engine.name, torch_model.engine.name) == ("onnx", "torch")
-    with_sound = maps(onnx, example_clip, stride=8)
-    assert distance(with_sound, maps(torch_model, example_clip, stride=8)) <= TOLERANCE
+    with_sound = maps(onnx, example_clip, stride=16)
+    assert distance(with_sound, maps(torch_model, example_clip, stride=16)) <= TOLERANCE
 
 
 def test_maps_without_sound_agree_with_pytorch_s(onnx, torch_model, example_clip):
@@ -78,7 +78,7 @@ def test_maps_without_sound_agree_with_pytorch_s(onnx, torch_model, example_clip
         for model in (onnx, torch_model)
     ]
     assert distance(*silent) <= TOLERANCE
-    assert distance(silent[0], maps(onnx, example_clip, stride=8)[:48]) > TOLERANCE
+    assert distance(silent[0], maps(onnx, example_clip, stride=8, end=1.92)) > TOLERANCE
 
 
 def test_a_part_equals_the_whole_bit_for_bit(onnx, example_clip):
@@ -118,7 +118,7 @@ def test_a_frame_that_fails_ends_the_windows_that_wait_for_it(onnx, example_clip
 
 
 def test_one_window_at_a_time_is_asked_for_after_the_map_of_the_one_before(onnx):
-    tags = [FrameTag(i, Fraction(i), Fraction(i), Fraction(1), 384, 224) for i in range(3)]
+    tags = [FrameInfo(i, Fraction(i), Fraction(i), Fraction(1), 384, 224) for i in range(3)]
     cached = [CachedFrame(tag, np.zeros((224, 384, 3), np.uint8)) for tag in tags]
     window = Window(0, (0, 0, 0, 0), 0, reverse=False)
     asked = []

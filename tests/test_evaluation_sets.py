@@ -76,7 +76,13 @@ def test_every_frame_with_fixations_needs_a_map(evaluate, tree, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("form", "tolerance"), [("npy", 1e-6), ("png16", 1e-3), ("png", 0.02), ("video", 0.1)]
+    ("form", "tolerance"),
+    [
+        ("npy", 1e-6),
+        pytest.param("png16", 1e-3, marks=pytest.mark.slow),
+        pytest.param("png", 0.02, marks=pytest.mark.slow),
+        ("video", 0.1),
+    ],
 )
 def test_results_of_predict_are_scored(
     evaluate, avsal_command, tree, tiny, tiny_weights, tmp_path, form, tolerance

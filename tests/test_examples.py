@@ -72,7 +72,7 @@ def test_live(example_clip):
         address = live.stdout.readline().strip()
         with urllib.request.urlopen(address, timeout=WAIT) as viewer:
             while not (length := viewer.readline()).startswith(b"Content-Length"):
-                pass
+                assert length, "the stream ended before its first picture"
             viewer.readline()
             jpeg = viewer.read(int(length.split()[1]))
         summary = live.communicate(timeout=WAIT)[0]

@@ -89,8 +89,7 @@ def test_spread_is_the_area_with_half_of_a_gaussian(size):
 # ---- predict
 
 
-@pytest.mark.parametrize("format", ["csv", "parquet"])
-@pytest.mark.parametrize("scale", ["frame", "clip"])
+@pytest.mark.parametrize(("format", "scale"), [("csv", "clip"), ("parquet", "frame")])
 def test_predict_writes_the_table_of_its_maps_and_no_pictures(predict, tmp_path, format, scale):
     if format == "parquet":
         pytest.importorskip("pyarrow", reason="pyarrow is not installed")

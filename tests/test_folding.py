@@ -35,7 +35,12 @@ def run(model: SaliencyNetwork) -> torch.Tensor:
 
 @pytest.mark.parametrize(
     ("motion", "image"),
-    [("mvitv2s", "convnext_t"), ("s3d", "mobilenet_v2"), ("x3dl", None), ("slowfast4x16", None)],
+    [
+        pytest.param("mvitv2s", "convnext_t", marks=pytest.mark.slow),
+        ("s3d", "mobilenet_v2"),
+        ("x3dl", None),
+        pytest.param("slowfast4x16", None, marks=pytest.mark.slow),
+    ],
 )
 def test_prepared_networks_give_the_same_numbers(motion: str, image: str | None) -> None:
     model = filled("s3d-224x224", motion=motion, image=image)
@@ -47,7 +52,9 @@ def test_prepared_networks_give_the_same_numbers(motion: str, image: str | None)
     assert before.std() > 0.01
 
 
-@pytest.mark.parametrize("motion", ["uniformerb", "videoswins"])
+@pytest.mark.parametrize(
+    "motion", ["uniformerb", pytest.param("videoswins", marks=pytest.mark.slow)]
+)
 def test_prepared_transformers_give_the_same_numbers(motion: str) -> None:
     model = filled("s3d-224x224", motion=motion, image=None, audio=False)
     before = run(model)

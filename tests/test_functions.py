@@ -9,6 +9,7 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +18,9 @@ from gaze_maps import save_maps
 from media_checks import frames_of
 
 import avsal
-from avsal.areas import Area, box
+from avsal.areas import Area, box, shares
+from avsal.crops import plan
+from avsal.crops.export import write_export
 from avsal.errors import AvsalError, MediaError, UsageError
 
 # What a report says of when and by which command line it was made.
@@ -33,6 +36,11 @@ def video(tmp_path):
 @pytest.fixture
 def maps(video, tmp_path):
     return save_maps(tmp_path / "maps", video, lambda i: (0.2 if i < 6 else 0.8, 0.5))
+
+
+@pytest.fixture
+def loaded(tiny, tiny_weights):
+    return avsal.load_model(tiny, tiny_weights, "cpu")
 
 
 # ---- reframe
@@ -151,10 +159,10 @@ def test_measure_with_a_loaded_network(video, tiny, tiny_weights):
         ({"logo": {-1: "0,0,9,9", 1: "0,0,9,9"}}, "time -1"),
         ({"logo": (0, 0, float("nan"), 9)}, "nan is neither"),
         ({"logo": 5}, "area"),
-        ({"": "0,0,9,9"}, "is no name"),
-        ({5: "0,0,9,9"}, "is no name"),
+        ({"": "0,0,9,9"}, "is not a name"),
+        ({5: "0,0,9,9"}, "is not a name"),
         ({"a": "0,0,9,9", "a ": "0,0,9,9"}, "is there twice"),
-        (["a:0,0,9,9", 5], "area 5: give an Area"),
+        (["a:0,0,9,9", 5], "area 5: give"),
     ],
 )
 def test_wrong_areas_of_measure(video, maps, areas, message):
@@ -234,3 +242,92 @@ def test_modules_that_never_were_are_not_found():
 def test_read_result_takes_a_path_as_text(maps):
     records = list(avsal.read_result(str(maps)).records())
     assert [record.index for record in records] == list(range(12))
+
+
+MAPS = [np.ones((9, 16))] * 3
+PLAIN_WRONG = {
+    "video": None,
+    "output": 3,
+    "model": Path("weights.pt"),
+    "weights": 3,
+    "device": None,
+    "crf": "20",
+    "alpha": "0.5",
+    "aspect": (9, 16),
+    "zoom": "2",
+    "saliency": 3,
+    "settings": {"stride": 2},
+    "size": 640,
+    "start": "0:01",
+    "stride": 1.5,
+}
+
+
+@pytest.mark.parametrize("name", PLAIN_WRONG)
+def test_a_value_of_a_wrong_type_is_one_line_with_its_name(video, tmp_path, loaded, name):
+    """Whatever takes an argument of this name refuses the value before it reads anything."""
+    functions = avsal.predict, avsal.overlay, avsal.reframe, avsal.load_model, loaded.predict
+    takers = [each for each in functions if name in inspect.signature(each).parameters]
+    assert takers
+    for function in takers:
+        parameters = inspect.signature(function).parameters
+        given = {"video": video, "output": tmp_path / "out.mp4", "source": video}
+        given = {key: value for key, value in given.items() if key in parameters}
+        with pytest.raises(UsageError, match=name if name != "saliency" else "folder") as error:
+            function(**{**given, name: PLAIN_WRONG[name]})
+        assert len(str(error.value).splitlines()) == 1
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_options_of_loading_belong_to_load_model(video, loaded):
+    for given in ({"device": "cpu"}, {"weights": "untrained"}, {"precision": "fp32"}):
+        with pytest.raises(UsageError, match=r"loaded already; give \w+ to load_model"):
+            avsal.predict(video, model=loaded, **given)
+
+
+def test_a_polygon_may_be_corners(video, maps):
+    corners = [(0, 0), ("50%", 0), (0, "100%")]
+    text = "0,0;50%,0;0,100%"
+    given = [avsal.measure(video, {"a": shape}, saliency=maps) for shape in (corners, text)]
+    assert given[0].shares == given[1].shares
+
+
+def test_a_prediction_says_what_it_is(video, loaded):
+    with loaded.predict(video) as prediction:
+        assert repr(prediction).startswith(f"<Prediction of {video}: ")
+    assert isinstance(prediction, avsal.Prediction)
+    with loaded.predict(video) as frames:
+        first, second = next(frames), next(frames)
+        assert first != second and len({first, second}) == 2
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: plan(None, "9:16", (64, 36)), "maps has the type NoneType"),
+        (lambda: plan(MAPS, "9:16", "64x36"), "size '64x36': give"),
+        (lambda: plan(MAPS, "9:16", (0, 36)), "size .* give"),
+        (lambda: plan(MAPS, "9:16", (64, 36), cuts=5), "cuts 5: give a list"),
+        (lambda: shares(MAPS, {"a": "0,0,9,9"}), "give a list of Area objects"),
+        (lambda: shares(MAPS, Area("a", (box(0, 0, 1, 1),))), "give a list of Area objects"),
+        (lambda: Area("a", box(0, 0, 1, 1)), "give a tuple of shapes"),
+        (lambda: write_export(None, "a.csv"), "path has the type NoneType"),
+        (lambda: avsal.read_result(None), "folder has the type NoneType"),
+    ],
+)
+def test_other_functions_refuse_wrong_types_too(call, message):
+    with pytest.raises(UsageError, match=message):
+        call()
+
+
+def test_maps_of_predict_are_given_by_their_densities(video, loaded):
+    with pytest.raises(UsageError, match="map 0 is a SaliencyFrame; give its density"):
+        plan(loaded.predict(video), "9:16", (64, 48))
+    densities = (frame.density for frame in loaded.predict(video, size="model"))
+    assert len(plan(densities, "9:16", (64, 48))) == 12
+
+
+def test_a_result_says_what_it_is(maps):
+    result = avsal.read_result(maps)
+    assert isinstance(result, avsal.Result)
+    assert repr(result) == f"<Result {maps}: {result.format} maps of a 64x48 video>"

@@ -163,7 +163,7 @@ REFUSED_TEXT = {
     "two decimal marks": ("time;x;y\n0,5;80.1;40.2\n", "a comma and numbers with a point"),
     "spaces": ("time x y\n0 1 2\n", "commas, semicolons or tabs"),
     "nothing": ("", "missing time, x, y"),
-    "a spreadsheet": ("PK\x03\x04\0\0\0\0\x08\0", "is no text"),
+    "a spreadsheet": ("PK\x03\x04\0\0\0\0\x08\0", "is not text"),
 }
 
 

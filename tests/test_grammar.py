@@ -28,7 +28,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
 @pytest.fixture
-def command(avsal_command, tiny, tiny_weights):
+def command(avsal_command, tiny, tiny_weights, quick_workers):
     """A command with the tiny network and what else it needs."""
     network = ("--model", tiny, "--weights", tiny_weights, "--device", "cpu")
 
@@ -195,11 +195,11 @@ def test_a_measurement_is_kept_if_files_and_settings_are_the_same(command, foota
 @pytest.mark.parametrize(
     ("device", "says"),
     [
-        ("cudaa", "--device cudaa: is unknown; did you mean cuda?"),
+        ("cudaa", "device cudaa: is unknown; did you mean cuda?"),
         ("gpu", "did you mean cuda?"),
         ("cp", "did you mean cpu?"),
         ("toaster", "give auto, cpu, cuda or cuda:N"),
-        ("mps", "--device mps: is unknown"),
+        ("mps", "device mps: is unknown"),
     ],
 )
 def test_a_misspelt_device_gets_the_nearest_word(avsal_command, footage, device, says):
@@ -382,7 +382,7 @@ def test_times(text, seconds):
 
 @pytest.mark.parametrize("text", ["-1", "0:75", "1:60:00", "nan", "inf", "1e3", "soon", "", ":3"])
 def test_times_that_are_none(avsal_command, tmp_path, text):
-    with pytest.raises(UsageError, match="give seconds"):
+    with pytest.raises(UsageError, match="give a time such as"):
         seconds_of(text)
     code, _out, err = avsal_command("overlay", tmp_path / "a.mp4", "--start", text)
     assert code == 2

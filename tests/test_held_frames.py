@@ -23,21 +23,21 @@ def drawn(tiny, tiny_weights, tmp_path, monkeypatch):
     predictor = load_model(tiny, tiny_weights, "cpu", "fp32")
     film = samples.film(tmp_path / "film.mp4", seconds=8, rate=10)
     waited = []
-    real = VideoReader.take
+    real = VideoReader.pop_frame
 
-    def take(video, index):
-        waited.append(len(video._kept))
+    def pop_frame(video, index):
+        waited.append(len(video._buffer))
         return real(video, index)
 
     def run(cap):
         waited.clear()
-        monkeypatch.setattr(media_video, "KEPT_BYTES", cap * FRAME)
+        monkeypatch.setattr(media_video, "BUFFER_BYTES", cap * FRAME)
         with VideoReader(film) as video:
             pairs = overlay.predicted(predictor, video, SETTINGS)
             found = [(frame.index, frame.image.copy(), density) for frame, density, _ in pairs]
         return found, max(waited)
 
-    monkeypatch.setattr(VideoReader, "take", take)
+    monkeypatch.setattr(VideoReader, "pop_frame", pop_frame)
     monkeypatch.setattr(VideoReader, "frame_bytes", FRAME)
     return run
 

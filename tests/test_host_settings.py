@@ -21,7 +21,7 @@ from avsal.models.variants import VARIANTS
 from avsal.prediction.model import load_model
 torch.set_num_threads(1)
 VARIANTS["tiny"] = tiny_network.make()
-images = [np.full((48, 64, 3), 10 * index, np.uint8) for index in range(18)]
+images = [np.full((48, 64, 3), 10 * index, np.uint8) for index in range(6)]
 
 class Tone:
     def read(self, start, end):

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import samples
 import torch
+from PIL import Image
 
 from avsal.errors import UsageError
 from avsal.media.frames import VideoFrame
-from avsal.prediction.live import checked_frames
+from avsal.prediction.live import checked_frames, reader_of
 from avsal.prediction.model import load_model
 
 IMAGE = samples.numbered(5)
@@ -70,18 +73,22 @@ def test_a_frame_is_given_before_the_next_one_is_taken():
 @pytest.mark.parametrize(
     ("image", "came"),
     [
-        (IMAGE / 255, r"shape \(48, 64, 3\) and type float64.*frame \* 255"),
-        (IMAGE.astype(np.uint16), r"type uint16.*frame >> 8"),
-        (IMAGE > 128, "type bool"),
+        (IMAGE / 255, r"ndarray of float64, shape \(48, 64, 3\).*\(frame \* 255\).round\(\)"),
+        (IMAGE * 1.0, r"of float64.*such as frame.round\(\)"),
+        (IMAGE.astype(np.uint16), r"of uint16.*frame >> 8"),
+        (IMAGE > 128, r"of bool.*in RGB$"),
         (IMAGE[..., 0], r"shape \(48, 64\).*dstack"),
         (IMAGE[..., :1], r"shape \(48, 64, 1\).*dstack"),
         (np.dstack([IMAGE, IMAGE[..., :1]]), r"shape \(48, 64, 4\).*:3"),
         (IMAGE.transpose(2, 0, 1), r"shape \(3, 48, 64\).*transpose"),
-        (torch.from_numpy(IMAGE), r"Tensor of shape \(48, 64, 3\) and type torch.uint8.*numpy\(\)"),
+        (torch.from_numpy(IMAGE), r"Tensor of torch.uint8, shape \(48, 64, 3\).*numpy\(\)$"),
+        (torch.from_numpy(IMAGE / 255).permute(2, 0, 1), r"transpose\(1, 2, 0\) \* 255\).round"),
+        (Image.fromarray(IMAGE), r"numpy.asarray\(frame.convert\('RGB'\)\)"),
+        (av.VideoFrame(64, 48, "rgb24"), r"frame.to_ndarray\(format='rgb24'\)"),
         (IMAGE[:0], r"shape \(0, 64, 3\)"),
-        (IMAGE.tolist(), "a list; give"),
-        ("frame.png", "a str; give"),
-        (None, "a NoneType; give"),
+        (IMAGE.tolist(), "list; give"),
+        ("frame.png", "str; give"),
+        (None, "NoneType; give"),
     ],
 )
 def test_what_is_no_rgb_picture_is_named(image, came):
@@ -89,7 +96,7 @@ def test_what_is_no_rgb_picture_is_named(image, came):
         ([IMAGE, image], {"fps": 25}),
         (with_times([Fraction(0), Fraction(1)], [IMAGE, image]), {}),
     ):
-        with pytest.raises(UsageError, match=rf"frame 1 is .*{came}"):
+        with pytest.raises(UsageError, match=rf"frame 1 has the type .*{came}"):
             list(checked_frames(frames, **given))
 
 
@@ -109,10 +116,49 @@ def test_times_that_do_not_rise_are_refused(predictor, times):
 
 
 @pytest.mark.parametrize(
+    ("frames", "given", "why"),
+    [
+        ("film.mp4", {"fps": 25}, "frames is a path; predict reads files"),
+        (Path("film.mp4"), {"fps": 25}, "frames is a path"),
+        (IMAGE, {"fps": 25}, r"frames is one array of shape \(48, 64, 3\); give a list"),
+        (None, {"fps": 25}, "frames has the type NoneType"),
+        ([IMAGE], {"times": 0.5}, "times has the type float"),
+    ],
+)
+def test_what_is_no_sequence_of_frames_is_named(frames, given, why):
+    with pytest.raises(UsageError, match=why):
+        list(checked_frames(frames, **given))
+
+
+def test_an_array_of_samples_is_read_like_a_file():
+    samples_ = np.linspace(-1, 1, 100)
+    reader = reader_of(samples_)
+    assert np.array_equal(reader.read(10, 20), samples_[10:20].astype(np.float32))
+    assert reader.read(90, 200).size == 10 and reader.read(100, 200).size == 0
+    assert reader_of(reader) is reader and reader_of(None) is None
+
+
+@pytest.mark.parametrize(
+    ("audio", "why"),
+    [
+        (np.zeros(9, np.int16), r"ndarray of int16, shape \(9,\); give a NumPy array"),
+        (np.zeros((9, 2)), r"shape \(9, 2\)"),
+        ([0.0], "the type list"),
+        ("film.wav", "the type str"),
+        (np.full(9, 3000.0), "outside -1 to 1"),
+        (np.full(9, np.nan), "outside -1 to 1"),
+    ],
+)
+def test_what_is_no_mono_sound_is_named(predictor, audio, why):
+    with pytest.raises(UsageError, match=why):
+        predictor.predict_frames([IMAGE], audio, fps=25)
+
+
+@pytest.mark.parametrize(
     ("count", "given", "why"),
     [
         (3, {}, "have no times; give fps or times"),
-        (3, {"fps": 25, "times": [0, 1, 2]}, "give one of them"),
+        (3, {"fps": 25, "times": [0, 1, 2]}, "give only one of them"),
         (3, {"times": [0, 1]}, "there are 2 times but more frames"),
         (2, {"times": [0, 1, 2]}, "there are 2 frames but more times"),
         (3, {"times": [0, float("nan"), 2]}, "the time of frame 1 is nan"),
@@ -163,7 +209,7 @@ def test_predict_frames_takes_the_keywords_of_predict(predictor):
 
 
 @pytest.mark.parametrize(
-    ("size", "shape"), [("model", (64, 96)), ("30x20", (20, 30)), ((30, 20), (20, 30))]
+    ("size", "shape"), [("model", (32, 64)), ("30x20", (20, 30)), ((30, 20), (20, 30))]
 )
 def test_the_size_of_maps_in_every_spelling(predictor, example_clip, size, shape):
     with predictor.predict(example_clip, size=size, end=0.05) as maps:

@@ -79,7 +79,7 @@ def test_a_video_that_ends_the_process_fails_alone(tmp_path):
     assert names(tmp_path / "out") == ["a", "z"]
 
 
-def test_among_images_that_are_read_ahead_only_one_fails(tmp_path):
+def test_among_images_that_are_read_ahead_only_one_fails(tmp_path, quick_workers):
     sources = [samples.still(tmp_path / f"{name}.png") for name in ("a", "b", "deadly", "y", "z")]
     maps: dict[int, int] = {}
     finished = predict_isolated(
@@ -93,7 +93,7 @@ def test_among_images_that_are_read_ahead_only_one_fails(tmp_path):
     assert names(tmp_path / "out") == ["a", "b", "y", "z"]
 
 
-def test_a_file_that_hangs_is_given_up(tmp_path, monkeypatch):
+def test_a_file_that_hangs_is_given_up(tmp_path, quick_workers, monkeypatch):
     monkeypatch.setattr(isolated, "HANG_SECONDS", 3)
     sources = [samples.still(tmp_path / f"{name}.png") for name in ("deadly", "z")]
     finished = list(predict_isolated(plan_of(tmp_path, *sources), work(load)))
@@ -103,7 +103,7 @@ def test_a_file_that_hangs_is_given_up(tmp_path, monkeypatch):
     assert names(tmp_path / "out") == ["z"]
 
 
-def test_what_a_dead_process_was_writing_is_removed(tmp_path):
+def test_what_a_dead_process_was_writing_is_removed(tmp_path, quick_workers):
     source = samples.film(tmp_path / "long.mp4", seconds=20, rate=10)
     finished = predict_isolated(plan_of(tmp_path, source), work(load), kill_the_writer)
     ((_number, result, _seconds),) = finished
@@ -134,7 +134,7 @@ def test_a_run_that_is_left_early_stops_its_process(tmp_path):
     assert names(tmp_path / "out") == []
 
 
-def test_an_error_of_the_network_is_its_own(tmp_path):
+def test_an_error_of_the_network_is_its_own(tmp_path, quick_workers):
     plan = plan_of(tmp_path, samples.still(tmp_path / "a.png"))
     with pytest.raises(WeightsError, match="no weights here"):
         list(predict_isolated(plan, work(refuse)))
@@ -142,7 +142,7 @@ def test_an_error_of_the_network_is_its_own(tmp_path):
         list(predict_isolated(plan, work(die)))
 
 
-def test_kept_files_and_errors_come_back_as_they_are(tmp_path):
+def test_kept_files_and_errors_come_back_as_they_are(tmp_path, quick_workers):
     sources = [samples.still(tmp_path / "a.png"), samples.text(tmp_path / "b.mp4")]
     plan = plan_of(tmp_path, *sources)
     first = [result for _number, result, _seconds in predict_isolated(plan, work(load))]

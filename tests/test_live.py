@@ -41,7 +41,7 @@ class Camera:
         self._allowed.release(count)
         with self._changed:
             # Asking for the next frame says that the one before has been stored.
-            assert self._changed.wait_for(lambda: self.taken == wanted, timeout=10)
+            assert self._changed.wait_for(lambda: self.taken == wanted, timeout=60)
 
     def end(self):
         self._ended = True

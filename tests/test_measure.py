@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +17,12 @@ from avsal.models.measure import PAPER_TABLE_6, measure
 PARAMETERS = json.loads((PARITY / "param_counts.json").read_text())
 REFERENCE = json.loads((PARITY / "macs_and_timing.json").read_text())["macs"]
 SIX = [name for name in VARIANT_NAMES if not name.startswith("mvitv2s")]
+QUICK = ("s3d-224x224", "mvitv2s-224x224")  # counting takes more than a second a network
+
+
+def some_slow(names: Iterable[str]) -> list[Any]:
+    """Names as parameters of a test; all but the quick ones are slow."""
+    return [pytest.param(each, marks=[] if each in QUICK else pytest.mark.slow) for each in names]
 
 
 def readout_saving(height: int, width: int) -> float:
@@ -25,14 +33,14 @@ def readout_saving(height: int, width: int) -> float:
     return (mixing + joining) / 1e9
 
 
-@pytest.mark.parametrize("name", VARIANT_NAMES)
+@pytest.mark.parametrize("name", some_slow(VARIANT_NAMES))
 def test_parameters_are_the_published_ones(name: str) -> None:
     size, expected = measure(VARIANTS[name]), PARAMETERS[name]
     assert size.parameters == expected["parameters_without_training_heads"]
     assert size.parameters_with_heads == expected["parameters"]
 
 
-@pytest.mark.parametrize("name", SIX)
+@pytest.mark.parametrize("name", some_slow(SIX))
 def test_multiply_accumulates_differ_from_the_reference_as_explained(name: str) -> None:
     variant, reference = VARIANTS[name], REFERENCE[name]
     operators, parts = reference["operators_G"], reference["parts_G"]
@@ -43,7 +51,7 @@ def test_multiply_accumulates_differ_from_the_reference_as_explained(name: str) 
     assert macs == pytest.approx(reference["total_G"] - explained, abs=0.02)
 
 
-@pytest.mark.parametrize("name", ["mvitv2s-224x224", "mvitv2s-224x384"])
+@pytest.mark.parametrize("name", some_slow(["mvitv2s-224x224", "mvitv2s-224x384"]))
 def test_mvitv2_counts_its_position_bias_within_attention(name: str) -> None:
     variant, reference = VARIANTS[name], REFERENCE[name]
     explained = readout_saving(*variant.size)
@@ -51,7 +59,7 @@ def test_mvitv2_counts_its_position_bias_within_attention(name: str) -> None:
     assert 0 < more < 0.06 * reference["total_G"]
 
 
-@pytest.mark.parametrize("name", PAPER_TABLE_6)
+@pytest.mark.parametrize("name", some_slow(PAPER_TABLE_6))
 def test_table_6_is_met(name: str) -> None:
     parameters, macs = PAPER_TABLE_6[name]
     size = measure(VARIANTS[name])
@@ -79,6 +87,8 @@ def test_the_same_network_under_another_name_is_counted_once() -> None:
 def test_the_command_lists_every_network_in_100_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     from avsal.cli import app
 
+    counted = measure(VARIANTS["s3d-224x224"])
+    monkeypatch.setattr("avsal.models.measure.measure", lambda variant: counted)
     monkeypatch.setenv("COLUMNS", "60")
     result = CliRunner().invoke(app, ["models"])
     assert result.exit_code == 0

@@ -241,9 +241,9 @@ def test_the_key_in_an_address_is_written_nowhere(measure, video, maps, tmp_path
     [
         ({"width": 0}, "no size of a picture"),
         ({"height": 10**9}, "too many"),
-        ({"width": 10**400}, "width is no number"),
-        ({"width": "1e1000000000"}, "width is no number"),
-        ({"fps": float("inf")}, "Infinity is no JSON"),
+        ({"width": 10**400}, "width is not a number"),
+        ({"width": "1e1000000000"}, "width is not a number"),
+        ({"fps": float("inf")}, "Infinity is not JSON"),
         ({"settings": []}, "damaged"),
     ],
 )
@@ -259,10 +259,10 @@ def test_hostile_numbers_of_a_result(measure, video, maps, change, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"pts": "1e1000000000"}, "frame 3: pts is no fraction"),
+        ({"pts": "1e1000000000"}, "frame 3: pts is not a fraction"),
         ({"pts": "-" + "9" * 20}, "frame 3: pts is too large"),
-        ({"peak": [10**400, 0]}, "frame 3: peak is no pixel"),
-        ({"min": 1e300}, "frame 3: min is no number"),
+        ({"peak": [10**400, 0]}, "frame 3: peak is not a pixel"),
+        ({"min": 1e300}, "frame 3: min is not a number"),
     ],
 )
 def test_hostile_numbers_of_a_map(measure, video, maps, change, message):
@@ -369,7 +369,7 @@ def test_maps_of_another_video_are_refused(measure, video, tmp_path, frames):
         ((), "nothing to measure"),
         (("--area", "left:0,0,900,9"), "outside the 64x48 picture"),
         (("--grid", "2x2", "--area", "row 1 column 1:0,0,9,9"), "is there twice"),
-        (("--grid", "2x2", "--compare-saliency", "x"), "needs --compare"),
+        (("--grid", "2x2", "--compare-saliency", "x"), "needs compare"),
     ],
 )
 def test_wrong_options(measure, video, arguments, message):
@@ -434,7 +434,7 @@ def test_maps_that_are_no_densities(measure, video, tmp_path, scale):
     np.save(maps / "000003.npy", np.full((36, 64), scale / 36 / 64, np.float32))
     code, _out, err = measure(video, "--saliency", maps, *BOXES)
     assert (code, err.count("\n")) == (1, 1)
-    assert "frame 3 has a map that is no density" in err
+    assert "frame 3 has a map that is not a density" in err
     assert not (tmp_path / "out").exists()
 
 

@@ -128,7 +128,7 @@ def test_areas_of_the_other_version_from_python(video, maps, other):
     assert moved.differences[0]["second"] > 0.99
     assert [row["share"] for row in moved.compared_frames()] == pytest.approx([1] * 24, abs=0.01)
     assert not list(avsal.measure(video, areas, saliency=maps).compared_frames())
-    with pytest.raises(UsageError, match="--compare-areas needs --compare"):
+    with pytest.raises(UsageError, match="compare-areas needs compare"):
         avsal.measure(video, areas, saliency=maps, compare_areas=areas)
 
 
@@ -137,10 +137,10 @@ def test_areas_that_only_the_other_version_has_are_refused(measure, other, tmp_p
     table.write_text("name,x,y,w,h\nlogo,0,0,9,9\n")
     code, err, _summary, _page = measure(*BOXES, *other, "--compare-areas", table)
     assert (code, err.count("\n")) == (2, 1)
-    assert "logo is no area of the video (left, right)" in err
+    assert "logo is not an area of the video (left, right)" in err
     code, err, _summary, _page = measure(*BOXES, "--compare-areas", table)
     assert (code, err.count("\n")) == (2, 1)
-    assert "--compare-areas needs --compare" in err
+    assert "compare-areas needs compare" in err
 
 
 def test_both_versions_are_everywhere(measure, other):

@@ -30,7 +30,7 @@ from avsal.models.fusion import alignment_loss, sinusoid
 from avsal.models.network import SaliencyNetwork
 
 HEADS = ("vis_projector", "aud_projector", "mlp_vis", "mlp_aud")
-SMALL = (64, 96)
+SMALL = (32, 64)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def network() -> SaliencyNetwork:
 
 @pytest.fixture(scope="module")
 def small_inputs() -> tuple[torch.Tensor, torch.Tensor]:
-    """Two clips (2, 3, 16, 64, 96) and their spectrograms."""
+    """Two clips (2, 3, 16, 32, 64) and their spectrograms."""
     generator = torch.Generator().manual_seed(3)
     clip = torch.randn(2, 3, 16, *SMALL, generator=generator)
     return clip, torch.randn(2, 1, 257, 111, generator=generator)
@@ -97,7 +97,7 @@ def test_golden_output_and_taps_of_every_variant(variant: str) -> None:
 
 
 @pytest.mark.usefixtures("no_gradients")
-@pytest.mark.parametrize("size", [SMALL, (32, 32), (96, 64)])
+@pytest.mark.parametrize("size", [(64, 96), (32, 32), (96, 64)])
 def test_any_multiple_of_32_gives_a_log_density(
     network: SaliencyNetwork, size: tuple[int, int]
 ) -> None:

@@ -155,8 +155,9 @@ def test_the_code_of_the_page_gives_the_maps_of_avsal(default_file, tmp_path, mo
     np.testing.assert_allclose(values["log_density"][0], raw_log_densities(frames)[-1], **CLOSE)
 
 
+@pytest.mark.slow  # a small one takes ten seconds to export
 def test_the_file_of_a_published_network_gives_the_maps_of_avsal(tiny, tiny_file, tiny_weights):
-    frames = moving_pictures(17, (64, 96))
+    frames = moving_pictures(17, (32, 64))
     model = avsal.load_model(tiny, tiny_weights, device="cpu", precision="fp32")
     session = onnxruntime.InferenceSession(tiny_file, providers=["CPUExecutionProvider"])
     silence = log_spectrogram(np.zeros(0, np.float32))
@@ -167,6 +168,7 @@ def test_the_file_of_a_published_network_gives_the_maps_of_avsal(tiny, tiny_file
         np.testing.assert_allclose(session.run(None, inputs)[0][0], expected[target], **CLOSE)
 
 
+@pytest.mark.slow
 def test_the_command_replaces_the_file_that_it_is_given(export_tiny, tmp_path):
     path = tmp_path / "tiny.onnx"
     path.write_bytes(b"older")
@@ -175,6 +177,7 @@ def test_the_command_replaces_the_file_that_it_is_given(export_tiny, tmp_path):
     assert [each.name for each in tmp_path.iterdir()] == ["tiny.onnx"]
 
 
+@pytest.mark.slow
 def test_a_model_that_computes_something_else_is_not_written(export_tiny, tmp_path):
     def brighten(model):
         last = [node for node in model.graph.node if node.op_type == "Conv"][-1].input[1]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from avsal.errors import AvsalError, MediaError, OutputError
-from avsal.media.frames import FrameTag
+from avsal.media.frames import FrameInfo
 from avsal.prediction.maps import SaliencyFrame
 from avsal.prediction.settings import OutputSettings
 from avsal.prediction.shots import Shot
@@ -26,7 +26,7 @@ def saliency_frame(index, peak=1.0, size=(24, 40)):
     hill = peak * np.exp(-((x - 10 - index) ** 2 + (y - 16) ** 2) / 60)
     log_density = renormalised(hill.astype(np.float32))
     time = Fraction(index, 25)
-    tag = FrameTag(index, time, time, Fraction(1, 25), size[1], size[0])
+    tag = FrameInfo(index, time, time, Fraction(1, 25), size[1], size[0])
     return SaliencyFrame(tag, log_density, to_density(log_density, size))
 
 
@@ -347,7 +347,7 @@ def test_frames_that_wait_for_the_clip_s_scale_need_no_memory(tmp_path):
     tracemalloc.start()
     for index in range(5_000):
         time = Fraction(index, 30)
-        tag = FrameTag(index, time, time, Fraction(1, 30), 40, 24)
+        tag = FrameInfo(index, time, time, Fraction(1, 30), 40, 24)
         spool.add(SaliencyFrame(tag, frame.log_density[:1, :1], frame.density))
     assert tracemalloc.get_traced_memory()[0] < 200_000
     tracemalloc.stop()

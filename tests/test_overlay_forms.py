@@ -258,14 +258,14 @@ def test_several_inputs_give_several_pictures(avsal_command, film, maps, tmp_pat
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (("--still", "--contact-sheet"), "give one of them"),
-        (("--per-shot",), "needs --still or --contact-sheet"),
-        (("--still", "--fps", "5"), "no animation"),
-        (("-o", "a.mp4", "--width", "320"), "a.mp4: is no animation"),
+        (("--still", "--contact-sheet"), "give only one of them"),
+        (("--per-shot",), "needs still or contact-sheet"),
+        (("--still", "--fps", "5"), "not an animation"),
+        (("-o", "a.mp4", "--width", "320"), "a.mp4: is not an animation"),
         (("-o", "a.gif", "--fps", "0"), "fps 0"),
         (("-o", "a.gif", "--width", "0"), "width 0"),
         (("-o", "a.png"), "--still"),
-        (("-o", "a.mp4", "--still"), "is no picture by its suffix"),
+        (("-o", "a.mp4", "--still"), "does not have a picture's suffix"),
         (("-o", "a.jpg", "--still", "--per-shot"), "a.jpg: --still --per-shot writes a folder"),
     ],
 )
@@ -279,7 +279,7 @@ def test_wrong_usage_is_one_line(overlay, tmp_path, monkeypatch, options, says):
 
 
 def test_python_refuses_the_same():
-    with pytest.raises(UsageError, match="give one of them"):
+    with pytest.raises(UsageError, match="give only one of them"):
         OverlayForm(still=True, contact_sheet=True)
 
 

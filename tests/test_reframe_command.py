@@ -321,7 +321,7 @@ def test_wrong_options(reframe, video, tmp_path, arguments, message):
 def test_a_path_leaves_nothing_to_decide(reframe, video, tmp_path, option):
     code, _out, err = reframe(video, "--path", "edited.json", *option)
     assert code == 2
-    assert f"{option[0]}: edited.json decides that already" in err
+    assert f"{option[0].strip('-')}: edited.json decides that already" in err
 
 
 def test_wrong_outputs(reframe, video, tmp_path):

@@ -92,7 +92,7 @@ def test_a_weak_shot_is_told_on_stderr_and_as_json(reframe, video, tmp_path):
     assert code == 0
     kept = path_of(tmp_path)["shots"][0]["kept"]
     assert 0.4 < kept < 0.6
-    told = f"shot 1, 0:00-0:02: the crop keeps an estimated {kept:.0%} of the gaze"
+    told = f"shot 1, 0 s to 2 s: the crop keeps an estimated {kept:.0%} of the gaze"
     assert err == f"note: {video}: {told}; try --fit auto\n"
     assert json.loads(out)["weak_shots"] == path_of(tmp_path)["shots"]
     _code, out, err = reframe("--json", "--fit", "split", out="split.mp4")
@@ -106,17 +106,17 @@ def test_of_hundreds_of_weak_shots_ten_are_told(tmp_path):
     )
     lines = list(notes_on_shots(shots, 0, "crop"))
     assert len(lines) == 11
-    assert lines[1].startswith("shot 2, 0:01-0:02: the crop keeps an estimated 10%")
+    assert lines[1].startswith("shot 2, 1 s to 2 s: the crop keeps an estimated 10%")
     assert lines[-1].startswith("290 further shots")
 
 
 @pytest.mark.parametrize(
     ("start", "end", "says"),
     [
-        (0, 7, "shot 1, 0:00-0:07: "),
-        (Fraction(9, 4), Fraction(5, 2), "shot 1, 0:02.2-0:02.5: "),
-        (Fraction(5999, 100), Fraction(121, 2), "shot 1, 1:00.0-1:00.5: "),
-        (3599, 3661, "shot 1, 59:59-1:01:01: "),
+        (0, 7, "shot 1, 0 s to 7 s: "),
+        (Fraction(9, 4), Fraction(5, 2), "shot 1, 2.2 s to 2.5 s: "),
+        (Fraction(5999, 100), Fraction(121, 2), "shot 1, 1:00.0 to 1:00.5: "),
+        (3599, 3661, "shot 1, 59:59 to 1:01:01: "),
     ],
 )
 def test_times_of_short_shots_have_a_decimal(start, end, says):
@@ -171,8 +171,11 @@ def test_presets(tmp_path, maps, video, name, size):
         (("--fit", "crop", "--pad", "blur"), "fit crop shows no bars"),
         (("--fit", "split", "--pad", "black"), "fit split shows no bars"),
         (("--fit", "both"), "'both' is not one of"),
-        (("--fit", "auto", "--path", "a.reframe.json"), "--fit: a.reframe.json decides that"),
-        (("--for", "reels", "--path", "a.reframe.json"), "--for: a.reframe.json decides that"),
+        (("--fit", "auto", "--path", "a.reframe.json"), "fit: a.reframe.json decides that"),
+        (
+            ("--for", "reels", "--path", "a.reframe.json"),
+            "(--for): a.reframe.json decides that",
+        ),
     ],
 )
 def test_options_that_cannot_be(avsal_command, video, options, message):

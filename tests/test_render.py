@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from avsal.errors import MediaError, UsageError
-from avsal.media.frames import FrameTag
+from avsal.media.frames import FrameInfo
 from avsal.prediction.drawing import (
     OUTLINE,
     decode_jpeg,
@@ -89,7 +89,7 @@ def test_contours_enclose_their_share_of_the_gaze(image, spot):
 def test_contours_enclose_shares_of_the_density_not_of_what_exceeds_its_minimum(spot):
     """Half of all gaze is spread evenly: the line of 50 % lies far outside the hill's own."""
     density = (spot / spot.sum() + 1 / spot.size) / 2
-    frame = SaliencyFrame(FrameTag(0, *[Fraction(0)] * 3, 160, 90), density, density)
+    frame = SaliencyFrame(FrameInfo(0, *[Fraction(0)] * 3, 160, 90), density, density)
     ((_index, drawn_density, span),) = predicted_maps([frame])
     black = np.zeros((90, 160, 3), np.uint8)
     drawn = overlay(black, drawn_density, OverlayStyle(contours=True), span)

@@ -97,6 +97,6 @@ def test_the_network_s_own_stride_is_left_to_it(tmp_path):
     from avsal.prediction.model import load_model
 
     small = load_model("small-224x384", "untrained", "cpu", "fp32")
-    assert small.complete(PredictSettings()).stride == 2
-    assert small.complete(PredictSettings(stride=3)).stride == 3
+    assert small.with_defaults(PredictSettings()).stride == 2
+    assert small.with_defaults(PredictSettings(stride=3)).stride == 3
     assert VARIANTS["mvitv2s-224x384"].stride == 1

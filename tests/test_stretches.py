@@ -61,9 +61,12 @@ def test_the_result_is_that_of_the_whole(predictor, tmp_path, clip, settings, co
     assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
 
 
-@pytest.mark.parametrize(("batch", "stride"), [(2, 1), (3, 2), (4, 1)])
-def test_smoothed_maps_are_those_of_the_whole(predictor, tmp_path, clip, batch, stride):
+@pytest.mark.parametrize(
+    ("batch", "stride"), [(2, 1), (3, 2), pytest.param(4, 1, marks=pytest.mark.slow)]
+)
+def test_smoothed_maps_are_those_of_the_whole(predictor, tmp_path, batch, stride):
     """The maps before a stretch, which its first maps are smoothed with, are whole batches."""
+    clip = samples.film(tmp_path / "a.mp4", seconds=1.2)  # 30 frames
     predictor.variant = replace(predictor.variant, spacing="0.04", smoothing="0.1")
     settings, output = PredictSettings(batch=batch, stride=stride), OutputSettings("npy")
     jobs.predict_to_folder(predictor, clip, tmp_path / "whole", settings, output)

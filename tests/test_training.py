@@ -68,7 +68,11 @@ def test_the_loss_goes_down_and_the_result_predicts(make_config, example_clip):
 @pytest.mark.parametrize(
     ("changes", "killed_at"),
     [
-        (("optimiser.accumulate=2", "optimiser.ema=0.9", "loss.alignment=0"), 3),
+        pytest.param(
+            ("optimiser.accumulate=2", "optimiser.ema=0.9", "loss.alignment=0"),
+            3,
+            marks=pytest.mark.slow,
+        ),
         (("run.checkpoint_steps=3", "run.log_steps=2", "loss.alignment=0"), 4),
         pytest.param(
             ("run.checkpoint_steps=3", "augment.flip=0.5", "augment.crop=0.3"),

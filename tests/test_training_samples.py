@@ -16,7 +16,7 @@ from avsal.datasets.stavis import StavisVideo, open_stavis
 from avsal.datasets.videos import open_mapped
 from avsal.errors import DataError, MediaError
 from avsal.media import AudioReader
-from avsal.media.frames import tag_of
+from avsal.media.frames import info_of
 from avsal.models import VARIANTS
 from avsal.training.batches import BatchOrder, inspect, open_sets
 from avsal.training.checkpoint import identities
@@ -71,7 +71,7 @@ def test_windows_are_those_of_the_paper(tree):
         target = next(i for i in range(18) if np.array_equal(recording.image(i), last))
         first = sample["clip"][:, 0].permute(1, 2, 0).numpy()
         assert np.array_equal(first, recording.image(target - 15))
-        truth = recording.gaze(tag_of(recording.frame(target), recording.origin)).density
+        truth = recording.gaze(info_of(recording.frame(target), recording.origin)).density
         np.testing.assert_allclose(sample["map"].numpy(), truth / truth.sum(), atol=1e-6)
         targets.add(target)
     assert targets == {15, 16, 17}
@@ -120,7 +120,7 @@ def test_dry_run_reports_broken_files(avsal_command, make_config, tmp_path, tiny
     code, out, _ = avsal_command("train", config, "--dry-run")
     assert code == 0
     assert "train: 2 recordings, 0 of them pictures, 2 with sound, 0 problems" in out
-    assert "clip (3, 16, 64, 96) uint8" in out
+    assert "clip (3, 16, 32, 64) uint8" in out
 
     frames = tmp_path / "tree/video_frames/SumMe/clip_0"
     (frames / "img_00007.jpg").write_bytes(b"no picture")

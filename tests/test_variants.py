@@ -97,7 +97,8 @@ def test_encoders_and_fusions_change_their_own_names_only() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=[pytest.mark.slow] if _fixed_size(name) else [])
+        # Motion encoders other than the ablations' and the default's have tests of their own, too.
+        pytest.param(name, marks=[] if name in (*ABLATIONS, SMALL) else pytest.mark.slow)
         for name in DISTINCT
     ],
 )

@@ -72,7 +72,7 @@ def test_import_writes_what_the_file_is(checkpoint):
     assert metadata == {
         "format": "pt",
         "variant": "tiny",
-        "size": "64x96",
+        "size": "32x64",
         "avsal": avsal.__version__,
         "source": "authors.pt",
         "source_sha256": weights.sha256_of(checkpoint),

@@ -9,6 +9,7 @@ import json
 import lzma
 import tarfile
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from safetensors.torch import save_file
 
 from avsal import models, weights
 from avsal.errors import WeightsError
+from avsal.models.variants import VARIANTS
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 19332096\n"
 
@@ -91,6 +93,14 @@ def test_a_checkpoint_called_safetensors_is_read(tmp_path):
 
 
 # --- other programs' checkpoints -------------------------------------------------------------
+
+
+@pytest.fixture
+def tiny(tiny, monkeypatch) -> str:
+    """The tiny network without its image branch, which has most of the weights."""
+    name = f"{tiny}-blind"
+    monkeypatch.setitem(VARIANTS, name, replace(VARIANTS[tiny], name=name, image=None))
+    return name
 
 
 @pytest.fixture

@@ -124,7 +124,7 @@ def test_unreachable_hub(machine):
     begun = time.monotonic()
     result = machine.run("weights", "pull", NAME, HF_ENDPOINT="http://127.0.0.1:9")
     fails(result, NAME, "http://127.0.0.1:9 cannot be reached", "not in the cache")
-    assert time.monotonic() - begun < 10  # the client alone would try for half a minute
+    assert time.monotonic() - begun < 25  # the client alone would try for half a minute
 
 
 def test_a_hub_that_never_answers(machine):
@@ -133,7 +133,7 @@ def test_a_hub_that_never_answers(machine):
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
         result = machine.run("weights", "pull", NAME, before=IMPATIENT, HF_ENDPOINT=address)
     fails(result, NAME, "cannot be reached")
-    assert time.monotonic() - begun < 10  # of which this machine may take some to start
+    assert time.monotonic() - begun < 25  # of which a busy machine may take most to start
 
 
 def test_unreachable_hub_with_cache(machine):

@@ -6,6 +6,7 @@ import io
 import socket
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,14 @@ def home(github, tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv(download.API_VARIABLE, github.url)
     monkeypatch.delenv("AVSAL_HUB_REPO", raising=False)
     return tmp_path / "home"
+
+
+@pytest.fixture
+def tiny(tiny, monkeypatch) -> str:
+    """The tiny network without its image branch, which has most of the weights."""
+    name = f"{tiny}-blind"
+    monkeypatch.setitem(VARIANTS, name, replace(VARIANTS[tiny], name=name, image=None))
+    return name
 
 
 @pytest.fixture
@@ -249,7 +258,7 @@ def test_unreachable_github(avsal_command, released, monkeypatch):
             code, _out, err = avsal_command("weights", "pull", NAME, *YES)
         assert code == 1
         one_error(err, NAME, "cannot be reached", "avsal weights import FILE.pt")
-        assert time.monotonic() - begun < 8
+        assert time.monotonic() - begun < 20  # seconds, on a busy machine, too
 
 
 def test_options_of_the_release_belong_to_released_weights(avsal_command, home):

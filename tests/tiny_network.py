@@ -26,8 +26,8 @@ def make() -> Variant:
     return Variant(
         "tiny",
         "tiny",
+        32,
         64,
-        96,
         image="mobilenet_v2",
         audio_width=8,
         fusion_dim=32,

@@ -1,6 +1,6 @@
 """What share of the predicted gaze falls in each area of a picture, over time.
 
-Importing this package imports nothing heavy; its names come on first use.
+Importing this package is cheap: each name is imported when it is first used.
 """
 
 from __future__ import annotations

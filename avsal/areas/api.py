@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
 
 import numpy as np
 
@@ -27,7 +26,7 @@ from avsal.areas.measurement import Measurement
 from avsal.areas.pictures import SMALL, WIDE, Page, Picture, Version, full_size, legend, picture
 from avsal.areas.series import Collector, Series, compare, fine_grid
 from avsal.areas.summary import Video, build_summary, facts
-from avsal.errors import UsageError
+from avsal.errors import UsageError, path_of
 from avsal.media.source import name_of
 from avsal.media.video import VideoReader
 from avsal.prediction.maps import GazeMap, spread_of
@@ -85,7 +84,7 @@ def measure_video(
 
 
 def report_absent(video: Video, areas: Sequence[Area], series: Series) -> None:
-    """Say which areas have key frames at times that were not measured."""
+    """Warn about areas with key frames at times that were not measured."""
     if not len(series.time):
         return
     start, end = float(series.time[0]), float(series.time[-1] + series.duration[-1])
@@ -136,7 +135,7 @@ class Clearest:
         self._image: tuple[int, np.ndarray] | None = None  # of the shot that has not ended
 
     def passing(self, gaze: Gaze) -> Iterator[GazeMap]:
-        """Look at maps on their way."""
+        """Pass maps on, and look at each."""
         begun = None  # the first map of the shot
         for entry in gaze.maps:
             number = entry.shot
@@ -157,7 +156,7 @@ class Clearest:
         self._keep_image()
 
     def _ended(self, number: int, time: float) -> None:
-        """Forget the shortest shot that has ended, where there are more than a report shows."""
+        """Drop the shortest shot that has ended, if there are more than a report shows."""
         self._keep_image()
         if number in self.found:
             self._lengths[number] = time - self.found[number].begun
@@ -232,14 +231,14 @@ def measure(
 ) -> Measurement:
     """Measure what share of the predicted gaze falls in each area, over time.
 
-    Give at least one area by `areas`, `areas_file` or `grid`.
+    Give at least one of `areas`, `areas_file` and `grid`.
 
     Args:
         video: a file, image or video, or an http(s) address.
         areas: by name, {"logo": "5%,5%,20%,10%"}: a box x, y, width, height in pixels or per cent,
-            as text or four numbers, or a polygon "0,0;50%,0;25%,30%"; an area that moves has
-            key frames by second, {"car": {1.5: "0,0,90,50", 4: "300,0,90,50"}}. Or `Area` objects,
-            or texts "logo:5%,5%,20%,10%".
+            as text or four numbers, or a polygon, as text "0,0;50%,0;25%,30%" or corners (x, y); an
+            area that moves has key frames by second, {"car": {1.5: "0,0,90,50", 4:
+            "300,0,90,50"}}. Or `Area` objects, or texts "logo:5%,5%,20%,10%".
         areas_file: a .csv or .json file of areas.
         grid: the cells of a grid as areas, "3x3".
         saliency: a folder of maps that `avsal predict` wrote; no network runs.
@@ -249,7 +248,8 @@ def measure(
             names that they have in the video; all others are in the same place.
         start, end, stride, audio_context, batch: see `avsal.prediction.PredictSettings`.
         model, weights, device, precision, offline, revision, engine: see `avsal.load_model`.
-        progress: called with "gaze", the frames done, and all frames if known.
+        progress: called with "gaze", the number of frames done, and of all frames (None if
+            unknown).
 
     Raises:
         AvsalError: something cannot be read or does not fit together.
@@ -257,20 +257,22 @@ def measure(
     _check_compared(compare, compare_saliency, compare_areas, compare_areas_file)
     settings = PredictSettings(audio_context, stride, batch, start, end)
     source = MapSource(model, weights, device, precision, offline, revision, engine, settings)
-    for place in (video, compare):
+    video = path_of("video", video)
+    other_video = None if compare is None else path_of("compare", compare)
+    for place in (video, other_video):
         if place is not None:
-            check_source(Path(place))
+            check_source(place)
     with ExitStack() as files:
-        reader = files.enter_context(VideoReader(Path(video)))
+        reader = files.enter_context(VideoReader(video))
         size = reader.info.width, reader.info.height
         chosen = choose_areas(areas, areas_file, grid, size)
-        first, second = Video(Path(video), reader, source.maps(saliency)), None
+        first, second = Video(video, reader, source.maps(saliency)), None
         other_chosen = chosen
-        if compare is not None:
-            other = files.enter_context(VideoReader(Path(compare)))
+        if other_video is not None:
+            other = files.enter_context(VideoReader(other_video))
             size = other.info.width, other.info.height
             other_chosen = _other_areas(chosen, _listed(compare_areas, compare_areas_file, size))
-            second = Video(Path(compare), other, source.maps(compare_saliency))
+            second = Video(other_video, other, source.maps(compare_saliency))
         total = reader.info.frames
         return measure_video(
             first, chosen, second, other_chosen, lambda done: progress("gaze", done, total)
@@ -287,7 +289,9 @@ def choose_areas(areas: Areas, path: File | None, grid: str | None, size: Size) 
     found = _listed(areas, path, size)
     found += grid_areas(grid) if grid else []
     if not found:
-        raise UsageError("nothing to measure; give --area NAME:X,Y,W,H, --areas FILE or --grid 3x3")
+        raise UsageError(
+            "nothing to measure; give an area (logo:5%,5%,20%,10%), a file of areas or a grid (3x3)"
+        )
     check_unique(found)
     return found
 
@@ -297,20 +301,21 @@ def _listed(areas: Areas, path: File | None, size: Size) -> list[Area]:
     if isinstance(areas, Mapping):
         found = [area_of(name, shape, size) for name, shape in areas.items()]
     else:
-        items = [areas] if isinstance(areas, str | Area | os.PathLike) else list(areas)
+        is_one = isinstance(areas, str | Area) or not isinstance(areas, Iterable)
+        items = [areas] if is_one else list(areas)
         found = parse_areas((item for item in items if isinstance(item, str)), size)
         found += [_checked(item) for item in items if not isinstance(item, str)]
-    return found + (read_areas(Path(path), size) if path is not None else [])
+    return found + (read_areas(path_of("areas_file", path), size) if path is not None else [])
 
 
 def _check_compared(
     compare: File | None, saliency: File | None, areas: Areas, areas_file: File | None
 ) -> None:
-    """Refuse what belongs to another version where there is none."""
+    """Refuse arguments about another version if there is none."""
     given = {"saliency": saliency is not None, "areas": bool(areas) or areas_file is not None}
     for word, is_given in given.items():
         if is_given and compare is None:
-            raise UsageError(f"--compare-{word} needs --compare, the video that it belongs to")
+            raise UsageError(f"compare-{word} needs compare, the video that it belongs to")
 
 
 def _other_areas(areas: list[Area], other: list[Area]) -> list[Area]:
@@ -320,13 +325,15 @@ def _other_areas(areas: list[Area], other: list[Area]) -> list[Area]:
     names = {normal_name(area.name) for area in areas}
     for name in own.keys() - names:
         raise UsageError(
-            f"--compare-areas: {name} is no area of the video ({', '.join(sorted(names))}); areas "
-            "are compared by name"
+            f"compare-areas: {name} is not an area of the video ({', '.join(sorted(names))}); "
+            "areas are compared by name"
         )
     return [replace(own.get(normal_name(area.name), area), name=area.name) for area in areas]
 
 
 def _checked(area: object) -> Area:
     if not isinstance(area, Area):
-        raise UsageError(f"area {area!r}: give an Area or a text; a file as areas_file")
+        raise UsageError(
+            f"area {area!r}: give {{name: box}}, an Area or text; a file belongs to areas_file"
+        )
     return area

@@ -2,8 +2,8 @@
 
 On the command line: `logo:20,10,200,80` is a box (x, y, width, height), `roof:0,0;50%,0;25%,30%` a
 polygon. Numbers are pixels, or per cent of the width or height. Key frames add a time in seconds:
-`car@1.5:0,0,100,50` and `car@4:300,0,100,50`; between them the area moves evenly, before the first
-and after the last there is none.
+`car@1.5:0,0,100,50` and `car@4:300,0,100,50`; between them the area moves linearly; before the
+first and after the last it is absent.
 
 CSV has the columns name, time (may be empty), and x, y, w, h or points ("0,0;50%,0;25%,30%");
 semicolons or tabs between columns, decimal commas with these, and UTF-16 are read, too.
@@ -33,7 +33,9 @@ from avsal.results.records import JSON, decimal
 
 Shape = tuple[tuple[float, float], ...]  # corners, x and y as fractions of width and height
 Size = tuple[int, int]  # (width, height), pixels
-Box = str | Sequence[float | str]  # "x,y,w,h", "x,y;x,y;x,y" or four numbers
+Number = float | str  # pixels, or "5%"
+# "x,y,w,h", "x,y;x,y;x,y", four numbers, or three and more corners (x, y)
+Box = str | Sequence[Number] | Sequence[Sequence[Number]]
 Key = tuple[str, float | None, Shape]  # name, seconds, shape
 
 _ROUNDING = 1e-3  # of a side, by which rounding may place a corner outside
@@ -54,8 +56,8 @@ class Area:
         times: seconds since the first frame, ascending; empty if the area never changes.
 
     Raises:
-        UsageError: there is no such name, or the shapes and times do not fit together or into the
-            picture.
+        UsageError: the name is empty or too long, or the shapes and times do not fit together or
+            into the picture.
     """
 
     name: str
@@ -65,6 +67,8 @@ class Area:
     def __post_init__(self) -> None:
         try:
             _check_name(self.name)
+            if self.shapes and np.ndim(self.shapes[0]) == 1:
+                raise ValueError(f"{self.name}: shapes is one shape; give a tuple of shapes")
             for shape in self.shapes:
                 _checked(self.name, shape, (1, 1))
             _check_times(self.name, self.shapes, self.times)
@@ -72,7 +76,7 @@ class Area:
             raise UsageError(f"area {_line(error)}") from None
 
     def at(self, time: float) -> Shape | None:
-        """Its corners at a time in seconds; None where there is no area then."""
+        """Its corners at a time in seconds; None if it is absent then."""
         if not self.times:
             return self.shapes[0]
         if not self.times[0] <= time <= self.times[-1]:
@@ -92,8 +96,8 @@ def box(x: float, y: float, width: float, height: float) -> Shape:
 def cover(shape: Shape, size: tuple[int, int]) -> np.ndarray:
     """Which part of every cell of a grid a shape covers, float64 (height, width).
 
-    Exact: what two shapes share an edge of adds up. Edges are split where they cross lines of the
-    grid; each piece then tells how much lies to the right of it in its cell and its row.
+    Exact: the covers of two shapes that share an edge add up. Edges are split where they cross
+    lines of the grid; each piece then tells how much is to the right of it in its cell and its row.
 
     Args:
         shape: a polygon that does not cross itself, inside the picture.
@@ -126,7 +130,7 @@ def grid_areas(text: str) -> list[Area]:
     Raises:
         UsageError: it is something else, or a grid of more than 100 cells.
     """
-    match = re.fullmatch(r"([1-9]\d?)x([1-9]\d?)", text.strip())
+    match = re.fullmatch(r"([1-9]\d?)x([1-9]\d?)", str(text).strip())
     columns, rows = (int(match[1]), int(match[2])) if match else (0, 0)
     if not 1 <= columns * rows <= 100:
         raise UsageError(f"grid {text}: give COLUMNSxROWS such as 3x3, 100 cells at most")
@@ -149,11 +153,11 @@ def parse_areas(texts: Iterable[str], size: Size) -> list[Area]:
     try:
         return _collect([_parse(text, size) for text in texts])
     except ValueError as error:
-        raise UsageError(f"--area {_line(error)}") from None
+        raise UsageError(f"area {_line(error)}") from None
 
 
 def area_of(name: str, shape: Box | Mapping[float, Box], size: Size) -> Area:
-    """An area from what a program gives: a box or polygon, or one for each second of a mapping.
+    """An area from a box or polygon, or from a mapping of seconds to boxes or polygons.
 
     Raises:
         UsageError: see `parse_areas`.
@@ -165,7 +169,7 @@ def area_of(name: str, shape: Box | Mapping[float, Box], size: Size) -> Area:
             (
                 name,
                 None if second is None else _seconds(name, str(second)),
-                _shape(name, box if isinstance(box, str) else ",".join(map(str, box)), size),
+                _shape(name, _box_text(name, box), size),
             )
             for second, box in frames.items()
         ]
@@ -174,6 +178,18 @@ def area_of(name: str, shape: Box | Mapping[float, Box], size: Size) -> Area:
         return _collect(keys)[0]
     except (TypeError, ValueError) as error:
         raise UsageError(f"area {_line(error)}") from None
+
+
+def _box_text(name: str, box: Box) -> str:
+    """A box or polygon that a program gives, as it is written on the command line."""
+    if isinstance(box, str):
+        return box
+    try:
+        values: list[Any] = list(box)
+        corners = [values] if not values or np.ndim(values[0]) == 0 else values
+        return ";".join(",".join(map(str, corner)) for corner in corners)
+    except TypeError:
+        raise ValueError(f"{name}: {box!r} is neither text nor numbers X,Y,WIDTH,HEIGHT") from None
 
 
 def _text_of(path: Path) -> str:
@@ -185,7 +201,7 @@ def _text_of(path: Path) -> str:
     try:
         return data.decode("utf-16" if utf_16 else "utf-8-sig")
     except UnicodeDecodeError:
-        raise ValueError("no text in UTF-8") from None
+        raise ValueError("not text in UTF-8") from None
 
 
 def read_areas(path: Path, size: Size) -> list[Area]:
@@ -270,7 +286,7 @@ def _json_keys(text: str, size: Size) -> list[Key]:
 def _json_name(entry: dict[str, Any]) -> str:
     name = entry["name"]
     if not isinstance(name, str):
-        raise ValueError(f"name {name!r} is no text")
+        raise ValueError(f"name {name!r} is not text")
     return name
 
 
@@ -287,7 +303,7 @@ def _json_shape(name: str, frame: dict[str, Any], size: Size) -> Shape:
 def _seconds(name: str, text: str) -> float:
     seconds = decimal(text)
     if seconds is None or not 0 <= seconds <= MAX_SECONDS:
-        raise ValueError(f"{name}: time {text} is no number of seconds")
+        raise ValueError(f"{name}: time {text} is not a number of seconds")
     return seconds
 
 
@@ -321,7 +337,7 @@ def _checked(name: str, shape: Shape, size: Size) -> Shape:
     if corners.ndim != 2 or corners.shape[1] != 2 or not 3 <= len(corners) <= _MOST_CORNERS:
         raise ValueError(f"{name}: give 3 to {_MOST_CORNERS} corners (x, y)")
     if not np.isfinite(corners).all():
-        raise ValueError(f"{name}: a corner is no number")
+        raise ValueError(f"{name}: a corner is not a number")
     if corners.min() < -_ROUNDING or corners.max() > 1 + _ROUNDING:
         x, y = corners[np.abs(corners - 0.5).max(axis=1).argmax()] * size
         raise ValueError(
@@ -330,7 +346,7 @@ def _checked(name: str, shape: Shape, size: Size) -> Shape:
     inside = np.clip(corners, 0, 1)
     x, y = inside.T
     if abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) < 1e-9:
-        raise ValueError(f"{name}: has no surface")
+        raise ValueError(f"{name}: covers nothing")
     return tuple(map(tuple, inside.tolist()))
 
 
@@ -338,7 +354,7 @@ def _check_name(name: str) -> None:
     fits = isinstance(name, str) and name.strip() and len(name) <= _NAME_LENGTH
     if not fits or not name.isprintable():
         raise ValueError(
-            f"{str(name)[:_NAME_LENGTH]!r}: is no name; give 1 to {_NAME_LENGTH} characters"
+            f"{str(name)[:_NAME_LENGTH]!r}: is not a name; give 1 to {_NAME_LENGTH} characters"
         )
 
 
@@ -351,9 +367,9 @@ def _check_times(name: str, shapes: Sequence[Shape], times: Sequence[float]) -> 
     if times and len(times) != len(shapes):
         raise ValueError(f"{name}: has {len(shapes)} shapes and {len(times)} times")
     if not all(0 <= time <= MAX_SECONDS for time in times):
-        raise ValueError(f"{name}: a time is no number of seconds")
+        raise ValueError(f"{name}: a time is not a number of seconds")
     if any(later <= time for time, later in itertools.pairwise(times)):
-        raise ValueError(f"{name}: has two key frames at the same time, or times that fall")
+        raise ValueError(f"{name}: two key frames have the same time, or the times do not ascend")
     if len(set(map(len, shapes))) > 1:
         raise ValueError(f"{name}: its key frames have different numbers of corners")
 
@@ -389,8 +405,10 @@ def check_unique(areas: Sequence[Area]) -> None:
     """Refuse areas of the same name.
 
     Raises:
-        UsageError: there are two.
+        UsageError: there are two, or what is given is not a sequence of areas.
     """
+    if not isinstance(areas, Sequence) or not all(isinstance(area, Area) for area in areas):
+        raise UsageError(f"areas {areas!r}: give a list of Area objects")
     counts = Counter(normal_name(area.name) for area in areas)
     for name, count in counts.items():
         if count > 1:

@@ -1,4 +1,4 @@
-"""What was measured of a video, and the files that hold it."""
+"""The measurement of a video, and the files that hold it."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from avsal import atomic
 from avsal.areas.pictures import Page, Version, thumbnail_name
 from avsal.areas.report import build_report
 from avsal.areas.summary import area_rows, table
+from avsal.errors import path_of
 from avsal.results.plan import SUMMARY
 
 SHARES, REPORT = "shares.csv", "report.html"
@@ -68,20 +69,20 @@ class Measurement:
 
     def to_csv(self, path: File) -> None:
         """Write the rows of `frames`; raises the same errors as `to_html`."""
-        _write_rows(Path(path), self.frames())
+        _write_rows(path_of("path", path), self.frames())
 
     def to_json(self, path: File) -> None:
         """Write `summary`; raises the same errors as `to_html`."""
         self._write_json(path, self.summary)
 
     def save(self, folder: File) -> None:
-        """Write report.html, shares.csv, summary.json, the frames that may be thumbnails, and
-        compared_shares.csv of another version; the folder appears only when it is complete.
+        """Write report.html, shares.csv, summary.json, thumbnails and, if two versions were
+        compared, compared_shares.csv. The folder appears only when it is complete.
 
         Raises:
             OutputError: it cannot be written, or something else is there.
         """
-        with atomic.new_folder(Path(folder), written_names) as partial:
+        with atomic.new_folder(path_of("folder", folder), written_names) as partial:
             self.write(partial)
 
     def write(
@@ -111,8 +112,8 @@ class Measurement:
 
     @staticmethod
     def _write(path: File, text: str) -> None:
-        """Write text; what is no UTF-8 in the name of a video becomes an escape."""
-        atomic.write_bytes(Path(path), text.encode("utf-8", errors="backslashreplace"))
+        """Write text; what is not UTF-8 in the name of a video becomes an escape."""
+        atomic.write_bytes(path_of("path", path), text.encode("utf-8", errors="backslashreplace"))
 
     def __repr__(self) -> str:
         areas = ", ".join(f"{row['name']} {_percent(row['share'])}" for row in self.shares)

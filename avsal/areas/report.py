@@ -1,4 +1,4 @@
-"""`report.html`: one page for people, which needs nothing but itself."""
+"""`report.html`: one page for people, which needs no other file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shares of the gaze that areas get, frame by frame and over time."""
+"""Shares of the gaze in areas, frame by frame and over time."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _MOST_BLOCKS = 36_000  # ten hours of seconds; in longer videos blocks are longe
 
 @dataclass(frozen=True)
 class AreaShare:
-    """What an area gets of one frame's gaze.
+    """The share of one frame's gaze in an area.
 
     Attributes:
         index: frame number.
@@ -51,12 +51,12 @@ class AreaShare:
 
     @property
     def density(self) -> float:
-        """How many times more gaze than if it were spread evenly; not a number for no surface."""
+        """Share divided by the share of a uniform map; not a number for an area of size 0."""
         return self.share / self.part if self.part else math.nan
 
     @property
     def over_prior(self) -> float:
-        """How many times more gaze than the middle of the picture would explain."""
+        """Share divided by the share that the centre prior gives."""
         return self.share / self.prior if self.prior else math.nan
 
     @property
@@ -186,11 +186,11 @@ class Series:
         """(a,) seconds that every area exists."""
         return (~np.isnan(self.share) * self.duration[:, None]).sum(axis=0)
 
-    def first_share(self, seconds: float = FIRST_SECONDS) -> np.ndarray:
+    def first_share(self) -> np.ndarray:
         """(a,) mean share over the first seconds that were measured; not a number where absent."""
         if not len(self.time):
             return np.full(len(self.names), np.nan)
-        left = self.time[0] + seconds - self.time
+        left = self.time[0] + FIRST_SECONDS - self.time
         duration = np.clip(np.minimum(self.duration, left), 0, None)
         return replace(self, duration=duration).average(self.share)
 
@@ -284,8 +284,8 @@ class Difference:
     Attributes:
         area: name.
         first, second: mean share in either version, over the time that both have.
-        low, high: range of the difference first - second when time is drawn again; None where
-            there are fewer than two blocks.
+        low, high: range of the difference first - second when whole seconds are resampled; None if
+            there are fewer than two.
     """
 
     area: str
@@ -299,8 +299,8 @@ def compare(first: Series, second: Series, seed: int = 0) -> list[Difference]:
     """Compare two versions second by second, over the time that both have an area.
 
     A second counts by the time of it that both have. The range holds 95 % of the mean differences
-    of 2000 drawings of whole seconds with repetition. It tells how even the difference is over
-    time, and nothing about viewers.
+    of 2000 drawings of whole seconds with repetition. It shows how steady the difference is over
+    time, and says nothing about viewers.
     """
     longest = max(
         (float(s.time[-1] + s.duration[-1]) for s in (first, second) if len(s.time)), default=0

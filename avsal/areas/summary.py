@@ -1,4 +1,4 @@
-"""What a measurement says in numbers, and how far it can be trusted."""
+"""A measurement in numbers, and how far they can be trusted."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ VERSION = 1
 
 
 def expected_error(share: float, part: float, model: str, still: bool = False) -> float | None:
-    """Mean absolute error to be expected of a share; None where it was not measured, or no share.
+    """Expected mean absolute error of a share; None if it was not measured or the area is absent.
 
     Between the sizes that were measured it is interpolated by the logarithm of the part; smaller
     parts have the error of the smallest in proportion, larger ones fall to 0 for the whole picture.
@@ -207,7 +207,7 @@ class Video:
             keys = ("model", "weights", "settings", "device", "precision", "engine")
             return {"maps": str(self.maps.folder), **{key: header.get(key) for key in keys}}
         predictor, settings = self.maps
-        by, used = predictor.description, predictor.complete(settings)
+        by, used = predictor.description, predictor.with_defaults(settings)
         return {
             "maps": None,
             "model": by.model,

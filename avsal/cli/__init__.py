@@ -29,7 +29,7 @@ from avsal.cli import (
     weights,
 )
 from avsal.cli.defaults import NAME, read_defaults
-from avsal.cli.options import FileCommand
+from avsal.cli.options import show_types_plainly
 from avsal.errors import OutputError, UsageError, nearest
 from avsal.version import __version__
 
@@ -47,10 +47,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("predict", cls=FileCommand)(predict.predict)
-app.command("overlay", cls=FileCommand)(overlay.overlay)
-app.command("reframe", cls=FileCommand)(reframe.reframe)
-app.command("measure", cls=FileCommand)(measure.measure)
+app.command("predict")(predict.predict)
+app.command("overlay")(overlay.overlay)
+app.command("reframe")(reframe.reframe)
+app.command("measure")(measure.measure)
 app.command("export")(export.export)
 app.command("batch", cls=predict.BatchCommand)(predict.batch)
 app.command("evaluate")(evaluate.evaluate)
@@ -118,6 +118,7 @@ def _run(arguments: list[str]) -> int:
     failure: Exception | None = None
     try:
         group: Any = typer.main.get_command(app)
+        show_types_plainly(group)
         helps = {"-h", "--help"} & set(arguments)
         defaults = None if helps else read_defaults(group)
         code = int(group.main(arguments, "avsal", standalone_mode=False, default_map=defaults) or 0)

@@ -109,7 +109,7 @@ def _entries(path: Path) -> Iterator[tuple[str, str, Any]]:
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: cannot be read ({error}); mend it or remove it") from None
+        raise UsageError(f"{path}: cannot be read ({error}); correct it or remove it") from None
     yield from _flat(content, "")
 
 

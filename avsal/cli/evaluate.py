@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from avsal.evaluation.run import Evaluation, EvaluationSet
     from avsal.prediction.settings import PredictSettings
 
-GAZE = "Gaze: one of these"
+in_gaze = options.panel("Gaze: one of these")
 FOLD = "{fold}"  # stands for the fold's number in --weights
 
 
@@ -56,47 +56,40 @@ class Gaze:
     ] = None
     data: Annotated[
         Path | None,
-        typer.Option(
-            help="Videos in the STAViS layout: video_frames, video_audio, annotations, fold_lists.",
-            rich_help_panel=GAZE,
+        in_gaze(
+            help="Videos in the STAViS layout: video_frames, video_audio, annotations, fold_lists."
         ),
     ] = None
     database: Annotated[
         Database,
-        typer.Option(help="With --data: the database to score.", rich_help_panel=GAZE),
+        in_gaze(help="With --data: the database to score."),
     ] = Database.ALL
     fold: Annotated[
         Fold,
-        typer.Option(
-            help="With --data: the fold whose test videos are scored.", rich_help_panel=GAZE
-        ),
+        in_gaze(help="With --data: the fold whose test videos are scored."),
     ] = Fold.ALL
     images: Annotated[
         Path | None,
-        typer.Option(
+        in_gaze(
             help="Photographs: images next to folders of maps or fixations (SALICON, MIT1003), or "
-            "with fixations.npz.",
-            rich_help_panel=GAZE,
+            "with fixations.npz."
         ),
     ] = None
     split: Annotated[
         Path | None,
-        typer.Option(help="With --images: a file with the names to score.", rich_help_panel=GAZE),
+        in_gaze(help="With --images: a file with the names to score."),
     ] = None
     fixations: Annotated[
         Path | None,
-        typer.Option(
+        in_gaze(
             help="Table of gaze on VIDEO: time (s, or time_ms), x, y (pixels or fractions), "
-            "observer.",
-            rich_help_panel=GAZE,
+            "observer."
         ),
     ] = None
     annotations: Annotated[
         Path | None,
-        typer.Option(
-            help="With --predictions: folders of eyeMap and fixMap files, or of maps and "
-            "fixations.",
-            rich_help_panel=GAZE,
+        in_gaze(
+            help="With --predictions: folders of eyeMap and fixMap files, or of maps and fixations."
         ),
     ] = None
     fit_prior: Annotated[
@@ -177,7 +170,12 @@ def evaluate(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the summary as JSON to stdout instead of tables.")
     ] = False,
-    stride: options.Stride = 1,
+    stride: Annotated[
+        int,
+        options.in_maps(
+            min=1, help="Run the network on every N-th frame and interpolate in between."
+        ),
+    ] = 1,
     audio_context: options.AudioContext = options.SoundFrames.INFERENCE,
     batch: options.Batch = None,
     network: options.Network,

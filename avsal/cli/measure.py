@@ -16,46 +16,33 @@ import typer
 
 from avsal.cli import options
 
-AREAS = "Areas"  # headings in --help
-COMPARE = "Compare"
+in_areas, in_compare = options.panel("Areas"), options.panel("Compare")
 CHANGE_NOTHING = {"batch", "device", "offline", "engine"}  # options that give the same result
 
 AreaTexts = Annotated[
     list[str] | None,
-    typer.Option(
+    in_areas(
         "--area",
         metavar="NAME:X,Y,W,H",
         help="A box in pixels or per cent (logo:5%,5%,20%,10%) or a polygon (roof:0,0;99,0;50,40); "
         "NAME@SECONDS:... makes a key frame. May be given several times.",
-        rich_help_panel=AREAS,
     ),
 ]
 AreaFile = Annotated[
     Path | None,
-    typer.Option(
-        "--areas",
-        help="File of areas: CSV with name, time, and x, y, w, h or points; or JSON.",
-        rich_help_panel=AREAS,
+    in_areas(
+        "--areas", help="File of areas: CSV with name, time, and x, y, w, h or points; or JSON."
     ),
 ]
-Grid = Annotated[
-    str | None,
-    typer.Option(help="Use the cells of a grid, such as 3x3, as areas.", rich_help_panel=AREAS),
-]
+Grid = Annotated[str | None, in_areas(help="Use the cells of a grid, such as 3x3, as areas.")]
 Compare = Annotated[
-    Path | None,
-    typer.Option(
-        help="Another version of the video, measured for comparison.", rich_help_panel=COMPARE
-    ),
+    Path | None, in_compare(help="Another version of the video, measured for comparison.")
 ]
-CompareSaliency = Annotated[
-    Path | None, typer.Option(help="Use these maps of the other version.", rich_help_panel=COMPARE)
-]
+CompareSaliency = Annotated[Path | None, in_compare(help="Use these maps of the other version.")]
 CompareAreas = Annotated[
     Path | None,
-    typer.Option(
-        help="File of the areas that are elsewhere in the other version, by name, as for --areas.",
-        rich_help_panel=COMPARE,
+    in_compare(
+        help="File of the areas that are elsewhere in the other version, by name, as for --areas."
     ),
 ]
 
@@ -96,9 +83,9 @@ def measure(
         "compare_saliency": compare_saliency,
         "compare_areas_file": compare_areas,
         **windows.keywords(),
-        **asdict(network),
     }
-    given = {name: value for name, value in options.items() if name not in CHANGE_NOTHING}
+    decisive = options | asdict(network)
+    given = {name: value for name, value in decisive.items() if name not in CHANGE_NOTHING}
     function = functools.partial(measure_to_folder, command=_command_line(), given=given, **options)
     current = functools.partial(is_measured, given=given)
     code = run_on_files(

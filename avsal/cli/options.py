@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
-from typer.core import TyperArgument, TyperCommand
 
 from avsal.errors import UsageError
 from avsal.prediction import settings
@@ -20,10 +19,14 @@ from avsal.prediction import settings
 if TYPE_CHECKING:
     from avsal.prediction.predictor import Predictor
 
-RESULTS = "Results"  # headings in --help
-NETWORK = "Network"
-MAPS = "Maps"
-CLUSTER = "Cluster"
+
+def panel(heading: str) -> Callable[..., Any]:
+    """`typer.Option` for the options under a heading of --help."""
+    return functools.partial(typer.Option, rich_help_panel=heading)
+
+
+in_results, in_network = panel("Results"), panel("Network")
+in_maps, in_cluster = panel("Maps"), panel("Cluster")
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
@@ -59,14 +62,19 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-class FileCommand(TyperCommand):
-    """A command on files; its help calls them <path>, where typer writes <list[Path]>."""
+def show_types_plainly(command: Any, parent: typer.Context | None = None) -> None:
+    """Let help show no type for flags, and <path> for several files.
 
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **named)
-        for parameter in self.params:
-            if isinstance(parameter, TyperArgument):
-                parameter.display_type = lambda ctx: "<path>"  # type: ignore[method-assign]
+    Typer writes "--force <bool>", as if a value had to follow, and "<list[Path]>".
+    """
+    context = typer.Context(command, parent, **command.context_settings)
+    for parameter in command.get_params(context):
+        if getattr(parameter, "is_flag", False):
+            parameter.display_type_rich = lambda ctx: None
+        elif parameter.nargs != 1:
+            parameter.display_type = lambda ctx: "<path>"
+    for child in getattr(command, "commands", {}).values():
+        show_types_plainly(child, context)
 
 
 class SoundFrames(StrEnum):
@@ -83,85 +91,65 @@ def _words(*words: str) -> Callable[[], list[str]]:
 
 Model = Annotated[
     str | None,
-    typer.Option(
+    in_network(
         "--model",
         envvar="AVSAL_MODEL",
         help="Name of a network (avsal models) or of weights (avsal weights list).",
-        rich_help_panel=NETWORK,
     ),
 ]
 Weights = Annotated[
     str | None,
-    typer.Option(
+    in_network(
         "--weights",
         envvar="AVSAL_WEIGHTS",
         help="A file (.safetensors, .pt), a name from avsal weights list, or untrained.",
-        rich_help_panel=NETWORK,
     ),
 ]
 Device = Annotated[
     str,
-    typer.Option(
+    in_network(
         "--device",
         envvar="AVSAL_DEVICE",
         help="Where the network runs: auto, cpu, cuda or cuda:N.",
         autocompletion=_words("auto", "cpu", "cuda"),
-        rich_help_panel=NETWORK,
     ),
 ]
 Precision = Annotated[
     settings.Precision,
-    typer.Option(
+    in_network(
         "--precision",
         envvar="AVSAL_PRECISION",
         help="Number format of the computation; auto takes what is fast on the device.",
-        rich_help_panel=NETWORK,
     ),
 ]
 Offline = Annotated[
-    bool,
-    typer.Option(
-        "--offline",
-        envvar="AVSAL_OFFLINE",
-        help="Do not download weights.",
-        rich_help_panel=NETWORK,
-    ),
+    bool, in_network("--offline", envvar="AVSAL_OFFLINE", help="Do not download weights.")
 ]
 Revision = Annotated[
     str | None,
-    typer.Option(
-        "--revision",
-        envvar="AVSAL_REVISION",
-        help="Branch, tag or commit of the Hub repository.",
-        rich_help_panel=NETWORK,
+    in_network(
+        "--revision", envvar="AVSAL_REVISION", help="Branch, tag or commit of the Hub repository."
     ),
 ]
 Batch = Annotated[
     int | None,
-    typer.Option(
-        "--batch",
-        min=1,
-        help="Windows processed at once (default: what fits in memory).",
-        rich_help_panel=NETWORK,
-    ),
+    in_network("--batch", min=1, help="Windows processed at once (default: what fits in memory)."),
 ]
 AudioContext = Annotated[
     SoundFrames,
-    typer.Option(
+    in_maps(
         "--audio-context",
         help="Frames of sound that a published network sees: 32 as in its inference, 16 as in its "
         "training.",
-        rich_help_panel=MAPS,
     ),
 ]
 Stride = Annotated[
     int | None,
-    typer.Option(
+    in_maps(
         "--stride",
         min=1,
         help="Run the network on every N-th frame and interpolate in between (default: 2 for "
         "avsal-small, 1 for published networks).",
-        rich_help_panel=MAPS,
     ),
 ]
 
@@ -176,87 +164,72 @@ def _seconds(text: Any) -> float:
 
 Start = Annotated[
     float | None,
-    typer.Option(
+    in_maps(
         "--start",
         parser=_seconds,
         metavar="TIME",
         help="Start at this time: seconds, 0:03 or 00:01:02.5.",
-        rich_help_panel=MAPS,
     ),
 ]
 End = Annotated[
-    float | None,
-    typer.Option(
-        "--end",
-        parser=_seconds,
-        metavar="TIME",
-        help="Stop before this time.",
-        rich_help_panel=MAPS,
-    ),
+    float | None, in_maps("--end", parser=_seconds, metavar="TIME", help="Stop before this time.")
 ]
 Size = Annotated[
     str,
-    typer.Option(
+    in_maps(
         "--size",
         help="Size of the maps: video (as displayed), model (as predicted) or WIDTHxHEIGHT.",
         autocompletion=_words("video", "model"),
-        rich_help_panel=MAPS,
     ),
 ]
 Format = Annotated[
     settings.Format,
-    typer.Option(
+    in_maps(
         "--format",
         help="Files of the maps: 8-bit gray, 16-bit gray, float32 densities, a gray video, or "
         "only a table of numbers.",
-        rich_help_panel=MAPS,
     ),
 ]
 Scale = Annotated[
     settings.Scale,
-    typer.Option(
+    in_maps(
         "--scale",
         help="What white stands for: the frame's maximum, the clip's, or a fixed probability.",
-        rich_help_panel=MAPS,
     ),
 ]
 Saliency = Annotated[
     Path | None,
-    typer.Option(
+    in_maps(
         "--saliency",
         help="Use the maps in this folder, written by avsal predict (for several inputs: the "
         "folder with the maps of all of them); no network runs.",
-        rich_help_panel=MAPS,
     ),
 ]
 Crf = Annotated[
     int,
-    typer.Option(
+    in_results(
         "--crf",
         min=0,
         max=51,
         help="CRF of H.264, or in .webm of VP9 on the same scale: lower means better quality and a "
         "larger file.",
-        rich_help_panel=RESULTS,
     ),
 ]
 Ray = Annotated[
     str | None,
-    typer.Option(
+    in_cluster(
         "--ray",
         metavar="[ADDRESS]",
         help="Predict on a Ray cluster: HOST:PORT, auto, or without an address on the cores of "
         "this machine.",
-        rich_help_panel=CLUSTER,
     ),
 ]
 RayThreads = Annotated[
     int,
-    typer.Option(
+    in_cluster(
         "--ray-threads",
         min=1,
         help="Cores for each worker; 1 is fastest, more use less memory in total.",
-        rich_help_panel=CLUSTER,
     ),
 ]
 Inputs = Annotated[
@@ -269,54 +242,40 @@ Inputs = Annotated[
 ]
 Output = Annotated[
     Path | None,
-    typer.Option(
+    in_results(
         "--output",
         "-o",
         help="Result for one input, or folder for the results of several (default: next to each "
         "input).",
-        rich_help_panel=RESULTS,
     ),
 ]
 MapFolder = Annotated[
     Path,
-    typer.Option(
-        "--output",
-        "-o",
-        help="Folder for the results; the maps of NAME.mp4 are in OUT/NAME.",
-        rich_help_panel=RESULTS,
+    in_results(
+        "--output", "-o", help="Folder for the results; the maps of NAME.mp4 are in OUT/NAME."
     ),
 ]
-Force = Annotated[
-    bool, typer.Option("--force", help="Replace results that exist.", rich_help_panel=RESULTS)
-]
+Force = Annotated[bool, in_results("--force", help="Replace results that exist.")]
 SkipExisting = Annotated[
     bool,
-    typer.Option(
+    in_results(
         "--skip-existing",
         help="Keep results that are up to date: complete maps and measurements of the same files "
         "and settings, and videos and pictures that are newer than what they are made of.",
-        rich_help_panel=RESULTS,
     ),
 ]
-AsJson = Annotated[
-    bool,
-    typer.Option("--json", help="Print one JSON line per file to stdout.", rich_help_panel=RESULTS),
-]
-Quiet = Annotated[
-    bool,
-    typer.Option("--quiet", "-q", help="Print nothing but errors.", rich_help_panel=RESULTS),
-]
+AsJson = Annotated[bool, in_results("--json", help="Print one JSON line per file to stdout.")]
+Quiet = Annotated[bool, in_results("--quiet", "-q", help="Print nothing but errors.")]
 
 
 Engine = Annotated[
     settings.EngineName,
-    typer.Option(
+    in_network(
         "--engine",
         envvar="AVSAL_ENGINE",
         help="What computes the network: ONNX Runtime (default network on a CPU only) or PyTorch. "
         "Both use as many threads as the environment variable OMP_NUM_THREADS says, else as many "
         "as there are cores.",
-        rich_help_panel=NETWORK,
     ),
 ]
 

@@ -15,104 +15,81 @@ from avsal.prediction.style import ColorBy, Colormap
 if TYPE_CHECKING:
     from avsal.prediction.style import OverlayForm
 
-LOOKS = "Looks"
-FORMS = "Pictures and animations"
+in_looks = options.panel("Looks")
+in_forms = options.panel("Pictures and animations")
 
 Colors = Annotated[
     Colormap,
-    typer.Option(
-        "--colormap",
-        metavar="NAME",
-        help=f"Colour map of the heatmap: {', '.join(Colormap)}.",
-        rich_help_panel=LOOKS,
+    in_looks(
+        "--colormap", metavar="NAME", help=f"Colour map of the heatmap: {', '.join(Colormap)}."
     ),
 ]
 ColoredBy = Annotated[
     ColorBy,
-    typer.Option(
+    in_looks(
         "--color-by",
         help="What colours stand for: the share of the gaze inside, the same in every frame, or "
         "the density of each frame.",
-        rich_help_panel=LOOKS,
     ),
 ]
 Alpha = Annotated[
-    float,
-    typer.Option(
-        min=0, max=1, help="Opacity of the heatmap where it is strongest.", rich_help_panel=LOOKS
-    ),
+    float, in_looks(min=0, max=1, help="Opacity of the heatmap where it is strongest.")
 ]
 Threshold = Annotated[
     float | None,
-    typer.Option(
+    in_looks(
         min=0,
         max=1,
         help="Draw only the smallest area that holds this share of the gaze (default: 0.85).",
-        rich_help_panel=LOOKS,
     ),
 ]
 Contours = Annotated[
-    bool,
-    typer.Option(
-        "--contours", help="Draw lines around 25, 50 and 75 % of the gaze.", rich_help_panel=LOOKS
-    ),
+    bool, in_looks("--contours", help="Draw lines around 25, 50 and 75 % of the gaze.")
 ]
 Legend = Annotated[
     bool | None,
-    typer.Option(
+    in_looks(
         "--legend/--no-legend",
         help="Explain the colours in a corner (default: where the picture is large enough).",
-        rich_help_panel=LOOKS,
     ),
 ]
 SideBySide = Annotated[
-    bool,
-    typer.Option(
-        "--side-by-side", help="Show the original frame to the left.", rich_help_panel=LOOKS
-    ),
+    bool, in_looks("--side-by-side", help="Show the original frame to the left.")
 ]
 
 Still = Annotated[
     bool,
-    typer.Option(
-        "--still",
-        help="Write one picture: the mean gaze on the whole clip, over a frame of it.",
-        rich_help_panel=FORMS,
+    in_forms(
+        "--still", help="Write one picture: the mean gaze on the whole clip, over a frame of it."
     ),
 ]
 ContactSheet = Annotated[
     bool,
-    typer.Option(
+    in_forms(
         "--contact-sheet",
         help="Write one picture with 12 frames at even intervals, their gaze and their times.",
-        rich_help_panel=FORMS,
     ),
 ]
 PerShot = Annotated[
     bool,
-    typer.Option(
+    in_forms(
         "--per-shot",
         help="With --still: one picture of each shot, in a folder. With --contact-sheet: one frame "
         "of each shot.",
-        rich_help_panel=FORMS,
     ),
 ]
 Fps = Annotated[
     float | None,
-    typer.Option(
-        "--fps",
-        metavar="N",
-        help="Frames per second of a .gif or .webp, at most (default: 15).",
-        rich_help_panel=FORMS,
+    in_forms(
+        "--fps", metavar="N", help="Frames per second of a .gif or .webp, at most (default: 15)."
     ),
 ]
 Width = Annotated[
     int | None,
-    typer.Option(
+    in_forms(
         "--width",
         metavar="PIXELS",
         help="Width of a .gif or .webp, at most (default: 640, and 640 in height).",
-        rich_help_panel=FORMS,
     ),
 ]
 
@@ -164,7 +141,6 @@ def overlay(
         **asdict(form),
         crf=crf,
         **windows.keywords(),
-        **asdict(network),
     )
     code = run_on_files(function, inputs, output, _ending(form), files, network, saliency)
     raise typer.Exit(code)

@@ -86,11 +86,10 @@ def _on_cluster(
 
 Output = Annotated[
     Path | None,
-    typer.Option(
+    options.in_results(
         "--output",
         "-o",
         help="Folder for the results; the maps of NAME.mp4 are in OUT/NAME (default: saliency).",
-        rich_help_panel=options.RESULTS,
     ),
 ]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -13,60 +12,45 @@ from avsal.cli import options
 from avsal.crops.settings import Fill, Fit, Motion
 from avsal.errors import UsageError
 
-CROP = "Crop"  # heading in --help
+in_crop = options.panel("Crop")
 
 
-Aspect = Annotated[
-    str | None,
-    typer.Option(help="Shape of the result, such as 1:1 (default: 9:16).", rich_help_panel=CROP),
-]
+Aspect = Annotated[str | None, in_crop(help="Shape of the result, such as 1:1 (default: 9:16).")]
 Way = Annotated[
     Motion,
-    typer.Option(
+    in_crop(
         "--motion",
         help="steady stays still unless moving keeps clearly more of the gaze, follow moves "
         "sooner, still never moves within a shot.",
-        rich_help_panel=CROP,
     ),
 ]
 Shots = Annotated[
     Fit | None,
-    typer.Option(
+    in_crop(
         "--fit",
         help="Where one crop does not hold the gaze of a shot: crop nevertheless (default), pad "
         "with bars, split into two panels, or auto: whichever gains most.",
-        rich_help_panel=CROP,
     ),
 ]
 Pad = Annotated[
     Fill | None,
-    typer.Option(
-        help="What the bars of --fit pad and auto show (default: blur); alone it means --fit pad.",
-        rich_help_panel=CROP,
+    in_crop(
+        help="What the bars of --fit pad and auto show (default: blur); alone it means --fit pad."
     ),
 ]
 For = Annotated[
     str | None,
-    typer.Option(
+    in_crop(
         "--for",
-        help="Aspect and size of such videos: shorts and reels (1080x1920), square (1080x1080), "
+        help="Aspect and size for a platform: shorts or reels (1080x1920), square (1080x1080) or "
         "portrait (1080x1350).",
-        rich_help_panel=CROP,
     ),
 ]
 Zoom = Annotated[
-    float,
-    typer.Option(
-        help="Zoom in by at most this factor where little gaze is lost.", rich_help_panel=CROP
-    ),
+    float, in_crop(help="Zoom in by at most this factor, 1 to 4, where little gaze is lost.")
 ]
 Width = Annotated[
-    str | None,
-    typer.Option(
-        "--size",
-        help="WIDTHxHEIGHT of the result (default: the crop's size).",
-        rich_help_panel=CROP,
-    ),
+    str | None, in_crop("--size", help="WIDTHxHEIGHT of the result (default: the crop's size).")
 ]
 EditedPath = Annotated[
     Path | None,
@@ -136,7 +120,6 @@ def reframe(
         path=path,
         export=export,
         **windows.keywords(),
-        **asdict(network),
     )
     shape = settings.aspect if path is None or aspect else read_head(path).aspect
     ending = f".{shape.strip().replace(':', 'x')}.*"

@@ -126,7 +126,7 @@ class Run:
         from avsal.results.plan import check_source
 
         if not plan:
-            note("no videos or images found in what was given")
+            note("no videos or images found in the inputs")
         outcomes = []
         readable = []
         for source, place in plan:
@@ -249,8 +249,11 @@ def run_on_files(
             maps = dict([(named[0], saliency)] if alone and len(named) == 1 else ())
             maps = maps or dict(plan_inputs(named, saliency, ""))
         load = no_network if network is None or maps else network.load
+        keywords = {} if network is None else asdict(network)
         policy = (files.force, files.skip_existing)
-        work = Calls(function, load, *policy, console.debug, maps, is_current, on_kept, made_of)
+        work = Calls(
+            function, load, keywords, *policy, console.debug, maps, is_current, on_kept, made_of
+        )
         return exit_code(Run(work, as_json=files.as_json, details=details).files(plan))
 
 

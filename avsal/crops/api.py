@@ -10,7 +10,7 @@ from avsal.crops import render
 from avsal.crops.export import check_export, write_export
 from avsal.crops.file import path_beside, read_head
 from avsal.crops.settings import Fill, Fit, Motion, ReframeSettings, find_preset, parse_size
-from avsal.errors import UsageError
+from avsal.errors import UsageError, path_of
 from avsal.media.video import VideoReader
 from avsal.prediction.predictor import Predictor
 from avsal.prediction.settings import PredictSettings
@@ -62,13 +62,14 @@ def reframe(
         aspect: shape of the result, "9:16" by default.
         motion: "steady" stays still unless moving keeps clearly more of the gaze, "follow" moves
             sooner, "still" never moves within a shot.
-        fit: what a shot becomes whose gaze one crop does not hold. "crop", the default, crops
+        fit: how to show a shot whose gaze does not fit into one crop. "crop", the default, crops
             nevertheless; "pad" shows more of the picture between bars; "split" shows two panels;
-            "auto" chooses in every shot.
+            "auto" chooses for each shot.
         pad: what the bars show, "blur" (the default) or "black"; alone it means fit "pad".
         zoom: crop closer by at most this factor, 1 to 4, where little gaze is lost.
-        preset: "shorts", "reels", "square" or "portrait": the aspect and size of such videos.
-        size: (width, height) of the result; None takes the preset's or the crop's.
+        preset: "shorts", "reels", "square" or "portrait": the aspect and size for a platform.
+        size: (width, height) or "1080x1920", size of the result; None is the preset's or the
+            crop's.
         crf: quality of H.264, 0 to 51; lower means better quality and a larger file.
         path: an edited .reframe.json to render; no network runs.
         saliency: a folder of maps that `avsal predict` wrote; no network runs.
@@ -76,7 +77,8 @@ def reframe(
         force: replace an earlier result next to the video.
         start, end, stride, audio_context, batch: see `avsal.prediction.PredictSettings`.
         model, weights, device, precision, offline, revision, engine: see `avsal.load_model`.
-        progress: called with "gaze" or "video", the frames done, and all frames if known.
+        progress: called with "gaze" or "video", the number of frames done, and of all frames (None
+            if unknown).
 
     Returns:
         The file that was written.
@@ -84,9 +86,12 @@ def reframe(
     Raises:
         AvsalError: something cannot be read or written, or does not fit together.
     """
-    check_path(path, aspect, motion, fit, zoom, preset, saliency, start, end)
+    video = path_of("video", video)
+    place = None if output is None else path_of("output", output)
+    path_file = None if path is None else path_of("path", path)
+    check_path(path_file, aspect, motion, fit, zoom, preset, saliency, start, end)
     if export is not None:
-        check_export(Path(export))
+        check_export(path_of("export", export))
     settings = settings_of(aspect, motion, fit, pad, zoom, preset, size, crf)
     predict = PredictSettings(audio_context, stride, batch, start, end)
     source = MapSource(model, weights, device, precision, offline, revision, engine, predict)
@@ -94,13 +99,14 @@ def reframe(
     def count(step: str, total: int | None) -> Callable[[int], None]:
         return lambda done: progress(step, done, total)
 
-    check_source(Path(video))
-    with VideoReader(Path(video)) as reader:
-        word = read_head(Path(path)).aspect if path is not None else settings.aspect
-        out = _output(reader, output, word, force)
+    check_source(video)
+    with VideoReader(video) as reader:
+        word = settings.aspect if path_file is None else read_head(path_file).aspect
+        word = word.strip().replace(":", "x")  # a part of the name next to the video
+        out = choose_output(video, reader.info.is_image, place, force, word)
         on_map, on_frame = (count(step, reader.info.frames) for step in ("gaze", "video"))
-        if path is not None:
-            render.rerender(reader, out, Path(path), pad, settings.size, crf, on_frame)
+        if path_file is not None:
+            render.rerender(reader, out, path_file, pad, settings.size, crf, on_frame)
         else:
             render.reframe(reader, out, settings, source.maps(saliency), on_map, on_frame)
     if export is not None:
@@ -118,13 +124,12 @@ def settings_of(
     size: str | tuple[int, int] | None,
     crf: int,
 ) -> ReframeSettings:
-    """The settings that arguments of `reframe` stand for.
+    """The settings that the arguments of `reframe` mean.
 
     Raises:
         UsageError: one is out of its range, or two contradict each other.
     """
-    text = size if isinstance(size, str | None) else "x".join(map(str, size))
-    shape = None if text is None else parse_size(text)
+    shape = None if size is None else parse_size(size)
     if preset is not None:
         if aspect is not None:
             raise UsageError(f"aspect {aspect}: {preset} decides it already; omit one of them")
@@ -153,22 +158,15 @@ def check_path(
         UsageError: one of them is given together with a path.
     """
     given = {
-        "--aspect": aspect,
-        "--for": preset,
-        "--saliency": saliency,
-        "--motion": motion != Motion.STEADY,
-        "--fit": fit,
-        "--zoom": zoom != 1,
-        "--start": start is not None,
-        "--end": end is not None,
+        "aspect": aspect,
+        "preset (--for)": preset,
+        "saliency": saliency,
+        "motion": motion != Motion.STEADY,
+        "fit": fit,
+        "zoom": zoom != 1,
+        "start": start is not None,
+        "end": end is not None,
     }
     for name, value in given.items():
         if path is not None and value:
             raise UsageError(f"{name}: {path} decides that already; omit one of them")
-
-
-def _output(reader: VideoReader, output: File | None, aspect: str, force: bool) -> Path:
-    """Where the result goes; its aspect is a part of the name next to the video."""
-    place = None if output is None else Path(output)
-    word = aspect.strip().replace(":", "x")
-    return choose_output(Path(reader.path), reader.info.is_image, place, force, word)

@@ -1,4 +1,4 @@
-"""Black bars in the source video, above and below the picture or beside it."""
+"""Black bars in the source video, above and below the picture or at its sides."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ class Timeline:
 def write(
     place: Path, head: PathFile, source: Path | str, has_sound: bool, crops: Iterable[Crop]
 ) -> None:
-    """Write a timeline in the form that the suffix of `place` tells.
+    """Write a timeline in the format of the suffix of `place`.
 
     Args:
         source: the video's absolute path, or its address.

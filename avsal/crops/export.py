@@ -27,7 +27,7 @@ from avsal.crops import editors
 from avsal.crops.file import PathFile, fitted_size, path_beside, read_crops, read_head
 from avsal.crops.planning import Crop
 from avsal.crops.settings import Fill
-from avsal.errors import AvsalError, MediaError, UsageError, without_keys
+from avsal.errors import AvsalError, MediaError, UsageError, path_of, without_keys
 from avsal.media.sound import sound_start
 from avsal.media.source import is_address
 from avsal.media.video import probe
@@ -65,13 +65,14 @@ def write_export(
 
     Args:
         path: a .reframe.json file.
-        out: the file to write; see the module's text for the suffixes.
-        video: the video that the path is of; None takes the file that the path names, next to it.
+        out: the file to write; its suffix decides the format: .sendcmd, .csv, .fcpxml, .edl or
+            .otio, see `avsal.crops.export`.
+        video: the video of the path; None is the file that the path names, in the same folder.
 
     Raises:
         AvsalError: the path or the video cannot be read, or the file cannot be written.
     """
-    path, out = Path(path), Path(out)
+    path, out = path_of("path", path), path_of("out", out)
     check_export(out)
     head = read_head(path)
     crops = read_crops(path, head.picture)
@@ -86,7 +87,7 @@ def write_export(
         numbers = ", ".join(str(shot + 1) for shot in split)
         logger.warning(
             "%s: shot %s: split into two panels, of which %s can hold only the first; --fit pad "
-            "makes no panels",
+            "avoids panels",
             out,
             numbers,
             out.suffix.lower(),
@@ -94,7 +95,7 @@ def write_export(
 
 
 def export_kept(out: str | os.PathLike[str], video: str | os.PathLike[str], place: Path) -> None:
-    """Export the path of a result that is left as it is, unless the export is newer than the path.
+    """Export the path of a result that was kept, unless the export is newer than the path.
 
     Args:
         out, video: see `write_export`.

@@ -255,7 +255,7 @@ def read_head(path: Path) -> PathFile:
             raise ValueError(f"end {end:g} is not after start")
         aspect, settings = header["aspect"], dict(header.get("settings") or {})
         if not isinstance(aspect, str):
-            raise ValueError("aspect is no text")
+            raise ValueError("aspect is not text")
         parse_aspect(aspect)
         if settings.get("pad") is not None:
             check_word("pad", settings["pad"], Fill)

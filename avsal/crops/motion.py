@@ -1,4 +1,5 @@
-"""How a crop moves along one axis: it holds still unless moving pays, and then moves smoothly.
+"""How a crop moves along one axis: it stays still unless moving keeps more of the gaze, and then
+moves smoothly.
 
 Two steps. A dynamic programme over places finds the path that keeps most gaze, where moving costs
 gaze in proportion to the way and speed has a bound; it sees the whole shot, so it neither hurries

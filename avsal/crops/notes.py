@@ -10,6 +10,7 @@ from typing import Any
 
 from avsal.crops.file import MADE_BY, ShotCrop, path_beside
 from avsal.crops.settings import Fit
+from avsal.prediction.settings import clock
 from avsal.results import records
 
 WEAK = 0.6  # a shot that keeps less of the predicted gaze than this deserves a look
@@ -51,16 +52,8 @@ def notes_on_shots(shots: Sequence[ShotCrop], origin: Fraction, fit: str) -> Ite
     advice = "" if fit == Fit.AUTO else "; try --fit auto"
     for shot in weak[:_MOST]:
         digits = 0 if shot.end - shot.start >= _LONG else 1
-        times = "-".join(_clock(time - origin, digits) for time in (shot.start, shot.end))
+        times = " to ".join(clock(time - origin, digits) for time in (shot.start, shot.end))
         where = f"shot {shot.shot + 1}, {times}: " if shot.end > shot.start else ""  # or a picture
         yield f"{where}the {_WORDS[shot.fit]} an estimated {shot.kept:.0%} of the gaze{advice}"
     if len(weak) > _MOST:
         yield f"{len(weak) - _MOST} further shots keep less than {WEAK:.0%}; see the path file"
-
-
-def _clock(seconds: Fraction, digits: int) -> str:
-    """Seconds as "0:12" or "1:02:03", with `digits` decimals."""
-    minutes, second = divmod(round(seconds, digits), 60)
-    hours, minute = divmod(int(minutes), 60)
-    text = f"{float(second):0{3 + digits if digits else 2}.{digits}f}"
-    return f"{hours}:{minute:02}:{text}" if hours else f"{minute}:{text}"

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import ceil
+from numbers import Integral
 from operator import attrgetter
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +17,7 @@ from avsal.crops.grids import GRID, Grids, small_grid
 from avsal.crops.layout import choose_layout
 from avsal.crops.motion import COSTS, KNOT, at_times, smooth
 from avsal.crops.settings import Box, Fit, Framing, Picture, Share, parse_aspect
+from avsal.errors import UsageError
 from avsal.prediction.maps import GazeMap, timed_maps
 
 _EXACT_KNOT = Fraction(KNOT)
@@ -78,18 +81,28 @@ def plan(
         times: seconds at which every frame begins, one for each map, ascending; None counts frames
             at `rate` frames per second.
         cuts: numbers of the frames that begin a new shot (`avsal.prediction.shots` finds them).
-        motion, zoom, fit: see `Framing`.
+        motion, zoom, fit: see `avsal.crops.settings.Framing`.
         pad: the same as fit "pad".
         sample_aspect: width to height of a displayed pixel.
 
     Raises:
-        UsageError: an aspect, motion or zoom that cannot be, or times that do not fit the maps.
+        UsageError: the aspect, size, motion or zoom is impossible, or the times do not fit the
+            maps.
     """
     ratio = parse_aspect(aspect) if isinstance(aspect, str) else Fraction(aspect)
+    if not isinstance(cuts, Iterable):
+        raise UsageError(f"cuts {cuts!r}: give a list of frame numbers")
     frames = timed_maps(maps, times, rate, cuts=sorted(cuts))
-    picture = Picture(*size, Fraction(sample_aspect))
+    picture = Picture(*_checked_size(size), Fraction(sample_aspect))
     framing = Framing(ratio, motion, zoom, Fit.PAD if pad else fit)
     return list(plan_crops(frames, picture, framing))
+
+
+def _checked_size(size: Any) -> tuple[int, int]:
+    sides = list(size) if isinstance(size, Iterable) and not isinstance(size, str) else []
+    if len(sides) != 2 or not all(isinstance(side, Integral) and int(side) > 0 for side in sides):
+        raise UsageError(f"size {size!r}: give (width, height) of the video in pixels")
+    return int(sides[0]), int(sides[1])
 
 
 def plan_crops(maps: Iterable[GazeMap], picture: Picture, framing: Framing) -> Iterator[Crop]:

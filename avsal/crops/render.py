@@ -50,7 +50,8 @@ def reframe(
     on_map: OnFrame = lambda _count: None,
     on_frame: OnFrame = lambda _count: None,
 ) -> None:
-    """Crop a video to what people look at; `out` and its path file appear only when whole.
+    """Crop a video to what people look at; `out` and its path file appear only when they are
+    complete.
 
     Args:
         video: opened and not yet read; closed afterwards.
@@ -244,7 +245,7 @@ def _shown(image: np.ndarray, box: Box, head: PathFile, whole: Size, fill: str) 
 
 
 def _sample(image: np.ndarray, box: tuple[float, ...], size: Size) -> np.ndarray:
-    """Read a part of a picture at any size; places between pixels are read between them."""
+    """Read a part of a picture at any size; between pixels it is interpolated."""
     x, y, width, height = box
     scale_x, scale_y = width / size[0], height / size[1]
     left, top, right, bottom = (round(edge) for edge in (x, y, x + width, y + height))

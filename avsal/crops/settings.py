@@ -6,17 +6,18 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
+from numbers import Real
 from typing import NamedTuple
 
 from avsal.errors import UsageError, nearest
-from avsal.prediction.settings import check_word
+from avsal.prediction.settings import check_crf, check_word
 
 Size = tuple[int, int]  # (width, height), pixels
 Share = tuple[float, float]  # width and height as fractions of the picture's
 _WIDEST = 20  # times as wide as high, or as high as wide
 _SMALLEST, _LARGEST = 16, 8192  # pixels of a side
 
-_CLOSEST = 4  # times; closer crops of usual videos are no pictures any more
+_CLOSEST = 4  # times; closer crops of usual videos are too blurred
 _SIZE_TOLERANCE = Fraction(1, 50)  # by which the shape of a wanted size may miss the aspect
 
 
@@ -24,7 +25,7 @@ def parse_aspect(text: str) -> Fraction:
     """Read "W:H" as width over height.
 
     Raises:
-        UsageError: it is no ratio, or one of no use.
+        UsageError: it is not a ratio, or is too extreme.
     """
     text = str(text).strip()  # from Python it may be a number
     match = re.fullmatch(r"(\d{1,5}(?:\.\d{1,4})?):(\d{1,5}(?:\.\d{1,4})?)", text, re.ASCII)
@@ -36,12 +37,13 @@ def parse_aspect(text: str) -> Fraction:
     return aspect
 
 
-def parse_size(text: str) -> Size:
-    """Read "WIDTHxHEIGHT", even sides.
+def parse_size(size: str | tuple[int, int]) -> Size:
+    """The size of a result from "WIDTHxHEIGHT" or (width, height), even sides.
 
     Raises:
         UsageError: it is something else.
     """
+    text = "x".join(map(str, size)) if isinstance(size, tuple | list) else str(size)
     match = re.fullmatch(r"(\d{2,4})x(\d{2,4})", text.strip(), re.ASCII)
     sides = (int(match[1]), int(match[2])) if match else (0, 0)
     if any(side % 2 or not _SMALLEST <= side <= _LARGEST for side in sides):
@@ -120,7 +122,7 @@ class Fill(StrEnum):
 
 
 class Fit(StrEnum):
-    """What a shot becomes whose gaze one crop cannot hold."""
+    """How to show a shot whose gaze does not fit into one crop."""
 
     CROP = "crop"  # the largest crop all the same
     PAD = "pad"  # a wider crop between bars
@@ -130,7 +132,7 @@ class Fit(StrEnum):
 
 @dataclass(frozen=True)
 class Preset:
-    """The shape and size of videos for one kind of place."""
+    """The shape and size of videos for one platform."""
 
     aspect: str
     size: Size
@@ -162,11 +164,12 @@ class Framing:
 
     Attributes:
         aspect: width to height of the result.
-        motion: "steady" holds still unless moving pays, "follow" moves sooner, "still" has one
-            place in every shot.
+        motion: "steady" stays still unless moving keeps clearly more of the gaze, "follow" moves
+            sooner, "still" never moves within a shot.
         zoom: factor by which a crop may be smaller than the largest one; constant within a shot.
-        fit: what a shot becomes whose gaze the largest crop does not hold: a wider crop between
-            bars ("pad"), two panels ("split"), the best of both ("auto"), or nothing else ("crop").
+        fit: how to show a shot whose gaze does not fit into the largest crop: a wider crop between
+            bars ("pad"), two panels ("split"), whichever gains most ("auto"), or the largest crop
+            nevertheless ("crop").
     """
 
     aspect: Fraction
@@ -177,8 +180,8 @@ class Framing:
     def __post_init__(self) -> None:
         check_word("motion", self.motion, Motion)
         check_word("fit", self.fit, Fit)
-        if not 1 <= self.zoom <= _CLOSEST:
-            raise UsageError(f"zoom {self.zoom:g}: give 1 (none) to {_CLOSEST}")
+        if not (isinstance(self.zoom, Real) and 1 <= self.zoom <= _CLOSEST):
+            raise UsageError(f"zoom {self.zoom!r}: give a number from 1 (none) to {_CLOSEST}")
 
 
 @dataclass(frozen=True)
@@ -188,7 +191,7 @@ class ReframeSettings:
     Attributes:
         aspect: of the result, as "9:16".
         fit: see `Framing`.
-        fill: what the bars show, see `Fill`; None where `fit` leaves none.
+        fill: what the bars show, see `Fill`; None if `fit` makes no bars.
         size: of the result; None takes the largest crop's own.
         crf: quality of H.264, 0 (lossless) to 51.
     """
@@ -202,13 +205,15 @@ class ReframeSettings:
     crf: int = 20
 
     def __post_init__(self) -> None:
+        check_crf(self.crf)
+        framing = self.framing  # which checks its part
         if self.fill is not None:
             check_word("pad", self.fill, Fill)
         if self.fill is not None and self.fit not in (Fit.PAD, Fit.AUTO):
             raise UsageError(f"pad {self.fill}: fit {self.fit} shows no bars; omit one of them")
-        if self.size and abs(Fraction(*self.size) / self.framing.aspect - 1) > _SIZE_TOLERANCE:
+        if self.size and abs(Fraction(*self.size) / framing.aspect - 1) > _SIZE_TOLERANCE:
             wanted = "x".join(map(str, self.size))
-            raise UsageError(f"size {wanted}: is not {self.aspect}; change --size or --aspect")
+            raise UsageError(f"size {wanted}: is not {self.aspect}; change size or aspect")
 
     @property
     def framing(self) -> Framing:

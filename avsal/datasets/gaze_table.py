@@ -268,7 +268,7 @@ def _encoding(head: bytes, path: Path) -> str:
         return "utf-16-le"
     if 2 * even.count(0) > len(even) and 0 not in odd:
         return "utf-16-be"
-    raise DataError(f"{path}: is no text; save the table as CSV in UTF-8")
+    raise DataError(f"{path}: is not text; save the table as CSV in UTF-8")
 
 
 def _read(file: Iterable[str], path: Path) -> GazeTable:

@@ -192,7 +192,7 @@ def _records(
 def _field(element: Element, order: str, depth: int) -> Value:
     kind, content = element
     if kind != _MATRIX:
-        raise _DamagedError("a field of a struct is no matrix")
+        raise _DamagedError("a field of a struct is not a matrix")
     return _matrix(content, order, depth)[1]
 
 

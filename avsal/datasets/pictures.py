@@ -148,7 +148,7 @@ def _mask_pixels(path: Path, _changed: int) -> tuple[tuple[int, int], np.ndarray
 
 
 def _marked(values: np.ndarray, path: Path) -> np.ndarray:
-    """The fixated pixels of a mask, bool; refuses an array that is no mask of points."""
+    """The fixated pixels of a mask, bool; refuses an array that is not a mask of points."""
     # JPEG compression adds weak halos around points; other formats keep the written values.
     jpeg = path.suffix.lower() in (".jpg", ".jpeg")
     marked: np.ndarray = values > (values.max() / 2 if jpeg else 0)

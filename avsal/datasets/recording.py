@@ -20,7 +20,7 @@ import numpy as np
 from avsal.atomic import path_part
 from avsal.datasets.gaze import Gaze
 from avsal.errors import AvsalError, DataError, UsageError
-from avsal.media.frames import FrameTag, VideoFrame, tag_of
+from avsal.media.frames import FrameInfo, VideoFrame, info_of
 from avsal.media.resample import SAMPLE_RATE
 from avsal.prediction.windows import CLIP_FRAMES, Rule, Times, Window, target_until
 
@@ -53,9 +53,9 @@ class Clip:
     origin: Fraction = Fraction(0)
 
     @property
-    def target(self) -> FrameTag:
+    def target(self) -> FrameInfo:
         """The frame that is predicted."""
-        return tag_of(self.frame(self.window.target), self.origin)
+        return info_of(self.frame(self.window.target), self.origin)
 
 
 @dataclass(frozen=True)
@@ -116,10 +116,10 @@ class Recording(ABC):
     def frames(self) -> Iterator[VideoFrame]:
         """All frames in order, in constant memory."""
 
-    def tags(self) -> Iterator[FrameTag]:
+    def tags(self) -> Iterator[FrameInfo]:
         """All frames in order without their pixels."""
         for frame in self.frames():
-            yield tag_of(frame, self.origin)
+            yield info_of(frame, self.origin)
 
     @abstractmethod
     def clip(self, position: float, rule: Rule | None) -> Clip:
@@ -136,7 +136,7 @@ class Recording(ABC):
         """The frames from which the frame of `clip` can be predicted."""
 
     @abstractmethod
-    def gaze(self, tag: FrameTag) -> Gaze | None:
+    def gaze(self, tag: FrameInfo) -> Gaze | None:
         """Gaze on a frame; None if there is none."""
 
     @abstractmethod
@@ -242,11 +242,11 @@ class IndexedRecording(Recording):
         height, width = self.image(0).shape[:2]
         return height, width
 
-    def tags(self) -> Iterator[FrameTag]:
+    def tags(self) -> Iterator[FrameInfo]:
         height, width = self.size
         for index in range(self.count):
             time = index / self.rate
-            yield FrameTag(index, time, time, 1 / self.rate, width, height)
+            yield FrameInfo(index, time, time, 1 / self.rate, width, height)
 
     def frame(self, index: int) -> VideoFrame:
         """Frame `index` with its time."""
@@ -281,7 +281,7 @@ class IndexedRecording(Recording):
         annotated = False  # true also if it cannot be known
         for index in range(self.count):
             try:
-                tag = tag_of(self.frame(index), self.origin)
+                tag = info_of(self.frame(index), self.origin)
                 annotated |= self.gaze(tag) is not None
             except AvsalError as error:
                 annotated = True

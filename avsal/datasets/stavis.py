@@ -32,7 +32,7 @@ from avsal.datasets.recording import (
 )
 from avsal.errors import DataError
 from avsal.media.audio import AudioReader
-from avsal.media.frames import FrameTag
+from avsal.media.frames import FrameInfo
 
 logger = logging.getLogger("avsal")
 
@@ -112,7 +112,7 @@ class AnnotatedVideo(IndexedRecording):
     def image(self, index: int) -> np.ndarray:
         raise DataError(f"{self.annotations.path}: annotations alone, without the video's frames")
 
-    def gaze(self, tag: FrameTag) -> Gaze | None:
+    def gaze(self, tag: FrameInfo) -> Gaze | None:
         return self.annotations.gaze(tag.index) if 0 <= tag.index < self.count else None
 
     def others(self, size: tuple[int, int]) -> np.ndarray | None:

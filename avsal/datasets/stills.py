@@ -31,7 +31,7 @@ from avsal.datasets.pictures import (
 )
 from avsal.datasets.recording import IndexedRecording, Recording, require_inside
 from avsal.errors import DataError
-from avsal.media.frames import FrameTag
+from avsal.media.frames import FrameInfo
 from avsal.media.suffixes import PLAIN_STILLS
 
 logger = logging.getLogger("avsal")
@@ -141,13 +141,13 @@ class Still(IndexedRecording):
             raise DataError(f"{self.database}/{self.name}: gaze alone, without the picture")
         return read_picture(self.path)
 
-    def gaze(self, tag: FrameTag) -> Gaze | None:
+    def gaze(self, tag: FrameInfo) -> Gaze | None:
         gaze = self.source.read()
         if gaze is not None:
             self._check_shape(gaze.size, tag)
         return gaze
 
-    def _check_shape(self, size: tuple[int, int], tag: FrameTag) -> None:
+    def _check_shape(self, size: tuple[int, int], tag: FrameInfo) -> None:
         """Compare the aspect ratios of the gaze, of (height, width), and of the picture."""
         shape, turned, shown = size[1] / size[0], size[0] / size[1], tag.width / tag.height
         if abs(shape / shown - 1) <= _SAME_SHAPE:

@@ -27,7 +27,7 @@ from avsal.datasets.recording import (
 )
 from avsal.errors import AvsalError, DataError
 from avsal.media.audio import AudioReader
-from avsal.media.frames import FrameTag, VideoFrame, tag_of
+from avsal.media.frames import FrameInfo, VideoFrame, info_of
 from avsal.media.info import VideoInfo
 from avsal.media.suffixes import VIDEOS
 from avsal.media.video import VideoReader
@@ -119,7 +119,7 @@ class VideoRecording(Recording):
         try:
             for frame in self.frames():
                 count += 1
-                annotated |= self.gaze(tag_of(frame, self.origin)) is not None
+                annotated |= self.gaze(info_of(frame, self.origin)) is not None
         except AvsalError as error:
             yield str(error)
         else:
@@ -134,7 +134,7 @@ class VideoRecording(Recording):
     def sound(self) -> OpenSound:
         return AudioReader(self.path, self.origin) if self.has_sound else nullcontext(None)
 
-    def gaze(self, tag: FrameTag) -> Gaze | None:
+    def gaze(self, tag: FrameInfo) -> Gaze | None:
         start, end = float(tag.time), float(tag.time + tag.duration)
         if self.still:  # shown all the time
             start, end = -math.inf, math.inf
@@ -222,7 +222,7 @@ class MappedVideo(VideoRecording):
 
     maps: Path = Path()
 
-    def gaze(self, tag: FrameTag) -> Gaze | None:
+    def gaze(self, tag: FrameInfo) -> Gaze | None:
         names = (self.maps / name.format(tag.index) for name in MAP_NAMES)
         path = next((path for path in names if path.is_file()), None)
         density = None if path is None else read_density(path).astype(np.float32)

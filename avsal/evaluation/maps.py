@@ -20,7 +20,7 @@ from avsal.datasets.pictures import read_density
 from avsal.datasets.recording import Recording
 from avsal.errors import DataError
 from avsal.evaluation.scoring import file_identities
-from avsal.media.frames import FrameTag, VideoFrame, tag_of
+from avsal.media.frames import FrameInfo, VideoFrame, info_of
 from avsal.media.suffixes import PLAIN_STILLS
 from avsal.prediction.settings import PROCESSING, MapSize
 from avsal.results.description import DESCRIPTION, is_result
@@ -33,15 +33,15 @@ if TYPE_CHECKING:
 
 SUFFIXES = PLAIN_STILLS | {".npy"}
 
-Prediction = tuple[FrameTag, np.ndarray]  # a frame and its saliency map (h, w) of any scale
+Prediction = tuple[FrameInfo, np.ndarray]  # a frame and its saliency map (h, w) of any scale
 _END = (sys.maxsize, None)  # follows the last map
 
 
-def tags_of(recording: Recording, frames: Iterable[VideoFrame] | None) -> Iterator[FrameTag]:
+def tags_of(recording: Recording, frames: Iterable[VideoFrame] | None) -> Iterator[FrameInfo]:
     """Frames without their pixels."""
     if frames is None:
         return recording.tags()
-    return (tag_of(frame, recording.origin) for frame in frames)
+    return (info_of(frame, recording.origin) for frame in frames)
 
 
 class NetworkMaps:

@@ -24,7 +24,7 @@ from avsal.evaluation.baselines import (
 )
 from avsal.evaluation.maps import ScoredMaps, tags_of
 from avsal.evaluation.scoring import MODEL, Annotations, MethodScores, score_map
-from avsal.media.frames import FrameTag
+from avsal.media.frames import FrameInfo
 from avsal.metrics import centre_prior
 from avsal.prediction.threads import BoundedPool
 
@@ -111,7 +111,7 @@ def _start(
 
 def _maps(
     recording: Recording, source: ScoredMaps | None, frames: SmallPictures | None
-) -> Iterator[tuple[FrameTag, np.ndarray | None]]:
+) -> Iterator[tuple[FrameInfo, np.ndarray | None]]:
     if source is None:
         return ((tag, None) for tag in tags_of(recording, frames))
     return iter(source.maps(recording, frames))
@@ -119,7 +119,7 @@ def _maps(
 
 def score_frame(
     annotations: Annotations,
-    tag: FrameTag,
+    tag: FrameInfo,
     saliency: np.ndarray | None,
     baselines: Baselines,
     picture: np.ndarray | None,

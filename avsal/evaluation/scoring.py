@@ -18,7 +18,7 @@ from avsal import atomic, metrics
 from avsal.datasets.gaze import Gaze
 from avsal.datasets.identity import recording_digest
 from avsal.datasets.recording import Recording
-from avsal.media.frames import FrameTag
+from avsal.media.frames import FrameInfo
 
 # Columns of the tables: name in files and heading.
 METRICS = {
@@ -108,7 +108,7 @@ class Annotations:
         self._lock = threading.Lock()
         self._union: tuple[tuple[int, int], np.ndarray | None] | None = None
 
-    def truth(self, tag: FrameTag) -> GroundTruth | None:
+    def truth(self, tag: FrameInfo) -> GroundTruth | None:
         """Annotation of a frame; None if it has no gaze.
 
         Raises:

@@ -81,6 +81,7 @@ class RgbConverter:
             interpolation=None if frame.format.name in _FAST_FORMATS else _PRECISE,
             src_color_range=frame.color_range,
             dst_color_range="JPEG",
+            threads=1,  # several wait for each other longer than they compute
         ).to_ndarray()
         if frame.format.name in _GRAYS and frame.color_range == _LIMITED_RANGE:
             rgb = cv2.LUT(rgb, _full_range())  # swscale treats all gray formats as full range
@@ -89,7 +90,7 @@ class RgbConverter:
         return turn(over_black(rgb) if transparent else rgb, matrix)
 
     def close(self) -> None:
-        """End the scaler's threads; the next call builds a new scaler."""
+        """Let go of the scaler; the next call builds a new one."""
         self._reformatter = None
 
 

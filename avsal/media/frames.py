@@ -27,8 +27,8 @@ class VideoFrame:
 
 
 @dataclass(frozen=True)
-class FrameTag:
-    """A frame without its pixels.
+class FrameInfo:
+    """What is known of a frame without its pixels; variables call it the frame's tag.
 
     Attributes:
         index: position in the video, from 0.
@@ -48,7 +48,11 @@ class FrameTag:
     shot: int = 0
 
 
-def tag_of(frame: VideoFrame, origin: Fraction) -> FrameTag:
-    """Return a frame's tag; `origin` is the container time of the first frame, seconds."""
+def info_of(frame: VideoFrame, origin: Fraction) -> FrameInfo:
+    """Return a frame without its pixels.
+
+    Args:
+        origin: container time of the video's first frame, seconds.
+    """
     height, width = frame.image.shape[:2]
-    return FrameTag(frame.index, frame.pts, frame.pts - origin, frame.duration, width, height)
+    return FrameInfo(frame.index, frame.pts, frame.pts - origin, frame.duration, width, height)

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
 # Codecs with one frame per packet, so that a frame's index is found by counting packets.
 _COUNTABLE_CODECS = frozenset({"h264", "hevc", "vp9", "av1", "mjpeg", "prores", "ffv1"})
-KEPT_BYTES = 256 * 2**20  # limit for the frames that `keep` stores
+BUFFER_BYTES = 256 * 2**20  # limit for the frames that `buffer_frames` stores
 _SEEK_FROM = Fraction(5)  # seconds; decoding less than this is faster than seeking
 _SEEK_MARGIN = Fraction(1)  # seconds before the first requested frame, for B-frames
 _END_TOLERANCE = Fraction(1, 2)  # seconds by which a video may be shorter than its header says
@@ -92,7 +92,7 @@ class VideoReader:
         self._lead = lead
         self._notes: list[str] = []
         self._convert = RgbConverter()
-        self._kept: deque[tuple[Slot, Fraction]] | None = None
+        self._buffer: deque[tuple[Slot, Fraction]] | None = None
         self._frames: Generator[VideoFrame, None, None] | None = None
         self._reading = threading.RLock()  # one thread may read while another one closes
         self._broken_off = False  # closed before the last frame
@@ -152,39 +152,39 @@ class VideoReader:
             if self._frames is not None and not self._broken_off:
                 self._close_file()
                 self._frames = None
-                if self._kept is not None:
-                    self._kept.clear()
+                if self._buffer is not None:
+                    self._buffer.clear()
                 self._open()
 
-    def keep(self, start: float = 0) -> int:
-        """Store the frames from `start` on, in the pixel format of the file, until `take`.
+    def buffer_frames(self, start: float = 0) -> int:
+        """From now on store the frames that are read, in the pixel format of the file.
 
         Args:
-            start: seconds since the first frame.
+            start: of the first one that is stored, seconds since the first frame.
 
         Returns:
-            The number of frames that fit in `KEPT_BYTES`.
+            The number of frames that fit in `BUFFER_BYTES`.
         """
-        self._kept, self._keep_from = deque(), self.origin + Fraction(str(start))
-        self._convert_kept = RgbConverter()  # one thread may read frames and another take them
-        return KEPT_BYTES // self.frame_bytes
+        self._buffer, self._buffer_from = deque(), self.origin + Fraction(str(start))
+        self._convert_stored = RgbConverter()  # one thread may read frames and another pop them
+        return BUFFER_BYTES // self.frame_bytes
 
-    def take(self, index: int) -> VideoFrame:
+    def pop_frame(self, index: int) -> VideoFrame:
         """Return a stored frame, and drop it and all earlier ones.
 
         Raises:
             MediaError: it was not stored.
         """
-        self.forget(index - 1)
-        if not self._kept or self._kept[0][0].index != index:
+        self.drop_before(index)
+        if not self._buffer or self._buffer[0][0].index != index:
             raise MediaError(f"{self.path}: has no frame {index}, although there is a map for it")
-        slot, duration = self._kept.popleft()
-        return self._finished(slot, duration, self._convert_kept)
+        slot, duration = self._buffer.popleft()
+        return self._finished(slot, duration, self._convert_stored)
 
-    def forget(self, last: int) -> None:
-        """Drop the stored frames up to the index `last`."""
-        while self._kept and self._kept[0][0].index <= last:
-            self._kept.popleft()
+    def drop_before(self, index: int) -> None:
+        """Drop the stored frames before an index."""
+        while self._buffer and self._buffer[0][0].index < index:
+            self._buffer.popleft()
 
     @property
     def first_image(self) -> np.ndarray:
@@ -217,7 +217,7 @@ class VideoReader:
         return sum(plane.buffer_size for plane in self._first.frame.planes)
 
     def close(self) -> None:
-        """Free the decoder and the file; may be called again. Stored frames can still be taken.
+        """Free the decoder and the file; may be called again. Stored frames are still there.
 
         If another thread is reading a frame, this waits for it. In a forked child nothing is freed,
         because that thread does not exist there.
@@ -343,8 +343,8 @@ class VideoReader:
             self._check_end(previous.time + duration)
 
     def _passed_on(self, slot: Slot, duration: Fraction) -> VideoFrame:
-        if self._kept is not None and slot.time >= self._keep_from:
-            self._kept.append((slot, duration))
+        if self._buffer is not None and slot.time >= self._buffer_from:
+            self._buffer.append((slot, duration))
         return self._finished(slot, duration, self._convert)
 
     def _finished(self, slot: Slot, duration: Fraction, convert: RgbConverter) -> VideoFrame:

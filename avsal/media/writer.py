@@ -125,7 +125,7 @@ def encoding_errors(path: Path) -> Iterator[None]:
             reason = (error.strerror or str(error)).lower()
             raise OutputError(
                 f"{path}: FFmpeg cannot write this video or its sound as {path.suffix} ({reason}); "
-                "try another suffix, as .mkv"
+                "try another suffix, such as .mkv"
             ) from error
         with write_errors(path):
             raise OSError(error.errno, error.strerror) from error

@@ -54,7 +54,7 @@ def find_origin(
     norms: Mapping[str, str],
     merged: Mapping[str, str],
 ) -> Origin | None:
-    """The origin of a graph's constant, None where it is no weight but computed, like positions.
+    """The origin of a graph's constant, None where it is not a weight but computed, like positions.
 
     Args:
         values: the constant.

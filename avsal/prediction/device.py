@@ -33,7 +33,7 @@ def choose_device(name: str) -> torch.device:
         count = torch.cuda.device_count()
         if not torch.cuda.is_available() or (device.index or 0) >= count:
             found = f"{count} CUDA devices" if count else "no CUDA device"
-            raise UsageError(f"--device {name}: torch finds {found} here; use --device auto or cpu")
+            raise UsageError(f"device {name}: torch finds {found} here; use --device auto or cpu")
     return device
 
 
@@ -45,10 +45,10 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
     Raises:
         UsageError: unknown precision, or fp16 on a CPU, where bf16 is never slower.
     """
-    check_word("--precision", name, Precision)
+    check_word("precision", name, Precision)
     if name == Precision.FP16 and device.type == "cpu":
         raise UsageError(
-            "--precision fp16: a CPU takes up to hundreds of times as long for it as for fp32; "
+            "precision fp16: a CPU takes up to hundreds of times as long for it as for fp32; "
             "give bf16, fp32 or auto"
         )
     if name != "auto":
@@ -99,7 +99,9 @@ def slow_precision(dtype: torch.dtype, device: torch.device) -> tuple[str, ...]:
     if not cpu_has_bfloat16():
         return (f"this processor emulates {name}, which can be hundreds of times slower than fp32",)
     fastest, why = automatic_precision(device)
-    return () if fastest != torch.float32 else (f"{name} gains nothing on this processor: {why}",)
+    if fastest != torch.float32:
+        return ()
+    return (f"{name} is no faster than fp32 on this processor: {why}",)
 
 
 def cpu_has_bfloat16() -> bool:

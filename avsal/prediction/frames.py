@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from avsal.errors import UsageError
-from avsal.media.frames import FrameTag, VideoFrame, tag_of
+from avsal.media.frames import FrameInfo, VideoFrame, info_of
 from avsal.media.resample import SAMPLE_RATE
 from avsal.prediction.inputs import log_spectrogram, resize_frame
 from avsal.prediction.settings import PredictSettings, exact_seconds
@@ -30,7 +30,7 @@ MOST_AHEAD = 64  # small frames that may wait for the network
 MARGIN = 2
 SHORTEST_BACK = Fraction(1)  # seconds by which reading begins earlier where it began too late
 
-SmallFrame = tuple[FrameTag, np.ndarray]  # the frame's index and times, and uint8 (h, w, 3)
+SmallFrame = tuple[FrameInfo, np.ndarray]  # the frame's index and times, and uint8 (h, w, 3)
 
 
 def read_ahead(
@@ -52,7 +52,7 @@ def read_ahead(
             before them.
         start: where a part begins; None gives what `frames` have.
     """
-    resized = ((tag_of(frame, origin), resize_frame(frame.image, size)) for frame in frames)
+    resized = ((info_of(frame, origin), resize_frame(frame.image, size)) for frame in frames)
 
     def small() -> Generator[SmallFrame, None, None]:
         waiting: deque[SmallFrame] = deque()
@@ -65,7 +65,7 @@ def read_ahead(
         for entry in waiting:
             yield in_its_shot(*entry)
 
-    def in_its_shot(tag: FrameTag, pixels: np.ndarray) -> SmallFrame:
+    def in_its_shot(tag: FrameInfo, pixels: np.ndarray) -> SmallFrame:
         shot = 0 if finder is None else bisect_right(finder.cuts, tag.index)
         return (replace(tag, shot=shot) if shot else tag), pixels
 
@@ -132,7 +132,7 @@ class CachedFrame:
             has seen the frame.
     """
 
-    tag: FrameTag
+    tag: FrameInfo
     pixels: np.ndarray
     features: Any = None
 
@@ -158,7 +158,7 @@ class WindowInput:
     wanted: bool = True
 
     @property
-    def tag(self) -> FrameTag:
+    def tag(self) -> FrameInfo:
         """The frame that is predicted."""
         return self.frames[-1].tag
 
@@ -229,7 +229,7 @@ class FrameCache:
         given = self._given >= self._final and self._windows % self._rule.batch == 0
         return given or self._first > self._final
 
-    def _add(self, tag: FrameTag, pixels: np.ndarray) -> None:
+    def _add(self, tag: FrameInfo, pixels: np.ndarray) -> None:
         if self._frames and tag.index != self._latest + 1:
             raise UsageError(f"frame {tag.index} follows frame {self._latest}; number all frames")
         frame = self._frames[tag.index] = CachedFrame(tag, pixels)

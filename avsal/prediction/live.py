@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from fractions import Fraction
 from numbers import Rational, Real
-from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from avsal.errors import UsageError
-from avsal.media.frames import VideoFrame, tag_of
+from avsal.media.frames import VideoFrame, info_of
 from avsal.prediction.frames import CachedFrame, WindowInput
 from avsal.prediction.inputs import resize_frame
 from avsal.prediction.shots import Differences, find_cut
 from avsal.prediction.threads import FORKED, after_fork
 from avsal.prediction.windows import Rule, Times
 
+if TYPE_CHECKING:
+    from avsal.media.audio import AudioReader
+
 Seconds = float | Fraction
 _Timed = tuple[Fraction | None, Fraction | None, Any]  # time and duration if known, and the frame
-_WANTED = "give NumPy arrays of shape (height, width, 3) and type uint8, in RGB"
+_WANTED = "give NumPy arrays (height, width, 3) of uint8, in RGB"
+_SOUND = "a NumPy array (samples,) of floats from -1 to 1, mono at 16 kHz"
+_LOUDEST = 8  # beyond 1, by which resampling and mixing overshoot; integers are far beyond
 _JOIN_SECONDS = 1.0  # a camera that gives nothing any more must not keep its user waiting
 
 
@@ -42,11 +47,12 @@ def checked_frames(
         live: do not ask for the next time to learn how long a frame is shown.
 
     Raises:
-        UsageError: a frame is no such picture, or has no time, or one that does not rise.
+        UsageError: a frame is not such a picture, has no time, or does not come after the last.
     """
     timed: Iterator[_Timed]
+    _check_iterables(frames, times)
     if fps is not None and times is not None:
-        raise UsageError("fps and times both say when frames are shown; give one of them")
+        raise UsageError("fps and times both say when frames are shown; give only one of them")
     if fps is not None:
         rate = _rate(fps)
         timed = ((index / rate, 1 / rate, frame) for index, frame in enumerate(frames))
@@ -60,10 +66,23 @@ def checked_frames(
         yield before
 
 
+def _check_iterables(frames: Any, times: Any) -> None:
+    if isinstance(frames, str | os.PathLike):
+        raise UsageError("frames is a path; predict reads files")
+    if not isinstance(frames, Iterable):
+        raise UsageError(f"frames has the type {type(frames).__name__}; {_WANTED}")
+    if isinstance(frames, np.ndarray) and frames.ndim == 3:
+        raise UsageError(f"frames is one array of shape {frames.shape}; give a list of arrays")
+    if times is not None and not isinstance(times, Iterable):
+        raise UsageError(f"times has the type {type(times).__name__}; give one time for each frame")
+
+
 def _with_durations(
     times: Iterable[Seconds], live: bool
 ) -> Iterator[tuple[Fraction, Fraction | None]]:
-    exact = (_exact(time, f"the time of frame {index}") for index, time in enumerate(times))
+    exact = (
+        _decimal_fraction(time, f"the time of frame {index}") for index, time in enumerate(times)
+    )
     if live:
         yield from ((time, None) for time in exact)
         return
@@ -80,7 +99,9 @@ def _paired(
     for index, (frame, time) in enumerate(pairs):
         if frame is missing or time is missing:
             fewer, more = ("frames", "times") if frame is missing else ("times", "frames")
-            raise UsageError(f"there are {index} {fewer} but more {more}; give one time a frame")
+            raise UsageError(
+                f"there are {index} {fewer} but more {more}; give a time for each frame"
+            )
         yield *time, frame
 
 
@@ -98,8 +119,8 @@ def _checked(
             raise UsageError(
                 f"frame {index} has the number {frame.index}; number frames from 0 without a gap"
             )
-        time = _exact(frame.pts, f"the time of frame {index}")
-        duration = _exact(frame.duration, f"the duration of frame {index}")
+        time = _decimal_fraction(frame.pts, f"the time of frame {index}")
+        duration = _decimal_fraction(frame.duration, f"the duration of frame {index}")
         frame = frame.image
     elif time is None:
         _check_image(frame, index)
@@ -108,7 +129,7 @@ def _checked(
     if before is not None and time <= before.pts:
         raise UsageError(
             f"frame {index} is shown at {float(time):g} s, which is not after the frame before it, "
-            f"at {float(before.pts):g} s; give times that rise"
+            f"at {float(before.pts):g} s; give ascending times"
         )
     if duration is None:
         duration = Fraction(0) if before is None else time - before.pts
@@ -119,42 +140,89 @@ def _check_image(image: Any, index: int) -> None:
     good = isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3
     if good and image.shape[2] == 3 and image.size:
         return
-    kind = type(image).__name__
-    shape, dtype = getattr(image, "shape", None), getattr(image, "dtype", None)
-    came = f"a {kind}" if shape is None else f"{kind} of shape {tuple(shape)} and type {dtype}"
-    raise UsageError(f"frame {index} is {came}; {_WANTED}{_cure(image)}")
+    cure = _cure(image)
+    raise UsageError(
+        f"frame {index} has the type {_type_of(image)}; {_WANTED}{cure and f', such as {cure}'}"
+    )
+
+
+def _type_of(array: Any) -> str:
+    """The name of a type; of an array its shape and the type of its values too."""
+    name, shape = type(array).__name__, getattr(array, "shape", None)
+    return name if shape is None else f"{name} of {array.dtype}, shape {tuple(shape)}"
 
 
 def _cure(image: Any) -> str:
-    """What to do about the commonest other forms of a picture."""
+    """What to do about the commonest other forms of a picture; empty for all else."""
+    if hasattr(image, "to_ndarray"):  # PyAV
+        return "frame.to_ndarray(format='rgb24')"
+    if hasattr(image, "convert"):  # Pillow
+        return "numpy.asarray(frame.convert('RGB'))"
+    if hasattr(image, "numpy"):  # PyTorch
+        image, code = image.detach().cpu().numpy(), "frame.cpu().numpy()"
+    else:
+        code = "frame"
     if not isinstance(image, np.ndarray):
-        return ": frame.numpy()" if hasattr(image, "numpy") else ""
+        return ""
     axes, shape = image.ndim, image.shape
     cures = (
-        (image.dtype.kind == "f", "; for values in 0..1: (frame * 255).round().astype('uint8')"),
-        (image.dtype == np.uint16, ": (frame >> 8).astype('uint8')"),
-        (axes == 2, ": numpy.dstack([frame] * 3)"),
-        (axes == 3 and shape[-1] == 1, ": numpy.dstack([frame] * 3)"),
-        (axes == 3 and shape[-1] == 4, ": frame[..., :3]"),
-        (axes == 3 and shape[0] == 3, ": frame.transpose(1, 2, 0)"),
+        (axes == 2 or (axes == 3 and shape[-1] == 1), f"numpy.dstack([{code}] * 3)"),
+        (axes == 3 and shape[-1] == 4, f"{code}[..., :3]"),
+        (axes == 3 and shape[-1] != 3 and shape[0] == 3, f"{code}.transpose(1, 2, 0)"),
     )
-    return next((cure for fits, cure in cures if fits), "")
+    code = next((cure for fits, cure in cures if fits), code)
+    if image.dtype.kind == "f":
+        in_unit = not image.size or image.max() <= 1
+        code = f"({code} * 255)" if in_unit else code
+        code = f"{code}.round().astype('uint8')"
+    elif image.dtype == np.uint16:
+        code = f"({code} >> 8).astype('uint8')"
+    elif image.dtype not in (np.uint8, bool):
+        code = f"{code}.astype('uint8')"
+    return "" if code == "frame" else code
 
 
 def _rate(fps: Any) -> Fraction:
-    rate = _exact(fps, "fps")
+    rate = _decimal_fraction(fps, "fps")
     if rate <= 0:
         raise UsageError(f"fps {fps}: give more than 0 frames per second")
     return rate
 
 
-def _exact(number: Any, name: str) -> Fraction:
+def _decimal_fraction(number: Any, name: str) -> Fraction:
     """The number that a person wrote, as `settings.exact_seconds` has it."""
     if isinstance(number, Rational):
         return Fraction(number)
     if not isinstance(number, Real) or not math.isfinite(number):
         raise UsageError(f"{name} is {number!r}; give a number")
     return Fraction(str(float(number)))
+
+
+def reader_of(audio: AudioReader | np.ndarray | None) -> AudioReader | None:
+    """What reads the samples that a caller hands over.
+
+    Raises:
+        UsageError: they are not 16 kHz mono samples, as far as can be seen.
+    """
+    is_reader = audio is None or hasattr(audio, "read")
+    return cast("AudioReader | None", audio if is_reader else _Samples(audio))
+
+
+class _Samples:
+    """Reads an array of samples as `avsal.media.AudioReader` reads those of a file."""
+
+    def __init__(self, samples: Any) -> None:
+        if not isinstance(samples, np.ndarray) or samples.ndim != 1 or samples.dtype.kind != "f":
+            raise UsageError(f"audio has the type {_type_of(samples)}; give {_SOUND}")
+        if samples.size and not np.abs(samples).max() <= _LOUDEST:  # NaN is not
+            raise UsageError(f"audio has samples outside -1 to 1; give {_SOUND}")
+        self._samples = np.asarray(samples, np.float32)
+
+    def read(self, start: int, end: int) -> np.ndarray:
+        return self._samples[start:end]
+
+    def release(self, before: int) -> None:
+        """Nothing: the caller has the array anyway."""
 
 
 class LatestFrames:
@@ -199,12 +267,7 @@ class LatestFrames:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self._ended = True
         self._thread.join(_JOIN_SECONDS)
 
@@ -243,7 +306,7 @@ class LatestFrames:
                     return
                 origin = frame.pts if origin is None else origin
                 size = size or self._input_size(*frame.image.shape[:2])
-                taken = CachedFrame(tag_of(frame, origin), resize_frame(frame.image, size))
+                taken = CachedFrame(info_of(frame, origin), resize_frame(frame.image, size))
                 change = differences.next(taken.pixels)
                 with self._changed:
                     self._frames[frame.index] = taken

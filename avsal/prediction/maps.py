@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from avsal.errors import UsageError
-from avsal.media.frames import FrameTag
+from avsal.media.frames import FrameInfo
 from avsal.prediction.drawing import overlay
 from avsal.prediction.frames import CachedFrame, PredictedBatch
 from avsal.prediction.style import OverlayStyle
@@ -29,7 +29,7 @@ Seconds = float | Fraction
 FrameMap = tuple[CachedFrame, np.ndarray]  # a frame and its (h, w) log-density
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays have no single equality
 class SaliencyFrame:
     """Where people will look while one frame is shown.
 
@@ -41,7 +41,7 @@ class SaliencyFrame:
         picture: uint8 (h, w, 3) RGB, the frame as the network saw it; None if it is unknown.
     """
 
-    tag: FrameTag
+    tag: FrameInfo
     log_density: np.ndarray
     density: np.ndarray
     picture: np.ndarray | None = None
@@ -302,8 +302,10 @@ def timed_maps(
 
     Raises:
         UsageError: there are more maps than times or fewer, the times do not ascend, `end` does not
-            come after the last one, or a map is none.
+            come after the last one, or a map is not an array of densities.
     """
+    if not isinstance(maps, Iterable):
+        raise UsageError(f"maps has the type {type(maps).__name__}; give one array for each frame")
     duration, held = _frame_step(rate), None
     for index, (time, density) in enumerate(_with_times(maps, times, duration)):
         if held is not None:
@@ -313,7 +315,7 @@ def timed_maps(
         held = GazeMap(index, time, duration, checked_map(density, index), shot)
     if held is None:
         return
-    duration = duration if end is None else _exact("end", end) - held.pts
+    duration = duration if end is None else _binary_fraction("end", end) - held.pts
     if duration <= 0:
         raise UsageError(f"end {end}: does not come after the last map's {float(held.pts):g} s")
     yield replace(held, duration=duration)
@@ -329,9 +331,9 @@ def _with_times(
     pairs = itertools.zip_longest(times, maps)  # neither a time nor a map is None
     for index, (second, density) in enumerate(pairs):
         if second is None or density is None:
-            more = "more maps than times" if second is None else "more times than maps"
-            raise UsageError(f"times: there are {more}, of which there are {index}; give one a map")
-        time = _exact(f"time {index}", second)
+            fewer, more = ("times", "maps") if second is None else ("maps", "times")
+            raise UsageError(f"there are {index} {fewer} but more {more}; give a time for each map")
+        time = _binary_fraction(f"time {index}", second)
         if before is not None and time <= before:
             raise UsageError(
                 f"times: {float(time):g} s of map {index} does not come after {float(before):g} s"
@@ -344,9 +346,9 @@ def _frame_step(rate: Seconds) -> Fraction:
     """Seconds from one frame to the next.
 
     Raises:
-        UsageError: the rate is no number above 0.
+        UsageError: the rate is not a number above 0.
     """
-    exact = _exact("rate", rate)
+    exact = _binary_fraction("rate", rate)
     if exact <= 0:
         raise UsageError(f"rate {rate}: give frames per second, more than 0")
     return 1 / exact
@@ -358,18 +360,22 @@ def checked_map(density: np.ndarray, index: int) -> np.ndarray:
     Raises:
         UsageError: it has no height and width, or values that are negative or not finite.
     """
+    if isinstance(density, SaliencyFrame):
+        raise UsageError(f"map {index} is a SaliencyFrame; give its density")
     density = np.asarray(density)
     if density.ndim != 2 or not density.size or density.dtype.kind not in "fiub":
         raise UsageError(
-            f"map {index}: is {density.dtype} of shape {density.shape}; give numbers (h, w)"
+            f"map {index} is an array of {density.dtype} and shape {density.shape}; give numbers "
+            "(height, width)"
         )
     if not np.isfinite(density).all() or density.min() < 0:
         raise UsageError(f"map {index}: has values that are negative or not finite; give densities")
     return density
 
 
-def _exact(name: str, value: Seconds) -> Fraction:
+def _binary_fraction(name: str, value: Seconds) -> Fraction:
+    """The number as the computer has it: 0.1 is the nearest binary fraction, not 1/10."""
     try:
         return Fraction(value) if isinstance(value, Fraction | int) else Fraction(float(value))
     except (TypeError, ValueError, OverflowError):
-        raise UsageError(f"{name} {value}: is no finite number") from None
+        raise UsageError(f"{name} {value}: is not a finite number") from None

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from avsal.errors import UsageError
-from avsal.media.frames import tag_of
+from avsal.errors import UsageError, path_of
+from avsal.media.frames import info_of
 from avsal.models.variants import VARIANTS
 from avsal.prediction.frames import FrameCache, WindowInput
 from avsal.prediction.inputs import resize_frame
@@ -68,6 +68,10 @@ def load_model(
     """
     check_word("engine", engine, EngineName)
     check_device(device)
+    if name is not None and not isinstance(name, str):
+        raise UsageError(f"model {name!r}: give the name of a network; files are for weights")
+    if weights is not None:
+        path_of("weights", weights)
     why_not = onnx_obstacle(device, precision) if engine != EngineName.TORCH else "not wanted"
     if not why_not and _is_shipped(name, weights, revision):
         return _shipped_predictor()
@@ -214,7 +218,7 @@ def predict_files(
         Every source with its prediction, to be consumed or closed before the next one is asked
         for; or with what is wrong with it.
     """
-    settings = predictor.complete(settings or PredictSettings())
+    settings = predictor.with_defaults(settings or PredictSettings())
     batch = predictor.batch(settings)
     rest = iter(sources)
     opened: Opened | None
@@ -268,7 +272,7 @@ def _open(
     with video:
         (frame,) = video
         size = predictor.input_size(video.info.height, video.info.width, video.info.sample_aspect)
-        small = tag_of(frame, video.origin), resize_frame(frame.image, size)
+        small = info_of(frame, video.origin), resize_frame(frame.image, size)
         (window,) = FrameCache(settings, predictor.rule(settings)).windows([small])
         return Still(video.info, window, video.warnings, video.identity)
 
@@ -300,7 +304,7 @@ def _video_prediction(
     if isinstance(video, Exception):
         return video
     try:
-        return predictor.predict(video, settings)
+        return predictor.predict_reader(video, settings)
     except Exception as error:
         return error
 

@@ -80,13 +80,14 @@ class OnnxEngine:
     def batches(self, windows: Iterable[WindowInput], batch: int) -> Iterator[PredictedBatch]:
         """Yield every window with its (h, w) float32 log-density, one by one.
 
-        `batch` windows are computed at once, ahead of the one that is asked for. If it is 1, the
-        next window is asked for after the map of the one before was given.
+        `batch` windows are computed at once, ahead of the one that is asked for, and as many more
+        wait, so that no thread does. If it is 1, the next window is asked for after the map of the
+        one before was given.
         """
         with ExitStack() as stack:
             in_order: Any = map
             if batch > 1:
-                in_order = stack.enter_context(BoundedPool(batch, batch + 1, "avsal-network")).map
+                in_order = stack.enter_context(BoundedPool(batch, 2 * batch, "avsal-network")).map
             for predicted in in_order(self._predicted, _with_new_frames(windows)):
                 yield [predicted]
 

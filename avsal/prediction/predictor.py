@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from avsal.errors import MediaError, WeightsError
-from avsal.media.frames import FrameTag
+from avsal.errors import MediaError, WeightsError, path_of
+from avsal.media.frames import FrameInfo
 from avsal.models.variants import Variant
 from avsal.prediction.frames import FrameCache, PredictedBatch, Start, WindowInput, read_ahead
 from avsal.prediction.inputs import input_size
-from avsal.prediction.live import LatestFrames, Seconds, checked_frames
+from avsal.prediction.live import LatestFrames, Seconds, checked_frames, reader_of
 from avsal.prediction.maps import FrameMap, SaliencyFrame, Smoothing, filled, to_density
 from avsal.prediction.settings import PredictSettings, Size, expected_maps, with_changes
 from avsal.prediction.shots import ShotFinder
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("avsal")
 
 ONE = Fraction(1)  # square pixels
-WINDOWS_AHEAD = 4  # windows whose new frames may wait for the network
+WINDOWS_AHEAD = 8  # windows whose new frames may wait for the network
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Description:
 
 
 class Prediction(Iterator[SaliencyFrame]):
-    """The maps of one file, one after the other, and what is known of it before the first.
+    """The maps of one file, one after the other.
 
     Iterate to the end, or use it in a `with` statement, or call `close`; leaving early is fine.
 
@@ -77,6 +77,10 @@ class Prediction(Iterator[SaliencyFrame]):
         self.finder = finder
         self._maps = maps
         self._files = files
+
+    def __repr__(self) -> str:
+        count = "frames" if self.total is None else f"{self.total} frames"
+        return f"<Prediction of {self.info.path}: {count}, to be iterated once>"
 
     def __next__(self) -> SaliencyFrame:
         return next(self._maps)
@@ -171,8 +175,8 @@ class Predictor:
             self.variant.name, *self.weights_id, engine.device, engine.precision, engine.name
         )
 
-    def complete(self, settings: PredictSettings) -> PredictSettings:
-        """Settings with what they leave to the network."""
+    def with_defaults(self, settings: PredictSettings) -> PredictSettings:
+        """Settings, with the network's own value for each that is None."""
         return dataclasses.replace(settings, stride=settings.stride or self.variant.stride)
 
     def rule(self, settings: PredictSettings, batch: int | None = None) -> Rule:
@@ -181,10 +185,8 @@ class Predictor:
 
     def predict(
         self,
-        source: str | os.PathLike[str] | VideoReader,
+        source: str | os.PathLike[str],
         settings: PredictSettings | None = None,
-        held: int | None = None,
-        sound: SoundFile | None = None,
         *,
         audio_context: int | None = None,
         stride: int | None = None,
@@ -196,32 +198,44 @@ class Predictor:
         """Predict a video file or a still image, frame by frame and in constant memory.
 
         Args:
-            source: a file or an address that FFmpeg can decode, or a `VideoReader` that has not
-                been read. It is opened now, once for its pictures and, if the network uses sound,
-                once for its sound. It is closed after the last map.
+            source: a file or an http(s) address that FFmpeg can decode. It is opened now, once for
+                its pictures and, if the network uses sound, once for its sound. It is closed after
+                the last map.
             settings: see `PredictSettings`. Keywords with the names of its fields replace these;
                 `size` may also be "video", "model", "640x360" or (640, 360).
-            held: limit on frames that were read and have no map yet, in addition to those that one
-                map needs; None depends on the device's memory.
-            sound: the file's sound, if others read it too; None opens it if the network uses it.
 
         Returns:
-            An iterator of one `SaliencyFrame` for every frame from start to end. Its attributes
-            `info` and `total` describe the video before the first frame is predicted.
+            An iterator of one `SaliencyFrame` for every frame from start to end; see `Prediction`.
 
         Raises:
             MediaError: the file cannot be read, or has no frame between start and end; this may
                 also come while iterating.
             UsageError: a setting is out of its range.
         """
-        from avsal.media.audio import AudioReader
         from avsal.media.video import VideoReader
 
-        settings = self.complete(
-            with_changes(settings, audio_context, stride, batch, start, end, size)
-        )
+        settings = with_changes(settings, audio_context, stride, batch, start, end, size)
+        return self.predict_reader(VideoReader(path_of("video", source)), settings)
+
+    def predict_reader(
+        self,
+        video: VideoReader,
+        settings: PredictSettings,
+        most_waiting: int | None = None,
+        sound: SoundFile | None = None,
+    ) -> Prediction:
+        """As `predict`, for a file that is open already.
+
+        Args:
+            video: not yet read; closed after the last map.
+            most_waiting: limit on frames that were read and have no map yet, in addition to those
+                that one map needs; None depends on the device's memory.
+            sound: the file's sound, if others read it too; None opens it if the network uses it.
+        """
+        from avsal.media.audio import AudioReader
+
+        settings = self.with_defaults(settings)
         with ExitStack() as opening:
-            video = source if isinstance(source, VideoReader) else VideoReader(source)
             opening.enter_context(video)
             audio = None
             if video.info.has_audio and self.uses_audio:
@@ -230,7 +244,7 @@ class Predictor:
         info = video.info
         total = expected_maps(info.frames, info.rate, settings.start, settings.end)
         finder = ShotFinder()
-        maps = self._file_maps(video, audio, settings, finder, files, held)
+        maps = self._file_maps(video, audio, settings, finder, files, most_waiting)
         return Prediction(info, total, finder, maps, files, video.identity)
 
     def batch(self, settings: PredictSettings) -> int:
@@ -241,7 +255,7 @@ class Predictor:
     def predict_frames(
         self,
         frames: Iterable[VideoFrame | np.ndarray],
-        audio: AudioReader | None = None,
+        audio: AudioReader | np.ndarray | None = None,
         settings: PredictSettings | None = None,
         *,
         fps: Seconds | None = None,
@@ -257,9 +271,10 @@ class Predictor:
 
         Args:
             frames: RGB uint8 (H, W, 3) in order, as arrays, or as `VideoFrame`s numbered from 0.
-                The iterator is used in another thread.
-            audio: 16 kHz mono samples, read like an `avsal.media.AudioReader`; sample 0 is at the
-                time of the first frame. None is no sound.
+                OpenCV's frames are BGR: give `frame[..., ::-1]`. The iterator is used in another
+                thread.
+            audio: float (n,) samples from -1 to 1, mono, 16 kHz, the first one at the time of the
+                first frame; or an `avsal.media.AudioReader`. None is no sound.
             settings: see `PredictSettings`; keywords replace its fields as in `predict`.
             fps: frames per second, if frames are arrays.
             times: instead of `fps`, the time of each array in seconds, ascending.
@@ -271,10 +286,11 @@ class Predictor:
             UsageError: a setting is out of its range. While iterating: a frame is not such a
                 picture, has no time, or does not come after the frame before it.
         """
-        settings = self.complete(
+        settings = self.with_defaults(
             with_changes(settings, audio_context, stride, batch, start, end, size)
         )
-        return self._frame_maps(checked_frames(frames, fps, times), audio, settings)
+        sound = reader_of(audio)
+        return self._frame_maps(checked_frames(frames, fps, times), sound, settings)
 
     def _frame_maps(
         self,
@@ -313,10 +329,12 @@ class Predictor:
         rest = iter(frames)
         first = next(rest, None)
         if first is not None:
-            everything, settings = itertools.chain([first], rest), self.complete(settings)
+            everything, settings = itertools.chain([first], rest), self.with_defaults(settings)
             height, width = first.image.shape[:2]
             size = self.input_size(height, width, sample_aspect)
-            maps = self._maps(everything, audio, origin, size, settings, ShotFinder(), held=0)
+            maps = self._maps(
+                everything, audio, origin, size, settings, ShotFinder(), most_waiting=0
+            )
             yield from maps
 
     def stream(
@@ -363,12 +381,14 @@ class Predictor:
         settings: PredictSettings,
         finder: ShotFinder,
         files: ExitStack,
-        held: int | None,
+        most_waiting: int | None,
     ) -> Generator[SaliencyFrame, None, None]:
         with files:
             empty, info = True, video.info
             size = self.input_size(info.height, info.width, info.sample_aspect)
-            maps = self._maps(video, audio, video.origin, size, settings, finder, held, video)
+            maps = self._maps(
+                video, audio, video.origin, size, settings, finder, most_waiting, video
+            )
             for frame in maps:
                 empty = False
                 yield frame
@@ -388,14 +408,14 @@ class Predictor:
         size: tuple[int, int],
         settings: PredictSettings,
         finder: ShotFinder | None = None,
-        held: int | None = None,
+        most_waiting: int | None = None,
         video: VideoReader | None = None,
     ) -> Iterator[SaliencyFrame]:
         """`video` where `frames` are those of a file, which may be read from the middle on."""
         batch, stride = self.batch(settings), settings.stride or 1
         depth = max(WINDOWS_AHEAD, batch) * stride
-        if held is not None:  # a third of them reads ahead, one is in the network, one behind it
-            third = held // 3
+        if most_waiting is not None:  # a third reads ahead, one is in the network, one behind it
+            third = most_waiting // 3
             batch = max(1, min(batch, third // stride))
             depth = max(1, min(depth, third))
         rule = self.rule(settings, batch)
@@ -431,7 +451,7 @@ class Predictor:
 
 
 def _output_size(
-    tag: FrameTag, log_density: np.ndarray, settings: PredictSettings
+    tag: FrameInfo, log_density: np.ndarray, settings: PredictSettings
 ) -> tuple[int, int]:
     if settings.size.kind == "video":
         return tag.height, tag.width

@@ -71,11 +71,13 @@ def check_device(name: str) -> None:
     Raises:
         UsageError: it is none of auto, cpu, cuda and cuda:N.
     """
-    if re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+    if isinstance(name, str) and re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
         return
+    if not isinstance(name, str):
+        raise UsageError(f'device {name!r}: is not text; give "auto", "cpu", "cuda" or "cuda:N"')
     is_gpu = name.lower() in ("gpu", "nvidia")
     hint = "; did you mean cuda?" if is_gpu else nearest(name, ("auto", "cpu", "cuda"))
-    raise UsageError(f"--device {name}: is unknown{hint or '; give auto, cpu, cuda or cuda:N'}")
+    raise UsageError(f"device {name}: is unknown{hint or '; give auto, cpu, cuda or cuda:N'}")
 
 
 MAX_SECONDS = 1e9  # 32 years; in a container's unit of time it still fits into 64 bits
@@ -98,17 +100,22 @@ def seconds_of(text: str) -> float:
     hours, minutes, seconds = match.groups() if match else (None, None, "60")
     too_large = (minutes and float(seconds) >= 60) or (hours and int(minutes or 0) >= 60)
     if match is None or too_large:
-        raise UsageError(f"{text}: give seconds from 0 on such as 3.5, 0:03 or 00:01:02.5")
+        raise UsageError(f"{text}: give a time such as 3.5 (seconds), 0:03 or 00:01:02.5")
     return float(Fraction(seconds) + 60 * int(minutes or 0) + 3600 * int(hours or 0))
 
 
-def clock(seconds: float) -> str:
-    """A time as people write it: 7.5 s, 1:05, 1:02:03."""
-    if seconds < 60:
-        return f"{round(seconds, 1):g} s"
-    hours, remaining = divmod(round(seconds), 3600)
-    minutes, remaining = divmod(remaining, 60)
-    return f"{hours}:{minutes:02}:{remaining:02}" if hours else f"{minutes}:{remaining:02}"
+def clock(seconds: float | Fraction, digits: int = 0) -> str:
+    """A time as people read it: 7.5 s, 1:05, 1:02:03; from a minute on with `digits` decimals.
+
+    Reports, pictures and notes give times so. Messages about single frames and about settings give
+    plain seconds, because these can be compared, and pasted into an option.
+    """
+    if (tenths := round(float(seconds), 1)) < 60:
+        return f"{tenths:g} s"
+    minutes, second = divmod(round(float(seconds), digits), 60)
+    hours, minute = divmod(int(minutes), 60)
+    text = f"{second:0{3 + digits if digits else 2}.{digits}f}"
+    return f"{hours}:{minute:02}:{text}" if hours else f"{minute}:{text}"
 
 
 @dataclass(frozen=True)
@@ -149,7 +156,9 @@ class MapSize:
             return size
         if isinstance(size, tuple | list) and len(size) == 2:
             return cls.parse(f"{size[0]}x{size[1]}")
-        return cls.parse(str(size))
+        if not isinstance(size, str):
+            raise UsageError(f"size {size!r}: give text such as 640x360, or (width, height)")
+        return cls.parse(size)
 
     def __str__(self) -> str:
         return f"{self.width}x{self.height}" if self.kind == "fixed" else self.kind
@@ -192,7 +201,7 @@ class PredictSettings:
         _check_seconds("start", self.start)
         _check_seconds("end", self.end)
         if self.end is not None and self.end <= (self.start or 0):
-            raise UsageError(f"end {self.end}: give a second after start")
+            raise UsageError(f"end {self.end}: give a time after start")
 
 
 def with_changes(
@@ -209,6 +218,9 @@ def with_changes(
     Raises:
         UsageError: a setting is out of its range.
     """
+    if settings is not None and not isinstance(settings, PredictSettings):
+        kind = type(settings).__name__
+        raise UsageError(f"settings is a {kind}; give PredictSettings, or keywords like stride=2")
     given = {
         "audio_context": audio_context,
         "stride": stride,
@@ -229,7 +241,17 @@ def _check_count(name: str, count: int | None) -> None:
 def _check_seconds(name: str, seconds: float | None) -> None:
     if seconds is None or (isinstance(seconds, Real) and 0 <= seconds <= MAX_SECONDS):
         return  # NaN is not between them
-    raise UsageError(f"{name} {seconds!r}: give 0 or more seconds, at most {MAX_SECONDS:.0f}")
+    raise UsageError(f"{name} {seconds!r}: give a number of seconds from 0 to {MAX_SECONDS:.0f}")
+
+
+def check_crf(crf: int) -> None:
+    """Refuse a quality that H.264 does not have.
+
+    Raises:
+        UsageError: it is not a whole number from 0 to 51.
+    """
+    if not (isinstance(crf, Integral) and 0 <= crf <= 51):
+        raise UsageError(f"crf {crf!r}: give a whole number from 0 to 51")
 
 
 def expected_maps(

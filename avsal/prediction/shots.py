@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -30,7 +31,8 @@ CUT_LEVELS = 20.0
 Cut = tuple[int, Fraction]  # index and container time of the first frame after a cut
 LOOK_AHEAD = 2  # frames after the first one of a shot that tell it is one; PySceneDetect's default
 _SMALL = (160, 90)  # width, height
-_DARK = 32.0  # levels of 255; hue and saturation of pixels below it count less
+# How much of hue and saturation counts, of 255, by a pixel's value: less where it is dark.
+_LIT_PARTS = np.minimum(np.arange(256) * 8, 255).astype(np.uint8)
 _LIT = 0.5  # of a cut's change, at least so much is left where they count less
 RATIO = 3.0  # of a cut's change to the mean change of the frames around it
 LEAST_CHANGE = 15.0  # levels of 255, the mean of hue, saturation and value, at a cut
@@ -86,6 +88,14 @@ class Shot:
     end: Fraction
 
 
+class Change(NamedTuple):
+    """How much a frame differs from the one before, in levels of 255: as a whole, and where dark
+    pixels have less colour."""
+
+    whole: float
+    lit: float
+
+
 class ShotFinder:
     """Finds the shots of a video whose frames come one after the other, in constant memory.
 
@@ -106,8 +116,8 @@ class ShotFinder:
         self._recent: deque[Cut] = deque(maxlen=LOOK_AHEAD + 1)
         self._begun = 0  # the first frame of the latest shot
         self._trusted = 0  # the first frame whose surroundings were all seen
-        self._colours: np.ndarray | None = None  # of the latest frame, see `_colours_of`
-        self._scores: deque[np.ndarray] = deque(maxlen=2 * LOOK_AHEAD + 1)  # of the latest ones
+        self._colours: tuple[np.ndarray, np.ndarray] | None = None  # of the latest frame
+        self._scores: deque[Change] = deque(maxlen=2 * LOOK_AHEAD + 1)  # of the latest ones
 
     def add(self, index: int, pts: Fraction, image: np.ndarray) -> None:
         """Take the next frame.
@@ -131,16 +141,12 @@ class ShotFinder:
             self._begun = change[0]
             self.cuts.append(self._begun)
 
-    def _change(self, image: np.ndarray) -> np.ndarray:
-        """How much a frame differs from the one before, in levels of 255; the first one by 0.
-
-        Two numbers: for colours as they are, and for those whose dark pixels have less of them.
-        """
+    def _change(self, image: np.ndarray) -> Change:
+        """How much a frame differs from the one before; the first one by 0."""
         before, self._colours = self._colours, _colours_of(image)
         if before is None:
-            return np.zeros(2)
-        channels = cv2.absdiff(self._colours, before).mean(axis=1)
-        return channels.sum(axis=1) / channels.shape[1]
+            return Change(0.0, 0.0)
+        return Change(*map(_mean_change, self._colours, before))
 
     def last_change(self, first: int, last: int) -> int | None:
         """The latest of the changes from frame `first` to `last`, None where there is none."""
@@ -150,25 +156,30 @@ class ShotFinder:
         return None
 
 
-def _colours_of(image: np.ndarray) -> np.ndarray:
-    """Hue, saturation and value of a small picture, and the same with dark pixels turned gray, as
-    rows of uint8 (2, pixels, 3)."""
+def _colours_of(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Hue, saturation and value of a small picture, and the same with dark pixels turned gray."""
     small = cv2.resize(image, _SMALL, interpolation=cv2.INTER_AREA)
-    colours = cv2.cvtColor(small, cv2.COLOR_RGB2HSV).reshape(-1, 3)
-    grayer = colours.copy()
-    grayer[:, :2] = colours[:, :2] * np.minimum(1, colours[:, 2:] / _DARK)
-    return np.stack([colours, grayer])
+    colours = cv2.cvtColor(small, cv2.COLOR_RGB2HSV)
+    hue, saturation, value = cv2.split(colours)
+    lit = cv2.LUT(value, _LIT_PARTS)
+    grayer = [cv2.multiply(channel, lit, scale=1 / 255) for channel in (hue, saturation)]
+    return colours, cv2.merge([*grayer, value])
 
 
-def _is_cut(scores: Sequence[np.ndarray]) -> bool:
+def _mean_change(colours: np.ndarray, before: np.ndarray) -> float:
+    sums = cv2.sumElems(cv2.absdiff(colours, before))[:3]
+    return sum(channel / (_SMALL[0] * _SMALL[1]) for channel in sums) / len(sums)
+
+
+def _is_cut(changes: Sequence[Change]) -> bool:
     """Whether the middle one of the changes of frames in a row is that at a cut."""
-    if len(scores) < 2 * LOOK_AHEAD + 1:
+    if len(changes) < 2 * LOOK_AHEAD + 1:
         return False
-    change, lit = scores[LOOK_AHEAD]
-    around = sum(score[0] for place, score in enumerate(scores) if place != LOOK_AHEAD)
+    middle = changes[LOOK_AHEAD]
+    around = sum(change.whole for place, change in enumerate(changes) if place != LOOK_AHEAD)
     mean = around / (2 * LOOK_AHEAD)
-    stands_out = mean < _NOTHING or change / mean >= RATIO
-    return bool(change >= LEAST_CHANGE and stands_out and lit >= _LIT * change)
+    stands_out = mean < _NOTHING or middle.whole / mean >= RATIO
+    return middle.whole >= LEAST_CHANGE and stands_out and middle.lit >= _LIT * middle.whole
 
 
 def shots_between(first: Cut, last: int, end: Fraction, cuts: Iterable[Cut]) -> list[Shot]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from numbers import Integral, Real
 from pathlib import PurePath
 
 from avsal.errors import UsageError
@@ -65,15 +66,16 @@ class OverlayStyle:
     def __post_init__(self) -> None:
         check_word("colormap", self.colormap, Colormap)
         check_word("color-by", self.color_by, ColorBy)
-        if not 0 <= self.alpha <= 1:
-            raise UsageError(f"alpha {self.alpha}: give a number from 0 to 1")
-        if self.threshold is not None and not 0 < self.threshold <= 1:
-            raise UsageError(f"threshold {self.threshold}: give a number above 0, at most 1")
+        if not (isinstance(self.alpha, Real) and 0 <= self.alpha <= 1):
+            raise UsageError(f"alpha {self.alpha!r}: give a number from 0 to 1")
+        share = self.threshold
+        if share is not None and not (isinstance(share, Real) and 0 < share <= 1):
+            raise UsageError(f"threshold {share!r}: give a number above 0, at most 1")
 
 
 @dataclass(frozen=True)
 class OverlayForm:
-    """What an overlay is, where it is no video like its source.
+    """What an overlay is, where it is not a video like its source.
 
     Attributes:
         still: one picture with the mean gaze.
@@ -93,13 +95,14 @@ class OverlayForm:
 
     def __post_init__(self) -> None:
         if self.still and self.contact_sheet:
-            raise UsageError("--still and --contact-sheet: give one of them")
+            raise UsageError("still and contact-sheet: give only one of them")
         if self.per_shot and not self.pictures:
-            raise UsageError("--per-shot needs --still or --contact-sheet")
-        if self.fps is not None and not 0 < self.fps <= MAX_FPS:
-            raise UsageError(f"fps {self.fps}: give a number above 0, at most {MAX_FPS}")
-        if self.width is not None and self.width < 1:
-            raise UsageError(f"width {self.width}: give pixels, at least 1")
+            raise UsageError("per-shot needs still or contact-sheet")
+        fps, width = self.fps, self.width
+        if fps is not None and not (isinstance(fps, Real) and 0 < fps <= MAX_FPS):
+            raise UsageError(f"fps {fps!r}: give a number above 0, at most {MAX_FPS}")
+        if width is not None and not (isinstance(width, Integral) and width >= 1):
+            raise UsageError(f"width {width!r}: give whole pixels, at least 1")
         if self.pictures:
             self.check(None, False)
 
@@ -121,4 +124,4 @@ class OverlayForm:
         """
         if not animated and (self.fps is not None or self.width is not None):
             place = "a picture" if out is None else f"{out}"
-            raise UsageError(f"{place}: is no animation; give --fps and --width with .gif or .webp")
+            raise UsageError(f"{place}: is not an animation; fps and width are for .gif and .webp")

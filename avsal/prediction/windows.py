@@ -20,8 +20,6 @@ from avsal.prediction.inputs import COLUMNS, HOP
 CLIP_FRAMES = 16  # frames of a window (paper Section 4.3)
 PAST_FRAMES = CLIP_FRAMES - 1  # a window ends at the frame that it predicts
 
-# Frames of sound that belong to a window: the published inference uses 32, training used 16.
-AUDIO_CONTEXTS = (32, 16)
 MEMORY = 3  # time constants after which a map counts no more in later ones
 Times = dict[int, Fraction]
 

@@ -1,1 +1,1 @@
-"""What goes out: folders of maps and their description, overlays, whole jobs on files."""
+"""Output: folders of maps with their description, overlays, and jobs on many files."""

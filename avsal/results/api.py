@@ -7,10 +7,11 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+from avsal.errors import path_of
 from avsal.media.sound import SoundFile
 from avsal.media.video import VideoReader
 from avsal.prediction.predictor import Prediction, Predictor
-from avsal.prediction.settings import Size, expected_maps, with_changes
+from avsal.prediction.settings import Size, check_crf, expected_maps, with_changes
 from avsal.prediction.style import ColorBy, Colormap, OverlayForm, OverlayStyle
 from avsal.results.gaze import MapSource
 from avsal.results.overlay import (
@@ -56,10 +57,10 @@ def predict(
 
     Args:
         video: a file or an http(s) address.
-        start, end: part of the video, in seconds; its maps equal those of the whole.
-        stride: run the network on every n-th frame and interpolate in between; None takes the
-            network's own.
-        size: of the maps: "video", "model", "640x360" or (640, 360).
+        start, end: the part of the video, in seconds; its maps equal those of the whole video.
+        stride: run the network on every n-th frame and interpolate in between; None is the
+            network's own default.
+        size: of the maps: "video" (as displayed), "model" (as predicted), "640x360" or (640, 360).
         audio_context, batch: see `avsal.prediction.PredictSettings`.
         model: a network's name, or one that `avsal.load_model` loaded.
         weights, device, precision, offline, revision, engine: see `avsal.load_model`.
@@ -73,7 +74,7 @@ def predict(
     """
     settings = with_changes(None, audio_context, stride, batch, start, end, size)
     source = MapSource(model, weights, device, precision, offline, revision, engine, settings)
-    check_source(Path(video))
+    check_source(path_of("video", video))
     return source.predictor.predict(video, settings)
 
 
@@ -128,14 +129,14 @@ def overlay(
         per_shot: with `still`, write one picture of each shot into a folder, shot-001.jpg and so
             on; next to the video it is NAME.saliency-shots. With `contact_sheet`, show one frame of
             each shot with the mean gaze on the shot.
-        fps, width: frames per second and pixels of an animation, at most; None for 15, and for 640
-            in both width and height.
+        fps, width: maximum frames per second and width in pixels of an animation; None is 15, and
+            at most 640 pixels wide and high.
         crf: quality of H.264 (VP9 in .webm), 0 to 51; lower means better quality and a larger file.
         saliency: a folder of maps that `avsal predict` wrote; no network runs.
         force: replace an earlier result next to the video, or an earlier folder of stills.
         start, end, stride, audio_context, batch: see `predict`.
         model, weights, device, precision, offline, revision, engine: see `avsal.load_model`.
-        progress: called with the frames done, and all frames if known.
+        progress: called with the number of frames done, and of all frames (None if unknown).
 
     Returns:
         The file or the folder that was written.
@@ -143,19 +144,21 @@ def overlay(
     Raises:
         AvsalError: something cannot be read or written, or does not fit together.
     """
+    video = path_of("video", video)
+    place = None if output is None else path_of("output", output)
+    check_crf(crf)
     style = OverlayStyle(colormap, alpha, color_by, threshold, contours, legend, side_by_side)
     form = OverlayForm(still, contact_sheet, per_shot, fps, width)
     settings = with_changes(None, audio_context, stride, batch, start, end)
     source = MapSource(model, weights, device, precision, offline, revision, engine, settings)
-    place = None if output is None else Path(output)
-    check_source(Path(video))
+    check_source(video)
     if form.pictures:
-        return _draw_pictures(Path(video), place, source, saliency, style, form, force, progress)
+        return _draw_pictures(video, place, source, saliency, style, form, force, progress)
     result = source.result(saliency)
-    start, end = (start, end) if result is None else result.stretch(start, end)
-    with VideoReader(Path(video), start=start) as frames:
+    start, end = (start, end) if result is None else result.time_range(start, end)
+    with VideoReader(video, start=start) as frames:
         info = frames.info
-        out = choose_output(Path(video), info.is_image, place, force, animations=True)
+        out = choose_output(video, info.is_image, place, force, animations=True)
         animated = is_animation(out, info.is_image)
         form.check(out, animated)
         total = expected_maps(info.frames, info.rate, start, end)
@@ -167,7 +170,7 @@ def overlay(
         if result is not None:  # nobody but the writer reads the sound
             pairs = matched(frames, result, start, end)
         else:
-            sound = SoundFile(Path(video)) if info.has_audio else None
+            sound = SoundFile(video) if info.has_audio else None
             pairs = predicted(source.predictor, frames, settings, sound)
         part = start is not None or end is not None
         with closing(pairs):

@@ -1,4 +1,4 @@
-"""Many videos on the workers of a Ray cluster, long ones in stretches; Ray moves the work about.
+"""Many videos on the workers of a Ray cluster, long ones in stretches; Ray distributes the work.
 
 Each worker is a process with the network loaded. What a worker is doing when it ends is done again
 by another one. Videos and results are on a file system that all of them see.

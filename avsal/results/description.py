@@ -64,7 +64,7 @@ class FrameRecord:
         """
         index, peak = whole(values, "index"), values["peak"]
         if not isinstance(peak, list) or len(peak) != 2:
-            raise ValueError("peak is no pixel")
+            raise ValueError("peak is not a pixel")
         time, entropy, low, high = (
             number(values, name) for name in ("time", "entropy", "min", "max")
         )

@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 
 from avsal import atomic
-from avsal.errors import MediaError, OutputError, UsageError
-from avsal.media.frames import FrameTag
+from avsal.errors import MediaError, OutputError, UsageError, path_of
+from avsal.media.frames import FrameInfo
 from avsal.prediction.maps import SaliencyFrame, to_density
 from avsal.prediction.settings import OutputSettings
 from avsal.prediction.shots import Cut, Shot, shots_between
@@ -48,8 +48,8 @@ from avsal.results.table import Table, check_table
 class Spool:
     """Log-densities kept on disk until the whole clip's scale is known.
 
-    They are stored as the network gave them (float32, its own size) and post-processed again on
-    the CPU, where densities of a GPU come out equal up to rounding.
+    They are stored smoothed, at the network's size, in float32, and post-processed again on the
+    CPU, which gives the densities of a GPU up to rounding.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -67,7 +67,7 @@ class Spool:
         for head in iter(self._file.readline, b""):
             index, times, width, height, shape, size = json.loads(head)
             pts, time, duration = (Fraction(seconds) for seconds in times)
-            tag = FrameTag(index, pts, time, duration, width, height)
+            tag = FrameInfo(index, pts, time, duration, width, height)
             log_density = np.frombuffer(self._file.read(4 * math.prod(shape)), np.float32)
             log_density = log_density.reshape(shape)
             density = to_density(log_density, tuple(size))
@@ -104,20 +104,20 @@ class ResultWriter:
         self.cuts: Iterable[Cut] = ()  # known after the last frame; tables number the shots
         self.on_held: Callable[[], None] = lambda: None  # called after every map that was held back
         self._first: Cut | None = None
-        self._last: FrameTag | None = None
+        self._last: FrameInfo | None = None
 
     def write(self, frame: SaliencyFrame) -> None:
         """Take the next map.
 
         Raises:
-            OutputError: it has values that are no numbers.
+            OutputError: it has values that are not numbers.
         """
         self._first = self._first or (frame.index, frame.pts)
         self._last = frame.tag
         low, high = float(frame.density.min()), float(frame.density.max())
         if not math.isfinite(high - low):
             raise OutputError(
-                f"{self._folder}: the map of frame {frame.index} has values that are no numbers; "
+                f"{self._folder}: the map of frame {frame.index} has values that are not numbers; "
                 "use other weights or --precision fp32"
             )
         if self._spool is not None:
@@ -212,7 +212,7 @@ def written_names(folder: Path) -> set[str]:
 _LARGEST_SUM = 4
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
     """A complete folder of maps. Maps and records are read one at a time, in constant memory.
 
@@ -221,10 +221,8 @@ class Result:
         header: the contents of `saliency.json` without the records: "source" (name, bytes,
             modified_ns), "model", "weights", "settings", "versions", "fps", "sound", ...
         format: "png", "png16", "npy" or "video".
-        width: of the video as displayed, in pixels; the maps may have another size.
-        height: likewise.
-        start: the second that was asked for; None is the beginning.
-        end: likewise; None is the end.
+        width, height: of the video as displayed, in pixels; the maps may have another size.
+        start, end: the part that has maps, in seconds; None is the beginning or the end.
     """
 
     folder: Path
@@ -235,21 +233,26 @@ class Result:
     start: float | None
     end: float | None
 
-    def stretch(self, start: float | None, end: float | None) -> tuple[float | None, float | None]:
+    def __repr__(self) -> str:
+        return f"<Result {self.folder}: {self.format} maps of a {self.width}x{self.height} video>"
+
+    def time_range(
+        self, start: float | None, end: float | None
+    ) -> tuple[float | None, float | None]:
         """The seconds from `start` to `end` as far as there are maps; None is the video's own."""
         starts = [second for second in (start, self.start) if second is not None]
         ends = [second for second in (end, self.end) if second is not None]
         return max(starts, default=None), min(ends, default=None)
 
     def part(self, start: float | None, end: float | None) -> Result:
-        """The same result from `start` to `end` only, seconds.
+        """The same result, from second `start` to second `end` only.
 
         Raises:
             UsageError: it has no maps there.
         """
         if start is None and end is None:
             return self
-        start, end = self.stretch(start, end)
+        start, end = self.time_range(start, end)
         if start is not None and end is not None and start >= end:
             raise UsageError(f"{self.folder}: has no maps from {start:g} to {end:g} s")
         return replace(self, start=start, end=end)
@@ -268,7 +271,8 @@ class Result:
         return read_records(self.folder)
 
     def shots(self) -> list[Shot] | None:
-        """The video's shots, those of its part; None where an earlier avsal made the result.
+        """The shots of the video or of its part; None if an earlier version of avsal made the
+        result.
 
         Raises:
             MediaError: `saliency.json` is damaged.
@@ -292,7 +296,7 @@ class Result:
 
         Args:
             end: container time at which the last frame ends; None shows it as long as the one
-                before it, and a single one for no time.
+                before it, and a single frame for 0 seconds.
 
         Raises:
             MediaError, DataError: see `densities`.
@@ -325,7 +329,7 @@ class Result:
         Raises:
             AvsalError: the maps cannot be read, or the file cannot be written.
         """
-        out, shots = Path(out), self.shots()
+        out, shots = path_of("out", out), self.shots()
         check_table(out)
         with atomic.new_file(out) as partial:
             table = Table(partial)
@@ -352,8 +356,8 @@ class Result:
             density = restore(stored, record.min, record.max)
             if density.min() < 0 or not density.sum(dtype=np.float64) < _LARGEST_SUM:
                 raise MediaError(
-                    f"{self.folder}: frame {record.index} has a map that is no density (negative, "
-                    "or a sum far from 1); predict the video again"
+                    f"{self.folder}: frame {record.index} has a map that is not a density "
+                    "(negative, or a sum far from 1); predict the video again"
                 )
             yield record, density
 
@@ -367,7 +371,7 @@ def read_result(folder: str | os.PathLike[str]) -> Result:
     Raises:
         MediaError: it holds no complete result, or `saliency.json` is damaged.
     """
-    folder = Path(folder)
+    folder = path_of("folder", folder)
     header = read_header(folder)
     try:
         settings = header["settings"]

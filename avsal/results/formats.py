@@ -4,7 +4,7 @@ Scales (what the gray levels of png, png16 and video stand for):
 
 - frame: the frame's least and largest density are 0 and the highest level (published form).
 - clip: the same, over all frames of the result, so that frames can be compared.
-- probability: 0 is no probability and the highest level is `PROBABILITY_TOP` times the density of
+- probability: 0 is a density of 0 and the highest level is `PROBABILITY_TOP` times the density of
   a uniform map; results of different videos can be compared. Higher densities are clipped.
 
 npy holds the densities themselves: they sum to 1 and no scale applies. csv and parquet hold no maps

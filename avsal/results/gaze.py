@@ -1,4 +1,4 @@
-"""Maps of gaze for what is made of them: saved ones, or straight from the network."""
+"""Maps of gaze for everything that is made from them: saved maps, or maps from the network."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property, partial
-from pathlib import Path
 
-from avsal.errors import MediaError
+from avsal.errors import MediaError, UsageError
 from avsal.media.frames import VideoFrame
 from avsal.media.info import VideoInfo
 from avsal.media.video import VideoReader
@@ -46,9 +45,15 @@ class MapSource:
     engine: str = "auto"
     settings: PredictSettings = field(default_factory=PredictSettings)
 
+    def __post_init__(self) -> None:
+        for name in ("weights", "device", "precision", "offline", "revision", "engine"):
+            is_set = getattr(self, name) != getattr(MapSource, name)
+            if is_set and isinstance(self.model, Predictor):
+                raise UsageError(f"{name}: the model is loaded already; give {name} to load_model")
+
     def result(self, saliency: str | os.PathLike[str] | None) -> Result | None:
         """The result in a folder, None where no folder is given."""
-        return None if saliency is None else read_result(Path(saliency))
+        return None if saliency is None else read_result(saliency)
 
     def maps(
         self, saliency: str | os.PathLike[str] | None
@@ -88,7 +93,7 @@ class Gaze:
     Attributes:
         maps: in order of frames, to be read once.
         shots: the video's shots, complete after the last map.
-        frame: gives the frame of the map that was read last, once; only where frames are wanted.
+        frame: returns the frame of the latest map, once; only if `frames` was set.
     """
 
     maps: Iterator[GazeMap]
@@ -98,7 +103,7 @@ class Gaze:
 
 @contextmanager
 def open_gaze(video: VideoReader, maps: Maps, frames: bool = False) -> Iterator[Gaze]:
-    """Give the maps of a video one by one, at the size in which they are there at least cost.
+    """Give the maps of a video one by one, at the size that costs least.
 
     Args:
         video: opened and not yet read; the network reads and closes it. With saved maps it is read
@@ -114,10 +119,11 @@ def open_gaze(video: VideoReader, maps: Maps, frames: bool = False) -> Iterator[
         yield Gaze(_saved(video, maps, shots), shots, partial(_frame_of, video))
         return
     predictor, settings = maps
-    held = video.keep() if frames else None
-    with predictor.predict(video, settings, held, size=MapSize.parse("model")) as prediction:
+    room = video.buffer_frames() if frames else None
+    settings = replace(settings, size=MapSize("model"))
+    with predictor.predict_reader(video, settings, room) as prediction:
         shots = []
-        yield Gaze(_predicted(prediction, shots, video), shots, video.take)
+        yield Gaze(_predicted(prediction, shots, video), shots, video.pop_frame)
 
 
 def _frame_of(video: VideoReader, index: int) -> VideoFrame:
@@ -200,4 +206,4 @@ def _predicted(prediction: Prediction, shots: list[Shot], video: VideoReader) ->
             number = frame.shot
         duration = Fraction(0) if video.info.is_image else tag.duration
         yield GazeMap(tag.index, tag.pts, duration, frame.density, len(shots) - 1)
-        video.forget(tag.index)
+        video.drop_before(tag.index + 1)

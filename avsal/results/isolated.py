@@ -1,4 +1,4 @@
-"""Files worked on in a process of their own, so that a file that crashes it is one failed file.
+"""Files are processed in a separate process, so that a file that crashes it fails alone.
 
 Files are read by native code (FFmpeg, image libraries), and some file crashes every such library.
 The process has the network and takes file after file. Where it ends, or reports nothing for a

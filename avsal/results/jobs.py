@@ -1,9 +1,9 @@
-"""The whole job on one video: a folder of maps, unless it is there already.
+"""The whole job on one video: a folder of maps, unless it exists already.
 
-Or in stretches of frames that are predicted apart, by many workers, and put together. The maps are
-those of the whole video: windows reach back beyond a stretch's first frame, and stretches begin
-where a batch of windows begins, so that even the rounding is the same where a batch is more than
-one window.
+Or the video is cut into stretches, which many workers predict separately, and which are then
+joined. The maps are those of the whole video: windows reach back beyond a stretch's first frame,
+and stretches begin where a batch of windows begins, so that even the rounding is the same where a
+batch is more than one window.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import platform
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -75,22 +76,28 @@ def describe(
         "processing": PROCESSING,
         "model": made_by.model,
         "weights": {"name": made_by.weights, "sha256": made_by.weights_sha256},
-        "settings": settings_record(predictor.complete(settings), output),
+        "settings": settings_record(predictor.with_defaults(settings), output),
         "device": made_by.device,
         "precision": made_by.precision,
         "engine": made_by.engine,
-        "versions": {
-            "python": platform.python_version(),
-            "torch": version("torch"),
-            "onnxruntime": version("onnxruntime") if made_by.engine == "onnx" else None,
-            "av": library_version(),
-            "opencv": cv2.__version__,
-            "numpy": np.__version__,
-        },
+        "versions": dict(_versions(made_by.engine)),
         "width": info.width,
         "height": info.height,
         "fps": float(info.rate) if info.rate else None,
         "sound": info.has_audio and predictor.uses_audio,
+    }
+
+
+@cache
+def _versions(engine: str) -> dict[str, str | None]:
+    """Versions of what makes maps, read once: packages' metadata takes as long as writing a map."""
+    return {
+        "python": platform.python_version(),
+        "torch": version("torch"),
+        "onnxruntime": version("onnxruntime") if engine == "onnx" else None,
+        "av": library_version(),
+        "opencv": cv2.__version__,
+        "numpy": np.__version__,
     }
 
 
@@ -109,7 +116,7 @@ def predict_to_folder(
 
     Raises:
         MediaError: the video cannot be read.
-        OutputError: the folder cannot be written, or a map has values that are no numbers.
+        OutputError: the folder cannot be written, or a map has values that are not numbers.
     """
     prediction = predictor.predict(source, settings)
     return write_prediction(predictor, source, prediction, folder, settings, output, on_map)
@@ -165,7 +172,7 @@ def is_current(
         "model": made_by.model,
         "precision": made_by.precision,
         "weights": made_by.weights_sha256,
-        "settings": settings_record(predictor.complete(settings), output),
+        "settings": settings_record(predictor.with_defaults(settings), output),
     }
     return wanted == {**{key: found.get(key) for key in wanted}, "weights": weights}
 
@@ -203,7 +210,7 @@ def stretches_of(
         MediaError: the file cannot be read.
     """
     info = probe(source)
-    settings = predictor.complete(settings)
+    settings = predictor.with_defaults(settings)
     maps = expected_maps(info.frames, info.rate, settings.start, settings.end)
     together = output.scale == "clip" or FORMAT_CLASSES[output.format].one_file
     if maps is None or info.rate is None or together:

@@ -53,12 +53,13 @@ def predicted(
 
     Args:
         video: opened and not yet read; closed afterwards.
-        sound: the same file's, which `write_overlay` gets too; None opens it once more.
+        sound: the sound of the same file, which `write_overlay` gets too; None opens the file once
+            more.
     """
-    held = video.keep(settings.start or 0)
-    with predictor.predict(video, settings, held, sound) as maps:
+    room = video.buffer_frames(settings.start or 0)
+    with predictor.predict_reader(video, settings, room, sound) as maps:
         for index, density, span in predicted_maps(maps):
-            yield video.take(index), density, span
+            yield video.pop_frame(index), density, span
 
 
 def predicted_maps(frames: Iterable[SaliencyFrame]) -> Iterator[Map]:
@@ -109,7 +110,7 @@ def write_overlay(
         out: see `avsal.results.plan.choose_output`.
         pairs: frames with their maps, see `predicted` and `matched`; the overlay covers these.
         crf: quality of H.264, 0 (lossless) to 51.
-        part: the maps cover a part of the video, so its sound is cut to them.
+        part: the maps cover only a part of the video, so its sound is cut to that part.
         sound: see `predicted`; where the maps begin late, `part` has to say so.
 
     Raises:
@@ -189,7 +190,7 @@ def _animation_size(info: VideoInfo, halves: int, width: int | None) -> tuple[in
 def _thinned(
     pairs: Iterable[Mapped], fps: float, on_frame: Callable[[int], None]
 ) -> Iterator[Mapped]:
-    """At most so many frames per second, each shown until the next one of them."""
+    """At most `fps` frames per second, each shown until the next one."""
     gap = _NEARLY / Fraction(fps)
     shown: Mapped | None = None
     for count, (frame, density, span) in enumerate(pairs, 1):
@@ -214,7 +215,7 @@ def _resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def matched(
     video: VideoReader, result: Result, start: float | None = None, end: float | None = None
 ) -> Generator[Mapped, None, None]:
-    """Frames with saved maps, brought together by index.
+    """Frames with their saved maps, paired by index.
 
     Args:
         video: gives the frames, from the first one that has a map or earlier.
@@ -247,7 +248,7 @@ def matched(
 
 
 def _tolerance(frame: VideoFrame) -> float:
-    """Seconds by which another container of the same frames may round their times."""
+    """Seconds by which times of the same frames may differ in another container, by rounding."""
     return max(float(frame.duration) / 2, _ROUNDING)
 
 

@@ -35,7 +35,7 @@ Job = tuple[Path, Path]  # an input, and the file or the folder that its result 
 
 
 class ExistsError(UsageError):
-    """A result is there already and may not be replaced.
+    """A result exists already and may not be replaced.
 
     Attributes:
         place: where it is.
@@ -226,7 +226,7 @@ def plan_folder(
     files and folders too.
 
     Raises:
-        UsageError: `folder` is no folder, or the pattern is none, leaves it or fits no file.
+        UsageError: `folder` is not a folder, or the pattern is malformed or fits no file in it.
     """
     if not folder.is_dir():
         raise UsageError(f"{folder}: is not a folder; give a folder of videos and images")
@@ -355,16 +355,16 @@ def refuse_folders(sources: list[Path]) -> None:
         UsageError: one of the sources is a folder.
     """
     for source in sources:
-        with suppress(OSError):  # a name that is too long is no folder either
+        with suppress(OSError):  # a name that is too long is not a folder either
             if source.is_dir():
                 raise UsageError(f"{source}: this is a folder; give a file inside it")
 
 
 def check_source(source: Path) -> None:
-    """Refuse what is plainly no video before anything heavy happens.
+    """Refuse what is obviously not a video before anything expensive happens.
 
     Raises:
-        MediaError: the file is missing, empty, no regular file or a playlist.
+        MediaError: the file is missing, empty, not a regular file, or a playlist.
         UsageError: it is a folder.
     """
     refuse_folders([source])
@@ -416,7 +416,7 @@ def _check_suffix(out: Path, is_image: bool, pictures: bool, animations: bool) -
     suffix = out.suffix.lower()
     if pictures and suffix not in WRITABLE_STILLS:
         known = ", ".join(sorted(WRITABLE_STILLS))
-        raise UsageError(f"{out}: is no picture by its suffix; use one of {known}")
+        raise UsageError(f"{out}: does not have a picture's suffix; use one of {known}")
     if pictures or (animations and not is_image and suffix in ANIMATIONS):
         return
     if suffix not in WRITABLE_STILLS:
@@ -437,8 +437,8 @@ def choose_output(
     pictures: bool = False,
     animations: bool = False,
 ) -> Path:
-    """Where a video or a picture made of another goes; impossible places are refused before the
-    network runs.
+    """Where a video or picture that is made from another is written; impossible places are refused
+    before the network runs.
 
     Args:
         out: None is a file next to the video: talk.saliency.mp4, or .png for a still image and

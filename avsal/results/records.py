@@ -1,4 +1,4 @@
-"""Numbers out of files that anyone may have written: type, length and range are checked first.
+"""Numbers from files that anyone may have written: type, length and range are checked first.
 
 Text becomes a number only if it is short, as `Fraction("1e1000000000")` would compute for ever.
 The functions raise ValueError, LookupError or TypeError with a short reason; the readers of files
@@ -34,7 +34,7 @@ def number(values: Any, name: Any, least: float = -LARGEST, most: float = LARGES
     """A finite number out of JSON values, from `least` to `most`."""
     value = values[name]
     if type(value) not in (int, float) or not abs(value) < LARGEST:
-        raise ValueError(f"{name} is no number")
+        raise ValueError(f"{name} is not a number")
     if not least <= value <= most:
         raise ValueError(f"{name} {value:g} is not from {least:g} to {most:g}")
     return float(value)
@@ -44,7 +44,7 @@ def whole(values: Any, name: str, kind: str = "whole number") -> int:
     """A whole number from 0 out of JSON values."""
     value = values[name]
     if type(value) is not int or not 0 <= value < LARGEST:
-        raise ValueError(f"{name} is no {kind}")
+        raise ValueError(f"{name} is not a {kind}")
     return value
 
 
@@ -52,7 +52,7 @@ def exact(values: Any, name: str) -> Fraction:
     """An exact number out of JSON values, written as text: "1001/30000", "3" or "0.04"."""
     value = values[name]
     if not isinstance(value, str) or not _EXACT.fullmatch(value):
-        raise ValueError(f"{name} is no fraction")
+        raise ValueError(f"{name} is not a fraction")
     fraction = Fraction(value)
     if abs(fraction) >= LARGEST:
         raise ValueError(f"{name} is too large")
@@ -88,7 +88,7 @@ def picture_size(values: Any, names: tuple[Any, Any] = ("width", "height")) -> t
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 def _finite(text: str) -> float:

@@ -1,4 +1,4 @@
-"""A video in pictures: heat maps of the whole clip or of each shot, and contact sheets."""
+"""Pictures of a video: heatmaps of the whole clip or of each shot, and contact sheets."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Still:
 
 
 class Thinned(Generic[Item]):
-    """Keeps items of a series of unknown length: evenly spaced, at least half of `limit`.
+    """Keeps evenly spaced items of a series of unknown length, at least half of `limit`.
 
     Attributes:
         items: kept so far.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class KeptError(Exception):
-    """The result of a file was kept; not an error of anyone.
+    """The result of a file was kept, which is not a failure.
 
     Attributes:
         place: where it is.
@@ -105,7 +105,7 @@ class Work:
             try:
                 result = None
                 if not self._is_current(predictor, task):
-                    prediction = predictor.predict(video, self.settings)
+                    prediction = predictor.predict_reader(video, self.settings)
                     result = self._write(predictor, task, prediction, partial(on_map, task.number))
             except Exception as error:
                 result = error
@@ -144,8 +144,9 @@ class Calls:
     """A function called with file after file, such as `avsal.overlay`; see `isolated.FileWork`.
 
     Attributes:
-        function: takes a file, the place of its result, `force`, `progress`, and `model` where
-            there is a predictor; returns where the result is.
+        function: takes a file, the place of its result, `force`, `progress`, and either `network`
+            or a loaded one as `model`; returns where the result is.
+        network: keywords of the network that the function loads itself.
         force: replace results that exist.
         skip_existing: keep those that are up to date, and replace the others.
         saliency: the folder of each file's maps; empty where a network makes them.
@@ -158,6 +159,7 @@ class Calls:
 
     function: Callable[..., Path]
     load: Callable[[], Predictor | None]
+    network: Mapping[str, Any]
     force: bool = False
     skip_existing: bool = False
     loud: bool = False
@@ -179,7 +181,8 @@ class Calls:
         on_map: OnMap = lambda _number, _done, _total: None,
     ) -> Iterator[Finished]:
         """See `isolated.FileWork`."""
-        function = partial(self.function, model=predictor) if predictor else self.function
+        network = self.network if predictor is None else {"model": predictor}
+        function = partial(self.function, **network)
         for task in tasks:
             on_begin(task.number)
             began = time.monotonic()

@@ -292,7 +292,7 @@ def read_config(path: Path, changes: Iterable[str] = ()) -> Config:
         UsageError: the file cannot be read, or a key, a type or a value is wrong.
     """
     if path.exists() and not path.is_file():  # reading a pipe could block for ever
-        raise UsageError(f"{path}: cannot be read: no regular file")
+        raise UsageError(f"{path}: cannot be read: not a regular file")
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
         for change in changes:
@@ -375,7 +375,7 @@ def _override(table: dict[str, Any], change: str) -> None:
         else:
             raise UsageError(f"--set {change}: the file has no {key} there")
     if not isinstance(inner, dict):
-        raise UsageError(f"--set {change}: {parents[-1]} is no table")
+        raise UsageError(f"--set {change}: {parents[-1]} is not a table")
     try:
         inner[last] = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:

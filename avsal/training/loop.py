@@ -181,7 +181,7 @@ class Trainer:
         """End a run that a signal stopped and that is saved."""
         if self.engine.is_main:
             logger.warning(
-                "%s: saved at step %s; the same command goes on from there",
+                "%s: saved at step %s; the same command continues from there",
                 self.folder / LAST,
                 self._saved,
             )

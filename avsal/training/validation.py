@@ -21,7 +21,7 @@ import torch
 from avsal import metrics
 from avsal.datasets.recording import Part, Recording
 from avsal.errors import WeightsError
-from avsal.media.frames import FrameTag
+from avsal.media.frames import FrameInfo
 from avsal.prediction.maps import SaliencyFrame, to_density
 from avsal.prediction.predictor import Predictor
 from avsal.prediction.settings import MapSize, PredictSettings
@@ -36,7 +36,7 @@ SCORES = ("cc", "kl", "sim", "nss", "auc_judd")
 Scores = dict[str, float]
 
 # Returns the frame at a position in a recording, from 0 to 1, and its density (H, W).
-Maps = Callable[[Recording, float], tuple[FrameTag, np.ndarray]]
+Maps = Callable[[Recording, float], tuple[FrameInfo, np.ndarray]]
 
 
 def validate(
@@ -98,7 +98,7 @@ def network_maps(objective: AudioVisual, engine: Engine) -> Maps:
     """The maps of the network in prediction."""
     network = copy.deepcopy(objective.network)
     predictor = Predictor(objective.variant, TorchEngine(network, engine.device, engine.precision))
-    settings = predictor.complete(PredictSettings(batch=1, size=MapSize("model")))
+    settings = predictor.with_defaults(PredictSettings(batch=1, size=MapSize("model")))
     rule = predictor.rule(settings)
 
     def predicted(recording: Recording, part: Part) -> Generator[SaliencyFrame, None, None]:
@@ -109,7 +109,7 @@ def network_maps(objective: AudioVisual, engine: Engine) -> Maps:
             with closing(maps):
                 yield from maps
 
-    def map_at(recording: Recording, position: float) -> tuple[FrameTag, np.ndarray]:
+    def map_at(recording: Recording, position: float) -> tuple[FrameInfo, np.ndarray]:
         with closing(predicted(recording, recording.part(position, rule))) as maps:
             frame = next(maps, None)
         if frame is None:  # the video is shorter than its header says; use the last frame
@@ -124,7 +124,7 @@ def image_maps(objective: Objective, engine: Engine) -> Maps:
     """The maps of a network for single frames."""
     inputs = objective.inputs
 
-    def map_at(recording: Recording, position: float) -> tuple[FrameTag, np.ndarray]:
+    def map_at(recording: Recording, position: float) -> tuple[FrameInfo, np.ndarray]:
         clip = recording.clip(position, inputs.rule)
         empty = np.zeros((1, 1), np.float32)
         sample = inputs.sample(recording, clip, empty, no_augmentation(inputs.frames))

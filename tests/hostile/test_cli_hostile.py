@@ -24,7 +24,7 @@ def film(tmp_path):
 
 
 @pytest.fixture
-def network(tiny, tiny_weights):
+def network(tiny, tiny_weights, quick_workers):
     return ("--model", tiny, "--weights", tiny_weights, "--device", "cpu")
 
 
@@ -195,7 +195,7 @@ def test_maps_that_are_no_numbers_are_one_line_and_no_result(
             "predict", film, "-o", tmp_path / "out", "--scale", scale, *network
         )
         assert code == 1
-        assert "no numbers" in err
+        assert "not numbers" in err
         assert list((tmp_path / "out").iterdir()) == []
 
 

@@ -192,9 +192,11 @@ def without_gaze(
             yield Picture(name, "pages", read(pages / name, 640), density=density)
 
 
-def from_videos(data: Path, network: SaliencyNetwork, left_out: set[str]) -> Iterator[Picture]:
+def from_videos(
+    data: Path, network: SaliencyNetwork, left_out: set[str], count: int
+) -> Iterator[Picture]:
     """Frames of videos, whose maps the network keeps: a frame of every silent clip with its own
-    map, six of every video with recorded gaze with half of what was looked at."""
+    map, `count` of every video with recorded gaze with half of what was looked at."""
     for path in sorted((data / "clips_silent" / "clips").glob("*.mp4"))[::2]:
         for image in _frames(path, [0.5]):
             yield Picture(path.name, "silent", image, density=still_density(network, image))
@@ -203,7 +205,7 @@ def from_videos(data: Path, network: SaliencyNetwork, left_out: set[str]) -> Ite
         if path.stem in left_out:
             continue
         seconds = float(probe(path).duration or 0)
-        times = [seconds * (number + 0.5) / 6 for number in range(6)]
+        times = [seconds * (number + 0.5) / count for number in range(count)]
         for at, image in zip(times, _frames(path, times), strict=False):
             own = still_density(network, image)
             points = open_at(gaze[path.stem], at)[:, 3:5]
@@ -245,13 +247,14 @@ def fill(given: argparse.Namespace) -> None:
         kind: set((LISTS / f"{kind}-validation.txt").read_text().split())
         for kind in ("osie", "eyecrowd")
     }
-    sources = [with_gaze(given.data, kind) for kind in GAZE]
-    sources.append(without_gaze(given.data, network, given.pages, given.photos))
-    left_out = set(given.leave_out.read_text().split()) if given.leave_out else set()
-    sources.append(from_videos(given.data, network, left_out))
     rows, begun = [], time.monotonic()
     if given.videos:
-        rows, sources = json.loads((given.output / "index.json").read_text()), sources[-1:]
+        rows = json.loads((given.output / "index.json").read_text())
+        left_out = set(given.leave_out.read_text().split()) if given.leave_out else set()
+        sources = [from_videos(given.data, network, left_out, given.videos)]
+    else:
+        sources = [with_gaze(given.data, kind) for kind in GAZE]
+        sources.append(without_gaze(given.data, network, given.pages, given.photos))
     for picture in (each for source in sources for each in source):
         held = picture.name in held_names.get(picture.kind, ())
         skipped = 0.6 if held else given.skipped if picture.kind in ("osie", "eyecrowd") else 0.0
@@ -280,26 +283,26 @@ def fill(given: argparse.Namespace) -> None:
     (given.output / "index.json").write_text(json.dumps(rows))
 
 
+def any_of(words: list[str], kind: str, name: str) -> bool:
+    """Return whether one of the words is the picture's kind, web site or file name."""
+    site = name.split("_")[1] if kind == "web" else kind
+    return not {kind, site, Path(name).stem}.isdisjoint(words)
+
+
 class Shaped:
-    """The cached pictures."""
+    """The cached pictures: `held` are scored, and `rows`, of the others, are trained on."""
 
-    def __init__(self, folder: Path, without: list[str], sites: list[str]) -> None:
+    def __init__(self, folder: Path, without: list[str], held: list[str]) -> None:
         self.folder = folder
-        rows = json.loads((folder / "index.json").read_text())
-        self.rows = [
-            (number, kind, name, tuple(shape), real)
-            for number, (kind, name, held, shape, real) in enumerate(rows)
-            if not held and kind not in without and not self._held_site(kind, name, sites)
-        ]
-        self.held = [
-            (number, kind, name, tuple(shape), real)
-            for number, (kind, name, held, shape, real) in enumerate(rows)
-            if held or self._held_site(kind, name, sites)
-        ]
-
-    @staticmethod
-    def _held_site(kind: str, name: str, sites: list[str]) -> bool:
-        return kind == "web" and name.split("_")[1] in sites
+        self.rows, self.held = [], []
+        for number, (kind, name, split, shape, real) in enumerate(
+            json.loads((folder / "index.json").read_text())
+        ):
+            row = number, kind, name, tuple(shape), real
+            if split or any_of(held, kind, name):
+                self.held.append(row)
+            elif not any_of(without, kind, name):
+                self.rows.append(row)
 
     def load(
         self, numbers: list[int]
@@ -339,11 +342,12 @@ def trained(network: SaliencyNetwork) -> list[tuple[str, nn.Parameter]]:
 def scores(network: SaliencyNetwork, data: Shaped) -> dict[str, list[float]]:
     """Return the mean NSS and CC of the held-out pictures, by kind."""
     result: dict[str, list[tuple[float, float]]] = {}
-    for number, kind, *_ in data.held:
+    for number, kind, _, _, real in data.held:
         features, density, marks = data.load([number])
         found = pooled(log_density_of(network, network.image_encoder.refine(features)))
         found = found[0].exp().numpy()
-        row = nss(found, marks[0].numpy()), cc(found, density[0].numpy())
+        looked = nss(found, marks[0].numpy()) if real else float("nan")
+        row = looked, cc(found, density[0].numpy())
         result.setdefault(kind, []).append(row)
     return {
         kind: [round(float(each), 4) for each in (*np.mean(rows, axis=0), len(rows))]
@@ -365,7 +369,7 @@ def tune(given: argparse.Namespace) -> None:
     """Train, and write the moving average."""
     torch.manual_seed(given.seed)
     random = np.random.default_rng(given.seed)
-    data = Shaped(given.cache, given.without, given.sites)
+    data = Shaped(given.cache, given.without, given.held)
     network = load(given.initial)
     average = copy.deepcopy(network)
     parts = trained(network)
@@ -405,13 +409,16 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--pages", type=Path)
     parser.add_argument("--photos", type=int, default=300)
-    parser.add_argument("--videos", action="store_true", help="add frames of videos to a cache")
+    parser.add_argument(
+        "--videos", type=int, default=0, help="only add this number of frames of every video"
+    )
     parser.add_argument("--leave-out", type=Path, help="list of videos that are not used")
     parser.add_argument("--skipped", type=float, default=0.0, help="share of pictures left out")
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--initial", type=Path, required=True)
-    parser.add_argument("--without", nargs="*", default=[], choices=list(SHARES))
-    parser.add_argument("--sites", nargs="*", default=[], help="held-out web sites")
+    words = "kinds, web sites or file names that are not trained on"
+    for name, more in (("--without", ""), ("--held", ", but scored")):
+        parser.add_argument(name, nargs="*", default=[], help=words + more)
     parser.add_argument("--steps", type=int, default=120)
     parser.add_argument("--every", type=int, default=40)
     parser.add_argument("--batch", type=int, default=10)
