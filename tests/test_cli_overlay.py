@@ -216,3 +216,21 @@ def test_maps_of_a_shorter_video_and_of_another_shape_are_refused(
     assert code == 1
     assert "give the maps of this video" in one_line(err)
     assert not (tmp_path / "heat.mp4").exists()
+
+
+@pytest.mark.parametrize("scale", ["frame", "clip", "probability"])
+def test_colours_of_density_do_not_depend_on_the_scale_of_saved_maps(
+    overlay, maps, film, tmp_path, scale
+):
+    saved = maps("--format", "png16", "--scale", scale)
+    drawn = []
+    for name, given in (
+        ("direct.mkv", ("--start", "0.3", "--end", "0.8")),
+        ("saved.mkv", ("--saliency", saved)),
+    ):
+        options = ("-o", tmp_path / name, "--crf", "0", "--color-by", "density")
+        assert overlay(film, *given, *options)[0] == 0
+        with av.open(str(tmp_path / name)) as container:
+            frames = container.decode(video=0)
+            drawn.append(np.array([frame.to_ndarray(format="rgb24") for frame in frames], int))
+    assert np.abs(drawn[0] - drawn[1]).mean() < 0.1

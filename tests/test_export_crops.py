@@ -171,6 +171,31 @@ def test_sound_and_pictures_stay_together(tmp_path, part):
     assert abs(loud[0] / 16000 - (0.5 if begin == 0 else 0)) < 0.06  # clicks at every half second
 
 
+@pytest.mark.parametrize("part", [{}, {"start": 1.0}])
+def test_times_between_the_ticks_of_the_rate_are_kept(tmp_path, part):
+    """A variable rate of about 29.97, whose first frame is not on a tick either."""
+    unit = Fraction(1, 5994)
+    times = [(859 + 200 * i + 37 * (i % 3)) * unit for i in range(60)]
+    pictures = samples.Pictures([samples.numbered(i) for i in range(60)], times, time_base=unit)
+    film = samples.write(tmp_path / "film.mp4", pictures)
+    times = times_of(film)  # MP4 rounds the first one
+    begin = 30 if part else 0
+    path = made(
+        tmp_path / "a.reframe.json",
+        name="film.mp4",
+        picture=Picture(64, 48),
+        size=(26, 48),
+        boxes=lambda _index: (10, 0, 26, 48),
+        first=begin,
+        times=times[begin:],
+        **part,
+    )
+    write_export(path, tmp_path / "a.sendcmd")
+    out = times_of(run_ffmpeg(tmp_path / "a.sendcmd"))
+    moved = [time - times[begin] for time in times[begin:]]
+    assert [float(time) for time in out] == pytest.approx(list(map(float, moved)), abs=1e-3)
+
+
 def test_sound_that_begins_before_the_pictures_is_kept(tmp_path):
     """As in videos that were cut without encoding them again."""
     wave = samples.clicks(2, 44100, [0.5, 1.0, 1.5])

@@ -19,6 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
+from math import lcm
 from pathlib import Path
 
 from avsal import atomic
@@ -30,6 +31,7 @@ from avsal.errors import AvsalError, MediaError, UsageError, path_of, without_ke
 from avsal.media.sound import sound_start
 from avsal.media.source import is_address
 from avsal.media.video import probe
+from avsal.media.writer import MAX_CLOCK
 from avsal.results.plan import is_newer
 
 logger = logging.getLogger("avsal")
@@ -178,6 +180,7 @@ def _write_timeline(place: Path, job: _Job, crops: Iterable[Crop]) -> None:
 
 # ---- FFmpeg
 
+_CLOCK = 90_000  # ticks per second where an exact clock would be too fast
 _PRIMING = Fraction(1, 10)  # seconds by which encoders let sound begin earlier than pictures
 
 _Values = dict[tuple[str, str], int]  # a filter and its option to the option's value
@@ -191,6 +194,7 @@ class _Changes:
         start, last: container times of the first and the last frame, seconds.
         step: seconds from the last frame but one to the last.
         initial: the options' values for the first frame.
+        unit: one over a whole number, of which every time is a multiple; or else nearly.
         later: times, and the options that change there.
         bars: some crop has another shape than the result.
     """
@@ -198,6 +202,7 @@ class _Changes:
     start: Fraction
     last: Fraction
     step: Fraction
+    unit: Fraction
     initial: _Values
     later: list[tuple[Fraction, _Values]]
     bars: bool
@@ -213,6 +218,7 @@ def _changes(crops: Iterable[Crop], head: PathFile) -> _Changes:
     values: _Values = {}
     bars = False
     start = last = step = Fraction(0)
+    clock = 1
     for crop in crops:
         found = _filter_values(crop, head)
         bars = bars or fitted_size(crop.boxes[0], head) != head.size
@@ -221,7 +227,9 @@ def _changes(crops: Iterable[Crop], head: PathFile) -> _Changes:
         elif changed := {key: value for key, value in found.items() if values[key] != value}:
             later.append(((last + crop.pts) / 2, changed))
         values, last, step = found, crop.pts, crop.pts - last
-    return _Changes(start, last, step, initial, later, bars)
+        clock = lcm(clock, crop.pts.denominator)
+    unit = Fraction(1, clock if clock <= MAX_CLOCK else _CLOCK)
+    return _Changes(start, last, step, unit, initial, later, bars)
 
 
 def _filter_values(crop: Crop, head: PathFile) -> _Values:
@@ -272,7 +280,9 @@ def _command(job: _Job, changes: _Changes) -> str:
     words = ["ffmpeg", "-copyts", "-i", source, "-vf", _filters(job, changes)]
     if _is_part(job.head):
         words += ["-af", f"atrim={_part(changes, 1)}"] if job.has_sound else []
-    words += ["-fps_mode", "passthrough", "-c:v", "libx264", "-crf", "20", "-pix_fmt", "yuv420p"]
+    # Without its own unit FFmpeg rounds times to a constant rate, and may lose the first frame.
+    words += ["-fps_mode", "passthrough", "-enc_time_base:v", f"1:{1 / changes.unit}"]
+    words += ["-c:v", "libx264", "-crf", "20", "-pix_fmt", "yuv420p"]
     words += ["-c:a", "aac"] if job.has_sound else ["-an"]
     if begin := _beginning(job, changes):
         words += ["-output_ts_offset", f"{-float(begin):.6f}"]

@@ -65,8 +65,12 @@ def predicted(
 def predicted_maps(frames: Iterable[SaliencyFrame]) -> Iterator[Map]:
     """Maps with the densities between which they are drawn."""
     for frame in frames:
-        density = frame.density
-        yield frame.index, density, (float(density.min()), float(density.max()))
+        yield frame.index, frame.density, _span(frame.density)
+
+
+def _span(density: np.ndarray) -> Span:
+    """The frame's own, whatever white stands for in saved maps: see `OverlayStyle.color_by`."""
+    return float(density.min()), float(density.max())
 
 
 def saved_maps(
@@ -239,7 +243,7 @@ def matched(
         if frame.index > record.index or abs(time - record.time) > _tolerance(frame):
             why = f"frame {frame.index} is at {time:.3f} s, the next map at {record.time:.3f} s"
             raise _other_video(video, result, why)
-        yield frame, density, (record.min, record.max)
+        yield frame, density, _span(density)
         current = next(maps, None)
     if current is not None:
         raise _other_video(video, result, f"there is no frame {current[0].index}, but a map of it")
