@@ -202,7 +202,12 @@ def test_sound_that_never_begins_is_left_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["people_music_whitehouse.mp4", "rotated90_bbb.mp4", "talking_head_makeup.avi"]
+    "name",
+    [
+        pytest.param("people_music_whitehouse.mp4", marks=pytest.mark.slow),
+        pytest.param("rotated90_bbb.mp4", marks=pytest.mark.slow),
+        "talking_head_makeup.avi",
+    ],
 )
 def test_real_clips_keep_times_and_sound(tmp_path: Path, name: str) -> None:
     source = samples.SHARED_CLIPS / name
