@@ -2,7 +2,7 @@
 
     {
      "reframe": 1,                  version of this form
-     "avsal": "0.2.0",
+     "avsal": "0.3.0",
      "source": {"name": "talk.mp4", ...},
      "width": 1280,                 of the picture as displayed, upright, in pixels
      "height": 720,
