@@ -66,6 +66,7 @@ def test_batch_with_ray(clip, tmp_path):
     assert (tmp_path / "out" / "a" / "saliency.json").is_file()
 
 
+@pytest.mark.slow
 def test_live(example_clip):
     command = [sys.executable, EXAMPLES / "live.py", example_clip, "--port", "0", "--seconds", "4"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as live:

@@ -123,6 +123,7 @@ def test_a_fork_while_a_thread_reads_leaves_the_parent_whole_and_the_child_an_er
     assert sorted(out) == ["0", "UsageError", "closed", "code 0", "parent 999"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_layers_run_in_a_forked_child():
     code, out, _err = run(FORK_AFTER_LAYERS)

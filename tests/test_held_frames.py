@@ -42,6 +42,7 @@ def drawn(tiny, tiny_weights, tmp_path, monkeypatch):
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)  # a thread that waits for a place that never comes free
 def test_a_cap_bounds_the_frames_and_changes_no_map(drawn):
     expected, most = drawn(1000)

@@ -61,6 +61,7 @@ def run(script, *arguments):
     return done.returncode, done.stdout.splitlines(), done.stderr
 
 
+@pytest.mark.slow
 def test_the_default_type_and_device_of_the_host_change_no_map():
     code, out, err = run(SETTINGS)
     assert code == 0, err

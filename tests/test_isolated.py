@@ -93,6 +93,7 @@ def test_among_images_that_are_read_ahead_only_one_fails(tmp_path, quick_workers
     assert names(tmp_path / "out") == ["a", "b", "y", "z"]
 
 
+@pytest.mark.slow
 def test_a_file_that_hangs_is_given_up(tmp_path, quick_workers, monkeypatch):
     monkeypatch.setattr(isolated, "HANG_SECONDS", 3)
     sources = [samples.still(tmp_path / f"{name}.png") for name in ("deadly", "z")]
@@ -153,6 +154,7 @@ def test_kept_files_and_errors_come_back_as_they_are(tmp_path, quick_workers):
     assert [result for _number, result, _seconds in again] == [None]
 
 
+@pytest.mark.slow
 def test_a_worker_ends_with_the_command(tmp_path, avsal_process):
     """A command that is killed leaves nothing behind: its process stops and cleans up."""
     (tmp_path / "in").mkdir()

@@ -300,6 +300,7 @@ def test_maps_of_another_kind_are_one_line(tmp_path):
             list(read_result(tmp_path / name).densities())
 
 
+@pytest.mark.slow
 def test_reading_needs_no_memory_for_the_whole(tmp_path):
     """A description of 60,000 frames, 8 MB, is read within 2 MB."""
     record = json.loads(json.dumps(asdict(FrameRecord.of(saliency_frame(0), 0, 1)), default=str))

@@ -196,7 +196,8 @@ def predictor(tiny, tiny_weights, one_thread):
     return predictor
 
 
-@pytest.mark.parametrize("stride", [pytest.param(1, marks=pytest.mark.slow), 2])
+@pytest.mark.slow
+@pytest.mark.parametrize("stride", [1, 2])
 def test_maps_around_a_pause_are_those_of_the_whole_bit_for_bit(predictor, tmp_path, stride):
     """On either side of five seconds, from which on files are sought in instead of decoded."""
     times = [Fraction(index, 32) for index in range(40)]

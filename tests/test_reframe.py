@@ -217,6 +217,7 @@ def test_pixels_that_are_not_square():
     assert crop.width == pytest.approx(540)
 
 
+@pytest.mark.slow
 def test_a_long_shot_needs_no_memory_for_its_maps():
     """6000 maps take 55 MB on the planner's grid; a shot of them is planned in a third."""
     bank = [spot(0.2 + 0.6 * i / 50) for i in range(50)]

@@ -38,6 +38,7 @@ for script in map(Path, sys.argv[1:]):
 """
 
 
+@pytest.mark.slow
 def test_scripts_load():
     """In one process, which imports PyTorch once."""
     done = subprocess.run(

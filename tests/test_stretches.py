@@ -78,6 +78,7 @@ def test_smoothed_maps_are_those_of_the_whole(predictor, tmp_path, batch, stride
     assert contents(tmp_path / "rough") != contents(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_shots_are_those_of_the_whole(predictor, tmp_path):
     """Cuts before, at and after the ends of stretches, two of them too close to be two."""
     random = np.random.default_rng(0)

@@ -111,6 +111,7 @@ def test_a_finished_run_stays_as_it_is(make_config):
     assert (folder / "best.safetensors").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_more_epochs_may_follow_and_other_settings_may_not(make_config):
     quick = "loss.alignment=0", "schedule.validate_every=9"
     train(make_config("schedule.epochs=1", *quick))
@@ -191,6 +192,7 @@ def test_tensorboard_is_asked_for_and_may_be_missing(make_config, monkeypatch, t
         train(make_config("run.tensorboard=true"))
 
 
+@pytest.mark.slow
 def test_frozen_encoders_do_not_change(make_config):
     with Engine("cpu") as engine:
         trainer = Trainer(make_config("schedule.epochs=1", "schedule.validate_every=5"), engine)

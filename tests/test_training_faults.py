@@ -68,6 +68,7 @@ def test_a_bad_checkpoint_says_how_to_go_on(make_config, content):
     train(config, fresh=True)
 
 
+@pytest.mark.slow
 def test_a_signal_in_validation_stops_there_and_loses_nothing(make_config, tmp_path, monkeypatch):
     changes = (*QUICK, "schedule.epochs=2", "data.windows=3")
     whole = train(make_config(*changes, f"run.output={tmp_path / 'whole'}"))

@@ -94,6 +94,7 @@ def test_frames_have_the_same_distance_in_time_at_every_rate(tmp_path, rate):
     np.testing.assert_allclose(np.diff(times), 0.16, atol=0.05)
 
 
+@pytest.mark.slow
 def test_validation_scores_the_maps_of_prediction(recording, objective, example_clip):
     """Smoothed over time, as `avsal predict` has them."""
     with Engine("cpu") as engine:

@@ -92,6 +92,7 @@ def _one_of_two(rank: int, folder: str) -> None:
         Path(folder, f"{rank}.json").write_text(json.dumps(rank_told))
 
 
+@pytest.mark.slow
 def test_processes_share_statistics_and_tell_once(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -187,6 +187,7 @@ def hostile_files(folder: Path) -> dict[str, Path]:
     return files
 
 
+@pytest.mark.slow
 def test_files_that_ask_for_too_much_are_refused_cheaply(tmp_path):
     files = hostile_files(tmp_path)
     result = subprocess.run(
