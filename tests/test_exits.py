@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +40,7 @@ with VideoReader(sys.argv[1]) as video:
 
 FORKED = """
 import os
+import signal
 child = os.fork()
 try:
     count = len(list(ahead))
@@ -129,3 +131,16 @@ def test_layers_run_in_a_forked_child():
     code, out, _err = run(FORK_AFTER_LAYERS)
     assert code == 0
     assert sorted(out) == ["child True", "code 0", "parent True"]
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_when_all_is_done_tells_its_number(name: str) -> None:
+    number = getattr(signal, name)
+    code = (
+        "import os, sys; from avsal import cli; sys.argv = ['avsal']; "
+        f"cli._run = lambda _arguments: os.kill(os.getpid(), {int(number)}) or 0; cli.main()"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (128 + number, "")

@@ -43,14 +43,23 @@ def command(kind: str, footage: Path, out: Path) -> list[object]:
     }[kind]
 
 
+def files_in(out: Path) -> list[Path]:
+    """All files and folders; a worker of a killed command may still be cleaning up."""
+    while True:
+        try:
+            return sorted(out.rglob("*"))
+        except FileNotFoundError:
+            time.sleep(0.01)
+
+
 def partials(out: Path) -> list[str]:
-    return [str(path) for path in out.rglob(f"{PARTIAL}*")]
+    return [str(path) for path in files_in(out) if path.name.startswith(PARTIAL)]
 
 
 def check_finished(out: Path) -> int:
     """Everything under a final name is whole; returns how many results there are."""
     results = 0
-    for path in sorted(out.rglob("*")):
+    for path in files_in(out):
         if any(part.startswith(PARTIAL) for part in path.relative_to(out).parts):
             continue
         if path.name == DESCRIPTION:

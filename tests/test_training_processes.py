@@ -50,7 +50,8 @@ def script(make_config, tmp_path) -> list[str]:
 
 def test_a_stopped_run_tells_by_which_signal():
     before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    with Engine("cpu") as engine, cli._stopped_by() as signals:
+    signals = []
+    with Engine("cpu") as engine, cli._stopped_by(signals):
         with pytest.raises(KeyboardInterrupt), engine.stop_signal() as stopped:
             signal.raise_signal(signal.SIGTERM)
             assert stopped()

@@ -92,9 +92,11 @@ def main() -> None:
     logging.getLogger("avsal").handlers = [console.Notes()]
     console.quiet = False
     console.prepare_streams()
-    with _stopped_by() as signals:
+    signals: list[int] = []
+    code = 128 + signal.SIGINT  # unless it returns: a signal may come when all is done
+    with suppress(KeyboardInterrupt), _stopped_by(signals):
         code = _run(arguments)
-    gc.freeze()  # the end of the interpreter need not look through everything for garbage
+        gc.freeze()  # the end of the interpreter need not look through everything for garbage
     sys.exit(128 + signals[0] if signals else code)
 
 
@@ -167,12 +169,11 @@ def _named(error: Exception) -> Exception:
 
 
 @contextmanager
-def _stopped_by() -> Iterator[list[int]]:
-    """Let SIGTERM and SIGHUP clean up as Ctrl-C does; gives the signals that arrived.
+def _stopped_by(arrived: list[int]) -> Iterator[None]:
+    """Let SIGTERM and SIGHUP clean up as Ctrl-C does; `arrived` gets the signals that arrived.
 
     Those that the caller ignores, as nohup does, stay ignored.
     """
-    arrived: list[int] = []
 
     def stop(number: int, _frame: Any) -> None:
         for other in handled:
@@ -186,7 +187,7 @@ def _stopped_by() -> Iterator[list[int]]:
     for number in handled:
         signal.signal(number, stop)
     try:
-        yield arrived
+        yield
     finally:
         for number in handled:
             signal.signal(number, signal.SIG_DFL)
