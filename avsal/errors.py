@@ -76,7 +76,7 @@ def path_of(what: str, given: object) -> Path:
 
 
 def require_file(path: Path, what: str) -> None:
-    """Refuse a pipe or a device, because reading from it could block for ever.
+    """Refuse a pipe or a device, because reading from it could block forever.
 
     Args:
         what: what the file should be, for the message.

@@ -127,6 +127,23 @@ def run_ffmpeg(place):
     return place.parent / arguments[-1].removeprefix("file:")
 
 
+def cropped(film, times, first=0, **part):
+    """What FFmpeg makes of a film of numbered pictures, cropped to a still box from `first` on."""
+    path = made(
+        film.with_name("a.reframe.json"),
+        name=film.name,
+        picture=Picture(64, 48),
+        size=(26, 48),
+        boxes=lambda _index: (10, 0, 26, 48),
+        first=first,
+        times=times,
+        **part,
+    )
+    place = film.with_name("a.sendcmd")
+    write_export(path, place)
+    return run_ffmpeg(place)
+
+
 @pytest.mark.parametrize("name", ["ramp", "it's, [1]; a:b\\c=d", "a:b", "-r"])
 def test_the_command_line_runs_as_it_is(video, tmp_path, name):
     video = video.rename(video.with_stem(name))
@@ -150,19 +167,7 @@ def test_sound_and_pictures_stay_together(tmp_path, part):
     times = times_of(stream)
     begin, count = (25, 20) if part else (0, len(times))
     assert times[0] >= 1
-    path = made(
-        tmp_path / "a.reframe.json",
-        name="film.ts",
-        picture=Picture(64, 48),
-        size=(26, 48),
-        boxes=lambda _index: (10, 0, 26, 48),
-        first=begin,
-        times=times[begin : begin + count],
-        **part,
-    )
-    place = tmp_path / "a.sendcmd"
-    write_export(path, place)
-    out = run_ffmpeg(place)
+    out = cropped(stream, times[begin : begin + count], begin, **part)
     moved = [time - times[begin] for time in times[begin : begin + count]]
     assert times_of(out) == moved
     sound = sound_of(out)
@@ -180,18 +185,7 @@ def test_times_between_the_ticks_of_the_rate_are_kept(tmp_path, part):
     film = samples.write(tmp_path / "film.mp4", pictures)
     times = times_of(film)  # MP4 rounds the first one
     begin = 30 if part else 0
-    path = made(
-        tmp_path / "a.reframe.json",
-        name="film.mp4",
-        picture=Picture(64, 48),
-        size=(26, 48),
-        boxes=lambda _index: (10, 0, 26, 48),
-        first=begin,
-        times=times[begin:],
-        **part,
-    )
-    write_export(path, tmp_path / "a.sendcmd")
-    out = times_of(run_ffmpeg(tmp_path / "a.sendcmd"))
+    out = times_of(cropped(film, times[begin:], begin, **part))
     moved = [time - times[begin] for time in times[begin:]]
     assert [float(time) for time in out] == pytest.approx(list(map(float, moved)), abs=1e-3)
 
@@ -203,16 +197,7 @@ def test_sound_that_begins_before_the_pictures_is_kept(tmp_path):
     times = [1 + Fraction(i, 25) for i in range(20)]
     pictures = samples.Pictures([samples.numbered(i) for i in range(20)], times=times)
     film = samples.write(tmp_path / "film.mp4", pictures, sound)
-    path = made(
-        tmp_path / "a.reframe.json",
-        name="film.mp4",
-        picture=Picture(64, 48),
-        size=(26, 48),
-        boxes=lambda _index: (10, 0, 26, 48),
-        times=times_of(film),
-    )
-    write_export(path, tmp_path / "a.sendcmd")
-    out = run_ffmpeg(tmp_path / "a.sendcmd")
+    out = cropped(film, times_of(film))
     assert times_of(out) == times_of(film)
     assert click_times(sound_of(out)) == pytest.approx([0, 0.5], abs=0.06)  # from the first frame
     with av.open(str(out)) as container:

@@ -208,3 +208,10 @@ def test_a_picture_that_is_too_long_for_its_format_is_one_line(tmp_path, capfd, 
 def test_pictures_kept_as_jpeg_are_shrunk_where_they_must():
     image = np.full((3, 70_000, 3), 200, np.uint8)
     assert decode_jpeg(encode_jpeg(image)).shape == (2, 65_500, 3)
+
+
+def test_a_picture_that_opencv_cannot_encode_is_not_written_empty(tmp_path, monkeypatch):
+    monkeypatch.setattr(cv2, "imencode", lambda *_arguments: (False, np.empty(0, np.uint8)))
+    with pytest.raises(MediaError, match="does not fit this image format"):
+        write_picture(tmp_path / "a.png", np.zeros((4, 4, 3), np.uint8))
+    assert not list(tmp_path.iterdir())

@@ -28,7 +28,7 @@ _DITHER = "dither=bayer:bayer_scale=4:diff_mode=rectangle"
 
 @contextmanager
 def new_animation(path: Path, width: int, height: int) -> Iterator[Animation]:
-    """Write an animation that loops for ever; it appears once the block ends without an error.
+    """Write an animation that loops forever; it appears once the block ends without an error.
 
     Args:
         path: its suffix, .gif or .webp, chooses the format.

@@ -306,15 +306,21 @@ def write_picture(path: Path, image: np.ndarray) -> None:
     """
     _check_fits(path, image)
     quality = _QUALITIES.get(path.suffix.lower(), ())  # OpenCV warns of what a format does not have
-    _encoded, data = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), quality)
+    encoded, data = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), quality)
+    if not encoded:
+        raise _unfit(path, image)
     atomic.write_bytes(path, data.tobytes())
 
 
 def _check_fits(path: Path, image: np.ndarray) -> None:
     """Refuse what a format cannot hold, about which OpenCV writes lines of its own."""
     if max(image.shape[:2]) > _LONGEST_SIDES.get(path.suffix.lower(), max(image.shape[:2])):
-        size = f"{image.shape[1]}x{image.shape[0]}"
-        raise MediaError(f"{path}: {size} does not fit this image format; give a .png file")
+        raise _unfit(path, image)
+
+
+def _unfit(path: Path, image: np.ndarray) -> MediaError:
+    size = f"{image.shape[1]}x{image.shape[0]}"
+    return MediaError(f"{path}: {size} does not fit this image format; give a .png file")
 
 
 def square_pixels(image: np.ndarray, aspect: Fraction | float) -> np.ndarray:

@@ -71,10 +71,10 @@ def check_device(name: str) -> None:
     Raises:
         UsageError: it is none of auto, cpu, cuda and cuda:N.
     """
-    if isinstance(name, str) and re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
-        return
     if not isinstance(name, str):
         raise UsageError(f'device {name!r}: is not text; give "auto", "cpu", "cuda" or "cuda:N"')
+    if re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+        return
     is_gpu = name.lower() in ("gpu", "nvidia")
     hint = "; did you mean cuda?" if is_gpu else nearest(name, ("auto", "cpu", "cuda"))
     raise UsageError(f"device {name}: is unknown{hint or '; give auto, cpu, cuda or cuda:N'}")

@@ -69,7 +69,7 @@ def predicted_maps(frames: Iterable[SaliencyFrame]) -> Iterator[Map]:
 
 
 def _span(density: np.ndarray) -> Span:
-    """The frame's own, whatever white stands for in saved maps: see `OverlayStyle.color_by`."""
+    """The lowest and the highest density of a map, whatever the scale it was saved with."""
     return float(density.min()), float(density.max())
 
 
