@@ -137,7 +137,8 @@ def test_layers_run_in_a_forked_child():
 def test_a_signal_when_all_is_done_tells_its_number(name: str) -> None:
     number = getattr(signal, name)
     code = (
-        "import os, sys; from avsal import cli; sys.argv = ['avsal']; "
+        "import os, signal, sys; from avsal import cli; sys.argv = ['avsal']; "
+        "signal.signal(signal.SIGINT, signal.default_int_handler); "  # a background job ignores it
         f"cli._run = lambda _arguments: os.kill(os.getpid(), {int(number)}) or 0; cli.main()"
     )
     ended = subprocess.run(
