@@ -122,12 +122,15 @@ def _default_engine() -> str:
     """What computes the default network where nothing else is asked for."""
     from importlib.metadata import version
 
-    from avsal.prediction.model import onnx_obstacle
+    from avsal.prediction.model import engine_obstacle
 
-    obstacle = onnx_obstacle("auto", "auto")
-    if obstacle:
-        return f"computed by PyTorch, not by ONNX Runtime: {obstacle}"
-    return f"computed by ONNX Runtime {version('onnxruntime')}"
+    if obstacle := engine_obstacle("onnx", "auto", "auto"):
+        by_default = f"computed by PyTorch, not by ONNX Runtime: {obstacle}"
+    else:
+        by_default = f"computed by ONNX Runtime {version('onnxruntime')}"
+    if obstacle := engine_obstacle("openvino", "auto", "bf16"):
+        return f"{by_default}; not by OpenVINO in bf16: {obstacle}"
+    return f"{by_default}; with --precision bf16 by OpenVINO {version('openvino')}"
 
 
 def _resampler() -> str:
