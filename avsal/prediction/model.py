@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("avsal")
 
 # Engines of the default network's graphs: package, how it is installed, precisions.
-GRAPH_ENGINES = {
+GRAPH_ENGINES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     EngineName.ONNX: ("onnxruntime", "", ("fp32",)),
     EngineName.OPENVINO: ("openvino", " (pip install 'avsal[openvino]')", ("fp32", "bf16")),
 }
@@ -69,10 +69,9 @@ def load_model(
         weights: a .safetensors or .pt file, the name of weights, or "untrained".
         device: "auto", "cpu", "cuda" or "cuda:N".
         precision: "auto", "fp32", "fp16" or "bf16".
-        engine: "onnx" (ONNX Runtime) and "openvino" (OpenVINO, which `pip install
-            'avsal[openvino]'` brings) compute the default network on a CPU, "torch" (PyTorch)
-            any network. "auto" takes "onnx", or "openvino" if precision is "bf16", where it can,
-            else "torch".
+        engine: "onnx" (ONNX Runtime) or "openvino" (OpenVINO, an extra), which compute the default
+            network on a CPU, or "torch" (PyTorch), which computes any network. "auto" takes "onnx",
+            or "openvino" if `precision` is "bf16", and "torch" where these cannot be used.
         offline: use only weights that are on this machine.
         revision: branch, tag or commit of the repository on the Hugging Face Hub.
 
@@ -87,12 +86,8 @@ def load_model(
     if weights is not None:
         path_of("weights", weights)
     check_word("precision", precision, Precision)
-    chosen = engine
-    if engine == EngineName.AUTO:
-        chosen = EngineName.OPENVINO if precision == Precision.BF16 else EngineName.ONNX
-    why_not = "it needs no graphs"
-    if chosen != EngineName.TORCH:
-        why_not = engine_obstacle(chosen, device, precision)
+    chosen = _chosen_engine(engine, precision)
+    why_not = engine_obstacle(chosen, device, precision)
     if not why_not and _is_shipped(name, weights, revision):
         return _shipped_predictor(chosen, precision)
     from avsal.weights.loading import load_weights
@@ -112,9 +107,19 @@ def load_model(
     return Predictor(variant, computed, (loaded.name, loaded.sha256))
 
 
+def _chosen_engine(engine: str, precision: str) -> str:
+    """The engine that is tried first. It depends on nothing that varies between files: all maps of
+    a run are made in one way."""
+    if engine != EngineName.AUTO:
+        return engine
+    return EngineName.OPENVINO if precision == Precision.BF16 else EngineName.ONNX
+
+
 def engine_obstacle(engine: str, device: str, precision: str) -> str:
-    """Why an engine cannot be used for the default network's graphs, empty where it can."""
-    package, remedy, known = GRAPH_ENGINES[EngineName(engine)]
+    """Why an engine cannot compute the default network's graphs, empty where it can."""
+    if engine not in GRAPH_ENGINES:
+        return f"{engine} computes no graphs"
+    package, remedy, known = GRAPH_ENGINES[engine]
     if importlib.util.find_spec(package) is None:
         return f"the package {package} is not installed{remedy}"
     if shipped(GRAPHS) is None:
@@ -123,15 +128,17 @@ def engine_obstacle(engine: str, device: str, precision: str) -> str:
         return f"it computes in {' and '.join(known)}, not in {precision}"
     if device != "cpu" and (device != "auto" or _may_have_cuda()):
         return "it is used on CPUs only"
-    if precision == Precision.BF16 and not _openvino_has_bfloat16():
+    return _openvino_obstacle(precision) if engine == EngineName.OPENVINO else ""
+
+
+def _openvino_obstacle(precision: str) -> str:
+    try:
+        from avsal.prediction.openvino_engine import has_bfloat16
+    except ImportError as error:
+        return f"the package openvino does not load here ({error})"
+    if precision == Precision.BF16 and not has_bfloat16():
         return "this processor has no bfloat16 instructions"
     return ""
-
-
-def _openvino_has_bfloat16() -> bool:
-    from avsal.prediction.openvino_engine import has_bfloat16
-
-    return has_bfloat16()
 
 
 def _may_have_cuda() -> bool:
