@@ -25,8 +25,8 @@ __getattr__ = names_from(
     {
         "AudioReader": "audio",
         "VideoFrame": "frames",
-        "VideoInfo": "info",
-        "library_version": "info",
+        "VideoInfo": "container",
+        "library_version": "container",
         "is_address": "source",
         "VideoReader": "video",
         "probe": "video",
