@@ -15,8 +15,8 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from avsal import renamed
-from avsal.lazy import names_from
+from avsal import names
+from avsal.names import names_from
 from avsal.version import __version__
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 if "torch" not in sys.modules and not os.environ.keys() & {"GOMP_SPINCOUNT", "KMP_BLOCKTIME"}:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-renamed.install()
+names.install()
 
 # Each name is imported when it is first used: `import avsal` loads nothing heavy.
 _HOMES = {

@@ -23,7 +23,7 @@ import numpy as np
 from predicted import add_options, chosen, make_maps
 
 from avsal import media
-from avsal.crops.grids import small_grid
+from avsal.crops.layout import small_grid
 from avsal.crops.planning import Crop, plan_crops
 from avsal.crops.settings import Fit, Framing, Motion, Picture, parse_aspect
 from avsal.prediction.maps import GazeMap

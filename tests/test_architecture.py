@@ -1,9 +1,15 @@
-"""What starts fast: the rules on imports themselves stand in pyproject.toml, for import-linter."""
+"""What starts fast, and the names that packages hand on.
+
+The rules on imports themselves are in pyproject.toml, for import-linter.
+"""
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+from importlib import import_module
+from pathlib import Path
 
 import pytest
 
@@ -36,3 +42,14 @@ def test_nothing_heavy_is_loaded_before_it_is_used(code):
     modules = done.stderr.split()
     assert "avsal" in modules
     assert not HEAVY & set(modules)
+
+
+@pytest.mark.parametrize("package", ["areas", "crops", "media", "prediction", "weights"])
+def test_every_name_that_a_package_hands_on_exists(package):
+    module = import_module(f"avsal.{package}")
+    tree = ast.parse(Path(module.__file__).read_text("utf-8"))
+    (homes,) = (node for node in ast.walk(tree) if isinstance(node, ast.Dict))
+    names = [ast.literal_eval(key) for key in homes.keys]
+    assert names
+    for name in names:
+        assert getattr(module, name) is not None

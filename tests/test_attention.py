@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from avsal.models.attention import SelfAttention, attend, attend_decomposed, one_hot_positions
-from avsal.models.attention import relative_rows as rows_of
+from avsal.models.blocks import SelfAttention, attend, attend_decomposed, one_hot_positions
+from avsal.models.blocks import relative_rows as rows_of
 from avsal.models.encoders import mvitv2
 from avsal.models.encoders.mvitv2 import BlockSpec, HeadPool, PooledAttention, under_windows
 

@@ -11,7 +11,7 @@ from evaluation_oracle import KEYS, annotated_frames, independent_scores, one_li
 from PIL import Image
 from scipy import fft, ndimage
 
-from avsal.evaluation.baselines import SmallPictures, shrink, spectral_residual
+from avsal.evaluation.protocol import SmallPictures, shrink, spectral_residual
 from avsal.media import VideoFrame
 
 METRICS = {"cc", "sim", "nss", "auc_judd", "sauc", "kl", "ig"}

@@ -11,7 +11,7 @@ from gaze_maps import spot
 
 from avsal.crops import plan
 from avsal.crops.file import PathFile, fitted_size, panels, read_crops, write_path
-from avsal.crops.grids import GRID, edge_bands
+from avsal.crops.layout import GRID, edge_bands
 from avsal.crops.planning import Crop
 from avsal.crops.render import cut_out
 from avsal.crops.settings import Box, Picture, find_preset

@@ -15,7 +15,7 @@ from media_checks import times_of
 from avsal.errors import MediaError
 from avsal.prediction.maps import centroid_of, peak_of, spread_of
 from avsal.prediction.settings import OutputSettings, PredictSettings
-from avsal.results import jobs, table
+from avsal.results import formats, jobs
 from avsal.results.description import DESCRIPTION
 from avsal.results.folder import read_result
 
@@ -210,7 +210,7 @@ def test_what_cannot_be_exported_is_one_line(
         code, out, err = avsal_command(*arguments)
         assert (code, out, err.count("\n")) == (expected, "", 1), arguments
         assert text in err
-    monkeypatch.setattr(table, "find_spec", lambda _name: None)
+    monkeypatch.setattr(formats, "find_spec", lambda _name: None)
     for run in (
         lambda: avsal_command("export", maps, "--to", tmp_path / "t.parquet"),
         lambda: predict(cut_video, "--format", "parquet"),

@@ -18,7 +18,7 @@ from test_measure_command import BOXES, check_page, picture
 
 import avsal
 from avsal.areas import Area, box
-from avsal.areas.charts import COLOURS, Axes, Line, line_chart
+from avsal.areas.pictures import COLOURS, Axes, Line, line_chart
 from avsal.areas.series import Collector
 from avsal.errors import UsageError
 from avsal.prediction.maps import timed_maps

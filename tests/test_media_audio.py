@@ -15,8 +15,7 @@ from samples import SoundTrack
 
 from avsal.errors import MediaError
 from avsal.media import AudioReader, VideoReader, audio
-from avsal.media.audio import to_mono
-from avsal.media.resample import resample
+from avsal.media.audio import resample, to_mono
 
 EVERYTHING = 10**7  # samples; more than any file here has
 

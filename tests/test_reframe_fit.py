@@ -17,8 +17,7 @@ from media_checks import frames_of
 import avsal
 from avsal.crops.bars import common_bars, find_picture
 from avsal.crops.export import write_export
-from avsal.crops.file import PathFile, ShotCrop, read_crops, read_head, write_path
-from avsal.crops.notes import notes_on_shots
+from avsal.crops.file import PathFile, ShotCrop, notes_on_shots, read_crops, read_head, write_path
 from avsal.crops.planning import Crop
 from avsal.crops.settings import Box, Picture
 from avsal.errors import MediaError, UsageError

@@ -12,8 +12,16 @@ from typing import Any
 import numpy as np
 
 from avsal.areas.areas import Shape
-from avsal.areas.charts import COLOURS, Axes, Line, line_chart
-from avsal.areas.pictures import Page, Picture, Version, thumbnail_name
+from avsal.areas.pictures import (
+    COLOURS,
+    Axes,
+    Line,
+    Page,
+    Picture,
+    Version,
+    line_chart,
+    thumbnail_name,
+)
 from avsal.areas.series import Series
 from avsal.areas.summary import area_table, comparison_table, expected_error, percent
 from avsal.prediction.settings import clock

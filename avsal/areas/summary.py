@@ -13,7 +13,7 @@ import numpy as np
 
 from avsal.areas.pictures import Page, Version, thumbnail_name
 from avsal.areas.series import Difference, Series
-from avsal.media.info import VideoInfo
+from avsal.media.container import VideoInfo
 from avsal.media.video import VideoReader
 from avsal.prediction.predictor import Predictor
 from avsal.prediction.settings import PredictSettings, clock

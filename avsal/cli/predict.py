@@ -58,8 +58,8 @@ def batch(
     sub/ also has another file or a folder of videos called talk.
     """
     from avsal.cli.run import Run, exit_code, left_out, print_summary
+    from avsal.results.formats import check_library
     from avsal.results.plan import plan_folder
-    from avsal.results.table import check_library
     from avsal.results.work import Work
 
     console.quiet = files.quiet
@@ -110,8 +110,8 @@ def predict(
     replaced; without it, only if --force is given.
     """
     from avsal.cli.run import Run, exit_code, left_out, piped
+    from avsal.results.formats import check_library
     from avsal.results.plan import plan_inputs
-    from avsal.results.table import check_library
     from avsal.results.work import Work
 
     console.quiet = files.quiet

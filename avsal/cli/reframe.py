@@ -99,8 +99,7 @@ def reframe(
     from avsal.crops.api import check_path, settings_of
     from avsal.crops.api import reframe as crop
     from avsal.crops.export import export_kept
-    from avsal.crops.file import read_head
-    from avsal.crops.notes import saved_weak_shots
+    from avsal.crops.file import read_head, saved_weak_shots
 
     # What is wrong for one file is wrong for all.
     settings = settings_of(aspect, motion, fit, pad, zoom, preset, size, crf)

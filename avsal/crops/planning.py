@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from avsal.crops.grids import GRID, Grids, small_grid
-from avsal.crops.layout import choose_layout
+from avsal.crops.layout import GRID, Grids, choose_layout, small_grid
 from avsal.crops.motion import COSTS, KNOT, at_times, smooth
 from avsal.crops.settings import Box, Fit, Framing, Picture, Share, parse_aspect
 from avsal.errors import UsageError

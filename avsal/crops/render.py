@@ -15,13 +15,13 @@ from avsal.crops.bars import find_picture
 from avsal.crops.file import (
     PathFile,
     fitted_size,
+    notes_on_shots,
     panels,
     path_beside,
     read_crops,
     read_head,
     write_path,
 )
-from avsal.crops.notes import notes_on_shots
 from avsal.crops.planning import Crop, plan_inside
 from avsal.crops.settings import Box, Fill, Picture, ReframeSettings, Size
 from avsal.errors import MediaError, without_keys

@@ -27,8 +27,8 @@ from avsal.datasets.recording import (
 )
 from avsal.errors import AvsalError, DataError
 from avsal.media.audio import AudioReader
+from avsal.media.container import VideoInfo
 from avsal.media.frames import FrameInfo, VideoFrame, info_of
-from avsal.media.info import VideoInfo
 from avsal.media.suffixes import VIDEOS
 from avsal.media.video import VideoReader
 from avsal.prediction.windows import Rule

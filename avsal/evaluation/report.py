@@ -12,7 +12,7 @@ import io
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from avsal.evaluation.baselines import BASELINES
+from avsal.evaluation.protocol import BASELINES
 from avsal.evaluation.scoring import METRICS, MODEL, MethodScores, RecordingScores, mean_scores
 
 if TYPE_CHECKING:

@@ -17,9 +17,8 @@ from avsal.datasets.gaze_check import Reading
 from avsal.datasets.recording import Recording
 from avsal.datasets.stavis import is_stavis
 from avsal.errors import DataError, UsageError
-from avsal.evaluation.baselines import MEAN_GRID, Baselines
 from avsal.evaluation.maps import ScoredMaps
-from avsal.evaluation.protocol import OnFrames, mean_map, score_recordings
+from avsal.evaluation.protocol import MEAN_GRID, Baselines, OnFrames, mean_map, score_recordings
 from avsal.evaluation.report import as_csv, csv_head, summary
 from avsal.evaluation.scoring import (
     MODEL,

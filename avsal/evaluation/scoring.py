@@ -16,8 +16,7 @@ import numpy as np
 
 from avsal import atomic, metrics
 from avsal.datasets.gaze import Gaze
-from avsal.datasets.identity import recording_digest
-from avsal.datasets.recording import Recording
+from avsal.datasets.recording import Recording, recording_digest
 from avsal.media.frames import FrameInfo
 
 # Columns of the tables: name in files and heading.

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from avsal.lazy import names_from
+from avsal.names import names_from
 
 if TYPE_CHECKING:
     from avsal.media.audio import AudioReader as AudioReader
+    from avsal.media.container import VideoInfo as VideoInfo
+    from avsal.media.container import library_version as library_version
     from avsal.media.frames import VideoFrame as VideoFrame
-    from avsal.media.info import VideoInfo as VideoInfo
-    from avsal.media.info import library_version as library_version
     from avsal.media.source import is_address as is_address
     from avsal.media.video import VideoReader as VideoReader
     from avsal.media.video import probe as probe
@@ -25,8 +25,8 @@ __getattr__ = names_from(
     {
         "AudioReader": "audio",
         "VideoFrame": "frames",
-        "VideoInfo": "info",
-        "library_version": "info",
+        "VideoInfo": "container",
+        "library_version": "container",
         "is_address": "source",
         "VideoReader": "video",
         "probe": "video",

@@ -14,7 +14,6 @@ from av.video.reformatter import VideoReformatter
 
 from avsal.errors import MediaError
 from avsal.media.source import Source, is_image
-from avsal.media.stills import still_orientation
 from avsal.media.view import (
     UPRIGHT,
     Crop,
@@ -24,6 +23,7 @@ from avsal.media.view import (
     crop_of,
     is_turn,
     rotation_of,
+    still_orientation,
     swaps_sides,
     turn,
 )

@@ -16,9 +16,16 @@ from typing import TYPE_CHECKING, Any
 from av.error import FFmpegError
 
 from avsal.errors import MediaError
-from avsal.media import info
+from avsal.media import container
 from avsal.media.clock import COUNTING_FORMATS, FrameClock
-from avsal.media.container import SEEKABLE_FORMATS, choose_audio, choose_video, open_input
+from avsal.media.container import (
+    SEEKABLE_FORMATS,
+    VideoInfo,
+    choose_audio,
+    choose_video,
+    describe,
+    open_input,
+)
 from avsal.media.decoding import (
     Decoder,
     Outstanding,
@@ -32,7 +39,6 @@ from avsal.media.decoding import (
 )
 from avsal.media.display import Display, RgbConverter, is_hdr
 from avsal.media.frames import VideoFrame
-from avsal.media.info import VideoInfo, describe
 from avsal.media.source import (
     ENCRYPTED,
     as_source,
@@ -43,7 +49,7 @@ from avsal.media.source import (
     is_raw,
     why_undecodable,
 )
-from avsal.media.stills import heif_picture
+from avsal.media.view import heif_picture
 
 if TYPE_CHECKING:
     import numpy as np
@@ -280,7 +286,7 @@ class VideoReader:
         still = is_image(self._container)
         counts = self._container.format.name in COUNTING_FORMATS
         counting = counts and self._stream.codec_context.codec.reorder
-        step, start, packets = info.frame_step(self._stream), None, self._decoder.packets()
+        step, start, packets = container.frame_step(self._stream), None, self._decoder.packets()
         if not (counting or still):
             packets, start = with_start(packets, self._time_base, step)
         self._clock = FrameClock(self._time_base, step, counting, start, self._first_time)
@@ -427,7 +433,7 @@ class VideoReader:
         return notes
 
     def _check_end(self, end: Fraction) -> None:
-        expected = None if self._decoder.jumped else info.stream_end(self._stream)
+        expected = None if self._decoder.jumped else container.stream_end(self._stream)
         if self._decoder.broken_off or (expected and end < expected - _END_TOLERANCE):
             of = f" of {float(expected - self.origin):.1f}" if expected else ""
             self._notes.append(

@@ -1,22 +1,32 @@
-"""What a container says about displaying its pictures: rotation, mirroring and crop."""
+"""What a file says about displaying its pictures: rotation, mirroring and crop.
+
+And what FFmpeg does not do for still images: their orientation, and reading HEIC and AVIF.
+"""
 
 from __future__ import annotations
 
 import math
 import struct
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import cv2
+import numpy as np
 from av.sidedata.sidedata import SideDataContainer
+from av.video.frame import VideoFrame
+from PIL import Image, UnidentifiedImageError
+from PIL.ExifTags import Base
+
+from avsal.errors import MediaError
 
 if TYPE_CHECKING:
     import numpy as np
     from av.container import InputContainer
-    from av.video.frame import VideoFrame
 
 _HEADER = 8  # bytes: size and type
 _LONG_HEADER = 16  # with a size of 64 bits
@@ -308,3 +318,45 @@ def _crop_by(numbers: dict[int, int]) -> Crop | None:
         numbers[_WIDTH] - numbers[_LEFT] - numbers[_RIGHT],
         numbers[_HEIGHT] - numbers[_TOP] - numbers[_BOTTOM],
     )
+
+
+def still_orientation(path: Path) -> Matrix | None:
+    """Return the Exif orientation of a still image; None if Pillow cannot read it."""
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
+            return EXIF.get(image.getexif().get(Base.Orientation, 1), UPRIGHT)
+    except Exception:  # for damaged files, Pillow raises almost anything
+        return None
+
+
+def heif_picture(path: Path | str) -> VideoFrame:
+    """Decode a HEIC or AVIF still image to 8-bit RGB, or RGBA if it has transparency.
+
+    Large images, as from an iPhone, consist of tiles, which FFmpeg treats as separate streams. It
+    also ignores mirroring.
+
+    Raises:
+        MediaError: it cannot be decoded, or is an address.
+    """
+    if not isinstance(path, Path):
+        raise MediaError(f"{path}: is a HEIC or AVIF image; download the file and use that")
+    _read_heic_too()
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
+            mode = "RGBA" if image.has_transparency_data else "RGB"
+            pixels = np.asarray(image.convert(mode))
+    except Exception as error:
+        unknown = isinstance(error, UnidentifiedImageError)
+        cause = "damaged, or of an unknown type" if unknown else " ".join(str(error).split())
+        raise MediaError(f"{path}: cannot be decoded ({cause}); convert it to PNG") from error
+    frame = VideoFrame.from_ndarray(pixels, format="rgba" if mode == "RGBA" else "rgb24")
+    frame.pts = 0
+    return frame
+
+
+@lru_cache(maxsize=1)
+def _read_heic_too() -> None:
+    """Register HEIC with Pillow, which omits it because of the format's patents."""
+    import pi_heif
+
+    pi_heif.register_heif_opener()

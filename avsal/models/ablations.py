@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from avsal.models.attention import attend
+from avsal.models.blocks import attend
 from avsal.models.fusion import Fused, TokenFusion
 from avsal.models.image import STRIDE16_CHANNELS, STRIDE32_CHANNELS, ImageEncoder, strongest
 

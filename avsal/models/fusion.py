@@ -12,8 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from avsal.models.attention import SelfAttention
-from avsal.models.blocks import MLP, kept
+from avsal.models.blocks import MLP, SelfAttention, kept
 
 EMBEDDING = 2048  # channels of the projectors
 PREDICTOR_HIDDEN = 512

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from avsal.lazy import names_from
+from avsal.names import names_from
 
 if TYPE_CHECKING:
     from avsal.prediction.maps import SaliencyFrame as SaliencyFrame

@@ -37,7 +37,7 @@ from avsal.weights.reading import sha256_of
 from avsal.weights.registry import DEFAULT, REGISTRY, find_row
 
 if TYPE_CHECKING:
-    from avsal.media.info import VideoInfo
+    from avsal.media.container import VideoInfo
     from avsal.media.video import VideoReader
     from avsal.prediction.onnx_engine import GraphEngine
     from avsal.weights.loading import LoadedWeights

@@ -27,8 +27,8 @@ from avsal.prediction.windows import Rule, rule_for
 
 if TYPE_CHECKING:
     from avsal.media.audio import AudioReader
+    from avsal.media.container import VideoInfo
     from avsal.media.frames import VideoFrame
-    from avsal.media.info import VideoInfo
     from avsal.media.sound import SoundFile
     from avsal.media.video import VideoReader
 

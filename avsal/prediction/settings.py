@@ -284,7 +284,7 @@ class OutputSettings:
 
     Attributes:
         format: "png" (8 bit), "png16", "npy" (float32 densities), "video" (8-bit gray MP4), or
-            "csv" or "parquet": a table of numbers, see `avsal.results.table`.
+            "csv" or "parquet": a table of numbers, see `avsal.results.formats`.
         scale: what 0 and the highest level stand for, see `avsal.results.formats`.
     """
 

@@ -39,10 +39,11 @@ from avsal.results.formats import (
     FORMAT_CLASSES,
     PROBABILITY_TOP,
     MapFormat,
+    Table,
+    check_table,
     restore,
 )
 from avsal.results.records import RecordsWriter, number, picture_size
-from avsal.results.table import Table, check_table
 
 
 class Spool:
@@ -317,7 +318,7 @@ class Result:
         out: str | os.PathLike[str],
         on_map: Callable[[int], None] = lambda _count: None,
     ) -> int:
-        """Write a row of numbers for every map; see `avsal.results.table` for the columns.
+        """Write a row of numbers for every map; see `avsal.results.formats` for the columns.
 
         Args:
             out: a .csv or .parquet file.

@@ -11,8 +11,8 @@ from fractions import Fraction
 from functools import cached_property, partial
 
 from avsal.errors import MediaError, UsageError
+from avsal.media.container import VideoInfo
 from avsal.media.frames import VideoFrame
-from avsal.media.info import VideoInfo
 from avsal.media.video import VideoReader
 from avsal.prediction.maps import GazeMap
 from avsal.prediction.predictor import Prediction, Predictor

@@ -23,7 +23,7 @@ import numpy as np
 
 from avsal import atomic
 from avsal.errors import MediaError, OutputError
-from avsal.media.info import VideoInfo, library_version
+from avsal.media.container import VideoInfo, library_version
 from avsal.media.source import file_identity, is_address
 from avsal.media.video import probe
 from avsal.prediction.predictor import Prediction, Predictor

@@ -13,8 +13,8 @@ import numpy as np
 
 from avsal.errors import MediaError
 from avsal.media.animation import new_animation
+from avsal.media.container import VideoInfo
 from avsal.media.frames import VideoFrame
-from avsal.media.info import VideoInfo
 from avsal.media.sound import SoundFile
 from avsal.media.suffixes import ANIMATIONS, WRITABLE_STILLS
 from avsal.media.video import VideoReader

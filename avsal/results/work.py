@@ -47,7 +47,7 @@ class Work:
     @property
     def counted(self) -> str:
         """What there is one of for each frame; see `isolated.FileWork`."""
-        from avsal.results.table import SUFFIXES
+        from avsal.results.formats import SUFFIXES
 
         return "row" if f".{self.output.format}" in SUFFIXES else "map"
 

@@ -19,8 +19,7 @@ import torch
 from pydantic import ValidationError
 
 from avsal.atomic import new_file, write_errors
-from avsal.datasets.identity import recording_digest
-from avsal.datasets.recording import Recording
+from avsal.datasets.recording import Recording, recording_digest
 from avsal.errors import UsageError, WeightsError
 from avsal.training.config import Config, NetworkSettings, expand
 from avsal.weights.convert import describe

@@ -14,8 +14,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from avsal.models.attention import attend_decomposed, one_hot_positions, relative_rows
-from avsal.models.blocks import MLP, DropPath, pointwise, stage_drop_rates
+from avsal.models.blocks import (
+    MLP,
+    DropPath,
+    attend_decomposed,
+    one_hot_positions,
+    pointwise,
+    relative_rows,
+    stage_drop_rates,
+)
 
 HEAD_CHANNELS = 96
 NORM_EPS = 1e-6

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from avsal.models.attention import SelfAttention
-from avsal.models.blocks import MLP, ChannelNorm, DropPath, stage_drop_rates
+from avsal.models.blocks import MLP, ChannelNorm, DropPath, SelfAttention, stage_drop_rates
 
 KINETICS_CLASSES = 400  # of the classifier in the checkpoint
 

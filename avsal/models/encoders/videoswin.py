@@ -10,8 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from avsal.models.attention import attend
-from avsal.models.blocks import MLP, DropPath, kept, stage_drop_rates
+from avsal.models.blocks import MLP, DropPath, attend, kept, stage_drop_rates
 
 Cells = tuple[int, int, int]  # counts of cells along time, height and width
 

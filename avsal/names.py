@@ -1,20 +1,32 @@
-"""Names of version 0.2, for one version: `avsal.reframe`, `avsal.measure` and `avsal.shots`.
-
-The first two are functions of `avsal` now. An import of an old name warns and gives a stand-in
-that has the new package's names and can be called like the function, as an import binds it to the
-function's name in `avsal`. Its modules are those of the new package, not copies.
-"""
+"""Names that a package hands on before their modules are imported, and names of version 0.2."""
 
 from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
+
+
+def names_from(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
+    """Return the `__getattr__` of a package.
+
+    Args:
+        package: its `__name__`.
+        homes: for each name the module that defines it, relative to the package.
+    """
+
+    def get(name: str) -> Any:
+        if name in homes:
+            return getattr(import_module(f"{package}.{homes[name]}"), name)
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+
+    return get
+
 
 RENAMED = {
     "avsal.reframe": "avsal.crops",
