@@ -22,21 +22,17 @@ WIDTH = 100  # columns; the table has the same ones in a pipe and in every termi
 
 def models() -> None:
     """List the networks with their parts, parameters and multiply-accumulates."""
-    from rich.progress import track
-
-    from avsal.cli.console import stderr
     from avsal.models.variants import VARIANTS
 
-    progress = track(VARIANTS.values(), "counting", console=stderr, transient=True)
-    rows = [_row(variant) for variant in progress]
+    rows = [_row(variant) for variant in VARIANTS.values()]
     _print(rows, [f"{known.name}: {known.note}" for known in VARIANTS.values() if known.note])
 
 
 def _row(variant: Variant) -> list[str]:
     """Cells of a network: name, parts, sizes in millions and billions."""
-    from avsal.models.measure import PAPER_TABLE_6, measure
+    from avsal.models.measure import MEASURES, PAPER_TABLE_6
 
-    size = measure(variant)
+    size = MEASURES[variant.name]
     paper = PAPER_TABLE_6.get(variant.name)
     image = variant.image or "none"
     return [
