@@ -125,7 +125,7 @@ def _default_engine() -> str:
     else:
         by_default = f"computed by ONNX Runtime {version('onnxruntime')}"
     if obstacle := engine_obstacle("openvino", "auto", "bf16"):
-        return f"{by_default}; not by OpenVINO in bf16: {obstacle}"
+        return f"{by_default}; with --precision bf16 by PyTorch: {obstacle}"
     return f"{by_default}; with --precision bf16 by OpenVINO {version('openvino')}"
 
 
