@@ -51,8 +51,7 @@ class OpenVinoEngine(GraphEngine):
     def _session(
         self, graph: bytes, weights: dict[str, np.ndarray], values: dict[str, np.ndarray]
     ) -> Run:
-        model = _model(graph, weights)
-        model.reshape({name: list(array.shape) for name, array in values.items()})
+        model = _model(graph, weights, values)
         if self.precision == Precision.FP32 or BRIGHTNESS not in values:
             return _Requests(model, self.precision)
         motion, rest = (
@@ -98,14 +97,19 @@ def has_bfloat16() -> bool:
     return bool(default == openvino.Type.bf16)
 
 
-def _model(graph: bytes, weights: dict[str, np.ndarray]) -> openvino.Model:
-    """A graph with its weights as constants."""
+def _model(
+    graph: bytes, weights: dict[str, np.ndarray], values: dict[str, np.ndarray]
+) -> openvino.Model:
+    """A graph with its weights as constants, for inputs of the sizes of `values`."""
     reader = FrontEndManager().load_by_framework("onnx")
     source = reader.load(io.BytesIO(graph))
     places = [source.get_place_by_tensor_name(name) for name in weights]
     source.override_all_inputs([*source.get_inputs(), *places])  # only inputs can be given values
     for place, array in zip(places, weights.values(), strict=True):
         source.set_tensor_value(place, array)
+    for name, array in values.items():
+        shape = openvino.PartialShape(list(array.shape))
+        source.set_partial_shape(source.get_place_by_tensor_name(name), shape)
     return reader.convert(source)
 
 
