@@ -93,8 +93,7 @@ class Points:
 def _profiles(centres: np.ndarray, length: int, spread: float) -> np.ndarray:
     """Gaussians along one axis of pixel centres, float32 (n, length)."""
     pixels = np.arange(length, dtype=np.float32) + 0.5
-    profiles: np.ndarray = np.exp(-0.5 * ((pixels - centres[:, None]) / spread) ** 2)
-    return profiles
+    return np.exp(-0.5 * ((pixels - centres[:, None]) / spread) ** 2)
 
 
 @dataclass(frozen=True)

@@ -205,8 +205,7 @@ class ImageDecoder(nn.Module):
         x = first(torch.cat((stride16, grow(stride32, 2)), dim=1))
         for stage in others:
             x = stage(grow(x, 2))
-        logits: torch.Tensor = self.score(x)
-        return logits
+        return self.score(x)
 
 
 class MapEncoder(ImageEncoder):
@@ -218,8 +217,7 @@ class MapEncoder(ImageEncoder):
 
     def logits(self, frames: torch.Tensor) -> torch.Tensor:
         """Unnormalised log-density (N, 1, H/4, W/4), as its training on images needs it."""
-        logits: torch.Tensor = self.decoder(super().forward(frames))
-        return logits
+        return self.decoder(super().forward(frames))
 
     def forward(self, frames: torch.Tensor) -> tuple[torch.Tensor, ...]:
         logits = self.logits(frames)

@@ -82,8 +82,7 @@ class SelfAttention(nn.Module):
         qkv = self.qkv(tokens).view(batch, count, 3, self.heads, dim // self.heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)
         attended = attend(query, key, value).transpose(1, 2).reshape(batch, count, dim)
-        projected: torch.Tensor = self.proj(attended)
-        return projected
+        return self.proj(attended)
 
 
 def relative_rows(table: torch.Tensor, queries: int, keys: int) -> torch.Tensor:
@@ -272,8 +271,7 @@ class MLP(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(..., dim) -> the same shape."""
-        hidden: torch.Tensor = self.fc2(self.act(self.fc1(x)))
-        return hidden
+        return self.fc2(self.act(self.fc1(x)))
 
 
 class SqueezeExcite(nn.Module):

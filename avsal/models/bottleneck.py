@@ -65,8 +65,7 @@ class Bottleneck(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = torch.relu_(self.a_bn(self.a(x)))
         x = self.act(self.se(self.b_bn(self.b(x))))
-        expanded: torch.Tensor = self.c_bn(self.c(x))
-        return expanded
+        return self.c_bn(self.c(x))
 
 
 class ResidualBottleneck(nn.Module):

@@ -50,8 +50,7 @@ class Adapter(nn.Module):
     def forward(self, features: tuple[torch.Tensor, ...]) -> torch.Tensor:
         stride16, stride32 = (strongest(feature) for feature in features)
         stride32 = upsample(stride32, 2)
-        masks: torch.Tensor = self.conv(torch.cat((stride16, stride32), dim=1))
-        return masks
+        return self.conv(torch.cat((stride16, stride32), dim=1))
 
 
 def strongest(features: torch.Tensor) -> torch.Tensor:

@@ -99,8 +99,7 @@ class MSPI(SaliencyNetwork):
         """See `SaliencyNetwork.image_features`."""
         if not self.uses_images:
             return ()
-        features: Features = self.image_encoder(frames)
-        return features
+        return self.image_encoder(frames)
 
     def _motion(self, clip: torch.Tensor | None, features: Features) -> Features:
         """v1..v4; channels-last memory suits CPU convolutions, and lasts into the decoder."""
@@ -109,8 +108,7 @@ class MSPI(SaliencyNetwork):
         self._check(clip)
         if clip.device.type == "cpu":
             clip = clip.contiguous(memory_format=torch.channels_last_3d)
-        volumes: Features = self.visnet(clip)
-        return volumes
+        return self.visnet(clip)
 
     def _decode(
         self,
@@ -132,5 +130,4 @@ class MSPI(SaliencyNetwork):
             masks = self.adapter(features)
             for i in range(len(scales) - 1):
                 scales[i] = self.get_submodule(f"sa_{i}")(scales[i], masks)
-        logits: torch.Tensor = self.readout(top_down(scales)).flatten(1, 3)
-        return logits
+        return self.readout(top_down(scales)).flatten(1, 3)

@@ -144,8 +144,7 @@ class SaliencyNetwork(nn.Module):
             return None
         if spectrogram is None:
             raise UsageError("this network uses sound: give it a spectrogram (B, 1, 257, 111)")
-        fused: Fused = self.aud_vis_sync_block(deepest, self.audnet(spectrogram))
-        return fused
+        return self.aud_vis_sync_block(deepest, self.audnet(spectrogram))
 
     def _alignment(self, fused: Fused, has_sound: torch.Tensor | None) -> torch.Tensor:
         visual, audio = self.vis_projector(fused.visual), self.aud_projector(fused.audio)

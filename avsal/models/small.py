@@ -75,8 +75,7 @@ class SmallNetwork(SaliencyNetwork):
         return self._decode(self._motion(None, features), features, None, None)
 
     def _motion(self, clip: torch.Tensor | None, features: Features) -> Features:
-        motion: Features = self.visnet(features[:3])
-        return motion
+        return self.visnet(features[:3])
 
     def _decode(
         self,
@@ -88,15 +87,13 @@ class SmallNetwork(SaliencyNetwork):
         change = None
         if fused is not None and spectrogram is not None:
             change = self.change_by_sound(fused, features[1][:, -1], spectrogram)
-        log_density: torch.Tensor = self.decoder(features, motion, change)
-        return log_density
+        return self.decoder(features, motion, change)
 
     def change_by_sound(
         self, fused: Fused, stride16: torch.Tensor, spectrogram: torch.Tensor
     ) -> torch.Tensor:
         """How sound changes the scores at stride 16, (B, 1, H/16, W/16)."""
-        change: torch.Tensor = self.decoder.listen(fused, stride16, audio_activity(spectrogram))
-        return change
+        return self.decoder.listen(fused, stride16, audio_activity(spectrogram))
 
 
 def relu6() -> nn.Module:
@@ -201,8 +198,7 @@ class SkipEncoder(nn.Module):
         """Features with the prior: (N, 320, h, w) -> (N, 256, h, w)."""
         wide = self.widen(stride32)
         priors = self.prior(*wide.shape[-2:]).to(wide.dtype).expand(len(wide), -1, -1, -1)
-        deep: torch.Tensor = self.reduce(torch.cat((wide, priors), dim=1))
-        return deep
+        return self.reduce(torch.cat((wide, priors), dim=1))
 
 
 class Recurrence(nn.Module):
@@ -303,16 +299,14 @@ class SmallDecoder(nn.Module):
         """Log-densities (B, H, W) of scores (B, 1, H/8, W/8)."""
         logits = self.smoothed(scores).float()
         log_density: torch.Tensor = logits.flatten(1).log_softmax(dim=1).view_as(logits)
-        biased: torch.Tensor = self.habit(log_density)
-        return biased
+        return self.habit(log_density)
 
     def scores(self, features: Features, motion: Features) -> torch.Tensor:
         """Scores (B, 1, H/8, W/8) of the picture alone."""
         change, seen = (volume.squeeze(2) for volume in motion[:2])
         stride8, stride16 = (feature[:, -1] for feature in features[:2])
         middle = decoded(self.middle, seen, torch.cat((stride16, change), dim=1))
-        scores: torch.Tensor = self.score(decoded(self.fine, middle, stride8))
-        return scores
+        return self.score(decoded(self.fine, middle, stride8))
 
     def smoothed(self, scores: torch.Tensor) -> torch.Tensor:
         """Scores (B, 1, h, w) of cells -> logits (B, 8 h, 8 w) of pixels, each a weighted sum of
@@ -372,8 +366,7 @@ class AudioModulation(nn.Module):
         seen = torch.relu(doubled(self.fused(fused.volume.squeeze(2))) + self.frame(frame))
         matched = seen * self.heard(fused.audio)[:, :, None, None]
         strength = activity[:, None] * torch.sigmoid(self.gate(fused.audio))
-        change: torch.Tensor = strength[:, :, None, None] * self.change(matched)
-        return change
+        return strength[:, :, None, None] * self.change(matched)
 
 
 class MotionModulation(nn.Module):

@@ -345,8 +345,7 @@ def _keys_of(location: Iterable[int | str]) -> Iterable[str]:
         if isinstance(part, str):
             hint = table.model_fields[part].annotation
             table = (typing.get_args(hint) or (hint,))[0]
-    keys: Iterable[str] = table.model_fields
-    return keys
+    return table.model_fields
 
 
 def _suggestion(word: str, known: Iterable[str]) -> str:

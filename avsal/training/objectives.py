@@ -174,8 +174,7 @@ class AudioVisual(Objective):
         return total_loss(log_density, batch["map"], alignment, self._weights)
 
     def predict(self, batch: Sample) -> torch.Tensor:
-        log_density: torch.Tensor = self.network(_clips(batch), batch.get("spectrogram"))
-        return log_density
+        return self.network(_clips(batch), batch.get("spectrogram"))
 
     @property
     def core(self) -> nn.Module:

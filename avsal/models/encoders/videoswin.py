@@ -130,8 +130,7 @@ class WindowAttention(nn.Module):
             masked = bias if apart is None else torch.where(apart, bias + MASKED, bias)
             output = attend(query, key, value, bias=masked[None])
             attended.append(output.transpose(1, 2).reshape(batch, count, cells, dim))
-        projected: torch.Tensor = self.proj(torch.cat(attended, dim=1))
-        return projected
+        return self.proj(torch.cat(attended, dim=1))
 
     def bias(self, window: Cells) -> torch.Tensor:
         """What the logits gain by relative position: (heads, cells, cells).
@@ -198,8 +197,7 @@ class PatchMerging(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, T, H, W, dim) -> (B, T, H/2, W/2, 2 dim)."""
         corners = [x[:, :, row::2, column::2] for column in (0, 1) for row in (0, 1)]
-        merged: torch.Tensor = self.reduction(self.norm(torch.cat(corners, dim=-1)))
-        return merged
+        return self.reduction(self.norm(torch.cat(corners, dim=-1)))
 
 
 class Stage(nn.Module):
