@@ -228,6 +228,19 @@ def run(layers: Iterable[nn.Module], x: torch.Tensor) -> torch.Tensor:
     return x
 
 
+def grow(x: torch.Tensor, factor: int) -> torch.Tensor:
+    """Bilinear upsampling, (N, C, h, w) -> (N, C, factor * h, factor * w)."""
+    return F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)
+
+
+def upsample(x: torch.Tensor, factor: int) -> torch.Tensor:
+    """Linear upsampling in space only, (B, C, T, h, w) -> (B, C, T, factor * h, factor * w)."""
+    if factor == 1:
+        return x
+    frames = x.transpose(1, 2).flatten(0, 1)
+    return grow(frames, factor).unflatten(0, (x.shape[0], -1)).transpose(1, 2)
+
+
 @lru_cache(maxsize=1)
 def _convolves_rows_faster() -> bool:
     """Tell whether a 1x1 convolution by oneDNN replaces linear layers by PyTorch's BLAS.

@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from avsal.models.blocks import SqueezeExcite
+from avsal.models.blocks import SqueezeExcite, run
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,4 @@ def pathway_blocks(
 
 def run_pathway(stage: nn.ModuleDict, pathway: int, x: torch.Tensor) -> torch.Tensor:
     """Run x through the blocks of one pathway in a stage."""
-    for name, block in stage.items():
-        if name.startswith(f"pathway{pathway}_"):
-            x = block(x)
-    return x
+    return run((stage[name] for name in stage if name.startswith(f"pathway{pathway}_")), x)

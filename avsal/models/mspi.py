@@ -117,11 +117,6 @@ class MSPI(SaliencyNetwork):
         fused: Fused | None,
         spectrogram: torch.Tensor | None,
     ) -> torch.Tensor:
-        logits = self._top_down(motion, features, fused).float()
-        return logits - logits.logsumexp(dim=(1, 2), keepdim=True)
-
-    def _top_down(self, motion: Features, features: Features, fused: Fused | None) -> torch.Tensor:
-        """The paper's decoder: logits (B, H, W)."""
         inputs = list(motion)
         if fused is not None:
             inputs[-1] = torch.cat((inputs[-1], fused.volume), dim=1)
@@ -130,4 +125,5 @@ class MSPI(SaliencyNetwork):
             masks = self.adapter(features)
             for i in range(len(scales) - 1):
                 scales[i] = self.get_submodule(f"sa_{i}")(scales[i], masks)
-        return self.readout(top_down(scales)).flatten(1, 3)
+        logits = self.readout(top_down(scales)).flatten(1, 3).float()
+        return logits - logits.logsumexp(dim=(1, 2), keepdim=True)

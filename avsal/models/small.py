@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from avsal.models.blocks import grow, run
 from avsal.models.encoders.mobilenetv2 import SkippedMobileNetV2
 from avsal.models.encoders.resnet import ResNet18
 from avsal.models.fusion import AudioVisualFusion, Fused
@@ -101,13 +102,10 @@ def relu6() -> nn.Module:
     return nn.ReLU6(inplace=True)
 
 
-def _depthwise(channels: int) -> nn.Conv2d:
-    return nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
-
-
 def separable(channels: int, out: int) -> nn.Sequential:
     """Depth-wise 3x3, ReLU6, pointwise: (N, channels, h, w) -> (N, out, h, w)."""
-    return nn.Sequential(_depthwise(channels), relu6(), nn.Conv2d(channels, out, 1))
+    depthwise = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+    return nn.Sequential(depthwise, relu6(), nn.Conv2d(channels, out, 1))
 
 
 def bottleneck(channels: int, inner: int, out: int) -> nn.Sequential:
@@ -121,24 +119,17 @@ def skip(channels: int, out: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(channels, inner, 1), relu6(), nn.Conv2d(inner, out, 1))
 
 
-def doubled(x: torch.Tensor) -> torch.Tensor:
-    """Bilinear, (N, C, h, w) -> (N, C, 2 h, 2 w)."""
-    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
-
-
 def decoded(stage: nn.Sequential, coarse: torch.Tensor, fine: torch.Tensor) -> torch.Tensor:
-    """What a bottleneck makes of `cat((doubled(coarse), fine), dim=1)`.
+    """What a bottleneck makes of `cat((grow(coarse, 2), fine), dim=1)`.
 
-    Its first convolution is linear, and so is doubling: `coarse` goes through it before it is
-    doubled, where it has a quarter of the positions.
+    Its first convolution is linear, and so is growing: `coarse` goes through it before it
+    grows, where it has a quarter of the positions.
     """
     widen, *rest = stage
     assert isinstance(widen, nn.Conv2d)
     of_coarse, of_fine = widen.weight.split((coarse.shape[1], fine.shape[1]), dim=1)
-    x = doubled(F.conv2d(coarse, of_coarse)) + F.conv2d(fine, of_fine, widen.bias)
-    for layer in rest:
-        x = layer(x)
-    return x
+    x = grow(F.conv2d(coarse, of_coarse), 2) + F.conv2d(fine, of_fine, widen.bias)
+    return run(rest, x)
 
 
 def _positions(count: int, like: torch.Tensor) -> torch.Tensor:
@@ -292,7 +283,7 @@ class SmallDecoder(nn.Module):
         if len(features) > BRIGHTNESS:
             scores = scores + self.motion(features[BRIGHTNESS])
         if change is not None:
-            scores = scores + doubled(change)
+            scores = scores + grow(change, 2)
         return self.mapped(scores)
 
     def mapped(self, scores: torch.Tensor) -> torch.Tensor:
@@ -363,7 +354,7 @@ class AudioModulation(nn.Module):
         self.gate = nn.Linear(dim, 1)
 
     def forward(self, fused: Fused, frame: torch.Tensor, activity: torch.Tensor) -> torch.Tensor:
-        seen = torch.relu(doubled(self.fused(fused.volume.squeeze(2))) + self.frame(frame))
+        seen = torch.relu(grow(self.fused(fused.volume.squeeze(2)), 2) + self.frame(frame))
         matched = seen * self.heard(fused.audio)[:, :, None, None]
         strength = activity[:, None] * torch.sigmoid(self.gate(fused.audio))
         return strength[:, :, None, None] * self.change(matched)

@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from avsal import models
-from avsal.models.ablations import MAP_STRIDE, MapEncoder, grow
+from avsal.models.ablations import MAP_STRIDE, MapEncoder
+from avsal.models.blocks import grow
 from avsal.models.network import normalise
 from avsal.models.small import SmallNetwork
 from avsal.models.variants import Variant

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -78,17 +79,12 @@ def plan_windows(size: Cells, window: Cells, shifted: bool, device: torch.device
         apart = (border[:, None] != border[None]).any(axis=-1)
         groups.append((count, torch.from_numpy(apart).to(device) if apart.any() else None))
     return WindowPlan(
-        window=_cells(fitted),
-        padding=_cells(padding),
+        window=cast(Cells, tuple(fitted)),
+        padding=cast(Cells, tuple(padding)),
         order=torch.from_numpy(order).to(device),
         restore=torch.from_numpy(order.argsort()[inside]).to(device),
         groups=tuple(groups),
     )
-
-
-def _cells(counts: list[int]) -> Cells:
-    time, height, width = counts
-    return time, height, width
 
 
 def relative_positions(window: Cells) -> torch.Tensor:
