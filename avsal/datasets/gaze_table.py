@@ -200,7 +200,7 @@ def _most_alike(path: Path, spellings: Iterable[str]) -> list[str]:
     nothing else agrees, no suffix or another one.
     """
     wanted = _parts(str(path))
-    for simplified in (_same, _folded, _without_suffix):
+    for simplified in (list, _folded, _without_suffix):
         agreements = {
             name: _agreement(simplified(wanted), simplified(_parts(name))) for name in spellings
         }
@@ -212,10 +212,6 @@ def _most_alike(path: Path, spellings: Iterable[str]) -> list[str]:
 
 def _parts(name: str) -> list[str]:
     return list(PureWindowsPath(unicodedata.normalize("NFC", name)).parts)
-
-
-def _same(parts: list[str]) -> list[str]:
-    return parts
 
 
 def _folded(parts: list[str]) -> list[str]:
