@@ -32,7 +32,7 @@ from avsal.media.writer import VideoWriter
 from avsal.prediction.drawing import write_picture
 from avsal.prediction.maps import GazeMap
 from avsal.results.folder import Result
-from avsal.results.gaze import Maps, open_gaze
+from avsal.results.gaze import Maps, open_gaze, part_of
 
 logger = logging.getLogger("avsal")
 OnFrame = Callable[[int], None]
@@ -65,13 +65,11 @@ def reframe(
     picture = Picture(info.width, info.height, info.sample_aspect)
     inside = find_picture(video)
     _note_on_shape(str(source), picture, inside, settings)
-    part = maps if isinstance(maps, Result) else maps[1]
     head = PathFile(
         picture,
         settings.aspect,
         settings.size or picture.part(inside).output_size(settings.framing.aspect),
-        part.start,
-        part.end,
+        *part_of(maps),
         video.identity,
         {
             "motion": settings.motion,

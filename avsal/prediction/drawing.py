@@ -42,38 +42,30 @@ _QUALITIES = {
 }
 
 
-def overlay(
-    image: np.ndarray,
-    density: np.ndarray,
-    style: OverlayStyle,
-    span: tuple[float, float] = (0.0, 1.0),
-) -> np.ndarray:
+def overlay(image: np.ndarray, density: np.ndarray, style: OverlayStyle) -> np.ndarray:
     """Draw a map over a frame.
 
     Args:
         image: uint8 (H, W, 3) RGB.
         density: float (h, w), resized to the frame if it has another size.
-        span: the densities that are drawn as nothing and as full heat where colours stand for
-            density. Shares and contours do not need it.
 
     Returns:
         uint8 RGB, (H, W, 3), or (H, 2 W, 3) side by side.
     """
-    drawn = _with_contours(image, density) if style.contours else _heat(image, density, style, span)
+    drawn = _with_contours(image, density) if style.contours else _heat(image, density, style)
     if _has_legend(image, style):
         _put_legend(drawn, style)
     return np.hstack([image, drawn]) if style.side_by_side else drawn
 
 
-def _heat(
-    image: np.ndarray, density: np.ndarray, style: OverlayStyle, span: tuple[float, float]
-) -> np.ndarray:
+def _heat(image: np.ndarray, density: np.ndarray, style: OverlayStyle) -> np.ndarray:
     opacity: np.ndarray
     shares = None
     if style.color_by == ColorBy.SHARE or style.threshold is not None:
         shares = _resized(enclosed_share(density), image)
     if style.color_by == ColorBy.DENSITY:
-        gray = levels(_resized(density, image), *span, 255)
+        low, high = float(density.min()), float(density.max())
+        gray = levels(_resized(density, image), low, high, 255)
         opacity = (gray * (style.alpha / 255)).astype(np.float32)
         if shares is not None:
             opacity[shares > (style.threshold or 1)] = 0

@@ -290,6 +290,14 @@ class Result:
         stored = FORMAT_CLASSES[self.format].read(self.folder, (record.index for record in again))
         yield from zip(records, stored, strict=True)
 
+    def inside(self) -> Iterator[tuple[FrameRecord, np.ndarray]]:
+        """Every map of the part from `start` to `end`; raises what `densities` raises."""
+        for record, density in self.densities():
+            if self.end is not None and record.time >= self.end:
+                return
+            if self.holds(record):
+                yield record, density
+
     def timed(
         self, end: Fraction | None = None
     ) -> Iterator[tuple[FrameRecord, Fraction, np.ndarray]]:
@@ -303,9 +311,7 @@ class Result:
             MediaError, DataError: see `densities`.
         """
         duration, before = Fraction(0), None
-        for record, density in self.densities():
-            if not self.holds(record):
-                continue
+        for record, density in self.inside():
             if before is not None:
                 duration = record.pts - before[0].pts
                 yield before[0], duration, before[1]

@@ -182,7 +182,7 @@ def write_still(
         AvsalError: something cannot be read or written.
     """
     for still in find_stills(video, maps, per_shot=False, on_map=on_map):
-        write_picture(out, overlay(still.image, still.density, style, _span(still.density)))
+        write_picture(out, overlay(still.image, still.density, style))
 
 
 def write_stills(
@@ -198,7 +198,7 @@ def write_stills(
     """
     with atomic.new_folder(folder, written_stills) as partial:
         for number, still in enumerate(find_stills(video, maps, True, on_map), 1):
-            drawn = overlay(still.image, still.density, style, _span(still.density))
+            drawn = overlay(still.image, still.density, style)
             comment = b"%s: shot %d, %.3f to %.3f s" % (
                 STILL_COMMENT,
                 number,
@@ -281,8 +281,7 @@ def _frame_still(video: VideoReader, gaze: Gaze, entry: GazeMap, aspect: Fractio
 
 def _cell(still: Still, text: str, style: OverlayStyle) -> np.ndarray:
     """A still as it is on a sheet, with a text below it."""
-    drawn = overlay(_shrunk(still.image), still.density, style, _span(still.density))
-    return with_caption(drawn, text)
+    return with_caption(overlay(_shrunk(still.image), still.density, style), text)
 
 
 def _shrunk(image: np.ndarray) -> np.ndarray:
@@ -325,7 +324,3 @@ def _columns(count: int, width: int, height: int) -> int:
         return abs(np.log(aspect / _SHEET_ASPECT)) + (rows * columns - count) / count
 
     return min(range(1, count + 1), key=loss)
-
-
-def _span(density: np.ndarray) -> tuple[float, float]:
-    return float(density.min()), float(density.max())
