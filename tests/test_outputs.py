@@ -372,4 +372,4 @@ def test_damage_behind_the_records_is_one_line(tmp_path, after):
     path = tmp_path / DESCRIPTION
     path.write_text('{"a": 1,\n "frames": [\n  {"index": 0}\n ]' + after)
     with pytest.raises(MediaError, match="damaged, or not written by avsal predict"):
-        records.read_after(path, "avsal predict")
+        records.RecordsFile(path, "avsal predict").after()

@@ -51,8 +51,16 @@ from avsal.crops.planning import Crop
 from avsal.crops.settings import Box, Fill, Fit, Picture, Size, parse_aspect
 from avsal.errors import MediaError, UsageError
 from avsal.prediction.settings import MAX_SECONDS, check_word, clock
-from avsal.results import records
-from avsal.results.records import RecordsWriter, exact, number, picture_size, ratio, whole
+from avsal.results.records import (
+    UNREADABLE,
+    RecordsFile,
+    RecordsWriter,
+    exact,
+    number,
+    picture_size,
+    ratio,
+    whole,
+)
 from avsal.version import __version__
 
 VERSION = 1
@@ -239,7 +247,8 @@ def read_head(path: Path) -> PathFile:
     Raises:
         MediaError: it is missing or damaged, or of another version.
     """
-    header = records.read_header(path, MADE_BY)
+    file = RecordsFile(path, MADE_BY)
+    header = file.header()
     try:
         if header["reframe"] != VERSION:
             raise ValueError(f"version {header['reframe']}, this avsal reads {VERSION}")
@@ -264,8 +273,8 @@ def read_head(path: Path) -> PathFile:
         origin = exact(header, "origin") if "origin" in header else None
         picture = Picture(width, height, sample_aspect)
         return PathFile(picture, aspect, size, start, end, source, settings, origin)
-    except (*records.UNREADABLE, UsageError) as error:
-        raise records.damaged(path, MADE_BY, error) from error
+    except (*UNREADABLE, UsageError) as error:
+        raise file.damaged(error) from error
 
 
 def read_crops(path: Path, picture: Picture) -> Iterator[Crop]:
@@ -275,8 +284,7 @@ def read_crops(path: Path, picture: Picture) -> Iterator[Crop]:
         MediaError: it is damaged, or a crop is outside the picture.
     """
 
-    def parse(values: Any) -> Crop:
-        index = whole(values, "index")
+    def parse(index: int, values: Any) -> Crop:
         first, second = _box(values), values.get("second")
         shot = whole(values, "shot") if "shot" in values else 0
         kept = None if values.get("kept") is None else number(values, "kept", 0, 1)
@@ -286,7 +294,7 @@ def read_crops(path: Path, picture: Picture) -> Iterator[Crop]:
         return crop
 
     before: Crop | None = None
-    for _index, crop in records.read_records(path, MADE_BY, parse):
+    for crop in RecordsFile(path, MADE_BY).records(parse):
         if before is not None and crop.pts < before.pts:
             raise MediaError(
                 f"{path}: frame {crop.index} at {float(crop.pts):.3f} s comes before frame "
@@ -336,7 +344,7 @@ def saved_weak_shots(out: Path) -> list[dict[str, Any]]:
     Raises:
         MediaError: the path file is missing or damaged.
     """
-    shots = records.read_after(path_beside(out), MADE_BY).get("shots", [])
+    shots = RecordsFile(path_beside(out), MADE_BY).after().get("shots", [])
     return [shot for shot in shots if shot["kept"] is not None and shot["kept"] < WEAK]
 
 

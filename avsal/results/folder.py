@@ -30,8 +30,7 @@ from avsal.prediction.shots import Cut, Shot, shots_between
 from avsal.results.description import (
     DESCRIPTION,
     FrameRecord,
-    damaged,
-    read_header,
+    description_of,
     read_records,
     read_shots,
 )
@@ -379,7 +378,8 @@ def read_result(folder: str | os.PathLike[str]) -> Result:
         MediaError: it holds no complete result, or `saliency.json` is damaged.
     """
     folder = path_of("folder", folder)
-    header = read_header(folder)
+    description = description_of(folder)
+    header = description.header()
     try:
         settings = header["settings"]
         if settings["format"] not in FORMAT_CLASSES:
@@ -389,5 +389,5 @@ def read_result(folder: str | os.PathLike[str]) -> Result:
             None if settings[name] is None else number(settings, name) for name in ("start", "end")
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise damaged(folder, error) from error
+        raise description.damaged(error) from error
     return Result(folder, header, settings["format"], width, height, start, end)
