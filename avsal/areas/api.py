@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -29,7 +29,7 @@ from avsal.areas.summary import Video, build_summary, facts
 from avsal.errors import UsageError, path_of
 from avsal.media.source import name_of
 from avsal.media.video import VideoReader
-from avsal.prediction.maps import GazeMap, spread_of
+from avsal.prediction.maps import GazeMap
 from avsal.prediction.predictor import Predictor
 from avsal.prediction.settings import PredictSettings
 from avsal.results.gaze import Gaze, MapSource, open_gaze
@@ -132,39 +132,34 @@ class Clearest:
         self.found: dict[int, _Clear] = {}
         self._lengths: dict[int, float] = {}  # seconds of the shots in `found` that have ended
         self._aspect, self._origin = float(video.info.sample_aspect), video.reader.origin
+        self._first = 0  # frame of the latest shot
         self._image: tuple[int, np.ndarray] | None = None  # of the shot that has not ended
 
-    def passing(self, gaze: Gaze) -> Iterator[GazeMap]:
-        """Pass maps on, and look at each."""
-        begun = None  # the first map of the shot
-        for entry in gaze.maps:
-            number = entry.shot
-            begun = entry if begun is None or begun.shot != number else begun
-            # After a cut a frame counts only where the shot has no other: it may be a transition.
-            near = entry.index - begun.index < _MARGIN
-            grid = fine_grid(entry.density)
-            rank = spread_of(entry.density) + near
-            time = float(entry.pts - self._origin)
-            before = self.found.get(number)
-            if before is None:
-                self._ended(number - 1, time)
-            if before is None or rank < before.rank:
-                self._image = number, gaze.frame(entry.index).image
-                start = time if before is None else before.begun
-                self.found[number] = _Clear(rank, time, grid.astype(np.float32), start)
-            yield entry
-        self._keep_image()
+    def look(self, entry: GazeMap, spread: float, gaze: Gaze) -> None:
+        """Look at the next map, the latest one of `gaze`."""
+        number, time = entry.shot, float(entry.pts - self._origin)
+        before = self.found.get(number)
+        if before is None:
+            self._ended(number - 1, time)
+            self._first = entry.index
+        # After a cut a frame counts only where the shot has no other: it may be a transition.
+        rank = spread + (entry.index - self._first < _MARGIN)
+        if before is None or rank < before.rank:
+            self._image = number, gaze.frame(entry.index).image
+            start = time if before is None else before.begun
+            grid = fine_grid(entry.density).astype(np.float32)
+            self.found[number] = _Clear(rank, time, grid, start)
 
     def _ended(self, number: int, time: float) -> None:
         """Drop the shortest shot that has ended, if there are more than a report shows."""
-        self._keep_image()
+        self.keep_image()
         if number in self.found:
             self._lengths[number] = time - self.found[number].begun
         if len(self._lengths) > _PICTURES:
             shortest = min(self._lengths, key=lambda each: (self._lengths[each], -each))
             del self._lengths[shortest], self.found[shortest]
 
-    def _keep_image(self) -> None:
+    def keep_image(self) -> None:
         """Keep the frame of a shot that has ended as a JPEG file, a tenth of its pixels' size."""
         if self._image is not None:
             number, image = self._image
@@ -176,11 +171,12 @@ def _measured(
     video: Video, areas: Sequence[Area], on_map: OnMap
 ) -> tuple[Version, dict[int, _Clear]]:
     """Measure a video; the clearest frames of its longest shots by number, the longest first."""
-    collector, clearest = Collector(areas), Clearest(video)
+    collector, clearest = Collector(areas, video.reader.origin), Clearest(video)
     with open_gaze(video.reader, video.maps, frames=True) as gaze:
-        measured = collector.measure(clearest.passing(gaze), video.reader.origin)
-        for count, _frame in enumerate(measured, 1):
+        for count, entry in enumerate(gaze.maps, 1):
+            clearest.look(entry, collector.add(entry).spread, gaze)
             on_map(count)
+        clearest.keep_image()
         series, shots = collector.series(), gaze.shots
     report_absent(video, areas, series)
     found = clearest.found
