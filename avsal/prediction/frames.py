@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -137,6 +137,37 @@ class CachedFrame:
     features: Any = None
 
 
+class KeptFrames(dict[int, CachedFrame]):
+    """Frames by index, in order, as long as a window to come may hold them.
+
+    Attributes:
+        times: of these frames.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.times: Times = {}
+
+    @property
+    def latest(self) -> int:
+        """Index of the latest frame, -1 before the first one."""
+        return next(reversed(self), -1)
+
+    def add(self, frame: CachedFrame) -> None:
+        """Keep the next frame."""
+        self[frame.tag.index] = frame
+        self.times[frame.tag.index] = frame.tag.time
+
+    def seen_by(self, window: Window) -> tuple[CachedFrame, ...]:
+        """The frames of a window, in its order."""
+        return tuple(self[index] for index in window.frames)
+
+    def drop_before(self, index: int) -> None:
+        """Forget the frames before one."""
+        for old in [each for each in self if each < index]:
+            del self[old], self.times[old]
+
+
 @dataclass(frozen=True)
 class WindowInput:
     """One forward pass, and the frames whose maps follow from it.
@@ -166,6 +197,32 @@ class WindowInput:
 PredictedBatch = list[tuple[WindowInput, np.ndarray]]  # windows with their (h, w) log-densities
 
 
+class Engine(Protocol):
+    """What computes a network: `TorchEngine` or `OnnxEngine`.
+
+    Attributes:
+        name: "torch" or "onnx".
+        device, precision: as the command line names them.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def device(self) -> str: ...
+
+    @property
+    def precision(self) -> str: ...
+
+    def automatic_batch(self, pixels: int) -> int:
+        """Number of windows of a size that fit into the device's memory at once."""
+        ...
+
+    def batches(self, windows: Iterable[WindowInput], batch: int) -> Iterator[PredictedBatch]:
+        """Yield batches of at most `batch` windows, each with its (h, w) float32 log-density."""
+        ...
+
+
 class FrameCache:
     """Collects frames until a window is complete, and forgets them when no window wants them.
 
@@ -193,8 +250,7 @@ class FrameCache:
         self._stride = settings.stride or 1
         self._start = exact_seconds(settings.start or 0)
         self._end = None if settings.end is None else exact_seconds(settings.end)
-        self._frames: dict[int, CachedFrame] = {}
-        self._times: Times = {}  # of these frames
+        self._frames = KeptFrames()
         # Frames read since the last window, each with its difference from the one before.
         self._passed: deque[tuple[CachedFrame, float]] = deque()
         self._differences = Differences()
@@ -219,10 +275,6 @@ class FrameCache:
         yield from self._complete(ended=True)
 
     @property
-    def _latest(self) -> int:
-        return next(reversed(self._frames))
-
-    @property
     def _done(self) -> bool:
         if self._first is None or self._final is None:
             return False
@@ -230,29 +282,31 @@ class FrameCache:
         return given or self._first > self._final
 
     def _add(self, tag: FrameInfo, pixels: np.ndarray) -> None:
-        if self._frames and tag.index != self._latest + 1:
-            raise UsageError(f"frame {tag.index} follows frame {self._latest}; number all frames")
-        frame = self._frames[tag.index] = CachedFrame(tag, pixels)
-        self._times[tag.index] = tag.time
+        latest = self._frames.latest
+        if self._frames and tag.index != latest + 1:
+            raise UsageError(f"frame {tag.index} follows frame {latest}; number all frames")
+        frame = CachedFrame(tag, pixels)
+        self._frames.add(frame)
         cuts_matter = self._stride > 1 or self._rule.smoothing
         self._passed.append((frame, self._differences.next(pixels) if cuts_matter else 0.0))
         if self._first is None and tag.time >= self._start:
             self._first = tag.index
-            earliest = target_from(next(iter(self._times)), self._stride)
-            self._target = max(earliest, self._rule.begin(tag.index, self._times))
+            earliest = target_from(next(iter(self._frames)), self._stride)
+            self._target = max(earliest, self._rule.begin(tag.index, self._frames.times))
         if self._final is None and self._end is not None and tag.time >= self._end:
             self._final = tag.index - 1
 
     def _complete(self, ended: bool) -> Iterator[WindowInput]:
         """The windows that can be made of the frames read so far."""
+        latest = self._frames.latest
         if ended and self._frames and self._final is None:
-            self._final = self._latest
+            self._final = latest
+        context = self._settings.audio_context if self._audio is not None else None
         while self._target is not None and not self._done:
-            if ended and self._given == self._latest:
+            if ended and self._given == latest:
                 return
-            target = target_from(self._target, self._stride, self._latest if ended else None)
-            context = self._settings.audio_context if self._audio is not None else None
-            window = self._rule.window(target, self._times, context, ended)
+            target = target_from(self._target, self._stride, latest if ended else None)
+            window = self._rule.window(target, self._frames.times, context, ended)
             if window is None:
                 return
             yield self._give(window)
@@ -266,7 +320,7 @@ class FrameCache:
             passed.append(self._passed.popleft())
         return WindowInput(
             window,
-            tuple(self._frames[index] for index in window.frames),
+            self._frames.seen_by(window),
             self._spectrogram(window),
             tuple(
                 frame
@@ -297,18 +351,18 @@ class FrameCache:
 
     def _time(self, index: int) -> Fraction:
         """Time of a frame; behind the last one, time continues at its pace."""
-        tag = self._frames[min(index, self._latest)].tag
+        tag = self._frames[min(index, self._frames.latest)].tag
         return tag.time + (index - tag.index) * tag.duration
 
     def _forget(self) -> None:
         """Drop what no window to come can see or hear."""
+        times = self._frames.times
         if self._target is None:  # not known yet, but the next frame may be the first wanted one
-            before = self._rule.needed(self._latest, self._times)
+            before = self._rule.needed(self._frames.latest, times)
             while self._passed and self._passed[0][0].tag.index < before:
                 self._passed.popleft()
         else:
-            before = self._rule.oldest(target_from(self._target, self._stride), self._times)
-        for index in [index for index in self._frames if index < before]:
-            del self._frames[index], self._times[index]
+            before = self._rule.oldest(target_from(self._target, self._stride), times)
+        self._frames.drop_before(before)
         if self._audio is not None and before in self._frames:
             self._audio.release(round(self._frames[before].tag.time * SAMPLE_RATE))
