@@ -24,6 +24,7 @@ from avsal.areas.pictures import (
 )
 from avsal.areas.series import Series
 from avsal.areas.summary import area_table, comparison_table, expected_error, percent
+from avsal.prediction import settings
 from avsal.prediction.settings import clock
 from avsal.version import __version__
 
@@ -83,7 +84,7 @@ def _areas(page: Page, colours: Mapping[int, int]) -> str:
         for version, letter in zip(page.versions, letters, strict=True)
     ]
     swatches = "".join(
-        f'<i class="swatch" style="background:rgb({r} {g} {b})"></i>{share * 100:.0f} % '
+        f'<i class="swatch" style="background:rgb({r} {g} {b})"></i>{settings.percent(share)} '
         for share, (r, g, b) in page.legend
     )
     legend = f'<p class="soft">Coloured regions hold this share of the gaze: {swatches}</p>'

@@ -15,6 +15,7 @@ from avsal.areas.pictures import Page, Version, thumbnail_name
 from avsal.areas.series import Difference, Series
 from avsal.media.container import VideoInfo
 from avsal.media.video import VideoReader
+from avsal.prediction import settings
 from avsal.prediction.predictor import Predictor
 from avsal.prediction.settings import PredictSettings, clock
 from avsal.results.description import shot_records
@@ -70,9 +71,9 @@ def expected_error(share: float, part: float, model: str, still: bool = False) -
     return float(np.interp(np.log(part), np.log([*parts, 1.0]), [*errors, 0.0]))
 
 
-def percent(share: float) -> str:
+def percent(share: float | None) -> str:
     """A share for people; a dash where there is none."""
-    return NONE if math.isnan(share) else f"{share * 100:.1f} %"
+    return NONE if share is None or math.isnan(share) else settings.percent(share, 1)
 
 
 def area_rows(series: Series, model: str, still: bool) -> tuple[list[str], list[Cells]]:
@@ -206,8 +207,8 @@ class Video:
             header = self.maps.header
             keys = ("model", "weights", "settings", "device", "precision", "engine")
             return {"maps": str(self.maps.folder), **{key: header.get(key) for key in keys}}
-        predictor, settings = self.maps
-        by, used = predictor.description, predictor.with_defaults(settings)
+        predictor, asked = self.maps
+        by, used = predictor.description, predictor.with_defaults(asked)
         return {
             "maps": None,
             "model": by.model,
@@ -308,4 +309,4 @@ def facts(video: Video, version: Version) -> list[tuple[str, str]]:
             ("Sound", "yes" if info.has_audio else "no"),
         ]
     spread = float(series.average(series.spread))
-    return [*found, ("Gaze spread", f"half on {spread * 100:.0f} % of the picture")]
+    return [*found, ("Gaze spread", f"half on {settings.percent(spread)} of the picture")]

@@ -99,7 +99,8 @@ def reframe(
     from avsal.crops.api import check_path, settings_of
     from avsal.crops.api import reframe as crop
     from avsal.crops.export import export_kept
-    from avsal.crops.file import read_head, saved_weak_shots
+    from avsal.crops.file import name_part, read_head, saved_weak_shots
+    from avsal.results.plan import BY_KIND
 
     # What is wrong for one file is wrong for all.
     settings = settings_of(aspect, motion, fit, pad, zoom, preset, size, crf)
@@ -121,7 +122,7 @@ def reframe(
         **windows.keywords(),
     )
     shape = settings.aspect if path is None or aspect else read_head(path).aspect
-    ending = f".{shape.strip().replace(':', 'x')}.*"
+    ending = f".{name_part(shape)}{BY_KIND}"
     runs = network if path is None else None
     on_kept = None if export is None else functools.partial(export_kept, export)
 

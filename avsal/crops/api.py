@@ -8,7 +8,7 @@ from pathlib import Path
 
 from avsal.crops import render
 from avsal.crops.export import check_export, write_export
-from avsal.crops.file import path_beside, read_head
+from avsal.crops.file import name_part, path_beside, read_head
 from avsal.crops.settings import Fill, Fit, Motion, ReframeSettings, find_preset, parse_size
 from avsal.errors import UsageError, path_of
 from avsal.media.video import VideoReader
@@ -101,9 +101,8 @@ def reframe(
 
     check_source(video)
     with VideoReader(video) as reader:
-        word = settings.aspect if path_file is None else read_head(path_file).aspect
-        word = word.strip().replace(":", "x")  # a part of the name next to the video
-        out = choose_output(video, reader.info.is_image, place, force, word)
+        shape = settings.aspect if path_file is None else read_head(path_file).aspect
+        out = choose_output(video, reader.info.is_image, place, force, name_part(shape))
         on_map, on_frame = (count(step, reader.info.frames) for step in ("gaze", "video"))
         if path_file is not None:
             render.rerender(reader, out, path_file, pad, settings.size, crf, on_frame)

@@ -24,18 +24,16 @@ from pathlib import Path
 
 from avsal import atomic
 from avsal.crops import editors
-from avsal.crops.file import PathFile, fitted_size, path_beside, read_crops, read_head
+from avsal.crops.file import PathFile, fitted_size, name_part, path_beside, read_crops, read_head
 from avsal.crops.planning import Crop
 from avsal.crops.settings import Fill
 from avsal.errors import AvsalError, MediaError, UsageError, path_of, without_keys
-from avsal.media.sound import sound_start
 from avsal.media.source import is_address
 from avsal.media.video import probe
 from avsal.media.writer import MAX_CLOCK
-from avsal.results.plan import is_newer
+from avsal.results.plan import CROP_PATH, is_newer
 
 logger = logging.getLogger("avsal")
-_PATH_SUFFIX = ".reframe.json"
 _COLUMNS = ("index", "time", "x", "y", "width", "height", "shot", "kept")
 _SECOND = ("second_x", "second_y", "second_width", "second_height")
 _ONE_PANEL = (".sendcmd", ".fcpxml")  # have one crop at a time
@@ -151,15 +149,14 @@ def _source(
             )
         found = info.path
         source = without_keys(found) if isinstance(found, str) else found.absolute()
-        return source, info.has_audio, sound_start(video) if info.has_audio else None
-    name = str(head.source.get("name") or path.name.removesuffix(_PATH_SUFFIX))
+        return source, info.has_audio, info.sound_start
+    name = str(head.source.get("name") or path.name.removesuffix(CROP_PATH))
     if is_address(Path(name)):
         return without_keys(name), True, None
     beside = path.absolute().parent / Path(name).name
     with suppress(AvsalError, OSError, ValueError):  # not there, or no name that a file can have
-        if not probe(beside).has_audio:
-            return beside, False, None
-        return beside, True, sound_start(beside)
+        info = probe(beside)
+        return beside, info.has_audio, info.sound_start
     return beside, True, None
 
 
@@ -286,7 +283,7 @@ def _command(job: _Job, changes: _Changes) -> str:
     words += ["-c:a", "aac"] if job.has_sound else ["-an"]
     if begin := _beginning(job, changes):
         words += ["-output_ts_offset", f"{-float(begin):.6f}"]
-    return shlex.join([*words, _file(f"{stem}.{job.head.aspect.replace(':', 'x')}.mp4")])
+    return shlex.join([*words, _file(f"{stem}.{name_part(job.head.aspect)}.mp4")])
 
 
 def _is_part(head: PathFile) -> bool:

@@ -50,7 +50,8 @@ from typing import Any
 from avsal.crops.planning import Crop
 from avsal.crops.settings import Box, Fill, Fit, Picture, Size, parse_aspect
 from avsal.errors import MediaError, UsageError
-from avsal.prediction.settings import MAX_SECONDS, check_word, clock
+from avsal.prediction.settings import MAX_SECONDS, check_word, clock, percent
+from avsal.results.plan import CROP_PATH
 from avsal.results.records import (
     UNREADABLE,
     RecordsFile,
@@ -99,7 +100,12 @@ class PathFile:
 
 def path_beside(out: Path) -> Path:
     """Where the path of a result belongs: `clip.mp4` has `clip.reframe.json`."""
-    return out.with_suffix(".reframe.json")
+    return out.with_suffix(CROP_PATH)
+
+
+def name_part(aspect: str) -> str:
+    """An aspect as it is in the names of files: 9x16."""
+    return aspect.strip().replace(":", "x")
 
 
 @dataclass(frozen=True)
@@ -364,6 +370,6 @@ def notes_on_shots(shots: Sequence[ShotCrop], origin: Fraction, fit: str) -> Ite
         digits = 0 if shot.end - shot.start >= _LONG else 1
         times = " to ".join(clock(time - origin, digits) for time in (shot.start, shot.end))
         where = f"shot {shot.shot + 1}, {times}: " if shot.end > shot.start else ""  # or a picture
-        yield f"{where}the {_WORDS[shot.fit]} an estimated {shot.kept:.0%} of the gaze{advice}"
+        yield f"{where}the {_WORDS[shot.fit]} an estimated {percent(shot.kept or 0)} of the gaze{advice}"
     if len(weak) > _MOST:
-        yield f"{len(weak) - _MOST} further shots keep less than {WEAK:.0%}; see the path file"
+        yield f"{len(weak) - _MOST} further shots keep less than {percent(WEAK)}; see the path file"

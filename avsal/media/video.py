@@ -267,15 +267,13 @@ class VideoReader:
             self._first = first
             self.origin = self._first_time = first.time
             self._notes = self._remarks(first)
-            self.info = self._describe(first)
+            sound = choose_audio(self._container)
+            self.info = describe(
+                self.path, self._container, self._stream, first.view, self._clock.unit, sound
+            )
         except BaseException:
             self._container.close()
             raise
-
-    def _describe(self, first: Slot) -> VideoInfo:
-        sound = choose_audio(self._container) is not None
-        unit = self._clock.unit
-        return describe(self.path, self._container, self._stream, first.view, unit, sound)
 
     def _decode(self) -> Generator[Slot, None, None]:
         """Yield the frames from the current position of the container, numbered from 0.

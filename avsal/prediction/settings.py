@@ -118,6 +118,11 @@ def clock(seconds: float | Fraction, digits: int = 0) -> str:
     return f"{hours}:{minute:02}:{text}" if hours else f"{minute}:{text}"
 
 
+def percent(share: float, digits: int = 0) -> str:
+    """A share, 0 to 1, as people read it: 85 %."""
+    return f"{share * 100:.{digits}f} %"
+
+
 @dataclass(frozen=True)
 class MapSize:
     """Size of the maps that are given out; the video's display size by default."""
