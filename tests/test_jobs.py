@@ -10,15 +10,9 @@ import samples
 from PIL import Image
 
 from avsal.errors import MediaError, OutputError, UsageError
+from avsal.results.checks import check_source, choose_output, refuse_folders
 from avsal.results.description import DESCRIPTION
-from avsal.results.plan import (
-    check_source,
-    choose_output,
-    plan_files,
-    plan_folder,
-    plan_inputs,
-    refuse_folders,
-)
+from avsal.results.plan import plan_files, plan_folder, plan_inputs
 
 
 def tree(root, *names):

@@ -32,8 +32,8 @@ from avsal.media.video import VideoReader
 from avsal.prediction.maps import GazeMap
 from avsal.prediction.predictor import Predictor
 from avsal.prediction.settings import PredictSettings
+from avsal.results.checks import check_source
 from avsal.results.gaze import Gaze, MapSource, open_gaze
-from avsal.results.plan import check_source
 
 logger = logging.getLogger("avsal")
 _PICTURES = 48  # shots that a report shows

@@ -123,7 +123,7 @@ class Run:
 
     def files(self, plan: list[Job]) -> list[Outcome]:
         """Work on every file; one that fails is reported and the rest is done."""
-        from avsal.results.plan import check_source
+        from avsal.results.checks import check_source
 
         if not plan:
             note("no videos or images found in the inputs")

@@ -14,8 +14,8 @@ from avsal.errors import UsageError, path_of
 from avsal.media.video import VideoReader
 from avsal.prediction.predictor import Predictor
 from avsal.prediction.settings import PredictSettings
+from avsal.results.checks import check_source, choose_output
 from avsal.results.gaze import MapSource
-from avsal.results.plan import check_source, choose_output
 
 File = str | os.PathLike[str]
 Progress = Callable[[str, int, int | None], None]  # step, frames done, frames in all if known

@@ -31,7 +31,8 @@ from avsal.errors import AvsalError, MediaError, UsageError, path_of, without_ke
 from avsal.media.source import is_address
 from avsal.media.video import probe
 from avsal.media.writer import MAX_CLOCK
-from avsal.results.plan import CROP_PATH, is_newer
+from avsal.results.checks import is_newer
+from avsal.results.plan import CROP_PATH
 
 logger = logging.getLogger("avsal")
 _COLUMNS = ("index", "time", "x", "y", "width", "height", "shot", "kept")

@@ -370,6 +370,7 @@ def notes_on_shots(shots: Sequence[ShotCrop], origin: Fraction, fit: str) -> Ite
         digits = 0 if shot.end - shot.start >= _LONG else 1
         times = " to ".join(clock(time - origin, digits) for time in (shot.start, shot.end))
         where = f"shot {shot.shot + 1}, {times}: " if shot.end > shot.start else ""  # or a picture
-        yield f"{where}the {_WORDS[shot.fit]} an estimated {percent(shot.kept or 0)} of the gaze{advice}"
+        kept = f"{_WORDS[shot.fit]} an estimated {percent(shot.kept or 0)}"
+        yield f"{where}the {kept} of the gaze{advice}"
     if len(weak) > _MOST:
         yield f"{len(weak) - _MOST} further shots keep less than {percent(WEAK)}; see the path file"

@@ -13,6 +13,7 @@ from avsal.media.video import VideoReader
 from avsal.prediction.predictor import Prediction, Predictor
 from avsal.prediction.settings import Size, check_crf, expected_maps, with_changes
 from avsal.prediction.style import ColorBy, Colormap, OverlayForm, OverlayStyle
+from avsal.results.checks import check_source, choose_folder, choose_output
 from avsal.results.folder import Result
 from avsal.results.gaze import Maps, MapSource, part_of
 from avsal.results.overlay import (
@@ -22,14 +23,7 @@ from avsal.results.overlay import (
     write_animation,
     write_overlay,
 )
-from avsal.results.plan import (
-    SHEET,
-    STILL,
-    STILLS_FOLDER,
-    check_source,
-    choose_folder,
-    choose_output,
-)
+from avsal.results.plan import SHEET, STILL, STILLS_FOLDER
 from avsal.results.stills import write_sheet, write_still, write_stills
 
 File = str | os.PathLike[str]

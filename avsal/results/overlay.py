@@ -72,7 +72,7 @@ def write_overlay(
 
     Args:
         video: where the frames come from.
-        out: see `avsal.results.plan.choose_output`.
+        out: see `avsal.results.checks.choose_output`.
         pairs: frames with their maps, see `predicted` and `matched`; the overlay covers these.
         crf: quality of H.264, 0 (lossless) to 51.
         part: the maps cover only a part of the video, so its sound is cut to that part.
