@@ -302,13 +302,7 @@ class Windows:
 
     def keywords(self) -> dict[str, Any]:
         """Arguments of `avsal.overlay` and the like."""
-        return {
-            "start": self.start,
-            "end": self.end,
-            "stride": self.stride,
-            "audio_context": int(self.audio_context),
-            "batch": self.batch,
-        }
+        return asdict(self) | {"audio_context": int(self.audio_context)}
 
     def settings(self, size: str = "video") -> settings.PredictSettings:
         """These options as settings of a prediction."""
