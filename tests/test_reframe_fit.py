@@ -105,7 +105,7 @@ def test_of_hundreds_of_weak_shots_ten_are_told(tmp_path):
     )
     lines = list(notes_on_shots(shots, 0, "crop"))
     assert len(lines) == 11
-    assert lines[1].startswith("shot 2, 1 s to 2 s: the crop keeps an estimated 10%")
+    assert lines[1].startswith("shot 2, 1 s to 2 s: the crop keeps an estimated 10 %")
     assert lines[-1].startswith("290 further shots")
 
 

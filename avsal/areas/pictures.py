@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
-import cv2
 import numpy as np
 
 from avsal.areas.areas import Area
@@ -24,6 +23,7 @@ from avsal.prediction.drawing import (
     encode_jpeg,
     overlay,
     share_colours,
+    shrunk,
     square_pixels,
 )
 from avsal.prediction.settings import clock
@@ -305,7 +305,8 @@ def picture(full: bytes, density: np.ndarray, time: float, side: int) -> Picture
         time: seconds since the video's first frame.
         side: pixels of its longer side, at most.
     """
-    image = _shrunk(decode_jpeg(full), side)
+    image = decode_jpeg(full)
+    image = shrunk(image, side / max(image.shape[:2]))
     heat = overlay(image, density, _STYLE)
     return Picture(time, _data(image), _data(heat), image.shape[1], image.shape[0])
 
@@ -314,13 +315,6 @@ def legend() -> list[tuple[float, list[int]]]:
     """Shares of gaze enclosed, and their RGB colours in the heatmaps."""
     colours = share_colours(np.array(CONTOUR_SHARES), _STYLE).tolist()
     return list(zip(CONTOUR_SHARES, colours, strict=True))
-
-
-def _shrunk(image: np.ndarray, side: int) -> np.ndarray:
-    height, width = image.shape[:2]
-    scale = min(1, side / max(width, height))
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
 def _data(image: np.ndarray) -> str:

@@ -83,21 +83,18 @@ def area_rows(series: Series, model: str, still: bool) -> tuple[list[str], list[
         model: name of the network that made the maps.
         still: they are of a single image.
     """
-    columns = [series.average(values) for values in (series.share, series.part, series.prior)]
-    over_time = _over_time(series)
     rows = []
-    for number, name in enumerate(series.names):
-        share, part, prior = (float(values[number]) for values in columns)
-        error = expected_error(share, part, model, still)
+    for values in area_values(series, model, still):
+        error = values["expected_error"]
         rows.append(
             [
-                escape(name),
-                f"<b>{percent(share)}</b>",
+                escape(values["name"]),
+                f"<b>{percent(values['share'])}</b>",
                 f"± {error * 100:.1f}" if error is not None else NONE,
-                *([] if still else over_time[number]),
-                percent(part),
-                _factor(share / part if part else math.nan),
-                _factor(share / prior if prior else math.nan),
+                *([] if still else _over_time(values)),
+                percent(values["part"]),
+                _factor(values["share_per_part"]),
+                _factor(values["share_per_prior"]),
             ]
         )
     heads = ["Area", "Share of gaze", "Typical error, points"]
@@ -156,15 +153,14 @@ def table(heads: Sequence[str], rows: Sequence[Cells]) -> str:
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def _over_time(series: Series) -> list[Cells]:
-    """Of each area: share in the first seconds, largest share and when, seconds of gaze."""
-    first, seconds, present = series.first_share(), series.seconds(), series.present()
-    cells = []
-    for number, (largest, time) in enumerate(zip(*series.largest(), strict=True)):
-        reached = NONE if math.isnan(largest) else f"{percent(largest)} at {clock(time)}"
-        spent = f"{seconds[number]:.1f} of {present[number]:.1f} s"
-        cells.append([percent(float(first[number])), reached, spent])
-    return cells
+def _over_time(values: Mapping[str, Any]) -> Cells:
+    """Share in the first seconds, largest share and when, seconds of gaze."""
+    largest, time = values["largest_share"], values["largest_share_time"]
+    return [
+        percent(values["share_first_3_s"]),
+        NONE if math.isnan(largest) else f"{percent(largest)} at {clock(time)}",
+        f"{values['seconds']:.1f} of {values['seconds_present']:.1f} s",
+    ]
 
 
 def _factor(factor: float) -> str:
@@ -267,26 +263,34 @@ def _whole(version: Version) -> dict[str, Any]:
     }
 
 
-def _areas(version: Version, still: bool) -> list[dict[str, Any]]:
-    series = version.series
-    shares, parts, priors = (
-        series.average(values) for values in (series.share, series.part, series.prior)
-    )
-    over_time = (series.first_share(), *series.largest(), series.seconds(), series.present())
+def area_values(series: Series, model: str, still: bool) -> list[dict[str, Any]]:
+    """What is known of each area; not a number where an area is absent, None where unknown."""
+    averages = [series.average(values) for values in (series.share, series.part, series.prior)]
+    over_time = [series.first_share(), *series.largest(), series.seconds(), series.present()]
     names = "share_first_3_s largest_share largest_share_time seconds seconds_present".split()
-    return [
-        {
-            "name": name,
-            "share": _number(share),
-            "expected_error": _number(expected_error(share, part, version.model, still)),
-            "part": _number(part),
-            "share_per_part": _number(share / part),
-            "share_per_prior": _number(share / prior),
-            **{key: None if still else _number(n) for key, n in zip(names, times, strict=True)},
-        }
-        for name, share, part, prior, *times in zip(
-            series.names, shares, parts, priors, *over_time, strict=True
+    rows = []
+    for number, name in enumerate(series.names):
+        share, part, prior = (float(values[number]) for values in averages)
+        times = [None if still else float(values[number]) for values in over_time]
+        rows.append(
+            {
+                "name": name,
+                "share": share,
+                "expected_error": expected_error(share, part, model, still),
+                "part": part,
+                "share_per_part": share / part if part else math.nan,
+                "share_per_prior": share / prior if prior else math.nan,
+                **dict(zip(names, times, strict=True)),
+            }
         )
+    return rows
+
+
+def _areas(version: Version, still: bool) -> list[dict[str, Any]]:
+    """The same as JSON values."""
+    return [
+        {key: value if key == "name" else _number(value) for key, value in row.items()}
+        for row in area_values(version.series, version.model, still)
     ]
 
 

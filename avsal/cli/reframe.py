@@ -19,7 +19,6 @@ Aspect = Annotated[str | None, in_crop(help="Shape of the result, such as 1:1 (d
 Way = Annotated[
     Motion,
     in_crop(
-        "--motion",
         help="steady stays still unless moving keeps clearly more of the gaze, follow moves "
         "sooner, still never moves within a shot.",
     ),
@@ -27,7 +26,6 @@ Way = Annotated[
 Shots = Annotated[
     Fit | None,
     in_crop(
-        "--fit",
         help="Where one crop does not hold the gaze of a shot: crop nevertheless (default), pad "
         "with bars, split into two panels, or auto: whichever gains most.",
     ),
@@ -50,13 +48,11 @@ Zoom = Annotated[
     float, in_crop(help="Zoom in by at most this factor, 1 to 4, where little gaze is lost.")
 ]
 Width = Annotated[
-    str | None, in_crop("--size", help="WIDTHxHEIGHT of the result (default: the crop's size).")
+    str | None, in_crop(help="WIDTHxHEIGHT of the result (default: the crop's size).")
 ]
 EditedPath = Annotated[
     Path | None,
-    typer.Option(
-        "--path", help="Render this .reframe.json, which you may have edited; no network runs."
-    ),
+    typer.Option(help="Render this .reframe.json, which you may have edited; no network runs."),
 ]
 
 Export = Annotated[

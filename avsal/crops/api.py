@@ -132,8 +132,8 @@ def settings_of(
     if preset is not None:
         if aspect is not None:
             raise UsageError(f"aspect {aspect}: {preset} decides it already; omit one of them")
-        found = find_preset(preset)
-        aspect, shape = found.aspect, shape or found.size
+        aspect, usual = find_preset(preset)
+        shape = shape or usual
     fit = fit or (Fit.CROP if pad is None else Fit.PAD)
     if pad is None and fit in (Fit.PAD, Fit.AUTO):
         pad = Fill.BLUR

@@ -24,7 +24,15 @@ from pathlib import Path
 
 from avsal import atomic
 from avsal.crops import editors
-from avsal.crops.file import PathFile, fitted_size, name_part, path_beside, read_crops, read_head
+from avsal.crops.file import (
+    PathFile,
+    check_video,
+    fitted_size,
+    name_part,
+    path_beside,
+    read_crops,
+    read_head,
+)
 from avsal.crops.planning import Crop
 from avsal.crops.settings import Fill
 from avsal.errors import AvsalError, MediaError, UsageError, path_of, without_keys
@@ -143,11 +151,7 @@ def _source(
     """
     if video is not None:
         info = probe(video)
-        if (info.width, info.height) != (head.picture.width, head.picture.height):
-            raise MediaError(
-                f"{path}: a path for a {head.picture.width}x{head.picture.height} video, but "
-                f"{info.path} has {info.width}x{info.height}; give the video of this path"
-            )
+        check_video(path, head, info)
         found = info.path
         source = without_keys(found) if isinstance(found, str) else found.absolute()
         return source, info.has_audio, info.sound_start

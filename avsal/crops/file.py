@@ -50,6 +50,7 @@ from typing import Any
 from avsal.crops.planning import Crop
 from avsal.crops.settings import Box, Fill, Fit, Picture, Size, parse_aspect
 from avsal.errors import MediaError, UsageError
+from avsal.media.container import VideoInfo
 from avsal.prediction.settings import MAX_SECONDS, check_word, clock, percent
 from avsal.results.plan import CROP_PATH
 from avsal.results.records import (
@@ -106,6 +107,16 @@ def path_beside(out: Path) -> Path:
 def name_part(aspect: str) -> str:
     """An aspect as it is in the names of files: 9x16."""
     return aspect.strip().replace(":", "x")
+
+
+def check_video(path: Path, head: PathFile, info: VideoInfo) -> None:
+    """Refuse a path of a video of another size; raises MediaError."""
+    picture = head.picture
+    if (info.width, info.height) != (picture.width, picture.height):
+        raise MediaError(
+            f"{path}: a path for a {picture.width}x{picture.height} video, but {info.path} has "
+            f"{info.width}x{info.height}; give the video of this path"
+        )
 
 
 @dataclass(frozen=True)

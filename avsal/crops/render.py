@@ -14,6 +14,7 @@ from avsal import atomic
 from avsal.crops.bars import find_picture
 from avsal.crops.file import (
     PathFile,
+    check_video,
     fitted_size,
     notes_on_shots,
     panels,
@@ -117,13 +118,8 @@ def rerender(
     Raises:
         AvsalError: something cannot be read or written, or the path is of another video.
     """
-    info = video.info
     head = read_head(path)
-    if (head.picture.width, head.picture.height) != (info.width, info.height):
-        raise MediaError(
-            f"{path}: a path for a {head.picture.width}x{head.picture.height} video, but "
-            f"{info.path} has {info.width}x{info.height}; give the path of this video"
-        )
+    check_video(path, head, video.info)
     head = dataclasses.replace(head, size=size or head.size)
     fill = fill or head.settings.get("pad") or Fill.BLACK
     with atomic.new_file(path_beside(out)) as aside:

@@ -27,6 +27,7 @@ from avsal.prediction.predictor import Predictor
 from avsal.prediction.settings import OutputSettings, PredictSettings
 from avsal.results import jobs
 from avsal.results.folder import written_names
+from avsal.results.isolated import Notes
 from avsal.results.jobs import Stretch
 from avsal.results.plan import Job
 
@@ -37,6 +38,7 @@ STRETCH = 2000  # frames; reading back and loading take less than 2 % of their t
 TRIES = 3  # workers that a file may take with it before it is given up
 _HOST_PORT = re.compile(r"(ray://)?\[?(?P<host>[^/]+?)\]?:(?P<port>\d+)")
 _STOP_SECONDS = 10  # how long killed workers may take to end
+_notes: list[str] = []  # of a worker, for the user
 
 # A file's place in the plan; its maps, None where it was kept, or why it failed; seconds it took.
 Finished = tuple[int, int | Exception | None, float]
@@ -59,7 +61,7 @@ class Worker:
 
     def ready(self) -> None:
         """Load the network."""
-        logger.handlers = [_notes]
+        logger.handlers = [Notes(_notes.append)]
         assert self.predictor
 
     def look(self, source: Path, folder: Path) -> list[Stretch]:
@@ -83,24 +85,9 @@ class Worker:
         if alone:
             with atomic.write_errors(folder):
                 jobs.put_together(aside, [stretch])
-        texts, _notes.texts = _notes.texts, []
-        return count, texts
-
-
-class _Notes(logging.Handler):
-    """Keeps what the library logs, for the process that the user sees."""
-
-    texts: list[str]
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.texts = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.texts.append(record.getMessage())
-
-
-_notes = _Notes()
+        notes = _notes.copy()
+        _notes.clear()
+        return count, notes
 
 
 @dataclass

@@ -342,7 +342,7 @@ class Result:
             timed = self.timed(shots[-1].end if shots else None)
             for count, (record, duration, density) in enumerate(timed, 1):
                 times, size = (record.time, float(duration)), (self.width, self.height)
-                table.add_map(record.index, times, density, record.entropy, size)
+                table.add(record.index, times, density, record.entropy, size)
                 on_map(count)
             rows = table.write(shots)
             if not rows:

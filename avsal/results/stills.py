@@ -25,6 +25,7 @@ from avsal.prediction.drawing import (
     encode_jpeg,
     legend_panel,
     overlay,
+    shrunk,
     square_pixels,
     with_caption,
     write_picture,
@@ -274,21 +275,18 @@ def _even_frames(video: VideoReader, maps: Maps, on_map: OnMap) -> list[Still]:
 
 
 def _frame_still(video: VideoReader, gaze: Gaze, entry: GazeMap, aspect: Fraction) -> Still:
-    image = _shrunk(square_pixels(gaze.frame(entry.index).image, aspect))
+    image = _for_cell(square_pixels(gaze.frame(entry.index).image, aspect))
     start = float(entry.pts - video.origin)
     return Still(image, entry.density, start, start + float(entry.duration))
 
 
 def _cell(still: Still, text: str, style: OverlayStyle) -> np.ndarray:
     """A still as it is on a sheet, with a text below it."""
-    return with_caption(overlay(_shrunk(still.image), still.density, style), text)
+    return with_caption(overlay(_for_cell(still.image), still.density, style), text)
 
 
-def _shrunk(image: np.ndarray) -> np.ndarray:
-    height, width = image.shape[:2]
-    scale = min(1.0, (_CELL_PIXELS / (width * height)) ** 0.5)
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+def _for_cell(image: np.ndarray) -> np.ndarray:
+    return shrunk(image, (_CELL_PIXELS / (image.shape[0] * image.shape[1])) ** 0.5)
 
 
 def _sheet(cells: list[np.ndarray], style: OverlayStyle) -> np.ndarray:
