@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -99,25 +99,21 @@ def reframe(
     from avsal.results.plan import BY_KIND
 
     # What is wrong for one file is wrong for all.
-    settings = settings_of(aspect, motion, fit, pad, zoom, preset, size, crf)
-    _ = settings.framing, windows.settings()
-    check_path(path, aspect, motion, fit, zoom, preset, saliency, windows.start, windows.end)
+    decided: dict[str, Any] = {  # by a path file, where there is one
+        "aspect": aspect,
+        "preset": preset,
+        "motion": motion,
+        "fit": fit,
+        "zoom": zoom,
+    }
+    others: dict[str, Any] = {"pad": pad, "size": size, "crf": crf}
+    settings = settings_of(**decided, **others)
+    windows.settings()
+    check_path(path, **decided, saliency=saliency, start=windows.start, end=windows.end)
     _check_one_file(inputs, path, export)
-    function = functools.partial(
-        crop,
-        aspect=aspect,
-        motion=motion,
-        fit=fit,
-        pad=pad,
-        zoom=zoom,
-        preset=preset,
-        size=size,
-        crf=crf,
-        path=path,
-        export=export,
-        **windows.keywords(),
-    )
-    shape = settings.aspect if path is None or aspect else read_head(path).aspect
+    keywords = decided | others | windows.keywords()
+    function = functools.partial(crop, path=path, export=export, **keywords)
+    shape = settings.aspect if path is None else read_head(path).aspect
     ending = f".{name_part(shape)}{BY_KIND}"
     runs = network if path is None else None
     on_kept = None if export is None else functools.partial(export_kept, export)

@@ -89,7 +89,17 @@ def reframe(
     video = path_of("video", video)
     place = None if output is None else path_of("output", output)
     path_file = None if path is None else path_of("path", path)
-    check_path(path_file, aspect, motion, fit, zoom, preset, saliency, start, end)
+    check_path(
+        path_file,
+        aspect=aspect,
+        preset=preset,
+        saliency=saliency,
+        motion=motion,
+        fit=fit,
+        zoom=zoom,
+        start=start,
+        end=end,
+    )
     if export is not None:
         check_export(path_of("export", export))
     settings = settings_of(aspect, motion, fit, pad, zoom, preset, size, crf)
@@ -140,32 +150,14 @@ def settings_of(
     return ReframeSettings(aspect or "9:16", motion, zoom, fit, pad, shape, crf)
 
 
-def check_path(
-    path: File | None,
-    aspect: str | None,
-    motion: str,
-    fit: str | None,
-    zoom: float,
-    preset: str | None,
-    saliency: File | None,
-    start: float | None,
-    end: float | None,
-) -> None:
+def check_path(path: File | None, **arguments: object) -> None:
     """Refuse arguments of `reframe` that a path file decides.
 
     Raises:
         UsageError: one of them is given together with a path.
     """
-    given = {
-        "aspect": aspect,
-        "preset (--for)": preset,
-        "saliency": saliency,
-        "motion": motion != Motion.STEADY,
-        "fit": fit,
-        "zoom": zoom != 1,
-        "start": start is not None,
-        "end": end is not None,
-    }
-    for name, value in given.items():
-        if path is not None and value:
-            raise UsageError(f"{name}: {path} decides that already; omit one of them")
+    defaults = {"motion": Motion.STEADY, "zoom": 1}
+    for name, value in arguments.items():
+        if path is not None and value not in (None, defaults.get(name)):
+            word = "preset (--for)" if name == "preset" else name
+            raise UsageError(f"{word}: {path} decides that already; omit one of them")

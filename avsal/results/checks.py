@@ -79,12 +79,6 @@ def check_source(source: Path) -> None:
         raise MediaError(f"{source}: cannot be read ({(error.strerror or '').lower()})") from error
 
 
-def _still_suffix(source: Path) -> str:
-    """The suffix of what is drawn over a still image: JPEG stays JPEG."""
-    suffix = PurePath(name_of(source)).suffix.lower()
-    return suffix if suffix in (".jpg", ".jpeg") else ".png"
-
-
 def choose_folder(source: Path, out: Path | None, force: bool, ending: str) -> Path:
     """Where a folder of results goes; see `choose_output`.
 
@@ -150,8 +144,10 @@ def choose_output(
         ((_, out),) = next_to_inputs([source], f".{word}{BY_KIND}")
     chosen = out.suffix == BY_KIND
     if chosen:
-        made = ".jpg" if pictures else ".mp4"
-        out = out.with_suffix(_still_suffix(source) if is_image else made)
+        suffix = PurePath(name_of(source)).suffix.lower()
+        of_image = suffix if suffix in (".jpg", ".jpeg") else ".png"
+        of_video = ".jpg" if pictures else ".mp4"
+        out = out.with_suffix(of_image if is_image else of_video)
     with atomic.write_errors(out):  # a name may be too long
         if out.exists() and not is_address(source) and out.samefile(source):
             raise UsageError(f"{out}: this is the input itself; choose another --output")

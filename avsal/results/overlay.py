@@ -202,7 +202,9 @@ def matched(video: VideoReader, result: Result) -> Generator[Mapped, None, None]
         record, density = current
         if frame.index < record.index:
             continue
-        if frame.index > record.index or abs(time - record.time) > _tolerance(frame):
+        # The times of a frame may differ in another container, by rounding.
+        late = abs(time - record.time) > max(float(frame.duration) / 2, _ROUNDING)
+        if frame.index > record.index or late:
             why = f"frame {frame.index} is at {time:.3f} s, the next map at {record.time:.3f} s"
             raise _other_video(video, result, why)
         yield frame, density
@@ -211,11 +213,6 @@ def matched(video: VideoReader, result: Result) -> Generator[Mapped, None, None]
         raise _other_video(video, result, f"there is no frame {current[0].index}, but a map of it")
     for note in video.warnings:
         logger.warning(note)
-
-
-def _tolerance(frame: VideoFrame) -> float:
-    """Seconds by which times of the same frames may differ in another container, by rounding."""
-    return max(float(frame.duration) / 2, _ROUNDING)
 
 
 def _other_video(video: VideoReader, result: Result, why: str) -> MediaError:

@@ -65,7 +65,8 @@ def plan_inputs(
         ]
         return next_to_inputs(list(dict.fromkeys([*files, *found])), ending)
     suffix = BY_KIND if ending.endswith(BY_KIND) else ""
-    if ending and inputs == files and len(files) == 1 and not _is_folder(output, suffix):
+    is_folder = bool(suffix) and (output.suffix == "" or output.is_dir())
+    if ending and inputs == files and len(files) == 1 and not is_folder:
         return [(files[0], output)]
     if suffix and output.suffix.lower() in VIDEOS | WRITABLE_STILLS and not output.is_dir():
         raise UsageError(f"{output}: is the name of a file; give a folder for several results")
@@ -79,11 +80,6 @@ def plan_inputs(
         for folder, name in zip(folders, names, strict=True):
             jobs += plan_folder(folder, output / name, on_omitted=on_omitted)
     return [(source, place.with_name(place.name + suffix)) for source, place in jobs]
-
-
-def _is_folder(output: Path, suffix: str) -> bool:
-    """Whether an output for one file is a folder for its result, not the result itself."""
-    return bool(suffix) and (output.suffix == "" or output.is_dir())
 
 
 def _expanded(inputs: Iterable[Path]) -> tuple[list[Path], list[Path]]:
@@ -261,13 +257,9 @@ def _reason(
         return "links to folders" if path.is_symlink() else "folders that cannot be read"
     if path.exists() and not path.is_file():
         return "pipes or devices"
-    return _reason_by_name(path, known) if pattern is None else None
-
-
-def _reason_by_name(path: Path, known: Container[Path]) -> str | None:
-    if path.suffix.lower() not in VIDEOS | STILLS:
+    if pattern is None and path.suffix.lower() not in VIDEOS | STILLS:
         return "other suffixes"
-    return "results of avsal" if _is_ours(path, known) else None
+    return "results of avsal" if pattern is None and _is_ours(path, known) else None
 
 
 def _names(paths: Iterable[Path]) -> set[Path]:
