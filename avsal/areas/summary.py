@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from html import escape
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from avsal.areas.pictures import Page, Version, thumbnail_name
 from avsal.areas.series import Difference, Series
-from avsal.media.container import VideoInfo
-from avsal.media.video import VideoReader
 from avsal.prediction import settings
-from avsal.prediction.predictor import Predictor
-from avsal.prediction.settings import PredictSettings, clock
+from avsal.prediction.settings import clock
 from avsal.results.description import shot_records
 from avsal.version import __version__
 
 if TYPE_CHECKING:
-    from avsal.results.folder import Result
+    from avsal.results.gaze import Maps
 
 MEASURED_WITH = "small-224x384"  # the network that the figures are of
 
@@ -171,67 +166,41 @@ def _points(change: float | None) -> str:
     return NONE if change is None else f"{change * 100:+.1f}".replace("-", _MINUS)
 
 
-@dataclass(frozen=True)
-class Video:
-    """A video to measure.
-
-    Attributes:
-        path: the file.
-        reader: its pictures, opened and not yet read.
-        maps: the maps of gaze on it.
-    """
-
-    path: Path
-    reader: VideoReader
-    maps: Result | tuple[Predictor, PredictSettings]
-
-    @property
-    def info(self) -> VideoInfo:
-        return self.reader.info
-
-    @property
-    def model(self) -> str:
-        """The network's name."""
-        maps = self.maps
-        made_by = {"model": maps[0].description.model} if isinstance(maps, tuple) else maps.header
-        return str(made_by.get("model"))
-
-    @property
-    def made(self) -> dict[str, Any]:
-        """How the maps were made."""
-        if not isinstance(self.maps, tuple):
-            header = self.maps.header
-            keys = ("model", "weights", "settings", "device", "precision", "engine")
-            return {"maps": str(self.maps.folder), **{key: header.get(key) for key in keys}}
-        predictor, asked = self.maps
-        by, used = predictor.description, predictor.with_defaults(asked)
-        return {
-            "maps": None,
-            "model": by.model,
-            "weights": {"name": by.weights, "sha256": by.weights_sha256},
-            "settings": {"audio_context": used.audio_context, "stride": used.stride},
-            "device": by.device,
-            "precision": by.precision,
-            "engine": by.engine,
-        }
+def made_by(maps: Maps) -> dict[str, Any]:
+    """How maps were made, as JSON values; "maps" is their folder, None where there is none."""
+    if not isinstance(maps, tuple):
+        keys = ("model", "weights", "settings", "device", "precision", "engine")
+        return {"maps": str(maps.folder), **{key: maps.header.get(key) for key in keys}}
+    predictor, asked = maps
+    by, used = predictor.description, predictor.with_defaults(asked)
+    return {
+        "maps": None,
+        "model": by.model,
+        "weights": {"name": by.weights, "sha256": by.weights_sha256},
+        "settings": {"audio_context": used.audio_context, "stride": used.stride},
+        "device": by.device,
+        "precision": by.precision,
+        "engine": by.engine,
+    }
 
 
-def build_summary(page: Page, video: Video, other: Video | None, date: str) -> dict[str, Any]:
-    """All that is known of a video as JSON values; `date` is when it was measured."""
+def build_summary(page: Page) -> dict[str, Any]:
+    """All that is known of a video as JSON values."""
+    first, info = page.first, page.first.info
     summary: dict[str, Any] = {
         "measure": VERSION,
         "avsal": __version__,
-        "source": video.reader.identity,
-        "model": video.model,
-        "width": video.info.width,
-        "height": video.info.height,
-        **_whole(page.first),
-        "shots": shot_records(page.first.shots),
-        "areas": _areas(page.first, page.still),
+        "source": first.source,
+        "model": first.model,
+        "width": info.width,
+        "height": info.height,
+        **_whole(first),
+        "shots": shot_records(first.shots),
+        "areas": _areas(first, page.still),
         "thumbnails": [thumbnail_name(number) for number in page.thumbnails],
-        "made": {"date": date, **page.first.made},
+        "made": {"date": page.date.isoformat("T", "seconds"), **first.made},
     }
-    if other and page.second:
+    if page.second:
         areas = [
             {
                 "name": found.area,
@@ -244,7 +213,7 @@ def build_summary(page: Page, video: Video, other: Video | None, date: str) -> d
             for found in page.differences
         ]
         summary["compare"] = {
-            "source": other.reader.identity,
+            "source": page.second.source,
             **_whole(page.second),
             "made": page.second.made,
             "areas": areas,
@@ -299,9 +268,9 @@ def _number(value: Any) -> float | None:
     return float(f"{value:.6g}") if value is not None and math.isfinite(value) else None
 
 
-def facts(video: Video, version: Version) -> list[tuple[str, str]]:
+def facts(version: Version) -> list[tuple[str, str]]:
     """Words and values at the head of a report."""
-    info, series = video.info, version.series
+    info, series = version.info, version.series
     found = [("Picture", f"{info.width} \u00d7 {info.height}")]
     if not info.is_image:
         rate = f"{float(info.rate):.4g} frames per second" if info.rate else "unknown"
