@@ -58,7 +58,22 @@ _HOMES = {
     "reframe": "crops.api",
 }
 
-__all__ = ["__version__", *_HOMES]  # noqa: PLE0604 - names of strings
+__all__ = [
+    "AvsalError",
+    "Measurement",
+    "Prediction",
+    "Predictor",
+    "Result",
+    "SaliencyFrame",
+    "__version__",
+    "load_model",
+    "measure",
+    "overlay",
+    "predict",
+    "read_result",
+    "reframe",
+]
+
 
 __getattr__ = names_from(__name__, _HOMES)
 

@@ -165,29 +165,31 @@ def area_of(name: str, shape: Box | Mapping[float, Box], size: Size) -> Area:
     frames = shape if isinstance(shape, Mapping) else {None: shape}
     try:
         _check_name(name)
-        keys = [_key(name, second, each, size) for second, each in frames.items()]
+        keys = [
+            (
+                name,
+                None if second is None else _seconds(name, str(second)),
+                _shape(name, _box_text(name, box), size),
+            )
+            for second, box in frames.items()
+        ]
         if not keys:
             raise ValueError(f"{name}: has no key frames")
         return _collect(keys)[0]
-    except TypeError:
-        text = _line(f"{name}: {shape!r}")
-        raise UsageError(f"area {text} is neither text nor numbers X,Y,WIDTH,HEIGHT") from None
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise UsageError(f"area {_line(error)}") from None
 
 
-def _key(name: str, second: object, shape: Box, size: Size) -> Key:
-    time = None if second is None else _seconds(name, str(second))
-    return name, time, _shape(name, _box_text(shape), size)
-
-
-def _box_text(shape: Box) -> str:
-    """A box or polygon that a program or JSON gives, as it is written on the command line."""
-    if isinstance(shape, str):
-        return shape
-    values: list[Any] = list(shape)
-    corners = [values] if not values or np.ndim(values[0]) == 0 else values
-    return ";".join(",".join(map(str, corner)) for corner in corners)
+def _box_text(name: str, box: Box) -> str:
+    """A box or polygon that a program gives, as it is written on the command line."""
+    if isinstance(box, str):
+        return box
+    try:
+        values: list[Any] = list(box)
+        corners = [values] if not values or np.ndim(values[0]) == 0 else values
+        return ";".join(",".join(map(str, corner)) for corner in corners)
+    except TypeError:
+        raise ValueError(f"{name}: {box!r} is neither text nor numbers X,Y,WIDTH,HEIGHT") from None
 
 
 def _text_of(path: Path) -> str:
@@ -266,9 +268,7 @@ def _json_keys(text: str, size: Size) -> list[Key]:
     keys, seen, whole = [], set(), set()  # names of all entries, and of those with "keyframes"
     try:
         for entry in JSON.decode(text)["areas"]:
-            name = entry["name"]
-            if not isinstance(name, str):
-                raise ValueError(f"name {name!r} is not text")
+            name = _json_name(entry)
             frames = entry.get("keyframes", [entry])
             if name in whole or ("keyframes" in entry and name in seen):
                 raise ValueError(f"{name}: is there twice; give another name")
@@ -277,12 +277,27 @@ def _json_keys(text: str, size: Size) -> list[Key]:
             seen.add(name)
             if not frames:
                 raise ValueError(f"{name}: has no key frames")
-            for frame in frames:
-                shape = frame["points"] if "points" in frame else frame["box"]
-                keys.append(_key(name, frame.get("time"), shape, size))
+            keys += [(name, _json_time(name, f), _json_shape(name, f, size)) for f in frames]
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f'not of the form {{"areas": [{{"name", "box"}}]}} ({error})') from None
     return keys
+
+
+def _json_name(entry: dict[str, Any]) -> str:
+    name = entry["name"]
+    if not isinstance(name, str):
+        raise ValueError(f"name {name!r} is not text")
+    return name
+
+
+def _json_time(name: str, frame: dict[str, Any]) -> float | None:
+    return None if frame.get("time") is None else _seconds(name, str(frame["time"]))
+
+
+def _json_shape(name: str, frame: dict[str, Any], size: Size) -> Shape:
+    if "points" in frame:
+        return _shape(name, ";".join(",".join(map(str, point)) for point in frame["points"]), size)
+    return _shape(name, ",".join(map(str, frame["box"])), size)
 
 
 def _seconds(name: str, text: str) -> float:

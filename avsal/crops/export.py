@@ -37,7 +37,7 @@ from avsal.crops.planning import Crop
 from avsal.crops.settings import Fill
 from avsal.errors import AvsalError, MediaError, UsageError, path_of, without_keys
 from avsal.media.source import is_address
-from avsal.media.video import probe
+from avsal.media.video import VideoReader
 from avsal.media.writer import MAX_CLOCK
 from avsal.results.checks import is_newer
 from avsal.results.plan import CROP_PATH
@@ -150,18 +150,18 @@ def _source(
     A video that is not at hand may have sound.
     """
     if video is not None:
-        info = probe(video)
-        check_video(path, head, info)
-        found = info.path
-        source = without_keys(found) if isinstance(found, str) else found.absolute()
-        return source, info.has_audio, info.sound_start
+        with VideoReader(video) as reader:
+            check_video(path, head, reader.info)
+            found = reader.path
+            source = without_keys(found) if isinstance(found, str) else found.absolute()
+            return source, reader.info.has_audio, reader.sound_start
     name = str(head.source.get("name") or path.name.removesuffix(CROP_PATH))
     if is_address(Path(name)):
         return without_keys(name), True, None
     beside = path.absolute().parent / Path(name).name
     with suppress(AvsalError, OSError, ValueError):  # not there, or no name that a file can have
-        info = probe(beside)
-        return beside, info.has_audio, info.sound_start
+        with VideoReader(beside) as reader:
+            return beside, reader.info.has_audio, reader.sound_start
     return beside, True, None
 
 

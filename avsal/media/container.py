@@ -209,7 +209,6 @@ class VideoInfo:
         frames: estimated number of frames; None if unknown.
         rotation: clockwise rotation that was applied for display, degrees.
         has_audio: whether there is sound that can be decoded.
-        sound_start: container time at which it begins by its header, seconds; None if unknown.
         is_image: whether it is a still image, which has exactly one frame.
         codec: FFmpeg's name of the video codec, for example "h264".
         time_base: unit of the frames' times, seconds; every pts is a multiple of it.
@@ -224,7 +223,6 @@ class VideoInfo:
     frames: int | None
     rotation: int
     has_audio: bool
-    sound_start: Fraction | None
     is_image: bool
     codec: str
     time_base: Fraction
@@ -237,7 +235,7 @@ def describe(
     stream: VideoStream,
     view: View,
     unit: Fraction,
-    sound: AudioStream | None,
+    has_audio: bool,
 ) -> VideoInfo:
     """Collect the properties of an open video.
 
@@ -247,7 +245,7 @@ def describe(
         stream: its video.
         view: how the first frame is displayed.
         unit: unit of the frames' times, seconds.
-        sound: its sound that can be decoded, None without.
+        has_audio: whether there is sound that can be decoded.
     """
     still = is_image(container)
     duration = None if still else stream_duration(stream) or container_duration(container)
@@ -260,18 +258,12 @@ def describe(
         duration=duration,
         frames=1 if still else frame_count(stream, duration),
         rotation=rotation_of(view.matrix),
-        has_audio=sound is not None and not still,
-        sound_start=_start_of(sound) if sound is not None and not still else None,
+        has_audio=has_audio and not still,
         is_image=still,
         codec=stream.codec_context.codec.canonical_name,
         time_base=unit,
         sample_aspect=1 / aspect if swaps_sides(view.matrix) else aspect,
     )
-
-
-def _start_of(stream: AudioStream) -> Fraction | None:
-    start = stream.start_time
-    return None if start is None else start * Fraction(stream.time_base or 0)
 
 
 def library_version() -> str:

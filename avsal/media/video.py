@@ -119,6 +119,14 @@ class VideoReader:
         return self._decoder.skipped
 
     @property
+    def sound_start(self) -> Fraction | None:
+        """Container time at which the sound begins by its header, seconds; None if unknown."""
+        stream = choose_audio(self._container) if self.info.has_audio else None
+        if stream is None or stream.start_time is None:
+            return None
+        return stream.start_time * Fraction(stream.time_base or 0)
+
+    @property
     def warnings(self) -> list[str]:
         """Warnings for the user, one line each; complete after the last frame."""
         notes = [*self._notes, *(f"{self.path}: {note}" for note in self._display.notes)]
@@ -267,13 +275,15 @@ class VideoReader:
             self._first = first
             self.origin = self._first_time = first.time
             self._notes = self._remarks(first)
-            sound = choose_audio(self._container)
-            self.info = describe(
-                self.path, self._container, self._stream, first.view, self._clock.unit, sound
-            )
+            self.info = self._describe(first)
         except BaseException:
             self._container.close()
             raise
+
+    def _describe(self, first: Slot) -> VideoInfo:
+        sound = choose_audio(self._container) is not None
+        unit = self._clock.unit
+        return describe(self.path, self._container, self._stream, first.view, unit, sound)
 
     def _decode(self) -> Generator[Slot, None, None]:
         """Yield the frames from the current position of the container, numbered from 0.

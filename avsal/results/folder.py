@@ -289,14 +289,6 @@ class Result:
         stored = FORMAT_CLASSES[self.format].read(self.folder, (record.index for record in again))
         yield from zip(records, stored, strict=True)
 
-    def inside(self) -> Iterator[tuple[FrameRecord, np.ndarray]]:
-        """Every map of the part from `start` to `end`; raises what `densities` raises."""
-        for record, density in self.densities():
-            if self.end is not None and record.time >= self.end:
-                return
-            if self.holds(record):
-                yield record, density
-
     def timed(
         self, end: Fraction | None = None
     ) -> Iterator[tuple[FrameRecord, Fraction, np.ndarray]]:
@@ -366,6 +358,14 @@ class Result:
                     "(negative, or a sum far from 1); predict the video again"
                 )
             yield record, density
+
+    def inside(self) -> Iterator[tuple[FrameRecord, np.ndarray]]:
+        """Every map of the part from `start` to `end`; raises what `densities` raises."""
+        for record, density in self.densities():
+            if self.end is not None and record.time >= self.end:
+                return
+            if self.holds(record):
+                yield record, density
 
 
 def read_result(folder: str | os.PathLike[str]) -> Result:
