@@ -159,9 +159,9 @@ def _source(
     if is_address(Path(name)):
         return without_keys(name), True, None
     beside = path.absolute().parent / Path(name).name
-    with suppress(AvsalError, OSError, ValueError):  # not there, or no name that a file can have
-        with VideoReader(beside) as reader:
-            return beside, reader.info.has_audio, reader.sound_start
+    # It may not be there, or have no name that a file can have.
+    with suppress(AvsalError, OSError, ValueError), VideoReader(beside) as reader:
+        return beside, reader.info.has_audio, reader.sound_start
     return beside, True, None
 
 
