@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from fractions import Fraction
 from numbers import Rational, Real
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -24,8 +24,6 @@ from avsal.prediction.windows import Rule
 if TYPE_CHECKING:
     from avsal.media.audio import AudioReader
 
-A = TypeVar("A")
-B = TypeVar("B")
 Seconds = float | Fraction
 _Timed = tuple[Fraction | None, Fraction | None, Any]  # time and duration if known, and the frame
 _WANTED = "give NumPy arrays (height, width, 3) of uint8, in RGB"
@@ -59,8 +57,7 @@ def checked_frames(
         rate = _rate(fps)
         timed = ((index / rate, 1 / rate, frame) for index, frame in enumerate(frames))
     elif times is not None:
-        pairs = paired(frames, _with_durations(times, live))
-        timed = ((*time, frame) for frame, time in pairs)
+        timed = _paired(frames, _with_durations(times, live))
     else:
         timed = ((None, None, frame) for frame in frames)
     before: VideoFrame | None = None
@@ -94,21 +91,18 @@ def _with_durations(
         yield time, None if after is None else after - time
 
 
-def paired(items: Iterable[A], times: Iterable[B], word: str = "frame") -> Iterator[tuple[A, B]]:
-    """Give each frame or map, whatever `word` calls it, its time.
-
-    Raises:
-        UsageError: one of the two ends before the other.
-    """
+def _paired(
+    frames: Iterable[VideoFrame | np.ndarray], times: Iterable[tuple[Fraction, Fraction | None]]
+) -> Iterator[_Timed]:
     missing: Any = object()
-    pairs = itertools.zip_longest(items, times, fillvalue=missing)
-    for index, (item, time) in enumerate(pairs):
-        if item is missing or time is missing:
-            fewer, more = (f"{word}s", "times") if item is missing else ("times", f"{word}s")
+    pairs = itertools.zip_longest(frames, times, fillvalue=missing)
+    for index, (frame, time) in enumerate(pairs):
+        if frame is missing or time is missing:
+            fewer, more = ("frames", "times") if frame is missing else ("times", "frames")
             raise UsageError(
-                f"there are {index} {fewer} but more {more}; give a time for each {word}"
+                f"there are {index} {fewer} but more {more}; give a time for each frame"
             )
-        yield item, time
+        yield *time, frame
 
 
 def _checked(

@@ -19,7 +19,7 @@ from avsal.errors import UsageError
 from avsal.media.frames import FrameInfo
 from avsal.prediction.drawing import overlay
 from avsal.prediction.frames import CachedFrame, PredictedBatch
-from avsal.prediction.live import Seconds, paired
+from avsal.prediction.live import Seconds
 from avsal.prediction.style import OverlayStyle
 from avsal.prediction.windows import MEMORY
 
@@ -328,7 +328,11 @@ def _with_times(
         yield from ((index * step, density) for index, density in enumerate(maps))
         return
     before: Fraction | None = None
-    for index, (density, second) in enumerate(paired(maps, times, "map")):
+    pairs = itertools.zip_longest(times, maps)  # neither a time nor a map is None
+    for index, (second, density) in enumerate(pairs):
+        if second is None or density is None:
+            fewer, more = ("times", "maps") if second is None else ("maps", "times")
+            raise UsageError(f"there are {index} {fewer} but more {more}; give a time for each map")
         time = _binary_fraction(f"time {index}", second)
         if before is not None and time <= before:
             raise UsageError(
