@@ -10,14 +10,13 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from avsal.errors import MediaError, WeightsError, path_of
-from avsal.media.frames import FrameInfo
 from avsal.models.variants import Variant
-from avsal.prediction.frames import Engine, FrameCache, Start, read_ahead
+from avsal.prediction.frames import FrameCache, PredictedBatch, Start, WindowInput, read_ahead
 from avsal.prediction.inputs import input_size
 from avsal.prediction.live import LatestFrames, Seconds, checked_frames, reader_of
 from avsal.prediction.maps import FrameMap, SaliencyFrame, Smoothing, filled, to_density
@@ -95,6 +94,32 @@ class Prediction(Iterator[SaliencyFrame]):
         """Stop the reading thread and close the file; may be called again."""
         self._maps.close()
         self._files.close()
+
+
+class Engine(Protocol):
+    """What computes a network: `TorchEngine` or `OnnxEngine`.
+
+    Attributes:
+        name: "torch" or "onnx".
+        device, precision: as the command line names them.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def device(self) -> str: ...
+
+    @property
+    def precision(self) -> str: ...
+
+    def automatic_batch(self, pixels: int) -> int:
+        """Number of windows of a size that fit into the device's memory at once."""
+        ...
+
+    def batches(self, windows: Iterable[WindowInput], batch: int) -> Iterator[PredictedBatch]:
+        """Yield batches of at most `batch` windows, each with its (h, w) float32 log-density."""
+        ...
 
 
 class Predictor:
@@ -412,8 +437,8 @@ class Predictor:
         """
         for frame, log_density in maps:
             self._check_finite(log_density)
-            size = _output_size(frame.tag, log_density, settings)
-            density = to_density(log_density, size)
+            height, width = settings.size.of_map(log_density.shape, frame.tag)
+            density = to_density(log_density, (height, width))
             yield SaliencyFrame(frame.tag, log_density, density, frame.pixels)
 
     def _check_finite(self, log_density: np.ndarray) -> None:
@@ -424,13 +449,3 @@ class Predictor:
                 f"{name}: the network's maps are not finite numbers; the weights are damaged or "
                 f"too large for {precision}; use other weights{cure}"
             )
-
-
-def _output_size(
-    tag: FrameInfo, log_density: np.ndarray, settings: PredictSettings
-) -> tuple[int, int]:
-    if settings.size.kind == "video":
-        return tag.height, tag.width
-    if settings.size.kind == "model":
-        return log_density.shape[0], log_density.shape[1]
-    return settings.size.height, settings.size.width
