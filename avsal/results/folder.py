@@ -8,9 +8,9 @@ Example:
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import os
+import pickle
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -54,24 +54,18 @@ class Spool:
 
     def __init__(self, folder: Path) -> None:
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by `close`
+        self._count = 0
 
     def add(self, frame: SaliencyFrame) -> None:
-        tag, shapes = frame.tag, (frame.log_density.shape, frame.density.shape)
-        times = [str(seconds) for seconds in (tag.pts, tag.time, tag.duration)]
-        head = json.dumps([tag.index, times, tag.width, tag.height, *shapes])
-        self._file.write(head.encode() + b"\n")
-        self._file.write(np.ascontiguousarray(frame.log_density, np.float32).tobytes())
+        log_density = np.asarray(frame.log_density, np.float32)
+        pickle.dump((frame.tag, log_density, frame.density.shape), self._file)
+        self._count += 1
 
     def frames(self) -> Iterator[SaliencyFrame]:
         self._file.seek(0)
-        for head in iter(self._file.readline, b""):
-            index, times, width, height, shape, size = json.loads(head)
-            pts, time, duration = (Fraction(seconds) for seconds in times)
-            tag = FrameInfo(index, pts, time, duration, width, height)
-            log_density = np.frombuffer(self._file.read(4 * math.prod(shape)), np.float32)
-            log_density = log_density.reshape(shape)
-            density = to_density(log_density, tuple(size))
-            yield SaliencyFrame(tag, log_density, density)
+        for _ in range(self._count):
+            tag, log_density, size = pickle.load(self._file)
+            yield SaliencyFrame(tag, log_density, to_density(log_density, size))
 
     def close(self) -> None:
         with suppress(OSError):  # what was still to be written may not fit on the disk
