@@ -361,7 +361,7 @@ def test_frames_of_the_spool_are_those_that_were_given(tmp_path):
     for frame in frames:
         spool.add(frame)
     for given, again in zip(frames, spool.frames(), strict=True):
-        assert again.tag == given.tag
+        assert again.info == given.info
         assert np.array_equal(again.log_density, given.log_density)
         assert np.array_equal(again.density, given.density)
     spool.close()

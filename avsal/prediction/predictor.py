@@ -437,9 +437,9 @@ class Predictor:
         """
         for frame, log_density in maps:
             self._check_finite(log_density)
-            height, width = settings.size.of_map(log_density.shape, frame.tag)
+            height, width = settings.size.of_map(log_density.shape, frame.info)
             density = to_density(log_density, (height, width))
-            yield SaliencyFrame(frame.tag, log_density, density, frame.pixels)
+            yield SaliencyFrame(frame.info, log_density, density, frame.pixels)
 
     def _check_finite(self, log_density: np.ndarray) -> None:
         if not np.isfinite(log_density).all():

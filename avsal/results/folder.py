@@ -58,14 +58,14 @@ class Spool:
 
     def add(self, frame: SaliencyFrame) -> None:
         log_density = np.asarray(frame.log_density, np.float32)
-        pickle.dump((frame.tag, log_density, frame.density.shape), self._file)
+        pickle.dump((frame.info, log_density, frame.density.shape), self._file)
         self._count += 1
 
     def frames(self) -> Iterator[SaliencyFrame]:
         self._file.seek(0)
         for _ in range(self._count):
-            tag, log_density, size = pickle.load(self._file)
-            yield SaliencyFrame(tag, log_density, to_density(log_density, size))
+            info, log_density, size = pickle.load(self._file)
+            yield SaliencyFrame(info, log_density, to_density(log_density, size))
 
     def close(self) -> None:
         with suppress(OSError):  # what was still to be written may not fit on the disk
@@ -107,7 +107,7 @@ class ResultWriter:
             OutputError: it has values that are not numbers.
         """
         self._first = self._first or (frame.index, frame.pts)
-        self._last = frame.tag
+        self._last = frame.info
         low, high = float(frame.density.min()), float(frame.density.max())
         if not math.isfinite(high - low):
             raise OutputError(

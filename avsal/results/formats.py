@@ -334,7 +334,7 @@ class VideoMaps(MapFormat):
         if (gray.shape[1], gray.shape[0]) != self._size:
             gray = cv2.resize(gray, self._size, interpolation=cv2.INTER_AREA)
         self._writer.write(
-            cv2.cvtColor(gray, cv2.COLOR_GRAY2RGB), frame.tag.time, frame.tag.duration
+            cv2.cvtColor(gray, cv2.COLOR_GRAY2RGB), frame.info.time, frame.info.duration
         )
 
     def close(self) -> None:
@@ -378,7 +378,7 @@ class TableMaps(MapFormat):
         self._table = Table(folder / f"{TABLE_STEM}{self.suffix}")
 
     def write(self, frame: SaliencyFrame, low: float, high: float) -> None:
-        times, size = (frame.time, frame.duration), (frame.tag.width, frame.tag.height)
+        times, size = (frame.time, frame.duration), (frame.info.width, frame.info.height)
         self._table.add(frame.index, times, frame.density, frame.entropy, size)
 
     def close(self) -> None:

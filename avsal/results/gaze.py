@@ -202,12 +202,12 @@ def _predicted(prediction: Prediction, shots: list[Shot], video: VideoReader) ->
     """Maps straight from the network; `shots` gets the shots that they are in."""
     number = None
     for frame in prediction:
-        tag = frame.tag
+        info = frame.info
         if frame.shot == number:
-            shots[-1] = replace(shots[-1], last=tag.index, end=tag.pts + tag.duration)
+            shots[-1] = replace(shots[-1], last=info.index, end=info.pts + info.duration)
         else:
-            shots.append(Shot(tag.index, tag.index, tag.pts, tag.pts + tag.duration))
+            shots.append(Shot(info.index, info.index, info.pts, info.pts + info.duration))
             number = frame.shot
-        duration = Fraction(0) if video.info.is_image else tag.duration
-        yield GazeMap(tag.index, tag.pts, duration, frame.density, len(shots) - 1)
-        video.drop_before(tag.index + 1)
+        duration = Fraction(0) if video.info.is_image else info.duration
+        yield GazeMap(info.index, info.pts, duration, frame.density, len(shots) - 1)
+        video.drop_before(info.index + 1)

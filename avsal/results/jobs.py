@@ -269,7 +269,7 @@ def predict_stretch(
         ):
             for frame in frames:
                 # Not by the setting `end`: the last batch of windows is to be a whole one.
-                if stretch.stop is not None and frame.tag.time >= exact_seconds(stretch.stop):
+                if stretch.stop is not None and frame.info.time >= exact_seconds(stretch.stop):
                     break
                 result.write(frame)
                 count += 1
