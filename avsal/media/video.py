@@ -119,6 +119,14 @@ class VideoReader:
         return self._decoder.skipped
 
     @property
+    def sound_start(self) -> Fraction | None:
+        """Container time at which the sound begins by its header, seconds; None if unknown."""
+        stream = choose_audio(self._container) if self.info.has_audio else None
+        if stream is None or stream.start_time is None:
+            return None
+        return stream.start_time * Fraction(stream.time_base or 0)
+
+    @property
     def warnings(self) -> list[str]:
         """Warnings for the user, one line each; complete after the last frame."""
         notes = [*self._notes, *(f"{self.path}: {note}" for note in self._display.notes)]
