@@ -237,6 +237,16 @@ def rewritten(folder, change):
     return folder
 
 
+@pytest.mark.parametrize("size", [(17_000, 64), (11_648, 8_736)])
+def test_maps_of_the_largest_pictures_are_read_back(tmp_path, size):
+    """A panorama, and a photograph of 100 megapixels."""
+    change = dict(zip(("width", "height"), size, strict=True))
+    folder = rewritten(tmp_path / "out", lambda described: described.update(change))
+    result = read_result(folder)
+    assert (result.width, result.height) == size
+    assert len(list(result.densities())) == 3
+
+
 def test_a_description_may_have_another_layout(tmp_path):
     folder = rewritten(tmp_path / "out", lambda _described: None)
     assert [record.index for record, _map in read_result(folder).maps()] == [0, 1, 2]
