@@ -292,6 +292,16 @@ def test_areas_of_files(tmp_path):
     assert read_areas(data, SIZE) == expected
 
 
+def test_boxes_as_text_and_times_as_on_a_clock(tmp_path):
+    data, table = tmp_path / "areas.json", tmp_path / "areas.csv"
+    frames = '{"time": "0:01", "box": "0,0,9,9"}, {"time": 62.5, "box": "5%, 5%, 20%, 10%"}'
+    data.write_text(f'{{"areas": [{{"name": "car", "keyframes": [{frames}]}}]}}')
+    table.write_text("name,time,x,y,w,h\ncar,00:00:01,0,0,9,9\ncar,1:02.5,5%,5%,20%,10%\n")
+    expected = parse_areas(["car@0:01:0,0,9,9", "car@62.5:5%,5%,20%,10%"], SIZE)
+    assert expected[0].times == (1, 62.5)
+    assert read_areas(data, SIZE) == read_areas(table, SIZE) == expected
+
+
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
 @pytest.mark.parametrize("between", [";", "\t"])
 def test_tables_as_spreadsheets_save_them(tmp_path, encoding, between):
@@ -334,6 +344,10 @@ def test_tables_of_areas_and_of_gaze_are_read_alike(tmp_path, text):
         (["logo:1,2,3"], "neither a box"),
         (["logo:1,2,x,4"], "neither pixels nor per cent"),
         (["logo:1,2,,4"], "nothing is neither"),
+        (["logo:0.05,0.05,0.2,0.1"], "within one pixel; give per cent, such as 5%"),
+        (["logo:0,0,0.5,1"], "within one pixel"),
+        (["roof:0,0;1,0;0.5,0.5"], "within one pixel"),
+        (["car@1:75:0,0,9,9"], "area car: time 1:75: give a time such as"),
         (["logo:0,0,300,50"], r"reaches to \(300, "),
         (["logo:-20,0,50,50"], r"reaches to \(-20, "),
         (["logo:0,0,120%,50"], "outside the 200x100 picture"),
@@ -409,6 +423,10 @@ def test_names_that_look_the_same_are_the_same():
         ("a.json", '{"areas": [{"name": "logo"}]}', "not of the form"),
         ("a.json", '{"areas": [{"box": [1, 1, 1, 1]}]}', "not of the form"),
         ("a.json", '{"areas": 5}', "not of the form"),
+        ("a.json", '[{"name": "a", "box": [1, 1, 1, 1]}]', r'"box"}\]}$'),
+        ("a.json", '{"a": [1, 1, 1, 1]}', "'areas' is missing"),
+        ("a.csv", "name,x,y,w,h\nlogo,.05,.05,.2,.1\n", "within one pixel"),
+        ("a.csv", "name,time,x,y,w,h\nlogo,1:75,1,1,1,1\n", "logo: time 1:75: give a time"),
         ("a.json", '{"areas": [{"name": "a", "box": 5}]}', "not of the form"),
         ("a.json", '{"areas": [{"name": "a", "points": [[0, 0], [1]]}]}', "neither a box"),
         ("a.csv", None, "cannot be read"),

@@ -27,7 +27,7 @@ import numpy as np
 
 from avsal.csv_text import encoding_of, read_rows
 from avsal.errors import DataError, UsageError, require_file
-from avsal.prediction.settings import MAX_SECONDS
+from avsal.prediction.settings import MAX_SECONDS, seconds_of
 from avsal.results.records import JSON, decimal
 
 Shape = tuple[tuple[float, float], ...]  # corners, x and y as fractions of width and height
@@ -265,7 +265,8 @@ def _json_keys(text: str, size: Size) -> list[Key]:
                 raise ValueError(f"{name}: has no key frames")
             keys += [(name, _json_time(name, f), _json_shape(name, f, size)) for f in frames]
     except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f'not of the form {{"areas": [{{"name", "box"}}]}} ({error})') from None
+        missing = f" ({error} is missing)" if isinstance(error, KeyError) else ""
+        raise ValueError(f'not of the form {{"areas": [{{"name", "box"}}]}}{missing}') from None
     return keys
 
 
@@ -283,11 +284,15 @@ def _json_time(name: str, frame: dict[str, Any]) -> float | None:
 def _json_shape(name: str, frame: dict[str, Any], size: Size) -> Shape:
     if "points" in frame:
         return _shape(name, ";".join(",".join(map(str, point)) for point in frame["points"]), size)
-    return _shape(name, ",".join(map(str, frame["box"])), size)
+    box = frame["box"]
+    return _shape(name, box if isinstance(box, str) else ",".join(map(str, [*box])), size)
 
 
 def _seconds(name: str, text: str) -> float:
-    seconds = decimal(text)
+    try:
+        seconds = seconds_of(text) if ":" in text else decimal(text)
+    except UsageError as error:
+        raise ValueError(f"{name}: time {error}") from None
     if seconds is None or not 0 <= seconds <= MAX_SECONDS:
         raise ValueError(f"{name}: time {text} is not a number of seconds")
     return seconds
@@ -295,6 +300,7 @@ def _seconds(name: str, text: str) -> float:
 
 def _shape(name: str, text: str, size: Size) -> Shape:
     """Corners from "x,y,w,h" or "x,y;x,y;x,y"."""
+    _check_unit(name, text)
     groups = [
         [_fraction(name, n, size[i % 2]) for i, n in enumerate(g.split(","))]
         for g in text.split(";")
@@ -308,6 +314,14 @@ def _shape(name: str, text: str, size: Size) -> Shape:
             f"{name}: {text} is neither a box X,Y,WIDTH,HEIGHT nor three or more X,Y;X,Y"
         )
     return _checked(name, shape, size)
+
+
+def _check_unit(name: str, text: str) -> None:
+    """Refuse fractions of the picture, which as pixels would be an area of next to nothing."""
+    values = [decimal(number.strip()) for number in text.replace(";", ",").split(",")]
+    pixels = [value for value in values if value is not None]
+    if len(pixels) == len(values) and max(pixels) <= 1 and not all(map(float.is_integer, pixels)):
+        raise ValueError(f"{name}: {text[:80]} is within one pixel; give per cent, such as 5%")
 
 
 def _fraction(name: str, text: str, side: int) -> float:

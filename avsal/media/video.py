@@ -49,7 +49,7 @@ from avsal.media.source import (
     is_raw,
     why_undecodable,
 )
-from avsal.media.view import heif_picture
+from avsal.media.view import heif_picture, is_cut_off
 
 if TYPE_CHECKING:
     import numpy as np
@@ -135,6 +135,8 @@ class VideoReader:
                 f"{self.path}: frame times are missing and were computed from the rate of "
                 f"{float(1 / self._clock.step):g} frames per second"
             )
+        if self.info.is_image and not isinstance(self.path, str) and is_cut_off(self.path):
+            notes.append(f"{self.path}: seems cut off; the missing part of the picture is gray")
         if self._clock.restarted or self._decoder.jumped:
             notes.append(f"{self.path}: the clock restarts or jumps; times were continued")
         if self.skipped:

@@ -328,6 +328,21 @@ def still_orientation(path: Path) -> Matrix | None:
         return None
 
 
+def is_cut_off(path: Path) -> bool:
+    """Whether a JPEG picture ends before its end. FFmpeg fills the rest with gray, silently."""
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
+            if image.format not in ("JPEG", "MPO"):
+                return False
+            image.draft("L", (1, 1))  # the smallest scale is the fastest to decode
+            image.load()
+    except OSError as error:
+        return "truncated" in str(error)
+    except Exception:  # for damaged files, Pillow raises almost anything
+        return False
+    return False
+
+
 def heif_picture(path: Path | str) -> VideoFrame:
     """Decode a HEIC or AVIF still image to 8-bit RGB, or RGBA if it has transparency.
 

@@ -354,7 +354,7 @@ class Predictor:
 
         Args:
             frames, fps, times: see `predict_frames`. The iterators are used in another thread and
-                may wait for the next frame.
+                may wait for the next frame; `times` may be a clock, `iter(time.monotonic, None)`.
             size: size of the maps as in `predict`; None is the size of the frames.
 
         Yields:

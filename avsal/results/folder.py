@@ -11,6 +11,7 @@ import itertools
 import math
 import os
 import pickle
+import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -281,7 +282,19 @@ class Result:
         """
         records, again = itertools.tee(self.records())
         stored = FORMAT_CLASSES[self.format].read(self.folder, (record.index for record in again))
+        if self.format == "video":
+            stored = map(self._without_padding, stored)
         yield from zip(records, stored, strict=True)
+
+    def _without_padding(self, gray: np.ndarray) -> np.ndarray:
+        """A map without the row and column that `VideoWriter` adds where a side is odd."""
+        size = str(self.header["settings"].get("size", "video"))
+        if size == "model":  # whose sides are even
+            return gray
+        sides = re.fullmatch(r"(\d+)x(\d+)", size)
+        width, height = map(int, sides.groups()) if sides else (self.width, self.height)
+        padded = gray.shape == (height + height % 2, width + width % 2)
+        return gray[:height, :width] if padded else gray
 
     def timed(
         self, end: Fraction | None = None
