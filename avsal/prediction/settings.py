@@ -54,6 +54,7 @@ class EngineName(StrEnum):
     AUTO = "auto"
     TORCH = "torch"
     ONNX = "onnx"
+    OPENVINO = "openvino"
 
 
 def check_word(name: str, word: str, known: type[StrEnum]) -> None:
