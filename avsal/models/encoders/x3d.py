@@ -13,7 +13,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from avsal.models.bottleneck import BottleneckSpec, pathway_blocks, run_pathway
+from avsal.models.encoders.slowfast import BottleneckSpec, pathway_blocks, run_pathway
 
 STEM_CHANNELS = 24  # at width 1; the published code calls this 12 channels at width 2.0
 STAGE_CHANNELS = (24, 48, 96, 192)  # at width 1
