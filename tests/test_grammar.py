@@ -331,8 +331,9 @@ def settings_file(tmp_path, monkeypatch):
     return (tmp_path / "avsal.toml").write_text
 
 
-def test_a_settings_file_gives_defaults(command, footage, settings_file):
-    settings_file("quiet = true\n[overlay]\nend = 0.2\nforce = true\n")
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_a_settings_file_gives_defaults(command, footage, settings_file, encoding):
+    settings_file("quiet = true\n[overlay]\nend = 0.2\nforce = true\n", encoding)
     assert command("overlay", footage / "a.mp4") == (0, "", "")
     code, out, _err = command("overlay", footage / "a.mp4", "--json")
     assert (code, records(out)[0]["frames"]) == (0, 2)

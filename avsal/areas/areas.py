@@ -6,7 +6,7 @@ polygon. Numbers are pixels, or per cent of the width or height. Key frames add 
 first and after the last it is absent.
 
 CSV has the columns name, time (may be empty), and x, y, w, h or points ("0,0;50%,0;25%,30%"); see
-`csv_text` for what separates them. Decimal commas are read, too.
+`avsal.text` for what separates them. Decimal commas are read, too.
 JSON is {"areas": [{"name": "logo", "box": [20, 10, 200, 80]}, {"name": "car", "keyframes":
 [{"time": 1.5, "box": [...]}, {"time": 4, "points": [["10%", 0], ...]}]}]}.
 """
@@ -25,10 +25,10 @@ from typing import Any
 
 import numpy as np
 
-from avsal.csv_text import encoding_of, read_rows
 from avsal.errors import DataError, UsageError, require_file
 from avsal.prediction.settings import MAX_SECONDS, seconds_of
 from avsal.results.records import JSON, decimal
+from avsal.text import read_rows, read_text
 
 Shape = tuple[tuple[float, float], ...]  # corners, x and y as fractions of width and height
 Size = tuple[int, int]  # (width, height), pixels
@@ -201,7 +201,7 @@ def read_areas(path: Path, size: Size) -> list[Area]:
         if path.stat().st_size > _MAX_BYTES:
             raise ValueError(f"larger than {_MAX_BYTES >> 20} MB")
         if path.suffix.lower() == ".json":
-            keys = _json_keys(path.read_text(encoding_of(path)), size)
+            keys = _json_keys(read_text(path), size)
         else:
             keys = _csv_keys(path, size)
         if not keys:

@@ -18,10 +18,10 @@ from pathlib import Path, PureWindowsPath
 
 import numpy as np
 
-from avsal.csv_text import read_rows
 from avsal.datasets.gaze import Points
 from avsal.errors import DataError, require_file
 from avsal.media.suffixes import VIDEOS
+from avsal.text import read_rows
 
 COLUMNS = {  # possible names of each column; the first one in the table is read
     "time": ("time", "t", "start", "timestamp"),

@@ -128,7 +128,6 @@ class SavedMaps:
                 yield folder / path
 
     def _single(self, recording: Recording) -> Path | None:
-        """The file of a picture's map."""
         paths = self._candidates(recording)
         return next((self._by_stem[path] for path in paths if path in self._by_stem), None)
 

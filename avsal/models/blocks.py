@@ -166,7 +166,6 @@ def attend_decomposed(
     return attended.transpose(1, 2)
 
 
-Size3 = int | tuple[int, int, int]
 Made = TypeVar("Made")
 
 
@@ -183,15 +182,6 @@ def kept(make: Callable[..., Made]) -> Callable[..., Made]:
         return make(*arguments) if torch.compiler.is_compiling() else cached(*arguments)
 
     return constants
-
-
-def round_channels(channels: float, divisor: int = 8) -> int:
-    """Round a scaled width to a multiple of `divisor`, but not down by more than 10 %.
-
-    The MobileNet and X3D families compute channels from width factors in this way.
-    """
-    rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
-    return rounded + divisor if rounded < 0.9 * channels else rounded
 
 
 class DropPath(nn.Module):
@@ -366,15 +356,13 @@ class BasicConv3d(nn.Module):
 
     conv_bn_pairs: ClassVar = (("conv", "bn"),)
 
-    def __init__(
-        self, channels: int, out: int, kernel: Size3, stride: Size3 = 1, padding: Size3 = 0
-    ) -> None:
+    def __init__(self, channels: int, out: int, kernel: int) -> None:
         super().__init__()
-        self.conv = nn.Conv3d(channels, out, kernel, stride, padding, bias=False)
+        self.conv = nn.Conv3d(channels, out, kernel, padding=kernel // 2, bias=False)
         self.bn = nn.BatchNorm3d(out, eps=1e-3)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, C, T, H, W) -> (B, out, T', H', W'), as stride and padding say."""
+        """(B, C, T, H, W) -> (B, out, T, H, W)."""
         return torch.relu_(self.bn(self.conv(x)))
 
 

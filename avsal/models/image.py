@@ -67,7 +67,7 @@ class SpatialAttention(nn.Module):
         super().__init__()
         self.factor = factor
         self.conv_mask = nn.Sequential(
-            BasicConv3d(MASK_CHANNELS, ATTENTION_CHANNELS, 3, padding=1),
+            BasicConv3d(MASK_CHANNELS, ATTENTION_CHANNELS, 3),
             nn.Identity(),  # the upsampling, so that the names agree with the published weights
             FrameConv3d(ATTENTION_CHANNELS, 1, 3),
         )

@@ -96,7 +96,6 @@ class MSPI(SaliencyNetwork):
                 self.add_module(f"sa_{scale}", attention)
 
     def image_features(self, frames: torch.Tensor) -> Features:
-        """See `SaliencyNetwork.image_features`."""
         if not self.uses_images:
             return ()
         return self.image_encoder(frames)

@@ -68,7 +68,6 @@ class SmallNetwork(SaliencyNetwork):
         self.decoder = SmallDecoder(dim)
 
     def image_features(self, frames: torch.Tensor) -> Features:
-        """See `SaliencyNetwork.image_features`."""
         return *self.image_encoder(frames), brightness(frames)
 
     def silent(self, features: Features) -> torch.Tensor:

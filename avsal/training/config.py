@@ -28,6 +28,7 @@ from avsal.datasets import DatasetSpec
 from avsal.errors import UsageError, nearest
 from avsal.models.variants import VARIANTS, Variant
 from avsal.prediction.settings import Precision
+from avsal.text import read_text
 
 _TOO_DEEP = "tables or arrays are nested too deep"
 BATCH_NORM_FROM = 3  # samples; with fewer, training with BatchNorm diverges (section 4.3)
@@ -293,7 +294,7 @@ def read_config(path: Path, changes: Iterable[str] = ()) -> Config:
     if path.exists() and not path.is_file():  # reading a pipe could block for ever
         raise UsageError(f"{path}: cannot be read: not a regular file")
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(read_text(path))
         for change in changes:
             _override(values, change)
         return Config.model_validate_json(json.dumps(values))

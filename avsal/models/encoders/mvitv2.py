@@ -225,8 +225,7 @@ class PatchEmbed(nn.Module):
         self.proj = nn.Conv3d(3, HEAD_CHANNELS, (3, 7, 7), (2, 4, 4), (1, 3, 3))
 
     def forward(self, clip: torch.Tensor) -> torch.Tensor:
-        tokens: torch.Tensor = self.proj(clip).permute(0, 2, 3, 4, 1)
-        return tokens.contiguous()
+        return self.proj(clip).permute(0, 2, 3, 4, 1).contiguous()
 
 
 class MViTv2(nn.Module):

@@ -1,4 +1,4 @@
-"""CSV as programs and spreadsheets save it: rows under a header, in whatever spelling.
+"""Text that people write, and CSV as programs and spreadsheets save it: rows under a header.
 
 The text is UTF-8 or UTF-16, with or without a byte order mark. Commas, semicolons or tabs separate
 the columns; a first line `sep=;` says which. Lines above the header that are blank or begin with #
@@ -15,6 +15,7 @@ from pathlib import Path
 
 _DELIMITERS = ",;\t"  # the most frequent one in the header counts
 _SEPARATOR = re.compile(r'sep=([^"\r\n\0])', re.I)  # written by Excel
+_NO_TEXT = "it is not text in UTF-8 or UTF-16; save it as text in UTF-8"
 _HEAD = 4096  # bytes from which the encoding is recognised
 
 
@@ -23,7 +24,7 @@ def encoding_of(path: Path) -> str:
 
     Raises:
         OSError: the file cannot be read.
-        csv.Error: it is not text in UTF-8 or UTF-16.
+        UnicodeError: it is not text in UTF-8 or UTF-16.
     """
     with path.open("rb") as file:
         head = file.read(_HEAD)
@@ -36,7 +37,19 @@ def encoding_of(path: Path) -> str:
         return "utf-16-le"
     if 2 * even.count(0) > len(even) and 0 not in odd:
         return "utf-16-be"
-    raise csv.Error("is not text in UTF-8 or UTF-16; save it as text in UTF-8")
+    raise UnicodeError(_NO_TEXT)
+
+
+def read_text(path: Path) -> str:
+    """The whole text of a file.
+
+    Raises:
+        OSError, UnicodeError: it cannot be read, or is not text in UTF-8 or UTF-16.
+    """
+    try:
+        return path.read_text(encoding_of(path))
+    except UnicodeDecodeError:  # its own message names a byte
+        raise UnicodeError(_NO_TEXT) from None
 
 
 def read_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
