@@ -10,13 +10,13 @@ from __future__ import annotations
 import itertools
 import math
 import os
-import pickle
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
+from pickle import dump, load
 from typing import Any
 
 import numpy as np
@@ -58,13 +58,13 @@ class Spool:
 
     def add(self, frame: SaliencyFrame) -> None:
         log_density = np.asarray(frame.log_density, np.float32)
-        pickle.dump((frame.info, log_density, frame.density.shape), self._file)
+        dump((frame.info, log_density, frame.density.shape), self._file)
         self._count += 1
 
     def frames(self) -> Iterator[SaliencyFrame]:
         self._file.seek(0)
         for _ in range(self._count):
-            info, log_density, size = pickle.load(self._file)
+            info, log_density, size = load(self._file)
             yield SaliencyFrame(info, log_density, to_density(log_density, size))
 
     def close(self) -> None:
