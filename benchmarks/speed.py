@@ -19,16 +19,16 @@ import torch
 from avsal.prediction.model import load_model
 from avsal.prediction.predictor import Predictor
 from avsal.prediction.settings import OutputSettings, PredictSettings
-from avsal.results.jobs import predict_to_folder
+from avsal.results.jobs import write_prediction
 
 
 def frames_a_second(predictor: Predictor, video: Path, stride: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
         settings = PredictSettings(stride=stride)
-        count = predict_to_folder(
-            predictor, video, Path(folder) / "maps", settings, OutputSettings()
-        )
+        prediction = predictor.predict(video, settings)
+        maps = Path(folder) / "maps"
+        count = write_prediction(predictor, prediction, maps, settings, OutputSettings())
         return count / (time.perf_counter() - began)
 
 

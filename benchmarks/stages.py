@@ -24,7 +24,7 @@ from avsal.prediction.predictor import Predictor
 from avsal.prediction.settings import OutputSettings, PredictSettings
 from avsal.prediction.shots import ShotFinder
 from avsal.results.folder import new_result
-from avsal.results.jobs import predict_to_folder
+from avsal.results.jobs import write_prediction
 
 Result = TypeVar("Result")
 
@@ -92,7 +92,9 @@ def main() -> None:
         measured(
             "all together",
             count,
-            lambda: predict_to_folder(predictor, video, folder / "all", settings, output),
+            lambda: write_prediction(
+                predictor, predictor.predict(video, settings), folder / "all", settings, output
+            ),
         )
 
 

@@ -132,7 +132,13 @@ def test_a_worker_writes_the_same_table(tiny, tiny_weights, cut_video, tmp_path)
 
     predictor = load_model(tiny, tiny_weights, "cpu")
     output = OutputSettings("csv")
-    jobs.predict_to_folder(predictor, cut_video, tmp_path / "a", PredictSettings(), output)
+    jobs.write_prediction(
+        predictor,
+        predictor.predict(cut_video, PredictSettings()),
+        tmp_path / "a",
+        PredictSettings(),
+        output,
+    )
     (tmp_path / "b").mkdir()
     (stretch,) = jobs.stretches_of(predictor, cut_video, PredictSettings(), output, 5)
     jobs.predict_stretch(

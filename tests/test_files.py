@@ -53,7 +53,7 @@ def test_a_file_that_is_replaced_while_it_waits_is_not_current(predictor, tmp_pa
         if number == 0:  # the others have been read ahead
             samples.still(sources[1], samples.numbered(200, 96, 64))
         out = tmp_path / "out" / source.stem
-        jobs.write_prediction(predictor, source, prediction, out, settings, output)
+        jobs.write_prediction(predictor, prediction, out, settings, output)
     current = [
         jobs.is_current(tmp_path / "out" / source.stem, predictor, source, settings, output)
         for source in sources

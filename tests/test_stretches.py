@@ -55,7 +55,9 @@ def clip(tmp_path_factory):
 )
 def test_the_result_is_that_of_the_whole(predictor, tmp_path, clip, settings, count):
     output = OutputSettings("npy")
-    jobs.predict_to_folder(predictor, clip, tmp_path / "whole", settings, output)
+    jobs.write_prediction(
+        predictor, predictor.predict(clip, settings), tmp_path / "whole", settings, output
+    )
     parts = in_stretches(predictor, clip, tmp_path / "parts", settings, output, 12)
     assert parts == count
     assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
@@ -69,12 +71,16 @@ def test_smoothed_maps_are_those_of_the_whole(predictor, tmp_path, batch, stride
     clip = samples.film(tmp_path / "a.mp4", seconds=1.2)  # 30 frames
     predictor.variant = replace(predictor.variant, spacing="0.04", smoothing="0.1")
     settings, output = PredictSettings(batch=batch, stride=stride), OutputSettings("npy")
-    jobs.predict_to_folder(predictor, clip, tmp_path / "whole", settings, output)
+    jobs.write_prediction(
+        predictor, predictor.predict(clip, settings), tmp_path / "whole", settings, output
+    )
     parts = in_stretches(predictor, clip, tmp_path / "parts", settings, output, 12)
     assert parts >= 2
     assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
     predictor.variant = replace(predictor.variant, smoothing=None)
-    jobs.predict_to_folder(predictor, clip, tmp_path / "rough", settings, output)
+    jobs.write_prediction(
+        predictor, predictor.predict(clip, settings), tmp_path / "rough", settings, output
+    )
     assert contents(tmp_path / "rough") != contents(tmp_path / "whole")
 
 
@@ -88,7 +94,9 @@ def test_shots_are_those_of_the_whole(predictor, tmp_path):
         images += [scene] * (after - first)
     source = samples.write(tmp_path / "cuts.mp4", samples.Pictures(images))
     settings, output = PredictSettings(batch=4), OutputSettings("npy")
-    jobs.predict_to_folder(predictor, source, tmp_path / "whole", settings, output)
+    jobs.write_prediction(
+        predictor, predictor.predict(source, settings), tmp_path / "whole", settings, output
+    )
     in_stretches(predictor, source, tmp_path / "parts", settings, output, 12)
     assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
     shots = read_result(tmp_path / "whole").shots()

@@ -24,7 +24,7 @@ import numpy as np
 from avsal import atomic
 from avsal.errors import MediaError, OutputError
 from avsal.media.container import VideoInfo, library_version
-from avsal.media.source import file_identity, is_address
+from avsal.media.source import file_identity
 from avsal.media.video import probe
 from avsal.prediction.predictor import Prediction, Predictor
 from avsal.prediction.settings import (
@@ -99,15 +99,18 @@ def _versions(engine: str) -> dict[str, str | None]:
     }
 
 
-def predict_to_folder(
+def write_prediction(
     predictor: Predictor,
-    source: Path,
+    prediction: Prediction,
     folder: Path,
     settings: PredictSettings,
     output: OutputSettings,
     on_map: OnMap = lambda _done, _total: None,
 ) -> int:
     """Write the maps of one video into `folder`, which appears only when all are there.
+
+    Args:
+        prediction: by `predictor` and with `settings`, not yet begun.
 
     Returns:
         The number of maps.
@@ -116,23 +119,9 @@ def predict_to_folder(
         MediaError: the video cannot be read.
         OutputError: the folder cannot be written, or a map has values that are not numbers.
     """
-    prediction = predictor.predict(source, settings)
-    return write_prediction(predictor, source, prediction, folder, settings, output, on_map)
-
-
-def write_prediction(
-    predictor: Predictor,
-    source: Path,
-    prediction: Prediction,
-    folder: Path,
-    settings: PredictSettings,
-    output: OutputSettings,
-    on_map: OnMap = lambda _done, _total: None,
-) -> int:
-    """Write the maps of a file that is opened already; see `predict_to_folder`."""
-    count = 0
+    count, source = 0, prediction.info.path
     with prediction as frames:
-        if not is_address(source) and folder.resolve() in source.resolve().parents:
+        if isinstance(source, Path) and folder.resolve() in source.resolve().parents:
             raise OutputError(
                 f"{source}: is in {folder}, which its result would replace; choose another output"
             )
@@ -256,7 +245,7 @@ def predict_stretch(
         The number of maps.
 
     Raises:
-        MediaError, OutputError: see `predict_to_folder`.
+        MediaError, OutputError: see `write_prediction`.
     """
     part = settings if stretch.start is None else replace(settings, start=stretch.start)
     count = 0

@@ -135,7 +135,7 @@ class Work:
 
         if isinstance(prediction, Exception):
             raise prediction
-        given = (predictor, task.source, prediction, task.folder, self.settings, self.output)
+        given = (predictor, prediction, task.folder, self.settings, self.output)
         return write_prediction(*given, on_map)
 
 
