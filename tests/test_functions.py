@@ -306,6 +306,9 @@ def test_a_prediction_says_what_it_is(video, loaded):
     [
         (lambda: plan(None, "9:16", (64, 36)), "maps has the type NoneType"),
         (lambda: plan(MAPS, "9:16", "64x36"), "size '64x36': give"),
+        (lambda: plan(MAPS, (9, 16), (64, 36)), r"aspect \(9, 16\): give width:height"),
+        (lambda: plan(MAPS, 0.01, (64, 36)), r"aspect 0.01: give a ratio from 1:20"),
+        (lambda: plan(MAPS, float("nan"), (64, 36)), "aspect nan: give width:height"),
         (lambda: plan(MAPS, "9:16", (0, 36)), "size .* give"),
         (lambda: plan(MAPS, "9:16", (64, 36), cuts=5), "cuts 5: give a list"),
         (lambda: shares(MAPS, {"a": "0,0,9,9"}), "give a list of Area objects"),

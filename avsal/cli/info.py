@@ -20,21 +20,17 @@ WIDTH = 100  # columns; the table has the same ones in a pipe and in every termi
 
 def models() -> None:
     """List the networks with their parts, parameters and multiply-accumulates."""
-    from rich.progress import track
-
-    from avsal.cli.console import stderr
     from avsal.models.variants import VARIANTS
 
-    progress = track(VARIANTS.values(), "counting", console=stderr, transient=True)
-    rows = [_row(variant) for variant in progress]
+    rows = [_row(variant) for variant in VARIANTS.values()]
     _print(rows, [f"{known.name}: {known.note}" for known in VARIANTS.values() if known.note])
 
 
 def _row(variant: Variant) -> list[str]:
     """Cells of a network: name, parts, sizes in millions and billions."""
-    from avsal.models.measure import PAPER_TABLE_6, measure
+    from avsal.models.measure import MEASURES, PAPER_TABLE_6
 
-    size = measure(variant)
+    size = MEASURES[variant.name]
     paper = PAPER_TABLE_6.get(variant.name)
     image = variant.image or "none"
     return [
@@ -114,12 +110,15 @@ def _default_engine() -> str:
     """What computes the default network where nothing else is asked for."""
     from importlib.metadata import version
 
-    from avsal.prediction.model import onnx_obstacle
+    from avsal.prediction.model import engine_obstacle
 
-    obstacle = onnx_obstacle("auto", "auto")
-    if obstacle:
-        return f"computed by PyTorch, not by ONNX Runtime: {obstacle}"
-    return f"computed by ONNX Runtime {version('onnxruntime')}"
+    if obstacle := engine_obstacle("onnx", "auto", "auto"):
+        by_default = f"computed by PyTorch, not by ONNX Runtime: {obstacle}"
+    else:
+        by_default = f"computed by ONNX Runtime {version('onnxruntime')}"
+    if obstacle := engine_obstacle("openvino", "auto", "bf16"):
+        return f"{by_default}; with --precision bf16 by PyTorch: {obstacle}"
+    return f"{by_default}; with --precision bf16 by OpenVINO {version('openvino')}"
 
 
 def _resampler() -> str:

@@ -17,7 +17,7 @@ import typer
 from avsal.cli import options
 
 in_areas, in_compare = options.panel("Areas"), options.panel("Compare")
-CHANGE_NOTHING = {"batch", "device", "offline", "engine"}  # options that give the same result
+CHANGE_NOTHING = {"batch", "device", "offline"}  # options that give the same result
 
 AreaTexts = Annotated[
     list[str] | None,

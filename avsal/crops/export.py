@@ -185,6 +185,10 @@ def _write_timeline(place: Path, job: _Job, crops: Iterable[Crop]) -> None:
 _CLOCK = 90_000  # ticks per second where an exact clock would be too fast
 _PRIMING = Fraction(1, 10)  # seconds by which encoders let sound begin earlier than pictures
 
+# Frames flagged as interlaced are deinterlaced, as avsal's reader does. Colours get full resolution
+# in 8 bits: at odd places FFmpeg's crop shifts coarser ones, and destroys those of more bits.
+_WHOLE_FRAMES = ("yadif=deint=interlaced", "format=yuv444p|gbrp")
+
 _Values = dict[tuple[str, str], int]  # a filter and its option to the option's value
 
 
@@ -309,19 +313,19 @@ def _file(name: str) -> str:
 
 
 def _filters(job: _Job, changes: _Changes) -> str:
-    """The chain of filters: square pixels, the crop, the size of the result, bars.
+    """The chain of filters: whole frames, square pixels, the crop, the size of the result, bars.
 
     The filters that commands are for have names, as FFmpeg adds others of their kind itself.
     """
     head = job.head
-    filters = []
+    filters = list(_WHOLE_FRAMES)
+    if _is_part(head):
+        filters.append(f"trim={_part(changes, 0.5)}")
     if changes.later:  # FFmpeg refuses a file without commands
         filters.append(f"sendcmd=f={_escaped(job.out.name)}")
-    if _is_part(head):
-        filters.insert(0, f"trim={_part(changes, 0.5)}")
     if head.picture.sample_aspect != 1:
         filters += [f"scale={_square_width(head)}:{head.picture.height}", "setsar=1"]
-    options = {"crop": ["exact=1"], "scale": ["flags=bicubic"]}
+    options: dict[str, list[str]] = {"crop": [], "scale": ["flags=bicubic"]}
     for (name, option), value in changes.initial.items():
         options[name].append(f"{option}={value}")
     filters += [f"{name}@view={':'.join(values)}" for name, values in options.items()]

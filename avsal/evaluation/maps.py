@@ -54,11 +54,13 @@ class NetworkMaps:
 
     def record(self) -> dict[str, Any]:
         description = self._predictor.description
+        half = description.precision != "fp32"  # engines round it differently
         return {
             "processing": PROCESSING,
             "model": description.model,
             "weights": description.weights_sha256,
             "precision": description.precision,
+            **({"engine": description.engine} if half else {}),
             "stride": self._settings.stride,
             "audio_context": self._settings.audio_context,
         }

@@ -8,7 +8,7 @@ import os
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from fractions import Fraction
-from numbers import Rational, Real
+from numbers import Rational
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -17,6 +17,7 @@ from avsal.errors import UsageError
 from avsal.media.frames import VideoFrame, info_of
 from avsal.prediction.frames import CachedFrame, KeptFrames, WindowInput
 from avsal.prediction.inputs import resize_frame
+from avsal.prediction.settings import is_number
 from avsal.prediction.shots import Differences, find_cut
 from avsal.prediction.threads import FORKED, after_fork
 from avsal.prediction.windows import Rule
@@ -44,7 +45,8 @@ def checked_frames(
         frames: RGB uint8 (H, W, 3), as arrays, or with times of their own.
         fps: frames per second of arrays.
         times: seconds of arrays, one for each, rising; instead of `fps`.
-        live: do not ask for the next time to learn how long a frame is shown.
+        live: do not ask for the next time to learn how long a frame is shown; `times` may be a
+            clock that never ends.
 
     Raises:
         UsageError: a frame is not such a picture, has no time, or does not come after the last.
@@ -57,7 +59,7 @@ def checked_frames(
         rate = _rate(fps)
         timed = ((index / rate, 1 / rate, frame) for index, frame in enumerate(frames))
     elif times is not None:
-        timed = _paired(frames, _with_durations(times, live))
+        timed = _paired(frames, _with_durations(times, live), live)
     else:
         timed = ((None, None, frame) for frame in frames)
     before: VideoFrame | None = None
@@ -92,11 +94,15 @@ def _with_durations(
 
 
 def _paired(
-    frames: Iterable[VideoFrame | np.ndarray], times: Iterable[tuple[Fraction, Fraction | None]]
+    frames: Iterable[VideoFrame | np.ndarray],
+    times: Iterable[tuple[Fraction, Fraction | None]],
+    live: bool,
 ) -> Iterator[_Timed]:
     missing: Any = object()
     pairs = itertools.zip_longest(frames, times, fillvalue=missing)
     for index, (frame, time) in enumerate(pairs):
+        if frame is missing and live:
+            return  # a clock goes on when the camera ends
         if frame is missing or time is missing:
             fewer, more = ("frames", "times") if frame is missing else ("times", "frames")
             raise UsageError(
@@ -191,11 +197,9 @@ def _rate(fps: Any) -> Fraction:
 
 def _decimal_fraction(number: Any, name: str) -> Fraction:
     """The number that a person wrote, as `settings.exact_seconds` has it."""
-    if isinstance(number, Rational):
-        return Fraction(number)
-    if not isinstance(number, Real) or not math.isfinite(number):
+    if not is_number(number) or not math.isfinite(number):
         raise UsageError(f"{name} is {number!r}; give a number")
-    return Fraction(str(float(number)))
+    return Fraction(number) if isinstance(number, Rational) else Fraction(str(float(number)))
 
 
 def reader_of(audio: AudioReader | np.ndarray | None) -> AudioReader | None:

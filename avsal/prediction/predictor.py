@@ -97,10 +97,10 @@ class Prediction(Iterator[SaliencyFrame]):
 
 
 class Engine(Protocol):
-    """What computes a network: `TorchEngine` or `OnnxEngine`.
+    """What computes a network: `TorchEngine`, `OnnxEngine` or `OpenVinoEngine`.
 
     Attributes:
-        name: "torch" or "onnx".
+        name: "torch", "onnx" or "openvino".
         device, precision: as the command line names them.
     """
 
@@ -127,7 +127,7 @@ class Predictor:
 
     Attributes:
         variant: the network's row in the table of networks.
-        engine: computes the network, by ONNX Runtime or PyTorch.
+        engine: computes the network.
         weights_id: name and sha256 of the weights.
     """
 
@@ -354,7 +354,7 @@ class Predictor:
 
         Args:
             frames, fps, times: see `predict_frames`. The iterators are used in another thread and
-                may wait for the next frame.
+                may wait for the next frame; `times` may be a clock, `iter(time.monotonic, None)`.
             size: size of the maps as in `predict`; None is the size of the frames.
 
         Yields:

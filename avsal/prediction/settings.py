@@ -54,6 +54,7 @@ class EngineName(StrEnum):
     AUTO = "auto"
     TORCH = "torch"
     ONNX = "onnx"
+    OPENVINO = "openvino"
 
 
 def check_word(name: str, word: str, known: type[StrEnum]) -> None:
@@ -248,13 +249,19 @@ def with_changes(
     return replace(settings or PredictSettings(), **changes)
 
 
+def is_number(value: Any) -> bool:
+    """Whether a value is a real number; durations of NumPy, which have a unit, are none."""
+    has_unit = getattr(getattr(value, "dtype", None), "kind", "") == "m"
+    return isinstance(value, Real) and not has_unit
+
+
 def _check_count(name: str, count: int | None) -> None:
     if count is not None and not (isinstance(count, Integral) and count >= 1):
         raise UsageError(f"{name} {count!r}: give a whole number, 1 or more")
 
 
 def _check_seconds(name: str, seconds: float | None) -> None:
-    if seconds is None or (isinstance(seconds, Real) and 0 <= seconds <= MAX_SECONDS):
+    if seconds is None or (is_number(seconds) and 0 <= seconds <= MAX_SECONDS):
         return  # NaN is not between them
     raise UsageError(f"{name} {seconds!r}: give a number of seconds from 0 to {MAX_SECONDS:.0f}")
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import pickle
+import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from pickle import dump, load
 from typing import Any
 
 import numpy as np
@@ -58,13 +59,13 @@ class Spool:
 
     def add(self, frame: SaliencyFrame) -> None:
         log_density = np.asarray(frame.log_density, np.float32)
-        dump((frame.info, log_density, frame.density.shape), self._file)
+        pickle.dump((frame.info, log_density, frame.density.shape), self._file)
         self._count += 1
 
     def frames(self) -> Iterator[SaliencyFrame]:
         self._file.seek(0)
         for _ in range(self._count):
-            info, log_density, size = load(self._file)
+            info, log_density, size = pickle.load(self._file)
             yield SaliencyFrame(info, log_density, to_density(log_density, size))
 
     def close(self) -> None:
@@ -281,7 +282,19 @@ class Result:
         """
         records, again = itertools.tee(self.records())
         stored = FORMAT_CLASSES[self.format].read(self.folder, (record.index for record in again))
+        if self.format == "video":
+            stored = map(self._without_padding, stored)
         yield from zip(records, stored, strict=True)
+
+    def _without_padding(self, gray: np.ndarray) -> np.ndarray:
+        """A map without the row and column that `VideoWriter` adds where a side is odd."""
+        size = str(self.header["settings"].get("size", "video"))
+        if size == "model":  # whose sides are even
+            return gray
+        sides = re.fullmatch(r"(\d+)x(\d+)", size)
+        width, height = map(int, sides.groups()) if sides else (self.width, self.height)
+        padded = gray.shape == (height + height % 2, width + width % 2)
+        return gray[:height, :width] if padded else gray
 
     def timed(
         self, end: Fraction | None = None

@@ -347,7 +347,8 @@ class VideoMaps(MapFormat):
 
     @classmethod
     def read(cls, folder: Path, indices: Iterable[int]) -> Iterator[np.ndarray]:
-        """See `MapFormat.read`; an odd side is one pixel longer than it was, see `VideoWriter`."""
+        """See `MapFormat.read`; an odd side is one pixel longer than it was, see `VideoWriter`.
+        `Result.maps` takes it away."""
         path = folder / VIDEO_NAME
         if not path.is_file():
             raise MediaError(f"{path}: missing, or no file; run avsal predict again")

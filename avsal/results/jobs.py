@@ -93,6 +93,7 @@ def _versions(engine: str) -> dict[str, str | None]:
         "python": platform.python_version(),
         "torch": version("torch"),
         "onnxruntime": version("onnxruntime") if engine == "onnx" else None,
+        "openvino": version("openvino") if engine == "openvino" else None,
         "av": library_version(),
         "opencv": cv2.__version__,
         "numpy": np.__version__,
@@ -161,6 +162,8 @@ def is_current(
         "weights": made_by.weights_sha256,
         "settings": settings_record(predictor.with_defaults(settings), output),
     }
+    if made_by.precision != "fp32":  # in which all engines give the same maps but for rounding
+        wanted["engine"] = made_by.engine
     return wanted == {**{key: found.get(key) for key in wanted}, "weights": weights}
 
 

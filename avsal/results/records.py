@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TextIO, TypeVar
 
 from avsal.errors import MediaError
-from avsal.prediction.settings import MAX_PIXELS, MAX_SIDE
+from avsal.media.source import LARGEST_PICTURE
 
 LARGEST = 10**15  # of any number
 _EXACT = re.compile(r"-?\d{1,24}(/[1-9]\d{0,24}|\.\d{1,24})?", re.ASCII)
@@ -83,7 +83,7 @@ def picture_size(values: Any, names: tuple[Any, Any] = ("width", "height")) -> t
     text = f"{width}x{height} pixels"
     if [width, height] != sides or min(sides) < 1:
         raise ValueError(f"{text}: no size of a picture")
-    if max(sides) > MAX_SIDE or width * height > MAX_PIXELS:
+    if width * height > LARGEST_PICTURE:
         raise ValueError(f"{text}: too many")
     return width, height
 
