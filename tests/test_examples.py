@@ -52,7 +52,7 @@ def test_overlay(clip, tmp_path):
 @pytest.mark.slow
 def test_area_share(clip):
     halves = [
-        [int(share) for share in re.findall(r"(\d+)%", run("area_share", clip, *area))]
+        [int(share) for share in re.findall(r"(\d+) %", run("area_share", clip, *area))]
         for area in ((0, 0, 0.5, 1), (0.5, 0, 1, 1))
     ]
     assert len(halves[0]) == 1

@@ -89,17 +89,8 @@ def reframe(
     video = path_of("video", video)
     place = None if output is None else path_of("output", output)
     path_file = None if path is None else path_of("path", path)
-    check_path(
-        path_file,
-        aspect=aspect,
-        preset=preset,
-        saliency=saliency,
-        motion=motion,
-        fit=fit,
-        zoom=zoom,
-        start=start,
-        end=end,
-    )
+    check_path(path_file, aspect=aspect, preset=preset, motion=motion, fit=fit, zoom=zoom)
+    check_path(path_file, saliency=saliency, start=start, end=end)
     if export is not None:
         check_export(path_of("export", export))
     settings = settings_of(aspect, motion, fit, pad, zoom, preset, size, crf)

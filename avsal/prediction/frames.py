@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -195,6 +195,32 @@ class WindowInput:
 
 
 PredictedBatch = list[tuple[WindowInput, np.ndarray]]  # windows with their (h, w) log-densities
+
+
+class Engine(Protocol):
+    """What computes a network: `TorchEngine`, `OnnxEngine` or `OpenVinoEngine`.
+
+    Attributes:
+        name: "torch", "onnx" or "openvino".
+        device, precision: as the command line names them.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def device(self) -> str: ...
+
+    @property
+    def precision(self) -> str: ...
+
+    def automatic_batch(self, pixels: int) -> int:
+        """Number of windows of a size that fit into the device's memory at once."""
+        ...
+
+    def batches(self, windows: Iterable[WindowInput], batch: int) -> Iterator[PredictedBatch]:
+        """Yield batches of at most `batch` windows, each with its (h, w) float32 log-density."""
+        ...
 
 
 class FrameCache:

@@ -19,10 +19,10 @@ import numpy as np
 from avsal.errors import UsageError, path_of
 from avsal.media.frames import info_of
 from avsal.models.variants import VARIANTS
-from avsal.prediction.frames import FrameCache, WindowInput
+from avsal.prediction.frames import Engine, FrameCache, WindowInput
 from avsal.prediction.inputs import resize_frame
 from avsal.prediction.maps import SaliencyFrame
-from avsal.prediction.predictor import Engine, Prediction, Predictor
+from avsal.prediction.predictor import Prediction, Predictor
 from avsal.prediction.settings import (
     EngineName,
     Precision,

@@ -10,13 +10,13 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from avsal.errors import MediaError, WeightsError, path_of
 from avsal.models.variants import Variant
-from avsal.prediction.frames import FrameCache, PredictedBatch, Start, WindowInput, read_ahead
+from avsal.prediction.frames import Engine, FrameCache, Start, read_ahead
 from avsal.prediction.inputs import input_size
 from avsal.prediction.live import LatestFrames, Seconds, checked_frames, reader_of
 from avsal.prediction.maps import FrameMap, SaliencyFrame, Smoothing, filled, to_density
@@ -94,32 +94,6 @@ class Prediction(Iterator[SaliencyFrame]):
         """Stop the reading thread and close the file; may be called again."""
         self._maps.close()
         self._files.close()
-
-
-class Engine(Protocol):
-    """What computes a network: `TorchEngine`, `OnnxEngine` or `OpenVinoEngine`.
-
-    Attributes:
-        name: "torch", "onnx" or "openvino".
-        device, precision: as the command line names them.
-    """
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def device(self) -> str: ...
-
-    @property
-    def precision(self) -> str: ...
-
-    def automatic_batch(self, pixels: int) -> int:
-        """Number of windows of a size that fit into the device's memory at once."""
-        ...
-
-    def batches(self, windows: Iterable[WindowInput], batch: int) -> Iterator[PredictedBatch]:
-        """Yield batches of at most `batch` windows, each with its (h, w) float32 log-density."""
-        ...
 
 
 class Predictor:

@@ -25,10 +25,9 @@ from avsal import atomic
 from avsal.errors import AvsalError, MediaError, UsageError
 from avsal.prediction.predictor import Predictor
 from avsal.prediction.settings import OutputSettings, PredictSettings
-from avsal.results import jobs
 from avsal.results.folder import written_names
 from avsal.results.isolated import Notes
-from avsal.results.jobs import Stretch
+from avsal.results.jobs import MapJob, Stretch, put_together
 from avsal.results.plan import Job
 
 logger = logging.getLogger("avsal")
@@ -56,21 +55,19 @@ class Worker:
     length: int
 
     @cached_property
-    def predictor(self) -> Predictor:
-        return self.load()
+    def job(self) -> MapJob:
+        return MapJob(self.load(), self.settings, self.output)
 
     def ready(self) -> None:
         """Load the network."""
         logger.handlers = [Notes(_notes.append)]
-        assert self.predictor
+        assert self.job
 
     def look(self, source: Path, folder: Path) -> list[Stretch]:
         """The stretches of a file; none where its result is there already."""
-        if self.skip_existing and jobs.is_current(
-            folder, self.predictor, source, self.settings, self.output
-        ):
+        if self.skip_existing and self.job.is_current(folder, source):
             return []
-        return jobs.stretches_of(self.predictor, source, self.settings, self.output, self.length)
+        return self.job.stretches(source, self.length)
 
     def predict(
         self, source: Path, stretch: Stretch, folder: Path, aside: Path, alone: bool
@@ -79,12 +76,10 @@ class Worker:
 
         What is the whole file is also put together, which else is the driver's work.
         """
-        count = jobs.predict_stretch(
-            self.predictor, source, stretch, folder, aside, self.settings, self.output
-        )
+        count = self.job.predict_stretch(source, stretch, folder, aside)
         if alone:
             with atomic.write_errors(folder):
-                jobs.put_together(aside, [stretch])
+                put_together(aside, [stretch])
         notes = _notes.copy()
         _notes.clear()
         return count, notes
@@ -272,7 +267,7 @@ class _Driver:
         if len(file.parts) > 1:
             assert file.aside is not None
             with atomic.write_errors(file.folder):
-                maps = jobs.put_together(file.aside, file.parts)
+                maps = put_together(file.aside, file.parts)
         file.close()
         return self._finish(file, maps)
 

@@ -8,11 +8,11 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from avsal.prediction.maps import SaliencyFrame
 from avsal.results.records import UNREADABLE, RecordsFile, exact, number, whole
 
 if TYPE_CHECKING:
-    from avsal.prediction.shots import Shot  # which takes a while to import
+    from avsal.prediction.maps import SaliencyFrame  # which take a while to import
+    from avsal.prediction.shots import Shot
 
 DESCRIPTION = "saliency.json"
 
