@@ -508,6 +508,15 @@ def test_a_wrong_settings_file_is_one_line(avsal_command, settings_file, text, s
     assert avsal_command("overlay", "--help")[0] == 0
 
 
+def test_a_working_folder_that_was_removed_is_told(avsal_command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    told = "error: the working folder was removed; change to another one\n"
+    assert avsal_command("predict", "a.mp4") == (2, "", told)
+
+
 def test_an_option_for_many_takes_one_too(settings_file):
     group = typer.main.get_command(cli.app)
     for area in ("'a:0,0,9,9'", "['a:0,0,9,9']"):

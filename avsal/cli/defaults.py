@@ -26,8 +26,15 @@ Defaults = dict[str, Any]  # by command and parameter, as click's default_map
 
 
 def places() -> list[Path]:
-    """Where settings files may be; what later ones say comes first."""
-    return [Path(typer.get_app_dir("avsal")) / NAME, Path(NAME).absolute()]
+    """Where settings files may be; what later ones say comes first.
+
+    Raises:
+        UsageError: the working folder was removed.
+    """
+    try:
+        return [Path(typer.get_app_dir("avsal")) / NAME, Path(NAME).absolute()]
+    except FileNotFoundError:
+        raise UsageError("the working folder was removed; change to another one") from None
 
 
 def read_defaults(group: Any) -> Defaults:
