@@ -266,6 +266,8 @@ def measure(
         reader = files.enter_context(VideoReader(video))
         size = reader.info.width, reader.info.height
         chosen = choose_areas(areas, areas_file, grid, size)
+        if (areas or areas_file) and (note := reader.info.pixel_note):
+            logger.warning("%s: %s", name_of(video), note)
         first, second = Video(video, reader, source.maps(saliency)), None
         other_chosen = chosen
         if other_video is not None:
