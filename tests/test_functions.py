@@ -9,6 +9,7 @@ import json
 import re
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -328,6 +329,26 @@ def test_maps_of_predict_are_given_by_their_densities(video, loaded):
         plan(loaded.predict(video), "9:16", (64, 48))
     densities = (frame.density for frame in loaded.predict(video, size="model"))
     assert len(plan(densities, "9:16", (64, 48))) == 12
+
+
+def test_numbers_may_be_numpy_s_or_fractions(video, maps, loaded, tmp_path):
+    part = {"start": np.int64(0), "end": np.float32(0.3)}
+    out = avsal.reframe(video, tmp_path / "a.mp4", saliency=maps, zoom=np.float32(1.5), **part)
+    path = json.loads((tmp_path / "a.reframe.json").read_text())
+    assert (path["start"], path["end"], path["settings"]["zoom"]) == (0, 0.3, 1.5)
+    assert avsal.reframe(video, tmp_path / "b.mp4", path=tmp_path / "a.reframe.json") != out
+    avsal.reframe(video, tmp_path / "c.mp4", saliency=maps, start=Fraction(1, 5))
+    report = avsal.measure(video, {"a": "0,0,9,9"}, model=loaded, stride=np.int64(2))
+    report.save(tmp_path / "measured")
+    made = json.loads((tmp_path / "measured" / "summary.json").read_text())["made"]
+    assert '"stride": 2' in json.dumps(made)
+    avsal.overlay(video, tmp_path / "a.gif", saliency=maps, fps=np.float32(5))
+
+
+@pytest.mark.parametrize("name", ["", "a\0b.mp4"])
+def test_names_that_no_file_has_are_refused(name):
+    with pytest.raises(UsageError, match="cannot be the name of a file"):
+        avsal.predict(name)
 
 
 def test_a_result_says_what_it_is(maps):

@@ -10,7 +10,10 @@ from types import SimpleNamespace
 
 import pytest
 import samples
+import typer
 
+from avsal import cli
+from avsal.cli.defaults import read_defaults
 from avsal.errors import UsageError
 from avsal.prediction.settings import seconds_of
 from avsal.results.description import DESCRIPTION
@@ -394,6 +397,8 @@ def test_a_settings_file_gives_defaults_to_commands_of_a_group(
         ("[weights.pul]\nyes = true", "no command weights pul; did you mean weights pull?"),
         ("[weights.pull]\nyess = true", "weights pull has no option yess; did you mean yes?"),
         ("stride =", "avsal.toml: cannot be read"),
+        ("size = [640, 360]", "size: give one value, without brackets"),
+        ("end = 2026-01-01", "end: give a text, a number"),
     ],
 )
 def test_a_wrong_settings_file_is_one_line(avsal_command, settings_file, text, says):
@@ -402,3 +407,19 @@ def test_a_wrong_settings_file_is_one_line(avsal_command, settings_file, text, s
     assert code == 2
     assert len(err.splitlines()) == 1 and says in err
     assert avsal_command("overlay", "--help")[0] == 0
+
+
+def test_a_working_folder_that_was_removed_is_told(avsal_command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    told = "error: the working folder was removed; change to another one\n"
+    assert avsal_command("predict", "a.mp4") == (2, "", told)
+
+
+def test_an_option_for_many_takes_one_too(settings_file):
+    group = typer.main.get_command(cli.app)
+    for area in ("'a:0,0,9,9'", "['a:0,0,9,9']"):
+        settings_file(f"[measure]\narea = {area}\n")
+        assert read_defaults(group) == {"measure": {"area": ["a:0,0,9,9"]}}

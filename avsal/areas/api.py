@@ -241,6 +241,8 @@ def measure(
     with ExitStack() as files:
         reader = files.enter_context(VideoReader(video))
         chosen = choose_areas(areas, areas_file, grid, (reader.info.width, reader.info.height))
+        if (areas or areas_file) and (note := reader.info.pixel_note):
+            logger.warning("%s: %s", name_of(video), note)
         inputs = [(reader, source.maps(saliency), chosen)]
         if other_video is not None:
             other = files.enter_context(VideoReader(other_video))

@@ -18,6 +18,7 @@ from avsal.areas.report import build_report
 from avsal.areas.summary import area_rows, percent, table
 from avsal.errors import path_of
 from avsal.results.plan import SUMMARY
+from avsal.results.records import plain
 
 SHARES, REPORT = "shares.csv", "report.html"
 COMPARED = "compared_shares.csv"  # of the other version
@@ -107,7 +108,7 @@ class Measurement:
         self._write(folder / REPORT, build_report(self._page, command, saved=True))
 
     def _write_json(self, path: File, summary: dict[str, Any]) -> None:
-        text = json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False, default=plain)
         self._write(path, text)
 
     @staticmethod

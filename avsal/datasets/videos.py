@@ -90,6 +90,7 @@ class VideoRecording(Recording):
             info.height,
             None if info.duration is None else float(info.duration),
             None if info.rate is None else float(info.rate),
+            info.pixel_note,
         )
         return checked(self.raw_rows, shown, self.units)
 

@@ -228,6 +228,18 @@ class VideoInfo:
     time_base: Fraction
     sample_aspect: Fraction
 
+    @property
+    def pixel_note(self) -> str | None:
+        """What to know about coordinates in pixels; None if its pixels are square."""
+        shown = round(self.width * self.sample_aspect)
+        if shown == self.width:
+            return None
+        return (
+            f"its pixels are not square; coordinates in pixels are those of {self.width}x"
+            f"{self.height} as stored, not of {shown}x{self.height} as shown; per cent and "
+            "fractions fit both"
+        )
+
 
 def describe(
     path: Source,

@@ -156,7 +156,7 @@ def _thinned(
     pairs: Iterable[Mapped], fps: float, on_frame: Callable[[int], None]
 ) -> Iterator[Mapped]:
     """At most `fps` frames per second, each shown until the next one."""
-    gap = _NEARLY / Fraction(fps)
+    gap = _NEARLY / Fraction(str(fps))
     shown: Mapped | None = None
     for count, (frame, density) in enumerate(pairs, 1):
         on_frame(count)

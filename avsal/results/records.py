@@ -14,6 +14,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, NoReturn, TextIO, TypeVar
 
@@ -103,12 +104,21 @@ def _finite(text: str) -> float:
 JSON = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite)
 
 
+def plain(value: Any) -> float:
+    """A number of NumPy, or a fraction, as `json.dumps` takes it; its argument `default`."""
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real):
+        return float(value if isinstance(value, Fraction) else str(value))  # float32's 0.1 is 0.1
+    raise TypeError(f"{value!r} cannot be written as JSON")
+
+
 class RecordsWriter:
     """Writes such a file, record by record."""
 
     def __init__(self, path: Path, header: dict[str, Any]) -> None:
         """Start the file; names that are not UTF-8 are written as JSON escapes."""
-        text = json.dumps(header, indent=1, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(header, indent=1, ensure_ascii=False, allow_nan=False, default=plain)
         self._file = path.open("w", encoding="utf-8", errors="backslashreplace")
         self._file.write(text[:-2] + ',\n "frames": [')
         self._separator = "\n  "
