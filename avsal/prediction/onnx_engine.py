@@ -192,6 +192,8 @@ def _with_new_frames(
 def _archive_errors(graphs: Path) -> Iterator[None]:
     try:
         yield
+    except ImportError:  # the runtime is damaged
+        raise
     except Exception as error:  # of zipfile, zlib, json or a runtime, which has many of its own
         cause = " ".join(str(error).split())[:LONGEST_CAUSE]
         raise WeightsError(f"{graphs}: damaged ({cause}); install avsal again") from error
