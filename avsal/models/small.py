@@ -37,6 +37,7 @@ LUMA = (0.299 * 255 * 0.229, 0.587 * 255 * 0.224, 0.114 * 255 * 0.225)  # of RGB
 CUT = 20.0  # levels of 255 that a cut changes the mean cell by
 NOISE = 0.5  # levels of 255 that are added to the mean change
 MOST_MOTION = 4.0  # times the mean change
+CENTRE_SPREAD = 0.22  # deviation of the Gaussian that moving pictures are drawn to, of both sides
 BRIGHTNESS = 3  # place of the frames' brightness among the features
 MODULATION = 64  # channels of the head that turns fused features into a change of the map
 
@@ -360,11 +361,14 @@ class AudioModulation(nn.Module):
 
 
 class MotionModulation(nn.Module):
-    """How local motion moves the map: a change of the scores where the picture changes, unless it
-    changes everywhere, as it does before a moving camera.
+    """How motion moves the map: a change of the scores, 0 for a still picture.
 
-    `gain` multiplies it. `slope`, of its rise with motion, and `camera`, the mean change in levels
-    of 255 at which it is e times weaker, are logarithms.
+    The map rises where the picture changes, unless it changes everywhere, as it does before a
+    moving camera. The more it changes as a whole, the nearer to its centre people look.
+
+    `gain` multiplies the first, `centre` the second, the logarithm of a Gaussian. `slope`, of the
+    rise with local motion, and `camera`, the mean change in levels of 255 at which it is e times
+    weaker, are logarithms.
     """
 
     def __init__(self) -> None:
@@ -372,12 +376,18 @@ class MotionModulation(nn.Module):
         self.gain = nn.Parameter(torch.tensor(0.0))
         self.slope = nn.Parameter(torch.tensor(0.7))
         self.camera = nn.Parameter(torch.tensor(0.9))
+        self.centre = nn.Parameter(torch.tensor(0.0))
 
     def forward(self, brightness: torch.Tensor) -> torch.Tensor:
         """Brightness of a window's frames (B, T, 1, h, w) -> (B, 1, h, w)."""
         energy, mean = motion_energy(brightness.squeeze(2))
         still = torch.exp(-mean / self.camera.exp())
-        change: torch.Tensor = self.gain * torch.log1p(self.slope.exp() * still * energy)
+        local = self.gain * torch.log1p(self.slope.exp() * still * energy)
+        rows, columns = (
+            -0.5 * ((_positions(count, energy) - 0.5) / CENTRE_SPREAD) ** 2
+            for count in energy.shape[-2:]
+        )
+        change: torch.Tensor = local + self.centre * (1 - still) * (rows[:, None] + columns)
         return change[:, None]
 
 
