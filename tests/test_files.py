@@ -40,7 +40,7 @@ def test_every_file_gets_what_it_gets_alone_in_order(predictor, folder):
         alone = predictor.predict(source)
         assert prediction.info == alone.info
         for one, other in zip(prediction, alone, strict=True):
-            assert one.tag == other.tag
+            assert one.info == other.info
             assert np.abs(one.log_density - other.log_density).max() < 1e-4
             assert one.density.shape == other.density.shape
     assert given == sources

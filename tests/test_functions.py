@@ -136,7 +136,7 @@ def test_a_measurement_shows_itself(video, maps):
     table = report._repr_html_()
     assert table.startswith("<table>") and table.count("<tr>") == 3
     assert "&lt;b&gt;logo" in table and name not in table
-    assert repr(report) == "<Measurement of clip.mp4: x 0.0%, <b>logo 50.0%>"
+    assert repr(report) == "<Measurement of clip.mp4: x 0.0 %, <b>logo 50.0 %>"
     assert report.differences == []
     compared = avsal.measure(video, grid="2x1", saliency=maps, compare=video, compare_saliency=maps)
     assert [row["difference"] for row in compared.differences] == [0, 0]
@@ -306,6 +306,9 @@ def test_a_prediction_says_what_it_is(video, loaded):
     [
         (lambda: plan(None, "9:16", (64, 36)), "maps has the type NoneType"),
         (lambda: plan(MAPS, "9:16", "64x36"), "size '64x36': give"),
+        (lambda: plan(MAPS, (9, 16), (64, 36)), r"aspect \(9, 16\): give width:height"),
+        (lambda: plan(MAPS, 0.01, (64, 36)), r"aspect 0.01: give a ratio from 1:20"),
+        (lambda: plan(MAPS, float("nan"), (64, 36)), "aspect nan: give width:height"),
         (lambda: plan(MAPS, "9:16", (0, 36)), "size .* give"),
         (lambda: plan(MAPS, "9:16", (64, 36), cuts=5), "cuts 5: give a list"),
         (lambda: shares(MAPS, {"a": "0,0,9,9"}), "give a list of Area objects"),

@@ -77,6 +77,20 @@ def test_maps_without_sound_agree_with_onnx_runtime_s(onnx, openvino, example_cl
     assert_alike(ours, others, openvino.engine.precision)
 
 
+@needs_bfloat16
+def test_motion_is_not_rounded_to_bfloat16(onnx):
+    """A change just short of a cut, then a small object that moves."""
+    dark = np.full((224, 384, 3), 40, np.uint8)
+    bright = dark + 20
+    bright[:8] -= 1  # the mean change is 19.96 levels, which bfloat16 rounds to 20, that of a cut
+    moved = bright.copy()
+    moved[96:128, 288:320] += 60
+    frames = [dark, bright, bright, moved]
+    model = load_model(device="cpu", engine="openvino", precision="bf16")
+    ours, others = (silent_maps(each, frames, stride=1, fps=6.25)[-1:] for each in (model, onnx))
+    assert_alike(ours, others, "bf16")
+
+
 def test_a_part_equals_the_whole_bit_for_bit(openvino, example_clip):
     whole = {frame.index: frame for frame in openvino.predict(example_clip, stride=1, end=0.8)}
     part = list(openvino.predict(example_clip, stride=1, start=0.4, end=0.8))

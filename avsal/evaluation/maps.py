@@ -72,7 +72,7 @@ class NetworkMaps:
         with recording.sound() as sound:
             audio = sound if self._predictor.uses_audio else None
             for frame in self._predictor.predict_frames(frames, audio, self._settings):
-                yield frame.tag, frame.density
+                yield frame.info, frame.density
 
 
 class SavedMaps:

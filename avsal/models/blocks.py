@@ -82,8 +82,7 @@ class SelfAttention(nn.Module):
         qkv = self.qkv(tokens).view(batch, count, 3, self.heads, dim // self.heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)
         attended = attend(query, key, value).transpose(1, 2).reshape(batch, count, dim)
-        projected: torch.Tensor = self.proj(attended)
-        return projected
+        return self.proj(attended)
 
 
 def relative_rows(table: torch.Tensor, queries: int, keys: int) -> torch.Tensor:
@@ -229,6 +228,19 @@ def run(layers: Iterable[nn.Module], x: torch.Tensor) -> torch.Tensor:
     return x
 
 
+def grow(x: torch.Tensor, factor: int) -> torch.Tensor:
+    """Bilinear upsampling, (N, C, h, w) -> (N, C, factor * h, factor * w)."""
+    return F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)
+
+
+def upsample(x: torch.Tensor, factor: int) -> torch.Tensor:
+    """Linear upsampling in space only, (B, C, T, h, w) -> (B, C, T, factor * h, factor * w)."""
+    if factor == 1:
+        return x
+    frames = x.transpose(1, 2).flatten(0, 1)
+    return grow(frames, factor).unflatten(0, (x.shape[0], -1)).transpose(1, 2)
+
+
 @lru_cache(maxsize=1)
 def _convolves_rows_faster() -> bool:
     """Tell whether a 1x1 convolution by oneDNN replaces linear layers by PyTorch's BLAS.
@@ -272,8 +284,7 @@ class MLP(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(..., dim) -> the same shape."""
-        hidden: torch.Tensor = self.fc2(self.act(self.fc1(x)))
-        return hidden
+        return self.fc2(self.act(self.fc1(x)))
 
 
 class SqueezeExcite(nn.Module):

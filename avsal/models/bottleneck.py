@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from avsal.models.blocks import SqueezeExcite
+from avsal.models.blocks import SqueezeExcite, run
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,7 @@ class Bottleneck(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = torch.relu_(self.a_bn(self.a(x)))
         x = self.act(self.se(self.b_bn(self.b(x))))
-        expanded: torch.Tensor = self.c_bn(self.c(x))
-        return expanded
+        return self.c_bn(self.c(x))
 
 
 class ResidualBottleneck(nn.Module):
@@ -102,7 +101,4 @@ def pathway_blocks(
 
 def run_pathway(stage: nn.ModuleDict, pathway: int, x: torch.Tensor) -> torch.Tensor:
     """Run x through the blocks of one pathway in a stage."""
-    for name, block in stage.items():
-        if name.startswith(f"pathway{pathway}_"):
-            x = block(x)
-    return x
+    return run((stage[name] for name in stage if name.startswith(f"pathway{pathway}_")), x)

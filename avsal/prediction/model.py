@@ -272,10 +272,7 @@ def predict_files(
         opened = None
         with closing(run_ahead(lambda: _seen(predictor, rest, settings, batch), batch)) as ahead:
             for source, opened, log_density in ahead:
-                if isinstance(opened, Still):
-                    yield source, _still_prediction(predictor, opened, settings, log_density)
-                else:
-                    yield source, _video_prediction(predictor, opened, settings)
+                yield source, _prediction(predictor, opened, settings, log_density)
         if opened is None or isinstance(opened, Still | Exception):
             return  # not stopped by a video
 
@@ -331,42 +328,36 @@ def _log_densities(
     found: dict[int, np.ndarray | Exception] = {}
     for size in dict.fromkeys(still.size for still in stills):
         alike = [number for number, still in enumerate(stills) if still.size == size]
-        maps = _attempt(predictor, [stills[number] for number in alike], batch)
+        maps: list[np.ndarray] | list[Exception]
+        try:
+            batches = predictor.engine.batches((stills[number].window for number in alike), batch)
+            maps = [log_density for batch in batches for _window, log_density in batch]
+        except Exception as error:
+            maps = [error] * len(alike)
         found.update(zip(alike, maps, strict=True))
     return [found[number] for number in range(len(stills))]
 
 
-def _attempt(predictor: Predictor, stills: list[Still], batch: int) -> list[np.ndarray | Exception]:
-    try:
-        batches = predictor.engine.batches((still.window for still in stills), batch)
-        return [log_density for batch in batches for _window, log_density in batch]
-    except Exception as error:
-        return [error] * len(stills)
-
-
-def _video_prediction(
-    predictor: Predictor, video: VideoReader | Exception, settings: PredictSettings
-) -> Prediction | Exception:
-    if isinstance(video, Exception):
-        return video
-    try:
-        return predictor.predict_reader(video, settings)
-    except Exception as error:
-        return error
-
-
-def _still_prediction(
+def _prediction(
     predictor: Predictor,
-    still: Still,
+    opened: Opened,
     settings: PredictSettings,
     log_density: np.ndarray | Exception | None,
 ) -> Prediction | Exception:
+    """The prediction of a file; of a still image, it only has to be brought to its size."""
+    if isinstance(opened, Exception):
+        return opened
+    if not isinstance(opened, Still):
+        try:
+            return predictor.predict_reader(opened, settings)
+        except Exception as error:
+            return error
     assert log_density is not None
     if isinstance(log_density, Exception):
         return log_density
-    maps = predictor.postprocess([(still.window.frames[-1], log_density)], settings)
-    noted = _with_notes(maps, still.notes)
-    return Prediction(still.info, 1, ShotFinder(), noted, ExitStack(), still.identity)
+    maps = predictor.postprocess([(opened.window.frames[-1], log_density)], settings)
+    noted = _with_notes(maps, opened.notes)
+    return Prediction(opened.info, 1, ShotFinder(), noted, ExitStack(), opened.identity)
 
 
 def _with_notes(

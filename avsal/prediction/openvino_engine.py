@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import openvino
+from openvino import opset1
 from openvino.frontend import FrontEndManager
 
 from avsal.models.graph_weights import Arrays
@@ -19,6 +20,8 @@ from avsal.prediction.onnx_engine import MOST_AT_ONCE, GraphEngine, Run
 from avsal.prediction.settings import Precision
 from avsal.prediction.threads import thread_count
 
+BRIGHTNESS = "brightness"  # input of windows; in bfloat16 slight motion would be lost in rounding
+CHANGE = "change"  # what motion adds to the scores
 TYPES = {Precision.FP32: "f32", Precision.BF16: "bf16"}
 
 
@@ -48,23 +51,34 @@ class OpenVinoEngine(GraphEngine):
     def _session(
         self, graph: bytes, weights: dict[str, np.ndarray], values: dict[str, np.ndarray]
     ) -> Run:
-        model = _model(graph, weights)
-        model.reshape({name: list(array.shape) for name, array in values.items()})
+        model = _model(graph, weights, values)
+        if self.precision == Precision.FP32 or BRIGHTNESS not in values:
+            return _Requests(model, self.precision)
+        motion, rest = (
+            _Requests(part, precision)
+            for part, precision in zip(_split(model), (Precision.FP32, self.precision), strict=True)
+        )
+
+        def run(values: dict[str, np.ndarray]) -> list[np.ndarray]:
+            others = dict(values)
+            (change,) = motion({BRIGHTNESS: others.pop(BRIGHTNESS)})
+            return rest({**others, CHANGE: change})
+
+        return run
+
+
+class _Requests:
+    """Computes a model for any number of threads; a request serves one at a time."""
+
+    def __init__(self, model: openvino.Model, precision: str) -> None:
         threads = min(thread_count(), MOST_AT_ONCE)
         settings = {
-            "INFERENCE_PRECISION_HINT": TYPES[Precision(self.precision)],
+            "INFERENCE_PRECISION_HINT": TYPES[Precision(precision)],
             "NUM_STREAMS": threads,  # requests that are computed at once, by one thread each
             "INFERENCE_NUM_THREADS": threads,
             "ENABLE_CPU_PINNING": False,  # other processes need the cores, too
         }
-        return _Requests(openvino.Core().compile_model(model, "CPU", settings))
-
-
-class _Requests:
-    """Computes a compiled graph for any number of threads; a request serves one at a time."""
-
-    def __init__(self, compiled: openvino.CompiledModel) -> None:
-        self._compiled = compiled
+        self._compiled = openvino.Core().compile_model(model, "CPU", settings)
         self._free: deque[openvino.InferRequest] = deque()
 
     def __call__(self, values: dict[str, np.ndarray]) -> list[np.ndarray]:
@@ -83,12 +97,46 @@ def has_bfloat16() -> bool:
     return bool(default == openvino.Type.bf16)
 
 
-def _model(graph: bytes, weights: dict[str, np.ndarray]) -> openvino.Model:
-    """A graph with its weights as constants."""
+def _model(
+    graph: bytes, weights: dict[str, np.ndarray], values: dict[str, np.ndarray]
+) -> openvino.Model:
+    """A graph with its weights as constants, for inputs of the sizes of `values`."""
     reader = FrontEndManager().load_by_framework("onnx")
     source = reader.load(io.BytesIO(graph))
     places = [source.get_place_by_tensor_name(name) for name in weights]
     source.override_all_inputs([*source.get_inputs(), *places])  # only inputs can be given values
     for place, array in zip(places, weights.values(), strict=True):
         source.set_tensor_value(place, array)
+    for name, array in values.items():
+        shape = openvino.PartialShape(list(array.shape))
+        source.set_partial_shape(source.get_place_by_tensor_name(name), shape)
     return reader.convert(source)
+
+
+def _split(model: openvino.Model) -> tuple[openvino.Model, openvino.Model]:
+    """A window's model in two: the change by motion, which follows from brightness alone, and the
+    rest, which takes the change as an input."""
+    alone: set[str] = set()  # operations that depend on brightness and on no other input
+    other: set[str] = set()  # those that depend on others
+    edges = []
+    for node in model.get_ordered_ops():
+        sources = {edge.get_source_output().get_node().get_name(): edge for edge in node.inputs()}
+        if node.get_type_name() == "Parameter":
+            is_brightness = BRIGHTNESS in node.output(0).get_names()
+            (alone if is_brightness else other).add(node.get_name())
+        elif sources.keys() & other:
+            other.add(node.get_name())
+            edges += [edge for name, edge in sources.items() if name in alone]
+        elif sources.keys() & alone:
+            alone.add(node.get_name())
+    (edge,) = edges
+    change = edge.get_source_output()
+    placeholder = opset1.parameter(list(change.get_shape()), np.float32, CHANGE)
+    placeholder.output(0).set_names({CHANGE})
+    edge.replace_source_output(placeholder.output(0))
+    brightness = model.input(BRIGHTNESS).get_node()
+    others = [each for each in model.get_parameters() if each.get_name() != brightness.get_name()]
+    return (
+        openvino.Model([change], [brightness], "motion"),
+        openvino.Model(model.get_results(), [*others, placeholder], "rest"),
+    )

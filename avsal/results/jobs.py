@@ -36,19 +36,17 @@ from avsal.prediction.settings import (
 )
 from avsal.prediction.shots import Cut, shots_between
 from avsal.prediction.windows import target_until
-from avsal.results import records
 from avsal.results.description import (
     DESCRIPTION,
     FrameRecord,
+    description_of,
     is_result,
-    read_header,
     shot_records,
 )
 from avsal.results.folder import new_result, result_files
 from avsal.results.formats import FORMAT_CLASSES
+from avsal.results.records import RecordsFile, RecordsWriter
 from avsal.version import __version__
-
-_MADE_BY = "avsal batch"  # in errors about the records of a stretch
 
 # Called after every map with the number of maps so far and of those to be expected, if known.
 OnMap = Callable[[int, int | None], None]
@@ -162,7 +160,7 @@ def is_current(
     if not is_result(folder):
         return False
     try:
-        found = read_header(folder)
+        found = description_of(folder).header()
         weights = found["weights"]["sha256"]
     except (MediaError, KeyError, TypeError):
         return False
@@ -274,7 +272,7 @@ def predict_stretch(
         ):
             for frame in frames:
                 # Not by the setting `end`: the last batch of windows is to be a whole one.
-                if stretch.stop is not None and frame.tag.time >= exact_seconds(stretch.stop):
+                if stretch.stop is not None and frame.info.time >= exact_seconds(stretch.stop):
                     break
                 result.write(frame)
                 count += 1
@@ -293,32 +291,32 @@ def put_together(aside: Path, stretches: Iterable[Stretch]) -> int:
     Raises:
         MediaError: the stretches do not join, because the video's header was wrong.
     """
-    paths = [aside / _records_name(stretch) for stretch in stretches]
-    headers = [records.read_header(path, _MADE_BY) for path in paths]
+    files = [RecordsFile(aside / _records_name(part), "avsal batch") for part in stretches]
+    headers = [file.header() for file in files]
     if any(header["source"] != headers[0]["source"] for header in headers):
         name = headers[0]["source"]["name"]
         raise MediaError(f"{name}: was replaced while it was read; predict it again")
-    writer = records.RecordsWriter(aside / DESCRIPTION, headers[0])
+    writer = RecordsWriter(aside / DESCRIPTION, headers[0])
     count, before, end = 0, None, Fraction(0)
     first: Cut | None = None
     cuts: set[Cut] = set()
     try:
-        for path in paths:
-            for index, record in records.read_records(path, _MADE_BY, FrameRecord.parse):
-                if before is not None and index != before + 1:
-                    raise MediaError(f"{path}: frame {index} follows frame {before}")
+        for file in files:
+            for record in file.records(FrameRecord.parse):
+                if before is not None and record.index != before + 1:
+                    raise MediaError(f"{file.path}: frame {record.index} follows frame {before}")
                 writer.add(asdict(record))
-                first = first or (index, record.pts)
-                count, before = count + 1, index
-            after = records.read_after(path, _MADE_BY)
+                first = first or (record.index, record.pts)
+                count, before = count + 1, record.index
+            after = file.after()
             cuts |= {(cut["index"], Fraction(cut["pts"])) for cut in after["cuts"]}
             end = Fraction(after["end"][0]["pts"])
         shots = shots_between(first, before, end, cuts) if first and before is not None else []
         writer.close({"shots": shot_records(shots)})
     finally:
         writer.abandon()
-    for path in paths:
-        path.unlink()
+    for file in files:
+        file.path.unlink()
     return count
 
 

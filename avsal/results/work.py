@@ -112,7 +112,7 @@ class Work:
         yield task.number, result, round(time.monotonic() - began, 3)
 
     def _check_place(self, task: Task) -> None:
-        from avsal.results.plan import ExistsError
+        from avsal.results.checks import ExistsError
 
         if not (self.force or self.skip_existing) and task.folder.exists():
             raise ExistsError(task.folder)
@@ -194,7 +194,7 @@ class Calls:
             yield task.number, result, round(time.monotonic() - began, 3)
 
     def _call(self, function: Callable[..., Path], task: Task, on_map: OnMap) -> Path:
-        from avsal.results.plan import ExistsError
+        from avsal.results.checks import ExistsError
 
         if self.skip_existing and self._keeps(task.folder, task.source):
             raise self._kept(task.source, task.folder)
@@ -215,8 +215,8 @@ class Calls:
             return call(force=True)
 
     def _keeps(self, place: Path, source: Path) -> bool:
+        from avsal.results.checks import is_newer
         from avsal.results.description import DESCRIPTION
-        from avsal.results.plan import is_newer
 
         maps = self.saliency.get(source)
         if self.is_current is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 import os
@@ -26,7 +25,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from avsal.datasets import DatasetSpec
-from avsal.errors import UsageError
+from avsal.errors import UsageError, nearest
 from avsal.models.variants import VARIANTS, Variant
 from avsal.prediction.settings import Precision
 
@@ -345,13 +344,11 @@ def _keys_of(location: Iterable[int | str]) -> Iterable[str]:
         if isinstance(part, str):
             hint = table.model_fields[part].annotation
             table = (typing.get_args(hint) or (hint,))[0]
-    keys: Iterable[str] = table.model_fields
-    return keys
+    return table.model_fields
 
 
 def _suggestion(word: str, known: Iterable[str]) -> str:
-    similar = difflib.get_close_matches(word, known, n=1)
-    return f"did you mean {similar[0]}?" if similar else f"known: {', '.join(known)}"
+    return nearest(word, known).removeprefix("; ") or f"known: {', '.join(known)}"
 
 
 def _override(table: dict[str, Any], change: str) -> None:

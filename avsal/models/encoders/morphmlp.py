@@ -93,8 +93,7 @@ class SpatialFC(nn.Module):
         # Vertical last: the sums take the memory order of their first term.
         weights = self.reweight(cells + horizontal + vertical)
         mixed = cells * weights[2] + horizontal * weights[1] + vertical * weights[0]
-        projected: torch.Tensor = self.proj(mixed)
-        return projected
+        return self.proj(mixed)
 
 
 class AllPatchesFC(nn.Module):
@@ -113,8 +112,7 @@ class AllPatchesFC(nn.Module):
         patches = mix_segments(x.flatten(2, 3), self.segment, self.mlp_h).view(x.shape)
         cells = self.mlp_c(x)
         weights = self.reweight(patches + cells)
-        projected: torch.Tensor = self.proj(patches * weights[0] + cells * weights[1])
-        return projected
+        return self.proj(patches * weights[0] + cells * weights[1])
 
 
 class Block(nn.Module):
@@ -170,8 +168,7 @@ class PatchEmbed(nn.Module):
         self.norm = nn.LayerNorm(dim, eps=1e-5)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        embedded: torch.Tensor = self.norm(self.proj(x.movedim(-1, 1)).movedim(1, -1))
-        return embedded
+        return self.norm(self.proj(x.movedim(-1, 1)).movedim(1, -1))
 
 
 class MorphMLP(nn.Module):

@@ -154,8 +154,7 @@ class PooledAttention(nn.Module):
         rows, one_hot = self.positions((query.shape[1:4], key.shape[1:4]))
         attended = attend_decomposed(query, key.flatten(1, 3), value.flatten(1, 3), rows, one_hot)
         attended = attended.view_as(query) + query
-        projected: torch.Tensor = self.proj(attended.flatten(-2))
-        return projected
+        return self.proj(attended.flatten(-2))
 
     def positions(
         self, grids: tuple[torch.Size, torch.Size]

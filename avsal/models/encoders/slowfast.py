@@ -42,8 +42,7 @@ class Stem(nn.Module):
 
     def forward(self, clip: torch.Tensor) -> torch.Tensor:
         """Clip (B, 3, T, H, W) -> (B, out, T, H/4, W/4)."""
-        pooled: torch.Tensor = self.pool(torch.relu_(self.bn(self.conv(clip))))
-        return pooled
+        return self.pool(torch.relu_(self.bn(self.conv(clip))))
 
 
 class FastToSlow(nn.Module):

@@ -35,8 +35,7 @@ class PatchEmbed(nn.Module):
             self.proj = nn.Conv3d(channels, dim, (1, 2, 2), stride=(1, 2, 2))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        embedded: torch.Tensor = self.norm(self.proj(x))
-        return embedded
+        return self.norm(self.proj(x))
 
 
 class ConvMLP(nn.Module):
@@ -49,8 +48,7 @@ class ConvMLP(nn.Module):
         self.fc2 = nn.Conv3d(hidden, dim, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        hidden: torch.Tensor = self.fc2(self.act(self.fc1(x)))
-        return hidden
+        return self.fc2(self.act(self.fc1(x)))
 
 
 def position_conv(dim: int) -> nn.Conv3d:

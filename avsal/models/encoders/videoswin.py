@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -78,17 +79,12 @@ def plan_windows(size: Cells, window: Cells, shifted: bool, device: torch.device
         apart = (border[:, None] != border[None]).any(axis=-1)
         groups.append((count, torch.from_numpy(apart).to(device) if apart.any() else None))
     return WindowPlan(
-        window=_cells(fitted),
-        padding=_cells(padding),
+        window=cast(Cells, tuple(fitted)),
+        padding=cast(Cells, tuple(padding)),
         order=torch.from_numpy(order).to(device),
         restore=torch.from_numpy(order.argsort()[inside]).to(device),
         groups=tuple(groups),
     )
-
-
-def _cells(counts: list[int]) -> Cells:
-    time, height, width = counts
-    return time, height, width
 
 
 def relative_positions(window: Cells) -> torch.Tensor:
@@ -130,8 +126,7 @@ class WindowAttention(nn.Module):
             masked = bias if apart is None else torch.where(apart, bias + MASKED, bias)
             output = attend(query, key, value, bias=masked[None])
             attended.append(output.transpose(1, 2).reshape(batch, count, cells, dim))
-        projected: torch.Tensor = self.proj(torch.cat(attended, dim=1))
-        return projected
+        return self.proj(torch.cat(attended, dim=1))
 
     def bias(self, window: Cells) -> torch.Tensor:
         """What the logits gain by relative position: (heads, cells, cells).
@@ -198,8 +193,7 @@ class PatchMerging(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, T, H, W, dim) -> (B, T, H/2, W/2, 2 dim)."""
         corners = [x[:, :, row::2, column::2] for column in (0, 1) for row in (0, 1)]
-        merged: torch.Tensor = self.reduction(self.norm(torch.cat(corners, dim=-1)))
-        return merged
+        return self.reduction(self.norm(torch.cat(corners, dim=-1)))
 
 
 class Stage(nn.Module):
