@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from torch import nn
 from avsal import atomic, models
 from avsal.models.folding import prepare_for_inference
 from avsal.models.network import SPECTROGRAM, Features, SaliencyNetwork
-from avsal.prediction.openvino_engine import TYPES
+from avsal.prediction.openvino_engine import TYPES, chosen_precision
 from avsal.prediction.settings import Precision
 from avsal.prediction.threads import thread_count
 from avsal.prediction.torch_engine import TorchEngine
@@ -40,11 +41,12 @@ class TranslatedEngine(TorchEngine):
         """Take a loaded network, see `TorchEngine`.
 
         Args:
-            precision: "fp32" or "bf16".
+            precision: "fp32", "bf16", or "auto": bf16 on processors that have it.
 
         Raises:
             OutputError: the translation cannot be kept.
         """
+        precision = chosen_precision(precision)
         super().__init__(TranslatedNetwork(network, precision), torch.device("cpu"), torch.float32)
         self.precision = precision
 
@@ -139,8 +141,11 @@ def _translate(network: SaliencyNetwork, folder: Path) -> None:
 
 
 def _save(module: nn.Module, inputs: Iterable[torch.Tensor], path: Path) -> None:
-    exported = torch.export.export(module.eval(), tuple(inputs))
-    openvino.save_model(openvino.convert_model(exported), path, compress_to_fp16=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of PyTorch, about its own changes
+        exported = torch.export.export(module.eval(), tuple(inputs))
+        model = openvino.convert_model(exported)
+    openvino.save_model(model, path, compress_to_fp16=False)
 
 
 def _compiled(path: Path, precision: str) -> Any:
