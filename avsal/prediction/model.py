@@ -39,6 +39,7 @@ from avsal.weights.registry import DEFAULT, REGISTRY, find_row
 if TYPE_CHECKING:
     from avsal.media.container import VideoInfo
     from avsal.media.video import VideoReader
+    from avsal.models.network import SaliencyNetwork
     from avsal.prediction.onnx_engine import GraphEngine
     from avsal.weights.loading import LoadedWeights
 
@@ -69,9 +70,10 @@ def load_model(
         weights: a .safetensors or .pt file, the name of weights, or "untrained".
         device: "auto", "cpu", "cuda" or "cuda:N".
         precision: "auto", "fp32", "fp16" or "bf16".
-        engine: "onnx" (ONNX Runtime) or "openvino" (OpenVINO, an extra), which compute the default
-            network on a CPU, or "torch" (PyTorch), which computes any network. "auto" takes "onnx",
-            or "openvino" if `precision` is "bf16", and "torch" where these cannot be used.
+        engine: "onnx" (ONNX Runtime, the default network on a CPU), "openvino" (OpenVINO, an extra;
+            any network on a CPU) or "torch" (PyTorch, any network). For the default network "auto"
+            takes "onnx", or "openvino" if `precision` is "bf16", and "torch" where these cannot be
+            used; for others it takes "torch".
         offline: use only weights that are on this machine.
         revision: branch, tag or commit of the repository on the Hugging Face Hub.
 
@@ -96,6 +98,11 @@ def load_model(
     variant = VARIANTS[loaded.variant]
     for note in loaded.notes:
         logger.warning(note)
+    if engine == EngineName.OPENVINO and not why_not and variant.network != "small":
+        from avsal.prediction.openvino_network import TranslatedEngine
+
+        translated = TranslatedEngine(_built(loaded), precision)
+        return Predictor(variant, translated, (loaded.name, loaded.sha256))
     arrays = {} if why_not else {key: tensor.numpy() for key, tensor in loaded.state.items()}
     why_not = why_not or _graphs_obstacle(loaded.variant, arrays)
     if why_not and engine not in (EngineName.AUTO, EngineName.TORCH):
@@ -116,7 +123,7 @@ def _chosen_engine(engine: str, precision: str) -> str:
 
 
 def engine_obstacle(engine: str, device: str, precision: str) -> str:
-    """Why an engine cannot compute the default network's graphs, empty where it can."""
+    """Why an engine other than PyTorch cannot be used, empty where it can."""
     if engine not in GRAPH_ENGINES:
         return f"{engine} computes no graphs"
     package, remedy, known = GRAPH_ENGINES[engine]
@@ -204,9 +211,6 @@ def _graph_engine(
 
 
 def _torch_engine(loaded: LoadedWeights, device: str, precision: str) -> Engine:
-    import torch
-
-    from avsal.models import build
     from avsal.prediction.device import choose_device, choose_precision, slow_precision
     from avsal.prediction.threads import limit_threads, survive_forks
     from avsal.prediction.torch_engine import TorchEngine
@@ -217,10 +221,18 @@ def _torch_engine(loaded: LoadedWeights, device: str, precision: str) -> Engine:
     dtype = choose_precision(precision, where)
     for note in slow_precision(dtype, where):
         logger.warning(note)
+    return TorchEngine(_built(loaded), where, dtype)
+
+
+def _built(loaded: LoadedWeights) -> SaliencyNetwork:
+    import torch
+
+    from avsal.models import build
+
     with torch.device("cpu"):  # whatever the host has set
         network = build(loaded.variant)
     network.load_state_dict(loaded.state)
-    return TorchEngine(network, where, dtype)
+    return network
 
 
 Source = TypeVar("Source", bound="str | os.PathLike[str]")

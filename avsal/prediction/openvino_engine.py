@@ -41,9 +41,7 @@ class OpenVinoEngine(GraphEngine):
             precision: "fp32", "bf16", or "auto": bf16 on processors that have it.
         """
         super().__init__(graphs, state)
-        if precision == Precision.AUTO:
-            precision = Precision.BF16 if has_bfloat16() else Precision.FP32
-        self.precision = str(precision)
+        self.precision = chosen_precision(precision)
 
     def _key(self, graph: str, values: dict[str, np.ndarray]) -> object:
         return graph, next(iter(values.values())).shape
@@ -89,6 +87,13 @@ class _Requests:
         outputs = request.infer(values, share_inputs=True).to_tuple()
         self._free.append(request)
         return list(outputs)
+
+
+def chosen_precision(precision: str) -> str:
+    """Take bf16 for "auto" on processors that have it, else fp32."""
+    if precision == Precision.AUTO:
+        precision = Precision.BF16 if has_bfloat16() else Precision.FP32
+    return str(precision)
 
 
 def has_bfloat16() -> bool:
