@@ -158,9 +158,9 @@ def test_a_processor_without_bfloat16(monkeypatch):
         load_model(device="cpu", engine="openvino", precision="bf16")
 
 
-def test_what_openvino_cannot_compute(tiny, tiny_weights, monkeypatch):
-    with pytest.raises(UsageError, match="engine openvino: tiny has no graphs; use --engine auto"):
-        load_model(tiny, tiny_weights, "cpu", engine="openvino")
+def test_what_openvino_and_onnx_runtime_cannot_compute(tiny, tiny_weights, monkeypatch):
+    with pytest.raises(UsageError, match="engine onnx: tiny has no graphs; use --engine auto"):
+        load_model(tiny, tiny_weights, "cpu", engine="onnx")
     with pytest.raises(UsageError, match=r"it computes in fp32 and bf16, not in fp16"):
         load_model(device="cpu", precision="fp16", engine="openvino")
     with pytest.raises(UsageError, match=r"engine openvino: it is used on CPUs only"):
@@ -206,3 +206,60 @@ def test_a_forked_child_predicts(openvino, example_clip):
     assert child.exitcode == 0
     assert np.array_equal(there, here)
     assert np.array_equal(np.stack(maps(openvino, example_clip, end=0.2)), here)
+
+
+# --- published networks -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """The user's folder of these tests, so that they share a translation."""
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture
+def load_tiny(tiny, tiny_weights, monkeypatch, home):
+    monkeypatch.setenv("AVSAL_HOME", str(home))
+    return lambda **how: load_model(tiny, weights=tiny_weights, device="cpu", **how)
+
+
+def least_correlation(ones: list[np.ndarray], others: list[np.ndarray]) -> float:
+    pairs = zip(ones, others, strict=True)
+    return min(np.corrcoef(np.exp(a).ravel(), np.exp(b).ravel())[0, 1] for a, b in pairs)
+
+
+def test_a_published_network_is_translated_once(load_tiny, example_clip, home, caplog):
+    exact = maps(load_tiny(engine="torch", precision="fp32"), example_clip, stride=8)
+    model = load_tiny(engine="openvino", precision="fp32")
+    assert model.description.engine == "openvino"
+    assert_alike(maps(model, example_clip, stride=8), exact, "fp32")
+    kept = list((home / "openvino").iterdir())
+    caplog.clear()
+    load_tiny(engine="openvino")
+    assert not caplog.records
+    assert kept == list((home / "openvino").iterdir())
+
+
+@needs_bfloat16
+def test_a_published_network_is_as_exact_in_bfloat16_as_by_pytorch(load_tiny, example_clip):
+    exact, ours, torch_s = (
+        maps(load_tiny(engine=engine, precision=precision), example_clip, stride=8)
+        for engine, precision in (("torch", "fp32"), ("openvino", "bf16"), ("torch", "bf16"))
+    )
+    assert least_correlation(ours, exact) > least_correlation(torch_s, exact) - 0.001
+
+
+def test_a_part_of_a_published_network_s_maps_equals_the_whole(load_tiny, example_clip):
+    model = load_tiny(engine="openvino", precision="fp32")
+    whole = {frame.index: frame for frame in model.predict(example_clip, end=0.8, batch=3)}
+    for frame in model.predict(example_clip, start=0.4, end=0.8):
+        assert np.array_equal(frame.log_density, whole[frame.index].log_density)
+
+
+def test_other_weights_are_another_translation(load_tiny, tiny, home, caplog):
+    load_tiny(engine="openvino")
+    kept = set((home / "openvino").iterdir())
+    caplog.clear()
+    load_model(tiny, weights="untrained", device="cpu", engine="openvino")
+    assert "translating the network" in caplog.text
+    assert len({*(home / "openvino").iterdir()} - kept) == 1

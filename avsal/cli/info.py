@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from avsal.models.variants import Variant
 
 CAPTION = (
@@ -49,18 +47,6 @@ def _row(variant: Variant) -> list[str]:
 def _print(rows: list[list[str]], notes: list[str]) -> None:
     """Print the table in its own width, whatever the terminal's, with the notes below it."""
     from rich.console import Console
-
-    table = _table()
-    for row in rows:
-        table.add_row(*row)
-    wide = Console(width=WIDTH)
-    wide.print(table)
-    wide.print()
-    for line in (*CAPTION, *notes):
-        wide.print(line, highlight=False)
-
-
-def _table() -> Table:
     from rich.table import Table
 
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
@@ -68,7 +54,13 @@ def _table() -> Table:
         table.add_column(heading, no_wrap=True)
     for heading in ("M", "M heads", "MACs G", "paper"):
         table.add_column(heading, justify="right", no_wrap=True)
-    return table
+    for row in rows:
+        table.add_row(*row)
+    wide = Console(width=WIDTH)
+    wide.print(table)
+    wide.print()
+    for line in (*CAPTION, *notes):
+        wide.print(line, highlight=False)
 
 
 def info(context: typer.Context) -> None:

@@ -115,7 +115,7 @@ def measure_to_folder(
     from avsal import atomic
     from avsal.areas.api import measure as measured
     from avsal.areas.measurement import written_names
-    from avsal.results.plan import ExistsError
+    from avsal.results.checks import ExistsError
 
     if output.exists() and not force:
         raise ExistsError(output)

@@ -72,7 +72,7 @@ class NetworkMaps:
         with recording.sound() as sound:
             audio = sound if self._predictor.uses_audio else None
             for frame in self._predictor.predict_frames(frames, audio, self._settings):
-                yield frame.tag, frame.density
+                yield frame.info, frame.density
 
 
 class SavedMaps:
@@ -128,7 +128,6 @@ class SavedMaps:
                 yield folder / path
 
     def _single(self, recording: Recording) -> Path | None:
-        """The file of a picture's map."""
         paths = self._candidates(recording)
         return next((self._by_stem[path] for path in paths if path in self._by_stem), None)
 

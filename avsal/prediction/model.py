@@ -19,10 +19,10 @@ import numpy as np
 from avsal.errors import UsageError, path_of
 from avsal.media.frames import info_of
 from avsal.models.variants import VARIANTS
-from avsal.prediction.frames import FrameCache, WindowInput
+from avsal.prediction.frames import Engine, FrameCache, WindowInput
 from avsal.prediction.inputs import resize_frame
 from avsal.prediction.maps import SaliencyFrame
-from avsal.prediction.predictor import Engine, Prediction, Predictor
+from avsal.prediction.predictor import Prediction, Predictor
 from avsal.prediction.settings import (
     EngineName,
     Precision,
@@ -39,6 +39,7 @@ from avsal.weights.registry import DEFAULT, REGISTRY, find_row
 if TYPE_CHECKING:
     from avsal.media.container import VideoInfo
     from avsal.media.video import VideoReader
+    from avsal.models.network import SaliencyNetwork
     from avsal.prediction.onnx_engine import GraphEngine
     from avsal.weights.loading import LoadedWeights
 
@@ -69,9 +70,10 @@ def load_model(
         weights: a .safetensors or .pt file, the name of weights, or "untrained".
         device: "auto", "cpu", "cuda" or "cuda:N".
         precision: "auto", "fp32", "fp16" or "bf16".
-        engine: "onnx" (ONNX Runtime) or "openvino" (OpenVINO, an extra), which compute the default
-            network on a CPU, or "torch" (PyTorch), which computes any network. "auto" takes "onnx",
-            or "openvino" if `precision` is "bf16", and "torch" where these cannot be used.
+        engine: "onnx" (ONNX Runtime, the default network on a CPU), "openvino" (OpenVINO, an extra;
+            any network on a CPU) or "torch" (PyTorch, any network). For the default network "auto"
+            takes "onnx", or "openvino" if `precision` is "bf16", and "torch" where these cannot be
+            used; for others it takes "torch".
         offline: use only weights that are on this machine.
         revision: branch, tag or commit of the repository on the Hugging Face Hub.
 
@@ -96,6 +98,11 @@ def load_model(
     variant = VARIANTS[loaded.variant]
     for note in loaded.notes:
         logger.warning(note)
+    if engine == EngineName.OPENVINO and not why_not and variant.network != "small":
+        from avsal.prediction.openvino_network import TranslatedEngine
+
+        translated = TranslatedEngine(_built(loaded), precision)
+        return Predictor(variant, translated, (loaded.name, loaded.sha256))
     arrays = {} if why_not else {key: tensor.numpy() for key, tensor in loaded.state.items()}
     why_not = why_not or _graphs_obstacle(loaded.variant, arrays)
     if why_not and engine not in (EngineName.AUTO, EngineName.TORCH):
@@ -116,7 +123,7 @@ def _chosen_engine(engine: str, precision: str) -> str:
 
 
 def engine_obstacle(engine: str, device: str, precision: str) -> str:
-    """Why an engine cannot compute the default network's graphs, empty where it can."""
+    """Why an engine other than PyTorch cannot be used, empty where it can."""
     if engine not in GRAPH_ENGINES:
         return f"{engine} computes no graphs"
     package, remedy, known = GRAPH_ENGINES[engine]
@@ -204,9 +211,6 @@ def _graph_engine(
 
 
 def _torch_engine(loaded: LoadedWeights, device: str, precision: str) -> Engine:
-    import torch
-
-    from avsal.models import build
     from avsal.prediction.device import choose_device, choose_precision, slow_precision
     from avsal.prediction.threads import limit_threads, survive_forks
     from avsal.prediction.torch_engine import TorchEngine
@@ -217,10 +221,18 @@ def _torch_engine(loaded: LoadedWeights, device: str, precision: str) -> Engine:
     dtype = choose_precision(precision, where)
     for note in slow_precision(dtype, where):
         logger.warning(note)
+    return TorchEngine(_built(loaded), where, dtype)
+
+
+def _built(loaded: LoadedWeights) -> SaliencyNetwork:
+    import torch
+
+    from avsal.models import build
+
     with torch.device("cpu"):  # whatever the host has set
         network = build(loaded.variant)
     network.load_state_dict(loaded.state)
-    return TorchEngine(network, where, dtype)
+    return network
 
 
 Source = TypeVar("Source", bound="str | os.PathLike[str]")
@@ -272,10 +284,7 @@ def predict_files(
         opened = None
         with closing(run_ahead(lambda: _seen(predictor, rest, settings, batch), batch)) as ahead:
             for source, opened, log_density in ahead:
-                if isinstance(opened, Still):
-                    yield source, _still_prediction(predictor, opened, settings, log_density)
-                else:
-                    yield source, _video_prediction(predictor, opened, settings)
+                yield source, _prediction(predictor, opened, settings, log_density)
         if opened is None or isinstance(opened, Still | Exception):
             return  # not stopped by a video
 
@@ -331,42 +340,36 @@ def _log_densities(
     found: dict[int, np.ndarray | Exception] = {}
     for size in dict.fromkeys(still.size for still in stills):
         alike = [number for number, still in enumerate(stills) if still.size == size]
-        maps = _attempt(predictor, [stills[number] for number in alike], batch)
+        maps: list[np.ndarray] | list[Exception]
+        try:
+            batches = predictor.engine.batches((stills[number].window for number in alike), batch)
+            maps = [log_density for batch in batches for _window, log_density in batch]
+        except Exception as error:
+            maps = [error] * len(alike)
         found.update(zip(alike, maps, strict=True))
     return [found[number] for number in range(len(stills))]
 
 
-def _attempt(predictor: Predictor, stills: list[Still], batch: int) -> list[np.ndarray | Exception]:
-    try:
-        batches = predictor.engine.batches((still.window for still in stills), batch)
-        return [log_density for batch in batches for _window, log_density in batch]
-    except Exception as error:
-        return [error] * len(stills)
-
-
-def _video_prediction(
-    predictor: Predictor, video: VideoReader | Exception, settings: PredictSettings
-) -> Prediction | Exception:
-    if isinstance(video, Exception):
-        return video
-    try:
-        return predictor.predict_reader(video, settings)
-    except Exception as error:
-        return error
-
-
-def _still_prediction(
+def _prediction(
     predictor: Predictor,
-    still: Still,
+    opened: Opened,
     settings: PredictSettings,
     log_density: np.ndarray | Exception | None,
 ) -> Prediction | Exception:
+    """The prediction of a file; of a still image, it only has to be brought to its size."""
+    if isinstance(opened, Exception):
+        return opened
+    if not isinstance(opened, Still):
+        try:
+            return predictor.predict_reader(opened, settings)
+        except Exception as error:
+            return error
     assert log_density is not None
     if isinstance(log_density, Exception):
         return log_density
-    maps = predictor.postprocess([(still.window.frames[-1], log_density)], settings)
-    noted = _with_notes(maps, still.notes)
-    return Prediction(still.info, 1, ShotFinder(), noted, ExitStack(), still.identity)
+    maps = predictor.postprocess([(opened.window.frames[-1], log_density)], settings)
+    noted = _with_notes(maps, opened.notes)
+    return Prediction(opened.info, 1, ShotFinder(), noted, ExitStack(), opened.identity)
 
 
 def _with_notes(

@@ -21,7 +21,7 @@ from avsal.prediction.settings import Precision
 from avsal.prediction.threads import thread_count
 
 BRIGHTNESS = "brightness"  # input of windows; in bfloat16 slight motion would be lost in rounding
-CHANGE = "change"  # what motion adds to the scores
+CHANGE = "change_{}"  # what follows from brightness alone, by number
 TYPES = {Precision.FP32: "f32", Precision.BF16: "bf16"}
 
 
@@ -41,9 +41,7 @@ class OpenVinoEngine(GraphEngine):
             precision: "fp32", "bf16", or "auto": bf16 on processors that have it.
         """
         super().__init__(graphs, state)
-        if precision == Precision.AUTO:
-            precision = Precision.BF16 if has_bfloat16() else Precision.FP32
-        self.precision = str(precision)
+        self.precision = chosen_precision(precision)
 
     def _key(self, graph: str, values: dict[str, np.ndarray]) -> object:
         return graph, next(iter(values.values())).shape
@@ -61,8 +59,9 @@ class OpenVinoEngine(GraphEngine):
 
         def run(values: dict[str, np.ndarray]) -> list[np.ndarray]:
             others = dict(values)
-            (change,) = motion({BRIGHTNESS: others.pop(BRIGHTNESS)})
-            return rest({**others, CHANGE: change})
+            changes = motion({BRIGHTNESS: others.pop(BRIGHTNESS)})
+            named = {CHANGE.format(number): change for number, change in enumerate(changes)}
+            return rest({**others, **named})
 
         return run
 
@@ -91,6 +90,13 @@ class _Requests:
         return list(outputs)
 
 
+def chosen_precision(precision: str) -> str:
+    """Take bf16 for "auto" on processors that have it, else fp32."""
+    if precision == Precision.AUTO:
+        precision = Precision.BF16 if has_bfloat16() else Precision.FP32
+    return str(precision)
+
+
 def has_bfloat16() -> bool:
     """Whether OpenVINO has fast bfloat16 on this processor (AVX-512 BF16 or AMX): its default."""
     default = openvino.Core().get_property("CPU", "INFERENCE_PRECISION_HINT")
@@ -114,11 +120,11 @@ def _model(
 
 
 def _split(model: openvino.Model) -> tuple[openvino.Model, openvino.Model]:
-    """A window's model in two: the change by motion, which follows from brightness alone, and the
-    rest, which takes the change as an input."""
+    """A window's model in two: what follows from brightness alone, the changes by motion, and the
+    rest, which takes them as inputs."""
     alone: set[str] = set()  # operations that depend on brightness and on no other input
     other: set[str] = set()  # those that depend on others
-    edges = []
+    crossing: dict[str, list[openvino.Input]] = {}  # by the operation that they come from
     for node in model.get_ordered_ops():
         sources = {edge.get_source_output().get_node().get_name(): edge for edge in node.inputs()}
         if node.get_type_name() == "Parameter":
@@ -126,17 +132,22 @@ def _split(model: openvino.Model) -> tuple[openvino.Model, openvino.Model]:
             (alone if is_brightness else other).add(node.get_name())
         elif sources.keys() & other:
             other.add(node.get_name())
-            edges += [edge for name, edge in sources.items() if name in alone]
+            for name, edge in sources.items():
+                if name in alone:
+                    crossing.setdefault(name, []).append(edge)
         elif sources.keys() & alone:
             alone.add(node.get_name())
-    (edge,) = edges
-    change = edge.get_source_output()
-    placeholder = opset1.parameter(list(change.get_shape()), np.float32, CHANGE)
-    placeholder.output(0).set_names({CHANGE})
-    edge.replace_source_output(placeholder.output(0))
+    changes = [edges[0].get_source_output() for edges in crossing.values()]
+    placeholders = []
+    for number, (change, edges) in enumerate(zip(changes, crossing.values(), strict=True)):
+        name = CHANGE.format(number)
+        placeholders.append(opset1.parameter(list(change.get_shape()), np.float32, name))
+        placeholders[-1].output(0).set_names({name})
+        for edge in edges:
+            edge.replace_source_output(placeholders[-1].output(0))
     brightness = model.input(BRIGHTNESS).get_node()
     others = [each for each in model.get_parameters() if each.get_name() != brightness.get_name()]
     return (
-        openvino.Model([change], [brightness], "motion"),
-        openvino.Model(model.get_results(), [*others, placeholder], "rest"),
+        openvino.Model(changes, [brightness], "motion"),
+        openvino.Model(model.get_results(), [*others, *placeholders], "rest"),
     )
