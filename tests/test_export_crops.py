@@ -12,6 +12,7 @@ import subprocess
 from fractions import Fraction
 
 import av
+import crop_paths
 import numpy as np
 import pytest
 import samples
@@ -26,16 +27,7 @@ from avsal.crops.file import read_crops, read_head
 from avsal.crops.settings import Picture
 from avsal.errors import AvsalError, MediaError, UsageError
 
-
-@pytest.fixture
-def path(tmp_path):
-    return made(tmp_path / "ramp.reframe.json")
-
-
-@pytest.fixture
-def video(tmp_path):
-    pictures = samples.Pictures([column_ramp()] * 30, rate=RATE)
-    return samples.write(tmp_path / "ramp.mp4", pictures)
+path, video = crop_paths.path, crop_paths.video  # fixtures
 
 
 # ---- CSV

@@ -137,7 +137,7 @@ def test_a_measurement_shows_itself(video, maps):
     table = report._repr_html_()
     assert table.startswith("<table>") and table.count("<tr>") == 3
     assert "&lt;b&gt;logo" in table and name not in table
-    assert repr(report) == "<Measurement of clip.mp4: x 0.0%, <b>logo 50.0%>"
+    assert repr(report) == "<Measurement of clip.mp4: x 0.0 %, <b>logo 50.0 %>"
     assert report.differences == []
     compared = avsal.measure(video, grid="2x1", saliency=maps, compare=video, compare_saliency=maps)
     assert [row["difference"] for row in compared.differences] == [0, 0]

@@ -166,6 +166,8 @@ REFUSED_TEXT = {
     "commas for both": ("time,x,y\n0,5,8,1,4,2\n", r"csv:2: .*6 fields, .* 3 .*semicolons"),
     "two decimal marks": ("time;x;y\n0,5;80.1;40.2\n", "a comma and numbers with a point"),
     "spaces": ("time x y\n0 1 2\n", "commas, semicolons or tabs"),
+    "an unfinished first line": ("sep=\ntime,x,y\n0,1,2\n", "missing time, x, y"),
+    "a quote between columns": ('sep="\ntime"x"y\n0"1"2\n', "missing time, x, y"),
     "nothing": ("", "missing time, x, y"),
     "a spreadsheet": ("PK\x03\x04\0\0\0\0\x08\0", "is not text"),
 }

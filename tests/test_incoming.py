@@ -194,7 +194,7 @@ def test_arrays_have_the_maps_of_frames_with_the_same_times(predictor):
         list(predictor.predict_frames(images, fps=25)),
         list(predictor.predict_frames(iter(images), times=[i / 25 for i in range(20)])),
     ):
-        assert [frame.tag for frame in found] == [frame.tag for frame in expected]
+        assert [frame.info for frame in found] == [frame.info for frame in expected]
         for frame, other in zip(found, expected, strict=True):
             assert np.array_equal(frame.density, other.density)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from fractions import Fraction
 
 import cv2
@@ -132,7 +133,7 @@ def series_of(maps, areas, duration=0.1):
     collector = Collector(areas)
     length = Fraction(str(duration))
     timed = (GazeMap(i, i * length, length, map_) for i, map_ in enumerate(maps))
-    assert len(list(collector.measure(timed))) == len(maps)
+    assert len([collector.add(entry) for entry in timed]) == len(maps)
     return collector.series()
 
 
@@ -301,7 +302,7 @@ def test_boxes_as_text_and_times_as_on_a_clock(tmp_path):
     assert read_areas(data, SIZE) == read_areas(table, SIZE) == expected
 
 
-@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
 @pytest.mark.parametrize("between", [";", "\t"])
 def test_tables_as_spreadsheets_save_them(tmp_path, encoding, between):
     rows = ["name", "time", "x", "y", "w", "h"], ["Größe", "1,5", "10,5", "5 %", "20%", "10"]
@@ -310,6 +311,30 @@ def test_tables_as_spreadsheets_save_them(tmp_path, encoding, between):
     table.write_text("\r\n".join(map(between.join, rows)), encoding=encoding)
     told = ["Größe@1.5:10.5,5%,20%,10", "Größe@2:0,0,20.5,10"]
     assert read_areas(table, SIZE) == parse_areas(told, SIZE)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sep= \nname x y w h\nlogo 1.5 2 20 10\n",
+        "sep=;\nname;x;y;w;h\nlogo;1,5;2;20;10\n",
+        "# exported\n\nname,x,y,w,h\nlogo,1.5,2,20,10\n",
+        'name,x,y,w,h\nlogo,"1,5",2,20,10\n',
+        'name, x, y, w, h\nlogo, "1,5", 2, 20, 10\n',
+        "name;x;y;w;h\nlogo;1,5;2;20;10;;\n;;;;\n",
+        "name,x,y,w,h\rlogo,1.5,2,20,10\r",
+    ],
+)
+def test_tables_of_areas_and_of_gaze_are_read_alike(tmp_path, text):
+    (tmp_path / "areas.csv").write_bytes(text.encode())
+    assert read_areas(tmp_path / "areas.csv", SIZE) == parse_areas(["logo:1.5,2,20,10"], SIZE)
+    for name, other in (("name", "observer"), ("w", "time"), ("h", "duration")):
+        text = re.sub(rf"\b{name}\b", other, text)
+    gaze = tmp_path / "gaze.csv"
+    gaze.write_bytes(text.encode())
+    table = read_table(gaze)
+    assert table.numbers.tolist() == [[20, 10, 1.5, 2]]
+    assert table.observers.tolist() == ["logo"]
 
 
 @pytest.mark.parametrize(
@@ -407,6 +432,7 @@ def test_names_that_look_the_same_are_the_same():
         ("a.csv", None, "cannot be read"),
         ("a.csv", "name,x,y,w,h\n", "holds no area"),
         ("a.json", '{"areas": []}', "holds no area"),
+        ("a.csv", b"name,x,y,w,h\nT\xfcr,1,1,1,1\n", "line 2: is not text in UTF-8"),
         ("a.csv", "name,points\nroof,0,0;9,0;9,9\n", "line 2: more values than columns"),
         ("a.csv", f"name,x,y,w,h\nlogo,{'9' * 400},1,1,1\n", "neither pixels nor per cent"),
         ("a.csv", "name,x,y,w,h\nlogo,nan,1,1,1\n", "neither pixels nor per cent"),
@@ -427,7 +453,7 @@ def test_names_that_look_the_same_are_the_same():
 def test_wrong_files_are_told(tmp_path, name, text, message):
     path = tmp_path / name
     if text is not None:
-        path.write_text(text)
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(DataError, match=message) as caught:
         read_areas(path, SIZE)
     assert str(path) in str(caught.value)

@@ -387,7 +387,7 @@ def test_frames_of_the_spool_are_those_that_were_given(tmp_path):
     for frame in frames:
         spool.add(frame)
     for given, again in zip(frames, spool.frames(), strict=True):
-        assert again.tag == given.tag
+        assert again.info == given.info
         assert np.array_equal(again.log_density, given.log_density)
         assert np.array_equal(again.density, given.density)
     spool.close()
@@ -398,4 +398,4 @@ def test_damage_behind_the_records_is_one_line(tmp_path, after):
     path = tmp_path / DESCRIPTION
     path.write_text('{"a": 1,\n "frames": [\n  {"index": 0}\n ]' + after)
     with pytest.raises(MediaError, match="damaged, or not written by avsal predict"):
-        records.read_after(path, "avsal predict")
+        records.RecordsFile(path, "avsal predict").after()

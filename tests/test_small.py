@@ -149,11 +149,17 @@ def flickering(at: tuple[int, int], frames: int = 4, levels: float = 60.0) -> to
 
 
 @torch.inference_mode()
-def moved(brightness: torch.Tensor) -> torch.Tensor:
-    """The change of the scores (28, 48) by local motion."""
+def moved(brightness: torch.Tensor, gain: float = 1.0, centre: float = 0.0) -> torch.Tensor:
+    """The change of the scores (28, 48) by motion."""
     modulation = MotionModulation()
-    modulation.gain.fill_(1.0)
+    modulation.gain.fill_(gain)
+    modulation.centre.fill_(centre)
     return modulation(brightness)[0, 0]
+
+
+def panned(levels: float) -> torch.Tensor:
+    """Brightness (1, 4, 1, 28, 48) that changes everywhere, by up to `levels`."""
+    return torch.rand(1, 4, 1, 28, 48, generator=torch.Generator().manual_seed(0)) * levels
 
 
 def test_local_motion_draws_the_map():
@@ -165,12 +171,20 @@ def test_local_motion_draws_the_map():
 
 def test_a_still_picture_a_moving_camera_and_a_cut_leave_the_map():
     still = flickering((6, 40), levels=0)
-    panned = torch.rand(1, 4, 1, 28, 48, generator=torch.Generator().manual_seed(0)) * 55
     cut = flickering((6, 40), levels=0)
     cut[:, -1] += 100
-    assert moved(still).abs().max() == 0
-    assert moved(cut).abs().max() == 0
-    assert moved(panned).abs().max() < 0.01
+    assert moved(still, centre=1.0).abs().max() == 0
+    assert moved(cut, centre=1.0).abs().max() == 0
+    assert moved(panned(55)).abs().max() < 0.01
+
+
+def test_the_more_a_picture_moves_the_nearer_to_its_centre_is_the_map():
+    fast, slow = (moved(panned(levels), gain=0.0, centre=1.0) for levels in (30, 3))
+    for change in (fast, slow):
+        torch.testing.assert_close(change, change.flip(0))
+        torch.testing.assert_close(change, change.flip(1))
+        assert (change[:14].diff(dim=0) > 0).all() and (change[:, :24].diff(dim=1) > 0).all()
+    assert (fast < slow).all()
 
 
 def test_only_what_follows_a_cut_counts():

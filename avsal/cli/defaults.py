@@ -19,6 +19,7 @@ from typing import Any
 import typer
 
 from avsal.errors import UsageError, nearest
+from avsal.text import read_text
 
 NAME = "avsal.toml"
 
@@ -115,7 +116,7 @@ def _options(command: Any) -> dict[str, Any]:
 def _entries(path: Path) -> Iterator[tuple[str, str, Any]]:
     """Table, option and value of every line; [weights.pull] is the table "weights pull "."""
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(read_text(path))
     except (OSError, ValueError) as error:
         raise UsageError(f"{path}: cannot be read ({error}); correct it or remove it") from None
     yield from _flat(content, "")

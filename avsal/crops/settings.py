@@ -145,24 +145,16 @@ class Fit(StrEnum):
     AUTO = "auto"  # whichever of them gains most
 
 
-@dataclass(frozen=True)
-class Preset:
-    """The shape and size of videos for one platform."""
-
-    aspect: str
-    size: Size
-
-
-PRESETS = {
-    "shorts": Preset("9:16", (1080, 1920)),
-    "reels": Preset("9:16", (1080, 1920)),
-    "square": Preset("1:1", (1080, 1080)),
-    "portrait": Preset("4:5", (1080, 1350)),
+PRESETS = {  # the shape and size of videos for one platform
+    "shorts": ("9:16", (1080, 1920)),
+    "reels": ("9:16", (1080, 1920)),
+    "square": ("1:1", (1080, 1080)),
+    "portrait": ("4:5", (1080, 1350)),
 }
 
 
-def find_preset(name: str) -> Preset:
-    """The preset of a name.
+def find_preset(name: str) -> tuple[str, Size]:
+    """The aspect and size of a name.
 
     Raises:
         UsageError: there is none of this name.

@@ -79,10 +79,7 @@ class VideoRecording(Recording):
 
     @property
     def expected_frames(self) -> int | None:
-        info = self.info
-        if info.frames or not (info.rate and info.duration):
-            return info.frames
-        return round(info.rate * info.duration)
+        return self.info.frames
 
     @cached_property
     def _checked(self) -> tuple[GazeRows, Reading]:

@@ -25,7 +25,6 @@ from PIL.ExifTags import Base
 from avsal.errors import MediaError
 
 if TYPE_CHECKING:
-    import numpy as np
     from av.container import InputContainer
 
 _HEADER = 8  # bytes: size and type

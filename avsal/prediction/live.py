@@ -15,12 +15,12 @@ import numpy as np
 
 from avsal.errors import UsageError
 from avsal.media.frames import VideoFrame, info_of
-from avsal.prediction.frames import CachedFrame, WindowInput
+from avsal.prediction.frames import CachedFrame, KeptFrames, WindowInput
 from avsal.prediction.inputs import resize_frame
 from avsal.prediction.settings import is_number
 from avsal.prediction.shots import Differences, find_cut
 from avsal.prediction.threads import FORKED, after_fork
-from avsal.prediction.windows import Rule, Times
+from avsal.prediction.windows import Rule
 
 if TYPE_CHECKING:
     from avsal.media.audio import AudioReader
@@ -250,8 +250,7 @@ class LatestFrames:
             rule: how windows are laid.
         """
         self._input_size, self._rule = input_size, rule
-        self._frames: dict[int, CachedFrame] = {}
-        self._times: Times = {}  # of these frames
+        self._frames = KeptFrames()
         self._changes: dict[int, float] = {}  # of the frames since the latest window
         self._given = -1  # the frame of the window that was given out last
         self._ended = False
@@ -285,22 +284,18 @@ class LatestFrames:
             None when the frames have ended; what their iterator raised is raised here.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._ended or self._latest > self._given)
-            if self._latest == self._given:
+            self._changed.wait_for(lambda: self._ended or self._frames.latest > self._given)
+            if self._frames.latest == self._given:
                 if self._error is not None:
                     raise self._error
                 return None
-            self._given = self._latest
-            window = self._rule.window(self._given, self._times, None, ended=True)
+            self._given = self._frames.latest
+            window = self._rule.window(self._given, self._frames.times, None, ended=True)
             assert window is not None  # with `ended` nothing is waited for
-            frames = tuple(self._frames[index] for index in window.frames)
+            frames = self._frames.seen_by(window)
             cut = find_cut(self._changes)
             self._changes.clear()
         return WindowInput(window, frames, None, cut=cut)
-
-    @property
-    def _latest(self) -> int:
-        return next(reversed(self._frames), -1)
 
     def _take(self, frames: Iterable[VideoFrame]) -> None:
         origin, size, differences = None, None, Differences()
@@ -313,13 +308,11 @@ class LatestFrames:
                 taken = CachedFrame(info_of(frame, origin), resize_frame(frame.image, size))
                 change = differences.next(taken.pixels)
                 with self._changed:
-                    self._frames[frame.index] = taken
-                    self._times[frame.index] = taken.tag.time
+                    self._frames.add(taken)
+                    self._frames.drop_before(self._rule.oldest(frame.index, self._frames.times))
                     self._changes[frame.index] = change
-                    oldest = self._rule.oldest(frame.index, self._times)
-                    for index in [index for index in self._frames if index < oldest]:
-                        del self._frames[index], self._times[index]
-                        self._changes.pop(index, None)
+                    for index in self._changes.keys() - self._frames.keys():
+                        del self._changes[index]
                     self._changed.notify()
         except BaseException as error:  # raised again where the maps are consumed
             self._error = error

@@ -8,9 +8,12 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from fractions import Fraction
 from numbers import Integral, Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from avsal.errors import UsageError, nearest
+
+if TYPE_CHECKING:
+    from avsal.media.frames import FrameInfo
 
 # Version of the way from frames to maps: raise it where the same weights and settings give other
 # maps, so that results and scores of the earlier way are made again.
@@ -51,6 +54,7 @@ class EngineName(StrEnum):
     AUTO = "auto"
     TORCH = "torch"
     ONNX = "onnx"
+    OPENVINO = "openvino"
 
 
 def check_word(name: str, word: str, known: type[StrEnum]) -> None:
@@ -118,6 +122,11 @@ def clock(seconds: float | Fraction, digits: int = 0) -> str:
     return f"{hours}:{minute:02}:{text}" if hours else f"{minute}:{text}"
 
 
+def percent(share: float, digits: int = 0) -> str:
+    """A share, 0 to 1, as people read it: 85 %."""
+    return f"{share * 100:.{digits}f} %"
+
+
 @dataclass(frozen=True)
 class MapSize:
     """Size of the maps that are given out; the video's display size by default."""
@@ -159,6 +168,13 @@ class MapSize:
         if not isinstance(size, str):
             raise UsageError(f"size {size!r}: give text such as 640x360, or (width, height)")
         return cls.parse(size)
+
+    def of_map(self, grid: tuple[int, ...], frame: FrameInfo) -> tuple[int, ...]:
+        """(height, width) of a frame's map; `grid` is the shape of the network's."""
+        if self.kind == "model":
+            return grid
+        shown = frame if self.kind == "video" else self
+        return shown.height, shown.width
 
     def __str__(self) -> str:
         return f"{self.width}x{self.height}" if self.kind == "fixed" else self.kind

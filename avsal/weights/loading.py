@@ -34,7 +34,7 @@ TRAINING_HEADS = ("vis_projector.", "aud_projector.", "mlp_vis.", "mlp_aud.")
 ANCHOR = "visnet."  # every network has names with this prefix
 AVERAGED = re.compile(r"ema|averag|swa|teacher|shadow")
 COUNTER = "num_batches_tracked"  # of batch normalisation; old and slimmed files lack it
-# What version 4 of the default network added: of zeros, it changes no map.
+# What versions 4 and 5 of the default network added: of zeros, it changes no map.
 ADDED = "decoder.motion."
 SINCE_FIRST = "decoder.habit.share"  # a weight that only the default network has
 

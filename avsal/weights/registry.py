@@ -64,7 +64,7 @@ REGISTRY: dict[str, WeightsRow] = {
             "avsal-small",
             "small-224x384",
             "avsal-small.safetensors",
-            sha256="5e8fc0d3b594fee52080ace6cdf3f608414a4176235bed2af8d90d944f4a068f",
+            sha256="e4253190f88a4855cd7343d36e73be9a634be08cf5dd9502b554de090efaf5ee",
             licence="Apache-2.0",
             source=MODEL_CARD,
         ),

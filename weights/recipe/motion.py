@@ -1,13 +1,14 @@
-"""Fit the three numbers of `MotionModulation` by leave-one-set-out cross-validation.
+"""Fit the four numbers of `MotionModulation` by leave-one-set-out cross-validation.
 
     python weights/recipe/motion.py read W --data DIR -o runs/small/motion
     python weights/recipe/motion.py fit runs/small/motion --data DIR
-    python weights/recipe/motion.py write W --values 0.75 2 2.5 -o OUT
+    python weights/recipe/motion.py write W --values 0.75 2 2.5 0.3 -o OUT
 
 `read` stores, for every frame that `videos.py` scores, the map without modulation and the
 brightness of the frames in the windows behind the smoothed map. `fit` tries a grid of values of
-gain, slope and camera. For every set of videos that is left out, it prints the values that are best
-on the others, and their gain in NSS and CC on that set. `write` stores values in a weights file.
+gain, slope, camera and centre. For every set of videos that is left out, it prints the values that
+are best on the others, and their gain in NSS and CC on that set. `write` stores values in a weights
+file.
 """
 
 from __future__ import annotations
@@ -39,15 +40,17 @@ AGES = [STEP * number for number in range(5)]
 BLUR = 1.2  # cells; standard deviation of the decoder's last smoothing
 GRID = (56, 96)
 GAINS, SLOPES, CAMERAS = (0.5, 0.75, 1.0), (1.0, 2.0, 4.0), (2.0, 2.5, 3.0, 4.5)
+CENTRES = (0.0, 0.15, 0.3, 0.45)
 SCENES = {"BasketballDrillText": "BasketballDrill", "RaceHorsesD": "RaceHorsesC"}
 
-Values = tuple[float, float, float]
+Values = tuple[float, float, float, float]
 
 
 def read(given: argparse.Namespace) -> None:
     """Write a file for every video."""
     predictor = load_model("small-224x384", given.weights, engine="torch")
-    predictor.engine.network.decoder.motion.gain.data.zero_()
+    for parameter in ("gain", "centre"):
+        getattr(predictor.engine.network.decoder.motion, parameter).data.zero_()
     given.output.mkdir(parents=True, exist_ok=True)
     for path in sorted((given.data / "video_gaze" / "videos").glob("*.mp4")):
         if given.names and path.stem not in given.names:
@@ -88,10 +91,11 @@ def _windows(cells: torch.Tensor, times: list[float], at: float) -> torch.Tensor
 
 
 def modulation_of(values: Values) -> MotionModulation:
-    """Make the module with gain, slope and camera."""
+    """Make the module with gain, slope, camera and centre."""
     module = MotionModulation()
     module.gain.data.fill_(values[0])
-    for name, value in zip(("slope", "camera"), values[1:], strict=True):
+    module.centre.data.fill_(values[3])
+    for name, value in zip(("slope", "camera"), values[1:3], strict=True):
         getattr(module, name).data.fill_(float(np.log(value)))
     return module
 
@@ -139,7 +143,7 @@ def scores(log_densities: torch.Tensor, truth: np.ndarray) -> np.ndarray:
 def fit(given: argparse.Namespace) -> None:
     """Print the gain on every left-out set, and the best values on all sets."""
     gains: dict[Values, dict[str, np.ndarray]] = {}
-    grid = list(product(GAINS, SLOPES, CAMERAS))
+    grid = list(product(GAINS, SLOPES, CAMERAS, CENTRES))
     for name, maps, windows, truth in clips(given.folder, given.data):
         before = scores(maps, truth)
         for values in grid:
@@ -164,10 +168,12 @@ def best(gains: dict[Values, dict[str, np.ndarray]], names: list[str]) -> Values
 
 
 def write(given: argparse.Namespace) -> None:
-    """Write the weights with the values, the gain in units of the decoder's scores."""
+    """Write the weights with the values, gain and centre in units of the decoder's scores."""
     network = load(given.weights)
     network.decoder.motion = modulation_of(given.values)
-    network.decoder.motion.gain.data /= network.decoder.smooth.weight.sum(dim=(1, 2, 3)).mean()
+    scale = network.decoder.smooth.weight.sum(dim=(1, 2, 3)).mean()
+    network.decoder.motion.gain.data /= scale
+    network.decoder.motion.centre.data /= scale
     save(given.output, network)
 
 
@@ -180,7 +186,7 @@ def main() -> None:
         command.add_argument("folder" if name == "fit" else "weights", type=Path)
         command.add_argument("--data", type=Path)
         command.add_argument("--names", nargs="*", help="videos that are read; all by default")
-        command.add_argument("--values", type=float, nargs=3)
+        command.add_argument("--values", type=float, nargs=4)
         command.add_argument("-o", "--output", type=Path)
     given = parser.parse_args()
     given.work(given)
