@@ -331,6 +331,23 @@ def test_maps_of_predict_are_given_by_their_densities(video, loaded):
     assert len(plan(densities, "9:16", (64, 48))) == 12
 
 
+def test_maps_of_a_file_that_was_changed_since_are_told(video, maps, tmp_path, caplog):
+    calls = {
+        "overlay": lambda: avsal.overlay(video, tmp_path / "o.mp4", saliency=maps),
+        "measure": lambda: avsal.measure(video, {"a": "0,0,9,9"}, saliency=maps),
+        "reframe": lambda: avsal.reframe(video, tmp_path / "r.mp4", saliency=maps),
+    }
+    told = f"{video}: is another file than when its maps in {maps} were made"
+    for call in calls.values():
+        call()
+    assert told not in caplog.text
+    video.write_bytes(video.read_bytes() + bytes(8))  # behind the last box
+    for name, call in calls.items():
+        caplog.clear()
+        call()
+        assert told in caplog.text, name
+
+
 def test_numbers_may_be_numpy_s_or_fractions(video, maps, loaded, tmp_path):
     part = {"start": np.int64(0), "end": np.float32(0.3)}
     out = avsal.reframe(video, tmp_path / "a.mp4", saliency=maps, zoom=np.float32(1.5), **part)

@@ -191,6 +191,8 @@ def test_a_pattern_that_fits_nothing_is_refused(tmp_path):
 def test_an_address_that_cannot_be_read_is_named_as_it_was_given():
     with pytest.raises(MediaError, match=r"rtsp://camera/1: rtsp: addresses cannot be read"):
         check_source(Path("rtsp://camera/1"))
+    with pytest.raises(MediaError, match=r"^file:///a%20b\.mp4: .*; give the path: /a b\.mp4$"):
+        check_source(Path("file:///a%20b.mp4"))
 
 
 def test_a_name_that_is_too_long_for_a_result_is_one_line(tmp_path):

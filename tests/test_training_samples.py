@@ -229,6 +229,16 @@ def test_only_the_frames_that_the_network_sees_are_decoded(tree, monkeypatch):
     assert len(decoded) == 1
 
 
+def test_maps_of_the_format_video_cannot_be_trained_on(tmp_path):
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "maps" / "film").mkdir(parents=True)
+    (tmp_path / "videos" / "film.mp4").write_bytes(b"video")
+    for name in ("saliency.mp4", "saliency.json"):
+        (tmp_path / "maps" / "film" / name).touch()
+    with pytest.raises(DataError, match=r"maps.film: holds no map .* --format png or npy"):
+        open_mapped(tmp_path / "videos", tmp_path / "maps")
+
+
 def test_data_with_file_names_of_any_bytes_can_be_told_apart(tmp_path):
     videos, maps = tmp_path / "videos", tmp_path / "maps" / "film"
     videos.mkdir()

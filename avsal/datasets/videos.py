@@ -242,8 +242,14 @@ def open_mapped(videos: Path, maps: Path) -> list[Recording]:
     if not paths:
         raise DataError(f"{videos}: holds no video")
     for path in paths:
-        if not (maps / path.stem).is_dir():
-            raise DataError(f"{maps / path.stem}: missing; it should hold the maps of {path}")
+        folder = maps / path.stem
+        if not folder.is_dir():
+            raise DataError(f"{folder}: missing; it should hold the maps of {path}")
+        suffixes = {file.suffix for file in folder.iterdir()}
+        if suffixes and not suffixes & {Path(name).suffix for name in MAP_NAMES}:
+            raise DataError(
+                f"{folder}: holds no map 000000.png or .npy; use avsal predict --format png or npy"
+            )
     return [MappedVideo(path.stem, videos.name, path, maps=maps / path.stem) for path in paths]
 
 

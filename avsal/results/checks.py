@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 from pathlib import Path, PurePath
+from urllib.parse import unquote
 
 from avsal import atomic
 from avsal.errors import MediaError, UsageError
@@ -70,8 +71,11 @@ def check_source(source: Path) -> None:
         if source.is_symlink():
             reason = f"a broken link (to {source.readlink()}); link it again or remove it"
         elif scheme := re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/+", text):
-            reason = f"{scheme[1]}: addresses cannot be read; save the video to a file first"
-            text = f"{scheme[0].rstrip('/')}//{text[scheme.end() :]}"
+            local, place = scheme[1].lower() == "file", text[scheme.end() :]
+            cure = "save the video to a file first"
+            cure = f"give the path: /{unquote(place)}" if local else cure
+            reason = f"{scheme[1]}: addresses cannot be read; {cure}"
+            text = f"{scheme[1]}:{'///' if local else '//'}{place}"
         else:
             reason = "no such file"
         raise MediaError(f"{text}: {reason}") from None

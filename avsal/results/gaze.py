@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
@@ -11,7 +12,6 @@ from fractions import Fraction
 from functools import cached_property, partial
 
 from avsal.errors import MediaError, UsageError
-from avsal.media.container import VideoInfo
 from avsal.media.frames import VideoFrame
 from avsal.media.video import VideoReader
 from avsal.prediction.maps import GazeMap
@@ -20,6 +20,8 @@ from avsal.prediction.settings import MapSize, PredictSettings
 from avsal.prediction.shots import Shot, find_shots, shots_between
 from avsal.results.description import FrameRecord
 from avsal.results.folder import Result, read_result
+
+logger = logging.getLogger("avsal")
 
 # A finished result, or the network that predicts now and how.
 Maps = Result | tuple[Predictor, PredictSettings]
@@ -140,7 +142,7 @@ def _shots_of(video: VideoReader, result: Result) -> list[Shot]:
     shots = result.shots()
     if shots and result.header.get("source") == video.identity:
         return _shots_of_part(result, shots)
-    check_shape(video.info, result)
+    check_source_of(result, video)
     with VideoReader(video.path, start=result.start, end=result.end) as again:
         return find_shots(again)
 
@@ -165,12 +167,26 @@ def no_maps(result: Result) -> MediaError:
     return MediaError(f"{result.folder}: no map from {result.start or 0} s to {until}")
 
 
-def check_shape(info: VideoInfo, result: Result) -> None:
-    """Refuse the maps of a video of another shape; raises MediaError."""
+def check_source_of(result: Result, video: VideoReader) -> None:
+    """Refuse the maps of a video of another shape, and tell if its file was changed since.
+
+    Raises:
+        MediaError: the maps cannot be of this video.
+    """
+    info, source = video.info, result.header.get("source")
     if abs(result.width * info.height / (result.height * info.width) - 1) > _SHAPE_TOLERANCE:
         raise MediaError(
             f"{result.folder}: maps of a {result.width}x{result.height} video, but {info.path} has "
             f"{info.width}x{info.height}; give the maps of this video"
+        )
+    known = source if isinstance(source, dict) else {}
+    same_name = known.get("name") == video.identity.get("name")
+    if same_name and known.get("bytes") != video.identity.get("bytes"):
+        logger.warning(
+            "%s: is another file than when its maps in %s were made; predict it again if its "
+            "pictures differ",
+            video.path,
+            result.folder,
         )
 
 

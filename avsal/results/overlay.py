@@ -24,7 +24,7 @@ from avsal.prediction.predictor import Predictor
 from avsal.prediction.settings import PredictSettings
 from avsal.prediction.style import OverlayStyle
 from avsal.results.folder import Result
-from avsal.results.gaze import check_shape, no_maps
+from avsal.results.gaze import check_source_of, no_maps
 
 logger = logging.getLogger("avsal")
 
@@ -187,7 +187,7 @@ def matched(video: VideoReader, result: Result) -> Generator[Mapped, None, None]
     Raises:
         MediaError: the maps are of another video, or there are none in the part.
     """
-    check_shape(video.info, result)
+    check_source_of(result, video)
     video.skip_to(result.start or 0)
     maps = result.inside()
     current = next(maps, None)
