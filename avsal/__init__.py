@@ -42,22 +42,6 @@ if "torch" not in sys.modules and not os.environ.keys() & {"GOMP_SPINCOUNT", "KM
 
 names.install()
 
-# Each name is imported when it is first used: `import avsal` loads nothing heavy.
-_HOMES = {
-    "AvsalError": "errors",
-    "Measurement": "areas.measurement",
-    "Prediction": "prediction.predictor",
-    "Predictor": "prediction.predictor",
-    "Result": "results.folder",
-    "SaliencyFrame": "prediction.maps",
-    "load_model": "prediction.model",
-    "measure": "areas.api",
-    "overlay": "results.api",
-    "predict": "results.api",
-    "read_result": "results.folder",
-    "reframe": "crops.api",
-}
-
 __all__ = [
     "AvsalError",
     "Measurement",
@@ -75,7 +59,21 @@ __all__ = [
 ]
 
 
-__getattr__ = names_from(__name__, _HOMES)
+# Each name is imported when it is first used: `import avsal` loads nothing heavy.
+__getattr__ = names_from(
+    __name__,
+    {
+        "errors": "AvsalError",
+        "areas.measurement": "Measurement",
+        "prediction.predictor": "Prediction Predictor",
+        "results.folder": "Result read_result",
+        "prediction.maps": "SaliencyFrame",
+        "prediction.model": "load_model",
+        "areas.api": "measure",
+        "results.api": "overlay predict",
+        "crops.api": "reframe",
+    },
+)
 
 
 def __dir__() -> list[str]:

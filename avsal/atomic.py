@@ -83,8 +83,11 @@ def new_file(path: Path) -> Iterator[Path]:
     """
     with write_errors(path):
         prepare_folder(path.parent)
-        if stat.S_ISDIR(_mode(path) or 0):
+        mode = _mode(path)
+        if mode is not None and stat.S_ISDIR(mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if mode is not None and not stat.S_ISREG(mode):
+            raise OutputError(f"{path}: is a pipe or a device; give the name of a file")
         aside = partial_path(path)
         try:
             aside.open("xb").close()

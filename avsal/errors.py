@@ -72,6 +72,8 @@ def path_of(what: str, given: object) -> Path:
         raise UsageError(
             f"{what} has the type {type(given).__name__}; give one path, as str or Path"
         )
+    if not path or "\0" in path:
+        raise UsageError(f"{what} {path!r}: cannot be the name of a file; give another path")
     return Path(path)
 
 

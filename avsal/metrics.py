@@ -1,10 +1,11 @@
 """Scores of saliency maps against recorded gaze, as the MIT saliency benchmark defines them.
 
-A saliency map is any (H, W) array of finite non-negative values, of any dtype and scale. Gaze
-comes as a ground-truth map (blurred fixations, (H, W)) or as fixations, an (H, W) array that is
-true, or above 0, where somebody looked. A constant map holds no information: its CC and NSS are 0
-and both AUCs are 0.5. Values that are not finite are a ValueError, and so are negative ones in `kl`
-and `information_gain`, which need densities.
+A saliency map is any (H, W) array of finite non-negative values, of any dtype and scale. Gaze comes
+as `target`, a ground-truth map (blurred fixations, (H, W)), or as `fixations`, an (H, W) array that
+is true, or above 0, where somebody looked. A constant map holds no information: its CC and NSS are
+0 and both AUCs are 0.5. Every function raises ValueError for values that are not finite, for arrays
+of different numbers of pixels and for a mask without fixations; `kl` and `information_gain`, which
+need densities, also for negative values.
 
 Bylinskii et al., "What do different evaluation metrics tell us about saliency models?", TPAMI 2019.
 The details (scaling, ties, epsilon) are those of the benchmark's public code, to 1e-6.
@@ -46,9 +47,6 @@ def score(
             it is not known.
         fixations: mask (H, W) with at least one fixation, for nss and auc_judd; None where they are
             not known.
-
-    Raises:
-        ValueError: arrays with different numbers of pixels, or a mask without fixations.
     """
     scores: dict[str, float] = {}
     if density is not None:
@@ -63,15 +61,8 @@ def score(
 def cc(saliency: np.ndarray, target: np.ndarray) -> float:
     """Correlation coefficient (Pearson's) of two maps (Xie et al. 2024, eq. 8).
 
-    Args:
-        saliency: (H, W) map.
-        target: (H, W) ground-truth map.
-
     Returns:
         -1 to 1; higher is better; 0 where one of the maps is constant.
-
-    Raises:
-        ValueError: the maps differ in their number of pixels.
     """
     a, b = _centred(saliency), _centred(target)
     spread = np.sqrt(_dot(a, a) * _dot(b, b))
@@ -83,15 +74,8 @@ def sim(saliency: np.ndarray, target: np.ndarray) -> float:
 
     Each map is scaled to 0..1, as the benchmark does, and then divided by its sum.
 
-    Args:
-        saliency: (H, W) map.
-        target: (H, W) ground-truth map.
-
     Returns:
         0 to 1; higher is better.
-
-    Raises:
-        ValueError: the maps differ in their number of pixels.
     """
     a, b = _distribution(_unit(saliency)), _distribution(_unit(target))
     return float(np.minimum(a, b).sum())
@@ -102,15 +86,8 @@ def kl(saliency: np.ndarray, target: np.ndarray) -> float:
 
     Both maps count as distributions after division by their sum.
 
-    Args:
-        saliency: (H, W) map.
-        target: (H, W) ground-truth map.
-
     Returns:
         Nats, 0 or more; lower is better.
-
-    Raises:
-        ValueError: the maps differ in their number of pixels.
     """
     p, q = _distribution(_flat(saliency)), _distribution(_flat(target))
     return float(_dot(q, np.log(EPSILON + q / (p + EPSILON))))
@@ -119,15 +96,8 @@ def kl(saliency: np.ndarray, target: np.ndarray) -> float:
 def nss(saliency: np.ndarray, fixations: np.ndarray) -> float:
     """Normalised scanpath saliency: mean standard score of the map at the fixations.
 
-    Args:
-        saliency: (H, W) map.
-        fixations: (H, W), true at fixated pixels.
-
     Returns:
         Standard deviations above the map's mean; higher is better, 0 is chance.
-
-    Raises:
-        ValueError: no fixations, or another number of pixels than the map's.
     """
     values = _centred(saliency)
     deviation = np.sqrt(_dot(values, values) / (values.size - 1))
@@ -141,15 +111,8 @@ def auc_judd(saliency: np.ndarray, fixations: np.ndarray) -> float:
     Fixated pixels are positive, all others negative; ties of the map's values are not broken
     (Judd, Durand and Torralba 2012).
 
-    Args:
-        saliency: (H, W) map.
-        fixations: (H, W), true at fixated pixels.
-
     Returns:
         0 to 1; higher is better, 0.5 is chance.
-
-    Raises:
-        ValueError: no fixations, or another number of pixels than the map's.
     """
     values = _flat(saliency)
     hits = np.sort(values[_where(fixations, values.size)])[::-1]
@@ -175,17 +138,12 @@ def sauc(
     repetition; thresholds are steps of 0.1 on the map scaled to 0..1.
 
     Args:
-        saliency: (H, W) map.
-        fixations: (H, W), true at fixated pixels.
         others: (H, W), true at the fixations of other frames or images.
         rng: random generator of the draws; None makes one with seed 0.
         draws: how many.
 
     Returns:
         Mean over the draws, 0 to 1; higher is better, 0.5 is chance.
-
-    Raises:
-        ValueError: no fixations, no others, or another number of pixels than the map's.
     """
     values = _flat(saliency)
     places = [_where(mask, values.size) for mask in (fixations, others)]
@@ -217,15 +175,10 @@ def information_gain(saliency: np.ndarray, fixations: np.ndarray, baseline: np.n
     2015).
 
     Args:
-        saliency: (H, W) map.
-        fixations: (H, W), true at fixated pixels.
         baseline: (H, W) map, as a rule a centre prior.
 
     Returns:
         Bits per fixation; higher is better, 0 is as good as the baseline.
-
-    Raises:
-        ValueError: no fixations, or maps with different numbers of pixels.
     """
     where = _where(fixations, saliency.size)
     if np.size(baseline) != np.size(saliency):

@@ -12,13 +12,14 @@ from types import ModuleType
 from typing import Any
 
 
-def names_from(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
+def names_from(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:
     """Return the `__getattr__` of a package.
 
     Args:
         package: its `__name__`.
-        homes: for each name the module that defines it, relative to the package.
+        modules: by module, relative to the package, the names that it defines, with blanks between.
     """
+    homes = {name: module for module, names in modules.items() for name in names.split()}
 
     def get(name: str) -> Any:
         if name in homes:

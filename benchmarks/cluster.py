@@ -25,7 +25,7 @@ from pathlib import Path
 import avsal
 from avsal.prediction.settings import OutputSettings, PredictSettings
 from avsal.results.cluster import STRETCH, Worker, predict_on_cluster
-from avsal.results.jobs import predict_to_folder
+from avsal.results.jobs import MapJob
 
 
 def working_seconds(out: Path) -> float:
@@ -37,8 +37,9 @@ def working_seconds(out: Path) -> float:
 def predict(videos: list[Path], out: Path) -> float:
     """Return the seconds it took once the network was loaded."""
     model, began = avsal.load_model(device="cpu"), time.perf_counter()
+    job = MapJob(model, PredictSettings(), OutputSettings())
     for video in videos:
-        predict_to_folder(model, video, out / video.stem, PredictSettings(), OutputSettings())
+        job.write(model.predict(video), out / video.stem)
     return time.perf_counter() - began
 
 

@@ -23,6 +23,7 @@ import torch
 
 from avsal import load_model, models
 from avsal.media.audio import SAMPLE_RATE
+from avsal.prediction.model import engine_obstacle
 from avsal.prediction.predictor import Predictor
 from avsal.prediction.threads import thread_count
 from avsal.prediction.windows import CLIP_FRAMES
@@ -47,9 +48,9 @@ class Noise:
         pass
 
 
-def default_rows(engine: str, frames: list[np.ndarray]) -> dict[str, Row]:
+def default_rows(engine: str, frames: list[np.ndarray], precision: str = "fp32") -> dict[str, Row]:
     """The default network on an engine, in silence and with sound, at both sizes of a batch."""
-    predictor: Predictor = load_model(engine=engine, device="cpu", precision="fp32")
+    predictor: Predictor = load_model(engine=engine, device="cpu", precision=precision)
 
     def predict(batch: int, audio: Noise | None) -> None:
         made = predictor.predict_frames(
@@ -58,7 +59,7 @@ def default_rows(engine: str, frames: list[np.ndarray]) -> dict[str, Row]:
         assert sum(1 for _map in made) == len(frames)
 
     return {
-        f"default, {engine}, {heard}, batch {batch}": (
+        f"default, {engine} {precision}, {heard}, batch {batch}": (
             lambda batch=batch, audio=audio: predict(batch, audio),
             len(frames),
         )
@@ -132,14 +133,15 @@ def main() -> None:
     if arguments.wheel:
         rows |= unisal_rows(arguments.wheel, frames)
     rows |= default_rows("torch", frames) | default_rows("onnx", frames)
+    for precision in ("fp32", "bf16"):
+        if not engine_obstacle("openvino", "cpu", precision):
+            rows |= default_rows("openvino", frames, precision)
     if not arguments.without_published:
         rows |= published_rows()
     rounds = [
         {name: milliseconds(row) for name, row in rows.items()} for _ in range(arguments.runs + 1)
     ]
-    print(
-        f"{size[0]}x{size[1]} pixels, float32, {thread_count()} threads, {arguments.runs} rounds\n"
-    )
+    print(f"{size[0]}x{size[1]} pixels, {thread_count()} threads, {arguments.runs} rounds\n")
     report(rounds[1:])
 
 

@@ -19,16 +19,15 @@ import torch
 from avsal.prediction.model import load_model
 from avsal.prediction.predictor import Predictor
 from avsal.prediction.settings import OutputSettings, PredictSettings
-from avsal.results.jobs import predict_to_folder
+from avsal.results.jobs import MapJob
 
 
 def frames_a_second(predictor: Predictor, video: Path, stride: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
         settings = PredictSettings(stride=stride)
-        count = predict_to_folder(
-            predictor, video, Path(folder) / "maps", settings, OutputSettings()
-        )
+        job = MapJob(predictor, settings, OutputSettings())
+        count = job.write(predictor.predict(video, settings), Path(folder) / "maps")
         return count / (time.perf_counter() - began)
 
 

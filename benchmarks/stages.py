@@ -24,7 +24,7 @@ from avsal.prediction.predictor import Predictor
 from avsal.prediction.settings import OutputSettings, PredictSettings
 from avsal.prediction.shots import ShotFinder
 from avsal.results.folder import new_result
-from avsal.results.jobs import predict_to_folder
+from avsal.results.jobs import MapJob
 
 Result = TypeVar("Result")
 
@@ -87,12 +87,12 @@ def main() -> None:
         lambda: list(predictor.postprocess(filled(iter(batches), smoothing), settings)),
     )
     with tempfile.TemporaryDirectory() as parent:
-        folder, output = Path(parent), OutputSettings()
+        folder, job = Path(parent), MapJob(predictor, settings, OutputSettings())
         measured("writing PNG", count, lambda: write(folder / "maps", maps))
         measured(
             "all together",
             count,
-            lambda: predict_to_folder(predictor, video, folder / "all", settings, output),
+            lambda: job.write(predictor.predict(video, settings), folder / "all"),
         )
 
 

@@ -23,4 +23,4 @@ for second, frames in groupby(avsal.predict(arguments.video), key=lambda frame: 
         rows = slice(round(top * height), round(bottom * height))
         columns = slice(round(left * width), round(right * width))
         shares.append(float(frame.density[rows, columns].sum()))
-    print(f"{second} s: {sum(shares) / len(shares):.0%}")
+    print(f"{second} s: {100 * sum(shares) / len(shares):.0f} %")

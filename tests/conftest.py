@@ -250,3 +250,14 @@ def make_config(tiny, four_videos, tmp_path):
         return read_config(path, changes)
 
     return make
+
+
+@pytest.fixture
+def footage(tmp_path):
+    """A folder with a video and, in a folder of its own, another."""
+    import samples
+
+    (tmp_path / "in" / "sub").mkdir(parents=True)
+    samples.constant_rate(tmp_path / "in" / "a.mp4", 3, rate=10)
+    samples.constant_rate(tmp_path / "in" / "sub" / "b.mp4", 3, rate=10)
+    return tmp_path / "in"

@@ -6,6 +6,8 @@ from fractions import Fraction
 from xml.etree import ElementTree
 
 import numpy as np
+import pytest
+import samples
 
 from avsal.crops.file import PathFile, write_path
 from avsal.crops.planning import Crop
@@ -42,6 +44,18 @@ def made(place, count=30, rate=Fraction(RATE), picture=None, first=0, times=None
     described = PathFile(picture or Picture(WIDTH, HEIGHT), "5:9", size, source=source, **head)
     write_path(place, described, crops)
     return place
+
+
+@pytest.fixture
+def path(tmp_path):
+    return made(tmp_path / "ramp.reframe.json")
+
+
+@pytest.fixture
+def video(tmp_path):
+    """The video of the path, without sound."""
+    pictures = samples.Pictures([column_ramp()] * 30, rate=RATE)
+    return samples.write(tmp_path / "ramp.mp4", pictures)
 
 
 def fcpxml_clips(place):

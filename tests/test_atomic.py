@@ -304,3 +304,11 @@ def test_single_names_of_a_folder_may_be_checked(tmp_path):
     atomic.check_replaceable(tmp_path, own, ["a.txt", "c.bin"])
     with pytest.raises(OutputError, match="holds b\\.bin"):
         atomic.check_replaceable(tmp_path, own, ["a.txt", "b.bin"])
+
+
+@POSIX
+def test_a_pipe_is_not_replaced_by_a_file(tmp_path):
+    os.mkfifo(tmp_path / "a.mp4")
+    with pytest.raises(OutputError, match="is a pipe or a device; give the name of a file"):
+        atomic.write_bytes(tmp_path / "a.mp4", b"new")
+    assert (tmp_path / "a.mp4").is_fifo()

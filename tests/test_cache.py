@@ -46,7 +46,7 @@ def outputs(inputs):
     return [
         tag.index
         for each in inputs
-        for tag in (*(frame.tag for frame in each.skipped), *([each.tag] if each.wanted else []))
+        for tag in (*(frame.info for frame in each.skipped), *([each.info] if each.wanted else []))
     ]
 
 
@@ -67,9 +67,9 @@ def test_every_frame_gets_a_map_once_and_in_order(count, stride, with_sound):
 def test_each_window_holds_its_frames(count, stride, end, with_sound):
     sound = FakeSound() if with_sound else None
     for inputs in feed(video(count), sound, stride=stride, end=end):
-        assert tuple(frame.tag.index for frame in inputs.frames) == inputs.window.frames
+        assert tuple(frame.info.index for frame in inputs.frames) == inputs.window.frames
         for frame in inputs.frames:
-            assert np.all(frame.pixels == frame.tag.index)
+            assert np.all(frame.pixels == frame.info.index)
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,8 @@ def test_killed_workers_lose_nothing(cluster, tmp_path, example_clip, one_thread
     assert "text.mp4" in str(found[2])
     assert [path.name for path in out.iterdir()] == ["long"]  # nothing partial either
     predictor = load_model(device="cpu", precision="fp32")
-    jobs.predict_to_folder(predictor, long, tmp_path / "whole", settings, output)
+    job = jobs.MapJob(predictor, settings, output)
+    job.write(predictor.predict(long, settings), tmp_path / "whole")
     assert {path.name: path.read_bytes() for path in (out / "long").iterdir()} == {
         path.name: path.read_bytes() for path in (tmp_path / "whole").iterdir()
     }

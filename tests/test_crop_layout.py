@@ -109,10 +109,10 @@ def test_pictures_that_are_mere_lines_get_a_crop(size, fit):
 )
 def test_presets_have_no_thin_bars(preset, size):
     """The sides of crops are whole and even, so their shape is only nearly that of the preset."""
-    wanted = find_preset(preset)
-    head = PathFile(Picture(*size), wanted.aspect, wanted.size)
+    aspect, wanted = find_preset(preset)
+    head = PathFile(Picture(*size), aspect, wanted)
     for fit in ("crop", "split"):
-        (crop,) = plan([TWO_PEOPLE], wanted.aspect, size, fit=fit)
+        (crop,) = plan([TWO_PEOPLE], aspect, size, fit=fit)
         for box, place in panels(crop, head):
             assert fitted_size(box, head, place[2:]) == place[2:]
 

@@ -151,6 +151,9 @@ def test_stavis_names_the_malformed_line(own_tree):
     path.write_text("clip_0 18 10\nclip_1 many 10\n")
     with pytest.raises(DataError, match=r"fps\.txt:2: 'clip_1 many 10'"):
         open_dataset(DatasetSpec(root=own_tree, databases=("SumMe",)))
+    path.write_bytes(b"T\xfcr 18 10\n")
+    with pytest.raises(DataError, match=r"fps\.txt: it is not text in UTF-8"):
+        open_dataset(DatasetSpec(root=own_tree, databases=("SumMe",)))
 
 
 def test_no_data_set(tmp_path):
@@ -312,10 +315,11 @@ def test_the_default_blur(tmp_path):
     np.testing.assert_array_equal(only_gaze(still).density, expected)
 
 
-def test_lists_of_names(tmp_path):
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_lists_of_names(tmp_path, encoding):
     write_table(tmp_path)
     wanted, unwanted = tmp_path / "some.txt", tmp_path / "without.txt"
-    wanted.write_text("# held out\n03.jpg\n07\n")
+    wanted.write_text("03.jpg\n# held out\n07\n", encoding)
     unwanted.write_text("\n".join(f"{number:02}.jpg" for number in range(12)))
     chosen = open_dataset(DatasetSpec(root=tmp_path, names=wanted))
     assert [still.name for still in chosen] == ["03.jpg", "07.jpg"]

@@ -10,10 +10,9 @@ from encoder_parity import fill_encoder, keys, recorded_keys, tap_errors, tap_to
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from avsal.models.blocks import round_channels
 from avsal.models.encoders import IMAGE, MOTION
 from avsal.models.encoders.slowfast import SLOW_FRAMES
-from avsal.models.encoders.x3d import X3D
+from avsal.models.encoders.x3d import X3D, round_channels
 
 RECORDED = ("s3d-224x224", "s3d-224x384", "x3dl-224x224", "slowfast4x16-224x224")
 SMALL_MOTION = ("s3d", "x3dl", "slowfast4x16")

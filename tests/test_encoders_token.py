@@ -13,12 +13,12 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from avsal.errors import UsageError
 from avsal.models.blocks import stage_drop_rates
 from avsal.models.encoders import MOTION
-from avsal.models.encoders.morphmlp import MorphMLP, MorphMLPSettings, mix_segments
-from avsal.models.encoders.uniformer import UniFormer, UniFormerSettings
+from avsal.models.encoders.morphmlp import MorphMLP, mix_segments
+from avsal.models.encoders.uniformer import UniFormer
 from avsal.models.encoders.videoswin import (
+    WINDOW,
     Block,
     VideoSwin,
-    VideoSwinSettings,
     plan_windows,
     relative_positions,
 )
@@ -38,10 +38,10 @@ def build_shallow(name: str) -> nn.Module:
     """The encoder of a table row with one block a stage; two where every second one shifts."""
     torch.manual_seed(0)
     if name == "morphmlps":
-        return MorphMLP(MorphMLPSettings(depths=(1, 1, 1, 1)))
+        return MorphMLP(depths=(1, 1, 1, 1))
     if name == "uniformerb":
-        return UniFormer(UniFormerSettings(depths=(1, 1, 1, 1)))
-    return VideoSwin(VideoSwinSettings(depths=(2, 2, 2, 2)))
+        return UniFormer(depths=(1, 1, 1, 1))
+    return VideoSwin(depths=(2, 2, 2, 2))
 
 
 @pytest.mark.parametrize("variant", RECORDED)
@@ -192,7 +192,7 @@ def dense_windows(block: Block, x: torch.Tensor, shift: tuple[int, int, int]) ->
     Windows of the shifted grid start at `shift`: the cells before it are windows of their own.
     """
     size = x.shape[1:4]
-    window = [min(n, cells) for n, cells in zip(size, block.window, strict=True)]
+    window = [min(n, cells) for n, cells in zip(size, WINDOW, strict=True)]
     padded = [-(-n // cells) * cells for n, cells in zip(size, window, strict=True)]
     volume = x.new_zeros(1, *padded, x.shape[-1])
     volume[:, : size[0], : size[1], : size[2]] = x
@@ -200,8 +200,8 @@ def dense_windows(block: Block, x: torch.Tensor, shift: tuple[int, int, int]) ->
     owner = (cells - torch.tensor(shift)).div(torch.tensor(window), rounding_mode="floor")
     together = (owner[:, None] == owner[None]).all(dim=-1)
     offsets = (cells[:, None] - cells[None]).where(together[..., None], 0)
-    spans = [2 * n - 1 for n in block.window]
-    centred = offsets + torch.tensor(block.window) - 1
+    spans = [2 * n - 1 for n in WINDOW]
+    centred = offsets + torch.tensor(WINDOW) - 1
     row = (centred[..., 0] * spans[1] + centred[..., 1]) * spans[2] + centred[..., 2]
     bias = block.attn.relative_position_bias_table[row].permute(2, 0, 1)
     query, key, value = (
@@ -229,7 +229,7 @@ def test_windows_equal_masked_attention_over_the_volume(
     size: tuple[int, int, int], shift: tuple[int, int, int], shifted: bool
 ) -> None:
     torch.manual_seed(0)
-    block = Block(16, 2, VideoSwinSettings(), shifted=shifted, drop_rate=0.0).eval()
+    block = Block(16, 2, shifted=shifted, drop_rate=0.0).eval()
     nn.init.normal_(block.attn.relative_position_bias_table)
     x = torch.randn(1, *size, 16)
     with torch.inference_mode():

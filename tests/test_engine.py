@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -100,6 +101,13 @@ def test_threads_change_nothing(onnx, example_clip, monkeypatch):
         monkeypatch.setenv("OMP_NUM_THREADS", threads)
         found.append(maps(onnx, example_clip, stride=1, end=0.4))
     assert all(np.array_equal(*pair) for pair in zip(*found, strict=True))
+
+
+def test_a_model_may_be_sent_to_another_process(onnx, example_clip):
+    here = next(onnx.predict(example_clip)).density  # makes the sessions
+    sent = pickle.loads(pickle.dumps(onnx))
+    assert (repr(sent), sent.weights_id) == (repr(onnx), onnx.weights_id)
+    assert np.array_equal(next(sent.predict(example_clip)).density, here)
 
 
 def test_a_frame_that_fails_ends_the_windows_that_wait_for_it(onnx, example_clip, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -51,7 +52,7 @@ def test_overlay(clip, tmp_path):
 @pytest.mark.slow
 def test_area_share(clip):
     halves = [
-        [int(share) for share in re.findall(r"(\d+)%", run("area_share", clip, *area))]
+        [int(share) for share in re.findall(r"(\d+) %", run("area_share", clip, *area))]
         for area in ((0, 0, 0.5, 1), (0.5, 0, 1, 1))
     ]
     assert len(halves[0]) == 1
@@ -81,3 +82,19 @@ def test_live(example_clip):
     image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
     assert image.shape == (360, 640, 3)
     assert re.search(r"[\d.]+ maps/s; a map's picture is [\d.]+ s old", summary)
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
+def test_examples_without_arguments_say_what_they_want(path, tmp_path):
+    done = subprocess.run(
+        [sys.executable, path],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(EXAMPLES.parent)},
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert path.name in done.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 import samples
 
+import avsal
+from avsal import cli
+from avsal.__main__ import main
 from avsal.errors import MediaError
 from avsal.media import VideoReader
 from avsal.prediction.threads import run_ahead
@@ -139,9 +142,50 @@ def test_a_signal_when_all_is_done_tells_its_number(name: str) -> None:
     code = (
         "import os, signal, sys; from avsal import cli; sys.argv = ['avsal']; "
         "signal.signal(signal.SIGINT, signal.default_int_handler); "  # a background job ignores it
-        f"cli._run = lambda _arguments: os.kill(os.getpid(), {int(number)}) or 0; cli.main()"
+        f"cli._run = lambda *_: os.kill(os.getpid(), {int(number)}) or 0; cli.main()"
     )
     ended = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False
     )
     assert (ended.returncode, ended.stderr) == (128 + number, "")
+
+
+@pytest.fixture
+def usual_handlers():
+    """Python's own handlers, also where the job that runs the tests ignores Ctrl-C."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(number) for number in numbers]
+    for number, handler in zip(numbers, (signal.default_int_handler, signal.SIG_DFL), strict=True):
+        signal.signal(number, handler)
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.usefixtures("usual_handlers")
+def test_what_a_signal_breaks_is_no_error_of_its_own(number, avsal_command, monkeypatch):
+    """A library that is interrupted while it is imported raises an error of its choice."""
+
+    def interrupted(_group):
+        try:
+            signal.raise_signal(number)
+        except KeyboardInterrupt:
+            raise ImportError("initialization failed") from None
+
+    monkeypatch.setattr(cli, "read_defaults", interrupted)
+    assert avsal_command("models") == (128 + number, "", "")
+
+
+def test_ctrl_c_while_the_command_is_loaded_is_no_traceback(monkeypatch):
+    class Interrupted:
+        def find_spec(self, name, *_where):
+            if name == "avsal.cli":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "avsal.cli")
+    monkeypatch.delattr(avsal, "cli", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Interrupted(), *sys.meta_path])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 128 + signal.SIGINT

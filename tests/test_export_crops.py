@@ -12,6 +12,7 @@ import subprocess
 from fractions import Fraction
 
 import av
+import crop_paths
 import numpy as np
 import pytest
 import samples
@@ -26,16 +27,7 @@ from avsal.crops.file import read_crops, read_head
 from avsal.crops.settings import Picture
 from avsal.errors import AvsalError, MediaError, UsageError
 
-
-@pytest.fixture
-def path(tmp_path):
-    return made(tmp_path / "ramp.reframe.json")
-
-
-@pytest.fixture
-def video(tmp_path):
-    pictures = samples.Pictures([column_ramp()] * 30, rate=RATE)
-    return samples.write(tmp_path / "ramp.mp4", pictures)
+path, video = crop_paths.path, crop_paths.video  # fixtures
 
 
 # ---- CSV
@@ -61,12 +53,16 @@ def command_of(place):
     return shlex.split(line.removeprefix("# "))
 
 
-def filtered(place, images):
-    """Images through the filters of an exported command line, by FFmpeg's own library."""
+def filtered(place, images, pixels="rgb24"):
+    """Images through the filters of an exported command line, by FFmpeg's own library.
+
+    Args:
+        pixels: the pixel format in which they enter.
+    """
     chain = command_of(place)[command_of(place).index("-vf") + 1]
     graph = av.filter.Graph()
     step = Fraction(1, RATE)
-    source = graph.add_buffer(width=WIDTH, height=HEIGHT, format="rgb24", time_base=step)
+    source = graph.add_buffer(width=WIDTH, height=HEIGHT, format=pixels, time_base=step)
     filters = [source]
     for text in chain.split(","):
         name, _equals, arguments = text.partition("=")
@@ -76,11 +72,15 @@ def filtered(place, images):
     for one, following in itertools.pairwise(filters):
         one.link_to(following)
     graph.configure()
-    for index, image in enumerate(images):
-        frame = av.VideoFrame.from_ndarray(image, "rgb24")
-        frame.pts, frame.time_base = index, step
+    for index, image in enumerate([*images, None]):
+        frame = image
+        if image is not None:
+            frame = av.VideoFrame.from_ndarray(image, "rgb24").reformat(format=pixels)
+            frame.pts, frame.time_base = index, step
         graph.push(frame)
-        yield graph.pull().to_ndarray()
+        with contextlib.suppress(av.error.BlockingIOError, av.error.EOFError):
+            while True:
+                yield graph.pull().to_ndarray()
 
 
 def test_ffmpeg_s_filters_cut_every_frame_out(path, tmp_path):
@@ -107,6 +107,17 @@ def test_ffmpeg_s_filters_zoom_and_add_bars(tmp_path):
     assert gray[15][61:].max() < 20
     assert np.abs(gray[15][45][2:-2] - (40 + (np.arange(50) + 0.5) * 3 - 0.5)[2:-2]).max() < 3
     assert np.array_equal(gray[25][45], np.arange(100, 150))
+
+
+@pytest.mark.parametrize("pixels", ["yuv420p", "yuv420p10le", "yuv422p10le"])
+def test_odd_places_keep_the_colours_of_every_depth(tmp_path, pixels):
+    """FFmpeg's crop lands between two bytes of coarse colours of more than 8 bits."""
+    path = made(tmp_path / "a.reframe.json", boxes=lambda index: (2 * index + 1, 0, 50, 90))
+    place = tmp_path / "a.sendcmd"
+    write_export(path, place)
+    flat = np.full((HEIGHT, WIDTH, 3), (200, 60, 90), np.uint8)
+    for image in filtered(place, [flat] * 30, pixels):
+        assert np.abs(image.astype(int) - flat[0, 0]).max() < 6
 
 
 def test_a_crop_that_never_moves_needs_no_commands(tmp_path):
@@ -155,6 +166,26 @@ def test_the_command_line_runs_as_it_is(video, tmp_path, name):
     own = avsal.reframe(video, tmp_path / "own.mp4", path=path)
     for ours, theirs in zip(frames_of(own), frames_of(out), strict=True):
         assert np.abs(ours.image.astype(int) - theirs.image).mean() < 2
+
+
+def test_interlaced_pictures_become_whole_ones(tmp_path):
+    film = samples.interlaced(tmp_path / "film.mkv")
+    with av.open(str(film)) as container:
+        times = [Fraction(frame.pts * frame.time_base) for frame in container.decode(video=0)]
+    shown = [frame.image[..., 0].astype(int) for frame in frames_of(film)]
+    height, width = shown[0].shape
+    path = made(
+        tmp_path / "film.reframe.json",
+        name=film.name,
+        picture=Picture(width, height),
+        size=(width, height),
+        boxes=lambda _index: (0, 0, width, height),
+        times=times,
+    )
+    write_export(path, tmp_path / "film.sendcmd")
+    cropped = frames_of(run_ffmpeg(tmp_path / "film.sendcmd"))
+    for ours, theirs in zip(shown, cropped, strict=True):
+        assert np.abs(ours - theirs.image[..., 0]).mean() < 4
 
 
 @pytest.mark.parametrize("part", [{}, {"start": 1.0, "end": 1.8}])

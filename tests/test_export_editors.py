@@ -5,24 +5,15 @@ from __future__ import annotations
 import importlib.util
 from fractions import Fraction
 
+import crop_paths
 import pytest
-import samples
-from crop_paths import HEIGHT, RATE, WIDTH, box_of, column_ramp, fcpxml_clips, made, seconds
+from crop_paths import HEIGHT, RATE, WIDTH, box_of, fcpxml_clips, made, seconds
 
 from avsal.crops import editors
 from avsal.crops.export import write_export
 from avsal.crops.settings import Picture
 
-
-@pytest.fixture
-def path(tmp_path):
-    return made(tmp_path / "ramp.reframe.json")
-
-
-@pytest.fixture
-def video(tmp_path):
-    pictures = samples.Pictures([column_ramp()] * 30, rate=RATE)
-    return samples.write(tmp_path / "ramp.mp4", pictures)
+path, video = crop_paths.path, crop_paths.video  # fixtures
 
 
 def needs(*packages):

@@ -132,12 +132,11 @@ def test_a_worker_writes_the_same_table(tiny, tiny_weights, cut_video, tmp_path)
 
     predictor = load_model(tiny, tiny_weights, "cpu")
     output = OutputSettings("csv")
-    jobs.predict_to_folder(predictor, cut_video, tmp_path / "a", PredictSettings(), output)
+    job = jobs.MapJob(predictor, PredictSettings(), output)
+    job.write(predictor.predict(cut_video), tmp_path / "a")
     (tmp_path / "b").mkdir()
-    (stretch,) = jobs.stretches_of(predictor, cut_video, PredictSettings(), output, 5)
-    jobs.predict_stretch(
-        predictor, cut_video, stretch, tmp_path / "b", tmp_path / "b", PredictSettings(), output
-    )
+    (stretch,) = job.stretches(cut_video, 5)
+    job.predict_stretch(cut_video, stretch, tmp_path / "b", tmp_path / "b")
     jobs.put_together(tmp_path / "b", [stretch])
     one, other = ((tmp_path / x / "saliency.csv").read_bytes() for x in "ab")
     assert one == other

@@ -40,7 +40,7 @@ def test_every_file_gets_what_it_gets_alone_in_order(predictor, folder):
         alone = predictor.predict(source)
         assert prediction.info == alone.info
         for one, other in zip(prediction, alone, strict=True):
-            assert one.tag == other.tag
+            assert one.info == other.info
             assert np.abs(one.log_density - other.log_density).max() < 1e-4
             assert one.density.shape == other.density.shape
     assert given == sources
@@ -48,16 +48,14 @@ def test_every_file_gets_what_it_gets_alone_in_order(predictor, folder):
 
 def test_a_file_that_is_replaced_while_it_waits_is_not_current(predictor, tmp_path):
     sources = [samples.still(tmp_path / f"{number}.png") for number in range(4)]
-    settings, output = PredictSettings(batch=1), OutputSettings("npy")
+    settings = PredictSettings(batch=1)
+    job = jobs.MapJob(predictor, settings, OutputSettings("npy"))
     for number, (source, prediction) in enumerate(predict_files(predictor, sources, settings)):
         if number == 0:  # the others have been read ahead
             samples.still(sources[1], samples.numbered(200, 96, 64))
         out = tmp_path / "out" / source.stem
-        jobs.write_prediction(predictor, source, prediction, out, settings, output)
-    current = [
-        jobs.is_current(tmp_path / "out" / source.stem, predictor, source, settings, output)
-        for source in sources
-    ]
+        job.write(prediction, out)
+    current = [job.is_current(tmp_path / "out" / source.stem, source) for source in sources]
     assert current == [True, False, True, True]
 
 

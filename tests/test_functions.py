@@ -9,6 +9,7 @@ import json
 import re
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -136,7 +137,7 @@ def test_a_measurement_shows_itself(video, maps):
     table = report._repr_html_()
     assert table.startswith("<table>") and table.count("<tr>") == 3
     assert "&lt;b&gt;logo" in table and name not in table
-    assert repr(report) == "<Measurement of clip.mp4: x 0.0%, <b>logo 50.0%>"
+    assert repr(report) == "<Measurement of clip.mp4: x 0.0 %, <b>logo 50.0 %>"
     assert report.differences == []
     compared = avsal.measure(video, grid="2x1", saliency=maps, compare=video, compare_saliency=maps)
     assert [row["difference"] for row in compared.differences] == [0, 0]
@@ -306,6 +307,9 @@ def test_a_prediction_says_what_it_is(video, loaded):
     [
         (lambda: plan(None, "9:16", (64, 36)), "maps has the type NoneType"),
         (lambda: plan(MAPS, "9:16", "64x36"), "size '64x36': give"),
+        (lambda: plan(MAPS, (9, 16), (64, 36)), r"aspect \(9, 16\): give width:height"),
+        (lambda: plan(MAPS, 0.01, (64, 36)), r"aspect 0.01: give a ratio from 1:20"),
+        (lambda: plan(MAPS, float("nan"), (64, 36)), "aspect nan: give width:height"),
         (lambda: plan(MAPS, "9:16", (0, 36)), "size .* give"),
         (lambda: plan(MAPS, "9:16", (64, 36), cuts=5), "cuts 5: give a list"),
         (lambda: shares(MAPS, {"a": "0,0,9,9"}), "give a list of Area objects"),
@@ -325,6 +329,26 @@ def test_maps_of_predict_are_given_by_their_densities(video, loaded):
         plan(loaded.predict(video), "9:16", (64, 48))
     densities = (frame.density for frame in loaded.predict(video, size="model"))
     assert len(plan(densities, "9:16", (64, 48))) == 12
+
+
+def test_numbers_may_be_numpy_s_or_fractions(video, maps, loaded, tmp_path):
+    part = {"start": np.int64(0), "end": np.float32(0.3)}
+    out = avsal.reframe(video, tmp_path / "a.mp4", saliency=maps, zoom=np.float32(1.5), **part)
+    path = json.loads((tmp_path / "a.reframe.json").read_text())
+    assert (path["start"], path["end"], path["settings"]["zoom"]) == (0, 0.3, 1.5)
+    assert avsal.reframe(video, tmp_path / "b.mp4", path=tmp_path / "a.reframe.json") != out
+    avsal.reframe(video, tmp_path / "c.mp4", saliency=maps, start=Fraction(1, 5))
+    report = avsal.measure(video, {"a": "0,0,9,9"}, model=loaded, stride=np.int64(2))
+    report.save(tmp_path / "measured")
+    made = json.loads((tmp_path / "measured" / "summary.json").read_text())["made"]
+    assert '"stride": 2' in json.dumps(made)
+    avsal.overlay(video, tmp_path / "a.gif", saliency=maps, fps=np.float32(5))
+
+
+@pytest.mark.parametrize("name", ["", "a\0b.mp4"])
+def test_names_that_no_file_has_are_refused(name):
+    with pytest.raises(UsageError, match="cannot be the name of a file"):
+        avsal.predict(name)
 
 
 def test_a_result_says_what_it_is(maps):

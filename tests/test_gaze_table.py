@@ -5,17 +5,21 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 import samples
+from gaze_maps import save_maps
 from PIL import Image
 
+import avsal
 from avsal.datasets import DatasetSpec, open_dataset
 from avsal.datasets.gaze_table import read_table
 from avsal.datasets.videos import VideoRecording
 from avsal.errors import DataError
+from avsal.media import VideoWriter
 
 SIZE = (160, 90)  # (width, height)
 SECONDS = 2
@@ -162,6 +166,8 @@ REFUSED_TEXT = {
     "commas for both": ("time,x,y\n0,5,8,1,4,2\n", r"csv:2: .*6 fields, .* 3 .*semicolons"),
     "two decimal marks": ("time;x;y\n0,5;80.1;40.2\n", "a comma and numbers with a point"),
     "spaces": ("time x y\n0 1 2\n", "commas, semicolons or tabs"),
+    "an unfinished first line": ("sep=\ntime,x,y\n0,1,2\n", "missing time, x, y"),
+    "a quote between columns": ('sep="\ntime"x"y\n0"1"2\n', "missing time, x, y"),
     "nothing": ("", "missing time, x, y"),
     "a spreadsheet": ("PK\x03\x04\0\0\0\0\x08\0", "is not text"),
 }
@@ -233,6 +239,25 @@ def test_videos_of_the_same_name_in_two_folders(video, tmp_path):
     one, two = open_dataset(DatasetSpec(root=tmp_path / "set", fixations=table))
     assert (one.name, two.name) == ("one/small.mp4", "two/small.mp4")
     assert [item.reading.rows for item in (one, two)] == [120, 240]
+
+
+def test_pixels_that_are_not_square_are_told(tmp_path, caplog):
+    film = tmp_path / "wide.mp4"
+    with VideoWriter(film, *SIZE, sample_aspect=Fraction(4, 3)) as writer:
+        for index in range(50):
+            writer.write(samples.numbered(index, *SIZE), Fraction(index, 25), Fraction(1, 25))
+    forms = (
+        ("pixels", lambda row: row, 1),
+        ("fractions", lambda row: (row[0], row[1] / SIZE[0], row[2] / SIZE[1], row[3]), 0),
+    )
+    for name, fields, notes in forms:
+        caplog.clear()
+        _ = opened(film, written(tmp_path / f"{name}.csv", fields)).reading
+        assert caplog.text.count("its pixels are not square") == notes
+    avsal.measure(
+        film, {"a": "0,0,9,9"}, saliency=save_maps(tmp_path / "m", film, lambda _: (0, 0))
+    )
+    assert f"{SIZE[0]}x{SIZE[1]} as stored, not of" in caplog.text
 
 
 def test_all_gaze_on_a_still_counts(tmp_path):

@@ -5,26 +5,24 @@ from __future__ import annotations
 import io
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import samples
-from PIL import Image
+import typer
 
+from avsal import cli
+from avsal.cli.defaults import read_defaults
 from avsal.errors import UsageError
 from avsal.prediction.settings import seconds_of
 from avsal.results.description import DESCRIPTION
-from avsal.results.plan import plan_inputs
 
 COMMANDS = {
     "overlay": ((), "{}.saliency.mp4", "{}.mp4"),
     "reframe": ((), "{}.9x16.mp4", "{}.mp4"),
     "measure": (("--grid", "2x2"), "{}.measure/report.html", "{}/report.html"),
 }
-EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
 @pytest.fixture
@@ -38,103 +36,8 @@ def command(avsal_command, tiny, tiny_weights, quick_workers):
     return run
 
 
-@pytest.fixture
-def footage(tmp_path):
-    """A folder with a video and, in a folder of its own, another."""
-    (tmp_path / "in" / "sub").mkdir(parents=True)
-    samples.constant_rate(tmp_path / "in" / "a.mp4", 3, rate=10)
-    samples.constant_rate(tmp_path / "in" / "sub" / "b.mp4", 3, rate=10)
-    return tmp_path / "in"
-
-
 def records(text):
     return [json.loads(line) for line in text.splitlines()]
-
-
-# ---- places of results
-
-
-def plan(inputs, output, ending=".saliency.*"):
-    jobs = plan_inputs(list(inputs), output, ending)
-    return {str(source): str(place) for source, place in jobs}
-
-
-def test_results_are_next_to_their_inputs(footage):
-    a, b = footage / "a.mp4", footage / "sub" / "b.mp4"
-    assert plan([footage], None) == {
-        str(a): str(footage / "a.saliency.*"),
-        str(b): str(footage / "sub" / "b.saliency.*"),
-    }
-    assert plan([footage / "*.mp4"], None, ".measure") == {str(a): str(footage / "a.measure")}
-
-
-def test_names_that_would_meet_keep_their_suffix(tmp_path):
-    one, other = (samples.still(tmp_path / name) for name in ("a.png", "a.jpg"))
-    assert plan([one, other], None) == {
-        str(one): str(tmp_path / "a.png.saliency.*"),
-        str(other): str(tmp_path / "a.jpg.saliency.*"),
-    }
-
-
-def test_an_output_is_a_file_for_one_input_and_a_folder_for_many(footage, tmp_path):
-    a, out = footage / "a.mp4", tmp_path / "out"
-    tree = {str(a): str(out / "a.*"), str(footage / "sub" / "b.mp4"): str(out / "sub" / "b.*")}
-    assert plan([a], out / "x.mp4") == {str(a): str(out / "x.mp4")}
-    assert plan([a], out / "x", ".measure") == {str(a): str(out / "x")}
-    assert plan([a], out) == {str(a): str(out / "a.*")}  # without a suffix, as for one of *.mp4
-    assert plan([footage / "a*"], out) == {str(a): str(out / "a.*")}
-    assert plan([footage], out) == tree
-    assert plan([footage / "sub", a], out) == {
-        str(a): str(out / "a.*"),
-        str(footage / "sub" / "b.mp4"): str(out / "sub" / "b.*"),
-    }
-
-
-def test_results_of_earlier_calls_are_no_inputs(footage):
-    for name in ("a.saliency.mp4", "a.9x16.mp4", "a.9x16.reframe.json"):
-        (footage / name).write_text("earlier")
-    expected = [str(footage / "a.mp4"), str(footage / "sub" / "b.mp4")]
-    assert list(plan([footage], None)) == expected
-    assert list(plan([footage / "*.mp4"], None)) == expected[:1]
-
-
-def test_pictures_of_results_are_no_inputs(footage):
-    """A folder that --output named tells by what it holds that it is a result."""
-    measured, stills = footage / "measured", footage / "stills"
-    own = [measured / "thumbnail-shot-1.jpg", footage / "thumbnail-shot-1.jpg"]
-    own += [stills / "shot-002.jpg"]
-    for file in own:
-        file.parent.mkdir(exist_ok=True)
-        samples.still(file)
-    (measured / "summary.json").write_text('{\n "measure": 1}')
-    Image.new("RGB", (8, 8)).save(stills / "shot-001.jpg", comment=b"avsal overlay: shot 1")
-    wanted = [footage / "a.mp4", *own[1:], footage / "sub" / "b.mp4"]
-    assert set(plan([footage], None)) == {str(path) for path in wanted}
-
-
-@pytest.mark.parametrize("inputs", [("a.mp4", "sub/b.mp4"), ("*.mp4",), ("",)])
-def test_a_file_s_name_is_no_folder_for_several_results(footage, inputs):
-    given = [footage / name for name in inputs]
-    with pytest.raises(UsageError, match=r"all\.mp4: is the name of a file; give a folder"):
-        plan(given, footage / "all.mp4")
-    (footage / "all.mp4").mkdir()
-    assert plan(given, footage / "all.mp4")
-    assert plan(given, footage / "all.mp4", ".measure")
-
-
-def test_standard_output_is_no_place(footage):
-    with pytest.raises(UsageError, match="-: results cannot go to standard output"):
-        plan([footage], Path("-"))
-
-
-def test_inputs_that_cannot_be_planned(footage, tmp_path):
-    with pytest.raises(UsageError, match="matches no file"):
-        plan([footage / "*.nope"], None)
-    with pytest.raises(UsageError, match="web address"):
-        plan([Path("https://example.org/a.mp4")], None)
-    (tmp_path / "other" / "sub").mkdir(parents=True)
-    with pytest.raises(UsageError, match="two folders are called sub"):
-        plan([footage / "sub", tmp_path / "other" / "sub"], tmp_path / "out")
 
 
 # ---- the commands
@@ -431,8 +334,9 @@ def settings_file(tmp_path, monkeypatch):
     return (tmp_path / "avsal.toml").write_text
 
 
-def test_a_settings_file_gives_defaults(command, footage, settings_file):
-    settings_file("quiet = true\n[overlay]\nend = 0.2\nforce = true\n")
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_a_settings_file_gives_defaults(command, footage, settings_file, encoding):
+    settings_file("quiet = true\n[overlay]\nend = 0.2\nforce = true\n", encoding)
     assert command("overlay", footage / "a.mp4") == (0, "", "")
     code, out, _err = command("overlay", footage / "a.mp4", "--json")
     assert (code, records(out)[0]["frames"]) == (0, 2)
@@ -493,6 +397,8 @@ def test_a_settings_file_gives_defaults_to_commands_of_a_group(
         ("[weights.pul]\nyes = true", "no command weights pul; did you mean weights pull?"),
         ("[weights.pull]\nyess = true", "weights pull has no option yess; did you mean yes?"),
         ("stride =", "avsal.toml: cannot be read"),
+        ("size = [640, 360]", "size: give one value, without brackets"),
+        ("end = 2026-01-01", "end: give a text, a number"),
     ],
 )
 def test_a_wrong_settings_file_is_one_line(avsal_command, settings_file, text, says):
@@ -503,17 +409,17 @@ def test_a_wrong_settings_file_is_one_line(avsal_command, settings_file, text, s
     assert avsal_command("overlay", "--help")[0] == 0
 
 
-@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
-def test_examples_without_arguments_say_what_they_want(path, tmp_path):
-    done = subprocess.run(
-        [sys.executable, path],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(EXAMPLES.parent)},
-        check=False,
-    )
-    assert done.returncode == 2
-    assert "Traceback" not in done.stderr
-    assert path.name in done.stderr
-    assert list(tmp_path.iterdir()) == []
+def test_a_working_folder_that_was_removed_is_told(avsal_command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    told = "error: the working folder was removed; change to another one\n"
+    assert avsal_command("predict", "a.mp4") == (2, "", told)
+
+
+def test_an_option_for_many_takes_one_too(settings_file):
+    group = typer.main.get_command(cli.app)
+    for area in ("'a:0,0,9,9'", "['a:0,0,9,9']"):
+        settings_file(f"[measure]\narea = {area}\n")
+        assert read_defaults(group) == {"measure": {"area": ["a:0,0,9,9"]}}

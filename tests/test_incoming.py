@@ -163,6 +163,7 @@ def test_what_is_no_mono_sound_is_named(predictor, audio, why):
         (2, {"times": [0, 1, 2]}, "there are 2 frames but more times"),
         (3, {"times": [0, float("nan"), 2]}, "the time of frame 1 is nan"),
         (3, {"times": [0, "1", 2]}, "the time of frame 1 is '1'"),
+        (3, {"times": np.arange(3).astype("timedelta64[s]")}, "the time of frame 0 is .*give a"),
         (3, {"fps": 0}, "more than 0"),
         (3, {"fps": -25}, "more than 0"),
         (3, {"fps": float("inf")}, "fps is inf"),
@@ -193,7 +194,7 @@ def test_arrays_have_the_maps_of_frames_with_the_same_times(predictor):
         list(predictor.predict_frames(images, fps=25)),
         list(predictor.predict_frames(iter(images), times=[i / 25 for i in range(20)])),
     ):
-        assert [frame.tag for frame in found] == [frame.tag for frame in expected]
+        assert [frame.info for frame in found] == [frame.info for frame in expected]
         for frame, other in zip(found, expected, strict=True):
             assert np.array_equal(frame.density, other.density)
 

@@ -6,16 +6,13 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import samples
+from PIL import Image
 
 from avsal.errors import MediaError, OutputError, UsageError
+from avsal.results.checks import check_source, choose_output, refuse_folders
 from avsal.results.description import DESCRIPTION
-from avsal.results.plan import (
-    check_source,
-    choose_output,
-    plan_files,
-    plan_folder,
-    refuse_folders,
-)
+from avsal.results.plan import plan_files, plan_folder, plan_inputs
 
 
 def tree(root, *names):
@@ -200,3 +197,89 @@ def test_a_name_that_is_too_long_for_a_result_is_one_line(tmp_path):
     source = tmp_path / ("n" * 249 + ".mp4")
     with pytest.raises(OutputError, match="cannot be written"):
         choose_output(source, is_image=False, out=None, force=False)
+
+
+# ---- several inputs of any kind
+
+
+def plan(inputs, output, ending=".saliency.*"):
+    jobs = plan_inputs(list(inputs), output, ending)
+    return {str(source): str(place) for source, place in jobs}
+
+
+def test_results_are_next_to_their_inputs(footage):
+    a, b = footage / "a.mp4", footage / "sub" / "b.mp4"
+    assert plan([footage], None) == {
+        str(a): str(footage / "a.saliency.*"),
+        str(b): str(footage / "sub" / "b.saliency.*"),
+    }
+    assert plan([footage / "*.mp4"], None, ".measure") == {str(a): str(footage / "a.measure")}
+
+
+def test_names_that_would_meet_keep_their_suffix(tmp_path):
+    one, other = (samples.still(tmp_path / name) for name in ("a.png", "a.jpg"))
+    assert plan([one, other], None) == {
+        str(one): str(tmp_path / "a.png.saliency.*"),
+        str(other): str(tmp_path / "a.jpg.saliency.*"),
+    }
+
+
+def test_an_output_is_a_file_for_one_input_and_a_folder_for_many(footage, tmp_path):
+    a, out = footage / "a.mp4", tmp_path / "out"
+    tree = {str(a): str(out / "a.*"), str(footage / "sub" / "b.mp4"): str(out / "sub" / "b.*")}
+    assert plan([a], out / "x.mp4") == {str(a): str(out / "x.mp4")}
+    assert plan([a], out / "x", ".measure") == {str(a): str(out / "x")}
+    assert plan([a], out) == {str(a): str(out / "a.*")}  # without a suffix, as for one of *.mp4
+    assert plan([footage / "a*"], out) == {str(a): str(out / "a.*")}
+    assert plan([footage], out) == tree
+    assert plan([footage / "sub", a], out) == {
+        str(a): str(out / "a.*"),
+        str(footage / "sub" / "b.mp4"): str(out / "sub" / "b.*"),
+    }
+
+
+def test_results_of_earlier_calls_are_no_inputs(footage):
+    for name in ("a.saliency.mp4", "a.9x16.mp4", "a.9x16.reframe.json"):
+        (footage / name).write_text("earlier")
+    expected = [str(footage / "a.mp4"), str(footage / "sub" / "b.mp4")]
+    assert list(plan([footage], None)) == expected
+    assert list(plan([footage / "*.mp4"], None)) == expected[:1]
+
+
+def test_pictures_of_results_are_no_inputs(footage):
+    """A folder that --output named tells by what it holds that it is a result."""
+    measured, stills = footage / "measured", footage / "stills"
+    own = [measured / "thumbnail-shot-1.jpg", footage / "thumbnail-shot-1.jpg"]
+    own += [stills / "shot-002.jpg"]
+    for file in own:
+        file.parent.mkdir(exist_ok=True)
+        samples.still(file)
+    (measured / "summary.json").write_text('{\n "measure": 1}')
+    Image.new("RGB", (8, 8)).save(stills / "shot-001.jpg", comment=b"avsal overlay: shot 1")
+    wanted = [footage / "a.mp4", *own[1:], footage / "sub" / "b.mp4"]
+    assert set(plan([footage], None)) == {str(path) for path in wanted}
+
+
+@pytest.mark.parametrize("inputs", [("a.mp4", "sub/b.mp4"), ("*.mp4",), ("",)])
+def test_a_file_s_name_is_no_folder_for_several_results(footage, inputs):
+    given = [footage / name for name in inputs]
+    with pytest.raises(UsageError, match=r"all\.mp4: is the name of a file; give a folder"):
+        plan(given, footage / "all.mp4")
+    (footage / "all.mp4").mkdir()
+    assert plan(given, footage / "all.mp4")
+    assert plan(given, footage / "all.mp4", ".measure")
+
+
+def test_standard_output_is_no_place(footage):
+    with pytest.raises(UsageError, match="-: results cannot go to standard output"):
+        plan([footage], Path("-"))
+
+
+def test_inputs_that_cannot_be_planned(footage, tmp_path):
+    with pytest.raises(UsageError, match="matches no file"):
+        plan([footage / "*.nope"], None)
+    with pytest.raises(UsageError, match="web address"):
+        plan([Path("https://example.org/a.mp4")], None)
+    (tmp_path / "other" / "sub").mkdir(parents=True)
+    with pytest.raises(UsageError, match="two folders are called sub"):
+        plan([footage / "sub", tmp_path / "other" / "sub"], tmp_path / "out")

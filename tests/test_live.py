@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import samples
 
+from avsal.errors import UsageError
 from avsal.media.frames import VideoFrame
 from avsal.prediction.live import LatestFrames
 from avsal.prediction.model import load_model
@@ -132,6 +133,14 @@ def test_an_error_of_the_camera_reaches_the_consumer(predictor):
 
     with pytest.raises(OSError, match="unplugged"):
         list(predictor.stream(unplugged()))
+
+
+def test_a_clock_goes_on_when_the_camera_ends(predictor):
+    pictures = [samples.numbered(n) for n in range(3)]
+    found = list(predictor.stream(pictures, times=itertools.count(5, 0.5)))
+    assert (found[-1].index, found[-1].pts) == (2, 6)
+    with pytest.raises(UsageError, match="there are 2 times but more frames"):
+        list(predictor.stream(pictures, times=[0, 1]))
 
 
 def test_leaving_early_ends_the_thread(predictor):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from fractions import Fraction
 
 import cv2
@@ -132,7 +133,7 @@ def series_of(maps, areas, duration=0.1):
     collector = Collector(areas)
     length = Fraction(str(duration))
     timed = (GazeMap(i, i * length, length, map_) for i, map_ in enumerate(maps))
-    assert len(list(collector.measure(timed))) == len(maps)
+    assert len([collector.add(entry) for entry in timed]) == len(maps)
     return collector.series()
 
 
@@ -291,7 +292,17 @@ def test_areas_of_files(tmp_path):
     assert read_areas(data, SIZE) == expected
 
 
-@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_boxes_as_text_and_times_as_on_a_clock(tmp_path):
+    data, table = tmp_path / "areas.json", tmp_path / "areas.csv"
+    frames = '{"time": "0:01", "box": "0,0,9,9"}, {"time": 62.5, "box": "5%, 5%, 20%, 10%"}'
+    data.write_text(f'{{"areas": [{{"name": "car", "keyframes": [{frames}]}}]}}')
+    table.write_text("name,time,x,y,w,h\ncar,00:00:01,0,0,9,9\ncar,1:02.5,5%,5%,20%,10%\n")
+    expected = parse_areas(["car@0:01:0,0,9,9", "car@62.5:5%,5%,20%,10%"], SIZE)
+    assert expected[0].times == (1, 62.5)
+    assert read_areas(data, SIZE) == read_areas(table, SIZE) == expected
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
 @pytest.mark.parametrize("between", [";", "\t"])
 def test_tables_as_spreadsheets_save_them(tmp_path, encoding, between):
     rows = ["name", "time", "x", "y", "w", "h"], ["Größe", "1,5", "10,5", "5 %", "20%", "10"]
@@ -303,12 +314,40 @@ def test_tables_as_spreadsheets_save_them(tmp_path, encoding, between):
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "sep= \nname x y w h\nlogo 1.5 2 20 10\n",
+        "sep=;\nname;x;y;w;h\nlogo;1,5;2;20;10\n",
+        "# exported\n\nname,x,y,w,h\nlogo,1.5,2,20,10\n",
+        'name,x,y,w,h\nlogo,"1,5",2,20,10\n',
+        'name, x, y, w, h\nlogo, "1,5", 2, 20, 10\n',
+        "name;x;y;w;h\nlogo;1,5;2;20;10;;\n;;;;\n",
+        "name,x,y,w,h\rlogo,1.5,2,20,10\r",
+    ],
+)
+def test_tables_of_areas_and_of_gaze_are_read_alike(tmp_path, text):
+    (tmp_path / "areas.csv").write_bytes(text.encode())
+    assert read_areas(tmp_path / "areas.csv", SIZE) == parse_areas(["logo:1.5,2,20,10"], SIZE)
+    for name, other in (("name", "observer"), ("w", "time"), ("h", "duration")):
+        text = re.sub(rf"\b{name}\b", other, text)
+    gaze = tmp_path / "gaze.csv"
+    gaze.write_bytes(text.encode())
+    table = read_table(gaze)
+    assert table.numbers.tolist() == [[20, 10, 1.5, 2]]
+    assert table.observers.tolist() == ["logo"]
+
+
+@pytest.mark.parametrize(
     ("texts", "message"),
     [
         (["logo"], "give NAME:"),
         (["logo:1,2,3"], "neither a box"),
         (["logo:1,2,x,4"], "neither pixels nor per cent"),
         (["logo:1,2,,4"], "nothing is neither"),
+        (["logo:0.05,0.05,0.2,0.1"], "within one pixel; give per cent, such as 5%"),
+        (["logo:0,0,0.5,1"], "within one pixel"),
+        (["roof:0,0;1,0;0.5,0.5"], "within one pixel"),
+        (["car@1:75:0,0,9,9"], "area car: time 1:75: give a time such as"),
         (["logo:0,0,300,50"], r"reaches to \(300, "),
         (["logo:-20,0,50,50"], r"reaches to \(-20, "),
         (["logo:0,0,120%,50"], "outside the 200x100 picture"),
@@ -384,11 +423,16 @@ def test_names_that_look_the_same_are_the_same():
         ("a.json", '{"areas": [{"name": "logo"}]}', "not of the form"),
         ("a.json", '{"areas": [{"box": [1, 1, 1, 1]}]}', "not of the form"),
         ("a.json", '{"areas": 5}', "not of the form"),
+        ("a.json", '[{"name": "a", "box": [1, 1, 1, 1]}]', r'"box"}\]}$'),
+        ("a.json", '{"a": [1, 1, 1, 1]}', "'areas' is missing"),
+        ("a.csv", "name,x,y,w,h\nlogo,.05,.05,.2,.1\n", "within one pixel"),
+        ("a.csv", "name,time,x,y,w,h\nlogo,1:75,1,1,1,1\n", "logo: time 1:75: give a time"),
         ("a.json", '{"areas": [{"name": "a", "box": 5}]}', "not of the form"),
         ("a.json", '{"areas": [{"name": "a", "points": [[0, 0], [1]]}]}', "neither a box"),
         ("a.csv", None, "cannot be read"),
         ("a.csv", "name,x,y,w,h\n", "holds no area"),
         ("a.json", '{"areas": []}', "holds no area"),
+        ("a.csv", b"name,x,y,w,h\nT\xfcr,1,1,1,1\n", "line 2: is not text in UTF-8"),
         ("a.csv", "name,points\nroof,0,0;9,0;9,9\n", "line 2: more values than columns"),
         ("a.csv", f"name,x,y,w,h\nlogo,{'9' * 400},1,1,1\n", "neither pixels nor per cent"),
         ("a.csv", "name,x,y,w,h\nlogo,nan,1,1,1\n", "neither pixels nor per cent"),
@@ -409,7 +453,7 @@ def test_names_that_look_the_same_are_the_same():
 def test_wrong_files_are_told(tmp_path, name, text, message):
     path = tmp_path / name
     if text is not None:
-        path.write_text(text)
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(DataError, match=message) as caught:
         read_areas(path, SIZE)
     assert str(path) in str(caught.value)

@@ -126,6 +126,19 @@ def test_an_animated_webp_is_named(tmp_path: Path) -> None:
         probe(tmp_path / "a.webp")
 
 
+@pytest.mark.parametrize("options", [{}, {"progressive": True}])
+def test_a_cut_off_photograph_is_told(tmp_path: Path, options: dict[str, bool]) -> None:
+    path = tmp_path / "a.jpg"
+    Image.effect_noise((320, 240), 60).convert("RGB").save(path, **options)
+    whole = path.read_bytes()
+    for content, notes in ((whole + bytes(100), 0), (whole[: len(whole) // 2], 1)):
+        path.write_bytes(content)
+        with VideoReader(path) as reader:
+            assert len(list(reader)) == 1
+        assert len(reader.warnings) == notes
+        assert all("seems cut off" in note for note in reader.warnings)
+
+
 def test_a_damaged_avif_is_one_line(tmp_path: Path) -> None:
     path = samples.tiled_avif(tmp_path / "a.avif", samples.numbered(37, 128, 64), 1, 2)
     data = bytearray(path.read_bytes())

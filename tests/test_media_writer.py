@@ -147,6 +147,19 @@ def test_the_pixel_shape_is_kept(tmp_path: Path) -> None:
     assert probe(out).sample_aspect == Fraction(16, 11)
 
 
+def test_sides_that_h264_cannot_have_are_told(tmp_path: Path) -> None:
+    wide = np.zeros((2, 16_386, 3), np.uint8)
+    with (
+        pytest.raises(MediaError, match=r"16386x2 is too large for H\.264.*write \.webm"),
+        VideoWriter(tmp_path / "a.mp4", 16_386, 2) as writer,
+    ):
+        writer.write(wide, Fraction(0), Fraction(1))
+    assert not any(tmp_path.iterdir())
+    with VideoWriter(tmp_path / "a.webm", 16_386, 2) as writer:
+        writer.write(wide, Fraction(0), Fraction(1))
+    assert times_of(tmp_path / "a.webm") == [0]
+
+
 def test_a_picture_of_another_size_is_refused(tmp_path: Path) -> None:
     with (
         pytest.raises(ValueError, match="64x48"),

@@ -76,6 +76,12 @@ def test_an_edited_path(openings, film, network, tmp_path):
     assert openings("reframe", film, "-o", tmp_path / "two.mp4", *path) == 2
 
 
+def test_a_crop_path_for_other_programs(openings, film, network, tmp_path):
+    openings("reframe", film, "-o", tmp_path / "film.9x16.mp4", *network)
+    path = tmp_path / "film.9x16.reframe.json"
+    assert openings("export", path, "--to", tmp_path / "a.sendcmd") == 1
+
+
 def test_evaluate(openings, film, network, tmp_path):
     table = tmp_path / "gaze.csv"
     table.write_text("time,x,y,observer\n0.11,0.5,0.5,anna\n0.12,0.4,0.5,bert\n")

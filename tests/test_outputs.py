@@ -205,6 +205,22 @@ def test_every_format_is_read_back_as_densities(tmp_path, format, scale, toleran
         assert np.abs(density - clipped).max() <= tolerance * (record.max - record.min)
 
 
+@pytest.mark.parametrize("size", ["39x23", "video", None])
+def test_odd_maps_of_a_video_are_read_without_its_padding(tmp_path, size):
+    frames = [saliency_frame(index, size=(23, 39)) for index in range(3)]
+    described = header(format="video", **({} if size is None else {"size": size}))
+    if size != "39x23":
+        described |= {"width": 39, "height": 23}
+    with new_result(tmp_path / "out", described, OutputSettings(format="video")) as result:
+        for frame in frames:
+            result.write(frame)
+    for frame, (_record, density) in zip(
+        frames, read_result(tmp_path / "out").densities(), strict=True
+    ):
+        assert density.shape == (23, 39)
+        assert np.abs(density - frame.density).max() <= frame.density.max() / 20
+
+
 def test_maps_are_read_as_they_were_stored(tmp_path):
     for format, dtype in (("png", np.uint8), ("png16", np.uint16), ("npy", np.float32)):
         write(tmp_path / format, hills(1), format=format)
@@ -219,6 +235,16 @@ def rewritten(folder, change):
     text = change(described) or json.dumps(described)
     (folder / DESCRIPTION).write_text(text)
     return folder
+
+
+@pytest.mark.parametrize("size", [(17_000, 64), (11_648, 8_736)])
+def test_maps_of_the_largest_pictures_are_read_back(tmp_path, size):
+    """A panorama, and a photograph of 100 megapixels."""
+    change = dict(zip(("width", "height"), size, strict=True))
+    folder = rewritten(tmp_path / "out", lambda described: described.update(change))
+    result = read_result(folder)
+    assert (result.width, result.height) == size
+    assert len(list(result.densities())) == 3
 
 
 def test_a_description_may_have_another_layout(tmp_path):
@@ -361,7 +387,7 @@ def test_frames_of_the_spool_are_those_that_were_given(tmp_path):
     for frame in frames:
         spool.add(frame)
     for given, again in zip(frames, spool.frames(), strict=True):
-        assert again.tag == given.tag
+        assert again.info == given.info
         assert np.array_equal(again.log_density, given.log_density)
         assert np.array_equal(again.density, given.density)
     spool.close()
@@ -372,4 +398,4 @@ def test_damage_behind_the_records_is_one_line(tmp_path, after):
     path = tmp_path / DESCRIPTION
     path.write_text('{"a": 1,\n "frames": [\n  {"index": 0}\n ]' + after)
     with pytest.raises(MediaError, match="damaged, or not written by avsal predict"):
-        records.read_after(path, "avsal predict")
+        records.RecordsFile(path, "avsal predict").after()

@@ -74,17 +74,17 @@ def what_decides_each_map(times, cuts, rule, start=None, end=None):
         memory = getattr(rule, "memory", 0)
         if each.cut is not None or not memory:
             history.clear()
-        history.appendleft((each.tag.time, each.window, batch))
-        while each.tag.time - history[-1][0] > memory:
+        history.appendleft((each.info.time, each.window, batch))
+        while each.info.time - history[-1][0] > memory:
             history.pop()
         later = tuple(history)
-        for tag in (frame.tag for frame in each.skipped):
+        for tag in (frame.info for frame in each.skipped):
             if each.cut is not None:
                 found[tag.index] = later if tag.index >= each.cut else before
             else:
                 found[tag.index] = (before, later, tag.time)
         if each.wanted:
-            found[each.tag.index] = later
+            found[each.info.index] = later
         before = later
     return found
 

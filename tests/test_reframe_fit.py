@@ -91,7 +91,7 @@ def test_a_weak_shot_is_told_on_stderr_and_as_json(reframe, video, tmp_path):
     assert code == 0
     kept = path_of(tmp_path)["shots"][0]["kept"]
     assert 0.4 < kept < 0.6
-    told = f"shot 1, 0 s to 2 s: the crop keeps an estimated {kept:.0%} of the gaze"
+    told = f"shot 1, 0 s to 2 s: the crop keeps an estimated {kept * 100:.0f} % of the gaze"
     assert err == f"note: {video}: {told}; try --fit auto\n"
     assert json.loads(out)["weak_shots"] == path_of(tmp_path)["shots"]
     _code, out, err = reframe("--json", "--fit", "split", out="split.mp4")
@@ -105,7 +105,7 @@ def test_of_hundreds_of_weak_shots_ten_are_told(tmp_path):
     )
     lines = list(notes_on_shots(shots, 0, "crop"))
     assert len(lines) == 11
-    assert lines[1].startswith("shot 2, 1 s to 2 s: the crop keeps an estimated 10%")
+    assert lines[1].startswith("shot 2, 1 s to 2 s: the crop keeps an estimated 10 %")
     assert lines[-1].startswith("290 further shots")
 
 

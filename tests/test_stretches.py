@@ -17,7 +17,7 @@ from avsal.prediction.model import load_model
 from avsal.prediction.settings import OutputSettings, PredictSettings
 from avsal.results import jobs
 from avsal.results.folder import read_result
-from avsal.results.jobs import Stretch
+from avsal.results.jobs import MapJob, Stretch
 
 
 @pytest.fixture
@@ -25,13 +25,16 @@ def predictor(tiny, tiny_weights, one_thread):
     return load_model(tiny, tiny_weights, "cpu", "fp32")
 
 
+def whole(predictor, source, folder, settings, output):
+    prediction = predictor.predict(source, settings)
+    MapJob(predictor, settings, output).write(prediction, folder)
+
+
 def in_stretches(predictor, source, folder, settings, output, length):
-    parts = jobs.stretches_of(predictor, source, settings, output, length)
+    job = MapJob(predictor, settings, output)
+    parts = job.stretches(source, length)
     folder.mkdir()
-    counts = [
-        jobs.predict_stretch(predictor, source, part, folder, folder, settings, output)
-        for part in reversed(parts)
-    ]
+    counts = [job.predict_stretch(source, part, folder, folder) for part in reversed(parts)]
     assert counts[::-1] == [part.maps for part in parts]
     assert jobs.put_together(folder, parts) == sum(counts)
     return len(parts)
@@ -55,7 +58,7 @@ def clip(tmp_path_factory):
 )
 def test_the_result_is_that_of_the_whole(predictor, tmp_path, clip, settings, count):
     output = OutputSettings("npy")
-    jobs.predict_to_folder(predictor, clip, tmp_path / "whole", settings, output)
+    whole(predictor, clip, tmp_path / "whole", settings, output)
     parts = in_stretches(predictor, clip, tmp_path / "parts", settings, output, 12)
     assert parts == count
     assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
@@ -69,12 +72,12 @@ def test_smoothed_maps_are_those_of_the_whole(predictor, tmp_path, batch, stride
     clip = samples.film(tmp_path / "a.mp4", seconds=1.2)  # 30 frames
     predictor.variant = replace(predictor.variant, spacing="0.04", smoothing="0.1")
     settings, output = PredictSettings(batch=batch, stride=stride), OutputSettings("npy")
-    jobs.predict_to_folder(predictor, clip, tmp_path / "whole", settings, output)
+    whole(predictor, clip, tmp_path / "whole", settings, output)
     parts = in_stretches(predictor, clip, tmp_path / "parts", settings, output, 12)
     assert parts >= 2
     assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
     predictor.variant = replace(predictor.variant, smoothing=None)
-    jobs.predict_to_folder(predictor, clip, tmp_path / "rough", settings, output)
+    whole(predictor, clip, tmp_path / "rough", settings, output)
     assert contents(tmp_path / "rough") != contents(tmp_path / "whole")
 
 
@@ -88,7 +91,7 @@ def test_shots_are_those_of_the_whole(predictor, tmp_path):
         images += [scene] * (after - first)
     source = samples.write(tmp_path / "cuts.mp4", samples.Pictures(images))
     settings, output = PredictSettings(batch=4), OutputSettings("npy")
-    jobs.predict_to_folder(predictor, source, tmp_path / "whole", settings, output)
+    whole(predictor, source, tmp_path / "whole", settings, output)
     in_stretches(predictor, source, tmp_path / "parts", settings, output, 12)
     assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
     shots = read_result(tmp_path / "whole").shots()
@@ -105,10 +108,11 @@ def test_every_frame_has_a_map_where_times_vary(predictor, tmp_path):
     frames = media.probe(source).frames
     folder = tmp_path / "parts"
     folder.mkdir()
-    parts = jobs.stretches_of(predictor, source, settings, output, 8)
+    job = MapJob(predictor, settings, output)
+    parts = job.stretches(source, 8)
     assert len(parts) > 1
     for part in parts:
-        jobs.predict_stretch(predictor, source, part, folder, folder, settings, output)
+        job.predict_stretch(source, part, folder, folder)
     assert jobs.put_together(folder, parts) == frames
     assert len(list(folder.glob("*.npy"))) == frames
 
@@ -116,8 +120,7 @@ def test_every_frame_has_a_map_where_times_vary(predictor, tmp_path):
 def test_maps_that_need_each_other_stay_together(predictor, clip):
     outputs = (OutputSettings("png", "clip"), *map(OutputSettings, ("video", "csv", "parquet")))
     for output in outputs:
-        settings = PredictSettings()
-        assert len(jobs.stretches_of(predictor, clip, settings, output, 10)) == 1
+        assert len(MapJob(predictor, PredictSettings(), output).stretches(clip, 10)) == 1
 
 
 def test_stretches_begin_with_a_batch_and_cover_every_frame_once():
@@ -132,17 +135,15 @@ def test_stretches_begin_with_a_batch_and_cover_every_frame_once():
 
 
 def test_stretches_that_do_not_join_are_refused(predictor, tmp_path, clip):
-    settings, output = PredictSettings(), OutputSettings("npy")
+    job = MapJob(predictor, PredictSettings(), OutputSettings("npy"))
     parts = [Stretch(0, None, 0.1), Stretch(1, 0.2, 0.3)]
     for part in parts:
-        jobs.predict_stretch(predictor, clip, part, tmp_path, tmp_path, settings, output)
+        job.predict_stretch(clip, part, tmp_path, tmp_path)
     with pytest.raises(MediaError, match="frame 5 follows frame 2"):
         jobs.put_together(tmp_path, parts)
 
 
 def test_a_wrong_header_gives_a_stretch_without_frames(predictor, tmp_path, clip):
-    beyond = Stretch(1, 7.0, None)
+    beyond, job = Stretch(1, 7.0, None), MapJob(predictor, PredictSettings(), OutputSettings())
     with pytest.raises(MediaError, match="no frame at or after"):
-        jobs.predict_stretch(
-            predictor, clip, beyond, tmp_path, tmp_path, PredictSettings(), OutputSettings()
-        )
+        job.predict_stretch(clip, beyond, tmp_path, tmp_path)

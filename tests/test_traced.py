@@ -8,12 +8,11 @@ from torch import nn
 
 from avsal.models import VARIANTS, build
 from avsal.models.encoders.mvitv2 import PooledAttention, block_specs
-from avsal.models.encoders.videoswin import VideoSwin, VideoSwinSettings
+from avsal.models.encoders.videoswin import VideoSwin
 from avsal.models.folding import prepare_for_inference
 from avsal.models.fusion import AudioVisualFusion
 
 SIZE = (64, 96)
-SMALL_SWIN = VideoSwinSettings(dim=12, depths=(1, 2, 2, 1))
 
 
 def assert_traced(network: nn.Module, *inputs: torch.Tensor) -> None:
@@ -33,7 +32,7 @@ def _tensors(outputs: torch.Tensor | tuple[torch.Tensor, ...]) -> tuple[torch.Te
 @pytest.mark.parametrize(
     ("part", "shapes"),
     [
-        (lambda: VideoSwin(SMALL_SWIN), [(1, 3, 16, *SIZE)]),
+        (lambda: VideoSwin(dim=12, depths=(1, 2, 2, 1)), [(1, 3, 16, *SIZE)]),
         (lambda: PooledAttention(block_specs()[1]), [(1, 4, 16, 16, 96)]),
         (lambda: AudioVisualFusion(12, 8, 16), [(1, 12, 2, 3, 4), (1, 8, 5, 4)]),
     ],

@@ -275,7 +275,7 @@ def test_moving_average_is_what_is_exported(make_config):
 
 def test_a_moving_average_copies_what_is_no_fraction():
     """VideoSwin looks its position biases up by a buffer of whole numbers."""
-    attention = WindowAttention(8, 2, (8, 7, 7))
+    attention = WindowAttention(8, 2)
     average = moving_average(attention, 0.997)
     expected = attention.relative_position_index.clone()
     before = attention.qkv.weight.detach().clone()

@@ -82,6 +82,14 @@ def test_config_files_that_cannot_be_read(tmp_path):
             read_config(bad)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_config_files_as_editors_save_them(make_config, tmp_path, encoding):
+    expected = make_config()
+    path = tmp_path / "config.toml"
+    path.write_text(path.read_text("utf-8"), encoding)
+    assert read_config(path) == expected
+
+
 def test_an_image_run_needs_an_image_encoder(make_config):
     with pytest.raises(UsageError, match="tiny has no image encoder"):
         make_config("run.task=image", "network.changes.image=none")

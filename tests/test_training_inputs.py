@@ -61,7 +61,7 @@ def predicted_windows(path: Path) -> dict[int, WindowInput]:
         size = predictor.input_size(video.info.height, video.info.width, video.info.sample_aspect)
         frames = read_ahead(video, video.origin, size, 8)
         return {
-            given.tag.index: given for given in FrameCache(settings, rule, audio).windows(frames)
+            given.info.index: given for given in FrameCache(settings, rule, audio).windows(frames)
         }
 
 
@@ -107,7 +107,7 @@ def test_validation_scores_the_maps_of_prediction(recording, objective, example_
         network = AudioVisual(SMALL, (), LossSettings()).network
         network.load_state_dict(objective.network.state_dict(), strict=False)
         predictor = Predictor(SMALL, TorchEngine(network, engine.device, engine.precision))
-        whole = {f.tag.index: f.density for f in predictor.predict(example_clip, settings)}
+        whole = {f.info.index: f.density for f in predictor.predict(example_clip, settings)}
     for tag, density in found:
         assert density.shape == whole[tag.index].shape
         np.testing.assert_allclose(density, whole[tag.index], rtol=1e-3, atol=1e-9)

@@ -15,12 +15,4 @@ if TYPE_CHECKING:
     from avsal.areas.series import AreaShare as AreaShare
     from avsal.areas.series import shares as shares
 
-__getattr__ = names_from(
-    __name__,
-    {
-        "Area": "areas",
-        "box": "areas",
-        "AreaShare": "series",
-        "shares": "series",
-    },
-)
+__getattr__ = names_from(__name__, {"areas": "Area box", "series": "AreaShare shares"})

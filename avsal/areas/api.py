@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -23,17 +23,17 @@ from avsal.areas.areas import (
     read_areas,
 )
 from avsal.areas.measurement import Measurement
-from avsal.areas.pictures import SMALL, WIDE, Page, Picture, Version, full_size, legend, picture
+from avsal.areas.pictures import SMALL, WIDE, Page, Picture, Version, full_size, picture
 from avsal.areas.series import Collector, Series, compare, fine_grid
-from avsal.areas.summary import Video, build_summary, facts
+from avsal.areas.summary import build_summary, made_by
 from avsal.errors import UsageError, path_of
 from avsal.media.source import name_of
 from avsal.media.video import VideoReader
-from avsal.prediction.maps import GazeMap, spread_of
+from avsal.prediction.maps import GazeMap
 from avsal.prediction.predictor import Predictor
 from avsal.prediction.settings import PredictSettings
-from avsal.results.gaze import Gaze, MapSource, open_gaze
-from avsal.results.plan import check_source
+from avsal.results.checks import check_source
+from avsal.results.gaze import Gaze, Maps, MapSource, open_gaze
 
 logger = logging.getLogger("avsal")
 _PICTURES = 48  # shots that a report shows
@@ -45,45 +45,25 @@ Progress = Callable[[str, int, int | None], None]  # step, frames done, frames i
 Areas = Mapping[str, Box | Mapping[float, Box]] | Iterable[Area | str]
 
 
-def measure_video(
-    video: Video,
-    areas: Sequence[Area],
-    other: Video | None = None,
-    other_areas: Sequence[Area] | None = None,
-    on_map: OnMap = lambda _count: None,
+def _measurement(
+    inputs: Sequence[tuple[VideoReader, Maps, Sequence[Area]]], on_map: OnMap
 ) -> Measurement:
-    """Measure areas of a video.
-
-    Args:
-        other: another version of the video to compare with.
-        other_areas: its areas, in the order of `areas`; None for the same ones.
-        on_map: called with the number of maps measured.
-
-    Raises:
-        AvsalError: something cannot be read, or the maps are of another video.
-    """
-    if other and other.info.is_image != video.info.is_image:
-        raise UsageError(
-            f"{other.path}: an image and a video cannot be compared; give two of the same kind"
-        )
-    first, pictured = _measured(video, areas, on_map)
-    second = _measured(other, other_areas or areas, on_map)[0] if other else None
+    """Measure a video, and another version of it if there are two inputs."""
+    first_reader, *other_readers = (reader for reader, _maps, _areas in inputs)
+    for other in other_readers:
+        if other.info.is_image != first_reader.info.is_image:
+            raise UsageError(
+                f"{other.path}: an image and a video cannot be compared; give two of the same kind"
+            )
+    (first, shots), *others = [_measured(*each, on_map) for each in inputs]
+    second = others[0][0] if others else None
     differences = compare(first.series, second.series) if second else []
     date = datetime.now().astimezone()
-    page = Page(
-        first,
-        facts(video, first),
-        *_pictures(pictured, video.info.is_image),
-        legend(),
-        f"{date:%Y-%m-%d %H:%M %Z}",
-        video.info.is_image,
-        second,
-        differences,
-    )
-    return Measurement(page, build_summary(page, video, other, date.isoformat("T", "seconds")))
+    page = Page(first, *_pictures(shots, first.info.is_image), date, second, differences)
+    return Measurement(page, build_summary(page))
 
 
-def report_absent(video: Video, areas: Sequence[Area], series: Series) -> None:
+def report_absent(name: str, areas: Sequence[Area], series: Series) -> None:
     """Warn about areas with key frames at times that were not measured."""
     if not len(series.time):
         return
@@ -92,7 +72,7 @@ def report_absent(video: Video, areas: Sequence[Area], series: Series) -> None:
         if area.times and (area.times[0] < start or area.times[-1] > end):
             logger.warning(
                 "%s: area %s has key frames from %g to %g s, but the maps go from %g to %g s; %s",
-                name_of(video.path),
+                name,
                 area.name,
                 area.times[0],
                 area.times[-1],
@@ -128,43 +108,38 @@ class Clearest:
         found: by number of the shot.
     """
 
-    def __init__(self, video: Video) -> None:
+    def __init__(self, video: VideoReader) -> None:
         self.found: dict[int, _Clear] = {}
         self._lengths: dict[int, float] = {}  # seconds of the shots in `found` that have ended
-        self._aspect, self._origin = float(video.info.sample_aspect), video.reader.origin
+        self._aspect, self._origin = float(video.info.sample_aspect), video.origin
+        self._first = 0  # frame of the latest shot
         self._image: tuple[int, np.ndarray] | None = None  # of the shot that has not ended
 
-    def passing(self, gaze: Gaze) -> Iterator[GazeMap]:
-        """Pass maps on, and look at each."""
-        begun = None  # the first map of the shot
-        for entry in gaze.maps:
-            number = entry.shot
-            begun = entry if begun is None or begun.shot != number else begun
-            # After a cut a frame counts only where the shot has no other: it may be a transition.
-            near = entry.index - begun.index < _MARGIN
-            grid = fine_grid(entry.density)
-            rank = spread_of(entry.density) + near
-            time = float(entry.pts - self._origin)
-            before = self.found.get(number)
-            if before is None:
-                self._ended(number - 1, time)
-            if before is None or rank < before.rank:
-                self._image = number, gaze.frame(entry.index).image
-                start = time if before is None else before.begun
-                self.found[number] = _Clear(rank, time, grid.astype(np.float32), start)
-            yield entry
-        self._keep_image()
+    def look(self, entry: GazeMap, spread: float, gaze: Gaze) -> None:
+        """Look at the next map, the latest one of `gaze`."""
+        number, time = entry.shot, float(entry.pts - self._origin)
+        before = self.found.get(number)
+        if before is None:
+            self._ended(number - 1, time)
+            self._first = entry.index
+        # After a cut a frame counts only where the shot has no other: it may be a transition.
+        rank = spread + (entry.index - self._first < _MARGIN)
+        if before is None or rank < before.rank:
+            self._image = number, gaze.frame(entry.index).image
+            start = time if before is None else before.begun
+            grid = fine_grid(entry.density).astype(np.float32)
+            self.found[number] = _Clear(rank, time, grid, start)
 
     def _ended(self, number: int, time: float) -> None:
         """Drop the shortest shot that has ended, if there are more than a report shows."""
-        self._keep_image()
+        self.keep_image()
         if number in self.found:
             self._lengths[number] = time - self.found[number].begun
         if len(self._lengths) > _PICTURES:
             shortest = min(self._lengths, key=lambda each: (self._lengths[each], -each))
             del self._lengths[shortest], self.found[shortest]
 
-    def _keep_image(self) -> None:
+    def keep_image(self) -> None:
         """Keep the frame of a shot that has ended as a JPEG file, a tenth of its pixels' size."""
         if self._image is not None:
             number, image = self._image
@@ -173,23 +148,24 @@ class Clearest:
 
 
 def _measured(
-    video: Video, areas: Sequence[Area], on_map: OnMap
+    video: VideoReader, maps: Maps, areas: Sequence[Area], on_map: OnMap
 ) -> tuple[Version, dict[int, _Clear]]:
     """Measure a video; the clearest frames of its longest shots by number, the longest first."""
-    collector, clearest = Collector(areas), Clearest(video)
-    with open_gaze(video.reader, video.maps, frames=True) as gaze:
-        measured = collector.measure(clearest.passing(gaze), video.reader.origin)
-        for count, _frame in enumerate(measured, 1):
+    collector, clearest = Collector(areas, video.origin), Clearest(video)
+    name, info, made = name_of(video.path), video.info, made_by(maps)
+    with open_gaze(video, maps, frames=True) as gaze:
+        for count, entry in enumerate(gaze.maps, 1):
+            clearest.look(entry, collector.add(entry).spread, gaze)
             on_map(count)
+        clearest.keep_image()
         series, shots = collector.series(), gaze.shots
-    report_absent(video, areas, series)
+    report_absent(name, areas, series)
     found = clearest.found
     by_length = sorted(found, key=lambda number: shots[number].start - shots[number].end)
     longest = {number: found[number] for number in by_length[:_PICTURES]}
     most = max(longest.values(), key=lambda each: sum(a.at(each.time) is not None for a in areas))
     placed = picture(most.full, series.mean, most.time, WIDE)
-    name = name_of(video.path)
-    return Version(name, areas, series, shots, placed, video.model, video.made), longest
+    return Version(name, video.identity, info, made, areas, series, shots, placed), longest
 
 
 def _pictures(shots: dict[int, _Clear], still: bool) -> tuple[dict[int, Picture], dict[int, bytes]]:
@@ -264,19 +240,16 @@ def measure(
             check_source(place)
     with ExitStack() as files:
         reader = files.enter_context(VideoReader(video))
-        size = reader.info.width, reader.info.height
-        chosen = choose_areas(areas, areas_file, grid, size)
-        first, second = Video(video, reader, source.maps(saliency)), None
-        other_chosen = chosen
+        chosen = choose_areas(areas, areas_file, grid, (reader.info.width, reader.info.height))
+        if (areas or areas_file) and (note := reader.info.pixel_note):
+            logger.warning("%s: %s", name_of(video), note)
+        inputs = [(reader, source.maps(saliency), chosen)]
         if other_video is not None:
             other = files.enter_context(VideoReader(other_video))
-            size = other.info.width, other.info.height
-            other_chosen = _other_areas(chosen, _listed(compare_areas, compare_areas_file, size))
-            second = Video(other_video, other, source.maps(compare_saliency))
+            own = _listed(compare_areas, compare_areas_file, (other.info.width, other.info.height))
+            inputs.append((other, source.maps(compare_saliency), _other_areas(chosen, own)))
         total = reader.info.frames
-        return measure_video(
-            first, chosen, second, other_chosen, lambda done: progress("gaze", done, total)
-        )
+        return _measurement(inputs, lambda done: progress("gaze", done, total))
 
 
 def choose_areas(areas: Areas, path: File | None, grid: str | None, size: Size) -> list[Area]:

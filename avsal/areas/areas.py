@@ -5,17 +5,15 @@ polygon. Numbers are pixels, or per cent of the width or height. Key frames add 
 `car@1.5:0,0,100,50` and `car@4:300,0,100,50`; between them the area moves linearly; before the
 first and after the last it is absent.
 
-CSV has the columns name, time (may be empty), and x, y, w, h or points ("0,0;50%,0;25%,30%");
-semicolons or tabs between columns, decimal commas with these, and UTF-16 are read, too.
+CSV has the columns name, time (may be empty), and x, y, w, h or points ("0,0;50%,0;25%,30%"); see
+`avsal.text` for what separates them. Decimal commas are read, too.
 JSON is {"areas": [{"name": "logo", "box": [20, 10, 200, 80]}, {"name": "car", "keyframes":
 [{"time": 1.5, "box": [...]}, {"time": 4, "points": [["10%", 0], ...]}]}]}.
 """
 
 from __future__ import annotations
 
-import codecs
 import csv
-import io
 import itertools
 import re
 import unicodedata
@@ -28,8 +26,9 @@ from typing import Any
 import numpy as np
 
 from avsal.errors import DataError, UsageError, require_file
-from avsal.prediction.settings import MAX_SECONDS
+from avsal.prediction.settings import MAX_SECONDS, seconds_of
 from avsal.results.records import JSON, decimal
+from avsal.text import read_rows, read_text
 
 Shape = tuple[tuple[float, float], ...]  # corners, x and y as fractions of width and height
 Size = tuple[int, int]  # (width, height), pixels
@@ -40,7 +39,6 @@ Key = tuple[str, float | None, Shape]  # name, seconds, shape
 
 _ROUNDING = 1e-3  # of a side, by which rounding may place a corner outside
 _NAME_LENGTH = 80
-_DELIMITERS = ",;\t"  # between columns; the most frequent one in the first line counts
 _MOST_CORNERS = 10_000
 _MAX_BYTES = 1 << 26  # of a file of areas: a key frame every 40 ms of ten hours
 _DECIMALS = 12  # of a cell's cover: a cell that is covered whole counts as 1, not a rounding less
@@ -192,18 +190,6 @@ def _box_text(name: str, box: Box) -> str:
         raise ValueError(f"{name}: {box!r} is neither text nor numbers X,Y,WIDTH,HEIGHT") from None
 
 
-def _text_of(path: Path) -> str:
-    require_file(path, "table of areas")
-    if path.stat().st_size > _MAX_BYTES:
-        raise ValueError(f"larger than {_MAX_BYTES >> 20} MB")
-    data = path.read_bytes()
-    utf_16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    try:
-        return data.decode("utf-16" if utf_16 else "utf-8-sig")
-    except UnicodeDecodeError:
-        raise ValueError("not text in UTF-8") from None
-
-
 def read_areas(path: Path, size: Size) -> list[Area]:
     """Read areas from a .csv or .json file; see the module's text and `parse_areas`.
 
@@ -211,8 +197,13 @@ def read_areas(path: Path, size: Size) -> list[Area]:
         DataError: the file cannot be read or understood.
     """
     try:
-        text = _text_of(path)
-        keys = _json_keys(text, size) if path.suffix.lower() == ".json" else _csv_keys(text, size)
+        require_file(path, "table of areas")
+        if path.stat().st_size > _MAX_BYTES:
+            raise ValueError(f"larger than {_MAX_BYTES >> 20} MB")
+        if path.suffix.lower() == ".json":
+            keys = _json_keys(read_text(path), size)
+        else:
+            keys = _csv_keys(path, size)
         if not keys:
             raise ValueError("it holds no area")
         return _collect(keys)
@@ -237,29 +228,24 @@ def _parse(text: str, size: Size) -> Key:
     return name, _seconds(name, time), _shape(name, corners, size)
 
 
-def _csv_keys(text: str, size: Size) -> list[Key]:
+def _csv_keys(path: Path, size: Size) -> list[Key]:
     keys = []
-    header = text.partition("\n")[0]
-    delimiter = max(_DELIMITERS, key=header.count)
-    reader = csv.DictReader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True)
-    for row in reader:
-        if None in row:  # an unquoted comma would cut a list of points short
+    rows = read_rows(path)
+    columns = [column.lower() for column in next(rows)[1]]
+    for line, row in rows:
+        if len(row) > len(columns):  # an unquoted comma would cut a list of points short
             raise ValueError(
-                f'line {reader.line_num}: more values than columns; put points in quotes: "0,0;..."'
+                f'line {line}: more values than columns; put points in quotes: "0,0;..."'
             )
-        values = {
-            str(key).strip().lower(): (value or "").strip()
-            for key, value in row.items()
-            if isinstance(value, str) or value is None
-        }
+        values = {column: value.strip() for column, value in zip(columns, row, strict=False)}
         name = values.get("name", "")
         if not name:
-            raise ValueError(f"line {reader.line_num}: no name; columns are name, time, x, y, w, h")
-        if delimiter != ",":  # as spreadsheets write it where 1,5 is one and a half
-            decimals = {key: values.get(key, "").replace(",", ".") for key in ("time", *"xywh")}
-            values.update(decimals)
-        corners = values.get("points") or ",".join(values.get(side, "") for side in "xywh")
-        time = _seconds(name, values["time"]) if values.get("time") else None
+            raise ValueError(f"line {line}: no name; columns are name, time, x, y, w, h")
+        if any("\udc80" <= character <= "\udcff" for character in name):
+            raise ValueError(f"line {line}: is not text in UTF-8; save the table in UTF-8")
+        numbers = {key: values.get(key, "").replace(",", ".") for key in ("time", *"xywh")}
+        corners = values.get("points") or ",".join(numbers[side] for side in "xywh")
+        time = _seconds(name, numbers["time"]) if numbers["time"] else None
         keys.append((name, time, _shape(name, corners, size)))
     return keys
 
@@ -279,7 +265,8 @@ def _json_keys(text: str, size: Size) -> list[Key]:
                 raise ValueError(f"{name}: has no key frames")
             keys += [(name, _json_time(name, f), _json_shape(name, f, size)) for f in frames]
     except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f'not of the form {{"areas": [{{"name", "box"}}]}} ({error})') from None
+        missing = f" ({error} is missing)" if isinstance(error, KeyError) else ""
+        raise ValueError(f'not of the form {{"areas": [{{"name", "box"}}]}}{missing}') from None
     return keys
 
 
@@ -297,11 +284,15 @@ def _json_time(name: str, frame: dict[str, Any]) -> float | None:
 def _json_shape(name: str, frame: dict[str, Any], size: Size) -> Shape:
     if "points" in frame:
         return _shape(name, ";".join(",".join(map(str, point)) for point in frame["points"]), size)
-    return _shape(name, ",".join(map(str, frame["box"])), size)
+    box = frame["box"]
+    return _shape(name, box if isinstance(box, str) else ",".join(map(str, [*box])), size)
 
 
 def _seconds(name: str, text: str) -> float:
-    seconds = decimal(text)
+    try:
+        seconds = seconds_of(text) if ":" in text else decimal(text)
+    except UsageError as error:
+        raise ValueError(f"{name}: time {error}") from None
     if seconds is None or not 0 <= seconds <= MAX_SECONDS:
         raise ValueError(f"{name}: time {text} is not a number of seconds")
     return seconds
@@ -309,6 +300,7 @@ def _seconds(name: str, text: str) -> float:
 
 def _shape(name: str, text: str, size: Size) -> Shape:
     """Corners from "x,y,w,h" or "x,y;x,y;x,y"."""
+    _check_unit(name, text)
     groups = [
         [_fraction(name, n, size[i % 2]) for i, n in enumerate(g.split(","))]
         for g in text.split(";")
@@ -322,6 +314,14 @@ def _shape(name: str, text: str, size: Size) -> Shape:
             f"{name}: {text} is neither a box X,Y,WIDTH,HEIGHT nor three or more X,Y;X,Y"
         )
     return _checked(name, shape, size)
+
+
+def _check_unit(name: str, text: str) -> None:
+    """Refuse fractions of the picture, which as pixels would be an area of next to nothing."""
+    values = [decimal(number.strip()) for number in text.replace(";", ",").split(",")]
+    pixels = [value for value in values if value is not None]
+    if len(pixels) == len(values) and max(pixels) <= 1 and not all(map(float.is_integer, pixels)):
+        raise ValueError(f"{name}: {text[:80]} is within one pixel; give per cent, such as 5%")
 
 
 def _fraction(name: str, text: str, side: int) -> float:

@@ -15,9 +15,10 @@ from typing import Any
 from avsal import atomic
 from avsal.areas.pictures import Page, Version, thumbnail_name
 from avsal.areas.report import build_report
-from avsal.areas.summary import area_rows, table
+from avsal.areas.summary import area_rows, percent, table
 from avsal.errors import path_of
 from avsal.results.plan import SUMMARY
+from avsal.results.records import plain
 
 SHARES, REPORT = "shares.csv", "report.html"
 COMPARED = "compared_shares.csv"  # of the other version
@@ -107,7 +108,7 @@ class Measurement:
         self._write(folder / REPORT, build_report(self._page, command, saved=True))
 
     def _write_json(self, path: File, summary: dict[str, Any]) -> None:
-        text = json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False, default=plain)
         self._write(path, text)
 
     @staticmethod
@@ -116,7 +117,7 @@ class Measurement:
         atomic.write_bytes(path_of("path", path), text.encode("utf-8", errors="backslashreplace"))
 
     def __repr__(self) -> str:
-        areas = ", ".join(f"{row['name']} {_percent(row['share'])}" for row in self.shares)
+        areas = ", ".join(f"{row['name']} {percent(row['share'])}" for row in self.shares)
         return f"<Measurement of {self._page.first.name}: {areas}>"
 
     def _repr_html_(self) -> str:
@@ -148,10 +149,6 @@ def _write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
         for time, name, *numbers in (row.values() for row in rows):
             shown = ["" if number is None else f"{number:.6g}" for number in numbers]
             writer.writerow([f"{time:.6f}", name, *shown])
-
-
-def _percent(share: float | None) -> str:
-    return "absent" if share is None else f"{share:.1%}"
 
 
 def is_current(folder: Path, options: Mapping[str, Any]) -> bool:

@@ -9,21 +9,23 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from datetime import datetime
 from html import escape
 from typing import Any
 
-import cv2
 import numpy as np
 
 from avsal.areas.areas import Area
 from avsal.areas.series import Difference, Series
+from avsal.media.container import VideoInfo
 from avsal.prediction.drawing import (
     CONTOUR_SHARES,
     decode_jpeg,
     encode_jpeg,
     overlay,
     share_colours,
+    shrunk,
     square_pixels,
 )
 from avsal.prediction.settings import clock
@@ -228,21 +230,28 @@ class Version:
 
     Attributes:
         name: of the video.
+        source: its identity, see `avsal.media.source.file_identity`.
+        info: its properties.
+        made: how the maps were made, see `avsal.areas.summary.made_by`.
         areas: with their shapes, in the order of `series`.
         series: what was measured.
         shots: of the video.
         placed: a frame with most areas, and the mean map over it.
-        model: the network's name.
-        made: how the maps were made, see `avsal.areas.summary`.
     """
 
     name: str
+    source: Mapping[str, Any]
+    info: VideoInfo
+    made: Mapping[str, Any]
     areas: Sequence[Area]
     series: Series
     shots: Sequence[Shot]
     placed: Picture
-    model: str
-    made: Mapping[str, Any]
+
+    @property
+    def model(self) -> str:
+        """The network's name."""
+        return str(self.made["model"])
 
     @property
     def end(self) -> float:
@@ -257,25 +266,24 @@ class Page:
 
     Attributes:
         first: the video.
-        facts: pairs of words and values about it.
         pictures: for some of its shots by number, their most concentrated frame.
         thumbnails: for the most concentrated of these, JPEG files of the frame at full size.
-        legend: shares of gaze enclosed and the RGB colours that heatmaps give them.
-        date: when it was measured, for people.
-        still: a single image.
+        date: when it was measured.
         second: another version of it.
         differences: between the two.
     """
 
     first: Version
-    facts: Sequence[tuple[str, str]]
     pictures: Mapping[int, Picture]
     thumbnails: Mapping[int, bytes]
-    legend: Sequence[tuple[float, Sequence[int]]]
-    date: str
-    still: bool = False
+    date: datetime
     second: Version | None = None
-    differences: Sequence[Difference] = field(default=())
+    differences: Sequence[Difference] = ()
+
+    @property
+    def still(self) -> bool:
+        """Whether it is about a single image."""
+        return self.first.info.is_image
 
     @property
     def versions(self) -> list[Version]:
@@ -305,7 +313,8 @@ def picture(full: bytes, density: np.ndarray, time: float, side: int) -> Picture
         time: seconds since the video's first frame.
         side: pixels of its longer side, at most.
     """
-    image = _shrunk(decode_jpeg(full), side)
+    image = decode_jpeg(full)
+    image = shrunk(image, side / max(image.shape[:2]))
     heat = overlay(image, density, _STYLE)
     return Picture(time, _data(image), _data(heat), image.shape[1], image.shape[0])
 
@@ -314,13 +323,6 @@ def legend() -> list[tuple[float, list[int]]]:
     """Shares of gaze enclosed, and their RGB colours in the heatmaps."""
     colours = share_colours(np.array(CONTOUR_SHARES), _STYLE).tolist()
     return list(zip(CONTOUR_SHARES, colours, strict=True))
-
-
-def _shrunk(image: np.ndarray, side: int) -> np.ndarray:
-    height, width = image.shape[:2]
-    scale = min(1, side / max(width, height))
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
 def _data(image: np.ndarray) -> str:

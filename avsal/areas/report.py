@@ -19,11 +19,13 @@ from avsal.areas.pictures import (
     Page,
     Picture,
     Version,
+    legend,
     line_chart,
     thumbnail_name,
 )
 from avsal.areas.series import Series
-from avsal.areas.summary import area_table, comparison_table, expected_error, percent
+from avsal.areas.summary import area_table, comparison_table, expected_error, facts, percent
+from avsal.prediction import settings
 from avsal.prediction.settings import clock
 from avsal.version import __version__
 
@@ -49,7 +51,7 @@ def build_report(page: Page, command: str | None = None, saved: bool = False) ->
     return template.substitute(
         name=escape(page.first.name),
         kind="still" if page.still else "video",
-        facts=_pairs(page.facts),
+        facts=_pairs(facts(page.first)),
         parts="\n".join(filter(None, parts)),
         made=_pairs(_made(page, command)),
     )
@@ -83,12 +85,12 @@ def _areas(page: Page, colours: Mapping[int, int]) -> str:
         for version, letter in zip(page.versions, letters, strict=True)
     ]
     swatches = "".join(
-        f'<i class="swatch" style="background:rgb({r} {g} {b})"></i>{share * 100:.0f} % '
-        for share, (r, g, b) in page.legend
+        f'<i class="swatch" style="background:rgb({r} {g} {b})"></i>{settings.percent(share)} '
+        for share, (r, g, b) in legend()
     )
-    legend = f'<p class="soft">Coloured regions hold this share of the gaze: {swatches}</p>'
+    colouring = f'<p class="soft">Coloured regions hold this share of the gaze: {swatches}</p>'
     kind = "pair" if page.second else "single"
-    content = f'<div class="{kind}">{"".join(figures)}</div>{legend}'
+    content = f'<div class="{kind}">{"".join(figures)}</div>{colouring}'
     if any(expected_error(1, 1, version.model) is None for version in page.versions):
         content += (
             '<p class="soft">The typical error of a share was not measured for this network.</p>'
@@ -291,7 +293,7 @@ def _thumbnails(page: Page, saved: bool) -> str:
 
 def _made(page: Page, command: str | None) -> list[tuple[str, str]]:
     """Words and values of how the report was made."""
-    rows = [("Date", page.date), ("avsal", __version__)]
+    rows = [("Date", f"{page.date:%Y-%m-%d %H:%M %Z}"), ("avsal", __version__)]
     rows += [("Command", command)] if command else []
     letters = (" A", " B") if page.second else ("",)
     for version, letter in zip(page.versions, letters, strict=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -102,34 +102,8 @@ def shares(
     Raises:
         UsageError: two areas have the same name, or times do not fit the maps.
     """
-    return list(measure(timed_maps(maps, times, rate, end), areas))
-
-
-def measure(
-    maps: Iterable[GazeMap], areas: Sequence[Area], origin: Fraction = ZERO
-) -> Iterator[FrameShares]:
-    """Measure frame by frame, in constant memory.
-
-    Args:
-        maps: in order.
-        origin: `pts` of the video's first frame.
-
-    Raises:
-        UsageError: two areas have the same name.
-    """
-    check_unique(areas)
-    for entry in maps:
-        index, time, duration = entry.index, float(entry.pts - origin), float(entry.duration)
-        grid = fine_grid(entry.density)
-        total = grid.sum()
-        found = []
-        for area in areas:
-            shape = area.at(time)
-            if shape is not None:
-                inside, part, prior = _cover(shape, grid.shape)
-                share = float((grid * inside).sum() / total) if total > 0 else part
-                found.append(AreaShare(index, time, duration, area.name, share, part, prior))
-        yield FrameShares(index, time, duration, spread_of(entry.density), tuple(found))
+    collector = Collector(areas)
+    return [collector.add(entry) for entry in timed_maps(maps, times, rate, end)]
 
 
 def fine_grid(density: np.ndarray) -> np.ndarray:
@@ -239,33 +213,44 @@ def _weights(duration: np.ndarray, dimensions: int) -> np.ndarray:
 
 
 class Collector:
-    """Passes measurements on while it keeps what a `Series` needs."""
+    """Measures map after map and keeps what a `Series` needs."""
 
-    def __init__(self, areas: Sequence[Area]) -> None:
-        self._areas = areas
+    def __init__(self, areas: Sequence[Area], origin: Fraction = ZERO) -> None:
+        """Start with no maps.
+
+        Args:
+            origin: `pts` of the video's first frame.
+
+        Raises:
+            UsageError: two areas have the same name.
+        """
+        check_unique(areas)
+        self._areas, self._origin = areas, origin
         self._frames: list[tuple[float, ...]] = []
         self._values: list[np.ndarray] = []
         self._mean = np.zeros((1, 1))
 
-    def measure(self, maps: Iterable[GazeMap], origin: Fraction = ZERO) -> Iterator[FrameShares]:
-        """See `avsal.areas.series.measure`."""
-        for frame in measure(self._averaged(maps), self._areas, origin):
-            found = {row.area: (row.share, row.part, row.prior) for row in frame.areas}
-            missing = (np.nan, np.nan, np.nan)
-            rows = [found.get(area.name, missing) for area in self._areas]
-            self._values.append(np.array(rows).reshape(-1, 3))
-            self._frames.append((frame.index, frame.time, frame.duration, frame.spread))
-            yield frame
-
-    def _averaged(self, maps: Iterable[GazeMap]) -> Iterator[GazeMap]:
-        for entry in maps:
-            grid = fine_grid(entry.density)
-            if self._mean.shape != grid.shape:
-                self._mean = np.zeros_like(grid)
-            self._mean += (
-                grid / max(grid.sum(), np.finfo(float).tiny) * (float(entry.duration) or 1e-9)
-            )
-            yield entry
+    def add(self, entry: GazeMap) -> FrameShares:
+        """Measure the next map."""
+        time, duration = float(entry.pts - self._origin), float(entry.duration)
+        grid = fine_grid(entry.density)
+        total = float(grid.sum())
+        if self._mean.shape != grid.shape:
+            self._mean = np.zeros_like(grid)
+        self._mean += grid / max(total, np.finfo(float).tiny) * (duration or 1e-9)
+        values = np.full((len(self._areas), 3), np.nan)  # share, part and prior of each area
+        found = []
+        for row, area in zip(values, self._areas, strict=True):
+            shape = area.at(time)
+            if shape is not None:
+                inside, part, prior = _cover(shape, grid.shape)
+                share = float((grid * inside).sum() / total) if total > 0 else part
+                row[:] = share, part, prior
+                found.append(AreaShare(entry.index, time, duration, area.name, share, part, prior))
+        spread = spread_of(entry.density)
+        self._values.append(values)
+        self._frames.append((entry.index, time, duration, spread))
+        return FrameShares(entry.index, time, duration, spread, tuple(found))
 
     def series(self) -> Series:
         """All that was measured."""

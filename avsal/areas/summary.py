@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from html import escape
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from avsal.areas.pictures import Page, Version, thumbnail_name
 from avsal.areas.series import Difference, Series
-from avsal.media.container import VideoInfo
-from avsal.media.video import VideoReader
-from avsal.prediction.predictor import Predictor
-from avsal.prediction.settings import PredictSettings, clock
+from avsal.prediction import settings
+from avsal.prediction.settings import clock
 from avsal.results.description import shot_records
 from avsal.version import __version__
 
 if TYPE_CHECKING:
-    from avsal.results.folder import Result
+    from avsal.results.gaze import Maps
 
 MEASURED_WITH = "small-224x384"  # the network that the figures are of
 
@@ -70,9 +66,9 @@ def expected_error(share: float, part: float, model: str, still: bool = False) -
     return float(np.interp(np.log(part), np.log([*parts, 1.0]), [*errors, 0.0]))
 
 
-def percent(share: float) -> str:
+def percent(share: float | None) -> str:
     """A share for people; a dash where there is none."""
-    return NONE if math.isnan(share) else f"{share * 100:.1f} %"
+    return NONE if share is None or math.isnan(share) else settings.percent(share, 1)
 
 
 def area_rows(series: Series, model: str, still: bool) -> tuple[list[str], list[Cells]]:
@@ -82,21 +78,18 @@ def area_rows(series: Series, model: str, still: bool) -> tuple[list[str], list[
         model: name of the network that made the maps.
         still: they are of a single image.
     """
-    columns = [series.average(values) for values in (series.share, series.part, series.prior)]
-    over_time = _over_time(series)
     rows = []
-    for number, name in enumerate(series.names):
-        share, part, prior = (float(values[number]) for values in columns)
-        error = expected_error(share, part, model, still)
+    for values in area_values(series, model, still):
+        error = values["expected_error"]
         rows.append(
             [
-                escape(name),
-                f"<b>{percent(share)}</b>",
+                escape(values["name"]),
+                f"<b>{percent(values['share'])}</b>",
                 f"± {error * 100:.1f}" if error is not None else NONE,
-                *([] if still else over_time[number]),
-                percent(part),
-                _factor(share / part if part else math.nan),
-                _factor(share / prior if prior else math.nan),
+                *([] if still else _over_time(values)),
+                percent(values["part"]),
+                _factor(values["share_per_part"]),
+                _factor(values["share_per_prior"]),
             ]
         )
     heads = ["Area", "Share of gaze", "Typical error, points"]
@@ -155,15 +148,14 @@ def table(heads: Sequence[str], rows: Sequence[Cells]) -> str:
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def _over_time(series: Series) -> list[Cells]:
-    """Of each area: share in the first seconds, largest share and when, seconds of gaze."""
-    first, seconds, present = series.first_share(), series.seconds(), series.present()
-    cells = []
-    for number, (largest, time) in enumerate(zip(*series.largest(), strict=True)):
-        reached = NONE if math.isnan(largest) else f"{percent(largest)} at {clock(time)}"
-        spent = f"{seconds[number]:.1f} of {present[number]:.1f} s"
-        cells.append([percent(float(first[number])), reached, spent])
-    return cells
+def _over_time(values: Mapping[str, Any]) -> Cells:
+    """Share in the first seconds, largest share and when, seconds of gaze."""
+    largest, time = values["largest_share"], values["largest_share_time"]
+    return [
+        percent(values["share_first_3_s"]),
+        NONE if math.isnan(largest) else f"{percent(largest)} at {clock(time)}",
+        f"{values['seconds']:.1f} of {values['seconds_present']:.1f} s",
+    ]
 
 
 def _factor(factor: float) -> str:
@@ -174,67 +166,41 @@ def _points(change: float | None) -> str:
     return NONE if change is None else f"{change * 100:+.1f}".replace("-", _MINUS)
 
 
-@dataclass(frozen=True)
-class Video:
-    """A video to measure.
-
-    Attributes:
-        path: the file.
-        reader: its pictures, opened and not yet read.
-        maps: the maps of gaze on it.
-    """
-
-    path: Path
-    reader: VideoReader
-    maps: Result | tuple[Predictor, PredictSettings]
-
-    @property
-    def info(self) -> VideoInfo:
-        return self.reader.info
-
-    @property
-    def model(self) -> str:
-        """The network's name."""
-        maps = self.maps
-        made_by = {"model": maps[0].description.model} if isinstance(maps, tuple) else maps.header
-        return str(made_by.get("model"))
-
-    @property
-    def made(self) -> dict[str, Any]:
-        """How the maps were made."""
-        if not isinstance(self.maps, tuple):
-            header = self.maps.header
-            keys = ("model", "weights", "settings", "device", "precision", "engine")
-            return {"maps": str(self.maps.folder), **{key: header.get(key) for key in keys}}
-        predictor, settings = self.maps
-        by, used = predictor.description, predictor.with_defaults(settings)
-        return {
-            "maps": None,
-            "model": by.model,
-            "weights": {"name": by.weights, "sha256": by.weights_sha256},
-            "settings": {"audio_context": used.audio_context, "stride": used.stride},
-            "device": by.device,
-            "precision": by.precision,
-            "engine": by.engine,
-        }
+def made_by(maps: Maps) -> dict[str, Any]:
+    """How maps were made, as JSON values; "maps" is their folder, None where there is none."""
+    if not isinstance(maps, tuple):
+        keys = ("model", "weights", "settings", "device", "precision", "engine")
+        return {"maps": str(maps.folder), **{key: maps.header.get(key) for key in keys}}
+    predictor, asked = maps
+    by, used = predictor.description, predictor.with_defaults(asked)
+    return {
+        "maps": None,
+        "model": by.model,
+        "weights": {"name": by.weights, "sha256": by.weights_sha256},
+        "settings": {"audio_context": used.audio_context, "stride": used.stride},
+        "device": by.device,
+        "precision": by.precision,
+        "engine": by.engine,
+    }
 
 
-def build_summary(page: Page, video: Video, other: Video | None, date: str) -> dict[str, Any]:
-    """All that is known of a video as JSON values; `date` is when it was measured."""
+def build_summary(page: Page) -> dict[str, Any]:
+    """All that is known of a video as JSON values."""
+    first, info = page.first, page.first.info
     summary: dict[str, Any] = {
         "measure": VERSION,
         "avsal": __version__,
-        "source": video.reader.identity,
-        "model": video.model,
-        "width": video.info.width,
-        "height": video.info.height,
-        **_whole(page.first),
-        "shots": shot_records(page.first.shots),
-        "areas": _areas(page.first, page.still),
+        "source": first.source,
+        "model": first.model,
+        "width": info.width,
+        "height": info.height,
+        **_whole(first),
+        "shots": shot_records(first.shots),
+        "areas": _areas(first, page.still),
         "thumbnails": [thumbnail_name(number) for number in page.thumbnails],
-        "made": {"date": date, **page.first.made},
+        "made": {"date": page.date.isoformat("T", "seconds"), **first.made},
     }
-    if other and page.second:
+    if page.second:
         areas = [
             {
                 "name": found.area,
@@ -247,7 +213,7 @@ def build_summary(page: Page, video: Video, other: Video | None, date: str) -> d
             for found in page.differences
         ]
         summary["compare"] = {
-            "source": other.reader.identity,
+            "source": page.second.source,
             **_whole(page.second),
             "made": page.second.made,
             "areas": areas,
@@ -266,26 +232,34 @@ def _whole(version: Version) -> dict[str, Any]:
     }
 
 
-def _areas(version: Version, still: bool) -> list[dict[str, Any]]:
-    series = version.series
-    shares, parts, priors = (
-        series.average(values) for values in (series.share, series.part, series.prior)
-    )
-    over_time = (series.first_share(), *series.largest(), series.seconds(), series.present())
+def area_values(series: Series, model: str, still: bool) -> list[dict[str, Any]]:
+    """What is known of each area; not a number where an area is absent, None where unknown."""
+    averages = [series.average(values) for values in (series.share, series.part, series.prior)]
+    over_time = [series.first_share(), *series.largest(), series.seconds(), series.present()]
     names = "share_first_3_s largest_share largest_share_time seconds seconds_present".split()
-    return [
-        {
-            "name": name,
-            "share": _number(share),
-            "expected_error": _number(expected_error(share, part, version.model, still)),
-            "part": _number(part),
-            "share_per_part": _number(share / part),
-            "share_per_prior": _number(share / prior),
-            **{key: None if still else _number(n) for key, n in zip(names, times, strict=True)},
-        }
-        for name, share, part, prior, *times in zip(
-            series.names, shares, parts, priors, *over_time, strict=True
+    rows = []
+    for number, name in enumerate(series.names):
+        share, part, prior = (float(values[number]) for values in averages)
+        times = [None if still else float(values[number]) for values in over_time]
+        rows.append(
+            {
+                "name": name,
+                "share": share,
+                "expected_error": expected_error(share, part, model, still),
+                "part": part,
+                "share_per_part": share / part if part else math.nan,
+                "share_per_prior": share / prior if prior else math.nan,
+                **dict(zip(names, times, strict=True)),
+            }
         )
+    return rows
+
+
+def _areas(version: Version, still: bool) -> list[dict[str, Any]]:
+    """The same as JSON values."""
+    return [
+        {key: value if key == "name" else _number(value) for key, value in row.items()}
+        for row in area_values(version.series, version.model, still)
     ]
 
 
@@ -294,9 +268,9 @@ def _number(value: Any) -> float | None:
     return float(f"{value:.6g}") if value is not None and math.isfinite(value) else None
 
 
-def facts(video: Video, version: Version) -> list[tuple[str, str]]:
+def facts(version: Version) -> list[tuple[str, str]]:
     """Words and values at the head of a report."""
-    info, series = video.info, version.series
+    info, series = version.info, version.series
     found = [("Picture", f"{info.width} \u00d7 {info.height}")]
     if not info.is_image:
         rate = f"{float(info.rate):.4g} frames per second" if info.rate else "unknown"
@@ -308,4 +282,4 @@ def facts(video: Video, version: Version) -> list[tuple[str, str]]:
             ("Sound", "yes" if info.has_audio else "no"),
         ]
     spread = float(series.average(series.spread))
-    return [*found, ("Gaze spread", f"half on {spread * 100:.0f} % of the picture")]
+    return [*found, ("Gaze spread", f"half on {settings.percent(spread)} of the picture")]

@@ -95,7 +95,7 @@ def main() -> None:
     signals: list[int] = []
     code = 128 + signal.SIGINT  # unless it returns: a signal may come when all is done
     with suppress(KeyboardInterrupt), _stopped_by(signals):
-        code = _run(arguments)
+        code = _run(arguments, signals)
         gc.freeze()  # the end of the interpreter need not look through everything for garbage
     sys.exit(128 + signals[0] if signals else code)
 
@@ -114,8 +114,13 @@ def _prepare_process() -> None:
             ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
 
 
-def _run(arguments: list[str]) -> int:
-    """Run a command; turn any error into one line and an exit code."""
+def _run(arguments: list[str], signals: list[int]) -> int:
+    """Run a command; turn any error into one line and an exit code.
+
+    Args:
+        signals: those that arrived. Errors that follow from them are not reported: a library that
+            is interrupted while it is imported says that it cannot be.
+    """
     code = 1
     failure: Exception | None = None
     try:
@@ -141,7 +146,7 @@ def _run(arguments: list[str]) -> int:
     except OSError as error:
         failure = error
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python tries again
-    return code if failure is None else console.report_error(_named(failure))
+    return code if failure is None or signals else console.report_error(_named(failure))
 
 
 def _one_line(error: Any) -> UsageError:
@@ -176,18 +181,21 @@ def _stopped_by(arrived: list[int]) -> Iterator[None]:
     """
 
     def stop(number: int, _frame: Any) -> None:
-        for other in handled:
-            signal.signal(other, signal.SIG_IGN)  # cleaning up is not to be interrupted
+        if number != signal.SIGINT:
+            for other in handled.keys() - {signal.SIGINT}:
+                signal.signal(other, signal.SIG_IGN)  # cleaning up is not to be interrupted
         arrived.append(number)
         raise KeyboardInterrupt
 
-    names = ("SIGTERM", "SIGHUP")  # Windows has no SIGHUP
-    handled = [getattr(signal, name) for name in names if hasattr(signal, name)]
-    handled = [number for number in handled if signal.getsignal(number) == signal.SIG_DFL]
+    names = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    usual = (signal.SIG_DFL, signal.default_int_handler)
+    handled = {number: signal.getsignal(number) for number in numbers}
+    handled = {number: handler for number, handler in handled.items() if handler in usual}
     for number in handled:
         signal.signal(number, stop)
     try:
         yield
     finally:
-        for number in handled:
-            signal.signal(number, signal.SIG_DFL)
+        for number, handler in handled.items():
+            signal.signal(number, handler)

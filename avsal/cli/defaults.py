@@ -19,6 +19,7 @@ from typing import Any
 import typer
 
 from avsal.errors import UsageError, nearest
+from avsal.text import read_text
 
 NAME = "avsal.toml"
 
@@ -26,8 +27,15 @@ Defaults = dict[str, Any]  # by command and parameter, as click's default_map
 
 
 def places() -> list[Path]:
-    """Where settings files may be; what later ones say comes first."""
-    return [Path(typer.get_app_dir("avsal")) / NAME, Path(NAME).absolute()]
+    """Where settings files may be; what later ones say comes first.
+
+    Raises:
+        UsageError: the working folder was removed.
+    """
+    try:
+        return [Path(typer.get_app_dir("avsal")) / NAME, Path(NAME).absolute()]
+    except FileNotFoundError:
+        raise UsageError("the working folder was removed; change to another one") from None
 
 
 def read_defaults(group: Any) -> Defaults:
@@ -58,7 +66,8 @@ def read_defaults(group: Any) -> Defaults:
                 place = defaults
                 for word in name.split():
                     place = place.setdefault(word, {})
-                place[_options(commands[name])[key].name] = _checked(path, key, value)
+                option = _options(commands[name])[key]
+                place[option.name] = _checked(path, key, value, option.multiple)
     return defaults
 
 
@@ -107,7 +116,7 @@ def _options(command: Any) -> dict[str, Any]:
 def _entries(path: Path) -> Iterator[tuple[str, str, Any]]:
     """Table, option and value of every line; [weights.pull] is the table "weights pull "."""
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(read_text(path))
     except (OSError, ValueError) as error:
         raise UsageError(f"{path}: cannot be read ({error}); correct it or remove it") from None
     yield from _flat(content, "")
@@ -121,10 +130,11 @@ def _flat(content: dict[str, Any], table: str) -> Iterator[tuple[str, str, Any]]
             yield table, key.replace("_", "-"), value
 
 
-def _checked(path: Path, key: str, value: Any) -> Any:
-    simple = (str, int, float, bool)
-    if isinstance(value, simple) or (
-        isinstance(value, list) and all(isinstance(item, simple) for item in value)
-    ):
-        return value
-    raise UsageError(f"{path}: {key}: give a text, a number, true or false, or a list of these")
+def _checked(path: Path, key: str, value: Any, several: bool) -> Any:
+    """The value of an option, which may be given `several` times or once."""
+    values = value if isinstance(value, list) else [value]
+    if not all(isinstance(item, str | int | float | bool) for item in values):
+        raise UsageError(f"{path}: {key}: give a text, a number, true or false, or a list of these")
+    if isinstance(value, list) and not several:
+        raise UsageError(f"{path}: {key}: give one value, without brackets")
+    return values if several else value

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from avsal.models.variants import Variant
 
 CAPTION = (
@@ -22,21 +20,17 @@ WIDTH = 100  # columns; the table has the same ones in a pipe and in every termi
 
 def models() -> None:
     """List the networks with their parts, parameters and multiply-accumulates."""
-    from rich.progress import track
-
-    from avsal.cli.console import stderr
     from avsal.models.variants import VARIANTS
 
-    progress = track(VARIANTS.values(), "counting", console=stderr, transient=True)
-    rows = [_row(variant) for variant in progress]
+    rows = [_row(variant) for variant in VARIANTS.values()]
     _print(rows, [f"{known.name}: {known.note}" for known in VARIANTS.values() if known.note])
 
 
 def _row(variant: Variant) -> list[str]:
     """Cells of a network: name, parts, sizes in millions and billions."""
-    from avsal.models.measure import PAPER_TABLE_6, measure
+    from avsal.models.measure import MEASURES, PAPER_TABLE_6
 
-    size = measure(variant)
+    size = MEASURES[variant.name]
     paper = PAPER_TABLE_6.get(variant.name)
     image = variant.image or "none"
     return [
@@ -53,18 +47,6 @@ def _row(variant: Variant) -> list[str]:
 def _print(rows: list[list[str]], notes: list[str]) -> None:
     """Print the table in its own width, whatever the terminal's, with the notes below it."""
     from rich.console import Console
-
-    table = _table()
-    for row in rows:
-        table.add_row(*row)
-    wide = Console(width=WIDTH)
-    wide.print(table)
-    wide.print()
-    for line in (*CAPTION, *notes):
-        wide.print(line, highlight=False)
-
-
-def _table() -> Table:
     from rich.table import Table
 
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
@@ -72,7 +54,13 @@ def _table() -> Table:
         table.add_column(heading, no_wrap=True)
     for heading in ("M", "M heads", "MACs G", "paper"):
         table.add_column(heading, justify="right", no_wrap=True)
-    return table
+    for row in rows:
+        table.add_row(*row)
+    wide = Console(width=WIDTH)
+    wide.print(table)
+    wide.print()
+    for line in (*CAPTION, *notes):
+        wide.print(line, highlight=False)
 
 
 def info(context: typer.Context) -> None:
@@ -122,12 +110,15 @@ def _default_engine() -> str:
     """What computes the default network where nothing else is asked for."""
     from importlib.metadata import version
 
-    from avsal.prediction.model import onnx_obstacle
+    from avsal.prediction.model import engine_obstacle
 
-    obstacle = onnx_obstacle("auto", "auto")
-    if obstacle:
-        return f"computed by PyTorch, not by ONNX Runtime: {obstacle}"
-    return f"computed by ONNX Runtime {version('onnxruntime')}"
+    if obstacle := engine_obstacle("onnx", "auto", "auto"):
+        by_default = f"computed by PyTorch, not by ONNX Runtime: {obstacle}"
+    else:
+        by_default = f"computed by ONNX Runtime {version('onnxruntime')}"
+    if obstacle := engine_obstacle("openvino", "auto", "bf16"):
+        return f"{by_default}; with --precision bf16 by PyTorch: {obstacle}"
+    return f"{by_default}; with --precision bf16 by OpenVINO {version('openvino')}"
 
 
 def _resampler() -> str:

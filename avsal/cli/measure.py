@@ -17,7 +17,7 @@ import typer
 from avsal.cli import options
 
 in_areas, in_compare = options.panel("Areas"), options.panel("Compare")
-CHANGE_NOTHING = {"batch", "device", "offline", "engine"}  # options that give the same result
+CHANGE_NOTHING = {"batch", "device", "offline"}  # options that give the same result
 
 AreaTexts = Annotated[
     list[str] | None,
@@ -115,7 +115,7 @@ def measure_to_folder(
     from avsal import atomic
     from avsal.areas.api import measure as measured
     from avsal.areas.measurement import written_names
-    from avsal.results.plan import ExistsError
+    from avsal.results.checks import ExistsError
 
     if output.exists() and not force:
         raise ExistsError(output)

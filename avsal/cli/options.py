@@ -92,7 +92,6 @@ def _words(*words: str) -> Callable[[], list[str]]:
 Model = Annotated[
     str | None,
     in_network(
-        "--model",
         envvar="AVSAL_MODEL",
         help="Name of a network (avsal models) or of weights (avsal weights list).",
     ),
@@ -100,7 +99,6 @@ Model = Annotated[
 Weights = Annotated[
     str | None,
     in_network(
-        "--weights",
         envvar="AVSAL_WEIGHTS",
         help="A file (.safetensors, .pt), a name from avsal weights list, or untrained.",
     ),
@@ -108,7 +106,6 @@ Weights = Annotated[
 Device = Annotated[
     str,
     in_network(
-        "--device",
         envvar="AVSAL_DEVICE",
         help="Where the network runs: auto, cpu, cuda or cuda:N.",
         autocompletion=_words("auto", "cpu", "cuda"),
@@ -117,7 +114,6 @@ Device = Annotated[
 Precision = Annotated[
     settings.Precision,
     in_network(
-        "--precision",
         envvar="AVSAL_PRECISION",
         help="Number format of the computation; auto takes what is fast on the device.",
     ),
@@ -127,18 +123,15 @@ Offline = Annotated[
 ]
 Revision = Annotated[
     str | None,
-    in_network(
-        "--revision", envvar="AVSAL_REVISION", help="Branch, tag or commit of the Hub repository."
-    ),
+    in_network(envvar="AVSAL_REVISION", help="Branch, tag or commit of the Hub repository."),
 ]
 Batch = Annotated[
     int | None,
-    in_network("--batch", min=1, help="Windows processed at once (default: what fits in memory)."),
+    in_network(min=1, help="Windows processed at once (default: what fits in memory)."),
 ]
 AudioContext = Annotated[
     SoundFrames,
     in_maps(
-        "--audio-context",
         help="Frames of sound that a published network sees: 32 as in its inference, 16 as in its "
         "training.",
     ),
@@ -146,7 +139,6 @@ AudioContext = Annotated[
 Stride = Annotated[
     int | None,
     in_maps(
-        "--stride",
         min=1,
         help="Run the network on every N-th frame and interpolate in between (default: 2 for "
         "avsal-small, 1 for published networks).",
@@ -165,19 +157,17 @@ def _seconds(text: Any) -> float:
 Start = Annotated[
     float | None,
     in_maps(
-        "--start",
         parser=_seconds,
         metavar="TIME",
         help="Start at this time: seconds, 0:03 or 00:01:02.5.",
     ),
 ]
 End = Annotated[
-    float | None, in_maps("--end", parser=_seconds, metavar="TIME", help="Stop before this time.")
+    float | None, in_maps(parser=_seconds, metavar="TIME", help="Stop before this time.")
 ]
 Size = Annotated[
     str,
     in_maps(
-        "--size",
         help="Size of the maps: video (as displayed), model (as predicted) or WIDTHxHEIGHT.",
         autocompletion=_words("video", "model"),
     ),
@@ -185,7 +175,6 @@ Size = Annotated[
 Format = Annotated[
     settings.Format,
     in_maps(
-        "--format",
         help="Files of the maps: 8-bit gray, 16-bit gray, float32 densities, a gray video, or "
         "only a table of numbers.",
     ),
@@ -193,14 +182,12 @@ Format = Annotated[
 Scale = Annotated[
     settings.Scale,
     in_maps(
-        "--scale",
         help="What white stands for: the frame's maximum, the clip's, or a fixed probability.",
     ),
 ]
 Saliency = Annotated[
     Path | None,
     in_maps(
-        "--saliency",
         help="Use the maps in this folder, written by avsal predict (for several inputs: the "
         "folder with the maps of all of them); no network runs.",
     ),
@@ -208,7 +195,6 @@ Saliency = Annotated[
 Crf = Annotated[
     int,
     in_results(
-        "--crf",
         min=0,
         max=51,
         help="CRF of H.264, or in .webm of VP9 on the same scale: lower means better quality and a "
@@ -218,7 +204,6 @@ Crf = Annotated[
 Ray = Annotated[
     str | None,
     in_cluster(
-        "--ray",
         metavar="[ADDRESS]",
         help="Predict on a Ray cluster: HOST:PORT, auto, or without an address on the cores of "
         "this machine.",
@@ -227,7 +212,6 @@ Ray = Annotated[
 RayThreads = Annotated[
     int,
     in_cluster(
-        "--ray-threads",
         min=1,
         help="Cores for each worker; 1 is fastest, more use less memory in total.",
     ),
@@ -271,11 +255,11 @@ Quiet = Annotated[bool, in_results("--quiet", "-q", help="Print nothing but erro
 Engine = Annotated[
     settings.EngineName,
     in_network(
-        "--engine",
         envvar="AVSAL_ENGINE",
-        help="What computes the network: ONNX Runtime (default network on a CPU only) or PyTorch. "
-        "Both use as many threads as the environment variable OMP_NUM_THREADS says, else as many "
-        "as there are cores.",
+        help="What computes the network. onnx (ONNX Runtime) and openvino (OpenVINO, an extra) "
+        "compute the default network on a CPU, torch (PyTorch) computes any network. auto takes "
+        "onnx where it can, or openvino with --precision bf16. All use as many threads as the "
+        "environment variable OMP_NUM_THREADS says, else as many as there are cores.",
     ),
 ]
 
@@ -302,13 +286,7 @@ class Windows:
 
     def keywords(self) -> dict[str, Any]:
         """Arguments of `avsal.overlay` and the like."""
-        return {
-            "start": self.start,
-            "end": self.end,
-            "stride": self.stride,
-            "audio_context": int(self.audio_context),
-            "batch": self.batch,
-        }
+        return asdict(self) | {"audio_context": int(self.audio_context)}
 
     def settings(self, size: str = "video") -> settings.PredictSettings:
         """These options as settings of a prediction."""

@@ -20,14 +20,11 @@ in_forms = options.panel("Pictures and animations")
 
 Colors = Annotated[
     Colormap,
-    in_looks(
-        "--colormap", metavar="NAME", help=f"Colour map of the heatmap: {', '.join(Colormap)}."
-    ),
+    in_looks(metavar="NAME", help=f"Colour map of the heatmap: {', '.join(Colormap)}."),
 ]
 ColoredBy = Annotated[
     ColorBy,
     in_looks(
-        "--color-by",
         help="What colours stand for: the share of the gaze inside, the same in every frame, or "
         "the density of each frame.",
     ),
@@ -80,14 +77,11 @@ PerShot = Annotated[
 ]
 Fps = Annotated[
     float | None,
-    in_forms(
-        "--fps", metavar="N", help="Frames per second of a .gif or .webp, at most (default: 15)."
-    ),
+    in_forms(metavar="N", help="Frames per second of a .gif or .webp, at most (default: 15)."),
 ]
 Width = Annotated[
     int | None,
     in_forms(
-        "--width",
         metavar="PIXELS",
         help="Width of a .gif or .webp, at most (default: 640, and 640 in height).",
     ),

@@ -58,14 +58,9 @@ def batch(
     sub/ also has another file or a folder of videos called talk.
     """
     from avsal.cli.run import Run, exit_code, left_out, print_summary
-    from avsal.results.formats import check_library
     from avsal.results.plan import plan_folder
-    from avsal.results.work import Work
 
-    console.quiet = files.quiet
-    settings, written = windows.settings(maps.size), maps.written()
-    check_library(written.format)
-    work = Work(network.load, settings, written, files.skip_existing, console.debug)
+    work = _work(files, maps, windows, network, force=True)
     on_cluster = None if ray is None else functools.partial(_on_cluster, work, ray, ray_threads)
     with left_out([folder], files.as_json) as on_omitted:
         plan = plan_folder(folder, output, glob, on_omitted)
@@ -73,6 +68,23 @@ def batch(
     if not files.quiet:
         print_summary(outcomes, folder)
     raise typer.Exit(exit_code(outcomes))
+
+
+def _work(
+    files: options.Files,
+    maps: options.Maps,
+    windows: options.Windows,
+    network: options.Network,
+    force: bool,
+) -> Work:
+    """What is done with every file; see `avsal.results.work.Work` for `force`."""
+    from avsal.results.formats import check_library
+    from avsal.results.work import Work
+
+    console.quiet = files.quiet
+    settings, written = windows.settings(maps.size), maps.written()
+    check_library(written.format)
+    return Work(network.load, settings, written, files.skip_existing, console.debug, force)
 
 
 def _on_cluster(
@@ -110,15 +122,9 @@ def predict(
     replaced; without it, only if --force is given.
     """
     from avsal.cli.run import Run, exit_code, left_out, piped
-    from avsal.results.formats import check_library
     from avsal.results.plan import plan_inputs
-    from avsal.results.work import Work
 
-    console.quiet = files.quiet
-    settings, written = windows.settings(maps.size), maps.written()
-    check_library(written.format)
-    force = files.force or output is not None
-    work = Work(network.load, settings, written, files.skip_existing, console.debug, force)
+    work = _work(files, maps, windows, network, force=files.force or output is not None)
     with piped(inputs, needs_output=False) as named, left_out(inputs, files.as_json) as on_omitted:
         plan = plan_inputs(named, output or Path("saliency"), "", on_omitted)
         run = Run(work, isolated=len(plan) > 1, as_json=files.as_json)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -19,7 +19,6 @@ Aspect = Annotated[str | None, in_crop(help="Shape of the result, such as 1:1 (d
 Way = Annotated[
     Motion,
     in_crop(
-        "--motion",
         help="steady stays still unless moving keeps clearly more of the gaze, follow moves "
         "sooner, still never moves within a shot.",
     ),
@@ -27,7 +26,6 @@ Way = Annotated[
 Shots = Annotated[
     Fit | None,
     in_crop(
-        "--fit",
         help="Where one crop does not hold the gaze of a shot: crop nevertheless (default), pad "
         "with bars, split into two panels, or auto: whichever gains most.",
     ),
@@ -50,13 +48,11 @@ Zoom = Annotated[
     float, in_crop(help="Zoom in by at most this factor, 1 to 4, where little gaze is lost.")
 ]
 Width = Annotated[
-    str | None, in_crop("--size", help="WIDTHxHEIGHT of the result (default: the crop's size).")
+    str | None, in_crop(help="WIDTHxHEIGHT of the result (default: the crop's size).")
 ]
 EditedPath = Annotated[
     Path | None,
-    typer.Option(
-        "--path", help="Render this .reframe.json, which you may have edited; no network runs."
-    ),
+    typer.Option(help="Render this .reframe.json, which you may have edited; no network runs."),
 ]
 
 Export = Annotated[
@@ -99,29 +95,26 @@ def reframe(
     from avsal.crops.api import check_path, settings_of
     from avsal.crops.api import reframe as crop
     from avsal.crops.export import export_kept
-    from avsal.crops.file import read_head, saved_weak_shots
+    from avsal.crops.file import name_part, read_head, saved_weak_shots
+    from avsal.results.plan import BY_KIND
 
     # What is wrong for one file is wrong for all.
-    settings = settings_of(aspect, motion, fit, pad, zoom, preset, size, crf)
-    _ = settings.framing, windows.settings()
-    check_path(path, aspect, motion, fit, zoom, preset, saliency, windows.start, windows.end)
+    decided: dict[str, Any] = {  # by a path file, where there is one
+        "aspect": aspect,
+        "preset": preset,
+        "motion": motion,
+        "fit": fit,
+        "zoom": zoom,
+    }
+    others: dict[str, Any] = {"pad": pad, "size": size, "crf": crf}
+    settings = settings_of(**decided, **others)
+    windows.settings()
+    check_path(path, **decided, saliency=saliency, start=windows.start, end=windows.end)
     _check_one_file(inputs, path, export)
-    function = functools.partial(
-        crop,
-        aspect=aspect,
-        motion=motion,
-        fit=fit,
-        pad=pad,
-        zoom=zoom,
-        preset=preset,
-        size=size,
-        crf=crf,
-        path=path,
-        export=export,
-        **windows.keywords(),
-    )
-    shape = settings.aspect if path is None or aspect else read_head(path).aspect
-    ending = f".{shape.strip().replace(':', 'x')}.*"
+    keywords = decided | others | windows.keywords()
+    function = functools.partial(crop, path=path, export=export, **keywords)
+    shape = settings.aspect if path is None else read_head(path).aspect
+    ending = f".{name_part(shape)}{BY_KIND}"
     runs = network if path is None else None
     on_kept = None if export is None else functools.partial(export_kept, export)
 

@@ -123,7 +123,7 @@ class Run:
 
     def files(self, plan: list[Job]) -> list[Outcome]:
         """Work on every file; one that fails is reported and the rest is done."""
-        from avsal.results.plan import check_source
+        from avsal.results.checks import check_source
 
         if not plan:
             note("no videos or images found in the inputs")
@@ -244,10 +244,11 @@ def run_on_files(
     ):
         plan = plan_inputs(named, output, ending, on_omitted)
         maps = {}
-        if saliency is not None:
-            alone = [source for source, _ in plan] == named
-            maps = dict([(named[0], saliency)] if alone and len(named) == 1 else ())
-            maps = maps or dict(plan_inputs(named, saliency, ""))
+        sources = [source for source, _place in plan]
+        if saliency is not None and len(named) == 1 and sources == named:
+            maps = {named[0]: saliency}
+        elif saliency is not None:
+            maps = dict(plan_inputs(named, saliency, ""))
         load = no_network if network is None or maps else network.load
         keywords = {} if network is None else asdict(network)
         policy = (files.force, files.skip_existing)

@@ -8,11 +8,13 @@ from collections.abc import Callable
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from avsal import weights
 from avsal.cli import console
+from avsal.errors import AvsalError, UsageError, WeightsError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -77,7 +79,6 @@ OwnName = Annotated[
 @app.command("list")
 def list_weights() -> None:
     """List all known weights and where they are."""
-    from avsal import weights
     from avsal.weights.places import other_imports, shadowed
 
     table = _table("name", "network", "present", "licence", "source")
@@ -119,8 +120,6 @@ def pull(
     They are downloaded from the Hugging Face Hub or, if they are not published
     there, from the authors' release.
     """
-    from avsal import weights
-    from avsal.errors import UsageError
     from avsal.weights import places
 
     row = weights.get_row(name or weights.DEFAULT)
@@ -142,8 +141,6 @@ def _pull_release(
     row: WeightsRow, fold: int | None, asset: str | None, offline: bool, force: bool, yes: bool
 ) -> Path:
     """Import the file of the authors' release that fits; if several fit, list them."""
-    from avsal import weights
-    from avsal.errors import UsageError, WeightsError
     from avsal.weights import download, registry
 
     name = registry.name_for(row.name, asset or "", fold)
@@ -179,8 +176,6 @@ def _pull_release(
 
 
 def _ask(yes: bool) -> None:
-    from avsal.errors import UsageError
-
     if yes:
         return
     if not sys.stdin.isatty():
@@ -223,25 +218,16 @@ def import_weights(
     force: Force = False,
 ) -> None:
     """Convert a checkpoint to safetensors and check that it fits its network."""
-    from avsal import weights
-    from avsal.errors import UsageError
     from avsal.weights.download import WebFile
 
+    given: dict[str, Any] = {"variant": variant, "output": output, "force": force}
     convert: Callable[..., Imported]
     if component is None:
-        convert = partial(
-            weights.import_checkpoint, variant=variant, output=output, name=name, force=force
-        )
+        convert = partial(weights.import_checkpoint, name=name, **given)
     elif variant is None or output is None:
         raise UsageError("--component needs --variant NAME and -o OUT.safetensors")
     else:
-        convert = partial(
-            weights.import_component,
-            component=component,
-            variant=variant,
-            output=output,
-            force=force,
-        )
+        convert = partial(weights.import_component, component=component, **given)
     if name is not None and output is not None:
         raise UsageError("give --name or -o, not both: a name is for files in avsal's folder")
     if file.lower().startswith(("https://", "http://")):
@@ -263,7 +249,6 @@ def import_weights(
 
 def _check_address(address: str, name: str | None) -> None:
     """Refuse what cannot become weights before it is downloaded."""
-    from avsal.errors import UsageError
     from avsal.weights import registry
 
     if name is not None:
@@ -280,9 +265,6 @@ def verify(
     ] = None,
 ) -> None:
     """Check that weights are readable, fit their network and have the published sha256."""
-    from avsal import weights
-    from avsal.errors import AvsalError
-
     table = _table("weights", "network", "sha256", "result")
     failed = False
     for name in names or weights.present():
@@ -300,8 +282,6 @@ def verify(
 @app.command()
 def path(name: Name = None, revision: Revision = None) -> None:
     """Print only the path of weights on this machine."""
-    from avsal import weights
-
     typer.echo(weights.resolve(name, offline=True, revision=revision))
 
 
@@ -323,8 +303,6 @@ def push(
     ] = False,
 ) -> None:
     """Upload weights to the Hub and print the commit and their sha256."""
-    from avsal import weights
-    from avsal.errors import UsageError
     from avsal.weights import places
 
     if repo is None:

@@ -13,10 +13,4 @@ if TYPE_CHECKING:
     from avsal.crops.planning import Crop as Crop
     from avsal.crops.planning import plan as plan
 
-__getattr__ = names_from(
-    __name__,
-    {
-        "Crop": "planning",
-        "plan": "planning",
-    },
-)
+__getattr__ = names_from(__name__, {"planning": "Crop plan"})

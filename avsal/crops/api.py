@@ -8,14 +8,14 @@ from pathlib import Path
 
 from avsal.crops import render
 from avsal.crops.export import check_export, write_export
-from avsal.crops.file import path_beside, read_head
+from avsal.crops.file import name_part, path_beside, read_head
 from avsal.crops.settings import Fill, Fit, Motion, ReframeSettings, find_preset, parse_size
 from avsal.errors import UsageError, path_of
 from avsal.media.video import VideoReader
 from avsal.prediction.predictor import Predictor
 from avsal.prediction.settings import PredictSettings
+from avsal.results.checks import check_source, choose_output
 from avsal.results.gaze import MapSource
-from avsal.results.plan import check_source, choose_output
 
 File = str | os.PathLike[str]
 Progress = Callable[[str, int, int | None], None]  # step, frames done, frames in all if known
@@ -89,7 +89,8 @@ def reframe(
     video = path_of("video", video)
     place = None if output is None else path_of("output", output)
     path_file = None if path is None else path_of("path", path)
-    check_path(path_file, aspect, motion, fit, zoom, preset, saliency, start, end)
+    check_path(path_file, aspect=aspect, preset=preset, motion=motion, fit=fit, zoom=zoom)
+    check_path(path_file, saliency=saliency, start=start, end=end)
     if export is not None:
         check_export(path_of("export", export))
     settings = settings_of(aspect, motion, fit, pad, zoom, preset, size, crf)
@@ -101,9 +102,8 @@ def reframe(
 
     check_source(video)
     with VideoReader(video) as reader:
-        word = settings.aspect if path_file is None else read_head(path_file).aspect
-        word = word.strip().replace(":", "x")  # a part of the name next to the video
-        out = choose_output(video, reader.info.is_image, place, force, word)
+        shape = settings.aspect if path_file is None else read_head(path_file).aspect
+        out = choose_output(video, reader.info.is_image, place, force, name_part(shape))
         on_map, on_frame = (count(step, reader.info.frames) for step in ("gaze", "video"))
         if path_file is not None:
             render.rerender(reader, out, path_file, pad, settings.size, crf, on_frame)
@@ -133,40 +133,22 @@ def settings_of(
     if preset is not None:
         if aspect is not None:
             raise UsageError(f"aspect {aspect}: {preset} decides it already; omit one of them")
-        found = find_preset(preset)
-        aspect, shape = found.aspect, shape or found.size
+        aspect, usual = find_preset(preset)
+        shape = shape or usual
     fit = fit or (Fit.CROP if pad is None else Fit.PAD)
     if pad is None and fit in (Fit.PAD, Fit.AUTO):
         pad = Fill.BLUR
     return ReframeSettings(aspect or "9:16", motion, zoom, fit, pad, shape, crf)
 
 
-def check_path(
-    path: File | None,
-    aspect: str | None,
-    motion: str,
-    fit: str | None,
-    zoom: float,
-    preset: str | None,
-    saliency: File | None,
-    start: float | None,
-    end: float | None,
-) -> None:
+def check_path(path: File | None, **arguments: object) -> None:
     """Refuse arguments of `reframe` that a path file decides.
 
     Raises:
         UsageError: one of them is given together with a path.
     """
-    given = {
-        "aspect": aspect,
-        "preset (--for)": preset,
-        "saliency": saliency,
-        "motion": motion != Motion.STEADY,
-        "fit": fit,
-        "zoom": zoom != 1,
-        "start": start is not None,
-        "end": end is not None,
-    }
-    for name, value in given.items():
-        if path is not None and value:
-            raise UsageError(f"{name}: {path} decides that already; omit one of them")
+    defaults = {"motion": Motion.STEADY, "zoom": 1}
+    for name, value in arguments.items():
+        if path is not None and value not in (None, defaults.get(name)):
+            word = "preset (--for)" if name == "preset" else name
+            raise UsageError(f"{word}: {path} decides that already; omit one of them")

@@ -33,18 +33,17 @@ def find_picture(video: VideoReader) -> Box:
             opened once more.
     """
     width, height = video.info.width, video.info.height
-    if video.info.is_image or not _may_have_bars(video.first_image):
-        return Box(0, 0, width, height)
+    whole = Box(0, 0, width, height)
+    if video.info.is_image:
+        return whole
+    if _is_lit(video.first_image) and not any(_bars(video.first_image)):
+        return whole
     try:
         with VideoReader(video.path) as other:
             left, top, right, bottom = common_bars(other.glance(_PICTURES))
     except MediaError:  # reading it for good will report what is wrong
-        return Box(0, 0, width, height)
+        return whole
     return Box(left, top, width - left - right, height - top - bottom)
-
-
-def _may_have_bars(image: np.ndarray) -> bool:
-    return not _is_lit(image) or any(side > 0 for side in _bars(image))
 
 
 def common_bars(images: Iterable[np.ndarray]) -> Sides:

@@ -24,18 +24,25 @@ from pathlib import Path
 
 from avsal import atomic
 from avsal.crops import editors
-from avsal.crops.file import PathFile, fitted_size, path_beside, read_crops, read_head
+from avsal.crops.file import (
+    PathFile,
+    check_video,
+    fitted_size,
+    name_part,
+    path_beside,
+    read_crops,
+    read_head,
+)
 from avsal.crops.planning import Crop
 from avsal.crops.settings import Fill
 from avsal.errors import AvsalError, MediaError, UsageError, path_of, without_keys
-from avsal.media.sound import sound_start
 from avsal.media.source import is_address
-from avsal.media.video import probe
+from avsal.media.video import VideoReader
 from avsal.media.writer import MAX_CLOCK
-from avsal.results.plan import is_newer
+from avsal.results.checks import is_newer
+from avsal.results.plan import CROP_PATH
 
 logger = logging.getLogger("avsal")
-_PATH_SUFFIX = ".reframe.json"
 _COLUMNS = ("index", "time", "x", "y", "width", "height", "shot", "kept")
 _SECOND = ("second_x", "second_y", "second_width", "second_height")
 _ONE_PANEL = (".sendcmd", ".fcpxml")  # have one crop at a time
@@ -143,23 +150,18 @@ def _source(
     A video that is not at hand may have sound.
     """
     if video is not None:
-        info = probe(video)
-        if (info.width, info.height) != (head.picture.width, head.picture.height):
-            raise MediaError(
-                f"{path}: a path for a {head.picture.width}x{head.picture.height} video, but "
-                f"{info.path} has {info.width}x{info.height}; give the video of this path"
-            )
-        found = info.path
-        source = without_keys(found) if isinstance(found, str) else found.absolute()
-        return source, info.has_audio, sound_start(video) if info.has_audio else None
-    name = str(head.source.get("name") or path.name.removesuffix(_PATH_SUFFIX))
+        with VideoReader(video) as reader:
+            check_video(path, head, reader.info)
+            found = reader.path
+            source = without_keys(found) if isinstance(found, str) else found.absolute()
+            return source, reader.info.has_audio, reader.sound_start
+    name = str(head.source.get("name") or path.name.removesuffix(CROP_PATH))
     if is_address(Path(name)):
         return without_keys(name), True, None
     beside = path.absolute().parent / Path(name).name
-    with suppress(AvsalError, OSError, ValueError):  # not there, or no name that a file can have
-        if not probe(beside).has_audio:
-            return beside, False, None
-        return beside, True, sound_start(beside)
+    # It may not be there, or have no name that a file can have.
+    with suppress(AvsalError, OSError, ValueError), VideoReader(beside) as reader:
+        return beside, reader.info.has_audio, reader.sound_start
     return beside, True, None
 
 
@@ -182,6 +184,10 @@ def _write_timeline(place: Path, job: _Job, crops: Iterable[Crop]) -> None:
 
 _CLOCK = 90_000  # ticks per second where an exact clock would be too fast
 _PRIMING = Fraction(1, 10)  # seconds by which encoders let sound begin earlier than pictures
+
+# Frames flagged as interlaced are deinterlaced, as avsal's reader does. Colours get full resolution
+# in 8 bits: at odd places FFmpeg's crop shifts coarser ones, and destroys those of more bits.
+_WHOLE_FRAMES = ("yadif=deint=interlaced", "format=yuv444p|gbrp")
 
 _Values = dict[tuple[str, str], int]  # a filter and its option to the option's value
 
@@ -286,7 +292,7 @@ def _command(job: _Job, changes: _Changes) -> str:
     words += ["-c:a", "aac"] if job.has_sound else ["-an"]
     if begin := _beginning(job, changes):
         words += ["-output_ts_offset", f"{-float(begin):.6f}"]
-    return shlex.join([*words, _file(f"{stem}.{job.head.aspect.replace(':', 'x')}.mp4")])
+    return shlex.join([*words, _file(f"{stem}.{name_part(job.head.aspect)}.mp4")])
 
 
 def _is_part(head: PathFile) -> bool:
@@ -307,19 +313,19 @@ def _file(name: str) -> str:
 
 
 def _filters(job: _Job, changes: _Changes) -> str:
-    """The chain of filters: square pixels, the crop, the size of the result, bars.
+    """The chain of filters: whole frames, square pixels, the crop, the size of the result, bars.
 
     The filters that commands are for have names, as FFmpeg adds others of their kind itself.
     """
     head = job.head
-    filters = []
+    filters = list(_WHOLE_FRAMES)
+    if _is_part(head):
+        filters.append(f"trim={_part(changes, 0.5)}")
     if changes.later:  # FFmpeg refuses a file without commands
         filters.append(f"sendcmd=f={_escaped(job.out.name)}")
-    if _is_part(head):
-        filters.insert(0, f"trim={_part(changes, 0.5)}")
     if head.picture.sample_aspect != 1:
         filters += [f"scale={_square_width(head)}:{head.picture.height}", "setsar=1"]
-    options = {"crop": ["exact=1"], "scale": ["flags=bicubic"]}
+    options: dict[str, list[str]] = {"crop": [], "scale": ["flags=bicubic"]}
     for (name, option), value in changes.initial.items():
         options[name].append(f"{option}={value}")
     filters += [f"{name}@view={':'.join(values)}" for name, values in options.items()]

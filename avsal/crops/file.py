@@ -50,9 +50,19 @@ from typing import Any
 from avsal.crops.planning import Crop
 from avsal.crops.settings import Box, Fill, Fit, Picture, Size, parse_aspect
 from avsal.errors import MediaError, UsageError
-from avsal.prediction.settings import MAX_SECONDS, check_word, clock
-from avsal.results import records
-from avsal.results.records import RecordsWriter, exact, number, picture_size, ratio, whole
+from avsal.media.container import VideoInfo
+from avsal.prediction.settings import MAX_SECONDS, check_word, clock, percent
+from avsal.results.plan import CROP_PATH
+from avsal.results.records import (
+    UNREADABLE,
+    RecordsFile,
+    RecordsWriter,
+    exact,
+    number,
+    picture_size,
+    ratio,
+    whole,
+)
 from avsal.version import __version__
 
 VERSION = 1
@@ -91,7 +101,22 @@ class PathFile:
 
 def path_beside(out: Path) -> Path:
     """Where the path of a result belongs: `clip.mp4` has `clip.reframe.json`."""
-    return out.with_suffix(".reframe.json")
+    return out.with_suffix(CROP_PATH)
+
+
+def name_part(aspect: str) -> str:
+    """An aspect as it is in the names of files: 9x16."""
+    return aspect.strip().replace(":", "x")
+
+
+def check_video(path: Path, head: PathFile, info: VideoInfo) -> None:
+    """Refuse a path of a video of another size; raises MediaError."""
+    picture = head.picture
+    if (info.width, info.height) != (picture.width, picture.height):
+        raise MediaError(
+            f"{path}: a path for a {picture.width}x{picture.height} video, but {info.path} has "
+            f"{info.width}x{info.height}; give the video of this path"
+        )
 
 
 @dataclass(frozen=True)
@@ -239,7 +264,8 @@ def read_head(path: Path) -> PathFile:
     Raises:
         MediaError: it is missing or damaged, or of another version.
     """
-    header = records.read_header(path, MADE_BY)
+    file = RecordsFile(path, MADE_BY)
+    header = file.header()
     try:
         if header["reframe"] != VERSION:
             raise ValueError(f"version {header['reframe']}, this avsal reads {VERSION}")
@@ -264,8 +290,8 @@ def read_head(path: Path) -> PathFile:
         origin = exact(header, "origin") if "origin" in header else None
         picture = Picture(width, height, sample_aspect)
         return PathFile(picture, aspect, size, start, end, source, settings, origin)
-    except (*records.UNREADABLE, UsageError) as error:
-        raise records.damaged(path, MADE_BY, error) from error
+    except (*UNREADABLE, UsageError) as error:
+        raise file.damaged(error) from error
 
 
 def read_crops(path: Path, picture: Picture) -> Iterator[Crop]:
@@ -275,8 +301,7 @@ def read_crops(path: Path, picture: Picture) -> Iterator[Crop]:
         MediaError: it is damaged, or a crop is outside the picture.
     """
 
-    def parse(values: Any) -> Crop:
-        index = whole(values, "index")
+    def parse(index: int, values: Any) -> Crop:
         first, second = _box(values), values.get("second")
         shot = whole(values, "shot") if "shot" in values else 0
         kept = None if values.get("kept") is None else number(values, "kept", 0, 1)
@@ -286,7 +311,7 @@ def read_crops(path: Path, picture: Picture) -> Iterator[Crop]:
         return crop
 
     before: Crop | None = None
-    for _index, crop in records.read_records(path, MADE_BY, parse):
+    for crop in RecordsFile(path, MADE_BY).records(parse):
         if before is not None and crop.pts < before.pts:
             raise MediaError(
                 f"{path}: frame {crop.index} at {float(crop.pts):.3f} s comes before frame "
@@ -336,7 +361,7 @@ def saved_weak_shots(out: Path) -> list[dict[str, Any]]:
     Raises:
         MediaError: the path file is missing or damaged.
     """
-    shots = records.read_after(path_beside(out), MADE_BY).get("shots", [])
+    shots = RecordsFile(path_beside(out), MADE_BY).after().get("shots", [])
     return [shot for shot in shots if shot["kept"] is not None and shot["kept"] < WEAK]
 
 
@@ -356,6 +381,7 @@ def notes_on_shots(shots: Sequence[ShotCrop], origin: Fraction, fit: str) -> Ite
         digits = 0 if shot.end - shot.start >= _LONG else 1
         times = " to ".join(clock(time - origin, digits) for time in (shot.start, shot.end))
         where = f"shot {shot.shot + 1}, {times}: " if shot.end > shot.start else ""  # or a picture
-        yield f"{where}the {_WORDS[shot.fit]} an estimated {shot.kept:.0%} of the gaze{advice}"
+        kept = f"{_WORDS[shot.fit]} an estimated {percent(shot.kept or 0)}"
+        yield f"{where}the {kept} of the gaze{advice}"
     if len(weak) > _MOST:
-        yield f"{len(weak) - _MOST} further shots keep less than {WEAK:.0%}; see the path file"
+        yield f"{len(weak) - _MOST} further shots keep less than {percent(WEAK)}; see the path file"

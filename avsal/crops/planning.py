@@ -15,7 +15,7 @@ import numpy as np
 
 from avsal.crops.layout import GRID, Grids, choose_layout, small_grid
 from avsal.crops.motion import COSTS, KNOT, at_times, smooth
-from avsal.crops.settings import Box, Fit, Framing, Picture, Share, parse_aspect
+from avsal.crops.settings import Box, Fit, Framing, Picture, Share, aspect_of
 from avsal.errors import UsageError
 from avsal.prediction.maps import GazeMap, timed_maps
 
@@ -59,7 +59,7 @@ class Crop:
 
 def plan(
     maps: Iterable[np.ndarray],
-    aspect: str | Fraction,
+    aspect: str | float | Fraction,
     size: tuple[int, int],
     *,
     times: Sequence[Fraction] | None = None,
@@ -88,7 +88,7 @@ def plan(
         UsageError: the aspect, size, motion or zoom is impossible, or the times do not fit the
             maps.
     """
-    ratio = parse_aspect(aspect) if isinstance(aspect, str) else Fraction(aspect)
+    ratio = aspect_of(aspect)
     if not isinstance(cuts, Iterable):
         raise UsageError(f"cuts {cuts!r}: give a list of frame numbers")
     frames = timed_maps(maps, times, rate, cuts=sorted(cuts))

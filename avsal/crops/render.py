@@ -14,6 +14,7 @@ from avsal import atomic
 from avsal.crops.bars import find_picture
 from avsal.crops.file import (
     PathFile,
+    check_video,
     fitted_size,
     notes_on_shots,
     panels,
@@ -32,7 +33,7 @@ from avsal.media.writer import VideoWriter
 from avsal.prediction.drawing import write_picture
 from avsal.prediction.maps import GazeMap
 from avsal.results.folder import Result
-from avsal.results.gaze import Maps, open_gaze
+from avsal.results.gaze import Maps, open_gaze, part_of
 
 logger = logging.getLogger("avsal")
 OnFrame = Callable[[int], None]
@@ -65,13 +66,11 @@ def reframe(
     picture = Picture(info.width, info.height, info.sample_aspect)
     inside = find_picture(video)
     _note_on_shape(str(source), picture, inside, settings)
-    part = maps if isinstance(maps, Result) else maps[1]
     head = PathFile(
         picture,
         settings.aspect,
         settings.size or picture.part(inside).output_size(settings.framing.aspect),
-        part.start,
-        part.end,
+        *part_of(maps),
         video.identity,
         {
             "motion": settings.motion,
@@ -119,13 +118,8 @@ def rerender(
     Raises:
         AvsalError: something cannot be read or written, or the path is of another video.
     """
-    info = video.info
     head = read_head(path)
-    if (head.picture.width, head.picture.height) != (info.width, info.height):
-        raise MediaError(
-            f"{path}: a path for a {head.picture.width}x{head.picture.height} video, but "
-            f"{info.path} has {info.width}x{info.height}; give the path of this video"
-        )
+    check_video(path, head, video.info)
     head = dataclasses.replace(head, size=size or head.size)
     fill = fill or head.settings.get("pad") or Fill.BLACK
     with atomic.new_file(path_beside(out)) as aside:

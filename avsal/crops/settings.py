@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from enum import StrEnum
@@ -21,6 +22,17 @@ _CLOSEST = 4  # times; closer crops of usual videos are too blurred
 _SIZE_TOLERANCE = Fraction(1, 50)  # by which the shape of a wanted size may miss the aspect
 
 
+def aspect_of(aspect: str | float | Fraction) -> Fraction:
+    """Width over height from "W:H" or from a number.
+
+    Raises:
+        UsageError: see `parse_aspect`.
+    """
+    if isinstance(aspect, Real) and math.isfinite(aspect) and aspect > 0:
+        return _checked_aspect(Fraction(aspect), str(aspect))
+    return parse_aspect(str(aspect))
+
+
 def parse_aspect(text: str) -> Fraction:
     """Read "W:H" as width over height.
 
@@ -31,7 +43,10 @@ def parse_aspect(text: str) -> Fraction:
     match = re.fullmatch(r"(\d{1,5}(?:\.\d{1,4})?):(\d{1,5}(?:\.\d{1,4})?)", text, re.ASCII)
     if match is None or not float(match[1]) or not float(match[2]):
         raise UsageError(f"aspect {text[:40]}: give width:height such as 9:16 or 1:1")
-    aspect = Fraction(match[1]) / Fraction(match[2])
+    return _checked_aspect(Fraction(match[1]) / Fraction(match[2]), text)
+
+
+def _checked_aspect(aspect: Fraction, text: str) -> Fraction:
     if not Fraction(1, _WIDEST) <= aspect <= _WIDEST:
         raise UsageError(f"aspect {text[:40]}: give a ratio from 1:{_WIDEST} to {_WIDEST}:1")
     return aspect
@@ -130,24 +145,16 @@ class Fit(StrEnum):
     AUTO = "auto"  # whichever of them gains most
 
 
-@dataclass(frozen=True)
-class Preset:
-    """The shape and size of videos for one platform."""
-
-    aspect: str
-    size: Size
-
-
-PRESETS = {
-    "shorts": Preset("9:16", (1080, 1920)),
-    "reels": Preset("9:16", (1080, 1920)),
-    "square": Preset("1:1", (1080, 1080)),
-    "portrait": Preset("4:5", (1080, 1350)),
+PRESETS = {  # the shape and size of videos for one platform
+    "shorts": ("9:16", (1080, 1920)),
+    "reels": ("9:16", (1080, 1920)),
+    "square": ("1:1", (1080, 1080)),
+    "portrait": ("4:5", (1080, 1350)),
 }
 
 
-def find_preset(name: str) -> Preset:
-    """The preset of a name.
+def find_preset(name: str) -> tuple[str, Size]:
+    """The aspect and size of a name.
 
     Raises:
         UsageError: there is none of this name.

@@ -15,6 +15,7 @@ from avsal.datasets.stills import is_stills, open_stills, with_others
 from avsal.datasets.videos import open_mapped, open_videos
 from avsal.errors import DataError
 from avsal.media.suffixes import PLAIN_STILLS
+from avsal.text import read_text
 
 __all__ = ["DatasetSpec", "Gaze", "Points", "Recording", "open_dataset"]
 
@@ -117,7 +118,7 @@ def _names(recording: Recording) -> set[str]:
 
 def _read_names(path: Path) -> set[str]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_text(path).splitlines()
+    except (OSError, UnicodeError) as error:
         raise DataError(f"{path}: cannot be read as a list of names ({error})") from None
     return {line.strip() for line in lines if line.strip() and not line.startswith("#")}

@@ -65,9 +65,11 @@ class Points:
 
     def mask(self, size: tuple[int, int]) -> np.ndarray:
         """Bool (H, W), true at fixated pixels."""
-        rows, columns = self._pixels(size)
+        height, width = size
+        pixels = self.places.astype(np.float64) * (width, height) + _ROUNDING
+        columns, rows = pixels.astype(np.intp).T
         mask = np.zeros(size, bool)
-        mask[rows, columns] = True
+        mask[np.minimum(rows, height - 1), np.minimum(columns, width - 1)] = True
         return mask
 
     def density(self, size: tuple[int, int], sigma: float = DEFAULT_SIGMA) -> np.ndarray:
@@ -83,18 +85,11 @@ class Points:
         y = _profiles(self.places[:, 1] * height, height, spread)
         return y.T @ x
 
-    def _pixels(self, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-        height, width = size
-        pixels = self.places.astype(np.float64) * (width, height) + _ROUNDING
-        columns, rows = pixels.astype(np.intp).T
-        return np.minimum(rows, height - 1), np.minimum(columns, width - 1)
-
 
 def _profiles(centres: np.ndarray, length: int, spread: float) -> np.ndarray:
     """Gaussians along one axis of pixel centres, float32 (n, length)."""
     pixels = np.arange(length, dtype=np.float32) + 0.5
-    profiles: np.ndarray = np.exp(-0.5 * ((pixels - centres[:, None]) / spread) ** 2)
-    return profiles
+    return np.exp(-0.5 * ((pixels - centres[:, None]) / spread) ** 2)
 
 
 @dataclass(frozen=True)

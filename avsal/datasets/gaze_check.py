@@ -43,6 +43,7 @@ class Shown:
         width, height: pixels.
         seconds: length; None if unknown, and for a still image.
         rate: frames per second; None if unknown.
+        pixel_note: what to know about coordinates in pixels; None if its pixels are square.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Shown:
     height: int
     seconds: float | None = None
     rate: float | None = None
+    pixel_note: str | None = None
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,8 @@ def checked(rows: GazeRows, shown: Shown, units: str) -> tuple[GazeRows, Reading
         int(late.sum()),
     )
     if parent_process() is None:  # worker processes do not repeat the warnings
+        if shown.pixel_note and fractions is not found:
+            logger.warning("%s: %s: %s", rows.table, shown.name, shown.pixel_note)
         for text in _warnings(fractions.where(~late & ~outside), reading, rows.unread, shown):
             logger.warning(text)
     return fractions, reading

@@ -3,7 +3,7 @@
 The columns are `time` (seconds from the video's first frame; `time_ms` and `time_us` are read
 too), `x` and `y` (pixels of the displayed video or fractions of its size), and optionally
 `observer`, `duration` of a fixation (seconds; or `duration_ms`) and `video` (a file name), which a
-table for several videos needs. Commas, semicolons or tabs separate the columns.
+table for several videos needs.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import numpy as np
 from avsal.datasets.gaze import Points
 from avsal.errors import DataError, require_file
 from avsal.media.suffixes import VIDEOS
+from avsal.text import read_rows
 
 COLUMNS = {  # possible names of each column; the first one in the table is read
     "time": ("time", "t", "start", "timestamp"),
@@ -37,8 +38,6 @@ COLUMNS = {  # possible names of each column; the first one in the table is read
 REQUIRED = ("time", "x", "y")
 UNITS_OF_TIME = {"": 1.0, "_s": 1.0, "_sec": 1.0, "_ms": 1e-3, "_us": 1e-6, "_µs": 1e-6}
 LOST = frozenset(("", "na", "n/a", "#n/a", "nan", "null", "none", "missing", ".", "-", "--", "?"))
-_DELIMITERS = ",;\t"
-_HEAD = 4096  # bytes from which the encoding is recognised
 _SHOWN = 120  # characters of a row or a header in a message
 
 
@@ -201,7 +200,7 @@ def _most_alike(path: Path, spellings: Iterable[str]) -> list[str]:
     nothing else agrees, no suffix or another one.
     """
     wanted = _parts(str(path))
-    for simplified in (_same, _folded, _without_suffix):
+    for simplified in (list, _folded, _without_suffix):
         agreements = {
             name: _agreement(simplified(wanted), simplified(_parts(name))) for name in spellings
         }
@@ -213,10 +212,6 @@ def _most_alike(path: Path, spellings: Iterable[str]) -> list[str]:
 
 def _parts(name: str) -> list[str]:
     return list(PureWindowsPath(unicodedata.normalize("NFC", name)).parts)
-
-
-def _same(parts: list[str]) -> list[str]:
-    return parts
 
 
 def _folded(parts: list[str]) -> list[str]:
@@ -248,46 +243,14 @@ def read_table(path: Path) -> GazeTable:
     """
     require_file(path, "table")
     try:
-        with path.open("rb") as data:
-            encoding = _encoding(data.read(_HEAD), path)
-        # Bytes of other encodings occur only in names, where they are kept.
-        with path.open(newline="", encoding=encoding, errors="surrogateescape") as file:
-            return _read(file, path)
+        rows = read_rows(path)
+        _line, names = next(rows)
+        columns, scales, unread = _columns(names, path)
+        content = _Content(path, columns, scales, len(names))
+        for line, row in rows:
+            content.add(row, line)
     except (OSError, UnicodeError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read as a table ({error})") from None
-
-
-def _encoding(head: bytes, path: Path) -> str:
-    """UTF-8 or UTF-16, with or without a byte order mark."""
-    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return "utf-16"
-    odd, even = head[1::2], head[::2]
-    if 0 not in head:
-        return "utf-8-sig"
-    if 2 * odd.count(0) > len(odd) and 0 not in even:
-        return "utf-16-le"
-    if 2 * even.count(0) > len(even) and 0 not in odd:
-        return "utf-16-be"
-    raise DataError(f"{path}: is not text; save the table as CSV in UTF-8")
-
-
-def _read(file: Iterable[str], path: Path) -> GazeTable:
-    lines = enumerate(file, start=1)
-    delimiter, number, header = "", 0, ""
-    for number, line in lines:  # noqa: B007
-        if line.lower().startswith("sep=") and len(line) > len("sep="):  # written by Excel
-            delimiter = line[len("sep=")]
-        elif line.strip() and not line.startswith("#"):
-            header = line
-            break
-    delimiter = delimiter or max(_DELIMITERS, key=header.count)
-    names = [name.strip() for name in next(csv.reader([header], delimiter=delimiter), [])]
-    columns, scales, unread = _columns(names, path)
-    rows = csv.reader((line for _number, line in lines), delimiter=delimiter)
-    content = _Content(path, columns, scales, len(names))
-    for row in rows:
-        if row and (row[0] or any(text.strip() for text in row)):
-            content.add(row, number + rows.line_num)
     return content.table(unread)
 
 
@@ -339,7 +302,7 @@ class _Content:
         """Add a row; raises DataError."""
         columns = self.columns
         try:
-            if len(row) > self.width and any(text.strip() for text in row[self.width :]):
+            if len(row) > self.width:
                 raise ValueError
             numbers = [self._number(row[index]) for index in self._numeric]
             if "observer" in columns:

@@ -94,7 +94,6 @@ def _checked(name: str) -> str:
 
 
 def _elements(data: memoryview, order: str) -> Iterator[Element]:
-    """Consecutive elements."""
     offset = 0
     while offset < len(data):
         kind, size = struct.unpack_from(order + "II", data, offset)

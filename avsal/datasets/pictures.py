@@ -13,9 +13,9 @@ from PIL import Image
 from avsal.datasets.gaze import Points
 from avsal.datasets.matlab import read_matlab
 from avsal.errors import DataError, require_file
-from avsal.prediction.settings import MAX_PIXELS
+from avsal.media.source import LARGEST_PICTURE
 
-# Pillow warns above one size and fails above another; MAX_PIXELS is the limit here.
+# Pillow warns above one size and fails above another; LARGEST_PICTURE is the limit here.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 MATLAB = ".mat"
@@ -121,8 +121,10 @@ def require_size(path: Path, values: np.ndarray, size: tuple[int, ...], other: o
 def _require_usable(path: Path, size: tuple[int, ...]) -> None:
     if min(size) < 1:
         raise DataError(f"{path}: {size[0]}x{size[1]} values; an empty map cannot be used")
-    if size[0] * size[1] > MAX_PIXELS:
-        raise DataError(f"{path}: {size[0]}x{size[1]} values; at most {MAX_PIXELS} can be used")
+    if size[0] * size[1] > LARGEST_PICTURE:
+        raise DataError(
+            f"{path}: {size[0]}x{size[1]} values; at most {LARGEST_PICTURE} can be used"
+        )
 
 
 def _unreadable(path: Path, error: Exception) -> DataError:

@@ -164,7 +164,6 @@ class Recording(ABC):
 
     @property
     def has_sound(self) -> bool:
-        """Whether it has sound."""
         return False
 
     def source_files(self) -> Iterator[Path]:

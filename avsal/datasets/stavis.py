@@ -33,6 +33,7 @@ from avsal.datasets.recording import (
 from avsal.errors import DataError
 from avsal.media.audio import AudioReader
 from avsal.media.frames import FrameInfo
+from avsal.text import read_text
 
 logger = logging.getLogger("avsal")
 
@@ -238,7 +239,9 @@ def open_annotations(root: Path) -> list[Recording]:
 
 def _read_list(root: Path, database: str, path: Path) -> list[StavisVideo]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_text(path).splitlines()
+    except UnicodeError as error:
+        raise DataError(f"{path}: {error}") from None
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise DataError(f"{path}: {reason}; it lists the videos of {database}") from None

@@ -63,7 +63,6 @@ class TableGaze:
         return Gaze.of_points(self.points, self.size, self.blur.sigma(self.size))
 
     def fixations(self) -> Points | None:
-        """The fixations."""
         return self.points
 
 

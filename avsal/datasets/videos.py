@@ -79,10 +79,7 @@ class VideoRecording(Recording):
 
     @property
     def expected_frames(self) -> int | None:
-        info = self.info
-        if info.frames or not (info.rate and info.duration):
-            return info.frames
-        return round(info.rate * info.duration)
+        return self.info.frames
 
     @cached_property
     def _checked(self) -> tuple[GazeRows, Reading]:
@@ -93,6 +90,7 @@ class VideoRecording(Recording):
             info.height,
             None if info.duration is None else float(info.duration),
             None if info.rate is None else float(info.rate),
+            info.pixel_note,
         )
         return checked(self.raw_rows, shown, self.units)
 

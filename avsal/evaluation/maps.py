@@ -54,11 +54,13 @@ class NetworkMaps:
 
     def record(self) -> dict[str, Any]:
         description = self._predictor.description
+        half = description.precision != "fp32"  # engines round it differently
         return {
             "processing": PROCESSING,
             "model": description.model,
             "weights": description.weights_sha256,
             "precision": description.precision,
+            **({"engine": description.engine} if half else {}),
             "stride": self._settings.stride,
             "audio_context": self._settings.audio_context,
         }
@@ -70,7 +72,7 @@ class NetworkMaps:
         with recording.sound() as sound:
             audio = sound if self._predictor.uses_audio else None
             for frame in self._predictor.predict_frames(frames, audio, self._settings):
-                yield frame.tag, frame.density
+                yield frame.info, frame.density
 
 
 class SavedMaps:
@@ -126,7 +128,6 @@ class SavedMaps:
                 yield folder / path
 
     def _single(self, recording: Recording) -> Path | None:
-        """The file of a picture's map."""
         paths = self._candidates(recording)
         return next((self._by_stem[path] for path in paths if path in self._by_stem), None)
 

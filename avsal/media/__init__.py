@@ -23,13 +23,11 @@ if TYPE_CHECKING:
 __getattr__ = names_from(
     __name__,
     {
-        "AudioReader": "audio",
-        "VideoFrame": "frames",
-        "VideoInfo": "container",
-        "library_version": "container",
-        "is_address": "source",
-        "VideoReader": "video",
-        "probe": "video",
-        "VideoWriter": "writer",
+        "audio": "AudioReader",
+        "frames": "VideoFrame",
+        "container": "VideoInfo library_version",
+        "source": "is_address",
+        "video": "VideoReader probe",
+        "writer": "VideoWriter",
     },
 )

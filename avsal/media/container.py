@@ -228,6 +228,18 @@ class VideoInfo:
     time_base: Fraction
     sample_aspect: Fraction
 
+    @property
+    def pixel_note(self) -> str | None:
+        """What to know about coordinates in pixels; None if its pixels are square."""
+        shown = round(self.width * self.sample_aspect)
+        if shown == self.width:
+            return None
+        return (
+            f"its pixels are not square; coordinates in pixels are those of {self.width}x"
+            f"{self.height} as stored, not of {shown}x{self.height} as shown; per cent and "
+            "fractions fit both"
+        )
+
 
 def describe(
     path: Source,
@@ -248,15 +260,19 @@ def describe(
         has_audio: whether there is sound that can be decoded.
     """
     still = is_image(container)
-    duration = None if still else stream_duration(stream) or container_duration(container)
+    rate = None if still else nominal_rate(stream)
+    duration = None if still else _duration(container, stream)
+    frames = 1 if still else max(0, stream.frames) or None
+    if frames is None and duration and rate:
+        frames = round(duration * rate)
     aspect = Fraction(stream.sample_aspect_ratio or 1)
     return VideoInfo(
         path=path,
         width=view.width,
         height=view.height,
-        rate=None if still else nominal_rate(stream),
+        rate=rate,
         duration=duration,
-        frames=1 if still else frame_count(stream, duration),
+        frames=frames,
         rotation=rotation_of(view.matrix),
         has_audio=has_audio and not still,
         is_image=still,
@@ -291,11 +307,12 @@ def stream_end(stream: VideoStream) -> Fraction | None:
     return _tagged_duration(stream)  # FFmpeg stores the end there, mkvmerge the length
 
 
-def stream_duration(stream: VideoStream) -> Fraction | None:
-    """Return the video stream's own duration in seconds; None if unknown."""
+def _duration(container: InputContainer, stream: VideoStream) -> Fraction | None:
+    """Return the video's duration in seconds, else that of the longest stream; None if unknown."""
     if stream.duration and stream.time_base:
         return stream.duration * Fraction(stream.time_base)
-    return _tagged_duration(stream)
+    whole = Fraction(container.duration, av.time_base) if container.duration else None
+    return _tagged_duration(stream) or whole
 
 
 def _tagged_duration(stream: VideoStream) -> Fraction | None:
@@ -305,16 +322,3 @@ def _tagged_duration(stream: VideoStream) -> Fraction | None:
         return int(hours) * 3600 + int(minutes) * 60 + Fraction(seconds)
     except ValueError:
         return None
-
-
-def container_duration(container: InputContainer) -> Fraction | None:
-    """Return the duration of the longest stream in seconds; None if unknown."""
-    return Fraction(container.duration, av.time_base) if container.duration else None
-
-
-def frame_count(stream: VideoStream, duration: Fraction | None) -> int | None:
-    """Return the number of frames by the header, else by rate and duration; None if unknown."""
-    if stream.frames > 0:
-        return stream.frames
-    rate = nominal_rate(stream)
-    return round(duration * rate) if duration and rate else None

@@ -158,7 +158,8 @@ class Display:
         view = View(matrix, crop, width, height, aspect)
         if self._first is None:
             self._first, self._start = view, time
-            self._remark(matrix)
+            if rotation_of(matrix) % 90:
+                self.notes.append("rotated to the nearest quarter turn, not by its exact angle")
         elif (width, height) != (self.first.width, self.first.height) and not self._changed:
             self._changed = True
             self.notes.append(
@@ -208,10 +209,6 @@ class Display:
         elif matrix and not any("display matrix" in note for note in self.notes):
             self.notes.append("its display matrix is neither a rotation nor a mirroring; ignored")
         return self._matrix
-
-    def _remark(self, matrix: Matrix) -> None:
-        if rotation_of(matrix) % 90:
-            self.notes.append("rotated to the nearest quarter turn, not by its exact angle")
 
 
 def fitted(image: np.ndarray, width: int, height: int, aspect: Fraction) -> np.ndarray:

@@ -185,20 +185,6 @@ class SoundFile:
         return self._undecodable or []
 
 
-def sound_start(path: str | os.PathLike[str]) -> Fraction | None:
-    """The container time in seconds at which a file's sound begins by its header; None if unknown.
-
-    Raises:
-        MediaError: the file cannot be opened.
-    """
-    file = SoundFile(path)
-    try:
-        known = file.stream is not None and file.stream.start_time is not None
-        return file.stream.start_time * Fraction(file.stream.time_base or 0) if known else None
-    finally:
-        file.close()
-
-
 class SoundQueue:
     """One reader of the frames or the packets of a `SoundFile`.
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 MOV, MATROSKA = "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"
 
 # FFmpeg refuses pictures whose width and height, each plus a margin, have a larger product.
-_MAX_PIXELS, _MARGIN = (2**31 - 1) // 8, 128
+LARGEST_PICTURE, _MARGIN = (2**31 - 1) // 8, 128  # pixels
 
 ENCRYPTED = "is encrypted (copy protection) and cannot be read; use an unprotected copy"
 _PROTECTED_ENTRIES = frozenset({b"encv", b"drmi"})  # sample entries, ISO/IEC 14496-12 section 8.12
@@ -121,7 +121,7 @@ def why_undecodable(path: Source, container: InputContainer, stream: Any, codec:
         return ENCRYPTED
     if _is_too_large(path, stream):
         return (
-            f"its picture has more than the {_MAX_PIXELS // 10**6} million pixels that FFmpeg "
+            f"its picture has more than the {LARGEST_PICTURE // 10**6} million pixels that FFmpeg "
             "decodes; scale it down"
         )
     if is_raw(path):
@@ -160,7 +160,7 @@ def _is_too_large(path: Source, stream: Any) -> bool:
             return True
         except Exception:  # for damaged files, Pillow raises almost anything
             return False
-    return (width + _MARGIN) * (height + _MARGIN) > _MAX_PIXELS
+    return (width + _MARGIN) * (height + _MARGIN) > LARGEST_PICTURE
 
 
 def _has_protected_entry(file: BinaryIO) -> bool:

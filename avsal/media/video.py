@@ -49,7 +49,7 @@ from avsal.media.source import (
     is_raw,
     why_undecodable,
 )
-from avsal.media.view import heif_picture
+from avsal.media.view import heif_picture, is_cut_off
 
 if TYPE_CHECKING:
     import numpy as np
@@ -119,6 +119,14 @@ class VideoReader:
         return self._decoder.skipped
 
     @property
+    def sound_start(self) -> Fraction | None:
+        """Container time at which the sound begins by its header, seconds; None if unknown."""
+        stream = choose_audio(self._container) if self.info.has_audio else None
+        if stream is None or stream.start_time is None:
+            return None
+        return stream.start_time * Fraction(stream.time_base or 0)
+
+    @property
     def warnings(self) -> list[str]:
         """Warnings for the user, one line each; complete after the last frame."""
         notes = [*self._notes, *(f"{self.path}: {note}" for note in self._display.notes)]
@@ -127,6 +135,8 @@ class VideoReader:
                 f"{self.path}: frame times are missing and were computed from the rate of "
                 f"{float(1 / self._clock.step):g} frames per second"
             )
+        if self.info.is_image and not isinstance(self.path, str) and is_cut_off(self.path):
+            notes.append(f"{self.path}: seems cut off; the missing part of the picture is gray")
         if self._clock.restarted or self._decoder.jumped:
             notes.append(f"{self.path}: the clock restarts or jumps; times were continued")
         if self.skipped:
@@ -267,15 +277,13 @@ class VideoReader:
             self._first = first
             self.origin = self._first_time = first.time
             self._notes = self._remarks(first)
-            self.info = self._describe(first)
+            unit, has_sound = self._clock.unit, partner is not None
+            self.info = describe(
+                self.path, self._container, self._stream, first.view, unit, has_sound
+            )
         except BaseException:
             self._container.close()
             raise
-
-    def _describe(self, first: Slot) -> VideoInfo:
-        sound = choose_audio(self._container) is not None
-        unit = self._clock.unit
-        return describe(self.path, self._container, self._stream, first.view, unit, sound)
 
     def _decode(self) -> Generator[Slot, None, None]:
         """Yield the frames from the current position of the container, numbered from 0.
@@ -359,17 +367,15 @@ class VideoReader:
 
     def _requested(self) -> Iterator[Slot]:
         """Return the slots from `lead` frames before `start` on, with exact indices."""
-        if self._start <= 0:
-            return chain([self._first], self._slots)
         target = self.origin + self._start
-        if self._start < _SEEK_FROM or not self._countable():
-            return from_time(target, self._lead, chain([self._first], self._slots))
-        sought = self._sought(target)
-        if sought is None:
+        if self._start >= _SEEK_FROM and self._countable():
+            sought = self._sought(target)
+            if sought is not None:
+                return sought
             self._container.close()
             self._open()
-            sought = from_time(target, self._lead, chain([self._first], self._slots))
-        return sought
+        slots = chain([self._first], self._slots)
+        return from_time(target, self._lead, slots) if self._start > 0 else slots
 
     def _one_a_packet(self) -> bool:
         """Tell whether each packet is a frame whose presentation time is stored."""

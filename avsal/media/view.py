@@ -25,7 +25,6 @@ from PIL.ExifTags import Base
 from avsal.errors import MediaError
 
 if TYPE_CHECKING:
-    import numpy as np
     from av.container import InputContainer
 
 _HEADER = 8  # bytes: size and type
@@ -327,6 +326,21 @@ def still_orientation(path: Path) -> Matrix | None:
             return EXIF.get(image.getexif().get(Base.Orientation, 1), UPRIGHT)
     except Exception:  # for damaged files, Pillow raises almost anything
         return None
+
+
+def is_cut_off(path: Path) -> bool:
+    """Whether a JPEG picture ends before its end. FFmpeg fills the rest with gray, silently."""
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
+            if image.format not in ("JPEG", "MPO"):
+                return False
+            image.draft("L", (1, 1))  # the smallest scale is the fastest to decode
+            image.load()
+    except OSError as error:
+        return "truncated" in str(error)
+    except Exception:  # for damaged files, Pillow raises almost anything
+        return False
+    return False
 
 
 def heif_picture(path: Path | str) -> VideoFrame:

@@ -36,6 +36,7 @@ ENCODERS = ("libx264", "libopenh264", "h264_videotoolbox", "mpeg4")
 WEBM_ENCODERS = ("libvpx-vp9",)
 _CLOCK = 90_000  # ticks per second where the caller names no time base, as in MPEG systems
 _LATE_START = 10  # seconds; a later start is a broadcast clock, not silence before the picture
+_H264_MAX_SIDE = 16_384  # pixels, of libx264
 _H264_MAX_CRF, _VP9_MAX_CRF = 51, 63
 _BT709 = 1  # ITU-T H.273 code of matrix, primaries and transfer
 _LIMITED_RANGE = 1  # AVCOL_RANGE_MPEG
@@ -280,6 +281,11 @@ class VideoWriter:
         if encoder.note:
             self._notes.append(f"{self.path}: {encoder.note}")
         self.codec = encoder.name
+        if max(self.width, self.height) > _H264_MAX_SIDE and self._kind != "webm":
+            raise MediaError(
+                f"{self.path}: {self.width}x{self.height} is too large for H.264, which has at "
+                f"most {_H264_MAX_SIDE} pixels a side; choose a smaller size, or write .webm"
+            )
         self._origin = self._choose_origin(pts)
         self._time_base = self._choose_time_base(pts, duration, encoder)
         self._container = av.open(

@@ -21,13 +21,21 @@ As in the adapter, four frames share a mask, their maximum.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from avsal.models.blocks import attend
+from avsal.models.blocks import attend, grow
 from avsal.models.fusion import Fused, TokenFusion
-from avsal.models.image import STRIDE16_CHANNELS, STRIDE32_CHANNELS, ImageEncoder, strongest
+from avsal.models.image import (
+    STRIDE16_CHANNELS,
+    STRIDE32_CHANNELS,
+    ImageEncoder,
+    smoothing,
+    strongest,
+)
 
 BILINEAR_REDUCTION = 4  # ratio of the fused channels to those that the channel-wise form multiplies
 GRID = (4, 7, 7)  # time, height and width of S3D's v4 at 224x224, the setting of Table 5
@@ -174,19 +182,6 @@ def _over_time(spectral: torch.Tensor, steps: int) -> torch.Tensor:
     return F.interpolate(sound, steps, mode="linear", align_corners=False).mT
 
 
-def _stage(channels: int, out: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(channels, out, 3, padding=1, bias=False),
-        nn.BatchNorm2d(out),
-        nn.ReLU(inplace=True),
-    )
-
-
-def grow(x: torch.Tensor, factor: int) -> torch.Tensor:
-    """Bilinear upsampling, (N, C, h, w) -> (N, C, factor * h, factor * w)."""
-    return F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)
-
-
 class ImageDecoder(nn.Module):
     """o1 (N, 96, H/16, W/16) and o0 (N, 320, H/32, W/32) -> logits (N, 1, H/4, W/4).
 
@@ -196,7 +191,9 @@ class ImageDecoder(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         widths = (STRIDE16_CHANNELS + STRIDE32_CHANNELS, *STAGE_CHANNELS)
-        self.stages = nn.ModuleList(map(_stage, widths, STAGE_CHANNELS))
+        self.stages = nn.ModuleList(
+            smoothing(channels, out, bias=False) for channels, out in pairwise(widths)
+        )
         self.score = nn.Conv2d(STAGE_CHANNELS[-1], 1, 1)
 
     def forward(self, features: tuple[torch.Tensor, ...]) -> torch.Tensor:
@@ -205,8 +202,7 @@ class ImageDecoder(nn.Module):
         x = first(torch.cat((stride16, grow(stride32, 2)), dim=1))
         for stage in others:
             x = stage(grow(x, 2))
-        logits: torch.Tensor = self.score(x)
-        return logits
+        return self.score(x)
 
 
 class MapEncoder(ImageEncoder):
@@ -218,8 +214,7 @@ class MapEncoder(ImageEncoder):
 
     def logits(self, frames: torch.Tensor) -> torch.Tensor:
         """Unnormalised log-density (N, 1, H/4, W/4), as its training on images needs it."""
-        logits: torch.Tensor = self.decoder(super().forward(frames))
-        return logits
+        return self.decoder(super().forward(frames))
 
     def forward(self, frames: torch.Tensor) -> tuple[torch.Tensor, ...]:
         logits = self.logits(frames)

@@ -82,8 +82,7 @@ class SelfAttention(nn.Module):
         qkv = self.qkv(tokens).view(batch, count, 3, self.heads, dim // self.heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)
         attended = attend(query, key, value).transpose(1, 2).reshape(batch, count, dim)
-        projected: torch.Tensor = self.proj(attended)
-        return projected
+        return self.proj(attended)
 
 
 def relative_rows(table: torch.Tensor, queries: int, keys: int) -> torch.Tensor:
@@ -167,7 +166,6 @@ def attend_decomposed(
     return attended.transpose(1, 2)
 
 
-Size3 = int | tuple[int, int, int]
 Made = TypeVar("Made")
 
 
@@ -184,15 +182,6 @@ def kept(make: Callable[..., Made]) -> Callable[..., Made]:
         return make(*arguments) if torch.compiler.is_compiling() else cached(*arguments)
 
     return constants
-
-
-def round_channels(channels: float, divisor: int = 8) -> int:
-    """Round a scaled width to a multiple of `divisor`, but not down by more than 10 %.
-
-    The MobileNet and X3D families compute channels from width factors in this way.
-    """
-    rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
-    return rounded + divisor if rounded < 0.9 * channels else rounded
 
 
 class DropPath(nn.Module):
@@ -227,6 +216,19 @@ def run(layers: Iterable[nn.Module], x: torch.Tensor) -> torch.Tensor:
     for layer in layers:
         x = layer(x)
     return x
+
+
+def grow(x: torch.Tensor, factor: int) -> torch.Tensor:
+    """Bilinear upsampling, (N, C, h, w) -> (N, C, factor * h, factor * w)."""
+    return F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)
+
+
+def upsample(x: torch.Tensor, factor: int) -> torch.Tensor:
+    """Linear upsampling in space only, (B, C, T, h, w) -> (B, C, T, factor * h, factor * w)."""
+    if factor == 1:
+        return x
+    frames = x.transpose(1, 2).flatten(0, 1)
+    return grow(frames, factor).unflatten(0, (x.shape[0], -1)).transpose(1, 2)
 
 
 @lru_cache(maxsize=1)
@@ -272,8 +274,7 @@ class MLP(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(..., dim) -> the same shape."""
-        hidden: torch.Tensor = self.fc2(self.act(self.fc1(x)))
-        return hidden
+        return self.fc2(self.act(self.fc1(x)))
 
 
 class SqueezeExcite(nn.Module):
@@ -355,15 +356,13 @@ class BasicConv3d(nn.Module):
 
     conv_bn_pairs: ClassVar = (("conv", "bn"),)
 
-    def __init__(
-        self, channels: int, out: int, kernel: Size3, stride: Size3 = 1, padding: Size3 = 0
-    ) -> None:
+    def __init__(self, channels: int, out: int, kernel: int) -> None:
         super().__init__()
-        self.conv = nn.Conv3d(channels, out, kernel, stride, padding, bias=False)
+        self.conv = nn.Conv3d(channels, out, kernel, padding=kernel // 2, bias=False)
         self.bn = nn.BatchNorm3d(out, eps=1e-3)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, C, T, H, W) -> (B, out, T', H', W'), as stride and padding say."""
+        """(B, C, T, H, W) -> (B, out, T, H, W)."""
         return torch.relu_(self.bn(self.conv(x)))
 
 

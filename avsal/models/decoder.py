@@ -12,9 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from avsal.models.blocks import ChannelNorm, FrameConv3d, TimeConv3d, run
+from avsal.models.blocks import ChannelNorm, FrameConv3d, TimeConv3d, run, upsample
 from avsal.models.encoders import DECODER_FRAMES
-from avsal.models.image import upsample
 
 TEMPORAL_KERNEL, SPATIAL_KERNEL = 7, 7
 READOUT_CHANNELS = (64, 32)  # after the second and third stage of the readout

@@ -14,6 +14,7 @@ from torch import nn
 
 from avsal.models.blocks import MLP, SelfAttention, kept
 
+HEADS, DEPTH = 4, 3  # of the transformer
 EMBEDDING = 2048  # channels of the projectors
 PREDICTOR_HIDDEN = 512
 
@@ -61,10 +62,10 @@ def sinusoid(count: int, dim: int, device: torch.device) -> torch.Tensor:
 class FusionBlock(nn.Module):
     """Pre-norm transformer layer over tokens (B, N, dim)."""
 
-    def __init__(self, dim: int, heads: int) -> None:
+    def __init__(self, dim: int) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim)
-        self.attn = SelfAttention(dim, heads, qkv_bias=False)
+        self.attn = SelfAttention(dim, HEADS, qkv_bias=False)
         self.norm2 = nn.LayerNorm(dim)
         self.mlp = MLP(dim, 4 * dim)
 
@@ -79,11 +80,9 @@ class AudioVisualFusion(TokenFusion):
     Positions count the tokens of each modality separately.
     """
 
-    def __init__(
-        self, motion: int, audio: int, dim: int = 512, heads: int = 4, depth: int = 3
-    ) -> None:
+    def __init__(self, motion: int, audio: int, dim: int) -> None:
         super().__init__(motion, audio, dim)
-        self.blocks = nn.Sequential(*(FusionBlock(dim, heads) for _ in range(depth)))
+        self.blocks = nn.Sequential(*(FusionBlock(dim) for _ in range(DEPTH)))
 
     def forward(self, v4: torch.Tensor, audio: torch.Tensor) -> Fused:
         visual_tokens, audio_tokens = self.embed(v4, audio)

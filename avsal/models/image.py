@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
-from avsal.models.blocks import BasicConv3d, FrameConv3d, SepInception
+from avsal.models.blocks import BasicConv3d, FrameConv3d, SepInception, upsample
 from avsal.models.encoders import DECODER_FRAMES, IMAGE, find
 
 STRIDE16_CHANNELS, STRIDE32_CHANNELS = 96, 320  # after the smoothing convolutions
@@ -15,10 +14,10 @@ MASK_WIDTHS = (192, 96, 208, 16, 48, 64)  # of the branches that make the 512 ch
 MASK_CHANNELS = 512
 
 
-def _smoothing(channels: int, out: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(channels, out, 3, padding=1), nn.BatchNorm2d(out), nn.ReLU(inplace=True)
-    )
+def smoothing(channels: int, out: int, bias: bool = True) -> nn.Sequential:
+    """3x3 convolution, BatchNorm and ReLU: (N, channels, h, w) -> (N, out, h, w)."""
+    conv = nn.Conv2d(channels, out, 3, padding=1, bias=bias)
+    return nn.Sequential(conv, nn.BatchNorm2d(out), nn.ReLU(inplace=True))
 
 
 class ImageEncoder(nn.Module):
@@ -29,8 +28,8 @@ class ImageEncoder(nn.Module):
         spec = find(IMAGE, "image encoder", name)
         stride16, stride32 = spec.channels
         self.encoder = spec.build()
-        self.smooth_0 = _smoothing(stride32, STRIDE32_CHANNELS)
-        self.smooth_1 = _smoothing(stride16, STRIDE16_CHANNELS)
+        self.smooth_0 = smoothing(stride32, STRIDE32_CHANNELS)
+        self.smooth_1 = smoothing(stride16, STRIDE16_CHANNELS)
 
     def forward(self, frames: torch.Tensor) -> tuple[torch.Tensor, ...]:
         stride16, stride32 = self.encoder(frames)
@@ -50,22 +49,12 @@ class Adapter(nn.Module):
     def forward(self, features: tuple[torch.Tensor, ...]) -> torch.Tensor:
         stride16, stride32 = (strongest(feature) for feature in features)
         stride32 = upsample(stride32, 2)
-        masks: torch.Tensor = self.conv(torch.cat((stride16, stride32), dim=1))
-        return masks
+        return self.conv(torch.cat((stride16, stride32), dim=1))
 
 
 def strongest(features: torch.Tensor) -> torch.Tensor:
     """Maximum over groups of neighbouring frames, (B, T, C, h, w) -> (B, C, 4, h, w)."""
     return features.unflatten(1, (DECODER_FRAMES, -1)).amax(dim=2).transpose(1, 2)
-
-
-def upsample(x: torch.Tensor, factor: int) -> torch.Tensor:
-    """Linear upsampling in space only, (B, C, T, h, w) -> (B, C, T, factor * h, factor * w)."""
-    if factor == 1:
-        return x
-    frames = x.transpose(1, 2).flatten(0, 1)
-    grown = F.interpolate(frames, scale_factor=factor, mode="bilinear", align_corners=False)
-    return grown.unflatten(0, (x.shape[0], -1)).transpose(1, 2)
 
 
 class SpatialAttention(nn.Module):
@@ -78,7 +67,7 @@ class SpatialAttention(nn.Module):
         super().__init__()
         self.factor = factor
         self.conv_mask = nn.Sequential(
-            BasicConv3d(MASK_CHANNELS, ATTENTION_CHANNELS, 3, padding=1),
+            BasicConv3d(MASK_CHANNELS, ATTENTION_CHANNELS, 3),
             nn.Identity(),  # the upsampling, so that the names agree with the published weights
             FrameConv3d(ATTENTION_CHANNELS, 1, 3),
         )

@@ -96,11 +96,9 @@ class MSPI(SaliencyNetwork):
                 self.add_module(f"sa_{scale}", attention)
 
     def image_features(self, frames: torch.Tensor) -> Features:
-        """See `SaliencyNetwork.image_features`."""
         if not self.uses_images:
             return ()
-        features: Features = self.image_encoder(frames)
-        return features
+        return self.image_encoder(frames)
 
     def _motion(self, clip: torch.Tensor | None, features: Features) -> Features:
         """v1..v4; channels-last memory suits CPU convolutions, and lasts into the decoder."""
@@ -109,8 +107,7 @@ class MSPI(SaliencyNetwork):
         self._check(clip)
         if clip.device.type == "cpu":
             clip = clip.contiguous(memory_format=torch.channels_last_3d)
-        volumes: Features = self.visnet(clip)
-        return volumes
+        return self.visnet(clip)
 
     def _decode(
         self,
@@ -119,11 +116,6 @@ class MSPI(SaliencyNetwork):
         fused: Fused | None,
         spectrogram: torch.Tensor | None,
     ) -> torch.Tensor:
-        logits = self._top_down(motion, features, fused).float()
-        return logits - logits.logsumexp(dim=(1, 2), keepdim=True)
-
-    def _top_down(self, motion: Features, features: Features, fused: Fused | None) -> torch.Tensor:
-        """The paper's decoder: logits (B, H, W)."""
         inputs = list(motion)
         if fused is not None:
             inputs[-1] = torch.cat((inputs[-1], fused.volume), dim=1)
@@ -132,5 +124,5 @@ class MSPI(SaliencyNetwork):
             masks = self.adapter(features)
             for i in range(len(scales) - 1):
                 scales[i] = self.get_submodule(f"sa_{i}")(scales[i], masks)
-        logits: torch.Tensor = self.readout(top_down(scales)).flatten(1, 3)
-        return logits
+        logits = self.readout(top_down(scales)).flatten(1, 3).float()
+        return logits - logits.logsumexp(dim=(1, 2), keepdim=True)

@@ -86,9 +86,7 @@ class SaliencyNetwork(nn.Module):
 
         A network that does not use pixels needs no clip.
         """
-        motion = self._motion(clip, features)
-        fused = self._fuse(motion[-1], spectrogram)
-        return self._decode(motion, features, fused, spectrogram)
+        return self._forward(clip, features, spectrogram)[0]
 
     def forward_with_alignment(
         self, clip: torch.Tensor, spectrogram: torch.Tensor, has_sound: torch.Tensor | None = None
@@ -100,12 +98,18 @@ class SaliencyNetwork(nn.Module):
         """
         if not hasattr(self, "vis_projector"):
             raise UsageError("this network has no training heads; build it with heads=True")
-        features = self._window_features(clip)
+        log_density, fused = self._forward(clip, self._window_features(clip), spectrogram)
+        assert fused is not None
+        visual, audio = self.vis_projector(fused.visual), self.aud_projector(fused.audio)
+        predicted = self.mlp_vis(visual), self.mlp_aud(audio)
+        return log_density, alignment_loss(*predicted, visual, audio, has_sound)
+
+    def _forward(
+        self, clip: torch.Tensor | None, features: Features, spectrogram: torch.Tensor | None
+    ) -> tuple[torch.Tensor, Fused | None]:
         motion = self._motion(clip, features)
         fused = self._fuse(motion[-1], spectrogram)
-        assert fused is not None
-        log_density = self._decode(motion, features, fused, spectrogram)
-        return log_density, self._alignment(fused, has_sound)
+        return self._decode(motion, features, fused, spectrogram), fused
 
     def _motion(self, clip: torch.Tensor | None, features: Features) -> Features:
         """Motion features, finest first; sound is fused with the last."""
@@ -144,12 +148,7 @@ class SaliencyNetwork(nn.Module):
             return None
         if spectrogram is None:
             raise UsageError("this network uses sound: give it a spectrogram (B, 1, 257, 111)")
-        fused: Fused = self.aud_vis_sync_block(deepest, self.audnet(spectrogram))
-        return fused
-
-    def _alignment(self, fused: Fused, has_sound: torch.Tensor | None) -> torch.Tensor:
-        visual, audio = self.vis_projector(fused.visual), self.aud_projector(fused.audio)
-        return alignment_loss(self.mlp_vis(visual), self.mlp_aud(audio), visual, audio, has_sound)
+        return self.aud_vis_sync_block(deepest, self.audnet(spectrogram))
 
     def _check(self, clip: torch.Tensor) -> None:
         height, width = clip.shape[-2:]

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from avsal.models.blocks import grow, run
 from avsal.models.encoders.mobilenetv2 import SkippedMobileNetV2
 from avsal.models.encoders.resnet import ResNet18
 from avsal.models.fusion import AudioVisualFusion, Fused
@@ -68,7 +69,6 @@ class SmallNetwork(SaliencyNetwork):
         self.decoder = SmallDecoder(dim)
 
     def image_features(self, frames: torch.Tensor) -> Features:
-        """See `SaliencyNetwork.image_features`."""
         return *self.image_encoder(frames), brightness(frames)
 
     def silent(self, features: Features) -> torch.Tensor:
@@ -76,8 +76,7 @@ class SmallNetwork(SaliencyNetwork):
         return self._decode(self._motion(None, features), features, None, None)
 
     def _motion(self, clip: torch.Tensor | None, features: Features) -> Features:
-        motion: Features = self.visnet(features[:3])
-        return motion
+        return self.visnet(features[:3])
 
     def _decode(
         self,
@@ -89,15 +88,13 @@ class SmallNetwork(SaliencyNetwork):
         change = None
         if fused is not None and spectrogram is not None:
             change = self.change_by_sound(fused, features[1][:, -1], spectrogram)
-        log_density: torch.Tensor = self.decoder(features, motion, change)
-        return log_density
+        return self.decoder(features, motion, change)
 
     def change_by_sound(
         self, fused: Fused, stride16: torch.Tensor, spectrogram: torch.Tensor
     ) -> torch.Tensor:
         """How sound changes the scores at stride 16, (B, 1, H/16, W/16)."""
-        change: torch.Tensor = self.decoder.listen(fused, stride16, audio_activity(spectrogram))
-        return change
+        return self.decoder.listen(fused, stride16, audio_activity(spectrogram))
 
 
 def relu6() -> nn.Module:
@@ -105,13 +102,10 @@ def relu6() -> nn.Module:
     return nn.ReLU6(inplace=True)
 
 
-def _depthwise(channels: int) -> nn.Conv2d:
-    return nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
-
-
 def separable(channels: int, out: int) -> nn.Sequential:
     """Depth-wise 3x3, ReLU6, pointwise: (N, channels, h, w) -> (N, out, h, w)."""
-    return nn.Sequential(_depthwise(channels), relu6(), nn.Conv2d(channels, out, 1))
+    depthwise = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+    return nn.Sequential(depthwise, relu6(), nn.Conv2d(channels, out, 1))
 
 
 def bottleneck(channels: int, inner: int, out: int) -> nn.Sequential:
@@ -125,24 +119,17 @@ def skip(channels: int, out: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(channels, inner, 1), relu6(), nn.Conv2d(inner, out, 1))
 
 
-def doubled(x: torch.Tensor) -> torch.Tensor:
-    """Bilinear, (N, C, h, w) -> (N, C, 2 h, 2 w)."""
-    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
-
-
 def decoded(stage: nn.Sequential, coarse: torch.Tensor, fine: torch.Tensor) -> torch.Tensor:
-    """What a bottleneck makes of `cat((doubled(coarse), fine), dim=1)`.
+    """What a bottleneck makes of `cat((grow(coarse, 2), fine), dim=1)`.
 
-    Its first convolution is linear, and so is doubling: `coarse` goes through it before it is
-    doubled, where it has a quarter of the positions.
+    Its first convolution is linear, and so is growing: `coarse` goes through it before it
+    grows, where it has a quarter of the positions.
     """
     widen, *rest = stage
     assert isinstance(widen, nn.Conv2d)
     of_coarse, of_fine = widen.weight.split((coarse.shape[1], fine.shape[1]), dim=1)
-    x = doubled(F.conv2d(coarse, of_coarse)) + F.conv2d(fine, of_fine, widen.bias)
-    for layer in rest:
-        x = layer(x)
-    return x
+    x = grow(F.conv2d(coarse, of_coarse), 2) + F.conv2d(fine, of_fine, widen.bias)
+    return run(rest, x)
 
 
 def _positions(count: int, like: torch.Tensor) -> torch.Tensor:
@@ -202,8 +189,7 @@ class SkipEncoder(nn.Module):
         """Features with the prior: (N, 320, h, w) -> (N, 256, h, w)."""
         wide = self.widen(stride32)
         priors = self.prior(*wide.shape[-2:]).to(wide.dtype).expand(len(wide), -1, -1, -1)
-        deep: torch.Tensor = self.reduce(torch.cat((wide, priors), dim=1))
-        return deep
+        return self.reduce(torch.cat((wide, priors), dim=1))
 
 
 class Recurrence(nn.Module):
@@ -297,23 +283,21 @@ class SmallDecoder(nn.Module):
         if len(features) > BRIGHTNESS:
             scores = scores + self.motion(features[BRIGHTNESS])
         if change is not None:
-            scores = scores + doubled(change)
+            scores = scores + grow(change, 2)
         return self.mapped(scores)
 
     def mapped(self, scores: torch.Tensor) -> torch.Tensor:
         """Log-densities (B, H, W) of scores (B, 1, H/8, W/8)."""
         logits = self.smoothed(scores).float()
         log_density: torch.Tensor = logits.flatten(1).log_softmax(dim=1).view_as(logits)
-        biased: torch.Tensor = self.habit(log_density)
-        return biased
+        return self.habit(log_density)
 
     def scores(self, features: Features, motion: Features) -> torch.Tensor:
         """Scores (B, 1, H/8, W/8) of the picture alone."""
         change, seen = (volume.squeeze(2) for volume in motion[:2])
         stride8, stride16 = (feature[:, -1] for feature in features[:2])
         middle = decoded(self.middle, seen, torch.cat((stride16, change), dim=1))
-        scores: torch.Tensor = self.score(decoded(self.fine, middle, stride8))
-        return scores
+        return self.score(decoded(self.fine, middle, stride8))
 
     def smoothed(self, scores: torch.Tensor) -> torch.Tensor:
         """Scores (B, 1, h, w) of cells -> logits (B, 8 h, 8 w) of pixels, each a weighted sum of
@@ -370,11 +354,10 @@ class AudioModulation(nn.Module):
         self.gate = nn.Linear(dim, 1)
 
     def forward(self, fused: Fused, frame: torch.Tensor, activity: torch.Tensor) -> torch.Tensor:
-        seen = torch.relu(doubled(self.fused(fused.volume.squeeze(2))) + self.frame(frame))
+        seen = torch.relu(grow(self.fused(fused.volume.squeeze(2)), 2) + self.frame(frame))
         matched = seen * self.heard(fused.audio)[:, :, None, None]
         strength = activity[:, None] * torch.sigmoid(self.gate(fused.audio))
-        change: torch.Tensor = strength[:, :, None, None] * self.change(matched)
-        return change
+        return strength[:, :, None, None] * self.change(matched)
 
 
 class MotionModulation(nn.Module):

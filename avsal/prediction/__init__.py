@@ -23,11 +23,9 @@ if TYPE_CHECKING:
 __getattr__ = names_from(
     __name__,
     {
-        "MapSize": "settings",
-        "PredictSettings": "settings",
-        "Prediction": "predictor",
-        "Predictor": "predictor",
-        "SaliencyFrame": "maps",
-        "load_model": "model",
+        "settings": "MapSize PredictSettings",
+        "predictor": "Prediction Predictor",
+        "maps": "SaliencyFrame",
+        "model": "load_model",
     },
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
@@ -42,38 +43,30 @@ _QUALITIES = {
 }
 
 
-def overlay(
-    image: np.ndarray,
-    density: np.ndarray,
-    style: OverlayStyle,
-    span: tuple[float, float] = (0.0, 1.0),
-) -> np.ndarray:
+def overlay(image: np.ndarray, density: np.ndarray, style: OverlayStyle) -> np.ndarray:
     """Draw a map over a frame.
 
     Args:
         image: uint8 (H, W, 3) RGB.
         density: float (h, w), resized to the frame if it has another size.
-        span: the densities that are drawn as nothing and as full heat where colours stand for
-            density. Shares and contours do not need it.
 
     Returns:
         uint8 RGB, (H, W, 3), or (H, 2 W, 3) side by side.
     """
-    drawn = _with_contours(image, density) if style.contours else _heat(image, density, style, span)
+    drawn = _with_contours(image, density) if style.contours else _heat(image, density, style)
     if _has_legend(image, style):
         _put_legend(drawn, style)
     return np.hstack([image, drawn]) if style.side_by_side else drawn
 
 
-def _heat(
-    image: np.ndarray, density: np.ndarray, style: OverlayStyle, span: tuple[float, float]
-) -> np.ndarray:
+def _heat(image: np.ndarray, density: np.ndarray, style: OverlayStyle) -> np.ndarray:
     opacity: np.ndarray
     shares = None
     if style.color_by == ColorBy.SHARE or style.threshold is not None:
         shares = _resized(enclosed_share(density), image)
     if style.color_by == ColorBy.DENSITY:
-        gray = levels(_resized(density, image), *span, 255)
+        low, high = float(density.min()), float(density.max())
+        gray = levels(_resized(density, image), low, high, 255)
         opacity = (gray * (style.alpha / 255)).astype(np.float32)
         if shares is not None:
             opacity[shares > (style.threshold or 1)] = 0
@@ -184,7 +177,7 @@ def _put_share(drawn: np.ndarray, line: np.ndarray, number: int) -> None:
     """Write the share on a line: innermost at its right, then at its top, then at its bottom."""
     points = line[:, 0]
     extreme = (points[:, 0].argmax(), points[:, 1].argmin(), points[:, 1].argmax())[number]
-    text, size = f"{CONTOUR_SHARES[number]:.0%}", _text_scale(drawn)
+    text, size = f"{CONTOUR_SHARES[number]:.0%}", _font_scale(min(drawn.shape[:2]))
     (width, height), _ = cv2.getTextSize(text, _FONT, size, 1)
     x, y = points[extreme] + (0 if number == 0 else -width // 2, height // 2)
     x = int(np.clip(x, 2, max(2, drawn.shape[1] - width - 2)))
@@ -218,10 +211,6 @@ def with_caption(drawn: np.ndarray, text: str) -> np.ndarray:
 
 def _thickness(image: np.ndarray) -> int:
     return max(1, round(min(image.shape[:2]) / 360))
-
-
-def _text_scale(image: np.ndarray) -> float:
-    return _font_scale(min(image.shape[:2]))
 
 
 def _font_scale(side: int) -> float:
@@ -304,23 +293,26 @@ def write_picture(path: Path, image: np.ndarray) -> None:
         MediaError: the format does not hold pictures of this size.
         OutputError: it cannot be written.
     """
-    _check_fits(path, image)
-    quality = _QUALITIES.get(path.suffix.lower(), ())  # OpenCV warns of what a format does not have
-    encoded, data = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), quality)
+    suffix, (height, width) = path.suffix.lower(), image.shape[:2]
+    encoded, data = False, np.empty(0, np.uint8)
+    # OpenCV writes lines of its own about pictures that are too long, and about a quality that a
+    # format does not have.
+    if max(height, width) <= _LONGEST_SIDES.get(suffix, math.inf):
+        picture, quality = cv2.cvtColor(image, cv2.COLOR_RGB2BGR), _QUALITIES.get(suffix, ())
+        encoded, data = cv2.imencode(path.suffix, picture, quality)
     if not encoded:
-        raise _unfit(path, image)
+        raise MediaError(
+            f"{path}: {width}x{height} does not fit this image format; give a .png file"
+        )
     atomic.write_bytes(path, data.tobytes())
 
 
-def _check_fits(path: Path, image: np.ndarray) -> None:
-    """Refuse what a format cannot hold, about which OpenCV writes lines of its own."""
-    if max(image.shape[:2]) > _LONGEST_SIDES.get(path.suffix.lower(), max(image.shape[:2])):
-        raise _unfit(path, image)
-
-
-def _unfit(path: Path, image: np.ndarray) -> MediaError:
-    size = f"{image.shape[1]}x{image.shape[0]}"
-    return MediaError(f"{path}: {size} does not fit this image format; give a .png file")
+def shrunk(image: np.ndarray, scale: float) -> np.ndarray:
+    """A picture (H, W, 3) with sides `scale` times as long, if that is less than 1."""
+    height, width = image.shape[:2]
+    scale = min(1.0, scale)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
 def square_pixels(image: np.ndarray, aspect: Fraction | float) -> np.ndarray:

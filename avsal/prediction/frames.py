@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -41,7 +41,7 @@ def read_ahead(
     finder: ShotFinder | None = None,
     start: Start | None = None,
 ) -> Generator[SmallFrame, None, None]:
-    """Give each frame's tag and its pixels at the network's size, decoded in a thread.
+    """Give each frame's index, times and pixels at the network's size, decoded in a thread.
 
     Args:
         frames: in order; used by the thread alone until this generator ends or is closed.
@@ -56,18 +56,18 @@ def read_ahead(
 
     def small() -> Generator[SmallFrame, None, None]:
         waiting: deque[SmallFrame] = deque()
-        for tag, pixels in resized if start is None else start.enough(resized):
-            waiting.append((tag, pixels))
+        for info, pixels in resized if start is None else start.enough(resized):
+            waiting.append((info, pixels))
             if finder is not None:
-                finder.add(tag.index, tag.pts, pixels)
+                finder.add(info.index, info.pts, pixels)
             if finder is None or len(waiting) > finder.look_ahead:
                 yield in_its_shot(*waiting.popleft())
         for entry in waiting:
             yield in_its_shot(*entry)
 
-    def in_its_shot(tag: FrameInfo, pixels: np.ndarray) -> SmallFrame:
-        shot = 0 if finder is None else bisect_right(finder.cuts, tag.index)
-        return (replace(tag, shot=shot) if shot else tag), pixels
+    def in_its_shot(info: FrameInfo, pixels: np.ndarray) -> SmallFrame:
+        shot = 0 if finder is None else bisect_right(finder.cuts, info.index)
+        return (replace(info, shot=shot) if shot else info), pixels
 
     return run_ahead(small, min(depth, MOST_AHEAD))
 
@@ -102,13 +102,13 @@ class Start:
         """Frames up to the first wanted one; None where reading has to begin earlier."""
         held: deque[SmallFrame] = deque()
         times: dict[int, Fraction] = {}
-        for tag, pixels in frames:
-            held.append((tag, pixels))
+        for info, pixels in frames:
+            held.append((info, pixels))
             if held[0][0].index == 0:
                 return held
-            times[tag.index] = tag.time
-            needed = max(0, self._rule.needed(tag.index, times) - MARGIN)
-            if tag.time >= self._time:
+            times[info.index] = info.time
+            needed = max(0, self._rule.needed(info.index, times) - MARGIN)
+            if info.time >= self._time:
                 if needed >= held[0][0].index:
                     return held
                 self._back = 2 * max(self._back, SHORTEST_BACK)
@@ -132,9 +132,40 @@ class CachedFrame:
             has seen the frame.
     """
 
-    tag: FrameInfo
+    info: FrameInfo
     pixels: np.ndarray
     features: Any = None
+
+
+class KeptFrames(dict[int, CachedFrame]):
+    """Frames by index, in order, as long as a window to come may hold them.
+
+    Attributes:
+        times: of these frames.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.times: Times = {}
+
+    @property
+    def latest(self) -> int:
+        """Index of the latest frame, -1 before the first one."""
+        return next(reversed(self), -1)
+
+    def add(self, frame: CachedFrame) -> None:
+        """Keep the next frame."""
+        self[frame.info.index] = frame
+        self.times[frame.info.index] = frame.info.time
+
+    def seen_by(self, window: Window) -> tuple[CachedFrame, ...]:
+        """The frames of a window, in its order."""
+        return tuple(self[index] for index in window.frames)
+
+    def drop_before(self, index: int) -> None:
+        """Forget the frames before one."""
+        for old in [each for each in self if each < index]:
+            del self[old], self.times[old]
 
 
 @dataclass(frozen=True)
@@ -158,12 +189,38 @@ class WindowInput:
     wanted: bool = True
 
     @property
-    def tag(self) -> FrameInfo:
+    def info(self) -> FrameInfo:
         """The frame that is predicted."""
-        return self.frames[-1].tag
+        return self.frames[-1].info
 
 
 PredictedBatch = list[tuple[WindowInput, np.ndarray]]  # windows with their (h, w) log-densities
+
+
+class Engine(Protocol):
+    """What computes a network: `TorchEngine`, `OnnxEngine` or `OpenVinoEngine`.
+
+    Attributes:
+        name: "torch", "onnx" or "openvino".
+        device, precision: as the command line names them.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def device(self) -> str: ...
+
+    @property
+    def precision(self) -> str: ...
+
+    def automatic_batch(self, pixels: int) -> int:
+        """Number of windows of a size that fit into the device's memory at once."""
+        ...
+
+    def batches(self, windows: Iterable[WindowInput], batch: int) -> Iterator[PredictedBatch]:
+        """Yield batches of at most `batch` windows, each with its (h, w) float32 log-density."""
+        ...
 
 
 class FrameCache:
@@ -193,8 +250,7 @@ class FrameCache:
         self._stride = settings.stride or 1
         self._start = exact_seconds(settings.start or 0)
         self._end = None if settings.end is None else exact_seconds(settings.end)
-        self._frames: dict[int, CachedFrame] = {}
-        self._times: Times = {}  # of these frames
+        self._frames = KeptFrames()
         # Frames read since the last window, each with its difference from the one before.
         self._passed: deque[tuple[CachedFrame, float]] = deque()
         self._differences = Differences()
@@ -210,17 +266,13 @@ class FrameCache:
         They are those of the whole video: what is asked for decides only which of them are made,
         in whole batches.
         """
-        for tag, pixels in frames:
-            self._add(tag, pixels)
+        for info, pixels in frames:
+            self._add(info, pixels)
             yield from self._complete(ended=False)
             if self._done:
                 return
             self._forget()
         yield from self._complete(ended=True)
-
-    @property
-    def _latest(self) -> int:
-        return next(reversed(self._frames))
 
     @property
     def _done(self) -> bool:
@@ -229,30 +281,32 @@ class FrameCache:
         given = self._given >= self._final and self._windows % self._rule.batch == 0
         return given or self._first > self._final
 
-    def _add(self, tag: FrameInfo, pixels: np.ndarray) -> None:
-        if self._frames and tag.index != self._latest + 1:
-            raise UsageError(f"frame {tag.index} follows frame {self._latest}; number all frames")
-        frame = self._frames[tag.index] = CachedFrame(tag, pixels)
-        self._times[tag.index] = tag.time
+    def _add(self, info: FrameInfo, pixels: np.ndarray) -> None:
+        latest = self._frames.latest
+        if self._frames and info.index != latest + 1:
+            raise UsageError(f"frame {info.index} follows frame {latest}; number all frames")
+        frame = CachedFrame(info, pixels)
+        self._frames.add(frame)
         cuts_matter = self._stride > 1 or self._rule.smoothing
         self._passed.append((frame, self._differences.next(pixels) if cuts_matter else 0.0))
-        if self._first is None and tag.time >= self._start:
-            self._first = tag.index
-            earliest = target_from(next(iter(self._times)), self._stride)
-            self._target = max(earliest, self._rule.begin(tag.index, self._times))
-        if self._final is None and self._end is not None and tag.time >= self._end:
-            self._final = tag.index - 1
+        if self._first is None and info.time >= self._start:
+            self._first = info.index
+            earliest = target_from(next(iter(self._frames)), self._stride)
+            self._target = max(earliest, self._rule.begin(info.index, self._frames.times))
+        if self._final is None and self._end is not None and info.time >= self._end:
+            self._final = info.index - 1
 
     def _complete(self, ended: bool) -> Iterator[WindowInput]:
         """The windows that can be made of the frames read so far."""
+        latest = self._frames.latest
         if ended and self._frames and self._final is None:
-            self._final = self._latest
+            self._final = latest
+        context = self._settings.audio_context if self._audio is not None else None
         while self._target is not None and not self._done:
-            if ended and self._given == self._latest:
+            if ended and self._given == latest:
                 return
-            target = target_from(self._target, self._stride, self._latest if ended else None)
-            context = self._settings.audio_context if self._audio is not None else None
-            window = self._rule.window(target, self._times, context, ended)
+            target = target_from(self._target, self._stride, latest if ended else None)
+            window = self._rule.window(target, self._frames.times, context, ended)
             if window is None:
                 return
             yield self._give(window)
@@ -262,18 +316,18 @@ class FrameCache:
 
     def _give(self, window: Window) -> WindowInput:
         passed = []
-        while self._passed and self._passed[0][0].tag.index <= window.target:
+        while self._passed and self._passed[0][0].info.index <= window.target:
             passed.append(self._passed.popleft())
         return WindowInput(
             window,
-            tuple(self._frames[index] for index in window.frames),
+            self._frames.seen_by(window),
             self._spectrogram(window),
             tuple(
                 frame
                 for frame, _ in passed
-                if frame.tag.index < window.target and self._wants(frame.tag.index)
+                if frame.info.index < window.target and self._wants(frame.info.index)
             ),
-            self._cut({frame.tag.index: difference for frame, difference in passed}),
+            self._cut({frame.info.index: difference for frame, difference in passed}),
             self._wants(window.target),
         )
 
@@ -297,18 +351,18 @@ class FrameCache:
 
     def _time(self, index: int) -> Fraction:
         """Time of a frame; behind the last one, time continues at its pace."""
-        tag = self._frames[min(index, self._latest)].tag
-        return tag.time + (index - tag.index) * tag.duration
+        info = self._frames[min(index, self._frames.latest)].info
+        return info.time + (index - info.index) * info.duration
 
     def _forget(self) -> None:
         """Drop what no window to come can see or hear."""
+        times = self._frames.times
         if self._target is None:  # not known yet, but the next frame may be the first wanted one
-            before = self._rule.needed(self._latest, self._times)
-            while self._passed and self._passed[0][0].tag.index < before:
+            before = self._rule.needed(self._frames.latest, times)
+            while self._passed and self._passed[0][0].info.index < before:
                 self._passed.popleft()
         else:
-            before = self._rule.oldest(target_from(self._target, self._stride), self._times)
-        for index in [index for index in self._frames if index < before]:
-            del self._frames[index], self._times[index]
+            before = self._rule.oldest(target_from(self._target, self._stride), times)
+        self._frames.drop_before(before)
         if self._audio is not None and before in self._frames:
-            self._audio.release(round(self._frames[before].tag.time * SAMPLE_RATE))
+            self._audio.release(round(self._frames[before].info.time * SAMPLE_RATE))

@@ -8,18 +8,19 @@ import os
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from fractions import Fraction
-from numbers import Rational, Real
+from numbers import Rational
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from avsal.errors import UsageError
 from avsal.media.frames import VideoFrame, info_of
-from avsal.prediction.frames import CachedFrame, WindowInput
+from avsal.prediction.frames import CachedFrame, KeptFrames, WindowInput
 from avsal.prediction.inputs import resize_frame
+from avsal.prediction.settings import is_number
 from avsal.prediction.shots import Differences, find_cut
 from avsal.prediction.threads import FORKED, after_fork
-from avsal.prediction.windows import Rule, Times
+from avsal.prediction.windows import Rule
 
 if TYPE_CHECKING:
     from avsal.media.audio import AudioReader
@@ -44,7 +45,8 @@ def checked_frames(
         frames: RGB uint8 (H, W, 3), as arrays, or with times of their own.
         fps: frames per second of arrays.
         times: seconds of arrays, one for each, rising; instead of `fps`.
-        live: do not ask for the next time to learn how long a frame is shown.
+        live: do not ask for the next time to learn how long a frame is shown; `times` may be a
+            clock that never ends.
 
     Raises:
         UsageError: a frame is not such a picture, has no time, or does not come after the last.
@@ -57,7 +59,7 @@ def checked_frames(
         rate = _rate(fps)
         timed = ((index / rate, 1 / rate, frame) for index, frame in enumerate(frames))
     elif times is not None:
-        timed = _paired(frames, _with_durations(times, live))
+        timed = _paired(frames, _with_durations(times, live), live)
     else:
         timed = ((None, None, frame) for frame in frames)
     before: VideoFrame | None = None
@@ -92,11 +94,15 @@ def _with_durations(
 
 
 def _paired(
-    frames: Iterable[VideoFrame | np.ndarray], times: Iterable[tuple[Fraction, Fraction | None]]
+    frames: Iterable[VideoFrame | np.ndarray],
+    times: Iterable[tuple[Fraction, Fraction | None]],
+    live: bool,
 ) -> Iterator[_Timed]:
     missing: Any = object()
     pairs = itertools.zip_longest(frames, times, fillvalue=missing)
     for index, (frame, time) in enumerate(pairs):
+        if frame is missing and live:
+            return  # a clock goes on when the camera ends
         if frame is missing or time is missing:
             fewer, more = ("frames", "times") if frame is missing else ("times", "frames")
             raise UsageError(
@@ -191,11 +197,9 @@ def _rate(fps: Any) -> Fraction:
 
 def _decimal_fraction(number: Any, name: str) -> Fraction:
     """The number that a person wrote, as `settings.exact_seconds` has it."""
-    if isinstance(number, Rational):
-        return Fraction(number)
-    if not isinstance(number, Real) or not math.isfinite(number):
+    if not is_number(number) or not math.isfinite(number):
         raise UsageError(f"{name} is {number!r}; give a number")
-    return Fraction(str(float(number)))
+    return Fraction(number) if isinstance(number, Rational) else Fraction(str(float(number)))
 
 
 def reader_of(audio: AudioReader | np.ndarray | None) -> AudioReader | None:
@@ -246,8 +250,7 @@ class LatestFrames:
             rule: how windows are laid.
         """
         self._input_size, self._rule = input_size, rule
-        self._frames: dict[int, CachedFrame] = {}
-        self._times: Times = {}  # of these frames
+        self._frames = KeptFrames()
         self._changes: dict[int, float] = {}  # of the frames since the latest window
         self._given = -1  # the frame of the window that was given out last
         self._ended = False
@@ -281,22 +284,18 @@ class LatestFrames:
             None when the frames have ended; what their iterator raised is raised here.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._ended or self._latest > self._given)
-            if self._latest == self._given:
+            self._changed.wait_for(lambda: self._ended or self._frames.latest > self._given)
+            if self._frames.latest == self._given:
                 if self._error is not None:
                     raise self._error
                 return None
-            self._given = self._latest
-            window = self._rule.window(self._given, self._times, None, ended=True)
+            self._given = self._frames.latest
+            window = self._rule.window(self._given, self._frames.times, None, ended=True)
             assert window is not None  # with `ended` nothing is waited for
-            frames = tuple(self._frames[index] for index in window.frames)
+            frames = self._frames.seen_by(window)
             cut = find_cut(self._changes)
             self._changes.clear()
         return WindowInput(window, frames, None, cut=cut)
-
-    @property
-    def _latest(self) -> int:
-        return next(reversed(self._frames), -1)
 
     def _take(self, frames: Iterable[VideoFrame]) -> None:
         origin, size, differences = None, None, Differences()
@@ -309,13 +308,11 @@ class LatestFrames:
                 taken = CachedFrame(info_of(frame, origin), resize_frame(frame.image, size))
                 change = differences.next(taken.pixels)
                 with self._changed:
-                    self._frames[frame.index] = taken
-                    self._times[frame.index] = taken.tag.time
+                    self._frames.add(taken)
+                    self._frames.drop_before(self._rule.oldest(frame.index, self._frames.times))
                     self._changes[frame.index] = change
-                    oldest = self._rule.oldest(frame.index, self._times)
-                    for index in [index for index in self._frames if index < oldest]:
-                        del self._frames[index], self._times[index]
-                        self._changes.pop(index, None)
+                    for index in self._changes.keys() - self._frames.keys():
+                        del self._changes[index]
                     self._changed.notify()
         except BaseException as error:  # raised again where the maps are consumed
             self._error = error

@@ -19,13 +19,13 @@ from avsal.errors import UsageError
 from avsal.media.frames import FrameInfo
 from avsal.prediction.drawing import overlay
 from avsal.prediction.frames import CachedFrame, PredictedBatch
+from avsal.prediction.live import Seconds
 from avsal.prediction.style import OverlayStyle
 from avsal.prediction.windows import MEMORY
 
 _TO_BGR = cv2.COLOR_RGB2BGR
 _CELLS = (108, 192)  # (height, width) of the grid that spread is measured on, at most
 BLUR_SIZE = 11  # pixels of the network's grid; the deviation is OpenCV's default for it, 2 pixels
-Seconds = float | Fraction
 FrameMap = tuple[CachedFrame, np.ndarray]  # a frame and its (h, w) log-density
 
 
@@ -34,14 +34,14 @@ class SaliencyFrame:
     """Where people will look while one frame is shown.
 
     Attributes:
-        tag: the frame's index, times and size.
+        info: the frame's index, times and size.
         log_density: (h, w) float32 on the network's grid, smoothed over time as the network asks
             for, and interpolated for frames that `stride` skips. Its exponentials sum to 1.
         density: (H, W) float32 at the requested size, blurred as published; it sums to 1.
         picture: uint8 (h, w, 3) RGB, the frame as the network saw it; None if it is unknown.
     """
 
-    tag: FrameInfo
+    info: FrameInfo
     log_density: np.ndarray
     density: np.ndarray
     picture: np.ndarray | None = None
@@ -59,35 +59,40 @@ class SaliencyFrame:
             drawn = np.rint(self.saliency * 255).astype(np.uint8)
         else:
             drawn = cv2.cvtColor(overlay(self.picture, self.density, OverlayStyle()), _TO_BGR)
-            height, width = self.tag.height, self.tag.width
+            height, width = self.info.height, self.info.width
             scale = (drawn.shape[0] * drawn.shape[1] / (height * width)) ** 0.5
             drawn = cv2.resize(drawn, (round(width * scale), round(height * scale)))
         return bytes(cv2.imencode(".png", drawn)[1])
 
     @property
+    def tag(self) -> FrameInfo:
+        """The former name of `info`."""
+        return self.info
+
+    @property
     def index(self) -> int:
         """Frame number from 0."""
-        return self.tag.index
+        return self.info.index
 
     @property
     def pts(self) -> Fraction:
         """Presentation time on the container's clock, seconds, exact."""
-        return self.tag.pts
+        return self.info.pts
 
     @property
     def time(self) -> float:
         """Seconds since the video's first frame."""
-        return float(self.tag.time)
+        return float(self.info.time)
 
     @property
     def duration(self) -> float:
         """Seconds for which the frame is shown."""
-        return float(self.tag.duration)
+        return float(self.info.duration)
 
     @property
     def shot(self) -> int:
         """Number of the frame's shot, from 0 at the first frame that was predicted."""
-        return self.tag.shot
+        return self.info.shot
 
     @property
     def saliency(self) -> np.ndarray:
@@ -252,13 +257,13 @@ def filled(batches: Iterable[PredictedBatch], smoothing: Smoothing) -> Iterator[
     before: FrameMap | None = None
     for inputs, log_density in itertools.chain.from_iterable(batches):
         predicted = inputs.frames[-1]
-        later = smoothing.add(inputs.tag.time, log_density, inputs.cut is not None)
+        later = smoothing.add(inputs.info.time, log_density, inputs.cut is not None)
         first, earlier = before or (predicted, later)
-        span = inputs.tag.time - first.tag.time
+        span = inputs.info.time - first.info.time
         for frame in inputs.skipped:
-            share = float((frame.tag.time - first.tag.time) / span) if span else 1.0
+            share = float((frame.info.time - first.info.time) / span) if span else 1.0
             if inputs.cut is not None:
-                share = float(frame.tag.index >= inputs.cut)
+                share = float(frame.info.index >= inputs.cut)
             yield frame, interpolate(earlier, later, share)
         before = (predicted, later)
         if inputs.wanted:

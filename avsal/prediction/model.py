@@ -19,11 +19,17 @@ import numpy as np
 from avsal.errors import UsageError, path_of
 from avsal.media.frames import info_of
 from avsal.models.variants import VARIANTS
-from avsal.prediction.frames import FrameCache, WindowInput
+from avsal.prediction.frames import Engine, FrameCache, WindowInput
 from avsal.prediction.inputs import resize_frame
 from avsal.prediction.maps import SaliencyFrame
-from avsal.prediction.predictor import Engine, Prediction, Predictor
-from avsal.prediction.settings import EngineName, PredictSettings, check_device, check_word
+from avsal.prediction.predictor import Prediction, Predictor
+from avsal.prediction.settings import (
+    EngineName,
+    Precision,
+    PredictSettings,
+    check_device,
+    check_word,
+)
 from avsal.prediction.shots import ShotFinder
 from avsal.prediction.threads import run_ahead
 from avsal.weights.places import GRAPHS, resolve, shipped
@@ -33,10 +39,17 @@ from avsal.weights.registry import DEFAULT, REGISTRY, find_row
 if TYPE_CHECKING:
     from avsal.media.container import VideoInfo
     from avsal.media.video import VideoReader
-    from avsal.prediction.onnx_engine import OnnxEngine
+    from avsal.models.network import SaliencyNetwork
+    from avsal.prediction.onnx_engine import GraphEngine
     from avsal.weights.loading import LoadedWeights
 
 logger = logging.getLogger("avsal")
+
+# Engines of the default network's graphs: package, how it is installed, precisions.
+GRAPH_ENGINES: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    EngineName.ONNX: ("onnxruntime", "", ("fp32",)),
+    EngineName.OPENVINO: ("openvino", " (pip install 'avsal[openvino]')", ("fp32", "bf16")),
+}
 
 
 def load_model(
@@ -57,8 +70,10 @@ def load_model(
         weights: a .safetensors or .pt file, the name of weights, or "untrained".
         device: "auto", "cpu", "cuda" or "cuda:N".
         precision: "auto", "fp32", "fp16" or "bf16".
-        engine: "onnx" (ONNX Runtime: the default network, on a CPU), "torch" (PyTorch: any
-            network), or "auto", which takes "onnx" where it can.
+        engine: "onnx" (ONNX Runtime, the default network on a CPU), "openvino" (OpenVINO, an extra;
+            any network on a CPU) or "torch" (PyTorch, any network). For the default network "auto"
+            takes "onnx", or "openvino" if `precision` is "bf16", and "torch" where these cannot be
+            used; for others it takes "torch".
         offline: use only weights that are on this machine.
         revision: branch, tag or commit of the repository on the Hugging Face Hub.
 
@@ -72,34 +87,65 @@ def load_model(
         raise UsageError(f"model {name!r}: give the name of a network; files are for weights")
     if weights is not None:
         path_of("weights", weights)
-    why_not = onnx_obstacle(device, precision) if engine != EngineName.TORCH else "not wanted"
+    check_word("precision", precision, Precision)
+    chosen = _chosen_engine(engine, precision)
+    why_not = engine_obstacle(chosen, device, precision)
     if not why_not and _is_shipped(name, weights, revision):
-        return _shipped_predictor()
+        return _shipped_predictor(chosen, precision)
     from avsal.weights.loading import load_weights
 
     loaded = load_weights(name, weights, offline=offline, revision=revision)
     variant = VARIANTS[loaded.variant]
     for note in loaded.notes:
         logger.warning(note)
+    if engine == EngineName.OPENVINO and not why_not and variant.network != "small":
+        from avsal.prediction.openvino_network import TranslatedEngine
+
+        translated = TranslatedEngine(_built(loaded), precision)
+        return Predictor(variant, translated, (loaded.name, loaded.sha256))
     arrays = {} if why_not else {key: tensor.numpy() for key, tensor in loaded.state.items()}
     why_not = why_not or _graphs_obstacle(loaded.variant, arrays)
-    if engine == EngineName.ONNX and why_not:
-        raise UsageError(f"engine onnx: {why_not}; use --engine auto or torch")
-    computed = _torch_engine(loaded, device, precision) if why_not else _onnx_engine(arrays)
+    if why_not and engine not in (EngineName.AUTO, EngineName.TORCH):
+        raise UsageError(f"engine {engine}: {why_not}; use --engine auto or torch")
+    if why_not:
+        computed = _torch_engine(loaded, device, precision)
+    else:
+        computed = _graph_engine(chosen, arrays, precision)
     return Predictor(variant, computed, (loaded.name, loaded.sha256))
 
 
-def onnx_obstacle(device: str, precision: str) -> str:
-    """Why ONNX Runtime cannot be used, empty where it can."""
-    if importlib.util.find_spec("onnxruntime") is None:
-        return "the package onnxruntime is not installed"
+def _chosen_engine(engine: str, precision: str) -> str:
+    """The engine that is tried first. It depends on nothing that varies between files: all maps of
+    a run are made in one way."""
+    if engine != EngineName.AUTO:
+        return engine
+    return EngineName.OPENVINO if precision == Precision.BF16 else EngineName.ONNX
+
+
+def engine_obstacle(engine: str, device: str, precision: str) -> str:
+    """Why an engine other than PyTorch cannot be used, empty where it can."""
+    if engine not in GRAPH_ENGINES:
+        return f"{engine} computes no graphs"
+    package, remedy, known = GRAPH_ENGINES[engine]
+    if importlib.util.find_spec(package) is None:
+        return f"the package {package} is not installed{remedy}"
     if shipped(GRAPHS) is None:
         return f"{GRAPHS} is missing"
-    if precision not in ("auto", "fp32"):
-        return f"it computes in fp32, not in {precision}"
-    if device == "cpu" or (device == "auto" and not _may_have_cuda()):
-        return ""
-    return "it is used on CPUs only"
+    if precision not in (Precision.AUTO, *known):
+        return f"it computes in {' and '.join(known)}, not in {precision}"
+    if device != "cpu" and (device != "auto" or _may_have_cuda()):
+        return "it is used on CPUs only"
+    return _openvino_obstacle(precision) if engine == EngineName.OPENVINO else ""
+
+
+def _openvino_obstacle(precision: str) -> str:
+    try:
+        from avsal.prediction.openvino_engine import has_bfloat16
+    except ImportError as error:
+        return f"the package openvino does not load here ({error})"
+    if precision == Precision.BF16 and not has_bfloat16():
+        return "this processor has no bfloat16 instructions"
+    return ""
 
 
 def _may_have_cuda() -> bool:
@@ -131,36 +177,40 @@ def _is_shipped(
     return resolve(asked_for[-1], offline=True) == path and sha256_of(path) == row.sha256
 
 
-def _shipped_predictor() -> Predictor:
+def _shipped_predictor(engine: str, precision: str) -> Predictor:
     from safetensors.numpy import load_file
 
     row = REGISTRY[DEFAULT]
     path = shipped(row.file)
     assert path is not None and row.sha256 is not None
-    return Predictor(VARIANTS[row.variant], _onnx_engine(load_file(path)), (row.name, row.sha256))
+    computed = _graph_engine(engine, load_file(path), precision)
+    return Predictor(VARIANTS[row.variant], computed, (row.name, row.sha256))
 
 
 def _graphs_obstacle(variant: str, state: Mapping[str, np.ndarray]) -> str:
     """Why the graphs cannot compute a network with its weights, empty where they can."""
     if VARIANTS[variant].network != "small":
         return f"{variant} has no graphs"
-    if _onnx_engine(state).takes_weights():
+    if _graph_engine(EngineName.ONNX, state).takes_weights():
         return ""
     return f"{GRAPHS} is for the weights that come with avsal only"
 
 
-def _onnx_engine(state: Mapping[str, np.ndarray]) -> OnnxEngine:
+def _graph_engine(
+    engine: str, state: Mapping[str, np.ndarray], precision: str = Precision.AUTO
+) -> GraphEngine:
+    graphs = shipped(GRAPHS)
+    assert graphs is not None  # `engine_obstacle` says so where they are missing
+    if engine == EngineName.OPENVINO:
+        from avsal.prediction.openvino_engine import OpenVinoEngine
+
+        return OpenVinoEngine(graphs, state, precision)
     from avsal.prediction.onnx_engine import OnnxEngine
 
-    graphs = shipped(GRAPHS)
-    assert graphs is not None  # `onnx_obstacle` says so where they are missing
     return OnnxEngine(graphs, state)
 
 
 def _torch_engine(loaded: LoadedWeights, device: str, precision: str) -> Engine:
-    import torch
-
-    from avsal.models import build
     from avsal.prediction.device import choose_device, choose_precision, slow_precision
     from avsal.prediction.threads import limit_threads, survive_forks
     from avsal.prediction.torch_engine import TorchEngine
@@ -171,10 +221,18 @@ def _torch_engine(loaded: LoadedWeights, device: str, precision: str) -> Engine:
     dtype = choose_precision(precision, where)
     for note in slow_precision(dtype, where):
         logger.warning(note)
+    return TorchEngine(_built(loaded), where, dtype)
+
+
+def _built(loaded: LoadedWeights) -> SaliencyNetwork:
+    import torch
+
+    from avsal.models import build
+
     with torch.device("cpu"):  # whatever the host has set
         network = build(loaded.variant)
     network.load_state_dict(loaded.state)
-    return TorchEngine(network, where, dtype)
+    return network
 
 
 Source = TypeVar("Source", bound="str | os.PathLike[str]")
@@ -226,10 +284,7 @@ def predict_files(
         opened = None
         with closing(run_ahead(lambda: _seen(predictor, rest, settings, batch), batch)) as ahead:
             for source, opened, log_density in ahead:
-                if isinstance(opened, Still):
-                    yield source, _still_prediction(predictor, opened, settings, log_density)
-                else:
-                    yield source, _video_prediction(predictor, opened, settings)
+                yield source, _prediction(predictor, opened, settings, log_density)
         if opened is None or isinstance(opened, Still | Exception):
             return  # not stopped by a video
 
@@ -285,42 +340,36 @@ def _log_densities(
     found: dict[int, np.ndarray | Exception] = {}
     for size in dict.fromkeys(still.size for still in stills):
         alike = [number for number, still in enumerate(stills) if still.size == size]
-        maps = _attempt(predictor, [stills[number] for number in alike], batch)
+        maps: list[np.ndarray] | list[Exception]
+        try:
+            batches = predictor.engine.batches((stills[number].window for number in alike), batch)
+            maps = [log_density for batch in batches for _window, log_density in batch]
+        except Exception as error:
+            maps = [error] * len(alike)
         found.update(zip(alike, maps, strict=True))
     return [found[number] for number in range(len(stills))]
 
 
-def _attempt(predictor: Predictor, stills: list[Still], batch: int) -> list[np.ndarray | Exception]:
-    try:
-        batches = predictor.engine.batches((still.window for still in stills), batch)
-        return [log_density for batch in batches for _window, log_density in batch]
-    except Exception as error:
-        return [error] * len(stills)
-
-
-def _video_prediction(
-    predictor: Predictor, video: VideoReader | Exception, settings: PredictSettings
-) -> Prediction | Exception:
-    if isinstance(video, Exception):
-        return video
-    try:
-        return predictor.predict_reader(video, settings)
-    except Exception as error:
-        return error
-
-
-def _still_prediction(
+def _prediction(
     predictor: Predictor,
-    still: Still,
+    opened: Opened,
     settings: PredictSettings,
     log_density: np.ndarray | Exception | None,
 ) -> Prediction | Exception:
+    """The prediction of a file; of a still image, it only has to be brought to its size."""
+    if isinstance(opened, Exception):
+        return opened
+    if not isinstance(opened, Still):
+        try:
+            return predictor.predict_reader(opened, settings)
+        except Exception as error:
+            return error
     assert log_density is not None
     if isinstance(log_density, Exception):
         return log_density
-    maps = predictor.postprocess([(still.window.frames[-1], log_density)], settings)
-    noted = _with_notes(maps, still.notes)
-    return Prediction(still.info, 1, ShotFinder(), noted, ExitStack(), still.identity)
+    maps = predictor.postprocess([(opened.window.frames[-1], log_density)], settings)
+    noted = _with_notes(maps, opened.notes)
+    return Prediction(opened.info, 1, ShotFinder(), noted, ExitStack(), opened.identity)
 
 
 def _with_notes(

@@ -1,4 +1,4 @@
-"""The default network computed by ONNX Runtime, without PyTorch.
+"""The default network computed from its ONNX graphs, without PyTorch: by ONNX Runtime here.
 
 The shipped graphs are without weights, see `avsal.models.graph_weights`; any weights of the default
 network go into them. A window is one forward pass, so that a map depends on nothing but its frames
@@ -8,17 +8,18 @@ would wait for each other at the end of each one, and were no faster than one al
 
 from __future__ import annotations
 
+import functools
 import json
 import threading
 import zipfile
-from collections.abc import Iterable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 
 from avsal.errors import WeightsError
 from avsal.models.graph_weights import ORIGINS, Arrays, Origin, derive, uncovered
@@ -27,20 +28,24 @@ from avsal.prediction.threads import BoundedPool, after_fork, thread_count
 
 _FORKED: list[object] = []  # sessions of a parent process, whose threads may have held their locks
 MOST_AT_ONCE = 8  # windows; each takes some 20 MB
+MOST_SESSIONS = 9  # three graphs, of three sizes of pictures where sessions are for one
 LONGEST_CAUSE = 120  # characters
 OUTPUTS = ("stride8", "stride16", "deep", "gates", "brightness")  # of a frame
 OF_LAST = ("stride8", "deep")  # those that only the window needs whose last frame it is
 
+Run = Callable[[dict[str, np.ndarray]], list[np.ndarray]]  # inputs by name -> outputs
 
-class OnnxEngine:
-    """The default network on a CPU.
+
+class GraphEngine(ABC):
+    """The default network on a CPU; what computes its graphs is up to a subclass.
 
     Attributes:
-        name: "onnx".
-        device, precision: "cpu" and "fp32", as the command line names them.
+        name: as the command line names it.
+        device, precision: "cpu", and "fp32" or what a subclass says.
     """
 
-    name, device, precision = "onnx", "cpu", "fp32"
+    name: str
+    device, precision = "cpu", "fp32"
 
     def __init__(self, graphs: Path, state: Arrays) -> None:
         """Take weights into the graphs.
@@ -53,9 +58,12 @@ class OnnxEngine:
             WeightsError: the graphs are damaged.
         """
         self._graphs, self._state = graphs, state
-        self._sessions: dict[str, onnxruntime.InferenceSession] = {}
+        self._sessions: dict[Any, Run] = {}
         self._making = threading.Lock()
         after_fork(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return OnnxEngine, (self._graphs, self._state)  # sessions cannot be sent to other processes
 
     def orphan(self) -> None:
         """Make sessions anew in a child process, which does not have the threads that run them."""
@@ -122,11 +130,51 @@ class OnnxEngine:
         return self._run("sound", values)[0][0]
 
     def _run(self, graph: str, values: dict[str, np.ndarray]) -> list[np.ndarray]:
+        key = self._key(graph, values)
         with self._making:
-            if graph not in self._sessions:
-                self._sessions[graph] = _session(self._graphs, graph, self._state)
-        outputs: list[np.ndarray] = self._sessions[graph].run(None, values)
-        return outputs
+            if key not in self._sessions:
+                with _archive_errors(self._graphs):
+                    self._sessions[key] = self._session(*self._with_weights(graph), values)
+                if len(self._sessions) > MOST_SESSIONS:
+                    del self._sessions[next(iter(self._sessions))]  # the oldest
+            session = self._sessions[key]
+        return session(values)
+
+    def _key(self, graph: str, values: dict[str, np.ndarray]) -> object:
+        """What a session is for: a graph, whatever the sizes of its inputs."""
+        return graph
+
+    def _with_weights(self, name: str) -> tuple[bytes, dict[str, np.ndarray]]:
+        """A graph without weights, and the weights that belong into it."""
+        with zipfile.ZipFile(self._graphs) as archive:
+            graph = archive.read(f"{name}.onnx")
+            origins: dict[str, list[Any]] = json.loads(archive.read(ORIGINS))[name]
+        return graph, {key: derive(Origin(*origin), self._state) for key, origin in origins.items()}
+
+    @abstractmethod
+    def _session(
+        self, graph: bytes, weights: dict[str, np.ndarray], values: dict[str, np.ndarray]
+    ) -> Run:
+        """What computes a graph with weights; `values` are its first inputs."""
+
+
+class OnnxEngine(GraphEngine):
+    """The default network on ONNX Runtime, in float32."""
+
+    name = "onnx"
+
+    def _session(
+        self, graph: bytes, weights: dict[str, np.ndarray], values: dict[str, np.ndarray]
+    ) -> Run:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1  # that of the caller
+        options.log_severity_level = 3  # errors alone
+        constants = [onnxruntime.OrtValue.ortvalue_from_numpy(each) for each in weights.values()]
+        options.add_external_initializers(list(weights), constants)
+        session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        return functools.partial(session.run, None)
 
 
 def _with_new_frames(
@@ -140,29 +188,12 @@ def _with_new_frames(
         yield inputs, new
 
 
-def _session(graphs: Path, name: str, state: Arrays) -> onnxruntime.InferenceSession:
-    with _archive_errors(graphs):
-        with zipfile.ZipFile(graphs) as archive:
-            graph = archive.read(f"{name}.onnx")
-            origins: dict[str, list[Any]] = json.loads(archive.read(ORIGINS))[name]
-        constants = [derive(Origin(*origin), state) for origin in origins.values()]
-        values = [onnxruntime.OrtValue.ortvalue_from_numpy(constant) for constant in constants]
-        options = _options()
-        options.add_external_initializers(list(origins), values)
-        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-
-
 @contextmanager
 def _archive_errors(graphs: Path) -> Iterator[None]:
     try:
         yield
-    except Exception as error:  # of zipfile, zlib, json or ONNX Runtime, which has many of its own
+    except ImportError:  # the runtime is damaged
+        raise
+    except Exception as error:  # of zipfile, zlib, json or a runtime, which has many of its own
         cause = " ".join(str(error).split())[:LONGEST_CAUSE]
         raise WeightsError(f"{graphs}: damaged ({cause}); install avsal again") from error
-
-
-def _options() -> Any:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1  # that of the caller
-    options.log_severity_level = 3  # errors alone
-    return options

@@ -10,14 +10,13 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from avsal.errors import MediaError, WeightsError, path_of
-from avsal.media.frames import FrameInfo
 from avsal.models.variants import Variant
-from avsal.prediction.frames import FrameCache, PredictedBatch, Start, WindowInput, read_ahead
+from avsal.prediction.frames import Engine, FrameCache, Start, read_ahead
 from avsal.prediction.inputs import input_size
 from avsal.prediction.live import LatestFrames, Seconds, checked_frames, reader_of
 from avsal.prediction.maps import FrameMap, SaliencyFrame, Smoothing, filled, to_density
@@ -97,38 +96,12 @@ class Prediction(Iterator[SaliencyFrame]):
         self._files.close()
 
 
-class Engine(Protocol):
-    """What computes a network: `TorchEngine` or `OnnxEngine`.
-
-    Attributes:
-        name: "torch" or "onnx".
-        device, precision: as the command line names them.
-    """
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def device(self) -> str: ...
-
-    @property
-    def precision(self) -> str: ...
-
-    def automatic_batch(self, pixels: int) -> int:
-        """Number of windows of a size that fit into the device's memory at once."""
-        ...
-
-    def batches(self, windows: Iterable[WindowInput], batch: int) -> Iterator[PredictedBatch]:
-        """Yield batches of at most `batch` windows, each with its (h, w) float32 log-density."""
-        ...
-
-
 class Predictor:
     """A network with its weights on a device; it predicts any number of videos.
 
     Attributes:
         variant: the network's row in the table of networks.
-        engine: computes the network, by ONNX Runtime or PyTorch.
+        engine: computes the network.
         weights_id: name and sha256 of the weights.
     """
 
@@ -289,22 +262,11 @@ class Predictor:
         settings = self.with_defaults(
             with_changes(settings, audio_context, stride, batch, start, end, size)
         )
-        sound = reader_of(audio)
-        return self._frame_maps(checked_frames(frames, fps, times), sound, settings)
-
-    def _frame_maps(
-        self,
-        frames: Generator[VideoFrame, None, None],
-        audio: AudioReader | None,
-        settings: PredictSettings,
-    ) -> Generator[SaliencyFrame, None, None]:
-        first = next(frames, None)
-        if first is not None:
-            everything = itertools.chain([first], frames)
-            cuts_matter = settings.stride != 1 or self.rule(settings).smoothing
-            finder = ShotFinder() if cuts_matter else None
-            size = self.input_size(*first.image.shape[:2])
-            yield from self._maps(everything, audio, first.pts, size, settings, finder)
+        cuts_matter = settings.stride != 1 or self.rule(settings).smoothing
+        finder = ShotFinder() if cuts_matter else None
+        return self._decoded_maps(
+            checked_frames(frames, fps, times), reader_of(audio), settings, finder
+        )
 
     def predict_from(
         self,
@@ -326,16 +288,29 @@ class Predictor:
         Yields:
             As `predict`.
         """
-        rest = iter(frames)
-        first = next(rest, None)
+        settings, finder = self.with_defaults(settings), ShotFinder()
+        return self._decoded_maps(
+            iter(frames), audio, settings, finder, origin, sample_aspect, most_waiting=0
+        )
+
+    def _decoded_maps(
+        self,
+        frames: Iterator[VideoFrame],
+        audio: AudioReader | None,
+        settings: PredictSettings,
+        finder: ShotFinder | None,
+        origin: Fraction | None = None,
+        sample_aspect: Fraction = ONE,
+        most_waiting: int | None = None,
+    ) -> Generator[SaliencyFrame, None, None]:
+        """`origin` is None where the first of the frames is the video's first."""
+        first = next(frames, None)
         if first is not None:
-            everything, settings = itertools.chain([first], rest), self.with_defaults(settings)
             height, width = first.image.shape[:2]
             size = self.input_size(height, width, sample_aspect)
-            maps = self._maps(
-                everything, audio, origin, size, settings, ShotFinder(), most_waiting=0
-            )
-            yield from maps
+            everything = itertools.chain([first], frames)
+            origin = first.pts if origin is None else origin
+            yield from self._maps(everything, audio, origin, size, settings, finder, most_waiting)
 
     def stream(
         self,
@@ -353,7 +328,7 @@ class Predictor:
 
         Args:
             frames, fps, times: see `predict_frames`. The iterators are used in another thread and
-                may wait for the next frame.
+                may wait for the next frame; `times` may be a clock, `iter(time.monotonic, None)`.
             size: size of the maps as in `predict`; None is the size of the frames.
 
         Yields:
@@ -436,9 +411,9 @@ class Predictor:
         """
         for frame, log_density in maps:
             self._check_finite(log_density)
-            size = _output_size(frame.tag, log_density, settings)
-            density = to_density(log_density, size)
-            yield SaliencyFrame(frame.tag, log_density, density, frame.pixels)
+            height, width = settings.size.of_map(log_density.shape, frame.info)
+            density = to_density(log_density, (height, width))
+            yield SaliencyFrame(frame.info, log_density, density, frame.pixels)
 
     def _check_finite(self, log_density: np.ndarray) -> None:
         if not np.isfinite(log_density).all():
@@ -448,13 +423,3 @@ class Predictor:
                 f"{name}: the network's maps are not finite numbers; the weights are damaged or "
                 f"too large for {precision}; use other weights{cure}"
             )
-
-
-def _output_size(
-    tag: FrameInfo, log_density: np.ndarray, settings: PredictSettings
-) -> tuple[int, int]:
-    if settings.size.kind == "video":
-        return tag.height, tag.width
-    if settings.size.kind == "model":
-        return log_density.shape[0], log_density.shape[1]
-    return settings.size.height, settings.size.width

@@ -8,9 +8,12 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from fractions import Fraction
 from numbers import Integral, Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from avsal.errors import UsageError, nearest
+
+if TYPE_CHECKING:
+    from avsal.media.frames import FrameInfo
 
 # Version of the way from frames to maps: raise it where the same weights and settings give other
 # maps, so that results and scores of the earlier way are made again.
@@ -51,6 +54,7 @@ class EngineName(StrEnum):
     AUTO = "auto"
     TORCH = "torch"
     ONNX = "onnx"
+    OPENVINO = "openvino"
 
 
 def check_word(name: str, word: str, known: type[StrEnum]) -> None:
@@ -118,6 +122,11 @@ def clock(seconds: float | Fraction, digits: int = 0) -> str:
     return f"{hours}:{minute:02}:{text}" if hours else f"{minute}:{text}"
 
 
+def percent(share: float, digits: int = 0) -> str:
+    """A share, 0 to 1, as people read it: 85 %."""
+    return f"{share * 100:.{digits}f} %"
+
+
 @dataclass(frozen=True)
 class MapSize:
     """Size of the maps that are given out; the video's display size by default."""
@@ -159,6 +168,13 @@ class MapSize:
         if not isinstance(size, str):
             raise UsageError(f"size {size!r}: give text such as 640x360, or (width, height)")
         return cls.parse(size)
+
+    def of_map(self, grid: tuple[int, ...], frame: FrameInfo) -> tuple[int, ...]:
+        """(height, width) of a frame's map; `grid` is the shape of the network's."""
+        if self.kind == "model":
+            return grid
+        shown = frame if self.kind == "video" else self
+        return shown.height, shown.width
 
     def __str__(self) -> str:
         return f"{self.width}x{self.height}" if self.kind == "fixed" else self.kind
@@ -233,13 +249,19 @@ def with_changes(
     return replace(settings or PredictSettings(), **changes)
 
 
+def is_number(value: Any) -> bool:
+    """Whether a value is a real number; durations of NumPy, which have a unit, are none."""
+    has_unit = getattr(getattr(value, "dtype", None), "kind", "") == "m"
+    return isinstance(value, Real) and not has_unit
+
+
 def _check_count(name: str, count: int | None) -> None:
     if count is not None and not (isinstance(count, Integral) and count >= 1):
         raise UsageError(f"{name} {count!r}: give a whole number, 1 or more")
 
 
 def _check_seconds(name: str, seconds: float | None) -> None:
-    if seconds is None or (isinstance(seconds, Real) and 0 <= seconds <= MAX_SECONDS):
+    if seconds is None or (is_number(seconds) and 0 <= seconds <= MAX_SECONDS):
         return  # NaN is not between them
     raise UsageError(f"{name} {seconds!r}: give a number of seconds from 0 to {MAX_SECONDS:.0f}")
 

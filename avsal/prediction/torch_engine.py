@@ -137,7 +137,7 @@ class TorchEngine:
         """Normalise the frames that no earlier window had and compute their image features."""
         seen = dict.fromkeys(frame for inputs in group for frame in inputs.frames)
         new = sorted(
-            (frame for frame in seen if frame.features is None), key=lambda frame: frame.tag.index
+            (frame for frame in seen if frame.features is None), key=lambda frame: frame.info.index
         )
         for frame, features in zip(new, encode(new), strict=True):
             frame.features = features

@@ -13,7 +13,9 @@ from avsal.media.video import VideoReader
 from avsal.prediction.predictor import Prediction, Predictor
 from avsal.prediction.settings import Size, check_crf, expected_maps, with_changes
 from avsal.prediction.style import ColorBy, Colormap, OverlayForm, OverlayStyle
-from avsal.results.gaze import MapSource
+from avsal.results.checks import check_source, choose_folder, choose_output
+from avsal.results.folder import Result
+from avsal.results.gaze import Maps, MapSource, part_of
 from avsal.results.overlay import (
     is_animation,
     matched,
@@ -21,14 +23,7 @@ from avsal.results.overlay import (
     write_animation,
     write_overlay,
 )
-from avsal.results.plan import (
-    SHEET,
-    STILL,
-    STILLS_FOLDER,
-    check_source,
-    choose_folder,
-    choose_output,
-)
+from avsal.results.plan import SHEET, STILL, STILLS_FOLDER
 from avsal.results.stills import write_sheet, write_still, write_stills
 
 File = str | os.PathLike[str]
@@ -152,63 +147,60 @@ def overlay(
     settings = with_changes(None, audio_context, stride, batch, start, end)
     source = MapSource(model, weights, device, precision, offline, revision, engine, settings)
     check_source(video)
-    if form.pictures:
-        return _draw_pictures(video, place, source, saliency, style, form, force, progress)
-    result = source.result(saliency)
-    start, end = (start, end) if result is None else result.time_range(start, end)
-    with VideoReader(video, start=start) as frames:
-        info = frames.info
-        out = choose_output(video, info.is_image, place, force, animations=True)
-        animated = is_animation(out, info.is_image)
-        form.check(out, animated)
-        total = expected_maps(info.frames, info.rate, start, end)
-
-        def on_frame(done: int) -> None:
-            progress(done, total)
-
-        sound = None
-        if result is not None:  # nobody but the writer reads the sound
-            pairs = matched(frames, result, start, end)
-        else:
-            sound = SoundFile(video) if info.has_audio else None
-            pairs = predicted(source.predictor, frames, settings, sound)
-        part = start is not None or end is not None
-        with closing(pairs):
-            if animated:
-                write_animation(frames, out, pairs, style, fps, width, on_frame)
-            else:
-                write_overlay(frames, out, pairs, style, crf, part, sound, on_frame)
-    return out
-
-
-def _draw_pictures(
-    video: Path,
-    output: Path | None,
-    source: MapSource,
-    saliency: File | None,
-    style: OverlayStyle,
-    form: OverlayForm,
-    force: bool,
-    progress: Callable[[int, int | None], None],
-) -> Path:
-    """Stills and contact sheets; see `overlay`."""
-    settings = source.settings
     with VideoReader(video) as reader:
         info = reader.info
-        total = expected_maps(info.frames, info.rate, settings.start, settings.end)
+        out = _choose_place(video, info.is_image, place, form, force)
+        maps = source.maps(saliency)
+        total = expected_maps(info.frames, info.rate, *part_of(maps))
 
         def on_map(done: int) -> None:
             progress(done, total)
 
         if form.folder:
-            out = choose_folder(video, output, force, STILLS_FOLDER)
-            write_stills(reader, source.maps(saliency), out, style, on_map)
-            return out
-        word = (SHEET if form.contact_sheet else STILL).lstrip(".")
-        out = choose_output(video, info.is_image, output, force, word, pictures=True)
-        maps = source.maps(saliency)
-        if form.contact_sheet:
+            write_stills(reader, maps, out, style, on_map)
+        elif form.still:
+            write_still(reader, maps, out, style, on_map)
+        elif form.contact_sheet:
             write_sheet(reader, maps, out, style, form.per_shot, on_map)
         else:
-            write_still(reader, maps, out, style, on_map)
+            _draw_frames(reader, maps, out, style, form, crf, on_map)
     return out
+
+
+def _choose_place(
+    video: Path, is_image: bool, output: Path | None, form: OverlayForm, force: bool
+) -> Path:
+    """Where an overlay of this form goes; see `choose_output`."""
+    if form.folder:
+        return choose_folder(video, output, force, STILLS_FOLDER)
+    if form.pictures:
+        word = (SHEET if form.contact_sheet else STILL).lstrip(".")
+        return choose_output(video, is_image, output, force, word, pictures=True)
+    out = choose_output(video, is_image, output, force, animations=True)
+    form.check(out, is_animation(out, is_image))
+    return out
+
+
+def _draw_frames(
+    video: VideoReader,
+    maps: Maps,
+    out: Path,
+    style: OverlayStyle,
+    form: OverlayForm,
+    crf: int,
+    on_frame: Callable[[int], None],
+) -> None:
+    """Write a video or an animation, or draw over a still image; see `overlay`."""
+    sound = None
+    if isinstance(maps, Result):  # nobody but the writer reads the sound
+        pairs = matched(video, maps)
+    else:
+        predictor, settings = maps
+        sound = SoundFile(video.path) if video.info.has_audio else None
+        pairs = predicted(predictor, video, settings, sound)
+    with closing(pairs):
+        if is_animation(out, video.info.is_image):
+            write_animation(video, out, pairs, style, form.fps, form.width, on_frame)
+        else:
+            is_part = part_of(maps) != (None, None)
+            write_overlay(video, out, pairs, style, crf, is_part, sound, on_frame)

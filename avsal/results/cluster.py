@@ -25,9 +25,9 @@ from avsal import atomic
 from avsal.errors import AvsalError, MediaError, UsageError
 from avsal.prediction.predictor import Predictor
 from avsal.prediction.settings import OutputSettings, PredictSettings
-from avsal.results import jobs
 from avsal.results.folder import written_names
-from avsal.results.jobs import Stretch
+from avsal.results.isolated import Notes
+from avsal.results.jobs import MapJob, Stretch, put_together
 from avsal.results.plan import Job
 
 logger = logging.getLogger("avsal")
@@ -37,6 +37,7 @@ STRETCH = 2000  # frames; reading back and loading take less than 2 % of their t
 TRIES = 3  # workers that a file may take with it before it is given up
 _HOST_PORT = re.compile(r"(ray://)?\[?(?P<host>[^/]+?)\]?:(?P<port>\d+)")
 _STOP_SECONDS = 10  # how long killed workers may take to end
+_notes: list[str] = []  # of a worker, for the user
 
 # A file's place in the plan; its maps, None where it was kept, or why it failed; seconds it took.
 Finished = tuple[int, int | Exception | None, float]
@@ -54,21 +55,19 @@ class Worker:
     length: int
 
     @cached_property
-    def predictor(self) -> Predictor:
-        return self.load()
+    def job(self) -> MapJob:
+        return MapJob(self.load(), self.settings, self.output)
 
     def ready(self) -> None:
         """Load the network."""
-        logger.handlers = [_notes]
-        assert self.predictor
+        logger.handlers = [Notes(_notes.append)]
+        assert self.job
 
     def look(self, source: Path, folder: Path) -> list[Stretch]:
         """The stretches of a file; none where its result is there already."""
-        if self.skip_existing and jobs.is_current(
-            folder, self.predictor, source, self.settings, self.output
-        ):
+        if self.skip_existing and self.job.is_current(folder, source):
             return []
-        return jobs.stretches_of(self.predictor, source, self.settings, self.output, self.length)
+        return self.job.stretches(source, self.length)
 
     def predict(
         self, source: Path, stretch: Stretch, folder: Path, aside: Path, alone: bool
@@ -77,30 +76,13 @@ class Worker:
 
         What is the whole file is also put together, which else is the driver's work.
         """
-        count = jobs.predict_stretch(
-            self.predictor, source, stretch, folder, aside, self.settings, self.output
-        )
+        count = self.job.predict_stretch(source, stretch, folder, aside)
         if alone:
             with atomic.write_errors(folder):
-                jobs.put_together(aside, [stretch])
-        texts, _notes.texts = _notes.texts, []
-        return count, texts
-
-
-class _Notes(logging.Handler):
-    """Keeps what the library logs, for the process that the user sees."""
-
-    texts: list[str]
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.texts = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.texts.append(record.getMessage())
-
-
-_notes = _Notes()
+                put_together(aside, [stretch])
+        notes = _notes.copy()
+        _notes.clear()
+        return count, notes
 
 
 @dataclass
@@ -166,8 +148,8 @@ class _Driver:
             worker, task = self._running.pop(ref)
             if task is None:
                 self._started(ref, worker)
-            else:
-                yield from self._returned(ref, worker, *task)
+            elif finished := self._returned(ref, worker, *task):
+                yield finished
 
     def stop(self) -> None:
         """End the workers, wait until they write no more, and remove what is not finished."""
@@ -233,79 +215,77 @@ class _Driver:
 
     def _returned(
         self, ref: Any, worker: Any, file: _File, stretch: Stretch | None
-    ) -> Iterator[Finished]:
-        """Take in what came of a file or a stretch; yield the file if that finishes it."""
+    ) -> Finished | None:
+        """Take in what came of a file or a stretch; return the file if that finishes it."""
         stale = self._is_stale(file, stretch)
         try:
             result = self._result(ref)
         except self._ray.exceptions.RayError as error:
             self._add_worker()
-            if not stale:
-                yield from self._died(file, stretch, error)
-            return
+            return None if stale else self._died(file, stretch, error)
         except Exception as error:
             result = error
         self._idle.append(worker)
         if stale:
-            return
+            return None
         try:
             if isinstance(result, Exception):
                 raise result
             if stretch is None:
-                yield from self._looked(file, result)
-            else:
-                yield from self._predicted(file, stretch, *result)
+                return self._looked(file, result)
+            return self._predicted(file, stretch, *result)
         except Exception as error:  # whatever is wrong with one file, the next one may be fine
-            yield from self._went_wrong(file, error)
+            return self._went_wrong(file, error)
 
-    def _died(self, file: _File, stretch: Stretch | None, error: Exception) -> Iterator[Finished]:
+    def _died(self, file: _File, stretch: Stretch | None, error: Exception) -> Finished | None:
         file.deaths += 1
         if file.deaths == TRIES:
-            yield from self._finish(file, _gave_up(file, error))
-        else:
-            self._put(file, stretch)
+            return self._finish(file, _gave_up(file, error))
+        self._put(file, stretch)
+        return None
 
-    def _looked(self, file: _File, parts: list[Stretch]) -> Iterator[Finished]:
+    def _looked(self, file: _File, parts: list[Stretch]) -> Finished | None:
         if not parts:
-            yield from self._finish(file, None)
-            return
+            return self._finish(file, None)
         file.open(parts)
         self._expected += sum(part.maps for part in parts)
         self._on_maps(self._done, self._expected)
         for part in parts:
             self._put(file, part)
+        return None
 
     def _predicted(
         self, file: _File, stretch: Stretch, maps: int, notes: list[str]
-    ) -> Iterator[Finished]:
+    ) -> Finished | None:
         for note in notes:
             logger.warning(note)
         file.waiting.remove(stretch)
         self._done += maps
         self._on_maps(self._done, self._expected)
-        if not file.waiting:
-            if len(file.parts) > 1:
-                assert file.aside is not None
-                with atomic.write_errors(file.folder):
-                    maps = jobs.put_together(file.aside, file.parts)
-            file.close()
-            yield from self._finish(file, maps)
+        if file.waiting:
+            return None
+        if len(file.parts) > 1:
+            assert file.aside is not None
+            with atomic.write_errors(file.folder):
+                maps = put_together(file.aside, file.parts)
+        file.close()
+        return self._finish(file, maps)
 
-    def _went_wrong(self, file: _File, error: Exception) -> Iterator[Finished]:
+    def _went_wrong(self, file: _File, error: Exception) -> Finished | None:
         """A file that fails in stretches is done as a whole, which tells whether it is at fault."""
         file.close(AvsalError("failed"))
-        if isinstance(error, MediaError) and len(file.parts) > 1:
-            whole = Stretch(number=len(file.parts))
-            file.open([whole])
-            self._put(file, whole)
-        else:
-            yield from self._finish(file, error)
+        if not isinstance(error, MediaError) or len(file.parts) <= 1:
+            return self._finish(file, error)
+        whole = Stretch(number=len(file.parts))
+        file.open([whole])
+        self._put(file, whole)
+        return None
 
-    def _finish(self, file: _File, result: int | Exception | None) -> Iterator[Finished]:
+    def _finish(self, file: _File, result: int | Exception | None) -> Finished:
         if isinstance(result, Exception):
             file.close(AvsalError("failed"))
         del self._files[file.number]
-        yield file.number, result, round(time.monotonic() - file.began, 3)
+        return file.number, result, round(time.monotonic() - file.began, 3)
 
 
 def _gave_up(file: _File, error: Exception) -> MediaError:

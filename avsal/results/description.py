@@ -8,16 +8,13 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from avsal.errors import MediaError
-from avsal.prediction.maps import SaliencyFrame
-from avsal.results import records
-from avsal.results.records import exact, number, whole
+from avsal.results.records import UNREADABLE, RecordsFile, exact, number, whole
 
 if TYPE_CHECKING:
-    from avsal.prediction.shots import Shot  # which takes a while to import
+    from avsal.prediction.maps import SaliencyFrame  # which take a while to import
+    from avsal.prediction.shots import Shot
 
 DESCRIPTION = "saliency.json"
-_MADE_BY = "avsal predict"
 
 
 @dataclass(frozen=True)
@@ -56,13 +53,13 @@ class FrameRecord:
         )
 
     @classmethod
-    def parse(cls, values: Any) -> FrameRecord:
-        """The record that JSON values stand for.
+    def parse(cls, index: int, values: Any) -> FrameRecord:
+        """The record that a frame's JSON values stand for.
 
         Raises:
             ValueError, KeyError, TypeError: a value is missing or of the wrong kind.
         """
-        index, peak = whole(values, "index"), values["peak"]
+        peak = values["peak"]
         if not isinstance(peak, list) or len(peak) != 2:
             raise ValueError("peak is not a pixel")
         time, entropy, low, high = (
@@ -78,24 +75,18 @@ def is_result(folder: Path) -> bool:
     return (folder / DESCRIPTION).is_file()
 
 
-def read_header(folder: Path) -> dict[str, Any]:
-    """Everything in a folder's `saliency.json` but the records.
-
-    Raises:
-        MediaError: there is none, or it is damaged.
-    """
-    return records.read_header(folder / DESCRIPTION, _MADE_BY)
+def description_of(folder: Path) -> RecordsFile:
+    """The `saliency.json` of a folder."""
+    return RecordsFile(folder / DESCRIPTION, "avsal predict")
 
 
 def read_records(folder: Path) -> Iterator[FrameRecord]:
     """The records of a folder's `saliency.json`, in order of frames and in constant memory.
 
     Raises:
-        MediaError: see `read_header`.
+        MediaError: it is missing or damaged.
     """
-    path = folder / DESCRIPTION
-    for _index, record in records.read_records(path, _MADE_BY, FrameRecord.parse):
-        yield record
+    return description_of(folder).records(FrameRecord.parse)
 
 
 def count_records(folder: Path) -> int:
@@ -116,12 +107,12 @@ def read_shots(folder: Path) -> list[Shot] | None:
     """The shots that a folder's `saliency.json` lists; None where an earlier avsal wrote it.
 
     Raises:
-        MediaError: see `read_header`.
+        MediaError: see `read_records`.
     """
     from avsal.prediction.shots import Shot
 
-    path = folder / DESCRIPTION
-    after = records.read_after(path, _MADE_BY)
+    description = description_of(folder)
+    after = description.after()
     if "shots" not in after:
         return None
     try:
@@ -134,10 +125,5 @@ def read_shots(folder: Path) -> list[Shot] | None:
             )
             for values in after["shots"]
         ]
-    except records.UNREADABLE as error:
-        raise damaged(folder, error) from error
-
-
-def damaged(folder: Path, error: Exception) -> MediaError:
-    """The one line for a `saliency.json` that cannot be understood."""
-    return records.damaged(folder / DESCRIPTION, _MADE_BY, error)
+    except UNREADABLE as error:
+        raise description.damaged(error) from error

@@ -8,9 +8,10 @@ Example:
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import os
+import pickle
+import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -30,8 +31,7 @@ from avsal.prediction.shots import Cut, Shot, shots_between
 from avsal.results.description import (
     DESCRIPTION,
     FrameRecord,
-    damaged,
-    read_header,
+    description_of,
     read_records,
     read_shots,
 )
@@ -55,24 +55,18 @@ class Spool:
 
     def __init__(self, folder: Path) -> None:
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by `close`
+        self._count = 0
 
     def add(self, frame: SaliencyFrame) -> None:
-        tag, shapes = frame.tag, (frame.log_density.shape, frame.density.shape)
-        times = [str(seconds) for seconds in (tag.pts, tag.time, tag.duration)]
-        head = json.dumps([tag.index, times, tag.width, tag.height, *shapes])
-        self._file.write(head.encode() + b"\n")
-        self._file.write(np.ascontiguousarray(frame.log_density, np.float32).tobytes())
+        log_density = np.asarray(frame.log_density, np.float32)
+        pickle.dump((frame.info, log_density, frame.density.shape), self._file)
+        self._count += 1
 
     def frames(self) -> Iterator[SaliencyFrame]:
         self._file.seek(0)
-        for head in iter(self._file.readline, b""):
-            index, times, width, height, shape, size = json.loads(head)
-            pts, time, duration = (Fraction(seconds) for seconds in times)
-            tag = FrameInfo(index, pts, time, duration, width, height)
-            log_density = np.frombuffer(self._file.read(4 * math.prod(shape)), np.float32)
-            log_density = log_density.reshape(shape)
-            density = to_density(log_density, tuple(size))
-            yield SaliencyFrame(tag, log_density, density)
+        for _ in range(self._count):
+            info, log_density, size = pickle.load(self._file)
+            yield SaliencyFrame(info, log_density, to_density(log_density, size))
 
     def close(self) -> None:
         with suppress(OSError):  # what was still to be written may not fit on the disk
@@ -114,7 +108,7 @@ class ResultWriter:
             OutputError: it has values that are not numbers.
         """
         self._first = self._first or (frame.index, frame.pts)
-        self._last = frame.tag
+        self._last = frame.info
         low, high = float(frame.density.min()), float(frame.density.max())
         if not math.isfinite(high - low):
             raise OutputError(
@@ -288,7 +282,19 @@ class Result:
         """
         records, again = itertools.tee(self.records())
         stored = FORMAT_CLASSES[self.format].read(self.folder, (record.index for record in again))
+        if self.format == "video":
+            stored = map(self._without_padding, stored)
         yield from zip(records, stored, strict=True)
+
+    def _without_padding(self, gray: np.ndarray) -> np.ndarray:
+        """A map without the row and column that `VideoWriter` adds where a side is odd."""
+        size = str(self.header["settings"].get("size", "video"))
+        if size == "model":  # whose sides are even
+            return gray
+        sides = re.fullmatch(r"(\d+)x(\d+)", size)
+        width, height = map(int, sides.groups()) if sides else (self.width, self.height)
+        padded = gray.shape == (height + height % 2, width + width % 2)
+        return gray[:height, :width] if padded else gray
 
     def timed(
         self, end: Fraction | None = None
@@ -303,9 +309,7 @@ class Result:
             MediaError, DataError: see `densities`.
         """
         duration, before = Fraction(0), None
-        for record, density in self.densities():
-            if not self.holds(record):
-                continue
+        for record, density in self.inside():
             if before is not None:
                 duration = record.pts - before[0].pts
                 yield before[0], duration, before[1]
@@ -337,7 +341,7 @@ class Result:
             timed = self.timed(shots[-1].end if shots else None)
             for count, (record, duration, density) in enumerate(timed, 1):
                 times, size = (record.time, float(duration)), (self.width, self.height)
-                table.add_map(record.index, times, density, record.entropy, size)
+                table.add(record.index, times, density, record.entropy, size)
                 on_map(count)
             rows = table.write(shots)
             if not rows:
@@ -362,6 +366,14 @@ class Result:
                 )
             yield record, density
 
+    def inside(self) -> Iterator[tuple[FrameRecord, np.ndarray]]:
+        """Every map of the part from `start` to `end`; raises what `densities` raises."""
+        for record, density in self.densities():
+            if self.end is not None and record.time >= self.end:
+                return
+            if self.holds(record):
+                yield record, density
+
 
 def read_result(folder: str | os.PathLike[str]) -> Result:
     """Open a folder that `avsal predict` wrote, with maps of any format.
@@ -373,7 +385,8 @@ def read_result(folder: str | os.PathLike[str]) -> Result:
         MediaError: it holds no complete result, or `saliency.json` is damaged.
     """
     folder = path_of("folder", folder)
-    header = read_header(folder)
+    description = description_of(folder)
+    header = description.header()
     try:
         settings = header["settings"]
         if settings["format"] not in FORMAT_CLASSES:
@@ -383,5 +396,5 @@ def read_result(folder: str | os.PathLike[str]) -> Result:
             None if settings[name] is None else number(settings, name) for name in ("start", "end")
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise damaged(folder, error) from error
+        raise description.damaged(error) from error
     return Result(folder, header, settings["format"], width, height, start, end)

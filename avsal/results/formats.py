@@ -97,17 +97,7 @@ class Table:
         self._path = path
         self._values = array("d")
 
-    def add_frame(self, frame: SaliencyFrame) -> None:
-        """Add the row of a predicted frame."""
-        tag = frame.tag
-        peak, centroid = (
-            _to_picture(place, frame.density, (tag.width, tag.height))
-            for place in (frame.peak, frame.centroid)
-        )
-        times = float(tag.time), float(tag.duration)
-        self._add(tag.index, *times, *peak, *centroid, frame.spread, frame.entropy)
-
-    def add_map(
+    def add(
         self,
         index: int,
         times: tuple[float, float],
@@ -115,7 +105,7 @@ class Table:
         entropy: float,
         size: tuple[int, int],
     ) -> None:
-        """Add the row of a saved map.
+        """Add the row of a map.
 
         Args:
             times: seconds since the video's first frame, and seconds that the frame is shown.
@@ -126,9 +116,7 @@ class Table:
         peak, centroid = (
             _to_picture(place, density, size) for place in (peak_of(density), centroid_of(density))
         )
-        self._add(index, *times, *peak, *centroid, spread_of(density), entropy)
-
-    def _add(self, *values: float) -> None:
+        values = (index, *times, *peak, *centroid, spread_of(density), entropy)
         rounded = zip(_DIGITS.values(), values, strict=True)
         self._values.extend(round(value, digits or 0) for digits, value in rounded)
 
@@ -305,7 +293,6 @@ class PngMaps(MapFormat):
 
     @classmethod
     def names(cls, indices: Iterable[int]) -> set[str]:
-        """See `MapFormat.names`."""
         return {map_name(index, cls.suffix) for index in indices}
 
 
@@ -347,7 +334,7 @@ class VideoMaps(MapFormat):
         if (gray.shape[1], gray.shape[0]) != self._size:
             gray = cv2.resize(gray, self._size, interpolation=cv2.INTER_AREA)
         self._writer.write(
-            cv2.cvtColor(gray, cv2.COLOR_GRAY2RGB), frame.tag.time, frame.tag.duration
+            cv2.cvtColor(gray, cv2.COLOR_GRAY2RGB), frame.info.time, frame.info.duration
         )
 
     def close(self) -> None:
@@ -360,7 +347,8 @@ class VideoMaps(MapFormat):
 
     @classmethod
     def read(cls, folder: Path, indices: Iterable[int]) -> Iterator[np.ndarray]:
-        """See `MapFormat.read`; an odd side is one pixel longer than it was, see `VideoWriter`."""
+        """See `MapFormat.read`; an odd side is one pixel longer than it was, see `VideoWriter`.
+        `Result.maps` takes it away."""
         path = folder / VIDEO_NAME
         if not path.is_file():
             raise MediaError(f"{path}: missing, or no file; run avsal predict again")
@@ -376,7 +364,6 @@ class VideoMaps(MapFormat):
 
     @classmethod
     def names(cls, indices: Iterable[int]) -> set[str]:
-        """See `MapFormat.names`."""
         return {VIDEO_NAME}
 
 
@@ -392,7 +379,8 @@ class TableMaps(MapFormat):
         self._table = Table(folder / f"{TABLE_STEM}{self.suffix}")
 
     def write(self, frame: SaliencyFrame, low: float, high: float) -> None:
-        self._table.add_frame(frame)
+        times, size = (frame.time, frame.duration), (frame.info.width, frame.info.height)
+        self._table.add(frame.index, times, frame.density, frame.entropy, size)
 
     def close(self) -> None:
         self._table.write(self.shots)
@@ -408,7 +396,6 @@ class TableMaps(MapFormat):
 
     @classmethod
     def names(cls, indices: Iterable[int]) -> set[str]:
-        """See `MapFormat.names`."""
         return {f"{TABLE_STEM}{cls.suffix}"}
 
 

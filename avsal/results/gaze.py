@@ -26,6 +26,12 @@ Maps = Result | tuple[Predictor, PredictSettings]
 _SHAPE_TOLERANCE = 0.01  # by which width to height of two encodes of one video may differ
 
 
+def part_of(maps: Maps) -> tuple[float | None, float | None]:
+    """The seconds from which and up to which there are maps; None is the video's own end."""
+    part = maps if isinstance(maps, Result) else maps[1]
+    return part.start, part.end
+
+
 @dataclass(frozen=True)
 class MapSource:
     """Where the maps of videos come from: a folder with saved ones, or a network.
@@ -51,22 +57,15 @@ class MapSource:
             if is_set and isinstance(self.model, Predictor):
                 raise UsageError(f"{name}: the model is loaded already; give {name} to load_model")
 
-    def result(self, saliency: str | os.PathLike[str] | None) -> Result | None:
-        """The result in a folder, None where no folder is given."""
-        return None if saliency is None else read_result(saliency)
-
-    def maps(
-        self, saliency: str | os.PathLike[str] | None
-    ) -> Result | tuple[Predictor, PredictSettings]:
+    def maps(self, saliency: str | os.PathLike[str] | None) -> Maps:
         """The part of a result in a folder, or the network where there is none.
 
         Raises:
             AvsalError: the result cannot be read, or has no maps in that part.
         """
-        result = self.result(saliency)
-        if result is None:
+        if saliency is None:
             return self.predictor, self.settings
-        return result.part(self.settings.start, self.settings.end)
+        return read_result(saliency).part(self.settings.start, self.settings.end)
 
     @cached_property
     def predictor(self) -> Predictor:
@@ -153,12 +152,17 @@ def _shots_of_part(result: Result, shots: list[Shot]) -> list[Shot]:
         return shots
     inside = [(record.index, record.pts) for record in result.records() if result.holds(record)]
     if not inside:
-        until = "the end" if result.end is None else f"{result.end} s"
-        raise MediaError(f"{result.folder}: no map from {result.start or 0} s to {until}")
+        raise no_maps(result)
     after = (record.pts for record in result.records() if record.index > inside[-1][0])
     first, last, end = inside[0], inside[-1][0], next(after, shots[-1].end)
     cuts = [(shot.first, shot.start) for shot in shots if first[0] < shot.first <= last]
     return shots_between(first, last, end, cuts)
+
+
+def no_maps(result: Result) -> MediaError:
+    """The error of a result without maps in its part."""
+    until = "the end" if result.end is None else f"{result.end} s"
+    return MediaError(f"{result.folder}: no map from {result.start or 0} s to {until}")
 
 
 def check_shape(info: VideoInfo, result: Result) -> None:
@@ -198,12 +202,12 @@ def _predicted(prediction: Prediction, shots: list[Shot], video: VideoReader) ->
     """Maps straight from the network; `shots` gets the shots that they are in."""
     number = None
     for frame in prediction:
-        tag = frame.tag
+        info = frame.info
         if frame.shot == number:
-            shots[-1] = replace(shots[-1], last=tag.index, end=tag.pts + tag.duration)
+            shots[-1] = replace(shots[-1], last=info.index, end=info.pts + info.duration)
         else:
-            shots.append(Shot(tag.index, tag.index, tag.pts, tag.pts + tag.duration))
+            shots.append(Shot(info.index, info.index, info.pts, info.pts + info.duration))
             number = frame.shot
-        duration = Fraction(0) if video.info.is_image else tag.duration
-        yield GazeMap(tag.index, tag.pts, duration, frame.density, len(shots) - 1)
-        video.drop_before(tag.index + 1)
+        duration = Fraction(0) if video.info.is_image else info.duration
+        yield GazeMap(info.index, info.pts, duration, frame.density, len(shots) - 1)
+        video.drop_before(info.index + 1)

@@ -270,7 +270,7 @@ def _predict(work: FileWork, groups: list[list[Task]], pipe: Connection) -> None
     if not work.loud:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    logger.handlers = [_Notes(send)]
+    logger.handlers = [Notes(partial(send, "note"))]
     try:
         predictor = work.load()
         send("ready")
@@ -301,15 +301,15 @@ def _end_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-class _Notes(logging.Handler):
-    """Passes on what the library logs."""
+class Notes(logging.Handler):
+    """Passes on what the library logs, to the process that the user sees."""
 
-    def __init__(self, send: Callable[[str, str], None]) -> None:
+    def __init__(self, send: Callable[[str], None]) -> None:
         super().__init__(logging.WARNING)
         self._send = send
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._send("note", record.getMessage())
+        self._send(record.getMessage())
 
 
 def _portable(error: Exception) -> Exception:

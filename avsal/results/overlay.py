@@ -20,19 +20,15 @@ from avsal.media.suffixes import ANIMATIONS, WRITABLE_STILLS
 from avsal.media.video import VideoReader
 from avsal.media.writer import VideoWriter
 from avsal.prediction.drawing import overlay, write_picture
-from avsal.prediction.maps import SaliencyFrame
 from avsal.prediction.predictor import Predictor
 from avsal.prediction.settings import PredictSettings
 from avsal.prediction.style import OverlayStyle
-from avsal.results.description import FrameRecord
 from avsal.results.folder import Result
-from avsal.results.gaze import check_shape
+from avsal.results.gaze import check_shape, no_maps
 
 logger = logging.getLogger("avsal")
 
-Span = tuple[float, float]  # densities that are drawn as nothing and as full heat
-Map = tuple[int, np.ndarray, Span]  # frame index, density (h, w)
-Mapped = tuple[VideoFrame, np.ndarray, Span]
+Mapped = tuple[VideoFrame, np.ndarray]  # a frame and its density (h, w)
 
 _ROUNDING = 0.01  # seconds; some containers count in hundredths
 ANIMATION_FPS, ANIMATION_SIDE = 15.0, 640  # of a GIF or WebP for which nothing else is asked
@@ -58,43 +54,8 @@ def predicted(
     """
     room = video.buffer_frames(settings.start or 0)
     with predictor.predict_reader(video, settings, room, sound) as maps:
-        for index, density, span in predicted_maps(maps):
-            yield video.pop_frame(index), density, span
-
-
-def predicted_maps(frames: Iterable[SaliencyFrame]) -> Iterator[Map]:
-    """Maps with the densities between which they are drawn."""
-    for frame in frames:
-        yield frame.index, frame.density, _span(frame.density)
-
-
-def _span(density: np.ndarray) -> Span:
-    """The lowest and the highest density of a map, whatever the scale it was saved with."""
-    return float(density.min()), float(density.max())
-
-
-def saved_maps(
-    result: Result, start: float | None = None, end: float | None = None
-) -> Iterator[tuple[FrameRecord, np.ndarray]]:
-    """Maps that `avsal predict` wrote, as densities.
-
-    Args:
-        start, end: seconds; maps outside are omitted. None sets no limit.
-
-    Raises:
-        MediaError, DataError: a map is missing or damaged, or there is none from start to end.
-    """
-    empty = True
-    for record, density in result.densities():
-        if start is not None and record.time < start:
-            continue
-        if end is not None and record.time >= end:
-            break
-        empty = False
-        yield record, density
-    if empty:
-        until = "the end" if end is None else f"{end} s"
-        raise MediaError(f"{result.folder}: no map from {start or 0} s to {until}")
+        for frame in maps:
+            yield video.pop_frame(frame.index), frame.density
 
 
 def write_overlay(
@@ -111,7 +72,7 @@ def write_overlay(
 
     Args:
         video: where the frames come from.
-        out: see `avsal.results.plan.choose_output`.
+        out: see `avsal.results.checks.choose_output`.
         pairs: frames with their maps, see `predicted` and `matched`; the overlay covers these.
         crf: quality of H.264, 0 (lossless) to 51.
         part: the maps cover only a part of the video, so its sound is cut to that part.
@@ -123,8 +84,8 @@ def write_overlay(
     """
     info = video.info
     if out.suffix.lower() in WRITABLE_STILLS:
-        for count, (frame, density, span) in enumerate(pairs, 1):
-            write_picture(out, overlay(frame.image, density, style, span))
+        for count, (frame, density) in enumerate(pairs, 1):
+            write_picture(out, overlay(frame.image, density, style))
             on_frame(count)
         return
     width = info.width * (2 if style.side_by_side else 1)
@@ -138,8 +99,8 @@ def write_overlay(
         time_base=info.time_base,
         sample_aspect=info.sample_aspect,
     ) as writer:
-        for count, (frame, density, span) in enumerate(pairs, 1):
-            drawn = overlay(frame.image, density, style, span)
+        for count, (frame, density) in enumerate(pairs, 1):
+            drawn = overlay(frame.image, density, style)
             # A video that changes its size on the way keeps the size of its first frame.
             drawn = _resized(drawn, (writer.width, writer.height))
             writer.write(drawn, frame.pts, frame.duration)
@@ -170,8 +131,8 @@ def write_animation(
     halves = 2 if style.side_by_side else 1
     size = _animation_size(video.info, halves, width)
     with new_animation(out, halves * size[0], size[1]) as animation:
-        for frame, density, span in _thinned(pairs, fps or ANIMATION_FPS, on_frame):
-            drawn = overlay(_resized(frame.image, size), density, style, span)
+        for frame, density in _thinned(pairs, fps or ANIMATION_FPS, on_frame):
+            drawn = overlay(_resized(frame.image, size), density, style)
             animation.write(drawn, frame.pts, frame.duration)
 
 
@@ -195,17 +156,17 @@ def _thinned(
     pairs: Iterable[Mapped], fps: float, on_frame: Callable[[int], None]
 ) -> Iterator[Mapped]:
     """At most `fps` frames per second, each shown until the next one."""
-    gap = _NEARLY / Fraction(fps)
+    gap = _NEARLY / Fraction(str(fps))
     shown: Mapped | None = None
-    for count, (frame, density, span) in enumerate(pairs, 1):
+    for count, (frame, density) in enumerate(pairs, 1):
         on_frame(count)
         if shown is not None and frame.pts < shown[0].pts + gap:
             end = frame.pts + frame.duration
-            shown = replace(shown[0], duration=end - shown[0].pts), *shown[1:]
+            shown = replace(shown[0], duration=end - shown[0].pts), shown[1]
             continue
         if shown is not None:
             yield shown
-        shown = frame, density, span
+        shown = frame, density
     if shown is not None:
         yield shown
 
@@ -216,44 +177,42 @@ def _resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
-def matched(
-    video: VideoReader, result: Result, start: float | None = None, end: float | None = None
-) -> Generator[Mapped, None, None]:
+def matched(video: VideoReader, result: Result) -> Generator[Mapped, None, None]:
     """Frames with their saved maps, paired by index.
 
     Args:
-        video: gives the frames, from the first one that has a map or earlier.
-        start, end: see `saved_maps`; every frame in between has to have a map.
+        video: opened and not yet read.
+        result: every frame of its part has to have a map.
 
     Raises:
-        MediaError: the maps are of another video.
+        MediaError: the maps are of another video, or there are none in the part.
     """
     check_shape(video.info, result)
-    maps = saved_maps(result, start, end)
+    video.skip_to(result.start or 0)
+    maps = result.inside()
     current = next(maps, None)
+    if current is None:
+        raise no_maps(result)
     for frame in video:
         time = float(frame.pts - video.origin)
         if current is None:
-            if end is None or time < end:
+            if result.end is None or time < result.end:
                 raise _other_video(video, result, f"frame {frame.index} has no map")
             break
         record, density = current
         if frame.index < record.index:
             continue
-        if frame.index > record.index or abs(time - record.time) > _tolerance(frame):
+        # The times of a frame may differ in another container, by rounding.
+        late = abs(time - record.time) > max(float(frame.duration) / 2, _ROUNDING)
+        if frame.index > record.index or late:
             why = f"frame {frame.index} is at {time:.3f} s, the next map at {record.time:.3f} s"
             raise _other_video(video, result, why)
-        yield frame, density, _span(density)
+        yield frame, density
         current = next(maps, None)
     if current is not None:
         raise _other_video(video, result, f"there is no frame {current[0].index}, but a map of it")
     for note in video.warnings:
         logger.warning(note)
-
-
-def _tolerance(frame: VideoFrame) -> float:
-    """Seconds by which times of the same frames may differ in another container, by rounding."""
-    return max(float(frame.duration) / 2, _ROUNDING)
 
 
 def _other_video(video: VideoReader, result: Result, why: str) -> MediaError:

@@ -12,10 +12,9 @@ from collections.abc import Callable, Collection, Container, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path, PurePath
 
-from avsal import atomic
-from avsal.errors import MediaError, UsageError
-from avsal.media.source import as_source, check_file, is_address, name_of
-from avsal.media.suffixes import ANIMATIONS, STILLS, VIDEOS, WRITABLE_STILLS, muxer_of
+from avsal.errors import UsageError
+from avsal.media.source import as_source, is_address, name_of
+from avsal.media.suffixes import STILLS, VIDEOS, WRITABLE_STILLS
 from avsal.results.description import is_result
 
 OVERLAY = ".saliency"  # ends the stem of an overlay next to its video
@@ -32,24 +31,6 @@ _SAVED = re.compile(r"(shot|thumbnail-shot)-\d+\.jpg", re.ASCII)
 _HEAD = 256  # bytes at the beginning of a file that say what it is
 
 Job = tuple[Path, Path]  # an input, and the file or the folder that its result goes to
-
-
-class ExistsError(UsageError):
-    """A result exists already and may not be replaced.
-
-    Attributes:
-        place: where it is.
-    """
-
-    def __init__(self, place: Path) -> None:
-        super().__init__(
-            f"{place}: exists; give --force to replace it, --skip-existing to keep it, or another "
-            "--output"
-        )
-        self.place = place
-
-    def __reduce__(self) -> tuple[type[ExistsError], tuple[Path]]:
-        return ExistsError, (self.place,)
 
 
 def plan_inputs(
@@ -82,9 +63,10 @@ def plan_inputs(
             for folder in folders
             for source, _ in plan_folder(folder, folder, on_omitted=on_omitted)
         ]
-        return _next_to_inputs(list(dict.fromkeys([*files, *found])), ending)
+        return next_to_inputs(list(dict.fromkeys([*files, *found])), ending)
     suffix = BY_KIND if ending.endswith(BY_KIND) else ""
-    if ending and inputs == files and len(files) == 1 and not _is_folder(output, suffix):
+    is_folder = bool(suffix) and (output.suffix == "" or output.is_dir())
+    if ending and inputs == files and len(files) == 1 and not is_folder:
         return [(files[0], output)]
     if suffix and output.suffix.lower() in VIDEOS | WRITABLE_STILLS and not output.is_dir():
         raise UsageError(f"{output}: is the name of a file; give a folder for several results")
@@ -98,21 +80,6 @@ def plan_inputs(
         for folder, name in zip(folders, names, strict=True):
             jobs += plan_folder(folder, output / name, on_omitted=on_omitted)
     return [(source, place.with_name(place.name + suffix)) for source, place in jobs]
-
-
-def is_newer(place: Path, *sources: Path) -> bool:
-    """Whether a result exists that is not older than what it is made of; of an address, that it
-    exists."""
-    try:
-        made = place.stat().st_mtime
-        return all(is_address(source) or made >= source.stat().st_mtime for source in sources)
-    except OSError:
-        return False
-
-
-def _is_folder(output: Path, suffix: str) -> bool:
-    """Whether an output for one file is a folder for its result, not the result itself."""
-    return bool(suffix) and (output.suffix == "" or output.is_dir())
 
 
 def _expanded(inputs: Iterable[Path]) -> tuple[list[Path], list[Path]]:
@@ -146,7 +113,12 @@ def _matching(pattern: Path) -> list[Path]:
     return files
 
 
-def _next_to_inputs(sources: list[Path], ending: str) -> list[Job]:
+def next_to_inputs(sources: list[Path], ending: str) -> list[Job]:
+    """Give every file a place in its own folder: its name without suffix, and `ending`.
+
+    Raises:
+        UsageError: one of them is a web address.
+    """
     by_folder: dict[Path, list[Path]] = {}
     for source in sources:
         if is_address(source):
@@ -285,13 +257,9 @@ def _reason(
         return "links to folders" if path.is_symlink() else "folders that cannot be read"
     if path.exists() and not path.is_file():
         return "pipes or devices"
-    return _reason_by_name(path, known) if pattern is None else None
-
-
-def _reason_by_name(path: Path, known: Container[Path]) -> str | None:
-    if path.suffix.lower() not in VIDEOS | STILLS:
+    if pattern is None and path.suffix.lower() not in VIDEOS | STILLS:
         return "other suffixes"
-    return "results of avsal" if _is_ours(path, known) else None
+    return "results of avsal" if pattern is None and _is_ours(path, known) else None
 
 
 def _names(paths: Iterable[Path]) -> set[Path]:
@@ -346,126 +314,3 @@ def _found(folder: Path, pattern: str) -> list[Path]:
             f"--glob {pattern}: not a pattern inside {folder} ({str(error).lower()}); give one "
             'such as "*.mp4"'
         ) from None
-
-
-def refuse_folders(sources: list[Path]) -> None:
-    """Refuse folders where files are wanted.
-
-    Raises:
-        UsageError: one of the sources is a folder.
-    """
-    for source in sources:
-        with suppress(OSError):  # a name that is too long is not a folder either
-            if source.is_dir():
-                raise UsageError(f"{source}: this is a folder; give a file inside it")
-
-
-def check_source(source: Path) -> None:
-    """Refuse what is obviously not a video before anything expensive happens.
-
-    Raises:
-        MediaError: the file is missing, empty, not a regular file, or a playlist.
-        UsageError: it is a folder.
-    """
-    refuse_folders([source])
-    if is_address(source):
-        return
-    try:
-        check_file(source)
-    except FileNotFoundError:
-        text = str(source)
-        if source.is_symlink():
-            reason = f"a broken link (to {source.readlink()}); link it again or remove it"
-        elif scheme := re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/+", text):
-            reason = f"{scheme[1]}: addresses cannot be read; save the video to a file first"
-            text = f"{scheme[0].rstrip('/')}//{text[scheme.end() :]}"
-        else:
-            reason = "no such file"
-        raise MediaError(f"{text}: {reason}") from None
-    except OSError as error:
-        raise MediaError(f"{source}: cannot be read ({(error.strerror or '').lower()})") from error
-
-
-def _still_suffix(source: Path) -> str:
-    """The suffix of what is drawn over a still image: JPEG stays JPEG."""
-    suffix = PurePath(name_of(source)).suffix.lower()
-    return suffix if suffix in (".jpg", ".jpeg") else ".png"
-
-
-def choose_folder(source: Path, out: Path | None, force: bool, ending: str) -> Path:
-    """Where a folder of results goes; see `choose_output`.
-
-    Args:
-        out: None is a folder next to the file: its name without the suffix, and `ending`.
-        force: replace an earlier result; without it, it is an error.
-
-    Raises:
-        ExistsError, UsageError, OutputError: see `choose_output`.
-    """
-    if out is None:
-        ((_, out),) = _next_to_inputs([source], ending)
-    with atomic.write_errors(out):
-        if not force and out.exists():
-            raise ExistsError(out)
-    atomic.prepare_folder(out.parent)
-    return out
-
-
-def _check_suffix(out: Path, is_image: bool, pictures: bool, animations: bool) -> None:
-    """Refuse what cannot be written; see `choose_output`."""
-    suffix = out.suffix.lower()
-    if pictures and suffix not in WRITABLE_STILLS:
-        known = ", ".join(sorted(WRITABLE_STILLS))
-        raise UsageError(f"{out}: does not have a picture's suffix; use one of {known}")
-    if pictures or (animations and not is_image and suffix in ANIMATIONS):
-        return
-    if suffix not in WRITABLE_STILLS:
-        muxer_of(out)
-    elif not is_image:
-        raise UsageError(
-            f"{out}: a video needs a video suffix such as .mp4"
-            + (", or --still or --contact-sheet for a picture" if animations else "")
-        )
-
-
-def choose_output(
-    source: Path,
-    is_image: bool,
-    out: Path | None,
-    force: bool,
-    word: str = "saliency",
-    pictures: bool = False,
-    animations: bool = False,
-) -> Path:
-    """Where a video or picture that is made from another is written; impossible places are refused
-    before the network runs.
-
-    Args:
-        out: None is a file next to the video: talk.saliency.mp4, or .png for a still image and
-            .jpg for a JPEG. The suffix ".*" becomes one of these too.
-        force: replace an earlier result; without it, only one that `out` names in full.
-        word: the part of the name that says what the result is.
-        pictures: the result is a still image, of a video too, then .jpg.
-        animations: the result of a video may be an animated GIF or WebP.
-
-    Raises:
-        ExistsError: an earlier result is there.
-        UsageError: the place is the input or a folder, or has a suffix that cannot be written.
-        OutputError: its folder cannot be made.
-    """
-    if out is None:
-        ((_, out),) = _next_to_inputs([source], f".{word}{BY_KIND}")
-    chosen = out.suffix == BY_KIND
-    if chosen:
-        made = ".jpg" if pictures else ".mp4"
-        out = out.with_suffix(_still_suffix(source) if is_image else made)
-    with atomic.write_errors(out):  # a name may be too long
-        if out.exists() and not is_address(source) and out.samefile(source):
-            raise UsageError(f"{out}: this is the input itself; choose another --output")
-        if out.is_dir():
-            raise UsageError(f"{out}: this is a folder; give a file such as {out / 'out.mp4'}")
-        if chosen and not force and out.exists():
-            raise ExistsError(out)
-    _check_suffix(out, is_image, pictures, animations)
-    atomic.prepare_folder(out.parent)
-    return out

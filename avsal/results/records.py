@@ -12,12 +12,14 @@ import math
 import re
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from fractions import Fraction
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, NoReturn, TextIO, TypeVar
 
 from avsal.errors import MediaError
-from avsal.prediction.settings import MAX_PIXELS, MAX_SIDE
+from avsal.media.source import LARGEST_PICTURE
 
 LARGEST = 10**15  # of any number
 _EXACT = re.compile(r"-?\d{1,24}(/[1-9]\d{0,24}|\.\d{1,24})?", re.ASCII)
@@ -82,7 +84,7 @@ def picture_size(values: Any, names: tuple[Any, Any] = ("width", "height")) -> t
     text = f"{width}x{height} pixels"
     if [width, height] != sides or min(sides) < 1:
         raise ValueError(f"{text}: no size of a picture")
-    if max(sides) > MAX_SIDE or width * height > MAX_PIXELS:
+    if width * height > LARGEST_PICTURE:
         raise ValueError(f"{text}: too many")
     return width, height
 
@@ -102,12 +104,21 @@ def _finite(text: str) -> float:
 JSON = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite)
 
 
+def plain(value: Any) -> float:
+    """A number of NumPy, or a fraction, as `json.dumps` takes it; its argument `default`."""
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real):
+        return float(value if isinstance(value, Fraction) else str(value))  # float32's 0.1 is 0.1
+    raise TypeError(f"{value!r} cannot be written as JSON")
+
+
 class RecordsWriter:
     """Writes such a file, record by record."""
 
     def __init__(self, path: Path, header: dict[str, Any]) -> None:
         """Start the file; names that are not UTF-8 are written as JSON escapes."""
-        text = json.dumps(header, indent=1, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(header, indent=1, ensure_ascii=False, allow_nan=False, default=plain)
         self._file = path.open("w", encoding="utf-8", errors="backslashreplace")
         self._file.write(text[:-2] + ',\n "frames": [')
         self._separator = "\n  "
@@ -136,64 +147,96 @@ class RecordsWriter:
             self._file.close()
 
 
-def read_header(path: Path, made_by: str) -> dict[str, Any]:
-    """Everything in such a file but the records.
+@dataclass(frozen=True)
+class RecordsFile:
+    """Such a file, to be read.
 
-    Args:
-        made_by: the command that writes it, for the error.
-
-    Raises:
-        MediaError: the file is missing or damaged.
-    """
-    with _opened(path, made_by) as file:
-        return _header(path, made_by, file)[0]
-
-
-def read_records(
-    path: Path, made_by: str, parse: Callable[[Any], Record]
-) -> Iterator[tuple[int, Record]]:
-    """The index and the record of every frame, in order and in constant memory.
-
-    Args:
-        parse: turns JSON values into a record; raises one of `UNREADABLE` where they are wrong.
+    Attributes:
+        path: the file.
+        made_by: the command that writes it, for errors.
 
     Raises:
-        MediaError: see `read_header`; or the frames are not in order.
+        MediaError: from every method, the file is missing or damaged.
     """
-    before = -1
-    with _opened(path, made_by) as file:
-        rest = _header(path, made_by, file)[1]
+
+    path: Path
+    made_by: str
+
+    def header(self) -> dict[str, Any]:
+        """Everything in the file but the records."""
+        with self._opened() as file:
+            return self._header(file)[0]
+
+    def records(self, parse: Callable[[int, Any], Record]) -> Iterator[Record]:
+        """The record of every frame, in order and in constant memory.
+
+        Args:
+            parse: turns a frame's number and its JSON values into a record; raises one of
+                `UNREADABLE` where they are wrong.
+        """
+        before = -1
+        with self._opened() as file:
+            rest = self._header(file)[1]
+            try:
+                for values in _objects(file, rest):
+                    index = whole(values, "index", "frame number")
+                    if index <= before:
+                        raise ValueError(f"frame {index} comes after frame {before}")
+                    before = index
+                    yield _parsed(index, values, parse)
+            except UNREADABLE as error:
+                raise self.damaged(error) from error
+
+    def after(self) -> dict[str, Any]:
+        """What follows the records; empty where nothing does."""
+        with self._opened() as file:
+            objects = _objects(file, self._header(file)[1])
+            try:
+                rest = _last(objects).strip().removeprefix(",")
+                return dict(JSON.decode("{" + (rest or "}")))
+            except UNREADABLE as error:
+                raise self.damaged(error) from error
+
+    def damaged(self, error: Exception) -> MediaError:
+        """The one line for a file that cannot be understood."""
+        reason = " ".join(str(error).split())[:120]
+        if isinstance(error, KeyError):
+            reason = f"{error} is missing"
+        elif isinstance(error, RecursionError):
+            reason = "nested too deeply"
+        return MediaError(
+            f"{self.path}: damaged, or not written by {self.made_by} ({reason}); "
+            f"run {self.made_by} again"
+        )
+
+    def _opened(self) -> TextIO:
+        if not self.path.is_file():  # a pipe or a device would never end
+            raise MediaError(f"{self.path}: missing; give one that {self.made_by} wrote")
         try:
-            for values in _objects(file, rest):
-                index = whole(values, "index", "frame number")
-                if index <= before:
-                    raise ValueError(f"frame {index} comes after frame {before}")
-                before = index
-                yield index, _parsed(index, values, parse)
+            return self.path.open(encoding="utf-8")
+        except OSError as error:
+            raise self.damaged(error) from error
+
+    def _header(self, file: TextIO) -> tuple[dict[str, Any], str]:
+        """The values before the records, and the text that was read behind the records' bracket."""
+        text = ""
+        try:
+            while not (records := _RECORDS.search(text)):
+                more = file.read(_CHUNK)
+                if not more or len(text) > _LONGEST_HEADER:
+                    raise ValueError("no list of frames in it")
+                text += more
+            header = JSON.decode(text[: records.start()].rstrip().removesuffix(",") + "}")
+            return dict(header), text[records.end() :]
         except UNREADABLE as error:
-            raise damaged(path, made_by, error) from error
+            raise self.damaged(error) from error
 
 
-def _parsed(index: int, values: Any, parse: Callable[[Any], Record]) -> Record:
+def _parsed(index: int, values: Any, parse: Callable[[int, Any], Record]) -> Record:
     try:
-        return parse(values)
+        return parse(index, values)
     except ValueError as error:
         raise ValueError(f"frame {index}: {error}") from error
-
-
-def read_after(path: Path, made_by: str) -> dict[str, Any]:
-    """What follows the records of such a file; empty where nothing does.
-
-    Raises:
-        MediaError: see `read_header`.
-    """
-    with _opened(path, made_by) as file:
-        objects = _objects(file, _header(path, made_by, file)[1])
-        try:
-            rest = _last(objects).strip().removeprefix(",")
-            return dict(JSON.decode("{" + (rest or "}")))
-        except UNREADABLE as error:
-            raise damaged(path, made_by, error) from error
 
 
 def _last(objects: Generator[Any, None, str]) -> str:
@@ -203,42 +246,6 @@ def _last(objects: Generator[Any, None, str]) -> str:
             next(objects)
         except StopIteration as ended:
             return str(ended.value)
-
-
-def damaged(path: Path, made_by: str, error: Exception) -> MediaError:
-    """The one line for a file that cannot be understood."""
-    reason = " ".join(str(error).split())[:120]
-    if isinstance(error, KeyError):
-        reason = f"{error} is missing"
-    elif isinstance(error, RecursionError):
-        reason = "nested too deeply"
-    return MediaError(
-        f"{path}: damaged, or not written by {made_by} ({reason}); run {made_by} again"
-    )
-
-
-def _opened(path: Path, made_by: str) -> TextIO:
-    if not path.is_file():  # a pipe or a device would never end
-        raise MediaError(f"{path}: missing; give one that {made_by} wrote")
-    try:
-        return path.open(encoding="utf-8")
-    except OSError as error:
-        raise damaged(path, made_by, error) from error
-
-
-def _header(path: Path, made_by: str, file: TextIO) -> tuple[dict[str, Any], str]:
-    """The values before the records, and the text that was read behind the records' bracket."""
-    text = ""
-    try:
-        while not (records := _RECORDS.search(text)):
-            more = file.read(_CHUNK)
-            if not more or len(text) > _LONGEST_HEADER:
-                raise ValueError("no list of frames in it")
-            text += more
-        header = JSON.decode(text[: records.start()].rstrip().removesuffix(",") + "}")
-        return dict(header), text[records.end() :]
-    except UNREADABLE as error:
-        raise damaged(path, made_by, error) from error
 
 
 def _objects(file: TextIO, text: str) -> Generator[Any, None, str]:

@@ -25,6 +25,7 @@ from avsal.prediction.drawing import (
     encode_jpeg,
     legend_panel,
     overlay,
+    shrunk,
     square_pixels,
     with_caption,
     write_picture,
@@ -182,7 +183,7 @@ def write_still(
         AvsalError: something cannot be read or written.
     """
     for still in find_stills(video, maps, per_shot=False, on_map=on_map):
-        write_picture(out, overlay(still.image, still.density, style, _span(still.density)))
+        write_picture(out, overlay(still.image, still.density, style))
 
 
 def write_stills(
@@ -198,7 +199,7 @@ def write_stills(
     """
     with atomic.new_folder(folder, written_stills) as partial:
         for number, still in enumerate(find_stills(video, maps, True, on_map), 1):
-            drawn = overlay(still.image, still.density, style, _span(still.density))
+            drawn = overlay(still.image, still.density, style)
             comment = b"%s: shot %d, %.3f to %.3f s" % (
                 STILL_COMMENT,
                 number,
@@ -274,22 +275,18 @@ def _even_frames(video: VideoReader, maps: Maps, on_map: OnMap) -> list[Still]:
 
 
 def _frame_still(video: VideoReader, gaze: Gaze, entry: GazeMap, aspect: Fraction) -> Still:
-    image = _shrunk(square_pixels(gaze.frame(entry.index).image, aspect))
+    image = _for_cell(square_pixels(gaze.frame(entry.index).image, aspect))
     start = float(entry.pts - video.origin)
     return Still(image, entry.density, start, start + float(entry.duration))
 
 
 def _cell(still: Still, text: str, style: OverlayStyle) -> np.ndarray:
     """A still as it is on a sheet, with a text below it."""
-    drawn = overlay(_shrunk(still.image), still.density, style, _span(still.density))
-    return with_caption(drawn, text)
+    return with_caption(overlay(_for_cell(still.image), still.density, style), text)
 
 
-def _shrunk(image: np.ndarray) -> np.ndarray:
-    height, width = image.shape[:2]
-    scale = min(1.0, (_CELL_PIXELS / (width * height)) ** 0.5)
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+def _for_cell(image: np.ndarray) -> np.ndarray:
+    return shrunk(image, (_CELL_PIXELS / (image.shape[0] * image.shape[1])) ** 0.5)
 
 
 def _sheet(cells: list[np.ndarray], style: OverlayStyle) -> np.ndarray:
@@ -325,7 +322,3 @@ def _columns(count: int, width: int, height: int) -> int:
         return abs(np.log(aspect / _SHEET_ASPECT)) + (rows * columns - count) / count
 
     return min(range(1, count + 1), key=loss)
-
-
-def _span(density: np.ndarray) -> tuple[float, float]:
-    return float(density.min()), float(density.max())

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from avsal.results.isolated import Finished, OnMap, Task
 
 if TYPE_CHECKING:
-    from avsal.prediction.predictor import Prediction, Predictor
+    from avsal.prediction.predictor import Predictor
     from avsal.prediction.settings import OutputSettings, PredictSettings
+    from avsal.results.jobs import MapJob
 
 
 class KeptError(Exception):
@@ -61,11 +62,11 @@ class Work:
         """See `isolated.FileWork`."""
         from avsal.prediction.model import predict_files
 
-        wanted = []
+        job, wanted = self._job(predictor), []
         for task in tasks:
             try:
                 self._check_place(task)
-                if self._is_current(predictor, task):
+                if self.skip_existing and job.is_current(task.folder, task.source):
                     yield task.number, None, 0.0
                 else:
                     wanted.append(task)
@@ -82,7 +83,9 @@ class Work:
         for task, (_source, prediction) in zip(wanted, predictions, strict=True):
             result: int | Exception
             try:
-                result = self._write(predictor, task, prediction, partial(on_map, task.number))
+                if isinstance(prediction, Exception):
+                    raise prediction
+                result = job.write(prediction, task.folder, partial(on_map, task.number))
             except Exception as error:  # whatever is wrong with one file, the next one may be fine
                 result = error
             yield task.number, result, round(time.monotonic() - began, 3)
@@ -102,41 +105,26 @@ class Work:
             return
         with video:
             predictor = self.load()
+            job = self._job(predictor)
             try:
                 result = None
-                if not self._is_current(predictor, task):
+                if not (self.skip_existing and job.is_current(task.folder, task.source)):
                     prediction = predictor.predict_reader(video, self.settings)
-                    result = self._write(predictor, task, prediction, partial(on_map, task.number))
+                    result = job.write(prediction, task.folder, partial(on_map, task.number))
             except Exception as error:
                 result = error
         yield task.number, result, round(time.monotonic() - began, 3)
 
     def _check_place(self, task: Task) -> None:
-        from avsal.results.plan import ExistsError
+        from avsal.results.checks import ExistsError
 
         if not (self.force or self.skip_existing) and task.folder.exists():
             raise ExistsError(task.folder)
 
-    def _is_current(self, predictor: Predictor, task: Task) -> bool:
-        from avsal.results.jobs import is_current
+    def _job(self, predictor: Predictor) -> MapJob:
+        from avsal.results.jobs import MapJob
 
-        return self.skip_existing and is_current(
-            task.folder, predictor, task.source, self.settings, self.output
-        )
-
-    def _write(
-        self,
-        predictor: Predictor,
-        task: Task,
-        prediction: Prediction | Exception,
-        on_map: Callable[[int, int | None], None],
-    ) -> int:
-        from avsal.results.jobs import write_prediction
-
-        if isinstance(prediction, Exception):
-            raise prediction
-        given = (predictor, task.source, prediction, task.folder, self.settings, self.output)
-        return write_prediction(*given, on_map)
+        return MapJob(predictor, self.settings, self.output)
 
 
 @dataclass(frozen=True)
@@ -194,7 +182,7 @@ class Calls:
             yield task.number, result, round(time.monotonic() - began, 3)
 
     def _call(self, function: Callable[..., Path], task: Task, on_map: OnMap) -> Path:
-        from avsal.results.plan import ExistsError
+        from avsal.results.checks import ExistsError
 
         if self.skip_existing and self._keeps(task.folder, task.source):
             raise self._kept(task.source, task.folder)
@@ -215,8 +203,8 @@ class Calls:
             return call(force=True)
 
     def _keeps(self, place: Path, source: Path) -> bool:
+        from avsal.results.checks import is_newer
         from avsal.results.description import DESCRIPTION
-        from avsal.results.plan import is_newer
 
         maps = self.saliency.get(source)
         if self.is_current is not None:

@@ -198,7 +198,12 @@ class Batches:
             _SamplesOrErrors(samples),
             batch_sampler=self._order,
             collate_fn=_collated_or_error,
-            **_settings(config.run.workers, engine),
+            num_workers=config.run.workers,
+            persistent_workers=config.run.workers > 0,
+            worker_init_fn=_start_worker,
+            pin_memory=engine.device.type == "cuda",
+            # Loaders draw a number per epoch, which must not change the global generator.
+            generator=torch.Generator(),
         )
         self._iterator: Iterator[Parts | AvsalError] | None = None
 
@@ -231,17 +236,6 @@ class Batches:
         At the interpreter's exit it would be too late, as they ignore signals.
         """
         self._loader = self._iterator = None
-
-
-def _settings(workers: int, engine: Engine) -> dict[str, Any]:
-    return {
-        "num_workers": workers,
-        "persistent_workers": workers > 0,
-        "worker_init_fn": _start_worker,
-        "pin_memory": engine.device.type == "cuda",
-        # Loaders draw a number per epoch, which must not change the global generator.
-        "generator": torch.Generator(),
-    }
 
 
 def _start_worker(_number: int) -> None:

@@ -307,7 +307,6 @@ def restore_random_state(state: dict[str, Any]) -> None:
 
 
 def seed_everything(seed: int) -> None:
-    """Set all global generators."""
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 import os
@@ -26,9 +25,10 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from avsal.datasets import DatasetSpec
-from avsal.errors import UsageError
+from avsal.errors import UsageError, nearest
 from avsal.models.variants import VARIANTS, Variant
 from avsal.prediction.settings import Precision
+from avsal.text import read_text
 
 _TOO_DEEP = "tables or arrays are nested too deep"
 BATCH_NORM_FROM = 3  # samples; with fewer, training with BatchNorm diverges (section 4.3)
@@ -294,7 +294,7 @@ def read_config(path: Path, changes: Iterable[str] = ()) -> Config:
     if path.exists() and not path.is_file():  # reading a pipe could block for ever
         raise UsageError(f"{path}: cannot be read: not a regular file")
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(read_text(path))
         for change in changes:
             _override(values, change)
         return Config.model_validate_json(json.dumps(values))
@@ -345,13 +345,11 @@ def _keys_of(location: Iterable[int | str]) -> Iterable[str]:
         if isinstance(part, str):
             hint = table.model_fields[part].annotation
             table = (typing.get_args(hint) or (hint,))[0]
-    keys: Iterable[str] = table.model_fields
-    return keys
+    return table.model_fields
 
 
 def _suggestion(word: str, known: Iterable[str]) -> str:
-    similar = difflib.get_close_matches(word, known, n=1)
-    return f"did you mean {similar[0]}?" if similar else f"known: {', '.join(known)}"
+    return nearest(word, known).removeprefix("; ") or f"known: {', '.join(known)}"
 
 
 def _override(table: dict[str, Any], change: str) -> None:

@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from avsal import models
-from avsal.models.ablations import MAP_STRIDE, MapEncoder, grow
+from avsal.models.ablations import MAP_STRIDE, MapEncoder
+from avsal.models.blocks import grow
 from avsal.models.network import normalise
 from avsal.models.small import SmallNetwork
 from avsal.models.variants import Variant
@@ -174,8 +175,7 @@ class AudioVisual(Objective):
         return total_loss(log_density, batch["map"], alignment, self._weights)
 
     def predict(self, batch: Sample) -> torch.Tensor:
-        log_density: torch.Tensor = self.network(_clips(batch), batch.get("spectrogram"))
-        return log_density
+        return self.network(_clips(batch), batch.get("spectrogram"))
 
     @property
     def core(self) -> nn.Module:

@@ -115,7 +115,7 @@ def network_maps(objective: AudioVisual, engine: Engine) -> Maps:
         if frame is None:  # the video is shorter than its header says; use the last frame
             whole = predicted(recording, Part(Fraction(0), recording.frames()))
             (frame,) = deque(whole, maxlen=1)
-        return frame.tag, frame.density
+        return frame.info, frame.density
 
     return map_at
 

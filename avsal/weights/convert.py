@@ -151,10 +151,8 @@ def _of_size(variant: str, sizes: set[str]) -> str:
 
 def describe_source(source: Path, digest: str, url: str | None = None) -> dict[str, str]:
     """Make the metadata that names the file that the weights are from, and its address."""
-    sha256 = {"source_sha256": digest}
-    if url is None:
-        return {"source": source.name, **sha256}
-    return {"source": file_name(url or source.name), "source_url": url, **sha256}
+    named = {"source": file_name(url), "source_url": url} if url else {"source": source.name}
+    return {**named, "source_sha256": digest}
 
 
 def _local_name(variant: str, file: str) -> str:

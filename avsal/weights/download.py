@@ -87,16 +87,18 @@ class _Part:
         return self.size > 0 and (strong or file.sha256 is not None)
 
 
-@contextmanager
-def downloaded(file: WebFile, on_bytes: OnBytes = lambda _here, _all: None) -> Iterator[Path]:
-    """Download a file, or what is missing of it, and pass its path to the `with` block.
+def use_download(
+    file: WebFile, use: Callable[[Path], T], on_bytes: OnBytes = lambda _here, _all: None
+) -> T:
+    """Download a file, or what is missing of it, and return `use(path)`.
 
-    The file is removed when the block succeeds or raises WeightsError. After any other error it is
-    kept for the next call, if the download can be resumed safely.
+    The file is removed when `use` succeeds or raises WeightsError. After any other error it is kept
+    for the next call, if the download can be resumed safely.
 
     Raises:
         WeightsError: no connection, no such file, or unexpected content.
         OutputError: the file cannot be written.
+        AvsalError: whatever `use` raises, with the address instead of the path.
     """
     refuse_offline(file.url)
     with _own_part(file) as part:
@@ -104,26 +106,13 @@ def downloaded(file: WebFile, on_bytes: OnBytes = lambda _here, _all: None) -> I
             _receive_all(file, part, on_bytes)
         _check(file, part)
         try:
-            yield part.path
-        except WeightsError:
-            part.clear()
-            raise
-        part.clear()
-
-
-def use_download(
-    file: WebFile, use: Callable[[Path], T], on_bytes: OnBytes = lambda _here, _all: None
-) -> T:
-    """Download a file and return `use(path)`; errors name its address.
-
-    Raises:
-        AvsalError: see `downloaded`, or whatever `use` raises.
-    """
-    with downloaded(file, on_bytes) as path:
-        try:
-            return use(path)
+            result = use(part.path)
         except AvsalError as error:
-            raise type(error)(str(error).replace(str(path), file.url)) from None
+            if isinstance(error, WeightsError):
+                part.clear()
+            raise type(error)(str(error).replace(str(part.path), file.url)) from None
+        part.clear()
+        return result
 
 
 def refuse_offline(url: str) -> None:

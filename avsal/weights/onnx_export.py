@@ -135,8 +135,7 @@ def _pictures(random: np.random.Generator, count: int, size: tuple[int, int]) ->
 
 def _expected(network: SaliencyNetwork, frames: np.ndarray, spectrogram: np.ndarray) -> np.ndarray:
     clip = normalise(torch.from_numpy(frames).permute(0, 3, 1, 2)).transpose(0, 1)[None]
-    log_density: torch.Tensor = network(clip, torch.from_numpy(spectrogram))
-    return log_density[0].numpy()
+    return network(clip, torch.from_numpy(spectrogram))[0].numpy()
 
 
 def _verify(content: bytes, samples: list[Sample], name: str) -> None:

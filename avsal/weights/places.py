@@ -303,15 +303,12 @@ def _explain(error: Exception, row: WeightsRow, repo: str, revision: str) -> Avs
     if isinstance(error, errors.LocalEntryNotFoundError) and isinstance(cause, Exception):
         error = cause  # only the cause says what went wrong first
     meaning = next((text for kind, text in meanings if isinstance(error, kind)), None)
-    if meaning is None and _status(error) in (401, 403):
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if meaning is None and status in (401, 403):
         meaning = permission
     if meaning is None:
         meaning = f"cannot be downloaded ({one_line(error)}), and is not in the cache; try again"
     return WeightsError(f"{row.name}: {repo} {meaning}")
-
-
-def _status(error: Exception) -> int | None:
-    return getattr(getattr(error, "response", None), "status_code", None)
 
 
 def one_line(error: BaseException) -> str:

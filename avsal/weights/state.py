@@ -341,7 +341,8 @@ def unwrap(loaded: Any, path: Path, others: Sequence[str] = ()) -> State:
         if inner is None:
             break
         loaded = inner
-    state = dict(filter(_is_entry, loaded.items())) if isinstance(loaded, Mapping) else {}
+    entries = loaded.items() if isinstance(loaded, Mapping) else ()
+    state = {k: v for k, v in entries if isinstance(k, str) and isinstance(v, torch.Tensor)}
     if not state:
         if others:
             raise _could_run_code(path, others[0])
@@ -377,10 +378,6 @@ def _wrapped(loaded: Any, path: Path) -> Mapping[Any, Any] | None:
             "(copy_to) and save its state_dict()"
         )
     return loaded[found[0]] if found else None
-
-
-def _is_entry(item: tuple[Any, Any]) -> bool:
-    return isinstance(item[0], str) and isinstance(item[1], torch.Tensor)
 
 
 def _is_plain(tensor: torch.Tensor) -> bool:

@@ -24,8 +24,7 @@ DECODER_FRAMES = 4  # temporal size at which the decoder works
 
 def _build(module: str, name: str, **settings: Any) -> nn.Module:
     """Import `avsal.models.encoders.<module>` and make an encoder of its class `name`."""
-    encoder: nn.Module = getattr(import_module(f"{__name__}.{module}"), name)(**settings)
-    return encoder
+    return getattr(import_module(f"{__name__}.{module}"), name)(**settings)
 
 
 @dataclass(frozen=True)

@@ -47,8 +47,7 @@ class Stage(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, C, H, W) -> (N, width, H, W), or of half the height and width."""
-        features: torch.Tensor = self.blocks(self.downsample(x))
-        return features
+        return self.blocks(self.downsample(x))
 
 
 class ConvNeXtTiny(nn.Module):

@@ -57,8 +57,7 @@ class DepthwiseSeparable(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, C, H, W) -> (N, out, H, W)."""
-        out: torch.Tensor = self.bn2(self.conv_pw(self.act(self.bn1(self.conv_dw(x)))))
-        return out
+        return self.bn2(self.conv_pw(self.act(self.bn1(self.conv_dw(x)))))
 
 
 class InvertedResidual(nn.Module):

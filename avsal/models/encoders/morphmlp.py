@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -15,16 +14,12 @@ from avsal.models.blocks import MLP, DropPath, stage_drop_rates
 CLIP = (16, 224, 224)  # frames, height and width in pixels; the segments fit nothing else
 
 
-@dataclass(frozen=True)
-class MorphMLPSettings:
-    """Shape of the network; the defaults are MorphMLP-S's (Zhang et al. 2022, table 1)."""
-
-    dims: tuple[int, int, int, int] = (112, 224, 392, 784)
-    depths: tuple[int, int, int, int] = (3, 4, 9, 3)
-    segments: tuple[int, int, int, int] = (14, 28, 28, 49)  # tokens of a segment, by stage
-    steps: int = 8  # of time after the first embedding: the temporal segment
-    mlp_ratio: int = 3
-    drop_path: float = 0.1  # of the last block, rising linearly from 0
+DIMS = (112, 224, 392, 784)  # by stage, as are the next two (Zhang et al. 2022, table 1)
+DEPTHS = (3, 4, 9, 3)
+SEGMENTS = (14, 28, 28, 49)  # tokens of a segment
+STEPS = 8  # of time after the first embedding: the temporal segment
+MLP_RATIO = 3
+DROP_PATH = 0.1  # of the last block; rises linearly from 0
 
 
 def mix_segments(tokens: torch.Tensor, length: int, layer: nn.Linear) -> torch.Tensor:
@@ -43,16 +38,14 @@ def mix_segments(tokens: torch.Tensor, length: int, layer: nn.Linear) -> torch.T
 class TemporalFC(nn.Module):
     """MorphFC_t: mixes the time steps of each position, on (B, T, H, W, dim) (section 3.2)."""
 
-    def __init__(self, dim: int, steps: int) -> None:
+    def __init__(self, dim: int) -> None:
         super().__init__()
-        self.steps = steps
         self.mlp_t = nn.Linear(dim, dim)
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        mixed = mix_segments(x.movedim(1, 3), self.steps, self.mlp_t)
-        projected: torch.Tensor = self.proj(mixed)
-        return projected.movedim(3, 1)
+        mixed = mix_segments(x.movedim(1, 3), STEPS, self.mlp_t)
+        return self.proj(mixed).movedim(3, 1)
 
 
 class Reweight(MLP):
@@ -93,8 +86,7 @@ class SpatialFC(nn.Module):
         # Vertical last: the sums take the memory order of their first term.
         weights = self.reweight(cells + horizontal + vertical)
         mixed = cells * weights[2] + horizontal * weights[1] + vertical * weights[0]
-        projected: torch.Tensor = self.proj(mixed)
-        return projected
+        return self.proj(mixed)
 
 
 class AllPatchesFC(nn.Module):
@@ -113,8 +105,7 @@ class AllPatchesFC(nn.Module):
         patches = mix_segments(x.flatten(2, 3), self.segment, self.mlp_h).view(x.shape)
         cells = self.mlp_c(x)
         weights = self.reweight(patches + cells)
-        projected: torch.Tensor = self.proj(patches * weights[0] + cells * weights[1])
-        return projected
+        return self.proj(patches * weights[0] + cells * weights[1])
 
 
 class Block(nn.Module):
@@ -124,17 +115,15 @@ class Block(nn.Module):
     branch finds enters only through the spatial one.
     """
 
-    def __init__(
-        self, dim: int, spatial: nn.Module, settings: MorphMLPSettings, drop_rate: float
-    ) -> None:
+    def __init__(self, dim: int, spatial: nn.Module, drop_rate: float) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim, eps=1e-5)
         self.t_norm1 = nn.LayerNorm(dim, eps=1e-5)
-        self.t_fc = TemporalFC(dim, settings.steps)
+        self.t_fc = TemporalFC(dim)
         self.fc = spatial
         self.drop_path = DropPath(drop_rate)
         self.norm2 = nn.LayerNorm(dim, eps=1e-5)
-        self.mlp = MLP(dim, settings.mlp_ratio * dim)
+        self.mlp = MLP(dim, MLP_RATIO * dim)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         in_time = x + self.drop_path(self.t_fc(self.t_norm1(x)))
@@ -157,8 +146,7 @@ class ClipEmbed(nn.Module):
 
     def forward(self, clip: torch.Tensor) -> torch.Tensor:
         x = F.gelu(self.norm1(self.proj1(clip)))
-        embedded: torch.Tensor = self.norm2(self.proj2(x))
-        return embedded.movedim(1, -1)
+        return self.norm2(self.proj2(x)).movedim(1, -1)
 
 
 class PatchEmbed(nn.Module):
@@ -170,8 +158,7 @@ class PatchEmbed(nn.Module):
         self.norm = nn.LayerNorm(dim, eps=1e-5)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        embedded: torch.Tensor = self.norm(self.proj(x.movedim(-1, 1)).movedim(1, -1))
-        return embedded
+        return self.norm(self.proj(x.movedim(-1, 1)).movedim(1, -1))
 
 
 class MorphMLP(nn.Module):
@@ -180,17 +167,16 @@ class MorphMLP(nn.Module):
     The default is MorphMLP-S for Kinetics-400 with 16 frames.
     """
 
-    def __init__(self, settings: MorphMLPSettings | None = None) -> None:
+    def __init__(self, depths: tuple[int, ...] = DEPTHS) -> None:
         super().__init__()
-        settings = settings or MorphMLPSettings()
-        rates = stage_drop_rates(settings.drop_path, settings.depths)
+        rates = stage_drop_rates(DROP_PATH, depths)
         channels = 0
-        for stage, dim in enumerate(settings.dims, start=1):
+        for stage, dim in enumerate(DIMS, start=1):
             embed = PatchEmbed(channels, dim) if channels else ClipEmbed(dim)
             self.add_module(f"patch_embed{stage}", embed)
-            spatial = AllPatchesFC if stage == len(settings.dims) else SpatialFC
-            segment = settings.segments[stage - 1]
-            blocks = [Block(dim, spatial(dim, segment), settings, r) for r in rates[stage - 1]]
+            spatial = AllPatchesFC if stage == len(DIMS) else SpatialFC
+            segment = SEGMENTS[stage - 1]
+            blocks = [Block(dim, spatial(dim, segment), rate) for rate in rates[stage - 1]]
             self.add_module(f"blocks{stage}", nn.Sequential(*blocks))
             channels = dim
 

@@ -154,8 +154,7 @@ class PooledAttention(nn.Module):
         rows, one_hot = self.positions((query.shape[1:4], key.shape[1:4]))
         attended = attend_decomposed(query, key.flatten(1, 3), value.flatten(1, 3), rows, one_hot)
         attended = attended.view_as(query) + query
-        projected: torch.Tensor = self.proj(attended.flatten(-2))
-        return projected
+        return self.proj(attended.flatten(-2))
 
     def positions(
         self, grids: tuple[torch.Size, torch.Size]
@@ -226,8 +225,7 @@ class PatchEmbed(nn.Module):
         self.proj = nn.Conv3d(3, HEAD_CHANNELS, (3, 7, 7), (2, 4, 4), (1, 3, 3))
 
     def forward(self, clip: torch.Tensor) -> torch.Tensor:
-        tokens: torch.Tensor = self.proj(clip).permute(0, 2, 3, 4, 1)
-        return tokens.contiguous()
+        return self.proj(clip).permute(0, 2, 3, 4, 1).contiguous()
 
 
 class MViTv2(nn.Module):

@@ -56,5 +56,4 @@ class ResNet18(nn.Module):
 
     def forward(self, spectrogram: torch.Tensor) -> torch.Tensor:
         x = self.pool(torch.relu(self.bn1(self.conv1(spectrogram))))
-        features: torch.Tensor = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        return features
+        return self.layer4(self.layer3(self.layer2(self.layer1(x))))

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import nn
 
 from avsal.models.blocks import MLP, ChannelNorm, DropPath, SelfAttention, stage_drop_rates
 
+DIMS = (64, 128, 320, 512)  # of the stages, as are the depths (Li et al. 2022, table 1)
+DEPTHS = (5, 8, 20, 7)
+HEAD_DIM = 64
+MLP_RATIO = 4
+DROP_PATH = 0.3  # of the last block; rises linearly from 0
 KINETICS_CLASSES = 400  # of the classifier in the checkpoint
-
-
-@dataclass(frozen=True)
-class UniFormerSettings:
-    """Shape of the network; the defaults are UniFormer-B's (Li et al. 2022, table 1)."""
-
-    dims: tuple[int, int, int, int] = (64, 128, 320, 512)
-    depths: tuple[int, int, int, int] = (5, 8, 20, 7)
-    head_dim: int = 64
-    mlp_ratio: int = 4
-    drop_path: float = 0.3  # of the last block, rising linearly from 0
 
 
 class PatchEmbed(nn.Module):
@@ -35,8 +29,7 @@ class PatchEmbed(nn.Module):
             self.proj = nn.Conv3d(channels, dim, (1, 2, 2), stride=(1, 2, 2))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        embedded: torch.Tensor = self.norm(self.proj(x))
-        return embedded
+        return self.norm(self.proj(x))
 
 
 class ConvMLP(nn.Module):
@@ -49,8 +42,7 @@ class ConvMLP(nn.Module):
         self.fc2 = nn.Conv3d(hidden, dim, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        hidden: torch.Tensor = self.fc2(self.act(self.fc1(x)))
-        return hidden
+        return self.fc2(self.act(self.fc1(x)))
 
 
 def position_conv(dim: int) -> nn.Conv3d:
@@ -61,7 +53,7 @@ def position_conv(dim: int) -> nn.Conv3d:
 class LocalBlock(nn.Module):
     """Local relation aggregator: its affinity is a learned 5x5x5 neighbourhood (section 3.2)."""
 
-    def __init__(self, dim: int, mlp_ratio: int, drop_rate: float) -> None:
+    def __init__(self, dim: int, drop_rate: float) -> None:
         super().__init__()
         self.pos_embed = position_conv(dim)
         self.norm1 = nn.BatchNorm3d(dim)
@@ -70,7 +62,7 @@ class LocalBlock(nn.Module):
         self.attn = nn.Conv3d(dim, dim, 5, padding=2, groups=dim)
         self.drop_path = DropPath(drop_rate)
         self.norm2 = nn.BatchNorm3d(dim)
-        self.mlp = ConvMLP(dim, mlp_ratio * dim)
+        self.mlp = ConvMLP(dim, MLP_RATIO * dim)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, dim, T, H, W) -> the same shape."""
@@ -82,14 +74,14 @@ class LocalBlock(nn.Module):
 class GlobalBlock(nn.Module):
     """Global relation aggregator: self-attention over all tokens of the clip (section 3.2)."""
 
-    def __init__(self, dim: int, heads: int, mlp_ratio: int, drop_rate: float) -> None:
+    def __init__(self, dim: int, drop_rate: float) -> None:
         super().__init__()
         self.pos_embed = position_conv(dim)
         self.norm1 = nn.LayerNorm(dim, eps=1e-6)
-        self.attn = SelfAttention(dim, heads)
+        self.attn = SelfAttention(dim, dim // HEAD_DIM)
         self.drop_path = DropPath(drop_rate)
         self.norm2 = nn.LayerNorm(dim, eps=1e-6)
-        self.mlp = MLP(dim, mlp_ratio * dim)
+        self.mlp = MLP(dim, MLP_RATIO * dim)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, dim, T, H, W) -> the same shape."""
@@ -107,24 +99,17 @@ class UniFormer(nn.Module):
     `head`, which exist because checkpoints contain them.
     """
 
-    def __init__(self, settings: UniFormerSettings | None = None) -> None:
+    def __init__(self, depths: tuple[int, ...] = DEPTHS) -> None:
         super().__init__()
-        settings = settings or UniFormerSettings()
-        dims, ratio = settings.dims, settings.mlp_ratio
-        inputs = (3, *dims[:-1])
-        for stage, (channels, dim) in enumerate(zip(inputs, dims, strict=True), start=1):
+        for stage, (channels, dim) in enumerate(pairwise((3, *DIMS)), start=1):
             self.add_module(f"patch_embed{stage}", PatchEmbed(channels, dim, first=stage == 1))
-        rates = stage_drop_rates(settings.drop_path, settings.depths)
-        for stage, (dim, stage_rates) in enumerate(zip(dims, rates, strict=True), start=1):
-            blocks: list[nn.Module]
-            if stage <= 2:
-                blocks = [LocalBlock(dim, ratio, rate) for rate in stage_rates]
-            else:
-                heads = dim // settings.head_dim
-                blocks = [GlobalBlock(dim, heads, ratio, rate) for rate in stage_rates]
+        rates = stage_drop_rates(DROP_PATH, depths)
+        for stage, (dim, stage_rates) in enumerate(zip(DIMS, rates, strict=True), start=1):
+            block = LocalBlock if stage <= 2 else GlobalBlock
+            blocks = (block(dim, rate) for rate in stage_rates)
             self.add_module(f"blocks{stage}", nn.Sequential(*blocks))
-        self.norm = nn.BatchNorm3d(dims[-1])
-        self.head = nn.Linear(dims[-1], KINETICS_CLASSES)
+        self.norm = nn.BatchNorm3d(DIMS[-1])
+        self.head = nn.Linear(DIMS[-1], KINETICS_CLASSES)
 
     def forward(self, clip: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Clip (B, 3, 16, H, W) -> outputs of the four stages, (B, C, 8, H/s, W/s), s = 4..32."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -17,17 +18,13 @@ Cells = tuple[int, int, int]  # counts of cells along time, height and width
 MASKED = -100.0  # added to the logits of cells of different regions; exp(-100) is 0 in float32
 
 
-@dataclass(frozen=True)
-class VideoSwinSettings:
-    """Shape of the network; the defaults are Swin-S's with 8x7x7 windows (section 3.2)."""
-
-    patch: Cells = (2, 4, 4)  # frames and pixels
-    window: Cells = (8, 7, 7)
-    dim: int = 96  # of the first stage; doubles with every patch merging
-    depths: tuple[int, int, int, int] = (2, 2, 18, 2)
-    heads: tuple[int, int, int, int] = (3, 6, 12, 24)
-    mlp_ratio: int = 4
-    drop_path: float = 0.1  # of the last block, rising linearly from 0
+# The shape of Swin-S with 8x7x7 windows (section 3.2).
+PATCH: Cells = (2, 4, 4)  # frames and pixels
+WINDOW: Cells = (8, 7, 7)
+DIM = 96  # of the first stage; doubles with every patch merging
+DEPTHS, HEADS = (2, 2, 18, 2), (3, 6, 12, 24)  # by stage
+MLP_RATIO = 4
+DROP_PATH = 0.1  # of the last block; rises linearly from 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,17 +75,12 @@ def plan_windows(size: Cells, window: Cells, shifted: bool, device: torch.device
         apart = (border[:, None] != border[None]).any(axis=-1)
         groups.append((count, torch.from_numpy(apart).to(device) if apart.any() else None))
     return WindowPlan(
-        window=_cells(fitted),
-        padding=_cells(padding),
+        window=cast(Cells, tuple(fitted)),
+        padding=cast(Cells, tuple(padding)),
         order=torch.from_numpy(order).to(device),
         restore=torch.from_numpy(order.argsort()[inside]).to(device),
         groups=tuple(groups),
     )
-
-
-def _cells(counts: list[int]) -> Cells:
-    time, height, width = counts
-    return time, height, width
 
 
 def relative_positions(window: Cells) -> torch.Tensor:
@@ -107,14 +99,13 @@ class WindowAttention(nn.Module):
 
     relative_position_index: torch.Tensor
 
-    def __init__(self, dim: int, heads: int, window: Cells) -> None:
+    def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.window = window
-        offsets = math.prod(2 * n - 1 for n in window)
+        offsets = math.prod(2 * n - 1 for n in WINDOW)
         self.relative_position_bias_table = nn.Parameter(torch.zeros(offsets, heads))
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
-        self.register_buffer("relative_position_index", relative_positions(window))
+        self.register_buffer("relative_position_index", relative_positions(WINDOW))
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
 
@@ -130,8 +121,7 @@ class WindowAttention(nn.Module):
             masked = bias if apart is None else torch.where(apart, bias + MASKED, bias)
             output = attend(query, key, value, bias=masked[None])
             attended.append(output.transpose(1, 2).reshape(batch, count, cells, dim))
-        projected: torch.Tensor = self.proj(torch.cat(attended, dim=1))
-        return projected
+        return self.proj(torch.cat(attended, dim=1))
 
     def bias(self, window: Cells) -> torch.Tensor:
         """What the logits gain by relative position: (heads, cells, cells).
@@ -139,7 +129,7 @@ class WindowAttention(nn.Module):
         A window that shrank to a small volume keeps the rows of its own offsets.
         """
         t, h, w = window
-        index = self.relative_position_index.view(*self.window, *self.window)
+        index = self.relative_position_index.view(*WINDOW, *WINDOW)
         index = index[:t, :h, :w, :t, :h, :w].reshape(t * h * w, t * h * w)
         bias = self.relative_position_bias_table[index]
         return bias.permute(2, 0, 1).contiguous()  # fused kernels take nothing else
@@ -148,17 +138,14 @@ class WindowAttention(nn.Module):
 class Block(nn.Module):
     """Window attention and MLP on (B, T, H, W, dim); every second block shifts its windows."""
 
-    def __init__(
-        self, dim: int, heads: int, settings: VideoSwinSettings, shifted: bool, drop_rate: float
-    ) -> None:
+    def __init__(self, dim: int, heads: int, shifted: bool, drop_rate: float) -> None:
         super().__init__()
-        self.window = settings.window
         self.shifted = shifted
         self.norm1 = nn.LayerNorm(dim, eps=1e-5)
-        self.attn = WindowAttention(dim, heads, settings.window)
+        self.attn = WindowAttention(dim, heads)
         self.drop_path = DropPath(drop_rate)
         self.norm2 = nn.LayerNorm(dim, eps=1e-5)
-        self.mlp = MLP(dim, settings.mlp_ratio * dim)
+        self.mlp = MLP(dim, MLP_RATIO * dim)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = x + self.drop_path(self.attend_windows(self.norm1(x)))
@@ -167,7 +154,7 @@ class Block(nn.Module):
     def attend_windows(self, x: torch.Tensor) -> torch.Tensor:
         """Attention within the windows of the volume: (B, T, H, W, dim) -> the same shape."""
         time, height, width = x.shape[1:4]
-        plan = plan_windows((time, height, width), self.window, self.shifted, x.device)
+        plan = plan_windows((time, height, width), WINDOW, self.shifted, x.device)
         pad_t, pad_h, pad_w = plan.padding
         cells = F.pad(x, (0, 0, 0, pad_w, 0, pad_h, 0, pad_t)).flatten(1, 3)
         windows = cells.index_select(1, plan.order).unflatten(1, (-1, math.prod(plan.window)))
@@ -178,13 +165,12 @@ class Block(nn.Module):
 class PatchEmbed(nn.Module):
     """Non-overlapping patches: clip (B, 3, T, H, W) -> (B, T', H', W', dim), without a norm."""
 
-    def __init__(self, patch: Cells, dim: int) -> None:
+    def __init__(self, dim: int) -> None:
         super().__init__()
-        self.proj = nn.Conv3d(3, dim, patch, stride=patch)
+        self.proj = nn.Conv3d(3, dim, PATCH, stride=PATCH)
 
     def forward(self, clip: torch.Tensor) -> torch.Tensor:
-        patches: torch.Tensor = self.proj(clip)
-        return patches.movedim(1, -1)
+        return self.proj(clip).movedim(1, -1)
 
 
 class PatchMerging(nn.Module):
@@ -198,23 +184,16 @@ class PatchMerging(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, T, H, W, dim) -> (B, T, H/2, W/2, 2 dim)."""
         corners = [x[:, :, row::2, column::2] for column in (0, 1) for row in (0, 1)]
-        merged: torch.Tensor = self.reduction(self.norm(torch.cat(corners, dim=-1)))
-        return merged
+        return self.reduction(self.norm(torch.cat(corners, dim=-1)))
 
 
 class Stage(nn.Module):
     """Blocks, then a patch merging unless it is the last stage."""
 
-    def __init__(
-        self, index: int, settings: VideoSwinSettings, drop_rates: list[float], last: bool
-    ) -> None:
+    def __init__(self, dim: int, heads: int, drop_rates: list[float], last: bool) -> None:
         super().__init__()
-        dim, heads = settings.dim * 2**index, settings.heads[index]
         self.blocks = nn.Sequential(
-            *(
-                Block(dim, heads, settings, shifted=number % 2 == 1, drop_rate=rate)
-                for number, rate in enumerate(drop_rates)
-            )
+            *(Block(dim, heads, number % 2 == 1, rate) for number, rate in enumerate(drop_rates))
         )
         self.downsample = None if last else PatchMerging(dim)
 
@@ -231,17 +210,16 @@ class VideoSwin(nn.Module):
     because checkpoints contain it.
     """
 
-    def __init__(self, settings: VideoSwinSettings | None = None) -> None:
+    def __init__(self, dim: int = DIM, depths: tuple[int, ...] = DEPTHS) -> None:
         super().__init__()
-        settings = settings or VideoSwinSettings()
-        self.patch_embed = PatchEmbed(settings.patch, settings.dim)
-        rates = stage_drop_rates(settings.drop_path, settings.depths)
+        self.patch_embed = PatchEmbed(dim)
+        rates = stage_drop_rates(DROP_PATH, depths)
         final = len(rates) - 1
         self.layers = nn.ModuleList(
-            Stage(index, settings, stage_rates, last=index == final)
+            Stage(dim * 2**index, HEADS[index], stage_rates, last=index == final)
             for index, stage_rates in enumerate(rates)
         )
-        self.norm = nn.LayerNorm(settings.dim * 2**final, eps=1e-5)
+        self.norm = nn.LayerNorm(dim * 2**final, eps=1e-5)
 
     def forward(self, clip: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Clip (B, 3, 16, H, W) -> outputs of the four stages, (B, C, 8, H/s, W/s), s = 4..32."""

@@ -13,13 +13,18 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from avsal.models.blocks import round_channels
-from avsal.models.bottleneck import BottleneckSpec, pathway_blocks, run_pathway
+from avsal.models.encoders.slowfast import BottleneckSpec, pathway_blocks, run_pathway
 
 STEM_CHANNELS = 24  # at width 1; the published code calls this 12 channels at width 2.0
 STAGE_CHANNELS = (24, 48, 96, 192)  # at width 1
 STAGE_DEPTHS = (1, 2, 5, 3)  # residual blocks at depth 1
 SQUEEZE_RATIO = 1 / 16  # squeeze-and-excitation bottleneck, relative to the inner width
+
+
+def round_channels(channels: float) -> int:
+    """Round a scaled width to a multiple of 8, but not down by more than 10 %."""
+    rounded = max(8, int(channels + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * channels else rounded
 
 
 class X3DStem(nn.Module):

@@ -1,0 +1,159 @@
+"""Published networks computed by OpenVINO.
+
+PyTorch's export of a network is translated once, which takes about a minute, and kept in the user's
+folder; a later process compiles it, in a few seconds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino
+import torch
+from torch import nn
+
+from avsal import atomic, models
+from avsal.models.folding import prepare_for_inference
+from avsal.models.network import SPECTROGRAM, Features, SaliencyNetwork
+from avsal.prediction.openvino_engine import TYPES, chosen_precision
+from avsal.prediction.settings import Precision
+from avsal.prediction.threads import thread_count
+from avsal.prediction.torch_engine import TorchEngine
+from avsal.weights.places import user_folder
+
+logger = logging.getLogger("avsal")
+
+FRAME, WINDOW = "frame.xml", "window.xml"  # OpenVINO's own format, each beside its weights
+
+
+class TranslatedEngine(TorchEngine):
+    """A published network on a CPU: OpenVINO computes it, PyTorch prepares its inputs."""
+
+    name = "openvino"
+
+    def __init__(self, network: SaliencyNetwork, precision: str) -> None:
+        """Take a loaded network, see `TorchEngine`.
+
+        Args:
+            precision: "fp32", "bf16", or "auto": bf16 on processors that have it.
+
+        Raises:
+            OutputError: the translation cannot be kept.
+        """
+        precision = chosen_precision(precision)
+        super().__init__(TranslatedNetwork(network, precision), torch.device("cpu"), torch.float32)
+        self.precision = precision
+
+
+class TranslatedNetwork(SaliencyNetwork):
+    """Has no weights of its own; OpenVINO computes the features of a frame, and a window."""
+
+    def __init__(self, network: SaliencyNetwork, precision: str) -> None:
+        super().__init__(network.variant)
+        self.uses_pixels, self.uses_images = network.uses_pixels, network.uses_images
+        folder = _translation(network)
+        self._frame = _compiled(folder / FRAME, precision) if self.uses_images else None
+        self._window = _compiled(folder / WINDOW, precision)
+
+    def image_features(self, frames: torch.Tensor) -> Features:
+        """See `SaliencyNetwork.image_features`."""
+        if self._frame is None:
+            return ()
+        each = [self._frame([frame[None].numpy()]).to_tuple() for frame in frames]
+        return tuple(torch.from_numpy(np.concatenate(maps)) for maps in zip(*each, strict=True))
+
+    def forward_with_features(
+        self,
+        clip: torch.Tensor | None,
+        features: Features,
+        spectrogram: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """See `SaliencyNetwork.forward_with_features`; windows are computed one by one."""
+        inputs = [each for each in (clip, *features) if each is not None]
+        if self.uses_audio and spectrogram is not None:
+            inputs.append(spectrogram)
+        windows = zip(*(each.split(1) for each in inputs), strict=True)
+        maps = [self._window([part.numpy() for part in window])[0] for window in windows]
+        return torch.from_numpy(np.concatenate(maps))
+
+
+class _Frame(nn.Module):
+    def __init__(self, network: SaliencyNetwork) -> None:
+        super().__init__()
+        self._network = network
+
+    def forward(self, frame: torch.Tensor) -> Features:
+        return self._network.image_features(frame)
+
+
+class _Window(nn.Module):
+    """The inputs are the clip, its image features and, if the network hears, the spectrogram."""
+
+    def __init__(self, network: SaliencyNetwork) -> None:
+        super().__init__()
+        self._network = network
+
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        heard = inputs[-1] if self._network.uses_audio else None
+        features = inputs[1 : len(inputs) - (heard is not None)]
+        return self._network.forward_with_features(inputs[0], features, heard)
+
+
+def _translation(network: SaliencyNetwork) -> Path:
+    """The folder of a network's translation, which is made if it is not there."""
+    folder = user_folder().with_name("openvino") / f"{network.variant.name}-{_identity(network)}"
+    if not folder.exists():
+        logger.warning(
+            "translating the network for OpenVINO, which takes about a minute; kept in %s", folder
+        )
+        with atomic.new_folder(folder) as new:
+            _translate(prepare_for_inference(network), new)
+    return folder
+
+
+def _identity(network: SaliencyNetwork) -> str:
+    """A digest of all that a translation follows from: weights, code and versions."""
+    digest = hashlib.sha256(f"{torch.__version__} {openvino.__version__}".encode())
+    for source in sorted(Path(models.__file__).parent.rglob("*.py")):
+        digest.update(source.read_bytes())
+    for name, tensor in network.state_dict().items():
+        digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+@torch.no_grad()
+def _translate(network: SaliencyNetwork, folder: Path) -> None:
+    frames = torch.zeros(network.frames, 3, *network.variant.size)
+    inputs = [frames.transpose(0, 1)[None].contiguous()]
+    if network.uses_images:
+        _save(_Frame(network), [frames[:1]], folder / FRAME)
+        features = network.image_features(frames)
+        inputs += [each.contiguous()[None] for each in features]
+    if network.uses_audio:
+        inputs.append(torch.zeros(1, 1, *SPECTROGRAM))
+    _save(_Window(network), inputs, folder / WINDOW)
+
+
+def _save(module: nn.Module, inputs: Iterable[torch.Tensor], path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of PyTorch, about its own changes
+        exported = torch.export.export(module.eval(), tuple(inputs))
+        model = openvino.convert_model(exported)
+    openvino.save_model(model, path, compress_to_fp16=False)
+
+
+def _compiled(path: Path, precision: str) -> Any:
+    settings = {
+        "INFERENCE_PRECISION_HINT": TYPES[Precision(precision)],
+        "INFERENCE_NUM_THREADS": thread_count(),
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": 1,
+        "ENABLE_CPU_PINNING": False,  # other processes need the cores, too
+    }
+    return openvino.Core().compile_model(path, "CPU", settings)

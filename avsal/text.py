@@ -1,0 +1,82 @@
+"""Text that people write, and CSV as programs and spreadsheets save it: rows under a header.
+
+The text is UTF-8 or UTF-16, with or without a byte order mark. Commas, semicolons or tabs separate
+the columns; a first line `sep=;` says which. Lines above the header that are blank or begin with #
+and rows without content are skipped.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+_DELIMITERS = ",;\t"  # the most frequent one in the header counts
+_SEPARATOR = re.compile(r'sep=([^"\r\n\0])', re.I)  # written by Excel
+_NO_TEXT = "it is not text in UTF-8 or UTF-16; save it as text in UTF-8"
+_HEAD = 4096  # bytes from which the encoding is recognised
+
+
+def encoding_of(path: Path) -> str:
+    """The encoding of a file of text.
+
+    Raises:
+        OSError: the file cannot be read.
+        UnicodeError: it is not text in UTF-8 or UTF-16.
+    """
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "utf-16"
+    odd, even = head[1::2], head[::2]
+    if 0 not in head:
+        return "utf-8-sig"
+    if 2 * odd.count(0) > len(odd) and 0 not in even:
+        return "utf-16-le"
+    if 2 * even.count(0) > len(even) and 0 not in odd:
+        return "utf-16-be"
+    raise UnicodeError(_NO_TEXT)
+
+
+def read_text(path: Path) -> str:
+    """The whole text of a file.
+
+    Raises:
+        OSError, UnicodeError: it cannot be read, or is not text in UTF-8 or UTF-16.
+    """
+    try:
+        return path.read_text(encoding_of(path))
+    except UnicodeDecodeError:  # its own message names a byte
+        raise UnicodeError(_NO_TEXT) from None
+
+
+def read_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The number of each line and its fields: first the header's, which may be empty, then rows.
+
+    Bytes of other encodings occur only in names, where they are kept as Python's surrogate escapes.
+    Empty fields after the last column are dropped.
+
+    Raises:
+        OSError, UnicodeError, csv.Error: the file cannot be read as CSV.
+    """
+    with path.open(newline="", encoding=encoding_of(path), errors="surrogateescape") as file:
+        lines = enumerate(file, start=1)
+        delimiter, number, header = "", 0, ""
+        for number, line in lines:  # noqa: B007
+            if separator := _SEPARATOR.match(line):
+                delimiter = separator[1]
+            elif line.strip() and not line.startswith("#"):
+                header = line
+                break
+        delimiter = delimiter or max(_DELIMITERS, key=header.count)
+        reader = partial(csv.reader, delimiter=delimiter, skipinitialspace=delimiter != " ")
+        names = [name.strip() for name in next(reader([header]), [])]
+        yield number, names
+        rows = reader(line for _number, line in lines)
+        for row in rows:
+            if row and (row[0] or any(field.strip() for field in row)):
+                while len(row) > len(names) and not row[-1].strip():
+                    row.pop()
+                yield number + rows.line_num, row
