@@ -368,7 +368,7 @@ def test_a_forked_child_predicts(onnx, example_clip):
     queue = context.Queue()
     child = context.Process(target=in_child, args=(onnx, example_clip, queue))
     child.start()
-    there = queue.get(timeout=60)
+    there = queue.get(timeout=240)
     child.join(30)
     assert child.exitcode == 0
     assert np.array_equal(there, here)
