@@ -360,7 +360,7 @@ def in_child(model, clip: Path, queue) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system does not fork")
-@pytest.mark.timeout(100)
+@pytest.mark.timeout(300)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_forked_child_predicts(onnx, example_clip):
     here = np.stack(maps(onnx, example_clip, end=0.2))

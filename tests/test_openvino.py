@@ -193,7 +193,7 @@ def in_child(model, clip, queue) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system does not fork")
-@pytest.mark.timeout(100)
+@pytest.mark.timeout(300)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_forked_child_predicts(openvino, example_clip):
     here = np.stack(maps(openvino, example_clip, end=0.2))
@@ -201,7 +201,7 @@ def test_a_forked_child_predicts(openvino, example_clip):
     queue = context.Queue()
     child = context.Process(target=in_child, args=(openvino, example_clip, queue))
     child.start()
-    there = queue.get(timeout=60)
+    there = queue.get(timeout=240)
     child.join(30)
     assert child.exitcode == 0
     assert np.array_equal(there, here)

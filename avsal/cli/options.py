@@ -256,10 +256,11 @@ Engine = Annotated[
     settings.EngineName,
     in_network(
         envvar="AVSAL_ENGINE",
-        help="What computes the network. onnx (ONNX Runtime) and openvino (OpenVINO, an extra) "
-        "compute the default network on a CPU, torch (PyTorch) computes any network. auto takes "
-        "onnx where it can, or openvino with --precision bf16. All use as many threads as the "
-        "environment variable OMP_NUM_THREADS says, else as many as there are cores.",
+        help="What computes the network: onnx (ONNX Runtime; the default network on a CPU), "
+        "openvino (OpenVINO, an extra; any network on a CPU) or torch (PyTorch; any network). For "
+        "the default network auto takes onnx where it can, or openvino with --precision bf16. All "
+        "use as many threads as the environment variable OMP_NUM_THREADS says, else as many as "
+        "there are cores.",
     ),
 ]
 
