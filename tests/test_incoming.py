@@ -88,7 +88,7 @@ def test_a_frame_is_given_before_the_next_one_is_taken():
         (IMAGE[:0], r"shape \(0, 64, 3\)"),
         (IMAGE.tolist(), "list; give"),
         ("frame.png", "str; give"),
-        (None, "NoneType; give"),
+        (None, "NoneType; OpenCV gives None after the last frame; stop there"),
     ],
 )
 def test_what_is_no_rgb_picture_is_named(image, came):

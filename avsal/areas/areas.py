@@ -320,8 +320,11 @@ def _check_unit(name: str, text: str) -> None:
     """Refuse fractions of the picture, which as pixels would be an area of next to nothing."""
     values = [decimal(number.strip()) for number in text.replace(";", ",").split(",")]
     pixels = [value for value in values if value is not None]
-    if len(pixels) == len(values) and max(pixels) <= 1 and not all(map(float.is_integer, pixels)):
-        raise ValueError(f"{name}: {text[:80]} is within one pixel; give per cent, such as 5%")
+    sides = values[2:] if len(values) == 4 else []
+    fractions = len(pixels) == len(values) and max(pixels) <= 1
+    fractions = fractions and not all(map(float.is_integer, pixels))
+    if fractions or any(side is not None and 0 < side < 1 for side in sides):
+        raise ValueError(f"{name}: {text[:80]} is at most a pixel wide; give per cent, such as 5%")
 
 
 def _fraction(name: str, text: str, side: int) -> float:

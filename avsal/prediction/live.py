@@ -147,9 +147,10 @@ def _check_image(image: Any, index: int) -> None:
     if good and image.shape[2] == 3 and image.size:
         return
     cure = _cure(image)
-    raise UsageError(
-        f"frame {index} has the type {_type_of(image)}; {_WANTED}{cure and f', such as {cure}'}"
-    )
+    wanted = f"{_WANTED}{cure and f', such as {cure}'}"
+    if image is None:
+        wanted = "OpenCV gives None after the last frame; stop there"
+    raise UsageError(f"frame {index} has the type {_type_of(image)}; {wanted}")
 
 
 def _type_of(array: Any) -> str:
