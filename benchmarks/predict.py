@@ -1,6 +1,6 @@
 """How much faster than the published loop, stage by stage.
 
-    python benchmarks/predict.py [--precision bf16] [--runs 5]
+    python benchmarks/predict.py [--precision bf16] [--engine openvino] [--runs 5]
 
 The published loop runs the whole network in float32 once per frame: image encoder on all 16 frames,
 with the training heads, one window at a time, on the layers as they are stored. Here the same
@@ -20,6 +20,7 @@ import torch
 
 from avsal import models
 from avsal.models.folding import convert_weights, prepare_for_inference
+from avsal.models.network import SaliencyNetwork
 from avsal.models.variants import VARIANTS
 from avsal.prediction.inputs import BINS, COLUMNS
 from avsal.prediction.windows import CLIP_FRAMES
@@ -31,57 +32,66 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
+def network_of(whole: SaliencyNetwork, precision: str, engine: str) -> tuple[SaliencyNetwork, int]:
+    """The network as avsal runs it, and the number of windows that it computes at once."""
+    shared = models.build(whole.variant.name).eval()
+    state = whole.state_dict()
+    shared.load_state_dict({k: state[k] for k in shared.state_dict()})
+    if engine == "openvino":
+        from avsal.prediction.openvino_network import TranslatedEngine
+
+        made = TranslatedEngine(shared, precision)
+        return made.network, made.automatic_batch(whole.variant.height * whole.variant.width)
+    shared = prepare_for_inference(shared)
+    return convert_weights(shared, torch.bfloat16) if precision == "bf16" else shared, 1
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--variant", default="mvitv2s-224x384", choices=VARIANTS)
     parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
+    parser.add_argument("--engine", default="torch", choices=("torch", "openvino"))
     parser.add_argument("--runs", type=int, default=5)
     arguments = parser.parse_args()
     variant = VARIANTS[arguments.variant]
 
     torch.manual_seed(0)
     whole = models.build(variant.name, heads=True).eval()
-    state = whole.state_dict()
-    shared = models.build(variant.name).eval()
-    shared.load_state_dict({k: state[k] for k in shared.state_dict()})
-    shared = prepare_for_inference(shared)
-    half = arguments.precision == "bf16"
-    if half:
-        convert_weights(shared, torch.bfloat16)
+    shared, at_once = network_of(whole, arguments.precision, arguments.engine)
+    half = arguments.precision == "bf16" and arguments.engine == "torch"
     clip = torch.randn(1, 3, CLIP_FRAMES, variant.height, variant.width)
     spectrogram = torch.randn(1, 1, BINS, COLUMNS)
 
-    with torch.inference_mode():
-        frame = clip[:, :, 0]
-        with torch.autocast("cpu", torch.bfloat16, enabled=half):
-            features = shared.image_features(clip[0].transpose(0, 1))
-        window = tuple(part[None] for part in features)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=half):
+        frames = clip[0, :, :at_once].transpose(0, 1)
+        features = shared.image_features(clip[0].transpose(0, 1))
+        inputs = [clip, *(part[None] for part in features), spectrogram]
+        clips, *window, spectrograms = (torch.cat([each] * at_once) for each in inputs)
 
         def published() -> None:
-            whole.forward_with_alignment(clip, spectrogram)
+            with torch.autocast("cpu", enabled=False):
+                whole.forward_with_alignment(clip, spectrogram)
 
         def image() -> None:
-            with torch.autocast("cpu", torch.bfloat16, enabled=half):
-                shared.image_features(frame)
+            shared.image_features(frames)
 
         def rest() -> None:
-            with torch.autocast("cpu", torch.bfloat16, enabled=half):
-                shared.forward_with_features(clip, window, spectrogram)
+            shared.forward_with_features(clips, tuple(window), spectrograms)
 
-        def avsal_frame() -> None:
+        def ours() -> None:
             image()
             rest()
 
+        published(), ours()  # warm-up
+        pairs = [(seconds(published), seconds(ours) / at_once) for _ in range(arguments.runs)]
         stages = {"image encoder, one frame": image, "the rest, one window": rest}
-        published(), avsal_frame()  # warm-up
-        pairs = [(seconds(published), seconds(avsal_frame)) for _ in range(arguments.runs)]
         parts = {
-            name: statistics.median(seconds(work) for _ in range(arguments.runs))
+            name: statistics.median(seconds(work) for _ in range(arguments.runs)) / at_once
             for name, work in stages.items()
         }
 
-    threads, precision = torch.get_num_threads(), arguments.precision
-    print(f"{variant.name}, avsal in {precision}, {threads} threads, torch {torch.__version__}")
+    how = f"{arguments.precision} by {arguments.engine}, windows at once: {at_once}"
+    print(f"{variant.name}, avsal in {how}, {torch.get_num_threads()} threads")
     print(f"published loop: {statistics.median(a for a, _ in pairs):.2f} s a frame (median)")
     print(f"avsal:          {statistics.median(b for _, b in pairs):.2f} s a frame (median)")
     ratios = sorted(a / b for a, b in pairs)

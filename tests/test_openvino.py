@@ -263,3 +263,15 @@ def test_other_weights_are_another_translation(load_tiny, tiny, home, caplog):
     load_model(tiny, weights="untrained", device="cpu", engine="openvino")
     assert "translating the network" in caplog.text
     assert len({*(home / "openvino").iterdir()} - kept) == 1
+
+
+def test_a_damaged_translation_is_one_line(load_tiny, home):
+    load_tiny(engine="openvino")
+    files = list((home / "openvino").glob("*/*.xml"))
+    whole = [path.read_bytes() for path in files]
+    for path in files:
+        path.write_bytes(b"<net>")
+    with pytest.raises(WeightsError, match=r"tiny-[0-9a-f]+: damaged; delete this folder"):
+        load_tiny(engine="openvino")
+    for path, content in zip(files, whole, strict=True):
+        path.write_bytes(content)

@@ -9,9 +9,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import warnings
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import openvino
@@ -19,8 +18,10 @@ import torch
 from torch import nn
 
 from avsal import atomic, models
+from avsal.errors import WeightsError
 from avsal.models.folding import prepare_for_inference
 from avsal.models.network import SPECTROGRAM, Features, SaliencyNetwork
+from avsal.prediction.onnx_engine import MOST_AT_ONCE
 from avsal.prediction.openvino_engine import TYPES, chosen_precision
 from avsal.prediction.settings import Precision
 from avsal.prediction.threads import thread_count
@@ -29,7 +30,8 @@ from avsal.weights.places import user_folder
 
 logger = logging.getLogger("avsal")
 
-FRAME, WINDOW = "frame.xml", "window.xml"  # OpenVINO's own format, each beside its weights
+FRAME, WINDOW = "frame.xml", "window.xml"  # OpenVINO's own format
+WRITTEN = (FRAME, WINDOW, "frame.bin", "window.bin")
 
 
 class TranslatedEngine(TorchEngine):
@@ -45,10 +47,16 @@ class TranslatedEngine(TorchEngine):
 
         Raises:
             OutputError: the translation cannot be kept.
+            WeightsError: the kept translation is damaged.
         """
         precision = chosen_precision(precision)
         super().__init__(TranslatedNetwork(network, precision), torch.device("cpu"), torch.float32)
         self.precision = precision
+
+    def automatic_batch(self, pixels: int) -> int:
+        """Windows that are computed at once, by one thread each: layers that shared threads would
+        wait for each other."""
+        return min(thread_count(), MOST_AT_ONCE)
 
 
 class TranslatedNetwork(SaliencyNetwork):
@@ -63,10 +71,7 @@ class TranslatedNetwork(SaliencyNetwork):
 
     def image_features(self, frames: torch.Tensor) -> Features:
         """See `SaliencyNetwork.image_features`."""
-        if self._frame is None:
-            return ()
-        each = [self._frame([frame[None].numpy()]).to_tuple() for frame in frames]
-        return tuple(torch.from_numpy(np.concatenate(maps)) for maps in zip(*each, strict=True))
+        return () if self._frame is None else _computed(self._frame, [frames])
 
     def forward_with_features(
         self,
@@ -74,13 +79,24 @@ class TranslatedNetwork(SaliencyNetwork):
         features: Features,
         spectrogram: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """See `SaliencyNetwork.forward_with_features`; windows are computed one by one."""
+        """See `SaliencyNetwork.forward_with_features`."""
         inputs = [each for each in (clip, *features) if each is not None]
         if self.uses_audio and spectrogram is not None:
             inputs.append(spectrogram)
-        windows = zip(*(each.split(1) for each in inputs), strict=True)
-        maps = [self._window([part.numpy() for part in window])[0] for window in windows]
-        return torch.from_numpy(np.concatenate(maps))
+        (maps,) = _computed(self._window, inputs)
+        return maps
+
+
+def _computed(model: openvino.CompiledModel, inputs: Sequence[torch.Tensor]) -> Features:
+    """Outputs of a model for each of a batch of inputs, which go through it alone and at once."""
+    requests = []
+    for parts in zip(*(each.split(1) for each in inputs), strict=True):
+        requests.append(model.create_infer_request())
+        requests[-1].start_async([part.numpy() for part in parts])
+    for request in requests:
+        request.wait()
+    outputs = zip(*(request.results.to_tuple() for request in requests), strict=True)
+    return tuple(torch.from_numpy(np.concatenate(each)) for each in outputs)
 
 
 class _Frame(nn.Module):
@@ -112,7 +128,7 @@ def _translation(network: SaliencyNetwork) -> Path:
         logger.warning(
             "translating the network for OpenVINO, which takes about a minute; kept in %s", folder
         )
-        with atomic.new_folder(folder) as new:
+        with atomic.new_folder(folder, lambda _folder: WRITTEN) as new:  # perhaps by two at once
             _translate(prepare_for_inference(network), new)
     return folder
 
@@ -140,20 +156,24 @@ def _translate(network: SaliencyNetwork, folder: Path) -> None:
     _save(_Window(network), inputs, folder / WINDOW)
 
 
-def _save(module: nn.Module, inputs: Iterable[torch.Tensor], path: Path) -> None:
+def _save(module: nn.Module, inputs: Sequence[torch.Tensor], path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of PyTorch, about its own changes
         exported = torch.export.export(module.eval(), tuple(inputs))
         model = openvino.convert_model(exported)
+    model.reshape({place: list(each.shape) for place, each in enumerate(inputs)})
     openvino.save_model(model, path, compress_to_fp16=False)
 
 
-def _compiled(path: Path, precision: str) -> Any:
+def _compiled(path: Path, precision: str) -> openvino.CompiledModel:
+    threads = min(thread_count(), MOST_AT_ONCE)
     settings = {
         "INFERENCE_PRECISION_HINT": TYPES[Precision(precision)],
-        "INFERENCE_NUM_THREADS": thread_count(),
-        "PERFORMANCE_HINT": "LATENCY",
-        "NUM_STREAMS": 1,
+        "NUM_STREAMS": threads,  # requests that are computed at once, by one thread each
+        "INFERENCE_NUM_THREADS": threads,
         "ENABLE_CPU_PINNING": False,  # other processes need the cores, too
     }
-    return openvino.Core().compile_model(path, "CPU", settings)
+    try:
+        return openvino.Core().compile_model(path, "CPU", settings)
+    except RuntimeError as error:
+        raise WeightsError(f"{path.parent}: damaged; delete this folder") from error
