@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import pickle
 import zipfile
 from pathlib import Path
 
@@ -40,6 +41,29 @@ def onnx():
 @pytest.fixture(scope="module", params=PRECISIONS)
 def openvino(request):
     return load_model(device="cpu", engine="openvino", precision=request.param)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """The user's folder of these tests, so that they share a translation."""
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture
+def load_tiny(tiny, tiny_weights, monkeypatch, home):
+    monkeypatch.setenv("AVSAL_HOME", str(home))
+    return lambda **how: load_model(tiny, weights=tiny_weights, device="cpu", **how)
+
+
+@pytest.fixture
+def load(load_tiny):
+    """`load(network, precision=...)` loads "default" or "tiny"."""
+
+    def load(network: str, precision: str):
+        choice = {"engine": "openvino", "precision": precision}
+        return load_tiny(**choice) if network == "tiny" else load_model(device="cpu", **choice)
+
+    return load
 
 
 def maps(model, source, **settings) -> list[np.ndarray]:
@@ -192,35 +216,45 @@ def in_child(model, clip, queue) -> None:
     queue.put(np.stack(maps(model, clip, end=0.2)))
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system does not fork")
-@pytest.mark.timeout(300)
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_forked_child_predicts(openvino, example_clip):
-    here = np.stack(maps(openvino, example_clip, end=0.2))
+def in_forked_child(model, clip) -> np.ndarray:
     context = multiprocessing.get_context("fork")
     queue = context.Queue()
-    child = context.Process(target=in_child, args=(openvino, example_clip, queue))
+    child = context.Process(target=in_child, args=(model, clip, queue))
     child.start()
     there = queue.get(timeout=240)
     child.join(30)
     assert child.exitcode == 0
-    assert np.array_equal(there, here)
-    assert np.array_equal(np.stack(maps(openvino, example_clip, end=0.2)), here)
+    return there
+
+
+forks = [
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="the system does not fork"),
+    pytest.mark.timeout(300),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
+
+
+@pytest.mark.parametrize(
+    "network", [pytest.param(each, marks=forks) for each in ("default", "tiny")]
+)
+def test_a_forked_child_predicts(network, load, example_clip):
+    model = load(network, precision="fp32")
+    here = np.stack(maps(model, example_clip, end=0.2))
+    assert np.array_equal(in_forked_child(model, example_clip), here)
+    assert np.array_equal(np.stack(maps(model, example_clip, end=0.2)), here)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("network", ["default", "tiny"])
+def test_a_model_may_be_sent_to_another_process(network, precision, load, example_clip):
+    model = load(network, precision=precision)
+    sent = pickle.loads(pickle.dumps(model))
+    assert sent.description == model.description
+    pairs = zip(*(maps(each, example_clip, end=0.2) for each in (sent, model)), strict=True)
+    assert all(np.array_equal(*pair) for pair in pairs)
 
 
 # --- published networks -------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    """The user's folder of these tests, so that they share a translation."""
-    return tmp_path_factory.mktemp("home")
-
-
-@pytest.fixture
-def load_tiny(tiny, tiny_weights, monkeypatch, home):
-    monkeypatch.setenv("AVSAL_HOME", str(home))
-    return lambda **how: load_model(tiny, weights=tiny_weights, device="cpu", **how)
 
 
 def least_correlation(ones: list[np.ndarray], others: list[np.ndarray]) -> float:

@@ -212,11 +212,8 @@ def _graph_engine(
 
 def _torch_engine(loaded: LoadedWeights, device: str, precision: str) -> Engine:
     from avsal.prediction.device import choose_device, choose_precision, slow_precision
-    from avsal.prediction.threads import limit_threads, survive_forks
     from avsal.prediction.torch_engine import TorchEngine
 
-    limit_threads()
-    survive_forks()
     where = choose_device(device)
     dtype = choose_precision(precision, where)
     for note in slow_precision(dtype, where):
@@ -225,10 +222,14 @@ def _torch_engine(loaded: LoadedWeights, device: str, precision: str) -> Engine:
 
 
 def _built(loaded: LoadedWeights) -> SaliencyNetwork:
+    """The network with its weights; PyTorch is prepared for it first."""
     import torch
 
     from avsal.models import build
+    from avsal.prediction.threads import limit_threads, survive_forks
 
+    limit_threads()
+    survive_forks()
     with torch.device("cpu"):  # whatever the host has set
         network = build(loaded.variant)
     network.load_state_dict(loaded.state)

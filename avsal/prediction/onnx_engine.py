@@ -63,7 +63,7 @@ class GraphEngine(ABC):
         after_fork(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return OnnxEngine, (self._graphs, self._state)  # sessions cannot be sent to other processes
+        return type(self), (self._graphs, self._state)  # sessions cannot be sent to other processes
 
     def orphan(self) -> None:
         """Make sessions anew in a child process, which does not have the threads that run them."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 from collections import deque
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openvino
@@ -43,6 +44,9 @@ class OpenVinoEngine(GraphEngine):
         super().__init__(graphs, state)
         self.precision = chosen_precision(precision)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._graphs, self._state, self.precision)
+
     def _key(self, graph: str, values: dict[str, np.ndarray]) -> object:
         return graph, next(iter(values.values())).shape
 
@@ -70,14 +74,7 @@ class _Requests:
     """Computes a model for any number of threads; a request serves one at a time."""
 
     def __init__(self, model: openvino.Model, precision: str) -> None:
-        threads = min(thread_count(), MOST_AT_ONCE)
-        settings = {
-            "INFERENCE_PRECISION_HINT": TYPES[Precision(precision)],
-            "NUM_STREAMS": threads,  # requests that are computed at once, by one thread each
-            "INFERENCE_NUM_THREADS": threads,
-            "ENABLE_CPU_PINNING": False,  # other processes need the cores, too
-        }
-        self._compiled = openvino.Core().compile_model(model, "CPU", settings)
+        self._compiled = compiled(model, precision)
         self._free: deque[openvino.InferRequest] = deque()
 
     def __call__(self, values: dict[str, np.ndarray]) -> list[np.ndarray]:
@@ -88,6 +85,22 @@ class _Requests:
         outputs = request.infer(values, share_inputs=True).to_tuple()
         self._free.append(request)
         return list(outputs)
+
+
+def compiled(model: openvino.Model | Path, precision: str) -> openvino.CompiledModel:
+    """A model that computes as many requests at once as there are threads, by one thread each.
+
+    Raises:
+        RuntimeError: it is damaged.
+    """
+    threads = min(thread_count(), MOST_AT_ONCE)
+    settings = {
+        "INFERENCE_PRECISION_HINT": TYPES[Precision(precision)],
+        "NUM_STREAMS": threads,
+        "INFERENCE_NUM_THREADS": threads,
+        "ENABLE_CPU_PINNING": False,  # other processes need the cores, too
+    }
+    return openvino.Core().compile_model(model, "CPU", settings)
 
 
 def chosen_precision(precision: str) -> str:

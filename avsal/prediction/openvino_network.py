@@ -11,6 +11,7 @@ import logging
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openvino
@@ -22,15 +23,15 @@ from avsal.errors import WeightsError
 from avsal.models.folding import prepare_for_inference
 from avsal.models.network import SPECTROGRAM, Features, SaliencyNetwork
 from avsal.prediction.onnx_engine import MOST_AT_ONCE
-from avsal.prediction.openvino_engine import TYPES, chosen_precision
-from avsal.prediction.settings import Precision
-from avsal.prediction.threads import thread_count
+from avsal.prediction.openvino_engine import chosen_precision, compiled
+from avsal.prediction.threads import after_fork, thread_count
 from avsal.prediction.torch_engine import TorchEngine
 from avsal.weights.places import user_folder
 
 logger = logging.getLogger("avsal")
 
 FRAME, WINDOW = "frame.xml", "window.xml"  # OpenVINO's own format
+_FORKED: list[object] = []  # of a parent process, whose threads may have held their locks
 WRITTEN = (FRAME, WINDOW, "frame.bin", "window.bin")
 
 
@@ -66,12 +67,12 @@ class TranslatedNetwork(SaliencyNetwork):
         super().__init__(network.variant)
         self.uses_pixels, self.uses_images = network.uses_pixels, network.uses_images
         folder = _translation(network)
-        self._frame = _compiled(folder / FRAME, precision) if self.uses_images else None
-        self._window = _compiled(folder / WINDOW, precision)
+        self._frame = _Model(folder / FRAME, precision) if self.uses_images else None
+        self._window = _Model(folder / WINDOW, precision)
 
     def image_features(self, frames: torch.Tensor) -> Features:
         """See `SaliencyNetwork.image_features`."""
-        return () if self._frame is None else _computed(self._frame, [frames])
+        return () if self._frame is None else self._frame([frames])
 
     def forward_with_features(
         self,
@@ -83,20 +84,49 @@ class TranslatedNetwork(SaliencyNetwork):
         inputs = [each for each in (clip, *features) if each is not None]
         if self.uses_audio and spectrogram is not None:
             inputs.append(spectrogram)
-        (maps,) = _computed(self._window, inputs)
+        (maps,) = self._window(inputs)
         return maps
 
 
-def _computed(model: openvino.CompiledModel, inputs: Sequence[torch.Tensor]) -> Features:
-    """Outputs of a model for each of a batch of inputs, which go through it alone and at once."""
-    requests = []
-    for parts in zip(*(each.split(1) for each in inputs), strict=True):
-        requests.append(model.create_infer_request())
-        requests[-1].start_async([part.numpy() for part in parts])
-    for request in requests:
-        request.wait()
-    outputs = zip(*(request.results.to_tuple() for request in requests), strict=True)
-    return tuple(torch.from_numpy(np.concatenate(each)) for each in outputs)
+class _Model:
+    """A part of a translation; compiled anew in a process that it was sent to or that was forked.
+
+    Raises WeightsError if it is damaged.
+    """
+
+    def __init__(self, path: Path, precision: str) -> None:
+        self._path, self._precision = path, precision
+        self._compiled: openvino.CompiledModel | None = None
+        self._compile()
+        after_fork(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Model, (self._path, self._precision)
+
+    def orphan(self) -> None:
+        """Forget what a forked child cannot use, whose threads are not there."""
+        _FORKED.append(self._compiled)
+        self._compiled = None
+
+    def __call__(self, inputs: Sequence[torch.Tensor]) -> Features:
+        """Outputs for each of a batch of inputs, which go through the model alone and at once."""
+        model, requests = self._compile(), []
+        for parts in zip(*(each.split(1) for each in inputs), strict=True):
+            requests.append(model.create_infer_request())
+            requests[-1].start_async([part.numpy() for part in parts])
+        for request in requests:
+            request.wait()
+        outputs = zip(*(request.results.to_tuple() for request in requests), strict=True)
+        return tuple(torch.from_numpy(np.concatenate(each)) for each in outputs)
+
+    def _compile(self) -> openvino.CompiledModel:
+        if self._compiled is None:
+            try:
+                self._compiled = compiled(self._path, self._precision)
+            except RuntimeError as error:
+                folder = self._path.parent
+                raise WeightsError(f"{folder}: damaged; delete this folder") from error
+        return self._compiled
 
 
 class _Frame(nn.Module):
@@ -126,7 +156,8 @@ def _translation(network: SaliencyNetwork) -> Path:
     folder = user_folder().with_name("openvino") / f"{network.variant.name}-{_identity(network)}"
     if not folder.exists():
         logger.warning(
-            "translating the network for OpenVINO, which takes about a minute; kept in %s", folder
+            "translating the network for OpenVINO once, in about a minute; it is kept in %s",
+            folder,
         )
         with atomic.new_folder(folder, lambda _folder: WRITTEN) as new:  # perhaps by two at once
             _translate(prepare_for_inference(network), new)
@@ -163,17 +194,3 @@ def _save(module: nn.Module, inputs: Sequence[torch.Tensor], path: Path) -> None
         model = openvino.convert_model(exported)
     model.reshape({place: list(each.shape) for place, each in enumerate(inputs)})
     openvino.save_model(model, path, compress_to_fp16=False)
-
-
-def _compiled(path: Path, precision: str) -> openvino.CompiledModel:
-    threads = min(thread_count(), MOST_AT_ONCE)
-    settings = {
-        "INFERENCE_PRECISION_HINT": TYPES[Precision(precision)],
-        "NUM_STREAMS": threads,  # requests that are computed at once, by one thread each
-        "INFERENCE_NUM_THREADS": threads,
-        "ENABLE_CPU_PINNING": False,  # other processes need the cores, too
-    }
-    try:
-        return openvino.Core().compile_model(path, "CPU", settings)
-    except RuntimeError as error:
-        raise WeightsError(f"{path.parent}: damaged; delete this folder") from error
