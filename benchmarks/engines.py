@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from avsal import load_model, models
-from avsal.media.audio import SAMPLE_RATE
+from avsal.media.resample import SAMPLE_RATE
 from avsal.prediction.model import engine_obstacle
 from avsal.prediction.predictor import Predictor
 from avsal.prediction.threads import thread_count

@@ -370,15 +370,15 @@ def test_info_tells_what_is_here(avsal_command):
 def test_info_says_what_computes_and_what_resamples(avsal_command, monkeypatch, loads):
     import importlib.util
 
-    from avsal.media import audio
+    from avsal.media import resample
 
     found = importlib.util.find_spec
     if not loads:
-        monkeypatch.setattr(audio, "torchaudio_module", lambda: None)
+        monkeypatch.setattr(resample, "torchaudio_module", lambda: None)
         monkeypatch.setattr(
             importlib.util, "find_spec", lambda name: None if name == "onnxruntime" else found(name)
         )
-    elif found("onnxruntime") is None or audio.torchaudio_module() is None:
+    elif found("onnxruntime") is None or resample.torchaudio_module() is None:
         pytest.skip("ONNX Runtime or torchaudio does not load here")
     monkeypatch.setattr("avsal.prediction.model._may_have_cuda", lambda: False)
     out = " ".join(avsal_command("info")[1].split())

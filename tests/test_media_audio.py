@@ -15,7 +15,8 @@ from samples import SoundTrack
 
 from avsal.errors import MediaError
 from avsal.media import AudioReader, VideoReader, audio
-from avsal.media.audio import resample, to_mono
+from avsal.media.audio import to_mono
+from avsal.media.resample import resample
 
 EVERYTHING = 10**7  # samples; more than any file here has
 

@@ -16,8 +16,8 @@ from media_checks import frames_of
 
 from avsal.errors import MediaError
 from avsal.media import AudioReader, VideoWriter
-from avsal.media.audio import SAMPLE_RATE
 from avsal.media.decoding import Decoder
+from avsal.media.resample import SAMPLE_RATE
 from avsal.media.sound import SoundFile, SoundQueue
 
 STEP = SAMPLE_RATE // 10  # samples while a picture is shown

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from avsal import models
 from avsal.media import AudioReader, VideoReader
-from avsal.media.audio import resample
+from avsal.media.resample import resample
 from avsal.prediction.model import load_model
 from avsal.results.description import DESCRIPTION
 

@@ -9,8 +9,8 @@ import pytest
 import torch  # noqa: F401  where it is in use, torchaudio is too
 from scipy import signal
 
-from avsal.media import audio
-from avsal.media.audio import StreamingResampler, resample
+from avsal.media import resample as resampling
+from avsal.media.resample import StreamingResampler, resample
 from avsal.prediction.inputs import log_spectrogram
 
 
@@ -18,8 +18,8 @@ from avsal.prediction.inputs import log_spectrogram
 def backend(request, monkeypatch):
     """Both ways: through torchaudio where it can be imported, and through avsal's own code."""
     if request.param == "own":
-        monkeypatch.setattr(audio, "torchaudio_module", lambda: None)
-    elif audio.torchaudio_module() is None:
+        monkeypatch.setattr(resampling, "torchaudio_module", lambda: None)
+    elif resampling.torchaudio_module() is None:
         pytest.skip("torchaudio cannot be imported next to this torch")
     return request.param
 
@@ -102,8 +102,8 @@ def test_own_resampler_equals_direct_evaluation_of_the_filter():
     times = np.arange(length)[:, None] / 16000 - np.arange(source.size)[None] / rate
     t = np.clip(times * cutoff, -6, 6)
     kernel = np.sinc(t) * np.cos(t * np.pi / 12) ** 2 * cutoff / rate
-    orig, new = audio._reduced(rate)
-    assert np.abs(audio._sinc_resample(source, orig, new) - kernel @ source).max() < 1e-5
+    orig, new = resampling._reduced(rate)
+    assert np.abs(resampling._sinc_resample(source, orig, new) - kernel @ source).max() < 1e-5
 
 
 def test_resampling_resembles_another_library():

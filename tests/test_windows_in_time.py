@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import pytest
 
-from avsal.media.audio import SAMPLE_RATE
+from avsal.media.resample import SAMPLE_RATE
 from avsal.prediction.windows import TimeRule
 
 SPACING = Fraction("0.16")

@@ -123,7 +123,7 @@ def _default_engine() -> str:
 
 def _resampler() -> str:
     """What brings sound to the networks' sample rate beside PyTorch."""
-    from avsal.media.audio import torchaudio_module
+    from avsal.media.resample import torchaudio_module
 
     audio = torchaudio_module()
     if audio is None:

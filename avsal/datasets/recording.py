@@ -22,8 +22,8 @@ import numpy as np
 from avsal.atomic import path_part
 from avsal.datasets.gaze import Gaze
 from avsal.errors import AvsalError, DataError, UsageError
-from avsal.media.audio import SAMPLE_RATE
 from avsal.media.frames import FrameInfo, VideoFrame, info_of
+from avsal.media.resample import SAMPLE_RATE
 from avsal.prediction.windows import CLIP_FRAMES, Rule, Times, Window, target_until
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from avsal.errors import UsageError
-from avsal.media.audio import SAMPLE_RATE
 from avsal.media.frames import FrameInfo, VideoFrame, info_of
+from avsal.media.resample import SAMPLE_RATE
 from avsal.prediction.inputs import log_spectrogram, resize_frame
 from avsal.prediction.settings import PredictSettings, exact_seconds
 from avsal.prediction.shots import Differences, find_cut

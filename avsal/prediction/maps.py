@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -19,9 +20,11 @@ from avsal.errors import UsageError
 from avsal.media.frames import FrameInfo
 from avsal.prediction.drawing import overlay
 from avsal.prediction.frames import CachedFrame, PredictedBatch
-from avsal.prediction.live import Seconds
 from avsal.prediction.style import OverlayStyle
 from avsal.prediction.windows import MEMORY
+
+if TYPE_CHECKING:
+    from avsal.prediction.live import Seconds
 
 _TO_BGR = cv2.COLOR_RGB2BGR
 _CELLS = (108, 192)  # (height, width) of the grid that spread is measured on, at most

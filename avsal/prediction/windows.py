@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
-from avsal.media.audio import SAMPLE_RATE
+from avsal.media.resample import SAMPLE_RATE
 from avsal.models.variants import Variant
 from avsal.prediction.inputs import COLUMNS, HOP
 

@@ -23,7 +23,7 @@ from cache import SIZE, encode, load_encoder
 from cached import GRID
 
 from avsal.media import AudioReader, VideoReader
-from avsal.media.audio import SAMPLE_RATE
+from avsal.media.resample import SAMPLE_RATE
 from avsal.prediction.inputs import COLUMNS, HOP, log_spectrogram
 
 SPACING = 0.16  # seconds between the frames of a window

@@ -28,7 +28,7 @@ from torch import nn
 from train import TINY, load, pooled, save
 
 from avsal.media import AudioReader, VideoReader
-from avsal.media.audio import SAMPLE_RATE
+from avsal.media.resample import SAMPLE_RATE
 from avsal.models.network import SaliencyNetwork
 from avsal.models.small import audio_activity
 from avsal.prediction.inputs import COLUMNS, HOP, log_spectrogram

@@ -25,7 +25,7 @@ import numpy as np
 
 from avsal import load_model
 from avsal.media import AudioReader, VideoReader, probe
-from avsal.media.audio import SAMPLE_RATE
+from avsal.media.resample import SAMPLE_RATE
 from avsal.metrics import cc, centre_prior
 from avsal.prediction.settings import MapSize, PredictSettings
 
