@@ -13,7 +13,8 @@ import numpy as np
 
 from avsal.areas.areas import Area, Shape, check_unique, cover
 from avsal.metrics import centre_prior
-from avsal.prediction.maps import GazeMap, Seconds, spread_of, timed_maps
+from avsal.prediction.maps import GazeMap, spread_of, timed_maps
+from avsal.prediction.settings import Seconds
 
 _FINEST = (108, 192)  # (height, width) of the grid that maps are measured on, at most
 

@@ -17,7 +17,7 @@ from avsal.errors import UsageError
 from avsal.media.frames import VideoFrame, info_of
 from avsal.prediction.frames import CachedFrame, KeptFrames, WindowInput
 from avsal.prediction.inputs import resize_frame
-from avsal.prediction.settings import is_number
+from avsal.prediction.settings import Seconds, is_number
 from avsal.prediction.shots import Differences, find_cut
 from avsal.prediction.threads import FORKED, after_fork
 from avsal.prediction.windows import Rule
@@ -25,7 +25,6 @@ from avsal.prediction.windows import Rule
 if TYPE_CHECKING:
     from avsal.media.audio import AudioReader
 
-Seconds = float | Fraction
 _Timed = tuple[Fraction | None, Fraction | None, Any]  # time and duration if known, and the frame
 _WANTED = "give NumPy arrays (height, width, 3) of uint8, in RGB"
 _SOUND = "a NumPy array (samples,) of floats from -1 to 1, mono at 16 kHz"

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -20,11 +19,9 @@ from avsal.errors import UsageError
 from avsal.media.frames import FrameInfo
 from avsal.prediction.drawing import overlay
 from avsal.prediction.frames import CachedFrame, PredictedBatch
+from avsal.prediction.settings import Seconds
 from avsal.prediction.style import OverlayStyle
 from avsal.prediction.windows import MEMORY
-
-if TYPE_CHECKING:
-    from avsal.prediction.live import Seconds
 
 _TO_BGR = cv2.COLOR_RGB2BGR
 _CELLS = (108, 192)  # (height, width) of the grid that spread is measured on, at most

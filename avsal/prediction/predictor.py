@@ -18,9 +18,9 @@ from avsal.errors import MediaError, WeightsError, path_of
 from avsal.models.variants import Variant
 from avsal.prediction.frames import Engine, FrameCache, Start, read_ahead
 from avsal.prediction.inputs import input_size
-from avsal.prediction.live import LatestFrames, Seconds, checked_frames, reader_of
+from avsal.prediction.live import LatestFrames, checked_frames, reader_of
 from avsal.prediction.maps import FrameMap, SaliencyFrame, Smoothing, filled, to_density
-from avsal.prediction.settings import PredictSettings, Size, expected_maps, with_changes
+from avsal.prediction.settings import PredictSettings, Seconds, Size, expected_maps, with_changes
 from avsal.prediction.shots import ShotFinder
 from avsal.prediction.windows import Rule, rule_for
 

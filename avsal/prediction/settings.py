@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 # maps, so that results and scores of the earlier way are made again.
 PROCESSING = 2
 
+Seconds = float | Fraction
+
 
 class Format(StrEnum):
     """Kinds of files that maps are written to; the last two hold numbers and no maps."""
