@@ -16,7 +16,13 @@ from avsal.datasets.recording import Recording
 from avsal.errors import DataError
 from avsal.evaluation.maps import ScoredMaps, tags_of
 from avsal.evaluation.scoring import (
+    CENTRE,
+    FITTED,
+    MEAN,
     MODEL,
+    OBSERVERS,
+    SPECTRAL_RESIDUAL,
+    UNIFORM,
     Annotations,
     GroundTruth,
     MethodScores,
@@ -26,14 +32,6 @@ from avsal.evaluation.scoring import (
 from avsal.media.frames import FrameInfo, VideoFrame
 from avsal.metrics import centre_prior
 from avsal.prediction.threads import BoundedPool
-
-CENTRE = "centre Gaussian"
-UNIFORM = "uniform"
-FITTED = "centre prior (fitted)"
-MEAN = "mean map of others"
-SPECTRAL_RESIDUAL = "spectral residual"
-OBSERVERS = "inter-observer"
-BASELINES = (CENTRE, UNIFORM, FITTED, MEAN, SPECTRAL_RESIDUAL, OBSERVERS)
 
 MEAN_GRID = (72, 96)  # (height, width) on which maps of different sizes are averaged
 

@@ -12,8 +12,14 @@ import io
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from avsal.evaluation.protocol import BASELINES
-from avsal.evaluation.scoring import METRICS, MODEL, MethodScores, RecordingScores, mean_scores
+from avsal.evaluation.scoring import (
+    BASELINES,
+    METRICS,
+    MODEL,
+    MethodScores,
+    RecordingScores,
+    mean_scores,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table

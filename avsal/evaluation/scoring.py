@@ -35,6 +35,13 @@ MetricValues = dict[str, float]
 MethodScores = dict[str, MetricValues]  # by MODEL or name of the baseline
 
 MODEL = "model"  # the key of the maps' own scores
+CENTRE = "centre Gaussian"
+UNIFORM = "uniform"
+FITTED = "centre prior (fitted)"
+MEAN = "mean map of others"
+SPECTRAL_RESIDUAL = "spectral residual"
+OBSERVERS = "inter-observer"
+BASELINES = (CENTRE, UNIFORM, FITTED, MEAN, SPECTRAL_RESIDUAL, OBSERVERS)
 
 
 @dataclass(frozen=True)
