@@ -43,7 +43,11 @@ def function(name: str) -> Any:
 
 
 class _StandIn(ModuleType):
-    """A renamed package, and the function of its name."""
+    """A renamed package, and the function of its name.
+
+    An import of an old name binds it to the function's name in `avsal`, so it has the new package's
+    names and can be called like the function.
+    """
 
     def __getattr__(self, name: str) -> Any:
         own = self.__name__.rpartition(".")[2]

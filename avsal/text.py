@@ -10,8 +10,10 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import TextIO
 
 _DELIMITERS = ",;\t"  # the most frequent one in the header counts
 _SEPARATOR = re.compile(r'sep=([^"\r\n\0])', re.I)  # written by Excel
@@ -40,16 +42,45 @@ def encoding_of(path: Path) -> str:
     raise UnicodeError(_NO_TEXT)
 
 
+@contextmanager
+def _opened(path: Path, newline: str | None, errors: str) -> Iterator[TextIO]:
+    try:
+        with path.open(newline=newline, encoding=encoding_of(path), errors=errors) as file:
+            yield file
+    except UnicodeDecodeError:  # its own message names a byte
+        raise UnicodeError(_NO_TEXT) from None
+
+
 def read_text(path: Path) -> str:
     """The whole text of a file.
 
     Raises:
         OSError, UnicodeError: it cannot be read, or is not text in UTF-8 or UTF-16.
     """
-    try:
-        return path.read_text(encoding_of(path))
-    except UnicodeDecodeError:  # its own message names a byte
-        raise UnicodeError(_NO_TEXT) from None
+    with _opened(path, newline=None, errors="strict") as file:
+        return file.read()
+
+
+def _header(file: TextIO) -> tuple[int, str, str]:
+    """Read up to the header; return the number of its line, the line and the delimiter."""
+    delimiter, number, header = "", 0, ""
+    for number, line in enumerate(file, start=1):  # noqa: B007
+        if separator := _SEPARATOR.match(line):
+            delimiter = separator[1]
+        elif line.strip() and not line.startswith("#"):
+            header = line
+            break
+    return number, header, delimiter or max(_DELIMITERS, key=header.count)
+
+
+def delimiter_of(path: Path) -> str:
+    """What separates the columns of a table.
+
+    Raises:
+        OSError, UnicodeError: see `read_rows`.
+    """
+    with _opened(path, newline="", errors="surrogateescape") as file:
+        return _header(file)[2]
 
 
 def read_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -61,20 +92,12 @@ def read_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     Raises:
         OSError, UnicodeError, csv.Error: the file cannot be read as CSV.
     """
-    with path.open(newline="", encoding=encoding_of(path), errors="surrogateescape") as file:
-        lines = enumerate(file, start=1)
-        delimiter, number, header = "", 0, ""
-        for number, line in lines:  # noqa: B007
-            if separator := _SEPARATOR.match(line):
-                delimiter = separator[1]
-            elif line.strip() and not line.startswith("#"):
-                header = line
-                break
-        delimiter = delimiter or max(_DELIMITERS, key=header.count)
+    with _opened(path, newline="", errors="surrogateescape") as file:
+        number, header, delimiter = _header(file)
         reader = partial(csv.reader, delimiter=delimiter, skipinitialspace=delimiter != " ")
         names = [name.strip() for name in next(reader([header]), [])]
         yield number, names
-        rows = reader(line for _number, line in lines)
+        rows = reader(file)
         for row in rows:
             if row and (row[0] or any(field.strip() for field in row)):
                 while len(row) > len(names) and not row[-1].strip():

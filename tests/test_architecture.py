@@ -53,3 +53,17 @@ def test_every_name_that_a_package_hands_on_exists(package):
     assert names
     for name in names:
         assert getattr(module, name) is not None
+
+
+@pytest.mark.parametrize("package", ["", ".areas", ".crops", ".media", ".prediction", ".weights"])
+def test_names_that_a_package_hands_on_have_their_types(package):
+    """A type checker sees only the imports, a program only the table."""
+    tree = ast.parse(Path(import_module(f"avsal{package}").__file__).read_text("utf-8"))
+    (modules,) = (node for node in ast.walk(tree) if isinstance(node, ast.Dict))
+    table = ast.literal_eval(modules).items()
+    handed_on = {
+        (f"avsal{package}.{home}", name) for home, names in table for name in names.split()
+    }
+    conditions = (node for node in tree.body if isinstance(node, ast.If))
+    (typed,) = (node for node in conditions if ast.unparse(node.test) == "TYPE_CHECKING")
+    assert {(line.module, name.asname) for line in typed.body for name in line.names} == handed_on

@@ -337,7 +337,7 @@ def test_maps_of_a_file_that_was_changed_since_are_told(video, maps, tmp_path, c
         "measure": lambda: avsal.measure(video, {"a": "0,0,9,9"}, saliency=maps),
         "reframe": lambda: avsal.reframe(video, tmp_path / "r.mp4", saliency=maps),
     }
-    told = f"{video}: is another file than when its maps in {maps} were made"
+    told = f"{video}: was changed after its maps in {maps} were made"
     for call in calls.values():
         call()
     assert told not in caplog.text

@@ -241,6 +241,13 @@ def test_videos_of_the_same_name_in_two_folders(video, tmp_path):
     assert [item.reading.rows for item in (one, two)] == [120, 240]
 
 
+def test_utf_16_that_is_cut_off_is_one_line(tmp_path):
+    table = tmp_path / "cut.csv"
+    table.write_bytes("time,x,y\n0,1,1\n".encode("utf-16")[:-1])
+    with pytest.raises(DataError, match=r"cut.csv.*it is not text in UTF-8 or UTF-16; save it"):
+        read_table(table)
+
+
 def test_pixels_that_are_not_square_are_told(tmp_path, caplog):
     film = tmp_path / "wide.mp4"
     with VideoWriter(film, *SIZE, sample_aspect=Fraction(4, 3)) as writer:

@@ -168,6 +168,8 @@ def test_what_is_no_mono_sound_is_named(predictor, audio, why):
         (3, {"fps": -25}, "more than 0"),
         (3, {"fps": float("inf")}, "fps is inf"),
         (3, {"fps": "25"}, "fps is '25'"),
+        (3, {"fps": 10**400}, "fps is 10000.*; give a number"),
+        (3, {"times": [0, 10**400, 1]}, "the time of frame 1 is 10000.*; give a number"),
     ],
 )
 def test_times_that_cannot_be_right_are_refused(count, given, why):

@@ -19,6 +19,7 @@ from gaze_maps import save_maps
 from avsal.areas import api
 from avsal.errors import MediaError
 from avsal.media.video import VideoReader
+from avsal.media.writer import VideoWriter
 from avsal.prediction.model import load_model
 from avsal.prediction.settings import PredictSettings
 from avsal.results.folder import read_result
@@ -152,6 +153,30 @@ def test_two_versions(measure, video, maps, tmp_path):
     page = (tmp_path / "out" / "report.html").read_text()
     check_page(page)
     assert "Two versions" in page
+
+
+def test_pixels_that_are_not_square_are_told_where_areas_are_in_pixels(tmp_path, caplog):
+    films = tmp_path / "one.mp4", tmp_path / "two.mp4"
+    for film in films:
+        with VideoWriter(film, 64, 48, sample_aspect=Fraction(4, 3)) as writer:
+            writer.write(picture(0), Fraction(0), Fraction(1, 25))
+    one, two = (save_maps(film.with_suffix(""), film, lambda _i: (0.2, 0.5)) for film in films)
+    table = tmp_path / "areas.csv"
+    table.write_text("name,x,y,w,h\na,0,0,50%,9\n")
+    relative, pixels = {"a": "0,0,50%,50%"}, {"a": "0,0,50%,9"}
+    for first, other, told in (
+        ({"areas": relative}, {}, ()),
+        ({"areas": iter(["a:0,0,9,9"])}, {}, ("one.mp4",)),
+        ({"areas_file": table}, {}, ("one.mp4",)),
+        ({"areas": relative}, {"compare_areas": pixels}, ("two.mp4",)),
+        ({"areas": pixels}, {"compare_areas": relative}, ("one.mp4",)),
+    ):
+        caplog.clear()
+        api.measure(
+            films[0], saliency=one, compare=films[1], compare_saliency=two, **first, **other
+        )
+        notes = [text for text in caplog.messages if "its pixels are not square" in text]
+        assert [note.split(":")[0].rpartition("/")[2] for note in notes] == [*told]
 
 
 def test_a_still_image(measure, tmp_path):

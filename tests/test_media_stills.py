@@ -15,6 +15,7 @@ from PIL import Image, ImageCms, ImageOps
 
 from avsal.errors import MediaError
 from avsal.media import VideoFrame, VideoReader, probe
+from avsal.media.view import is_cut_off
 
 READ_MANY_TIMES = """
 import gc, sys
@@ -137,6 +138,20 @@ def test_a_cut_off_photograph_is_told(tmp_path: Path, options: dict[str, bool]) 
             assert len(list(reader)) == 1
         assert len(reader.warnings) == notes
         assert all("seems cut off" in note for note in reader.warnings)
+
+
+def test_only_pillow_says_that_a_photograph_is_cut_off(tmp_path: Path) -> None:
+    """And only where the file does not end as a JPEG: what is inside is FFmpeg's matter."""
+    path = tmp_path / "truncated.jpg"
+    path.write_bytes(b"no picture")
+    assert not is_cut_off(path)  # Pillow's error names the file
+    path.write_bytes(b"")
+    assert not is_cut_off(path)
+    Image.effect_noise((320, 240), 60).save(path)
+    whole = path.read_bytes()
+    for content, is_cut in ((whole, False), (whole[:-9], True), (whole[:-99] + whole[-2:], False)):
+        path.write_bytes(content)
+        assert is_cut_off(path) is is_cut
 
 
 def test_a_damaged_avif_is_one_line(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from avsal.crops import plan
 from avsal.crops.file import PathFile, read_crops, read_head, write_path
 from avsal.crops.motion import COSTS, KNOT, at_times, choose_places, smooth
 from avsal.crops.planning import Grids, plan_crops
-from avsal.crops.settings import Framing, Picture, parse_aspect, parse_size
+from avsal.crops.settings import Framing, Picture, aspect_of, parse_aspect, parse_size
 from avsal.errors import MediaError, OutputError, UsageError
 from avsal.prediction.maps import timed_maps
 
@@ -194,6 +194,14 @@ def test_odd_inputs():
 def test_wrong_aspects_are_told(text):
     with pytest.raises(UsageError, match="aspect"):
         parse_aspect(text)
+
+
+def test_aspects_may_be_any_real_number():
+    for aspect in (1.5, np.float32(1.5), Fraction(3, 2)):
+        assert aspect_of(aspect) == Fraction(3, 2)
+    for aspect in (10**400, Fraction(1, 10**400), -1, float("inf"), float("nan")):
+        with pytest.raises(UsageError, match="aspect"):
+            aspect_of(aspect)
 
 
 @pytest.mark.parametrize("text", ["", "10x", "101x200", "2x2", "1080*1920"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -230,6 +230,7 @@ def measure(
     Raises:
         AvsalError: something cannot be read or does not fit together.
     """
+    areas, compare_areas = _kept(areas), _kept(compare_areas)
     _check_compared(compare, compare_saliency, compare_areas, compare_areas_file)
     settings = PredictSettings(audio_context, stride, batch, start, end)
     source = MapSource(model, weights, device, precision, offline, revision, engine, settings)
@@ -241,12 +242,12 @@ def measure(
     with ExitStack() as files:
         reader = files.enter_context(VideoReader(video))
         chosen = choose_areas(areas, areas_file, grid, (reader.info.width, reader.info.height))
-        if (areas or areas_file) and (note := reader.info.pixel_note):
-            logger.warning("%s: %s", name_of(video), note)
+        _note_pixels(reader, areas, areas_file)
         inputs = [(reader, source.maps(saliency), chosen)]
         if other_video is not None:
             other = files.enter_context(VideoReader(other_video))
             own = _listed(compare_areas, compare_areas_file, (other.info.width, other.info.height))
+            _note_pixels(other, compare_areas, compare_areas_file)
             inputs.append((other, source.maps(compare_saliency), _other_areas(chosen, own)))
         total = reader.info.frames
         return _measurement(inputs, lambda done: progress("gaze", done, total))
@@ -279,6 +280,23 @@ def _listed(areas: Areas, path: File | None, size: Size) -> list[Area]:
         found = parse_areas((item for item in items if isinstance(item, str)), size)
         found += [_checked(item) for item in items if not isinstance(item, str)]
     return found + (read_areas(path_of("areas_file", path), size) if path is not None else [])
+
+
+def _kept(areas: Areas) -> Areas:
+    """The same areas, which can be listed more than once."""
+    return list(areas) if isinstance(areas, Iterator) else areas
+
+
+def _note_pixels(video: VideoReader, areas: Areas, path: File | None) -> None:
+    """Say what pixels mean in a video whose pixels are not square, if an area is in pixels.
+
+    It is if it would be elsewhere in a picture of another size.
+    """
+    note, width, height = video.info.pixel_note, video.info.width, video.info.height
+    sizes = ((width, height), (2 * width, 2 * height)) if note else ()
+    found = [_listed(areas, path, size) for size in sizes]
+    if note and found[0] != found[1]:
+        logger.warning("%s: %s", name_of(video.path), note)
 
 
 def _check_compared(

@@ -28,7 +28,7 @@ import numpy as np
 from avsal.errors import DataError, UsageError, require_file
 from avsal.prediction.settings import MAX_SECONDS, seconds_of
 from avsal.results.records import JSON, decimal
-from avsal.text import read_rows, read_text
+from avsal.text import delimiter_of, read_rows, read_text
 
 Shape = tuple[tuple[float, float], ...]  # corners, x and y as fractions of width and height
 Size = tuple[int, int]  # (width, height), pixels
@@ -41,6 +41,7 @@ _ROUNDING = 1e-3  # of a side, by which rounding may place a corner outside
 _NAME_LENGTH = 80
 _MOST_CORNERS = 10_000
 _MAX_BYTES = 1 << 26  # of a file of areas: a key frame every 40 ms of ten hours
+_THOUSANDS = re.compile(r"[1-9]\d{0,2}(,\d{3})+(\.\d*)?", re.ASCII)
 _DECIMALS = 12  # of a cell's cover: a cell that is covered whole counts as 1, not a rounding less
 
 
@@ -230,6 +231,7 @@ def _parse(text: str, size: Size) -> Key:
 
 def _csv_keys(path: Path, size: Size) -> list[Key]:
     keys = []
+    has_commas = delimiter_of(path) == ","  # so a comma in a number need not be a decimal one
     rows = read_rows(path)
     columns = [column.lower() for column in next(rows)[1]]
     for line, row in rows:
@@ -243,7 +245,10 @@ def _csv_keys(path: Path, size: Size) -> list[Key]:
             raise ValueError(f"line {line}: no name; columns are name, time, x, y, w, h")
         if any("\udc80" <= character <= "\udcff" for character in name):
             raise ValueError(f"line {line}: is not text in UTF-8; save the table in UTF-8")
-        numbers = {key: values.get(key, "").replace(",", ".") for key in ("time", *"xywh")}
+        numbers = {key: values.get(key, "") for key in ("time", *"xywh")}
+        if has_commas and (large := [n for n in numbers.values() if _THOUSANDS.fullmatch(n)]):
+            raise ValueError(f"{name}: {large[0]}: write numbers without separators of thousands")
+        numbers = {key: number.replace(",", ".") for key, number in numbers.items()}
         corners = values.get("points") or ",".join(numbers[side] for side in "xywh")
         time = _seconds(name, numbers["time"]) if numbers["time"] else None
         keys.append((name, time, _shape(name, corners, size)))
@@ -324,7 +329,9 @@ def _check_unit(name: str, text: str) -> None:
     fractions = len(pixels) == len(values) and max(pixels) <= 1
     fractions = fractions and not all(map(float.is_integer, pixels))
     if fractions or any(side is not None and 0 < side < 1 for side in sides):
-        raise ValueError(f"{name}: {text[:80]} is at most a pixel wide; give per cent, such as 5%")
+        raise ValueError(
+            f"{name}: {text[:80]} is at most a pixel in width or height; give per cent, such as 5%"
+        )
 
 
 def _fraction(name: str, text: str, side: int) -> float:

@@ -1,7 +1,7 @@
 """What is shown of a shot: one crop, a closer or a wider one, or two panels.
 
-Maps are reduced to a small grid for it; here is too how much of them is inside a crop or cut by its
-edges.
+It works on maps reduced to a small grid. How much of them a crop holds, and how much its edges cut,
+is measured here too.
 """
 
 from __future__ import annotations

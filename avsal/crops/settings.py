@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
-from numbers import Real
+from numbers import Rational, Real
 from typing import NamedTuple
 
 from avsal.errors import UsageError, nearest
-from avsal.prediction.settings import check_crf, check_word
+from avsal.prediction.settings import check_crf, check_word, is_finite
 
 Size = tuple[int, int]  # (width, height), pixels
 Share = tuple[float, float]  # width and height as fractions of the picture's
@@ -28,8 +27,9 @@ def aspect_of(aspect: str | float | Fraction) -> Fraction:
     Raises:
         UsageError: see `parse_aspect`.
     """
-    if isinstance(aspect, Real) and math.isfinite(aspect) and aspect > 0:
-        return _checked_aspect(Fraction(aspect), str(aspect))
+    if not isinstance(aspect, str) and is_finite(aspect) and aspect > 0:
+        exact = aspect if isinstance(aspect, Rational) else float(aspect)
+        return _checked_aspect(Fraction(exact), str(aspect))
     return parse_aspect(str(aspect))
 
 

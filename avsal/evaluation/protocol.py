@@ -1,4 +1,8 @@
-"""The baselines: maps without a network, and the inter-observer ceiling."""
+"""The protocol and its baselines: every frame is scored against its annotation, in one pass.
+
+Each recording is read once. Frames without fixations are omitted. Frames are scored in threads
+while the network runs.
+"""
 
 from __future__ import annotations
 

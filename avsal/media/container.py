@@ -236,8 +236,8 @@ class VideoInfo:
             return None
         return (
             f"its pixels are not square; coordinates in pixels are those of {self.width}x"
-            f"{self.height} as stored, not of {shown}x{self.height} as shown; per cent and "
-            "fractions fit both"
+            f"{self.height} as stored, not of {shown}x{self.height} as shown; values "
+            "relative to the picture's size fit both"
         )
 
 

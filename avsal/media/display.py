@@ -13,7 +13,7 @@ from av.error import FFmpegError
 from av.video.reformatter import VideoReformatter
 
 from avsal.errors import MediaError
-from avsal.media.source import Source, is_image
+from avsal.media.source import Source, is_image, is_raw
 from avsal.media.view import (
     UPRIGHT,
     Crop,
@@ -108,9 +108,17 @@ def over_black(rgba: np.ndarray) -> np.ndarray:
     return ((colour.astype(np.uint16) * alpha + 127) // 255).astype(np.uint8)
 
 
-def is_hdr(frame: VideoFrame | VideoCodecContext) -> bool:
-    """Tell whether a frame or a stream has a high-dynamic-range transfer curve (PQ or HLG)."""
-    return frame.color_trc in _HDR_TRANSFERS
+def remarks(path: Source, frame: VideoFrame, codec: VideoCodecContext) -> list[str]:
+    """What to know about the colours of a video, from its first frame; one line each."""
+    notes = []
+    if {frame.color_trc, codec.color_trc} & _HDR_TRANSFERS:
+        notes.append(f"{path}: HDR colours are used without tone mapping")
+    if is_raw(path):
+        notes.append(
+            f"{path}: a camera raw file; FFmpeg may show its preview or undeveloped colours, so "
+            "export it as JPEG or PNG"
+        )
+    return notes
 
 
 class Display:

@@ -37,7 +37,7 @@ from avsal.media.decoding import (
     up_to,
     with_start,
 )
-from avsal.media.display import Display, RgbConverter, is_hdr
+from avsal.media.display import Display, RgbConverter, remarks
 from avsal.media.frames import VideoFrame
 from avsal.media.source import (
     ENCRYPTED,
@@ -46,7 +46,6 @@ from avsal.media.source import (
     is_encrypted,
     is_heif,
     is_image,
-    is_raw,
     why_undecodable,
 )
 from avsal.media.view import heif_picture, is_cut_off
@@ -276,7 +275,7 @@ class VideoReader:
                 raise MediaError(f"{self.path}: {why}")
             self._first = first
             self.origin = self._first_time = first.time
-            self._notes = self._remarks(first)
+            self._notes = remarks(self.path, first.frame, self._stream.codec_context)
             unit, has_sound = self._clock.unit, partner is not None
             self.info = describe(
                 self.path, self._container, self._stream, first.view, unit, has_sound
@@ -426,17 +425,6 @@ class VideoReader:
 
     def _seek(self, time: Fraction) -> None:
         self._container.seek(int(time / self._time_base), stream=self._stream)
-
-    def _remarks(self, first: Slot) -> list[str]:
-        notes = []
-        if is_hdr(first.frame) or is_hdr(self._stream.codec_context):
-            notes.append(f"{self.path}: HDR colours are used without tone mapping")
-        if is_raw(self.path):
-            notes.append(
-                f"{self.path}: a camera raw file; FFmpeg may show its preview or undeveloped "
-                "colours, so export it as JPEG or PNG"
-            )
-        return notes
 
     def _check_end(self, end: Fraction) -> None:
         expected = None if self._decoder.jumped else container.stream_end(self._stream)

@@ -1,11 +1,13 @@
 """What a file says about displaying its pictures: rotation, mirroring and crop.
 
-And what FFmpeg does not do for still images: their orientation, and reading HEIC and AVIF.
+Also what FFmpeg does not do for still images: their orientation, reading HEIC and AVIF, and telling
+that a JPEG is cut off.
 """
 
 from __future__ import annotations
 
 import math
+import os
 import struct
 import warnings
 from collections.abc import Callable, Iterator
@@ -27,6 +29,7 @@ from avsal.errors import MediaError
 if TYPE_CHECKING:
     from av.container import InputContainer
 
+_JPEG_END = b"\xff\xd9"
 _HEADER = 8  # bytes: size and type
 _LONG_HEADER = 16  # with a size of 64 bits
 
@@ -331,16 +334,25 @@ def still_orientation(path: Path) -> Matrix | None:
 def is_cut_off(path: Path) -> bool:
     """Whether a JPEG picture ends before its end. FFmpeg fills the rest with gray, silently."""
     try:
+        if _ends_as_jpeg(path):
+            return False
         with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
             if image.format not in ("JPEG", "MPO"):
                 return False
             image.draft("L", (1, 1))  # the smallest scale is the fastest to decode
             image.load()
     except OSError as error:
-        return "truncated" in str(error)
+        return str(error).startswith("image file is truncated")
     except Exception:  # for damaged files, Pillow raises almost anything
         return False
     return False
+
+
+def _ends_as_jpeg(path: Path) -> bool:
+    """Whether a file ends with a JPEG's last marker; some cameras write zeros after it."""
+    with path.open("rb") as file:
+        file.seek(-len(_JPEG_END), os.SEEK_END)
+        return file.read() == _JPEG_END
 
 
 def heif_picture(path: Path | str) -> VideoFrame:

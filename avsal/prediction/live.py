@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 import os
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -17,7 +16,7 @@ from avsal.errors import UsageError
 from avsal.media.frames import VideoFrame, info_of
 from avsal.prediction.frames import CachedFrame, KeptFrames, WindowInput
 from avsal.prediction.inputs import resize_frame
-from avsal.prediction.settings import Seconds, is_number
+from avsal.prediction.settings import Seconds, is_finite
 from avsal.prediction.shots import Differences, find_cut
 from avsal.prediction.threads import FORKED, after_fork
 from avsal.prediction.windows import Rule
@@ -197,7 +196,7 @@ def _rate(fps: Any) -> Fraction:
 
 def _decimal_fraction(number: Any, name: str) -> Fraction:
     """The number that a person wrote, as `settings.exact_seconds` has it."""
-    if not is_number(number) or not math.isfinite(number):
+    if not is_finite(number):
         raise UsageError(f"{name} is {number!r}; give a number")
     return Fraction(number) if isinstance(number, Rational) else Fraction(str(float(number)))
 

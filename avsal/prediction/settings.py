@@ -257,6 +257,14 @@ def is_number(value: Any) -> bool:
     return isinstance(value, Real) and not has_unit
 
 
+def is_finite(value: Any) -> bool:
+    """Whether a value is a real number that a float can hold."""
+    try:
+        return is_number(value) and math.isfinite(value)
+    except OverflowError:  # a whole number or a fraction may be larger
+        return False
+
+
 def _check_count(name: str, count: int | None) -> None:
     if count is not None and not (isinstance(count, Integral) and count >= 1):
         raise UsageError(f"{name} {count!r}: give a whole number, 1 or more")

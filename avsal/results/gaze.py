@@ -183,7 +183,7 @@ def check_source_of(result: Result, video: VideoReader) -> None:
     same_name = known.get("name") == video.identity.get("name")
     if same_name and known.get("bytes") != video.identity.get("bytes"):
         logger.warning(
-            "%s: is another file than when its maps in %s were made; predict it again if its "
+            "%s: was changed after its maps in %s were made; run avsal predict again if its "
             "pictures differ",
             video.path,
             result.folder,
