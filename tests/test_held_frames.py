@@ -34,7 +34,7 @@ def drawn(tiny, tiny_weights, tmp_path, monkeypatch):
         monkeypatch.setattr(media_video, "BUFFER_BYTES", cap * FRAME)
         with VideoReader(film) as video:
             pairs = overlay.predicted(predictor, video, SETTINGS)
-            found = [(frame.index, frame.image.copy(), density) for frame, density, _ in pairs]
+            found = [(frame.index, frame.image.copy(), density) for frame, density in pairs]
         return found, max(waited)
 
     monkeypatch.setattr(VideoReader, "pop_frame", pop_frame)
