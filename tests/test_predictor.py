@@ -349,7 +349,7 @@ def test_memory_does_not_grow_with_the_length_of_the_video(tiny_weights, tmp_pat
     short = samples.write(tmp_path / "short.mp4", samples.Pictures(images, options=quick), sound)
     long = copies.repeated(short, tmp_path / "long.mp4", seconds=10, times=8)
     peaks = []
-    # Freed pictures go back to the system at once, not to a heap that may keep a hundred MB of them.
+    # Freed pictures go back to the system at once, not to a heap that may keep 100 MB of them.
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
     for path, seconds in ((short, 10), (long, 80)):
         command = [sys.executable, "-c", script, str(path)]
