@@ -10,6 +10,7 @@ import heapq
 import logging
 import os
 import re
+import shutil
 import signal
 import socket
 import threading
@@ -120,6 +121,14 @@ class _File:
             building.__exit__(type(error) if error else None, error, None)
 
 
+def _remove(folder: Path | None) -> None:
+    """Remove a folder into which a worker may write for a moment after Ray calls it dead."""
+    until = time.monotonic() + _STOP_SECONDS
+    while folder is not None and folder.exists() and time.monotonic() < until:
+        shutil.rmtree(folder, ignore_errors=True)
+        time.sleep(0.05)
+
+
 _Task = tuple[_File, Stretch | None]  # what a worker is given; None: look at the file
 
 
@@ -162,6 +171,7 @@ class _Driver:
         finally:
             for file in self._files.values():
                 file.close(AvsalError("stopped"))
+                _remove(file.aside)
 
     def _is_stale(self, file: _File, stretch: Stretch | None) -> bool:
         """Whether a file is finished, or a stretch is one of an earlier cut of it."""
