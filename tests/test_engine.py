@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import pickle
 import shutil
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from engine_checks import assert_a_forked_child_predicts, maps, needs_forks
 from safetensors.numpy import load_file, save_file
 
 from avsal import load_model, weights
@@ -51,10 +51,6 @@ def onnx():
 @pytest.fixture(scope="module")
 def torch_model():
     return load_model(device="cpu", precision="fp32", engine="torch")
-
-
-def maps(model, source, **settings) -> list[np.ndarray]:
-    return [frame.log_density for frame in model.predict(source, size="model", **settings)]
 
 
 def distance(ones: list[np.ndarray], others: list[np.ndarray]) -> float:
@@ -355,21 +351,6 @@ def test_pytorch_is_not_imported(example_clip):
     assert result.stdout.split() == ["5", "False"]
 
 
-def in_child(model, clip: Path, queue) -> None:
-    queue.put(np.stack(maps(model, clip, end=0.2)))
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system does not fork")
-@pytest.mark.timeout(300)
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@needs_forks
 def test_a_forked_child_predicts(onnx, example_clip):
-    here = np.stack(maps(onnx, example_clip, end=0.2))
-    context = multiprocessing.get_context("fork")
-    queue = context.Queue()
-    child = context.Process(target=in_child, args=(onnx, example_clip, queue))
-    child.start()
-    there = queue.get(timeout=240)
-    child.join(30)
-    assert child.exitcode == 0
-    assert np.array_equal(there, here)
-    assert np.array_equal(np.stack(maps(onnx, example_clip, end=0.2)), here)
+    assert_a_forked_child_predicts(onnx, example_clip)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
 import pickle
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from engine_checks import assert_a_forked_child_predicts, maps, needs_forks
 
 from avsal import load_model
 from avsal.errors import UsageError, WeightsError
@@ -64,10 +63,6 @@ def load(load_tiny):
         return load_tiny(**choice) if network == "tiny" else load_model(device="cpu", **choice)
 
     return load
-
-
-def maps(model, source, **settings) -> list[np.ndarray]:
-    return [frame.log_density for frame in model.predict(source, size="model", **settings)]
 
 
 def silent_maps(model, frames, **settings) -> list[np.ndarray]:
@@ -212,36 +207,10 @@ def test_a_result_names_its_engine_and_is_redone_by_another(example_clip, avsal_
 # --- processes ----------------------------------------------------------------------------------
 
 
-def in_child(model, clip, queue) -> None:
-    queue.put(np.stack(maps(model, clip, end=0.2)))
-
-
-def in_forked_child(model, clip) -> np.ndarray:
-    context = multiprocessing.get_context("fork")
-    queue = context.Queue()
-    child = context.Process(target=in_child, args=(model, clip, queue))
-    child.start()
-    there = queue.get(timeout=240)
-    child.join(30)
-    assert child.exitcode == 0
-    return there
-
-
-forks = [
-    pytest.mark.skipif(not hasattr(os, "fork"), reason="the system does not fork"),
-    pytest.mark.timeout(300),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-]
-
-
-@pytest.mark.parametrize(
-    "network", [pytest.param(each, marks=forks) for each in ("default", "tiny")]
-)
+@needs_forks
+@pytest.mark.parametrize("network", ["default", "tiny"])
 def test_a_forked_child_predicts(network, load, example_clip):
-    model = load(network, precision="fp32")
-    here = np.stack(maps(model, example_clip, end=0.2))
-    assert np.array_equal(in_forked_child(model, example_clip), here)
-    assert np.array_equal(np.stack(maps(model, example_clip, end=0.2)), here)
+    assert_a_forked_child_predicts(load(network, precision="fp32"), example_clip)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

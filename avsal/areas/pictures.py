@@ -60,7 +60,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Axes:
-    """What the edges of a chart stand for.
+    """The times and shares at the edges of a chart.
 
     Attributes:
         start, end: seconds at the left and the right edge.

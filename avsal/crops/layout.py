@@ -67,7 +67,7 @@ def edge_bands(offsets: np.ndarray, length: float, cells: int) -> np.ndarray:
 
 
 class Grids:
-    """Maps one after the other, read back a few at a time so that no number of them needs memory.
+    """Maps in order, read back a few at a time, so that memory does not grow with their number.
 
     Use it in a `with` statement.
     """

@@ -24,9 +24,8 @@ import numpy as np
 from avsal.errors import WeightsError
 from avsal.models.graph_weights import ORIGINS, Arrays, Origin, derive, uncovered
 from avsal.prediction.frames import CachedFrame, PredictedBatch, WindowInput
-from avsal.prediction.threads import BoundedPool, after_fork, thread_count
+from avsal.prediction.threads import BoundedPool, after_fork, leave_to_parent, thread_count
 
-_FORKED: list[object] = []  # sessions of a parent process, whose threads may have held their locks
 MOST_AT_ONCE = 8  # windows; each takes some 20 MB
 MOST_SESSIONS = 9  # three graphs, of three sizes of pictures where sessions are for one
 LONGEST_CAUSE = 120  # characters
@@ -34,6 +33,11 @@ OUTPUTS = ("stride8", "stride16", "deep", "gates", "brightness")  # of a frame
 OF_LAST = ("stride8", "deep")  # those that only the window needs whose last frame it is
 
 Run = Callable[[dict[str, np.ndarray]], list[np.ndarray]]  # inputs by name -> outputs
+
+
+def windows_at_once() -> int:
+    """Number of windows that are computed at once: as many as there are threads, up to a limit."""
+    return min(thread_count(), MOST_AT_ONCE)
 
 
 class GraphEngine(ABC):
@@ -67,7 +71,7 @@ class GraphEngine(ABC):
 
     def orphan(self) -> None:
         """Make sessions anew in a child process, which does not have the threads that run them."""
-        _FORKED.append(self._sessions)
+        leave_to_parent(self._sessions)
         self._sessions, self._making = {}, threading.Lock()
 
     def takes_weights(self) -> bool:
@@ -82,8 +86,8 @@ class GraphEngine(ABC):
             return not uncovered(origins, self._state)
 
     def automatic_batch(self, pixels: int) -> int:
-        """Windows that are computed at once: as many as there are threads."""
-        return min(thread_count(), MOST_AT_ONCE)
+        """Windows that are computed at once."""
+        return windows_at_once()
 
     def batches(self, windows: Iterable[WindowInput], batch: int) -> Iterator[PredictedBatch]:
         """Yield every window with its (h, w) float32 log-density, one by one.

@@ -17,9 +17,8 @@ from openvino import opset1
 from openvino.frontend import FrontEndManager
 
 from avsal.models.graph_weights import Arrays
-from avsal.prediction.onnx_engine import MOST_AT_ONCE, GraphEngine, Run
+from avsal.prediction.onnx_engine import GraphEngine, Run, windows_at_once
 from avsal.prediction.settings import Precision
-from avsal.prediction.threads import thread_count
 
 BRIGHTNESS = "brightness"  # input of windows; in bfloat16 slight motion would be lost in rounding
 CHANGE = "change_{}"  # what follows from brightness alone, by number
@@ -93,7 +92,7 @@ def compiled(model: openvino.Model | Path, precision: str) -> openvino.CompiledM
     Raises:
         RuntimeError: it is damaged.
     """
-    threads = min(thread_count(), MOST_AT_ONCE)
+    threads = windows_at_once()
     settings = {
         "INFERENCE_PRECISION_HINT": TYPES[Precision(precision)],
         "NUM_STREAMS": threads,

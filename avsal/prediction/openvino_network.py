@@ -22,16 +22,15 @@ from avsal import atomic, models
 from avsal.errors import WeightsError
 from avsal.models.folding import prepare_for_inference
 from avsal.models.network import SPECTROGRAM, Features, SaliencyNetwork
-from avsal.prediction.onnx_engine import MOST_AT_ONCE
+from avsal.prediction.onnx_engine import windows_at_once
 from avsal.prediction.openvino_engine import chosen_precision, compiled
-from avsal.prediction.threads import after_fork, thread_count
+from avsal.prediction.threads import after_fork, leave_to_parent
 from avsal.prediction.torch_engine import TorchEngine
 from avsal.weights.places import user_folder
 
 logger = logging.getLogger("avsal")
 
 FRAME, WINDOW = "frame.xml", "window.xml"  # OpenVINO's own format
-_FORKED: list[object] = []  # of a parent process, whose threads may have held their locks
 WRITTEN = (FRAME, WINDOW, "frame.bin", "window.bin")
 
 
@@ -57,7 +56,7 @@ class TranslatedEngine(TorchEngine):
     def automatic_batch(self, pixels: int) -> int:
         """Windows that are computed at once, by one thread each: layers that shared threads would
         wait for each other."""
-        return min(thread_count(), MOST_AT_ONCE)
+        return windows_at_once()
 
 
 class TranslatedNetwork(SaliencyNetwork):
@@ -105,7 +104,7 @@ class _Model:
 
     def orphan(self) -> None:
         """Forget what a forked child cannot use, whose threads are not there."""
-        _FORKED.append(self._compiled)
+        leave_to_parent(self._compiled)
         self._compiled = None
 
     def __call__(self, inputs: Sequence[torch.Tensor]) -> Features:

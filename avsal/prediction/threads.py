@@ -142,6 +142,14 @@ def after_fork(waiting: Orphan) -> None:
     _waiting.add(waiting)
 
 
+_of_parents: list[object] = []
+
+
+def leave_to_parent(thing: object) -> None:
+    """Never destroy in a forked child what a thread of its parent may have locked."""
+    _of_parents.append(thing)
+
+
 def _orphan_all() -> None:
     for each in list(_waiting):
         each.orphan()

@@ -54,7 +54,7 @@ class FrameRecord:
 
     @classmethod
     def parse(cls, index: int, values: Any) -> FrameRecord:
-        """The record that a frame's JSON values stand for.
+        """The record that a frame's JSON values describe.
 
         Raises:
             ValueError, KeyError, TypeError: a value is missing or of the wrong kind.

@@ -6,9 +6,9 @@
 
 `read` stores, for every frame that `videos.py` scores, the map without modulation and the
 brightness of the frames in the windows behind the smoothed map. `fit` tries a grid of values of
-gain, slope, camera and centre. For every set of videos that is left out, it prints the values that
-are best on the others, and their gain in NSS and CC on that set. `write` stores values in a weights
-file.
+gain, slope, camera and centre. It leaves out one set of videos after another, and prints the values
+that are best on the others and what they gain in NSS and CC on that set. `write` stores values in a
+weights file.
 """
 
 from __future__ import annotations
