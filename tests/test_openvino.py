@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -152,6 +154,32 @@ def test_damaged_graphs_are_one_line(tmp_path, example_clip, monkeypatch):
     with pytest.raises(WeightsError, match=r"damaged.*install avsal again") as caught:
         maps(model, example_clip, end=0.1)
     assert "\n" not in str(caught.value)
+
+
+def test_signals_are_handled_after_models_of_other_threads_have_gone(example_clip):
+    """Each core of OpenVINO frees the stack of signal handlers; 2026.4 ended the process so."""
+    script = """
+import signal, sys, threading
+import avsal
+
+def load(kept):
+    kept.append(avsal.load_model(device="cpu", engine="openvino"))
+    next(iter(kept[-1].predict(sys.argv[1])))
+
+kept = []
+signal.signal(signal.SIGTERM, lambda *_: print("handled"))
+load(kept)
+load(kept)
+del kept[0]
+for step in (lambda: load(kept), kept.clear):
+    thread = threading.Thread(target=step)
+    thread.start()
+    thread.join()
+signal.raise_signal(signal.SIGTERM)
+"""
+    command = [sys.executable, "-c", script, str(example_clip)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "handled\n", "")
 
 
 # --- choosing -----------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,7 @@ def compiled(model: openvino.Model | Path, precision: str) -> openvino.CompiledM
         "INFERENCE_NUM_THREADS": threads,
         "ENABLE_CPU_PINNING": False,  # other processes need the cores, too
     }
-    return openvino.Core().compile_model(model, "CPU", settings)
+    return _core().compile_model(model, "CPU", settings)
 
 
 def chosen_precision(precision: str) -> str:
@@ -111,8 +112,21 @@ def chosen_precision(precision: str) -> str:
 
 def has_bfloat16() -> bool:
     """Whether OpenVINO has fast bfloat16 on this processor (AVX-512 BF16 or AMX): its default."""
-    default = openvino.Core().get_property("CPU", "INFERENCE_PRECISION_HINT")
+    default = _core().get_property("CPU", "INFERENCE_PRECISION_HINT")
     return bool(default == openvino.Type.bf16)
+
+
+def _core() -> openvino.Core:
+    """A core of OpenVINO with its CPU plugin, loaded by a thread that ends at once.
+
+    The plugin gives the thread that loads it another stack for signal handlers, and frees that
+    stack with the last model that it compiled, whether the thread still uses it or not (2026.4):
+    the next signal would then end the process.
+    """
+    core = openvino.Core()
+    with ThreadPoolExecutor(1, "avsal-openvino") as thread:
+        thread.submit(core.get_versions, "CPU").result()
+    return core
 
 
 def _model(
