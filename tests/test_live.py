@@ -110,8 +110,8 @@ def test_memory_does_not_grow_while_nobody_asks():
 
 def test_maps_are_smoothed_but_not_across_a_cut(predictor):
     """The same as of a file whose every frame is predicted."""
-    smooth = replace(predictor.variant, spacing="0.04", smoothing="0.1")
-    predictor.variant = smooth
+    constants = {"smoothing": "0.1", "smoothing_live": "0.1"}
+    predictor.variant = replace(predictor.variant, spacing="0.04", **constants)
     colours = [np.full((48, 64, 3), 40 + 3 * i if i < 6 else 200 - 3 * i, "u1") for i in range(12)]
     frames = [VideoFrame(i, Fraction(i, 25), Fraction(1, 25), c) for i, c in enumerate(colours)]
     expected = list(predictor.predict_frames(frames))

@@ -199,7 +199,7 @@ def _stream_texts(variant: Variant) -> dict[str, str]:
         f"the call for the frame {variant.spacing} s before",
         "spectrogram": f"{SOUND}. It ends at the frame; all zeros for no sound",
         "log_density": f"{LOG_DENSITY}, and averages over time with weights exp(-t / "
-        f"{variant.smoothing} s)",
+        f"{variant.smoothing_live} s)",
         "new_state": "as state",
         "seconds_between_frames": str(variant.spacing),
     }
