@@ -230,6 +230,17 @@ def test_the_last_maps_of_a_part_are_the_whole_s(predictor, tmp_path, end, strid
     assert all(np.array_equal(frame.log_density, whole[frame.index]) for frame in part)
 
 
+@pytest.mark.parametrize("cut", range(9, 18))
+def test_a_cut_near_the_end_of_a_part_is_known_there(predictor, cut):
+    levels = np.random.default_rng(cut).integers(0, 9, 30) + 90 * (np.arange(30) >= cut)
+    pictures = [np.full((64, 128, 3), level, np.uint8) for level in 100 + levels]
+    whole = [f.log_density for f in predictor.predict_frames(pictures, fps=25)]
+    part = [f.log_density for f in predictor.predict_frames(pictures, fps=25, end=0.48)]
+    assert np.array_equal(part, whole[:12])
+    shot = [f.log_density for f in predictor.predict_frames(pictures[:cut], fps=25)]
+    np.testing.assert_allclose(whole[:cut], shot, atol=1e-5)
+
+
 def restless(seed, count):
     """Pictures that change so much that a change judged by half of its surroundings is a cut."""
     rng = np.random.default_rng(seed)
