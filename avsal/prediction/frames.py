@@ -285,9 +285,9 @@ class FrameCache:
             return False
         if self._until is None:
             self._until = self._given.time + self._rule.ahead
-        time = self._frames.times.get(target_from(self._target, self._stride))
-        behind = not self._rule.ahead or (time is not None and time > self._until)
-        return behind and self._windows % self._rule.batch == 0
+        target = target_from(self._target, self._stride)
+        behind = self._frames.times[min(target, self._frames.latest)] > self._until
+        return (behind or not self._rule.ahead) and self._windows % self._rule.batch == 0
 
     def _add(self, info: FrameInfo, pixels: np.ndarray) -> None:
         latest = self._frames.latest
