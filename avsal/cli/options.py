@@ -258,9 +258,10 @@ Engine = Annotated[
         envvar="AVSAL_ENGINE",
         help="What computes the network: onnx (ONNX Runtime; the default network on a CPU), "
         "openvino (OpenVINO, an extra; any network on a CPU) or torch (PyTorch; any network). For "
-        "the default network auto takes onnx where it can, or openvino with --precision bf16. All "
-        "use as many threads as the environment variable OMP_NUM_THREADS says, else as many as "
-        "there are cores.",
+        "the default network auto takes onnx where it can, or openvino with --precision bf16; for "
+        "others torch, or in bf16 openvino once it has computed their weights. All use as many "
+        "threads as the environment variable OMP_NUM_THREADS says, else as many as there are "
+        "cores.",
     ),
 ]
 
