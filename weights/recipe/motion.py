@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -49,6 +50,7 @@ Values = tuple[float, float, float, float]
 def read(given: argparse.Namespace) -> None:
     """Write a file for every video."""
     predictor = load_model("small-224x384", given.weights, engine="torch")
+    predictor.variant = replace(predictor.variant, smoothing=str(MEMORY), smoothing_ahead=None)
     for parameter in ("gain", "centre"):
         getattr(predictor.engine.network.decoder.motion, parameter).data.zero_()
     given.output.mkdir(parents=True, exist_ok=True)
