@@ -168,10 +168,7 @@ _PANEL_PLACES = 33  # of a panel along each axis
 _PANELS_KEEP = 0.7  # where two panels keep less of the gaze, it is on more than two things
 # Less gaze between two panels than this, against the lower peak inside them, makes them two things.
 _VALLEY = 0.5
-_PANEL_SCALES = (
-    1,
-    1.15,
-)  # what panels show, across and down, against the scale of the largest crop
+_PANEL_SCALES = (1, 1.15)  # how much panels show across and down; 1 at the largest crop's scale
 
 # What `Fit.AUTO` counts against a picture that is divided, and against one that is e times smaller
 # than the largest crop shows it, in shares of gaze. Chosen on videos with recorded gaze that are
