@@ -72,6 +72,7 @@ def info(context: typer.Context) -> None:
     from rich.table import Table
 
     from avsal import media, weights
+    from avsal.cli.console import plain
     from avsal.cli.defaults import described
     from avsal.prediction.device import (
         automatic_precision,
@@ -102,7 +103,7 @@ def info(context: typer.Context) -> None:
     }
     table = Table(show_header=False, box=None)
     for name, value in rows.items():
-        table.add_row(name, value)
+        table.add_row(name, plain(value))
     Console(soft_wrap=True).print(table)
 
 

@@ -86,9 +86,9 @@ def list_weights() -> None:
         found = weights.locate(row)
         mark = " (default)" if row.name == weights.DEFAULT else ""
         where = found.where if found else "no"
-        table.add_row(row.name + mark, row.variant, where, row.licence, row.source)
+        _add(table, row.name + mark, row.variant, where, row.licence, row.source)
     for name in other_imports():
-        table.add_row(name, "", "imported", "", str(weights.user_folder()))
+        _add(table, name, "", "imported", "", str(weights.user_folder()))
     _print(table)
     for path in shadowed():
         console.note(f"{path}: never used, because this name means the shipped weights; rename it")
@@ -270,10 +270,10 @@ def verify(
     for name in names or weights.present():
         try:
             loaded = weights.load_state(name, offline=True)
-            table.add_row(name, loaded.variant, loaded.sha256, "fine")
+            _add(table, name, loaded.variant, loaded.sha256, "fine")
         except AvsalError as error:
             failed = True
-            table.add_row(name, "", "", str(error))
+            _add(table, name, "", "", str(error))
     _print(table)
     if failed:
         raise typer.Exit(1)
@@ -317,6 +317,11 @@ def _table(*columns: str) -> Table:
 
     headers = (Column(name, overflow="fold") for name in columns)
     return Table(*headers, box=None, pad_edge=False)
+
+
+def _add(table: Table, *cells: str) -> None:
+    """Add a row; names and paths may hold what rich takes for markup."""
+    table.add_row(*map(console.plain, cells))
 
 
 def _print(table: Table) -> None:
