@@ -23,6 +23,7 @@ from avsal.media.source import (
     MOV,
     UNDEVELOPED,
     Source,
+    archive_kind,
     check_file,
     is_image,
     is_raw,
@@ -166,6 +167,8 @@ def _reason(source: Source, error: Exception) -> str:
         incomplete = isinstance(error, InvalidDataError) and _lacks_index(source)
         if is_raw(source) and not incomplete:
             return UNDEVELOPED
+        if kind := archive_kind(source):
+            return f"is a {kind} archive; unpack it and give the file that was in it"
         return _INCOMPLETE if incomplete else _TEXT if is_text(source) else _UNREADABLE
     return getattr(error, "strerror", None) or str(error)
 
