@@ -38,6 +38,7 @@ Box = str | Sequence[Number] | Sequence[Sequence[Number]]
 Key = tuple[str, float | None, Shape]  # name, seconds, shape
 
 _ROUNDING = 1e-3  # of a side, by which rounding may place a corner outside
+_MOMENT = 1e-6  # seconds; less is a rounding error
 _NAME_LENGTH = 80
 _MOST_CORNERS = 10_000
 _MAX_BYTES = 1 << 26  # of a file of areas: a key frame every 40 ms of ten hours
@@ -84,6 +85,25 @@ class Area:
         part = (time - before) / (later - before)
         first, last = (np.array(self.shapes[i]) for i in (after - 1, after))
         return tuple(map(tuple, first + part * (last - first)))
+
+    def while_shown(self, time: float, duration: float) -> tuple[Shape, float] | None:
+        """Its corners while a frame is shown, and for how many seconds of that it exists.
+
+        Where it moves, the corners are those from which on it exists in that frame.
+
+        Args:
+            time, duration: of the frame, seconds.
+
+        Returns:
+            None if it is absent.
+        """
+        if not self.times:
+            return self.shapes[0], duration
+        begin, end = max(time, self.times[0]), min(time + duration, self.times[-1])
+        shape = self.at(begin)
+        if shape is None or (begin > time and end - begin < _MOMENT):
+            return None
+        return shape, max(0.0, end - begin)
 
 
 def box(x: float, y: float, width: float, height: float) -> Shape:
