@@ -19,6 +19,9 @@ _DELIMITERS = ",;\t"  # the most frequent one in the header counts
 _SEPARATOR = re.compile(r'sep=([^"\r\n\0])', re.I)  # written by Excel
 _NO_TEXT = "it is not text in UTF-8 or UTF-16; save it as text in UTF-8"
 _HEAD = 4096  # bytes from which the encoding is recognised
+# A number that has commas between thousands, or a decimal comma before three digits.
+THOUSANDS = re.compile(r"[1-9]\d{0,2}(,\d{3})+(\.\d*)?", re.ASCII)
+NO_THOUSANDS = "write numbers without separators of thousands"
 
 
 def encoding_of(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""A web server on this machine that serves a folder, parts of files included."""
+"""A web server on this machine that serves a folder, parts of files included if it shall."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ class FileServer(ThreadingHTTPServer):
     Attributes:
         address: "http://127.0.0.1:<port>".
         asked: the paths that were asked for, in order.
+        parts: whether it sends parts of files, as most servers do.
     """
 
     daemon_threads = True
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, parts: bool = True) -> None:
+        self.parts = parts
         super().__init__(("127.0.0.1", 0), partial(_Handler, folder))
         self.address = f"http://127.0.0.1:{self.server_port}"
         self.asked: list[str] = []
@@ -45,12 +47,13 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_error(404)
             return
         content = file.read_bytes()
-        wanted = self.headers.get("Range")
+        wanted = self.headers.get("Range") if self.server.parts else None
         start = int(wanted.removeprefix("bytes=").split("-")[0]) if wanted else 0
         self.send_response(206 if wanted else 200)
         if wanted:
             self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-        self.send_header("Accept-Ranges", "bytes")
+        if self.server.parts:
+            self.send_header("Accept-Ranges", "bytes")
         self.send_header("Content-Length", str(len(content) - start))
         self.end_headers()
         self.wfile.write(content[start:])
@@ -60,9 +63,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[FileServer]:
+def serving(folder: Path, parts: bool = True) -> Iterator[FileServer]:
     """Serve a folder for the time of a `with` block."""
-    with FileServer(folder) as server:
+    with FileServer(folder, parts) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         yield server
         server.shutdown()

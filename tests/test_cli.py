@@ -366,6 +366,17 @@ def test_info_tells_what_is_here(avsal_command):
         assert word in out
 
 
+@pytest.mark.parametrize("command", ["info", "weights list", "weights verify"])
+def test_tables_show_brackets_of_paths(command, avsal_command, tmp_path, monkeypatch):
+    """What is in brackets is no markup, as in a folder called "a[red]b"."""
+    home = tmp_path / "a[red]b[/]"
+    (home / "weights").mkdir(parents=True)
+    (home / "weights" / "mine.safetensors").write_bytes(b"not weights")
+    monkeypatch.setenv("AVSAL_HOME", str(home))
+    _code, out, _err = avsal_command(*command.split())
+    assert str(home / "weights") in "".join(out.split())
+
+
 @pytest.mark.parametrize("loads", [True, False])
 def test_info_says_what_computes_and_what_resamples(avsal_command, monkeypatch, loads):
     import importlib.util

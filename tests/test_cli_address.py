@@ -39,3 +39,16 @@ def test_an_address_that_leads_nowhere_is_one_line(avsal_command, network, tmp_p
     assert errors.startswith(f"error: {address}: the server ")
     assert errors.count("\n") == 1
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+
+
+def test_a_server_that_sends_only_whole_files_is_named(avsal_command, network, tmp_path):
+    """As Python's own; the index of an MP4 file is at its end, here beyond FFmpeg's buffer."""
+    images = [samples.moving_noise(i, 320, 240) for i in range(12)]
+    samples.write(tmp_path / "film.mp4", samples.Pictures(images))
+    with serving(tmp_path, parts=False) as server:
+        address = f"{server.address}/film.mp4"
+        code, _, errors = avsal_command("predict", address, "-o", tmp_path / "out", *network)
+    assert code == 1
+    assert errors.startswith(f"error: {address}: ")
+    assert "the server sends only whole files" in errors
+    assert errors.endswith("download the file and use that\n")

@@ -72,6 +72,10 @@ AS_IS = {
     "utf-16": (lambda row: row, HEADER.replace(",", "\t"), "\t", "utf-16"),
     "utf-16 without a mark": (lambda row: row, HEADER, ",", "utf-16-le"),
     "latin-1": (lambda row: (*row[:3], "Jörg" + row[3]), HEADER, ",", "latin-1"),
+    "quoted decimal commas": (
+        lambda row: (*(f'"{comma(n)}"' for n in row[:3]), row[3]),
+        HEADER,
+    ),
     "decimal commas": (
         lambda row: (*(comma(n) for n in row[:3]), row[3]),
         HEADER.replace(",", ";"),
@@ -165,6 +169,7 @@ def test_what_cannot_be_right_is_refused(evaluate, video, tmp_path, kind):
 REFUSED_TEXT = {
     "commas for both": ("time,x,y\n0,5,8,1,4,2\n", r"csv:2: .*6 fields, .* 3 .*semicolons"),
     "two decimal marks": ("time;x;y\n0,5;80.1;40.2\n", "a comma and numbers with a point"),
+    "thousands": ('time_ms,x,y\n980,80,40\n"1,000",80,40\n', "1,000: write numbers without"),
     "spaces": ("time x y\n0 1 2\n", "commas, semicolons or tabs"),
     "an unfinished first line": ("sep=\ntime,x,y\n0,1,2\n", "missing time, x, y"),
     "a quote between columns": ('sep="\ntime"x"y\n0"1"2\n', "missing time, x, y"),

@@ -20,7 +20,7 @@ from avsal.crops import plan
 from avsal.datasets.gaze_table import read_table
 from avsal.errors import DataError, UsageError
 from avsal.metrics import centre_prior
-from avsal.prediction.maps import GazeMap, spread_of
+from avsal.prediction.maps import GazeMap, spread_of, timed_maps
 
 SIZE = (200, 100)
 WHOLE = Area("whole", (box(0, 0, 1, 1),))
@@ -141,8 +141,8 @@ def test_means_are_over_time_and_over_what_exists():
     left = Area("left", (box(0, 0, 0.5, 1), box(0, 0, 0.5, 1)), (0.0, 0.95))
     series = series_of([spot(0.2)] * 10 + [spot(0.8)] * 10, [WHOLE, left])
     assert series.average(series.share) == pytest.approx([1, 1], abs=1e-3)
-    assert series.present() == pytest.approx([2, 1])
-    assert series.seconds() == pytest.approx([2, 1], abs=1e-3)
+    assert series.present() == pytest.approx([2, 0.95])
+    assert series.seconds() == pytest.approx([2, 0.95], abs=1e-3)
     assert series.mean.sum() == pytest.approx(1)
     assert series.blocks()[0][:, 1] == pytest.approx([1, np.nan], abs=1e-3, nan_ok=True)
 
@@ -183,6 +183,22 @@ def test_a_frame_of_many_seconds_counts_in_each_of_them():
     means, seconds = moving.blocks()
     assert means[:, 0] == pytest.approx([1, 1, 0.5, 0, 0], abs=1e-3)
     assert seconds[:, 1] == pytest.approx([1] * 5)
+
+
+def test_an_area_counts_for_as_long_as_it_exists_while_a_frame_is_shown():
+    """As in a recording of slides: frames of 1, 10 and 1 s, an area from 2 to 4 s."""
+    slides = [spot(0.8), spot(0.2), spot(0.8)]
+    button = Area("button", LEFT.shapes * 2, (2.0, 4.0))
+    frames = shares(slides, [button, WHOLE], times=[0, 1, 11], end=12)
+    assert [len(frame.areas) for frame in frames] == [1, 2, 1]
+    assert frames[1].areas[0].present == 2
+    assert frames[1].areas[0].seconds == pytest.approx(2, abs=1e-3)
+    collector = Collector([button, WHOLE])
+    for entry in timed_maps(slides, [0, 1, 11], end=12):
+        collector.add(entry)
+    series = collector.series()
+    assert series.present() == pytest.approx([2, 12])
+    assert series.seconds() == pytest.approx([2, 12], abs=1e-3)
 
 
 def test_hostile_durations_need_no_memory():

@@ -135,16 +135,42 @@ def test_sound_longer_than_the_pictures_is_kept_whole(tmp_path: Path) -> None:
     assert sound_of(out).size == sound_of(source).size >= 4 * 16000
 
 
-def test_a_broadcast_clock_starts_at_0_with_sound_in_step(tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", [".mp4", ".webm"])
+def test_a_broadcast_clock_starts_at_0_with_sound_in_step(tmp_path: Path, suffix: str) -> None:
     times = [Fraction(1000) + Fraction(i, 25) for i in range(50)]
     pictures = samples.Pictures([samples.numbered(i) for i in range(50)], times)
     wave = samples.clicks(2, 44100, [0.5, 1.0, 1.5])
     sound = samples.SoundTrack([(Fraction(1000), wave)], 44100, codec="aac")
     source = samples.write(tmp_path / "a.ts", pictures, sound)
     assert times_of(source)[0] >= 1000
-    out = copy(source, tmp_path / "b.mp4")
+    out = copy(source, tmp_path / f"b{suffix}")
     assert times_of(out)[0] < 1
     assert np.abs(np.subtract(click_times(sound_of(out)), [0.5, 1.0, 1.5])).max() <= 0.001
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm"])
+@pytest.mark.parametrize(
+    ("codec", "rate", "layout"),
+    [("aac", 48000, "mono"), ("aac", 44100, "5.1"), ("mp2", 32000, "mono")],
+)
+def test_sound_that_changes_its_rate_or_channels_keeps_its_pitch(
+    tmp_path: Path, codec: str, rate: int, layout: str, suffix: str
+) -> None:
+    """As where broadcasts are joined; other containers have one rate and layout for all."""
+    hertz, tracks = (440, 880), []
+    for tone, (own_rate, own_layout) in zip(hertz, ((44100, "mono"), (rate, layout)), strict=True):
+        wave = samples.tone(1, own_rate, tone, channels=6 if own_layout == "5.1" else 1)
+        start = Fraction(len(tracks))
+        tracks.append(samples.SoundTrack([(start, wave)], own_rate, own_layout, codec))
+    images = [samples.numbered(i) for i in range(50)]
+    times = [Fraction(i, 25) for i in range(50)]
+    parts = [samples.Pictures(images[own], times[own]) for own in (slice(25), slice(25, 50))]
+    source = samples.joined(tmp_path / "a.ts", parts, tracks)
+    sound = sound_of(copy(source, tmp_path / f"b{suffix}"))
+    for second, tone in enumerate(hertz):
+        middle = sound[round((second + 0.3) * 16000) :][: 16000 // 2]
+        assert np.abs(np.fft.rfft(middle)).argmax() * 2 == tone
+    assert sound.size == pytest.approx(2 * 16000, abs=2000)
 
 
 def test_a_video_without_sound_gives_one_without(tmp_path: Path) -> None:

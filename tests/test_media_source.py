@@ -111,6 +111,24 @@ def test_pipes_and_devices_are_refused(tmp_path: Path) -> None:
                 read(path)
 
 
+@pytest.mark.parametrize("kind", ["zip", "gzip", "bzip2", "xz"])
+def test_archives_are_named(tmp_path: Path, kind: str) -> None:
+    import bz2
+    import gzip
+    import lzma
+    import zipfile
+
+    path, content = tmp_path / f"film.{kind}", b"content" * 100
+    compress = {"gzip": gzip.compress, "bzip2": bz2.compress, "xz": lzma.compress}
+    if kind == "zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("film.mp4", content)
+    else:
+        path.write_bytes(compress[kind](content))
+    with pytest.raises(MediaError, match=f"is a {kind} archive; unpack it"):
+        probe(path)
+
+
 def test_addresses() -> None:
     assert is_address("https://a.example/b.mp4?c=1//2")
     assert as_source("HTTP://a.example/b.mp4?c=1//2") == "http://a.example/b.mp4?c=1//2"

@@ -126,6 +126,15 @@ def test_times_of_a_constant_rate_are_exact(tmp_path: Path, rate: Fraction, suff
     assert [frame.pts for frame in frames_of(out)] == [frame.pts for frame in frames]
 
 
+def test_slow_pictures_are_not_cut_off(tmp_path: Path) -> None:
+    """FFmpeg moves the start of the stream by two frames, 8 s, once it has read packets."""
+    images = [samples.numbered(i) for i in range(20)]
+    source = samples.write(tmp_path / "a.mkv", samples.Pictures(images, rate=Fraction(1, 4)))
+    with VideoReader(source) as reader:
+        assert [frame.pts for frame in reader] == list(range(0, 80, 4))
+        assert reader.warnings == []
+
+
 def test_times_of_a_variable_rate_stay(tmp_path: Path) -> None:
     gaps = np.random.default_rng(0).choice([33, 34, 40, 67, 100, 400], 200)
     times = [Fraction(int(time), 1000) for time in np.cumsum(gaps)]

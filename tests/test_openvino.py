@@ -14,7 +14,7 @@ import pytest
 from engine_checks import assert_a_forked_child_predicts, maps, needs_forks
 
 from avsal import load_model
-from avsal.errors import UsageError, WeightsError
+from avsal.errors import OutputError, UsageError, WeightsError
 from avsal.media import VideoReader
 from avsal.prediction import model as models
 from avsal.prediction import onnx_engine
@@ -324,3 +324,17 @@ def test_a_damaged_translation_is_one_line(load_tiny, home):
         load_tiny(engine="openvino")
     for path, content in zip(files, whole, strict=True):
         path.write_bytes(content)
+
+
+def test_a_translation_that_does_not_fit_on_the_disk_is_one_line(load_tiny, tmp_path, monkeypatch):
+    """OpenVINO reports a full disk by an error of its own, which names no file."""
+    resource = pytest.importorskip("resource")
+    monkeypatch.setenv("AVSAL_HOME", str(tmp_path))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
+    try:
+        with pytest.raises(OutputError, match=r"tiny-[0-9a-f]+: .* cannot be written; free space"):
+            load_tiny(engine="openvino")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list((tmp_path / "openvino").iterdir())

@@ -28,7 +28,7 @@ import numpy as np
 from avsal.errors import DataError, UsageError, require_file
 from avsal.prediction.settings import MAX_SECONDS, seconds_of
 from avsal.results.records import JSON, decimal
-from avsal.text import delimiter_of, read_rows, read_text
+from avsal.text import NO_THOUSANDS, THOUSANDS, delimiter_of, read_rows, read_text
 
 Shape = tuple[tuple[float, float], ...]  # corners, x and y as fractions of width and height
 Size = tuple[int, int]  # (width, height), pixels
@@ -38,10 +38,10 @@ Box = str | Sequence[Number] | Sequence[Sequence[Number]]
 Key = tuple[str, float | None, Shape]  # name, seconds, shape
 
 _ROUNDING = 1e-3  # of a side, by which rounding may place a corner outside
+_MOMENT = 1e-6  # seconds; less is a rounding error
 _NAME_LENGTH = 80
 _MOST_CORNERS = 10_000
 _MAX_BYTES = 1 << 26  # of a file of areas: a key frame every 40 ms of ten hours
-_THOUSANDS = re.compile(r"[1-9]\d{0,2}(,\d{3})+(\.\d*)?", re.ASCII)
 _DECIMALS = 12  # of a cell's cover: a cell that is covered whole counts as 1, not a rounding less
 
 
@@ -85,6 +85,25 @@ class Area:
         part = (time - before) / (later - before)
         first, last = (np.array(self.shapes[i]) for i in (after - 1, after))
         return tuple(map(tuple, first + part * (last - first)))
+
+    def while_shown(self, time: float, duration: float) -> tuple[Shape, float] | None:
+        """Its corners while a frame is shown, and for how many seconds of that it exists.
+
+        Where it moves, the corners are those from which on it exists in that frame.
+
+        Args:
+            time, duration: of the frame, seconds.
+
+        Returns:
+            None if it is absent.
+        """
+        if not self.times:
+            return self.shapes[0], duration
+        begin, end = max(time, self.times[0]), min(time + duration, self.times[-1])
+        shape = self.at(begin)
+        if shape is None or (begin > time and end - begin < _MOMENT):
+            return None
+        return shape, max(0.0, end - begin)
 
 
 def box(x: float, y: float, width: float, height: float) -> Shape:
@@ -246,8 +265,8 @@ def _csv_keys(path: Path, size: Size) -> list[Key]:
         if any("\udc80" <= character <= "\udcff" for character in name):
             raise ValueError(f"line {line}: is not text in UTF-8; save the table in UTF-8")
         numbers = {key: values.get(key, "") for key in ("time", *"xywh")}
-        if has_commas and (large := [n for n in numbers.values() if _THOUSANDS.fullmatch(n)]):
-            raise ValueError(f"{name}: {large[0]}: write numbers without separators of thousands")
+        if has_commas and (large := [n for n in numbers.values() if THOUSANDS.fullmatch(n)]):
+            raise ValueError(f"{name}: {large[0]}: {NO_THOUSANDS}")
         numbers = {key: number.replace(",", ".") for key, number in numbers.items()}
         corners = values.get("points") or ",".join(numbers[side] for side in "xywh")
         time = _seconds(name, numbers["time"]) if numbers["time"] else None

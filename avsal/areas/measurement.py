@@ -127,14 +127,14 @@ class Measurement:
 
 def _frames(version: Version, still: bool) -> Iterator[dict[str, Any]]:
     series = version.series
-    for i, (time, duration) in enumerate(zip(series.time, series.duration, strict=True)):
+    for i, time in enumerate(series.time):
         for position, name in enumerate(series.names):
             share, part, prior = (
                 float(values[i, position]) for values in (series.share, series.part, series.prior)
             )
             if not math.isnan(share):
                 factors = (share / part if part else None, share / prior if prior else None)
-                seconds = None if still else share * float(duration)
+                seconds = None if still else share * float(series.exists[i, position])
                 row = (float(time), name, share, part, *factors, seconds)
                 yield dict(zip(_COLUMNS, row, strict=True))
 

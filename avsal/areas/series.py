@@ -40,6 +40,7 @@ class AreaShare:
         share: of the predicted gaze, 0..1.
         part: of the picture's surface that the area is, 0..1.
         prior: share that a centred Gaussian gives it, 0..1.
+        present: seconds of `duration` in which the area exists.
     """
 
     index: int
@@ -49,6 +50,7 @@ class AreaShare:
     share: float
     part: float
     prior: float
+    present: float
 
     @property
     def density(self) -> float:
@@ -63,7 +65,7 @@ class AreaShare:
     @property
     def seconds(self) -> float:
         """Expected seconds of one viewer's gaze while the frame is shown."""
-        return self.share * self.duration
+        return self.share * self.present
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,7 @@ class Series:
         time, duration: (n,) seconds since the first frame; seconds that a frame is shown.
         spread: (n,) see `FrameShares`.
         share, part, prior: (n, a) see `AreaShare`; not a number where an area does not exist.
+        exists: (n, a) seconds of each frame in which each area exists.
         mean: mean map over time, sums to 1.
     """
 
@@ -145,21 +148,26 @@ class Series:
     share: np.ndarray
     part: np.ndarray
     prior: np.ndarray
+    exists: np.ndarray
     mean: np.ndarray
 
     def average(self, values: np.ndarray) -> np.ndarray:
-        """Mean over the time that there are values, of (n, ...); not a number where never."""
-        weights = np.where(np.isnan(values), 0, _weights(self.duration, values.ndim))
+        """Mean over time of (n,), or of (n, a) over the time that an area exists; not a number
+        where it never does."""
+        weights = self.exists if values.ndim > 1 else self.duration
+        if not self.duration.sum() > 0:  # a still image
+            weights = np.ones_like(values)
+        weights = np.where(np.isnan(values), 0, weights)
         with np.errstate(invalid="ignore"):
             return np.nansum(values * weights, axis=0) / weights.sum(axis=0)
 
     def seconds(self) -> np.ndarray:
         """(a,) expected seconds of one viewer's gaze in every area."""
-        return np.nansum(self.share * self.duration[:, None], axis=0)
+        return np.nansum(self.share * self.exists, axis=0)
 
     def present(self) -> np.ndarray:
         """(a,) seconds that every area exists."""
-        return (~np.isnan(self.share) * self.duration[:, None]).sum(axis=0)
+        return self.exists.sum(axis=0)
 
     def first_share(self) -> np.ndarray:
         """(a,) mean share over the first seconds that were measured; not a number where absent."""
@@ -167,7 +175,10 @@ class Series:
             return np.full(len(self.names), np.nan)
         left = self.time[0] + FIRST_SECONDS - self.time
         duration = np.clip(np.minimum(self.duration, left), 0, None)
-        return replace(self, duration=duration).average(self.share)
+        part = duration / np.maximum(self.duration, np.finfo(float).tiny)
+        return replace(self, duration=duration, exists=self.exists * part[:, None]).average(
+            self.share
+        )
 
     def largest(self) -> tuple[np.ndarray, np.ndarray]:
         """(a,) largest share of any frame, and the seconds at which that frame begins."""
@@ -188,9 +199,9 @@ class Series:
         shown = np.maximum.accumulate(shown)
         count = int(np.ceil(shown[-1] / length - _ROUNDING)) if shown.size else 0
         edges = np.arange(count + 1) * length
-        exists = ~np.isnan(self.share)
-        seconds = _between(edges, shown, exists * duration[:, None])
-        gaze = _between(edges, shown, np.nan_to_num(self.share) * duration[:, None])
+        exists = self.exists if self.duration.sum() > 0 else ~np.isnan(self.share) * length
+        seconds = _between(edges, shown, exists)
+        gaze = _between(edges, shown, np.nan_to_num(self.share) * exists)
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.where(seconds > _ROUNDING, gaze / seconds, np.nan), seconds
 
@@ -207,49 +218,53 @@ def _between(edges: np.ndarray, shown: np.ndarray, amounts: np.ndarray) -> np.nd
     return np.diff(np.array(at_edges).reshape(-1, len(edges)).T, axis=0)
 
 
-def _weights(duration: np.ndarray, dimensions: int) -> np.ndarray:
-    """Durations, or ones where nothing lasts (a still image), ready to multiply."""
-    weights = duration if duration.sum() > 0 else np.ones_like(duration)
-    return weights.reshape(-1, *[1] * (dimensions - 1))
-
-
 class Collector:
     """Measures map after map and keeps what a `Series` needs."""
 
-    def __init__(self, areas: Sequence[Area], origin: Fraction = ZERO) -> None:
+    def __init__(
+        self, areas: Sequence[Area], origin: Fraction = ZERO, end: float | None = None
+    ) -> None:
         """Start with no maps.
 
         Args:
             origin: `pts` of the video's first frame.
+            end: seconds since the first frame after which nothing counts, though the last frame
+                may be shown for longer.
 
         Raises:
             UsageError: two areas have the same name.
         """
         check_unique(areas)
-        self._areas, self._origin = areas, origin
+        self._areas, self._origin, self._end = areas, origin, math.inf if end is None else end
         self._frames: list[tuple[float, ...]] = []
         self._values: list[np.ndarray] = []
+        self._seconds: list[np.ndarray] = []
         self._mean = np.zeros((1, 1))
 
     def add(self, entry: GazeMap) -> FrameShares:
         """Measure the next map."""
-        time, duration = float(entry.pts - self._origin), float(entry.duration)
+        time = float(entry.pts - self._origin)
+        duration = min(float(entry.duration), self._end - time)
         grid = fine_grid(entry.density)
         total = float(grid.sum())
         if self._mean.shape != grid.shape:
             self._mean = np.zeros_like(grid)
         self._mean += grid / max(total, np.finfo(float).tiny) * (duration or 1e-9)
         values = np.full((len(self._areas), 3), np.nan)  # share, part and prior of each area
+        seconds = np.zeros(len(self._areas))
         found = []
-        for row, area in zip(values, self._areas, strict=True):
-            shape = area.at(time)
-            if shape is not None:
+        for number, area in enumerate(self._areas):
+            there = area.while_shown(time, duration)
+            if there is not None:
+                shape, seconds[number] = there
                 inside, part, prior = _cover(shape, grid.shape)
                 share = float((grid * inside).sum() / total) if total > 0 else part
-                row[:] = share, part, prior
-                found.append(AreaShare(entry.index, time, duration, area.name, share, part, prior))
+                values[number] = share, part, prior
+                row = (entry.index, time, duration, area.name, share, part, prior, there[1])
+                found.append(AreaShare(*row))
         spread = spread_of(entry.density)
         self._values.append(values)
+        self._seconds.append(seconds)
         self._frames.append((entry.index, time, duration, spread))
         return FrameShares(entry.index, time, duration, spread, tuple(found))
 
@@ -259,8 +274,11 @@ class Collector:
         values = np.array(self._values, np.float64).reshape(len(index), len(self._areas), 3)
         names = tuple(area.name for area in self._areas)
         share, part, prior = np.moveaxis(values, -1, 0)
+        exists = np.array(self._seconds, np.float64).reshape(share.shape)
         mean = self._mean / max(self._mean.sum(), np.finfo(float).tiny)
-        return Series(names, index.astype(int), time, duration, spread, share, part, prior, mean)
+        return Series(
+            names, index.astype(int), time, duration, spread, share, part, prior, exists, mean
+        )
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,9 @@ from avsal.errors import AvsalError, without_keys
 
 if TYPE_CHECKING:
     from rich.progress import Progress
+    from rich.table import Table
 
+PIPE_WIDTH = 1000  # columns of a table that is not for a terminal
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 debug = False  # set by --debug: errors come with their traceback
 quiet = False  # set by --quiet: only errors are printed
@@ -96,6 +98,16 @@ class Notes(logging.Handler):
 def plain(text: str) -> str:
     """Printable text in which rich finds no markup."""
     return escape(printable(text))
+
+
+def add_row(table: Table, *cells: str) -> None:
+    """Add a row of plain text; names and paths may hold what rich takes for markup."""
+    table.add_row(*map(plain, cells))
+
+
+def print_table(table: Table) -> None:
+    """Print to stdout; in a pipe or a file, each row is one line of any length."""
+    Console(width=None if sys.stdout.isatty() else PIPE_WIDTH).print(table)
 
 
 def prepare_streams() -> None:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from avsal.cli import console
+
 if TYPE_CHECKING:
     from avsal.models.variants import Variant
 
@@ -68,8 +70,7 @@ def info(context: typer.Context) -> None:
     import cv2
     import numpy
     import torch
-    from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from avsal import media, weights
     from avsal.cli.defaults import described
@@ -100,10 +101,10 @@ def info(context: typer.Context) -> None:
         "imported weights": str(weights.user_folder()),
         "weights present": ", ".join(weights.present()) or "none",
     }
-    table = Table(show_header=False, box=None)
-    for name, value in rows.items():
-        table.add_row(name, value)
-    Console(soft_wrap=True).print(table)
+    table = Table("", Column(overflow="fold"), show_header=False, box=None)
+    for row in rows.items():
+        console.add_row(table, *row)
+    console.print_table(table)
 
 
 def _default_engine() -> str:

@@ -28,8 +28,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-PIPE_WIDTH = 1000  # columns
-
 
 class Component(StrEnum):
     """Encoders that can be initialised from other projects' weights."""
@@ -86,10 +84,10 @@ def list_weights() -> None:
         found = weights.locate(row)
         mark = " (default)" if row.name == weights.DEFAULT else ""
         where = found.where if found else "no"
-        table.add_row(row.name + mark, row.variant, where, row.licence, row.source)
+        console.add_row(table, row.name + mark, row.variant, where, row.licence, row.source)
     for name in other_imports():
-        table.add_row(name, "", "imported", "", str(weights.user_folder()))
-    _print(table)
+        console.add_row(table, name, "", "imported", "", str(weights.user_folder()))
+    console.print_table(table)
     for path in shadowed():
         console.note(f"{path}: never used, because this name means the shipped weights; rename it")
 
@@ -270,11 +268,11 @@ def verify(
     for name in names or weights.present():
         try:
             loaded = weights.load_state(name, offline=True)
-            table.add_row(name, loaded.variant, loaded.sha256, "fine")
+            console.add_row(table, name, loaded.variant, loaded.sha256, "fine")
         except AvsalError as error:
             failed = True
-            table.add_row(name, "", "", str(error))
-    _print(table)
+            console.add_row(table, name, "", "", str(error))
+    console.print_table(table)
     if failed:
         raise typer.Exit(1)
 
@@ -317,10 +315,3 @@ def _table(*columns: str) -> Table:
 
     headers = (Column(name, overflow="fold") for name in columns)
     return Table(*headers, box=None, pad_edge=False)
-
-
-def _print(table: Table) -> None:
-    """Print to stdout; in a pipe or a file, each row is one line of any length."""
-    from rich.console import Console
-
-    Console(width=None if sys.stdout.isatty() else PIPE_WIDTH).print(table)

@@ -21,7 +21,7 @@ import numpy as np
 from avsal.datasets.gaze import Points
 from avsal.errors import DataError, require_file
 from avsal.media.suffixes import VIDEOS
-from avsal.text import read_rows
+from avsal.text import NO_THOUSANDS, THOUSANDS, delimiter_of, read_rows
 
 COLUMNS = {  # possible names of each column; the first one in the table is read
     "time": ("time", "t", "start", "timestamp"),
@@ -246,7 +246,7 @@ def read_table(path: Path) -> GazeTable:
         rows = read_rows(path)
         _line, names = next(rows)
         columns, scales, unread = _columns(names, path)
-        content = _Content(path, columns, scales, len(names))
+        content = _Content(path, columns, scales, len(names), delimiter_of(path))
         for line, row in rows:
             content.add(row, line)
     except (OSError, UnicodeError, csv.Error) as error:
@@ -288,10 +288,12 @@ class _Content:
     columns: dict[str, int]
     scales: tuple[float, float]
     width: int
+    delimiter: str
     _numbers: list[list[float]] = field(default_factory=list)
     _observers: list[str] = field(default_factory=list)
     _videos: list[str] = field(default_factory=list)
-    _has_comma: bool = False  # as the decimal mark of a number
+    _thousands: str = ""  # the first number whose comma may separate thousands
+    _has_decimal_comma: bool = False  # in a number whose comma can be nothing else
     _has_point: bool = False
 
     def __post_init__(self) -> None:
@@ -326,7 +328,10 @@ class _Content:
             if text.strip().casefold() in LOST:
                 return math.nan
             value = float(text.replace(",", ".", 1))
-            self._has_comma = True
+            if not THOUSANDS.fullmatch(text.strip()):
+                self._has_decimal_comma = True
+            elif not self._thousands:
+                self._thousands = text.strip()
         else:
             self._has_point |= "." in text
         return value if math.isfinite(value) else math.nan
@@ -335,11 +340,13 @@ class _Content:
         """The complete table; raises DataError."""
         if not self._numbers:
             raise DataError(f"{self.path}: has a header and no rows")
-        if self._has_comma and self._has_point:
+        if (self._thousands or self._has_decimal_comma) and self._has_point:
             raise DataError(
                 f"{self.path}: has numbers with a comma and numbers with a point; write all of "
                 "them with a decimal point, without separators of thousands"
             )
+        if self._thousands and self.delimiter == "," and not self._has_decimal_comma:
+            raise DataError(f"{self.path}: {self._thousands}: {NO_THOUSANDS}")
         times, x, y, *more = np.array(self._numbers, np.float64).T
         durations = more[0] if more else np.zeros(len(times))
         time_scale, duration_scale = self.scales

@@ -23,6 +23,7 @@ from avsal.media.source import (
     MOV,
     UNDEVELOPED,
     Source,
+    archive_kind,
     check_file,
     is_image,
     is_raw,
@@ -164,10 +165,16 @@ def _reason(source: Source, error: Exception) -> str:
         return "permission denied; check the file's permissions"
     if isinstance(error, (ValueError, EOFError)):  # the demuxer refuses it, or is not allowed
         incomplete = isinstance(error, InvalidDataError) and _lacks_index(source)
-        if is_raw(source) and not incomplete:
-            return UNDEVELOPED
-        return _INCOMPLETE if incomplete else _TEXT if is_text(source) else _UNREADABLE
+        return _INCOMPLETE if incomplete else _no_media(source)
     return getattr(error, "strerror", None) or str(error)
+
+
+def _no_media(path: Path) -> str:
+    if is_raw(path):
+        return UNDEVELOPED
+    if kind := archive_kind(path):
+        return f"is a {kind} archive; unpack it and give the file that was in it"
+    return _TEXT if is_text(path) else _UNREADABLE
 
 
 def _network_reason(error: Exception) -> str:

@@ -11,6 +11,7 @@ from av.error import FFmpegError
 from av.filter import Graph
 
 from avsal.errors import MediaError
+from avsal.media.container import open_input
 from avsal.media.decoding import filtered
 from avsal.media.sound import mixings, queue_of
 from avsal.media.source import MATROSKA
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from av.container import OutputContainer
     from av.packet import Packet
 
-    from avsal.media.sound import SoundSource
+    from avsal.media.sound import SoundFile, SoundSource
 
 # Codecs that players expect in a container; for Matroska, any that FFmpeg can write.
 _PCM = frozenset({"pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_s24be", "pcm_s32le", "pcm_f32le"})
@@ -31,6 +32,10 @@ _COPIED = {
     "mov": _MP4_CODECS - {"opus", "flac"} | _PCM,
     "webm": _WEBM_CODECS,
 }
+
+# Containers in which every packet of AAC has a header with its rate and channels, which may change.
+_WITH_HEADERS = frozenset({"mpegts", "aac"})
+_PROFILE_RATE_CHANNELS = 0xFDC0  # bits of the header's third and fourth byte
 
 # Containers with edit lists can store packets that a decoder needs before the first audible sample.
 _WITH_EDIT_LISTS = frozenset({"mp4", "mov"})
@@ -110,7 +115,7 @@ class SourceSound:
         stream = self._queue.file.stream
         allowed = _COPIED.get(kind)
         players_expect = allowed is None or stream.codec_context.codec.canonical_name in allowed
-        if players_expect and not self._late:
+        if players_expect and not self._late and not _changes(self._queue.file):
             try:
                 target: Any = output.add_stream_from_template(stream)
             except (ValueError, FFmpegError):  # the container cannot hold this codec
@@ -201,6 +206,24 @@ class SourceSound:
             yield packet.pts * packet.time_base, packet
 
 
+def _changes(file: SoundFile) -> bool:
+    """Whether AAC changes its rate or channels midway, as where broadcasts are joined.
+
+    Other containers have room for those of the beginning alone, so it cannot be copied.
+    """
+    if file.format not in _WITH_HEADERS or file.stream.codec_context.name != "aac":
+        return False
+    settings: int | None = None
+    with suppress(FFmpegError), open_input(file.path) as container:
+        for packet in container.demux(container.streams[file.stream.index]):
+            before = settings
+            if packet.size > 4:
+                settings = int.from_bytes(bytes(packet)[2:4]) & _PROFILE_RATE_CHANNELS
+            if before is not None and settings != before:
+                return True
+    return False
+
+
 def _leveled(
     decoded: Iterator[AudioFrame], channels: tuple[str, ...], rate: int, layout: str, origin: int
 ) -> Iterator[AudioFrame]:
@@ -208,17 +231,26 @@ def _leveled(
     target = f"sample_fmts=fltp:sample_rates={rate}:channel_layouts={layout}"
     graph: Graph | None = None
     shape: tuple[int, str, str] | None = None
+    end = origin
+
+    def passed(graph: Graph, frame: AudioFrame | None) -> Iterator[AudioFrame]:
+        nonlocal end
+        for ready in filtered(graph, frame):
+            end = ready.pts + ready.samples
+            yield ready
+
     for frame in _timed(decoded, Fraction(origin, rate)):
         if shape != (frame.sample_rate, frame.format.name, frame.layout.name):
             if graph is not None:
-                yield from filtered(graph, None)
-            first = f":first_pts={origin}" if graph is None else ""
-            graph = _graph(frame, channels, f"{_FILL}{first}", target)
+                yield from passed(graph, None)
+            # The next format continues where the last one ended, though its times may overlap.
+            first = round(Fraction(end * frame.sample_rate, rate))  # in samples of the source
+            graph = _graph(frame, channels, f"{_FILL}:first_pts={first}", target)
             shape = (frame.sample_rate, frame.format.name, frame.layout.name)
         assert graph is not None
-        yield from filtered(graph, frame)
+        yield from passed(graph, frame)
     if graph is not None:
-        yield from filtered(graph, None)
+        yield from passed(graph, None)
 
 
 def _timed(decoded: Iterator[AudioFrame], start: Fraction) -> Iterator[AudioFrame]:

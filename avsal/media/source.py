@@ -38,6 +38,14 @@ if TYPE_CHECKING:
     from av.container import InputContainer
 
 # FFmpeg's names of two demuxers.
+_ARCHIVES = {
+    b"PK\x03\x04": "zip",
+    b"\x1f\x8b": "gzip",
+    b"7z\xbc\xaf": "7z",
+    b"Rar!": "RAR",
+    b"\xfd7zXZ": "xz",
+    b"BZh": "bzip2",
+}
 MOV, MATROSKA = "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"
 
 # FFmpeg refuses pictures whose width and height, each plus a margin, have a larger product.
@@ -132,6 +140,11 @@ def why_undecodable(path: Source, container: InputContainer, stream: Any, codec:
             "decode animated webp): get it again or convert it"
         )
     kind = "picture" if is_image(container) else "video"
+    if isinstance(path, str):
+        return (
+            f"no frame of its {codec} {kind} can be decoded; the server sends only whole files, or "
+            "the file is damaged: download the file and use that"
+        )
     return (
         f"no frame of its {codec} {kind} can be decoded; it is damaged or of an unsupported type: "
         "get it again or convert it"
@@ -306,6 +319,12 @@ def is_text(path: Path) -> bool:
     except ValueError:
         return False
     return all(character.isprintable() or character.isspace() for character in text)
+
+
+def archive_kind(path: Path) -> str | None:
+    """Return the type of an archive by its first bytes; None if it is not an archive."""
+    head = _head(path)
+    return next((kind for start, kind in _ARCHIVES.items() if head.startswith(start)), None)
 
 
 def playlist_kind(head: bytes) -> str | None:

@@ -263,6 +263,8 @@ class VideoReader:
                 raise MediaError(f"{self.path}: {ENCRYPTED}")
             self._stream = choose_video(self._container, self.path)
             self._stream.thread_type = "AUTO"
+            # Now, because FFmpeg may take another time for the start once it has read packets.
+            self._expected_end = container.stream_end(self._stream)
             self._codec = self._stream.codec_context.codec.canonical_name
             self._time_base = Fraction(self._stream.time_base or 1)
             self._display = Display(self.path, self._container, self._stream, self._codec)
@@ -427,7 +429,7 @@ class VideoReader:
         self._container.seek(int(time / self._time_base), stream=self._stream)
 
     def _check_end(self, end: Fraction) -> None:
-        expected = None if self._decoder.jumped else container.stream_end(self._stream)
+        expected = None if self._decoder.jumped else self._expected_end
         if self._decoder.broken_off or (expected and end < expected - _END_TOLERANCE):
             of = f" of {float(expected - self.origin):.1f}" if expected else ""
             self._notes.append(

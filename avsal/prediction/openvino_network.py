@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from avsal import atomic, models
-from avsal.errors import WeightsError
+from avsal.errors import OutputError, WeightsError
 from avsal.models.folding import prepare_for_inference
 from avsal.models.network import SPECTROGRAM, Features, SaliencyNetwork
 from avsal.prediction.onnx_engine import windows_at_once
@@ -197,4 +197,10 @@ def _save(module: nn.Module, inputs: Sequence[torch.Tensor], path: Path) -> None
         exported = torch.export.export(module.eval(), tuple(inputs))
         model = openvino.convert_model(exported)
     model.reshape({place: list(each.shape) for place, each in enumerate(inputs)})
-    openvino.save_model(model, path, compress_to_fp16=False)
+    try:
+        openvino.save_model(model, path, compress_to_fp16=False)
+    except RuntimeError as error:  # which does not say what the system refused
+        raise OutputError(
+            f"{path.parent}: the translation cannot be written; free space or set AVSAL_HOME to "
+            "another folder"
+        ) from error
