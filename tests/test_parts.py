@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import samples
 
-from avsal.media.frames import FrameInfo
+from avsal.errors import MediaError
+from avsal.media.frames import FrameInfo, VideoFrame
 from avsal.prediction.frames import FrameCache, Start
 from avsal.prediction.model import load_model
 from avsal.prediction.settings import PredictSettings, exact_seconds
@@ -239,6 +240,24 @@ def test_a_cut_near_the_end_of_a_part_is_known_there(predictor, cut):
     assert np.array_equal(part, whole[:12])
     shot = [f.log_density for f in predictor.predict_frames(pictures[:cut], fps=25)]
     np.testing.assert_allclose(whole[:cut], shot, atol=1e-5)
+
+
+@pytest.mark.parametrize("stride", [1, 7])
+def test_damage_behind_a_part_does_not_matter(predictor, stride):
+    pictures = list(np.random.default_rng(1).integers(0, 255, (15, 64, 128, 3), np.uint8))
+
+    def broken(count):
+        for index, picture in enumerate(pictures[:count]):
+            yield VideoFrame(index, Fraction(index, 25), Fraction(1, 25), picture)
+        raise MediaError("most of it is damaged")
+
+    part = list(predictor.predict_frames(broken(15), end=0.48, stride=stride))
+    # Whether a cut lies before one of the last two was not known yet.
+    ended = list(predictor.predict_frames(pictures[:13], fps=25, end=0.48, stride=stride))
+    assert [frame.index for frame in part] == list(range(12))
+    assert all(np.array_equal(a.density, b.density) for a, b in zip(part, ended, strict=True))
+    with pytest.raises(MediaError):
+        list(predictor.predict_frames(broken(12), end=0.48, stride=stride))
 
 
 def restless(seed, count):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from avsal.errors import UsageError
+from avsal.errors import MediaError, UsageError
 from avsal.media.frames import FrameInfo, VideoFrame, info_of
 from avsal.media.resample import SAMPLE_RATE
 from avsal.prediction.inputs import log_spectrogram, resize_frame
@@ -265,14 +265,18 @@ class FrameCache:
         """Yield the windows that give every wanted frame its map, each as soon as it is complete.
 
         They are those of the whole video: what is asked for decides only which of them are made,
-        in whole batches.
+        in whole batches. Where nothing can be read after the part, the video ends.
         """
-        for info, pixels in frames:
-            self._add(info, pixels)
-            yield from self._complete(ended=False)
-            if self._is_done():
-                return
-            self._forget()
+        try:
+            for info, pixels in frames:
+                self._add(info, pixels)
+                yield from self._complete(ended=False)
+                if self._is_done():
+                    return
+                self._forget()
+        except MediaError:
+            if self._final is None:
+                raise
         yield from self._complete(ended=True)
 
     def _is_done(self) -> bool:
