@@ -334,7 +334,7 @@ class Network:
     offline: Offline = False
     revision: Revision = None
     engine: Engine = settings.EngineName.AUTO
-    threads: Threads = None  # has been set where the option was read
+    threads: Threads = None  # its callback has set OMP_NUM_THREADS
 
     def keywords(self) -> dict[str, Any]:
         """Arguments of `avsal.overlay` and the like."""
