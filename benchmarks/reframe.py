@@ -25,7 +25,7 @@ from predicted import add_options, chosen, make_maps
 from avsal import media
 from avsal.crops.layout import small_grid
 from avsal.crops.planning import Crop, plan_crops
-from avsal.crops.settings import Fit, Framing, Motion, Picture, parse_aspect
+from avsal.crops.settings import Fit, Framing, Motion, Picture, Share, parse_aspect
 from avsal.prediction.maps import GazeMap
 from avsal.prediction.shots import find_shots
 from avsal.results.folder import read_result
@@ -45,7 +45,12 @@ class Clip:
     gaze: np.ndarray  # (frames, fixations) bool: open while the frame is shown
     x: np.ndarray  # (fixations,), as fractions of the picture
     y: np.ndarray
-    share: float  # width of the crop
+    largest: Share  # crop
+
+    @property
+    def share(self) -> float:
+        """Width of the crop."""
+        return self.largest[0]
 
 
 def read(root: Path, maps: Path, aspect: Fraction, names: list[Path] | None) -> list[Clip]:
@@ -66,8 +71,8 @@ def read(root: Path, maps: Path, aspect: Fraction, names: list[Path] | None) -> 
         times = np.array([float(entry.pts - entries[0].pts) for entry in entries])
         _video, _observer, start, duration, x, y = data["fix"][data["fix"][:, 0] == number].T
         gaze = (start <= times[:, None]) & (times[:, None] < start + duration)
-        share = picture.largest_crop(aspect)[0]
-        clips.append(Clip(str(name), picture, entries, cuts, gaze, x, y, share))
+        largest = picture.largest_crop(aspect)
+        clips.append(Clip(str(name), picture, entries, cuts, gaze, x, y, largest))
     return clips
 
 
@@ -91,8 +96,8 @@ def kept_by(clip: Clip, crops: list[Crop]) -> float:
 
 def mean_scale(clip: Clip, crops: list[Crop]) -> float:
     """How large things are on average, against the largest crop."""
-    full = clip.share * clip.picture.width
-    return statistics.mean(1 if crop.second else min(1, full / crop.width) for crop in crops)
+    width, height = clip.largest[0] * clip.picture.width, clip.largest[1] * clip.picture.height
+    return statistics.mean(1 / max(1, crop.width / width, crop.height / height) for crop in crops)
 
 
 def per_shot(clip: Clip, gain: np.ndarray) -> np.ndarray:

@@ -79,7 +79,8 @@ def main() -> None:
             count,
             lambda: read_windows(predictor, opened, settings),
         )
-    engine, smoothing = predictor.engine, Smoothing(predictor.rule(settings).smoothing)
+    engine, rule = predictor.engine, predictor.rule(settings)
+    smoothing = Smoothing(rule.smoothing, rule.smoothing_ahead)
     batches = measured("network", count, lambda: list(engine.batches(iter(windows), batch=1)))
     maps = measured(
         "smoothing, interpolation, post-processing",

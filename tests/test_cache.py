@@ -154,6 +154,23 @@ def test_what_maps_are_smoothed_with_is_predicted_before_them(stride, batch, sta
     assert len(targets) % batch == 0 or targets[-1] == 99
 
 
+@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.parametrize("stride", [1, 2, 7])
+@pytest.mark.parametrize("ahead", [0, 5])
+def test_what_maps_are_smoothed_with_is_predicted_after_them(stride, batch, ahead):
+    """In the batches of the whole video, and nothing is read that tells no more."""
+    constants = Fraction(1, 10), batch, Fraction(ahead, 75)
+    rule, read = TimeRule(5, Fraction(16, 100), stride, *constants), []
+    frames = (read.append(frame[0].index) or frame for frame in video(100))
+    part = list(FrameCache(PredictSettings(stride=stride, end=1), rule).windows(frames))
+    assert outputs(part) == list(range(25))
+    own = -(-24 // stride) * stride
+    needed = (own + ahead) // stride + 1
+    count = -(-needed // batch) * batch
+    assert [each.window.target for each in part] == list(range(0, count * stride, stride))
+    assert read[-1] == max(25, (count - 1) * stride, own + ahead + 1 if ahead else 0)
+
+
 def test_a_start_behind_the_end_gives_nothing():
     assert feed(video(10), start=5.0) == []
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from fractions import Fraction
 
+import cv2
 import numpy as np
 import pytest
 from gaze_maps import spot
@@ -19,6 +20,9 @@ from avsal.errors import MediaError, UsageError
 
 SIZE = (640, 360)
 TWO_PEOPLE = 0.55 * spot(0.15, 0.3) + 0.45 * spot(0.85, 0.6)
+
+
+THREE_PEOPLE = sum(share * spot(x, 0.4) for x, share in ((0.17, 0.3), (0.46, 0.4), (0.72, 0.3)))
 
 
 def line_of_text():
@@ -41,6 +45,27 @@ def test_two_people_far_apart_get_a_panel_each(fit):
     assert upper[2:] == lower[2:] == (202, 180)  # the scale of the largest crop, 202x360
     assert min(crop.kept for crop in crops) > 0.9
     assert len({crop.second for crop in crops}) == 1  # panels stay where they are
+
+
+@pytest.mark.parametrize("fit", ["split", "auto"])
+def test_panels_show_a_little_more_where_people_are_cut_otherwise(fit):
+    first, second = plan([THREE_PEOPLE] * 9, "9:16", SIZE, fit=fit)[0].boxes
+    assert first[2:] == second[2:] == pytest.approx((1.15 * 202.5, 1.15 * 180))
+    assert holds(first, 0.17, 0.4)
+    assert holds(second, 0.46, 0.4) and holds(second, 0.72, 0.4)
+
+
+def test_what_a_panel_shows_of_the_others_person_is_no_peak():
+    """Two of three people share a panel, whose edge goes through the flank of the third one."""
+    maps = [sum(share * spot(x, width=0.05) for x, share in ((0.2, 0.3), (0.45, 0.4), (0.7, 0.3)))]
+    for fit in ("split", "auto"):
+        assert plan(maps, "9:16", SIZE, fit=fit)[0].second is not None
+
+
+def test_one_wide_thing_is_not_divided():
+    density = cv2.GaussianBlur(line_of_text(), (0, 0), 4)
+    for maps in ([line_of_text()], [density], [np.ones(GRID)], [spot(0.5, width=0.2)]):
+        assert plan(maps, "9:16", SIZE, fit="auto")[0].second is None
 
 
 @pytest.mark.parametrize("fit", ["pad", "split", "auto"])
@@ -111,8 +136,8 @@ def test_presets_have_no_thin_bars(preset, size):
     """The sides of crops are whole and even, so their shape is only nearly that of the preset."""
     aspect, wanted = find_preset(preset)
     head = PathFile(Picture(*size), aspect, wanted)
-    for fit in ("crop", "split"):
-        (crop,) = plan([TWO_PEOPLE], aspect, size, fit=fit)
+    for density, fit in ((TWO_PEOPLE, "crop"), (TWO_PEOPLE, "split"), (THREE_PEOPLE, "split")):
+        (crop,) = plan([density], aspect, size, fit=fit)
         for box, place in panels(crop, head):
             assert fitted_size(box, head, place[2:]) == place[2:]
 

@@ -24,6 +24,7 @@ from avsal.media.frames import FrameInfo
 from avsal.models.graph_weights import ORIGINS
 from avsal.prediction import model as models
 from avsal.prediction.frames import CachedFrame, WindowInput
+from avsal.prediction.threads import thread_count
 from avsal.prediction.windows import Window
 from avsal.weights import places
 
@@ -97,6 +98,17 @@ def test_threads_change_nothing(onnx, example_clip, monkeypatch):
         monkeypatch.setenv("OMP_NUM_THREADS", threads)
         found.append(maps(onnx, example_clip, stride=1, end=0.4))
     assert all(np.array_equal(*pair) for pair in zip(*found, strict=True))
+
+
+def test_the_command_s_threads_are_those_that_compute(
+    example_clip, avsal_command, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    command = ("predict", example_clip, "--end", 0.04, "--format", "csv", "-o", tmp_path)
+    assert avsal_command(*command, "--quiet") == (0, "", "")
+    assert thread_count() == 2
+    assert avsal_command(*command, "--quiet", "--threads", 3) == (0, "", "")
+    assert thread_count() == 3
 
 
 def test_a_model_may_be_sent_to_another_process(onnx, example_clip):

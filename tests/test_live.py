@@ -108,13 +108,15 @@ def test_memory_does_not_grow_while_nobody_asks():
         assert latest.window() is None
 
 
-def test_maps_are_smoothed_but_not_across_a_cut(predictor):
-    """The same as of a file whose every frame is predicted."""
-    smooth = replace(predictor.variant, spacing="0.04", smoothing="0.1")
-    predictor.variant = smooth
+def test_maps_are_smoothed_with_earlier_ones_but_not_across_a_cut(predictor):
+    """As of a file whose every frame is predicted, if no later maps were used there."""
+    variant = replace(predictor.variant, spacing="0.04", smoothing="0.1")
+    predictor.variant = variant
     colours = [np.full((48, 64, 3), 40 + 3 * i if i < 6 else 200 - 3 * i, "u1") for i in range(12)]
     frames = [VideoFrame(i, Fraction(i, 25), Fraction(1, 25), c) for i, c in enumerate(colours)]
     expected = list(predictor.predict_frames(frames))
+    of_files = {"smoothing": "0.3", "smoothing_ahead": "0.2"}
+    predictor.variant = replace(variant, **of_files, smoothing_live="0.1")
     camera = Camera(frames.__getitem__)
     stream = predictor.stream(camera)
     threading.Timer(0, camera.show, [1]).start()

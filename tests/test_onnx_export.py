@@ -88,7 +88,7 @@ def moving_pictures(count, size=SIZE):
 def raw_log_densities(frames, audio=None):
     """What the default network gives for each frame, before smoothing over time."""
     model = avsal.load_model(engine="torch", device="cpu", precision="fp32")
-    model.variant = replace(model.variant, smoothing=None)
+    model.variant = replace(model.variant, smoothing=None, smoothing_ahead=None)
     maps = model.predict_frames(frames, audio, fps=RATE, stride=1, size="model")
     return [frame.log_density for frame in maps]
 

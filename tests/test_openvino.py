@@ -296,6 +296,24 @@ def test_other_weights_are_another_translation(load_tiny, tiny, home, caplog):
     assert len({*(home / "openvino").iterdir()} - kept) == 1
 
 
+@needs_bfloat16
+def test_auto_takes_openvino_in_bfloat16_for_weights_that_it_has_translated(
+    load_tiny, tiny, tmp_path, monkeypatch
+):
+    def taken(**choice) -> tuple[str, str]:
+        engine = load_tiny(**choice).engine
+        return engine.name, engine.precision
+
+    monkeypatch.setenv("AVSAL_HOME", str(tmp_path))
+    assert taken(precision="bf16") == ("torch", "bf16")
+    load_tiny(engine="openvino")
+    assert taken(precision="bf16") == ("openvino", "bf16")
+    assert taken(precision="fp32") == ("torch", "fp32")
+    assert taken(engine="torch", precision="bf16") == ("torch", "bf16")
+    others = load_model(tiny, weights="untrained", device="cpu", precision="bf16")
+    assert others.engine.name == "torch"
+
+
 def test_a_damaged_translation_is_one_line(load_tiny, home):
     load_tiny(engine="openvino")
     files = list((home / "openvino").glob("*/*.xml"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections import deque
 from dataclasses import replace
 from fractions import Fraction
 
@@ -67,17 +66,8 @@ def what_decides_each_map(times, cuts, rule, start=None, end=None):
     trusted = first_read[0].index + 3 if first_read[0].index else 0
     cache = FrameCache(settings, rule, finder=FakeFinder([cut for cut in cuts if cut >= trusted]))
     windows = list(cache.windows([first_read, *rest]))
-    found, before, history = {}, None, deque()
-    for place, each in enumerate(windows):
-        begin = place // rule.batch * rule.batch
-        batch = tuple(other.window for other in windows[begin : begin + rule.batch])
-        memory = getattr(rule, "memory", 0)
-        if each.cut is not None or not memory:
-            history.clear()
-        history.appendleft((each.info.time, each.window, batch))
-        while each.info.time - history[-1][0] > memory:
-            history.pop()
-        later = tuple(history)
+    found, before = {}, None
+    for each, later in zip(windows, smoothed_with(windows, rule), strict=True):
         for tag in (frame.info for frame in each.skipped):
             if each.cut is not None:
                 found[tag.index] = later if tag.index >= each.cut else before
@@ -87,6 +77,22 @@ def what_decides_each_map(times, cuts, rule, start=None, end=None):
             found[each.info.index] = later
         before = later
     return found
+
+
+def smoothed_with(windows, rule):
+    """For each window those whose maps it is smoothed with, each with its batch."""
+    shots = np.cumsum([each.cut is not None for each in windows])
+    memory, ahead = getattr(rule, "memory", 0), rule.ahead
+    known = []
+    for place, each in enumerate(windows):
+        begin = place // rule.batch * rule.batch
+        batch = tuple(other.window for other in windows[begin : begin + rule.batch])
+        known.append((each.info.time, each.window, batch))
+    for time, shot in zip((time for time, *_ in known), shots, strict=True):
+        near = zip(known, shots, strict=True)
+        yield tuple(
+            each for each, other in near if other == shot and -memory <= each[0] - time <= ahead
+        )
 
 
 def steady(rng, count):
@@ -133,7 +139,8 @@ def joined(rng, count):
 def check_a_part(rng, make):
     times = make(rng, rng.randint(5, 260))
     stride, batch = rng.choice([1, 2, 2, 3, 4, 5]), rng.choice([1, 4, 8])
-    rule = TimeRule(4, Fraction("0.16"), stride, Fraction("0.12"), batch)
+    ahead = Fraction(rng.choice(["0", "0.02", "0.12", "0.5"]))
+    rule = TimeRule(4, Fraction("0.16"), stride, Fraction("0.12"), batch, ahead)
     if rng.random() < 0.15:
         rule = FrameRule(stride, batch)
     cuts = [index for index in range(3, len(times)) if rng.random() < 0.02]
@@ -192,7 +199,8 @@ def test_frames_that_no_map_needs_are_let_go_while_the_start_is_sought():
 def predictor(tiny, tiny_weights, one_thread):
     """Its windows are laid in time and its maps smoothed, as the default network's are."""
     predictor = load_model(tiny, tiny_weights, "cpu", "fp32")
-    predictor.variant = replace(predictor.variant, spacing="0.04", smoothing="0.1", cpu_batch=4)
+    as_default = {"spacing": "0.04", "smoothing": "0.1", "smoothing_ahead": "0.07", "cpu_batch": 4}
+    predictor.variant = replace(predictor.variant, **as_default)
     return predictor
 
 
@@ -211,13 +219,26 @@ def test_maps_around_a_pause_are_those_of_the_whole_bit_for_bit(predictor, tmp_p
             assert np.array_equal(frame.log_density, whole[frame.index]), (start, frame.index)
 
 
-@pytest.mark.parametrize("end", [0.12, 0.4, 1.0])
-def test_the_last_batch_of_a_part_is_the_whole_s(predictor, tmp_path, end):
+@pytest.mark.parametrize("end", [0.12, 0.4, 1.0, 1.56])
+@pytest.mark.parametrize("stride", [1, 2, 5])
+def test_the_last_maps_of_a_part_are_the_whole_s(predictor, tmp_path, end, stride):
+    """In the same batches, and smoothed with the same later maps."""
     source = samples.constant_rate(tmp_path / "a.mp4", 40)
-    whole = {f.index: f.log_density for f in predictor.predict(source)}
-    part = list(predictor.predict(source, end=end))
+    whole = {f.index: f.log_density for f in predictor.predict(source, stride=stride)}
+    part = list(predictor.predict(source, end=end, stride=stride))
     assert [frame.index for frame in part] == list(range(round(end * 25)))
     assert all(np.array_equal(frame.log_density, whole[frame.index]) for frame in part)
+
+
+@pytest.mark.parametrize("cut", range(9, 18))
+def test_a_cut_near_the_end_of_a_part_is_known_there(predictor, cut):
+    levels = np.random.default_rng(cut).integers(0, 9, 30) + 90 * (np.arange(30) >= cut)
+    pictures = [np.full((64, 128, 3), level, np.uint8) for level in 100 + levels]
+    whole = [f.log_density for f in predictor.predict_frames(pictures, fps=25)]
+    part = [f.log_density for f in predictor.predict_frames(pictures, fps=25, end=0.48)]
+    assert np.array_equal(part, whole[:12])
+    shot = [f.log_density for f in predictor.predict_frames(pictures[:cut], fps=25)]
+    np.testing.assert_allclose(whole[:cut], shot, atol=1e-5)
 
 
 def restless(seed, count):

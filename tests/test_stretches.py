@@ -68,22 +68,27 @@ def test_the_result_is_that_of_the_whole(predictor, tmp_path, clip, settings, co
     ("batch", "stride"), [(2, 1), (3, 2), pytest.param(4, 1, marks=pytest.mark.slow)]
 )
 def test_smoothed_maps_are_those_of_the_whole(predictor, tmp_path, batch, stride):
-    """The maps before a stretch, which its first maps are smoothed with, are whole batches."""
+    """The maps before and after a stretch, which its own are smoothed with, are whole batches."""
     clip = samples.film(tmp_path / "a.mp4", seconds=1.2)  # 30 frames
-    predictor.variant = replace(predictor.variant, spacing="0.04", smoothing="0.1")
+    constants = {"smoothing": "0.1", "smoothing_ahead": "0.07"}
+    predictor.variant = replace(predictor.variant, spacing="0.04", **constants)
     settings, output = PredictSettings(batch=batch, stride=stride), OutputSettings("npy")
     whole(predictor, clip, tmp_path / "whole", settings, output)
     parts = in_stretches(predictor, clip, tmp_path / "parts", settings, output, 12)
     assert parts >= 2
     assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
-    predictor.variant = replace(predictor.variant, smoothing=None)
+    predictor.variant = replace(predictor.variant, smoothing_ahead=None)
     whole(predictor, clip, tmp_path / "rough", settings, output)
     assert contents(tmp_path / "rough") != contents(tmp_path / "whole")
 
 
 @pytest.mark.slow
-def test_shots_are_those_of_the_whole(predictor, tmp_path):
+@pytest.mark.parametrize("ahead", [None, "0.1"])
+def test_shots_are_those_of_the_whole(predictor, tmp_path, ahead):
     """Cuts before, at and after the ends of stretches, two of them too close to be two."""
+    if ahead:
+        constants = {"smoothing": "0.1", "smoothing_ahead": ahead}
+        predictor.variant = replace(predictor.variant, spacing="0.04", **constants)
     random = np.random.default_rng(0)
     images, cuts = [], (0, 11, 24, 27, 37, 48, 60)
     for first, after in pairwise(cuts):

@@ -8,7 +8,7 @@ import shlex
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -84,7 +84,7 @@ def measure(
         "compare_areas_file": compare_areas,
         **windows.keywords(),
     }
-    decisive = options | asdict(network)
+    decisive = options | network.keywords()
     given = {name: value for name, value in decisive.items() if name not in CHANGE_NOTHING}
     function = functools.partial(measure_to_folder, command=_command_line(), given=given, **options)
     current = functools.partial(is_measured, given=given)

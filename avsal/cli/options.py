@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, is_dataclass
@@ -258,9 +259,24 @@ Engine = Annotated[
         envvar="AVSAL_ENGINE",
         help="What computes the network: onnx (ONNX Runtime; the default network on a CPU), "
         "openvino (OpenVINO, an extra; any network on a CPU) or torch (PyTorch; any network). For "
-        "the default network auto takes onnx where it can, or openvino with --precision bf16. All "
-        "use as many threads as the environment variable OMP_NUM_THREADS says, else as many as "
-        "there are cores.",
+        "the default network auto takes onnx where it can, or openvino with --precision bf16; for "
+        "others torch, or in bf16 openvino once it has computed their weights.",
+    ),
+]
+
+
+def _use_threads(count: int | None) -> None:
+    if count is not None:
+        os.environ["OMP_NUM_THREADS"] = str(count)  # what every engine goes by
+
+
+Threads = Annotated[
+    int | None,
+    in_network(
+        min=1,
+        callback=_use_threads,
+        help="Threads that compute the network on a CPU (default: OMP_NUM_THREADS, else one for "
+        "each core).",
     ),
 ]
 
@@ -318,9 +334,14 @@ class Network:
     offline: Offline = False
     revision: Revision = None
     engine: Engine = settings.EngineName.AUTO
+    threads: Threads = None  # has been set where the option was read
+
+    def keywords(self) -> dict[str, Any]:
+        """Arguments of `avsal.overlay` and the like."""
+        return {name: value for name, value in asdict(self).items() if name != "threads"}
 
     def load(self) -> Predictor:
         """Load the network."""
         from avsal.results.gaze import MapSource
 
-        return MapSource(**asdict(self)).predictor
+        return MapSource(**self.keywords()).predictor

@@ -250,7 +250,7 @@ def run_on_files(
         elif saliency is not None:
             maps = dict(plan_inputs(named, saliency, ""))
         load = no_network if network is None or maps else network.load
-        keywords = {} if network is None else asdict(network)
+        keywords = {} if network is None else network.keywords()
         policy = (files.force, files.skip_existing)
         work = Calls(
             function, load, keywords, *policy, console.debug, maps, is_current, on_kept, made_of

@@ -24,6 +24,8 @@ class Variant:
         frames: number of frames in a window.
         spacing: seconds between a window's frames; None for consecutive frames.
         smoothing: time constant of the temporal smoothing, seconds; None for no smoothing.
+        smoothing_ahead: the same for later maps; None if later maps are not used.
+        smoothing_live: time constant where later maps are unknown: live, and in the ONNX file.
         stride: predict every n-th frame by default.
         cpu_batch: windows per batch on a CPU; more than one is faster only with small layers.
         note: what differs in the paper apart from the network.
@@ -45,6 +47,8 @@ class Variant:
     frames: int = 16
     spacing: str | None = None
     smoothing: str | None = None
+    smoothing_ahead: str | None = None
+    smoothing_live: str | None = None
     stride: int = 1
     follows_shape: bool = False  # the input has the video's aspect ratio, and about this area
     cpu_batch: int = 1
@@ -109,7 +113,9 @@ _SMALL = Variant(
     fusion_dim=128,
     frames=4,
     spacing="0.16",
-    smoothing="0.12",
+    smoothing="0.16",
+    smoothing_ahead="0.08",
+    smoothing_live="0.12",
     stride=2,
     follows_shape=True,
     cpu_batch=4,

@@ -257,8 +257,9 @@ class FrameCache:
         self._first: int | None = None  # first and last frame that get a map, once known
         self._final: int | None = None
         self._target: int | None = None  # the next frame to predict
-        self._given = -1  # the last one that was given out
+        self._given: FrameInfo | None = None  # the last one that was given out
         self._windows = 0  # how many were given out
+        self._until: Fraction | None = None  # time up to which maps are smoothed with wanted ones
 
     def windows(self, frames: Iterable[SmallFrame]) -> Iterator[WindowInput]:
         """Yield the windows that give every wanted frame its map, each as soon as it is complete.
@@ -269,17 +270,24 @@ class FrameCache:
         for info, pixels in frames:
             self._add(info, pixels)
             yield from self._complete(ended=False)
-            if self._done:
+            if self._is_done():
                 return
             self._forget()
         yield from self._complete(ended=True)
 
-    @property
-    def _done(self) -> bool:
-        if self._first is None or self._final is None:
+    def _is_done(self) -> bool:
+        """Whether the windows that were given out are all that the wanted maps need."""
+        if self._first is None or self._final is None or self._target is None:
             return False
-        given = self._given >= self._final and self._windows % self._rule.batch == 0
-        return given or self._first > self._final
+        if self._first > self._final:
+            return True
+        if self._given is None or self._given.index < self._final:
+            return False
+        if self._until is None:
+            self._until = self._given.time + self._rule.ahead
+        target = target_from(self._target, self._stride)
+        behind = self._frames.times[min(target, self._frames.latest)] > self._until
+        return (behind or not self._rule.ahead) and self._windows % self._rule.batch == 0
 
     def _add(self, info: FrameInfo, pixels: np.ndarray) -> None:
         latest = self._frames.latest
@@ -302,8 +310,8 @@ class FrameCache:
         if ended and self._frames and self._final is None:
             self._final = latest
         context = self._settings.audio_context if self._audio is not None else None
-        while self._target is not None and not self._done:
-            if ended and self._given == latest:
+        while self._target is not None and not self._is_done():
+            if ended and self._given is not None and self._given.index == latest:
                 return
             target = target_from(self._target, self._stride, latest if ended else None)
             window = self._rule.window(target, self._frames.times, context, ended)
@@ -311,7 +319,7 @@ class FrameCache:
                 return
             yield self._give(window)
             self._windows += 1
-            self._given = target
+            self._given = self._frames[target].info
             self._target = target + 1
 
     def _give(self, window: Window) -> WindowInput:

@@ -18,7 +18,7 @@ import numpy as np
 from avsal.errors import UsageError
 from avsal.media.frames import FrameInfo
 from avsal.prediction.drawing import overlay
-from avsal.prediction.frames import CachedFrame, PredictedBatch
+from avsal.prediction.frames import CachedFrame, PredictedBatch, WindowInput
 from avsal.prediction.settings import Seconds
 from avsal.prediction.style import OverlayStyle
 from avsal.prediction.windows import MEMORY
@@ -196,19 +196,26 @@ def renormalised(values: np.ndarray) -> np.ndarray:
 class Smoothing:
     """Takes a video's maps in order and smooths them over time.
 
-    What has weight is the course of the maps, linear from one to the next, so that the delay is the
-    same at every frame rate and stride. It ends after `MEMORY` time constants, so that the maps of
-    a part are those of the whole. None reaches across a cut.
+    A map becomes the weighted mean of the maps around it. Between two maps the video's map is taken
+    to change linearly, and weights fall exponentially with time, so that the result hardly depends
+    on the frame rate and the stride. On both sides they end after `MEMORY` time constants, so that
+    the maps of a part are those of the whole. Maps are not smoothed across a cut.
     """
 
-    def __init__(self, seconds: Fraction) -> None:
-        """Take the time in which weights fall to 1/e; 0 leaves maps as they are."""
-        self._seconds = float(seconds)
-        self._memory = MEMORY * seconds
-        self._maps: deque[tuple[Fraction, np.ndarray]] = deque()
+    def __init__(self, past: Fraction, future: Fraction = Fraction(0)) -> None:
+        """Take the time constants, in seconds.
 
-    def add(self, time: Fraction, log_density: np.ndarray, cut: bool) -> np.ndarray:
-        """Smooth the next map.
+        Args:
+            past: time in which the weights of earlier maps fall to 1/e; 0 for none.
+            future: the same of later maps; with 0 no map has to wait for later ones.
+        """
+        self._past, self._future = float(past), float(future)
+        self._memory, self._ahead = MEMORY * past, MEMORY * future
+        self._maps: deque[tuple[Fraction, np.ndarray]] = deque()  # of one shot
+        self._done = 0  # how many of these have been returned
+
+    def add(self, time: Fraction, log_density: np.ndarray, cut: bool) -> list[np.ndarray]:
+        """Take the next map.
 
         Args:
             time: of its frame, seconds.
@@ -216,48 +223,67 @@ class Smoothing:
             cut: whether a cut is between its frame and that of the map before.
 
         Returns:
-            (h, w) log-density.
+            The smoothed log-densities (h, w) that need no later map, in order, each once.
         """
-        if cut or not self._memory:
-            self._maps.clear()
-        self._maps.appendleft((time, log_density))
-        while time - self._maps[-1][0] > self._memory:
-            self._maps.pop()
-        if len(self._maps) == 1:
+        ready = self.end() if cut else []
+        self._maps.append((time, log_density))
+        while self._done < len(self._maps) and time - self._maps[self._done][0] >= self._ahead:
+            ready.append(self._next())
+        return ready
+
+    def end(self) -> list[np.ndarray]:
+        """Return the remaining maps of the shot, smoothed with the later ones that there are."""
+        ready = [self._next() for _ in range(len(self._maps) - self._done)]
+        self._maps.clear()
+        self._done = 0
+        return ready
+
+    def _next(self) -> np.ndarray:
+        time, log_density = self._maps[self._done]
+        self._done += 1
+        while time - self._maps[0][0] > self._memory:
+            self._maps.popleft()
+            self._done -= 1
+        near = [(each - time, map_) for each, map_ in self._maps if each - time <= self._ahead]
+        if len(near) == 1:
             return log_density
-        ages = [float(time - earlier) / self._seconds for earlier, _ in self._maps]
         mixed = np.zeros_like(log_density)
-        for weight, (_, each) in zip(weights(ages), self._maps, strict=True):
+        shares = weights([float(offset) for offset, _ in near], self._past, self._future)
+        for weight, (_, each) in zip(shares, near, strict=True):
             mixed += np.float32(weight) * each
         return renormalised(mixed)
 
 
-def weights(ages: Sequence[float]) -> list[float]:
-    """Weights of maps, which sum to 1.
+def weights(offsets: Sequence[float], past: float, future: float) -> list[float]:
+    """Weights of maps in the one at offset 0, which sum to 1.
 
     Args:
-        ages: at least two different ones, from the newest map's on, in time constants.
+        offsets: seconds from that map, ascending; at least two, and 0 is one of them.
+        past, future: time constants before and after it, seconds.
 
     Returns:
-        The integrals of exp(-age) times each map's part in the linear course between them.
+        The integrals of exp(-|offset| / constant) times each map's part in the linear course
+        between neighbours.
     """
-    found = [0.0] * len(ages)
-    for place, (newer, older) in enumerate(pairwise(ages)):
-        whole = math.exp(-newer) - math.exp(-older)
-        second = whole / (older - newer) - math.exp(-older)
-        found[place] += whole - second
-        found[place + 1] += second
+    found = [0.0] * len(offsets)
+    for place, (earlier, later) in enumerate(pairwise(offsets)):
+        constant = past if later <= 0 else future
+        near, far = sorted((abs(earlier) / constant, abs(later) / constant))
+        whole = math.exp(-near) - math.exp(-far)
+        distant = whole / (far - near) - math.exp(-far)
+        parts = (distant, whole - distant) if later <= 0 else (whole - distant, distant)
+        for number, part in enumerate(parts):
+            found[place + number] += constant * part
     total = sum(found)
     return [each / total for each in found]
 
 
 def filled(batches: Iterable[PredictedBatch], smoothing: Smoothing) -> Iterator[FrameMap]:
-    """The predicted maps, and between them those of skipped frames: interpolated by time, or where
-    there is a cut between, the map of their own shot."""
+    """The predicted maps, smoothed, and between them those of skipped frames: interpolated by time,
+    or where there is a cut between, the map of their own shot."""
     before: FrameMap | None = None
-    for inputs, log_density in itertools.chain.from_iterable(batches):
+    for inputs, later in _smoothed(batches, smoothing):
         predicted = inputs.frames[-1]
-        later = smoothing.add(inputs.info.time, log_density, inputs.cut is not None)
         first, earlier = before or (predicted, later)
         span = inputs.info.time - first.info.time
         for frame in inputs.skipped:
@@ -268,6 +294,18 @@ def filled(batches: Iterable[PredictedBatch], smoothing: Smoothing) -> Iterator[
         before = (predicted, later)
         if inputs.wanted:
             yield before
+
+
+def _smoothed(
+    batches: Iterable[PredictedBatch], smoothing: Smoothing
+) -> Iterator[tuple[WindowInput, np.ndarray]]:
+    """Give each window its smoothed map, as soon as that is known."""
+    waiting: deque[WindowInput] = deque()
+    for inputs, log_density in itertools.chain.from_iterable(batches):
+        waiting.append(inputs)
+        for smooth in smoothing.add(inputs.info.time, log_density, inputs.cut is not None):
+            yield waiting.popleft(), smooth
+    yield from zip(waiting, smoothing.end(), strict=True)
 
 
 @dataclass(frozen=True)

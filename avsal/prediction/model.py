@@ -73,7 +73,8 @@ def load_model(
         engine: "onnx" (ONNX Runtime, the default network on a CPU), "openvino" (OpenVINO, an extra;
             any network on a CPU) or "torch" (PyTorch, any network). For the default network "auto"
             takes "onnx", or "openvino" if `precision` is "bf16", and "torch" where these cannot be
-            used; for others it takes "torch".
+            used. For others it takes "torch", or "openvino" in bfloat16 on a CPU, if that has
+            computed these weights before.
         offline: use only weights that are on this machine.
         revision: branch, tag or commit of the repository on the Hugging Face Hub.
 
@@ -98,17 +99,16 @@ def load_model(
     variant = VARIANTS[loaded.variant]
     for note in loaded.notes:
         logger.warning(note)
-    if engine == EngineName.OPENVINO and not why_not and variant.network != "small":
-        from avsal.prediction.openvino_network import TranslatedEngine
-
-        translated = TranslatedEngine(_built(loaded), precision)
-        return Predictor(variant, translated, (loaded.name, loaded.sha256))
     arrays = {} if why_not else {key: tensor.numpy() for key, tensor in loaded.state.items()}
-    why_not = why_not or _graphs_obstacle(loaded.variant, arrays)
+    is_published = variant.network != "small"
+    if not is_published or engine == EngineName.ONNX:
+        why_not = why_not or _graphs_obstacle(loaded.variant, arrays)
     if why_not and engine not in (EngineName.AUTO, EngineName.TORCH):
         raise UsageError(f"engine {engine}: {why_not}; use --engine auto or torch")
-    if why_not:
-        computed = _torch_engine(loaded, device, precision)
+    if is_published:
+        computed = _network_engine(loaded, engine, device, precision)
+    elif why_not:
+        computed = _torch_engine(_built(loaded), device, precision)
     else:
         computed = _graph_engine(chosen, arrays, precision)
     return Predictor(variant, computed, (loaded.name, loaded.sha256))
@@ -210,7 +210,25 @@ def _graph_engine(
     return OnnxEngine(graphs, state)
 
 
-def _torch_engine(loaded: LoadedWeights, device: str, precision: str) -> Engine:
+def _network_engine(loaded: LoadedWeights, engine: str, device: str, precision: str) -> Engine:
+    """What computes a published network: PyTorch, or OpenVINO. "auto" takes OpenVINO in bfloat16
+    if it has translated the network before, as that takes a minute and room on the disk."""
+    network = _built(loaded)
+    if engine == EngineName.AUTO and not engine_obstacle(EngineName.OPENVINO, device, "bf16"):
+        from avsal.prediction.device import choose_device, choose_precision, precision_name
+        from avsal.prediction.openvino_network import translation
+
+        precision = precision_name(choose_precision(precision, choose_device("cpu")))
+        if precision == Precision.BF16 and translation(network).exists():
+            engine = EngineName.OPENVINO
+    if engine == EngineName.OPENVINO:
+        from avsal.prediction.openvino_network import TranslatedEngine
+
+        return TranslatedEngine(network, precision)
+    return _torch_engine(network, device, precision)
+
+
+def _torch_engine(network: SaliencyNetwork, device: str, precision: str) -> Engine:
     from avsal.prediction.device import choose_device, choose_precision, slow_precision
     from avsal.prediction.torch_engine import TorchEngine
 
@@ -218,7 +236,7 @@ def _torch_engine(loaded: LoadedWeights, device: str, precision: str) -> Engine:
     dtype = choose_precision(precision, where)
     for note in slow_precision(dtype, where):
         logger.warning(note)
-    return TorchEngine(_built(loaded), where, dtype)
+    return TorchEngine(network, where, dtype)
 
 
 def _built(loaded: LoadedWeights) -> SaliencyNetwork:

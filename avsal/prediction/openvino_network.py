@@ -65,7 +65,7 @@ class TranslatedNetwork(SaliencyNetwork):
     def __init__(self, network: SaliencyNetwork, precision: str) -> None:
         super().__init__(network.variant)
         self.uses_pixels, self.uses_images = network.uses_pixels, network.uses_images
-        folder = _translation(network)
+        folder = _translated(network)
         self._frame = _Model(folder / FRAME, precision) if self.uses_images else None
         self._window = _Model(folder / WINDOW, precision)
 
@@ -150,9 +150,14 @@ class _Window(nn.Module):
         return self._network.forward_with_features(inputs[0], features, heard)
 
 
-def _translation(network: SaliencyNetwork) -> Path:
+def translation(network: SaliencyNetwork) -> Path:
+    """The folder that a network's translation is kept in, whether it is there or not."""
+    return user_folder().with_name("openvino") / f"{network.variant.name}-{_identity(network)}"
+
+
+def _translated(network: SaliencyNetwork) -> Path:
     """The folder of a network's translation, which is made if it is not there."""
-    folder = user_folder().with_name("openvino") / f"{network.variant.name}-{_identity(network)}"
+    folder = translation(network)
     if not folder.exists():
         logger.warning(
             "translating the network for OpenVINO once, in about a minute; it is kept in %s",

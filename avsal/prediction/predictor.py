@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import logging
+import math
 import os
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack, closing
@@ -323,7 +324,8 @@ class Predictor:
         """Predict frames as they arrive, always the latest one: for cameras and live streams.
 
         If frames arrive faster than the network runs, those in between get no map, but the
-        network sees them as the past of later ones. A map is late by two forward passes at most.
+        network sees them as the past of later ones. A map is late by two forward passes at most:
+        it is smoothed with earlier maps alone, while those of `predict` also use later ones.
         Only pictures are used: the sound of a map's time range has not arrived yet.
 
         Args:
@@ -343,10 +345,10 @@ class Predictor:
     def _live_maps(
         self, frames: Iterable[VideoFrame], settings: PredictSettings
     ) -> Generator[SaliencyFrame, None, None]:
-        rule = self.rule(settings)
+        rule = rule_for(self.variant, settings.stride, live=True)
         with LatestFrames(frames, self.input_size, rule) as latest:
             batches = self.engine.batches(iter(latest.window, None), batch=1)
-            maps = filled(batches, Smoothing(rule.smoothing))
+            maps = filled(batches, Smoothing(rule.smoothing, rule.smoothing_ahead))
             yield from self.postprocess(maps, settings)
 
     def _file_maps(
@@ -390,7 +392,8 @@ class Predictor:
         batch, stride = self.batch(settings), settings.stride or 1
         depth = max(WINDOWS_AHEAD, batch) * stride
         if most_waiting is not None:  # a third reads ahead, one is in the network, one behind it
-            third = most_waiting // 3
+            rate = (video.info.rate if video else None) or 0
+            third = (most_waiting - math.ceil(self.rule(settings).ahead * rate)) // 3
             batch = max(1, min(batch, third // stride))
             depth = max(1, min(depth, third))
         rule = self.rule(settings, batch)
@@ -398,7 +401,7 @@ class Predictor:
         start = Start(video, rule, settings.start) if video and settings.start else None
         with closing(read_ahead(frames, origin, size, depth, finder, start)) as small_frames:
             batches = self.engine.batches(cache.windows(small_frames), batch)
-            maps = filled(batches, Smoothing(rule.smoothing))
+            maps = filled(batches, Smoothing(rule.smoothing, rule.smoothing_ahead))
             yield from self.postprocess(maps, settings)
 
     def postprocess(

@@ -20,7 +20,7 @@ from avsal.prediction.inputs import COLUMNS, HOP
 CLIP_FRAMES = 16  # frames of a window (paper Section 4.3)
 PAST_FRAMES = CLIP_FRAMES - 1  # a window ends at the frame that it predicts
 
-MEMORY = 3  # time constants after which a map counts no more in later ones
+MEMORY = 3  # time constants after which a map has no weight in smoothed ones any more
 Times = dict[int, Fraction]
 
 
@@ -90,12 +90,14 @@ class FrameRule:
             the whole, as a map's last bits depend on the size of its batch: it begins and ends
             where one does.
         smoothing: seconds in which the weight of a map in later ones falls to 1/e; 0 for none.
+        smoothing_ahead: the same in earlier ones.
+        ahead: seconds after a map's frame up to which maps are smoothed together with it.
         full_past: frames before the first frame whose window has all of its past.
     """
 
     stride: int
     batch: int = 1
-    smoothing = Fraction(0)
+    smoothing = smoothing_ahead = ahead = Fraction(0)
     full_past = PAST_FRAMES
 
     def begin(self, first: int, times: Times) -> int:
@@ -180,6 +182,7 @@ class TimeRule:
     stride: int
     smoothing: Fraction = Fraction(0)
     batch: int = 1
+    smoothing_ahead: Fraction = Fraction(0)
     full_past = 0  # what would lie before the video's first frame is taken to be as that frame
 
     def begin(self, first: int, times: Times) -> int:
@@ -234,6 +237,10 @@ class TimeRule:
         return MEMORY * self.smoothing
 
     @property
+    def ahead(self) -> Fraction:
+        return MEMORY * self.smoothing_ahead
+
+    @property
     def before(self) -> tuple[Fraction, int]:
         return self.memory + self.reach, (1 + self.batch) * self.stride
 
@@ -247,18 +254,24 @@ class TimeRule:
 Rule = FrameRule | TimeRule
 
 
-def rule_for(variant: Variant, stride: int | None = None, batch: int = 1) -> Rule:
+def rule_for(
+    variant: Variant, stride: int | None = None, batch: int = 1, live: bool = False
+) -> Rule:
     """How the windows of a network are laid, in prediction and in training.
 
     Args:
         stride: every how many frames is predicted; None leaves it to the network.
         batch: windows at once.
+        live: no map can wait for later ones.
     """
     stride = stride or variant.stride
     if variant.spacing is None:
         return FrameRule(stride, batch)
-    smoothing = Fraction(variant.smoothing or 0)
-    return TimeRule(variant.frames, Fraction(variant.spacing), stride, smoothing, batch)
+    past, future = variant.smoothing, variant.smoothing_ahead
+    if live:
+        past, future = variant.smoothing_live, None
+    constants = Fraction(past or 0), batch, Fraction(future or 0)
+    return TimeRule(variant.frames, Fraction(variant.spacing), stride, *constants)
 
 
 def _nearest(ages: list[Fraction], age: Fraction) -> int:

@@ -198,8 +198,9 @@ def _stream_texts(variant: Variant) -> dict[str, str]:
         "state": "float32 (1, channels, H/32, W/32): zeros for the first frame, then new_state of "
         f"the call for the frame {variant.spacing} s before",
         "spectrogram": f"{SOUND}. It ends at the frame; all zeros for no sound",
-        "log_density": f"{LOG_DENSITY}, and averages over time with weights exp(-t / "
-        f"{variant.smoothing} s)",
+        "log_density": f"{LOG_DENSITY}, and averages over time: live with weights exp(-t / "
+        f"{variant.smoothing_live} s) of earlier maps, in files with exp(-t / {variant.smoothing} "
+        f"s) of earlier and exp(-t / {variant.smoothing_ahead} s) of later ones",
         "new_state": "as state",
         "seconds_between_frames": str(variant.spacing),
     }

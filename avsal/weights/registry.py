@@ -64,7 +64,7 @@ REGISTRY: dict[str, WeightsRow] = {
             "avsal-small",
             "small-224x384",
             "avsal-small.safetensors",
-            sha256="e4253190f88a4855cd7343d36e73be9a634be08cf5dd9502b554de090efaf5ee",
+            sha256="244f0f638d967c7a7365c5e252084d2c47a9677a9d808c5c001ca9b301d983a6",
             licence="Apache-2.0",
             source=MODEL_CARD,
         ),

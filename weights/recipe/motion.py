@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -35,7 +36,7 @@ from avsal.prediction.maps import weights
 from avsal.prediction.settings import MapSize, PredictSettings
 
 SPACING, FRAMES = 0.16, 4  # of a window
-MEMORY, STEP = 0.12, 1 / 12  # seconds: time constant of the smoothing, and between its maps
+MEMORY, STEP = 0.12, 1 / 12  # seconds: time constant of version 5's smoothing, between its maps
 AGES = [STEP * number for number in range(5)]
 BLUR = 1.2  # cells; standard deviation of the decoder's last smoothing
 GRID = (56, 96)
@@ -49,6 +50,7 @@ Values = tuple[float, float, float, float]
 def read(given: argparse.Namespace) -> None:
     """Write a file for every video."""
     predictor = load_model("small-224x384", given.weights, engine="torch")
+    predictor.variant = replace(predictor.variant, smoothing=str(MEMORY), smoothing_ahead=None)
     for parameter in ("gain", "centre"):
         getattr(predictor.engine.network.decoder.motion, parameter).data.zero_()
     given.output.mkdir(parents=True, exist_ok=True)
@@ -103,7 +105,8 @@ def modulation_of(values: Values) -> MotionModulation:
 def modulated(maps: torch.Tensor, windows: torch.Tensor, values: Values) -> torch.Tensor:
     """Return log-densities (N, *GRID): each window modulated, then smoothed over time."""
     module, total = modulation_of(values), 0.0
-    for number, weight in enumerate(weights([age / MEMORY for age in AGES])):
+    shares = weights([-age for age in reversed(AGES)], MEMORY, MEMORY)
+    for number, weight in enumerate(reversed(shares)):
         total += weight * module(windows[:, number])
     finer = F.interpolate(total, size=GRID, mode="bilinear")[:, 0].numpy()
     scale = 2 * BLUR

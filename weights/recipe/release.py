@@ -23,7 +23,7 @@ OUTPUT = Path(__file__).parents[2] / "weights" / "avsal-small.safetensors"
 VARIANT = "small-224x384"
 NOTES = {
     "name": "avsal-small",
-    "version": "5",
+    "version": "6",
     "licence": "Apache-2.0",
     "trained_on": "gaze on OSIE, EyeCrowd, 32 windows of web pages and 29 videos; maps of UNISAL "
     "and of version 3 on clips and photographs; drawn pages",
