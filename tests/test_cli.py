@@ -364,6 +364,8 @@ def test_info_tells_what_is_here(avsal_command):
     assert code == 0
     for word in ("torch", "device", "precision", "weights cache", "weights present"):
         assert word in out
+    by_onnx_runtime = "computed by ONNX Runtime" in out  # which computes in fp32 alone
+    assert ("fp32; where PyTorch computes" in out) == by_onnx_runtime
 
 
 @pytest.mark.parametrize("command", ["info", "weights list", "weights verify"])
