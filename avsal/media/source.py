@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from av.container import InputContainer
 
-# FFmpeg's names of two demuxers.
+# First bytes of archives.
 _ARCHIVES = {
     b"PK\x03\x04": "zip",
     b"\x1f\x8b": "gzip",
@@ -46,6 +46,7 @@ _ARCHIVES = {
     b"\xfd7zXZ": "xz",
     b"BZh": "bzip2",
 }
+# FFmpeg's names of two demuxers.
 MOV, MATROSKA = "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"
 
 # FFmpeg refuses pictures whose width and height, each plus a margin, have a larger product.
