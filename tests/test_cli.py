@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from fractions import Fraction
@@ -352,6 +353,25 @@ def test_help_names_the_commands(avsal_command):
     assert "<bool>" not in out  # a flag takes no value
 
 
+@pytest.mark.skipif(os.name != "posix", reason="closes the streams of another process")
+def test_closed_standard_streams_are_not_given_to_files(tmp_path):
+    """As with `2>&-`; processes for several files then failed without a word."""
+    script = """
+import os, subprocess, sys
+for number in (0, 2):
+    os.close(number)
+from avsal.cli import console
+console.prepare_streams()
+with open(sys.argv[1], "w") as file:
+    assert file.fileno() > 2
+subprocess.run([sys.executable, "-c", "import os; os.fstat(0), os.fstat(2)"], check=True)
+print("fine")
+"""
+    command = [sys.executable, "-c", script, str(tmp_path / "file")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "fine\n")
+
+
 def test_python_m_avsal():
     done = subprocess.run(
         [sys.executable, "-m", "avsal", "--version"], capture_output=True, text=True, check=True
@@ -364,6 +384,8 @@ def test_info_tells_what_is_here(avsal_command):
     assert code == 0
     for word in ("torch", "device", "precision", "weights cache", "weights present"):
         assert word in out
+    by_onnx_runtime = "computed by ONNX Runtime" in out  # which computes in fp32 alone
+    assert ("fp32; where PyTorch computes" in out) == by_onnx_runtime
 
 
 @pytest.mark.parametrize("command", ["info", "weights list", "weights verify"])

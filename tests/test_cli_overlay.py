@@ -98,9 +98,11 @@ def test_overlay_refuses_impossible_outputs_before_the_network_runs(
     assert f"x.{suffix}" in one_line(err)
 
 
-def test_overlay_never_overwrites_its_input(avsal_command, film):
-    before = film.read_bytes()
-    code, _out, err = avsal_command("overlay", film, "-o", film)
+@pytest.mark.parametrize("folders", [(), ("new", "..")])
+def test_overlay_never_overwrites_its_input(avsal_command, film, folders):
+    """Nor by way of a folder that is made for the result."""
+    before, out = film.read_bytes(), film.parent.joinpath(*folders, film.name)
+    code, _out, err = avsal_command("overlay", film, "-o", out)
     assert code == 2
     assert "input itself" in one_line(err)
     assert film.read_bytes() == before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from fractions import Fraction
 
 import cv2
@@ -219,6 +220,20 @@ def test_shots_are_summed_up(path):
     for shot in shots:
         kept = [crop.kept for crop in crops if crop.shot == shot.shot]
         assert shot.kept == pytest.approx(np.mean(kept))
+
+
+def test_what_a_shot_keeps_is_a_mean_over_time(tmp_path):
+    """Of frames of 1, 1, 2 and, as the last one lasts as long as that before, 2 seconds."""
+    kept, times, shots = (0.9, 0.3, 0.6, 0.5), (0, 1, 2, 4), (0, 0, 1, 1)
+    crops = [
+        Crop(index, Fraction(time), 0, 0, 202.5, 360, shot, share)
+        for index, (time, shot, share) in enumerate(zip(times, shots, kept, strict=True))
+    ]
+    first, second = write_path(tmp_path / "even.json", HEAD, crops)
+    assert (first.end, second.end) == (2, 6)
+    assert first.kept == pytest.approx(0.6) and second.kept == pytest.approx(0.55)
+    (whole,) = write_path(tmp_path / "one.json", HEAD, [replace(crop, shot=0) for crop in crops])
+    assert whole.kept == pytest.approx((0.9 + 0.3 + 0.6 * 2 + 0.5 * 2) / 6)
 
 
 def test_a_file_without_panels_and_shots_is_read(path):

@@ -264,6 +264,7 @@ def test_what_cannot_be_exported_is_one_line(avsal_command, video, path, tmp_pat
     cases = [
         (("export", path, "--to", tmp_path / "a.xml"), 2, ".fcpxml"),
         (("export", path, "--to", path), 2, "the input itself"),
+        (("export", path, "--to", tmp_path / "new" / ".." / path.name), 2, "the input itself"),
         (("export", tmp_path / "no.reframe.json", "--to", tmp_path / "a.csv"), 1, "missing"),
         (("export", path, "--to", tmp_path / "a.edl", "--video", tmp_path / "no.mp4"), 1, "no.mp4"),
         (("export", path, "--to", tmp_path / "a.edl", "--video", other), 1, "64x48"),

@@ -33,7 +33,7 @@ from avsal.prediction.maps import GazeMap
 from avsal.prediction.predictor import Predictor
 from avsal.prediction.settings import PredictSettings
 from avsal.results.checks import check_source
-from avsal.results.gaze import Gaze, Maps, MapSource, open_gaze, part_of
+from avsal.results.gaze import Gaze, Maps, MapSource, open_gaze
 
 logger = logging.getLogger("avsal")
 _PICTURES = 48  # shots that a report shows
@@ -151,8 +151,7 @@ def _measured(
     video: VideoReader, maps: Maps, areas: Sequence[Area], on_map: OnMap
 ) -> tuple[Version, dict[int, _Clear]]:
     """Measure a video; the clearest frames of its longest shots by number, the longest first."""
-    end = None if video.info.is_image else part_of(maps)[1]
-    collector, clearest = Collector(areas, video.origin, end), Clearest(video)
+    collector, clearest = Collector(areas, video.origin), Clearest(video)
     name, info, made = name_of(video.path), video.info, made_by(maps)
     with open_gaze(video, maps, frames=True) as gaze:
         for count, entry in enumerate(gaze.maps, 1):

@@ -375,7 +375,7 @@ def _checked(name: str, shape: Shape, size: Size) -> Shape:
     inside = np.clip(corners, 0, 1)
     x, y = inside.T
     if abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) < 1e-9:
-        raise ValueError(f"{name}: covers nothing")
+        raise ValueError(f"{name}: covers nothing; give its corners in their order around it")
     return tuple(map(tuple, inside.tolist()))
 
 

@@ -221,21 +221,17 @@ def _between(edges: np.ndarray, shown: np.ndarray, amounts: np.ndarray) -> np.nd
 class Collector:
     """Measures map after map and keeps what a `Series` needs."""
 
-    def __init__(
-        self, areas: Sequence[Area], origin: Fraction = ZERO, end: float | None = None
-    ) -> None:
+    def __init__(self, areas: Sequence[Area], origin: Fraction = ZERO) -> None:
         """Start with no maps.
 
         Args:
             origin: `pts` of the video's first frame.
-            end: seconds since the first frame after which nothing counts, though the last frame
-                may be shown for longer.
 
         Raises:
             UsageError: two areas have the same name.
         """
         check_unique(areas)
-        self._areas, self._origin, self._end = areas, origin, math.inf if end is None else end
+        self._areas, self._origin = areas, origin
         self._frames: list[tuple[float, ...]] = []
         self._values: list[np.ndarray] = []
         self._seconds: list[np.ndarray] = []
@@ -243,8 +239,7 @@ class Collector:
 
     def add(self, entry: GazeMap) -> FrameShares:
         """Measure the next map."""
-        time = float(entry.pts - self._origin)
-        duration = min(float(entry.duration), self._end - time)
+        time, duration = float(entry.pts - self._origin), float(entry.duration)
         grid = fine_grid(entry.density)
         total = float(grid.sum())
         if self._mean.shape != grid.shape:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -111,7 +112,13 @@ def print_table(table: Table) -> None:
 
 
 def prepare_streams() -> None:
-    """Write what the terminal's encoding lacks as escapes."""
+    """Write what the terminal's encoding lacks as escapes, and open standard streams that whoever
+    started this process has closed: a file would get their number, and what a library prints."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the least number is free
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

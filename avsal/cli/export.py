@@ -72,7 +72,9 @@ def export(
 
 
 def _export_result(source: Path, to: Path, video: Path | None) -> None:
-    if to.exists() and source.exists() and to.samefile(source):
+    from avsal.results.checks import is_same
+
+    if is_same(to, source):
         raise UsageError(f"{to}: this is the input itself; choose another --to")
     if not source.is_dir():
         from avsal.crops.export import write_export

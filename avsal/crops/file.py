@@ -174,30 +174,34 @@ class _Shots:
     def __init__(self, head: PathFile) -> None:
         self.found: list[ShotCrop] = []
         self._head = head
-        self._last = Fraction(0)
-        self._count = 0
+        self._last: Crop | None = None
+        self._before = 0.0  # of the last crop: share times seconds of its shot
 
     def add(self, crop: Crop) -> None:
         """Count the next crop. Its frame lasts as long as the one before until the next one."""
-        if not self.found:
+        last, self._last = self._last, crop
+        if last is None:
             self._start(crop)
-        elif self.found[-1].shot != crop.shot:
-            self.found[-1] = replace(self.found[-1], end=crop.pts)
+        elif last.shot != crop.shot:
+            self._end_at(crop.pts, last)
             self._start(crop)
-        self._count += 1
-        shot, step = self.found[-1], crop.pts - self._last
-        kept = shot.kept
-        if kept is not None and crop.kept is not None:
-            kept += (crop.kept - kept) / self._count
-        self.found[-1] = replace(shot, end=crop.pts + step, kept=kept)
-        self._last = crop.pts
+        else:
+            step = crop.pts - last.pts
+            self._before += (last.kept or 0) * float(step)
+            self._end_at(crop.pts + step, crop)
 
     def _start(self, crop: Crop) -> None:
-        self._last = self._last if self.found else crop.pts
+        self._before = 0.0
         self.found.append(
             ShotCrop(crop.shot, crop.pts, crop.pts, fit_of(crop, self._head), crop.kept)
         )
-        self._count = 0
+
+    def _end_at(self, end: Fraction, last: Crop) -> None:
+        """Let the shot end with its last crop, which is shown until `end`."""
+        shot, kept = self.found[-1], last.kept
+        if kept is not None:
+            kept = (self._before + kept * float(end - last.pts)) / float(end - shot.start)
+        self.found[-1] = replace(shot, end=end, kept=kept)
 
 
 def fit_of(crop: Crop, head: PathFile) -> str:

@@ -39,6 +39,7 @@ _PROFILE_RATE_CHANNELS = 0xFDC0  # bits of the header's third and fourth byte
 
 # Containers with edit lists can store packets that a decoder needs before the first audible sample.
 _WITH_EDIT_LISTS = frozenset({"mp4", "mov"})
+_LEAST_MP3_RATE = 16_000  # Hz; MP4 has no lower ones, and their packets need many before them
 _PREROLL = Fraction(1, 10)  # seconds; AAC needs 1024 samples, MP3 1105 and more, Opus 80 ms
 
 # Fills gaps and cuts overlaps above the same threshold as `audio.AudioReader`.
@@ -113,9 +114,10 @@ class SourceSound:
             return
         self._output, self._origin = output, origin
         stream = self._queue.file.stream
-        allowed = _COPIED.get(kind)
-        players_expect = allowed is None or stream.codec_context.codec.canonical_name in allowed
-        if players_expect and not self._late and not _changes(self._queue.file):
+        allowed, codec = _COPIED.get(kind), stream.codec_context.codec.canonical_name
+        players_expect = allowed is None or codec in allowed
+        is_slow = codec == "mp3" and self.rate < _LEAST_MP3_RATE
+        if players_expect and not (self._late or is_slow or _changes(self._queue.file)):
             try:
                 target: Any = output.add_stream_from_template(stream)
             except (ValueError, FFmpegError):  # the container cannot hold this codec

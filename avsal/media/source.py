@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 
     from av.container import InputContainer
 
-_ARCHIVES = {  # by their first bytes
+# First bytes of archives.
+_ARCHIVES = {
     b"PK\x03\x04": "zip",
     b"\x1f\x8b": "gzip",
     b"7z\xbc\xaf": "7z",

@@ -42,6 +42,13 @@ def is_newer(place: Path, *sources: Path) -> bool:
         return False
 
 
+def is_same(out: Path, source: Path) -> bool:
+    """Whether a result would replace its source, by whatever path: "new/../video.mp4" leads to it
+    once the folder is made."""
+    place = out.resolve()
+    return not is_address(source) and source.exists() and place.exists() and place.samefile(source)
+
+
 def refuse_folders(sources: list[Path]) -> None:
     """Refuse folders where files are wanted.
 
@@ -153,7 +160,7 @@ def choose_output(
         of_video = ".jpg" if pictures else ".mp4"
         out = out.with_suffix(of_image if is_image else of_video)
     with atomic.write_errors(out):  # a name may be too long
-        if out.exists() and not is_address(source) and out.samefile(source):
+        if is_same(out, source):
             raise UsageError(f"{out}: this is the input itself; choose another --output")
         if out.is_dir():
             raise UsageError(f"{out}: this is a folder; give a file such as {out / 'out.mp4'}")

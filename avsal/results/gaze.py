@@ -106,6 +106,8 @@ class Gaze:
 def open_gaze(video: VideoReader, maps: Maps, frames: bool = False) -> Iterator[Gaze]:
     """Give the maps of a video one by one, at the size that costs least.
 
+    The last one counts up to the part's end, though its frame may be shown for longer.
+
     Args:
         video: opened and not yet read; the network reads and closes it. With saved maps it is read
             only where frames are wanted.
@@ -117,14 +119,26 @@ def open_gaze(video: VideoReader, maps: Maps, frames: bool = False) -> Iterator[
     """
     if isinstance(maps, Result):
         shots = _shots_of(video, maps)
-        yield Gaze(_saved(video, maps, shots), shots, partial(_frame_of, video))
+        saved = _up_to(maps.end, video, _saved(video, maps, shots))
+        yield Gaze(saved, shots, partial(_frame_of, video))
         return
     predictor, settings = maps
     room = video.buffer_frames() if frames else None
     settings = replace(settings, size=MapSize("model"))
     with predictor.predict_reader(video, settings, room) as prediction:
         shots = []
-        yield Gaze(_predicted(prediction, shots, video), shots, video.pop_frame)
+        predicted = _up_to(settings.end, video, _predicted(prediction, shots, video))
+        yield Gaze(predicted, shots, video.pop_frame)
+
+
+def _up_to(end: float | None, video: VideoReader, maps: Iterator[GazeMap]) -> Iterator[GazeMap]:
+    """Maps whose durations do not reach beyond a time in seconds since the first frame."""
+    if end is None:
+        yield from maps
+        return
+    last = video.origin + Fraction(str(end))
+    for entry in maps:
+        yield replace(entry, duration=min(entry.duration, last - entry.pts))
 
 
 def _frame_of(video: VideoReader, index: int) -> VideoFrame:
