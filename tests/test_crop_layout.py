@@ -234,6 +234,9 @@ def test_what_a_shot_keeps_is_a_mean_over_time(tmp_path):
     assert first.kept == pytest.approx(0.6) and second.kept == pytest.approx(0.55)
     (whole,) = write_path(tmp_path / "one.json", HEAD, [replace(crop, shot=0) for crop in crops])
     assert whole.kept == pytest.approx((0.9 + 0.3 + 0.6 * 2 + 0.5 * 2) / 6)
+    cut = [replace(crop, shot=int(crop.pts == 4)) for crop in crops]
+    *_others, last = write_path(tmp_path / "cut.json", HEAD, cut)  # one frame, as above
+    assert (last.start, last.end, last.kept) == (4, 6, pytest.approx(0.5))
 
 
 def test_a_file_without_panels_and_shots_is_read(path):

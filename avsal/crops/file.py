@@ -182,13 +182,14 @@ class _Shots:
         last, self._last = self._last, crop
         if last is None:
             self._start(crop)
-        elif last.shot != crop.shot:
+            return
+        step = crop.pts - last.pts
+        if last.shot != crop.shot:
             self._end_at(crop.pts, last)
             self._start(crop)
         else:
-            step = crop.pts - last.pts
             self._before += (last.kept or 0) * float(step)
-            self._end_at(crop.pts + step, crop)
+        self._end_at(crop.pts + step, crop)
 
     def _start(self, crop: Crop) -> None:
         self._before = 0.0
