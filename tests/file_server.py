@@ -1,4 +1,4 @@
-"""A web server on this machine that serves a folder, parts of files included if it shall."""
+"""A web server on this machine that serves a folder, with or without parts of files."""
 
 from __future__ import annotations
 

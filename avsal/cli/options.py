@@ -260,7 +260,7 @@ Engine = Annotated[
         help="What computes the network: onnx (ONNX Runtime; the default network on a CPU), "
         "openvino (OpenVINO, an extra; any network on a CPU) or torch (PyTorch; any network). For "
         "the default network auto takes onnx where it can, or openvino with --precision bf16; for "
-        "others torch, or in bf16 openvino once it has computed their weights.",
+        "others torch, or in bf16 openvino if it has run these weights before.",
     ),
 ]
 

@@ -211,8 +211,8 @@ def _graph_engine(
 
 
 def _network_engine(loaded: LoadedWeights, engine: str, device: str, precision: str) -> Engine:
-    """What computes a published network: PyTorch, or OpenVINO. "auto" takes OpenVINO in bfloat16
-    if it has translated the network before, as that takes a minute and room on the disk."""
+    """What computes a published network: PyTorch or OpenVINO. "auto" takes OpenVINO in bfloat16 if
+    the translation exists, because making it takes a minute and space on the disk."""
     network = _built(loaded)
     if engine == EngineName.AUTO and not engine_obstacle(EngineName.OPENVINO, device, "bf16"):
         from avsal.prediction.device import choose_device, choose_precision, precision_name
