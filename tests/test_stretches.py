@@ -148,6 +148,17 @@ def test_stretches_that_do_not_join_are_refused(predictor, tmp_path, clip):
         jobs.put_together(tmp_path, parts)
 
 
+def test_stretches_of_machines_that_compute_differently_do_not_join(predictor, tmp_path, clip):
+    job = MapJob(predictor, PredictSettings(), OutputSettings("npy"))
+    parts = [Stretch(0, None, 0.1), Stretch(1, 0.1, 0.2)]
+    for part in parts:
+        job.predict_stretch(clip, part, tmp_path, tmp_path)
+    last = max(tmp_path.glob(".stretch-*"))
+    last.write_text(last.read_text().replace('"precision": "fp32"', '"precision": "bf16"'))
+    with pytest.raises(MediaError, match="predicted in different ways by different machines"):
+        jobs.put_together(tmp_path, parts)
+
+
 def test_a_wrong_header_gives_a_stretch_without_frames(predictor, tmp_path, clip):
     beyond, job = Stretch(1, 7.0, None), MapJob(predictor, PredictSettings(), OutputSettings())
     with pytest.raises(MediaError, match="no frame at or after"):
