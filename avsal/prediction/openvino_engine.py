@@ -47,6 +47,10 @@ class OpenVinoEngine(GraphEngine):
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self._graphs, self._state, self.precision)
 
+    def automatic_batch(self, pixels: int) -> int:
+        """One more than are computed at once, so that a window is ready when a thread is free."""
+        return windows_at_once() + 1
+
     def _key(self, graph: str, values: dict[str, np.ndarray]) -> object:
         return graph, next(iter(values.values())).shape
 
