@@ -200,7 +200,7 @@ class _Shots:
     def _end_at(self, end: Fraction, last: Crop) -> None:
         """Let the shot end with its last crop, which is shown until `end`."""
         shot, kept = self.found[-1], last.kept
-        if kept is not None:
+        if kept is not None and end > shot.start:  # a path that was edited may have equal times
             kept = (self._before + kept * float(end - last.pts)) / float(end - shot.start)
         self.found[-1] = replace(shot, end=end, kept=kept)
 
