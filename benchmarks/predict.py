@@ -38,9 +38,9 @@ def network_of(whole: SaliencyNetwork, precision: str, engine: str) -> tuple[Sal
     state = whole.state_dict()
     shared.load_state_dict({k: state[k] for k in shared.state_dict()})
     if engine == "openvino":
-        from avsal.prediction.openvino_network import TranslatedEngine
+        from avsal.prediction.openvino_network import TranslatedEngine, translation
 
-        made = TranslatedEngine(shared, precision)
+        made = TranslatedEngine(shared, translation(shared), precision)
         return made.network, made.automatic_batch(whole.variant.height * whole.variant.width)
     shared = prepare_for_inference(shared)
     return convert_weights(shared, torch.bfloat16) if precision == "bf16" else shared, 1

@@ -216,15 +216,17 @@ def _network_engine(loaded: LoadedWeights, engine: str, device: str, precision: 
     network = _built(loaded)
     if engine == EngineName.AUTO and not engine_obstacle(EngineName.OPENVINO, device, "bf16"):
         from avsal.prediction.device import choose_device, choose_precision, precision_name
-        from avsal.prediction.openvino_network import translation
 
         precision = precision_name(choose_precision(precision, choose_device("cpu")))
-        if precision == Precision.BF16 and translation(network).exists():
-            engine = EngineName.OPENVINO
-    if engine == EngineName.OPENVINO:
-        from avsal.prediction.openvino_network import TranslatedEngine
+        may_take_openvino = precision == Precision.BF16
+    else:
+        may_take_openvino = engine == EngineName.OPENVINO
+    if may_take_openvino:
+        from avsal.prediction.openvino_network import TranslatedEngine, translation
 
-        return TranslatedEngine(network, precision)
+        folder = translation(network)
+        if engine == EngineName.OPENVINO or folder.exists():
+            return TranslatedEngine(network, folder, precision)
     return _torch_engine(network, device, precision)
 
 

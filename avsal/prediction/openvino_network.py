@@ -39,10 +39,11 @@ class TranslatedEngine(TorchEngine):
 
     name = "openvino"
 
-    def __init__(self, network: SaliencyNetwork, precision: str) -> None:
+    def __init__(self, network: SaliencyNetwork, folder: Path, precision: str) -> None:
         """Take a loaded network, see `TorchEngine`.
 
         Args:
+            folder: its `translation`, which is made if it is not there.
             precision: "fp32", "bf16", or "auto": bf16 on processors that have it.
 
         Raises:
@@ -50,7 +51,8 @@ class TranslatedEngine(TorchEngine):
             WeightsError: the kept translation is damaged.
         """
         precision = chosen_precision(precision)
-        super().__init__(TranslatedNetwork(network, precision), torch.device("cpu"), torch.float32)
+        translated = TranslatedNetwork(network, folder, precision)
+        super().__init__(translated, torch.device("cpu"), torch.float32)
         self.precision = precision
 
     def automatic_batch(self, pixels: int) -> int:
@@ -62,10 +64,11 @@ class TranslatedEngine(TorchEngine):
 class TranslatedNetwork(SaliencyNetwork):
     """Has no weights of its own; OpenVINO computes the features of a frame, and a window."""
 
-    def __init__(self, network: SaliencyNetwork, precision: str) -> None:
+    def __init__(self, network: SaliencyNetwork, folder: Path, precision: str) -> None:
         super().__init__(network.variant)
         self.uses_pixels, self.uses_images = network.uses_pixels, network.uses_images
-        folder = _translated(network)
+        if not folder.exists():
+            _make_translation(network, folder)
         self._frame = _Model(folder / FRAME, precision) if self.uses_images else None
         self._window = _Model(folder / WINDOW, precision)
 
@@ -155,17 +158,12 @@ def translation(network: SaliencyNetwork) -> Path:
     return user_folder().with_name("openvino") / f"{network.variant.name}-{_identity(network)}"
 
 
-def _translated(network: SaliencyNetwork) -> Path:
-    """The folder of a network's translation, which is made if it is not there."""
-    folder = translation(network)
-    if not folder.exists():
-        logger.warning(
-            "translating the network for OpenVINO once, in about a minute; it is kept in %s",
-            folder,
-        )
-        with atomic.new_folder(folder, lambda _folder: WRITTEN) as new:  # perhaps by two at once
-            _translate(prepare_for_inference(network), new)
-    return folder
+def _make_translation(network: SaliencyNetwork, folder: Path) -> None:
+    logger.warning(
+        "translating the network for OpenVINO once, in about a minute; it is kept in %s", folder
+    )
+    with atomic.new_folder(folder, lambda _folder: WRITTEN) as new:  # perhaps by two at once
+        _translate(prepare_for_inference(network), new)
 
 
 def _identity(network: SaliencyNetwork) -> str:
