@@ -234,7 +234,6 @@ class Collector:
         self._areas, self._origin = areas, origin
         self._frames: list[tuple[float, ...]] = []
         self._values: list[np.ndarray] = []
-        self._seconds: list[np.ndarray] = []
         self._mean = np.zeros((1, 1))
 
     def add(self, entry: GazeMap) -> FrameShares:
@@ -245,31 +244,29 @@ class Collector:
         if self._mean.shape != grid.shape:
             self._mean = np.zeros_like(grid)
         self._mean += grid / max(total, np.finfo(float).tiny) * (duration or 1e-9)
-        values = np.full((len(self._areas), 3), np.nan)  # share, part and prior of each area
-        seconds = np.zeros(len(self._areas))
+        values = np.full((len(self._areas), 4), np.nan)  # share, part, prior, seconds of each area
         found = []
-        for number, area in enumerate(self._areas):
+        for row, area in zip(values, self._areas, strict=True):
             there = area.while_shown(time, duration)
             if there is not None:
-                shape, seconds[number] = there
+                shape, present = there
                 inside, part, prior = _cover(shape, grid.shape)
                 share = float((grid * inside).sum() / total) if total > 0 else part
-                values[number] = share, part, prior
-                row = (entry.index, time, duration, area.name, share, part, prior, there[1])
-                found.append(AreaShare(*row))
+                row[:] = share, part, prior, present
+                shown = (entry.index, time, duration, area.name)
+                found.append(AreaShare(*shown, share, part, prior, present))
         spread = spread_of(entry.density)
         self._values.append(values)
-        self._seconds.append(seconds)
         self._frames.append((entry.index, time, duration, spread))
         return FrameShares(entry.index, time, duration, spread, tuple(found))
 
     def series(self) -> Series:
         """All that was measured."""
         index, time, duration, spread = np.array(self._frames).reshape(-1, 4).T
-        values = np.array(self._values, np.float64).reshape(len(index), len(self._areas), 3)
+        values = np.array(self._values, np.float64).reshape(len(index), len(self._areas), 4)
         names = tuple(area.name for area in self._areas)
-        share, part, prior = np.moveaxis(values, -1, 0)
-        exists = np.array(self._seconds, np.float64).reshape(share.shape)
+        share, part, prior, exists = np.moveaxis(values, -1, 0)
+        exists = np.nan_to_num(exists)
         mean = self._mean / max(self._mean.sum(), np.finfo(float).tiny)
         return Series(
             names, index.astype(int), time, duration, spread, share, part, prior, exists, mean
