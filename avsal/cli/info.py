@@ -80,24 +80,25 @@ def info(context: typer.Context) -> None:
         device_label,
         precision_name,
     )
+    from avsal.prediction.model import engine_obstacle
     from avsal.version import __version__
 
     commands: Any = context.parent and context.parent.command
     device = choose_device("auto")
     precision, why = automatic_precision(device)
     by_pytorch = f"{precision_name(precision)} ({why})"
-    engine, is_pytorch = _default_engine()
+    obstacle = engine_obstacle("onnx", "auto", "auto")
     rows = {
         "avsal": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "default network": engine,
+        "default network": _default_engine(obstacle),
         "resampling": _resampler(),
         "av": media.library_version(),
         "opencv": cv2.__version__,
         "numpy": numpy.__version__,
         "device": f"{device} ({device_label(device)})",
-        "precision": by_pytorch if is_pytorch else f"fp32; where PyTorch computes {by_pytorch}",
+        "precision": by_pytorch if obstacle else f"fp32; where PyTorch computes {by_pytorch}",
         **described(commands),
         "weights cache": str(weights.hub_cache()),
         "imported weights": str(weights.user_folder()),
@@ -109,20 +110,23 @@ def info(context: typer.Context) -> None:
     console.print_table(table)
 
 
-def _default_engine() -> tuple[str, bool]:
-    """What computes the default network where nothing else is asked for; whether it is PyTorch."""
+def _default_engine(obstacle: str) -> str:
+    """What computes the default network where nothing else is asked for.
+
+    Args:
+        obstacle: why ONNX Runtime does not.
+    """
     from importlib.metadata import version
 
     from avsal.prediction.model import engine_obstacle
 
-    is_pytorch = bool(obstacle := engine_obstacle("onnx", "auto", "auto"))
-    if is_pytorch:
+    if obstacle:
         by_default = f"computed by PyTorch, not by ONNX Runtime: {obstacle}"
     else:
         by_default = f"computed by ONNX Runtime {version('onnxruntime')}"
     if obstacle := engine_obstacle("openvino", "auto", "bf16"):
-        return f"{by_default}; with --precision bf16 by PyTorch: {obstacle}", is_pytorch
-    return f"{by_default}; with --precision bf16 by OpenVINO {version('openvino')}", is_pytorch
+        return f"{by_default}; with --precision bf16 by PyTorch: {obstacle}"
+    return f"{by_default}; with --precision bf16 by OpenVINO {version('openvino')}"
 
 
 def _resampler() -> str:

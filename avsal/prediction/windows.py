@@ -270,8 +270,14 @@ def rule_for(
     past, future = variant.smoothing, variant.smoothing_ahead
     if live:
         past, future = variant.smoothing_live, None
-    constants = Fraction(past or 0), batch, Fraction(future or 0)
-    return TimeRule(variant.frames, Fraction(variant.spacing), stride, *constants)
+    return TimeRule(
+        variant.frames,
+        Fraction(variant.spacing),
+        stride,
+        Fraction(past or 0),
+        batch,
+        Fraction(future or 0),
+    )
 
 
 def _nearest(ages: list[Fraction], age: Fraction) -> int:

@@ -16,7 +16,7 @@ from avsal.media.frames import VideoFrame
 from avsal.media.video import VideoReader
 from avsal.prediction.maps import GazeMap
 from avsal.prediction.predictor import Prediction, Predictor
-from avsal.prediction.settings import MapSize, PredictSettings
+from avsal.prediction.settings import MapSize, PredictSettings, exact_seconds
 from avsal.prediction.shots import Shot, find_shots, shots_between
 from avsal.results.description import FrameRecord
 from avsal.results.folder import Result, read_result
@@ -136,7 +136,7 @@ def _up_to(end: float | None, video: VideoReader, maps: Iterator[GazeMap]) -> It
     if end is None:
         yield from maps
         return
-    last = video.origin + Fraction(str(end))
+    last = video.origin + exact_seconds(end)
     for entry in maps:
         yield replace(entry, duration=min(entry.duration, last - entry.pts))
 

@@ -264,11 +264,10 @@ def put_together(aside: Path, stretches: Iterable[Stretch]) -> int:
     """
     files = [RecordsFile(aside / _records_name(part), "avsal batch") for part in stretches]
     headers = [file.header() for file in files]
+    name = headers[0]["source"]["name"]
     if any(header["source"] != headers[0]["source"] for header in headers):
-        name = headers[0]["source"]["name"]
         raise MediaError(f"{name}: was replaced while it was read; predict it again")
     if len({(header["engine"], header["precision"]) for header in headers}) > 1:
-        name = headers[0]["source"]["name"]
         raise MediaError(f"{name}: was predicted in different ways by different machines")
     writer = RecordsWriter(aside / DESCRIPTION, headers[0])
     count, before, end = 0, None, Fraction(0)
