@@ -203,6 +203,16 @@ def variable_rate(path: Path, times: Sequence[Fraction]) -> Path:
     return write(path, Pictures(images, times, time_base=Fraction(1, 12800)))
 
 
+def slides(path: Path, times: Sequence[int]) -> Path:
+    """H.264 and stereo Opus; pictures shown from these seconds on, the last one for a second."""
+    length = times[-1] + 1
+    images = [numbered(i) for i in range(length)]
+    wave = tone(length, 48000, channels=2)
+    sound = SoundTrack([(Fraction(0), wave)], 48000, "stereo", "libopus", "flt")
+    kept = Pictures([images[second] for second in times], [Fraction(each) for each in times], 1)
+    return write(path, kept, sound)
+
+
 def film(path: Path, seconds: float = 2.0, rate: int = 25, sound_rate: int = 44100) -> Path:
     """H.264 and stereo AAC of the same length, with a click at every half second."""
     times = np.arange(0.5, seconds, 0.5)

@@ -26,12 +26,13 @@ from avsal.crops.file import (
 from avsal.crops.planning import Crop, plan_inside
 from avsal.crops.settings import Box, Fill, Picture, ReframeSettings, Size
 from avsal.errors import MediaError, without_keys
-from avsal.media.frames import VideoFrame
+from avsal.media.frames import VideoFrame, shown_until
 from avsal.media.suffixes import WRITABLE_STILLS
 from avsal.media.video import VideoReader
 from avsal.media.writer import VideoWriter
 from avsal.prediction.drawing import write_picture
 from avsal.prediction.maps import GazeMap
+from avsal.prediction.settings import exact_seconds
 from avsal.results.folder import Result
 from avsal.results.gaze import Maps, open_gaze, part_of
 
@@ -161,7 +162,7 @@ def render(
     part = head.start is not None or head.end is not None
     video.skip_to(head.start or 0)
     with video:
-        pairs = _pair(video, crops, part)
+        pairs = _pair(video, crops, part, head.end)
         if out.suffix.lower() in WRITABLE_STILLS:
             for frame, crop in pairs:
                 write_picture(out, cut_out(frame.image, crop, head, fill))
@@ -182,9 +183,10 @@ def render(
 
 
 def _pair(
-    video: VideoReader, crops: Iterator[Crop], part: bool
+    video: VideoReader, crops: Iterator[Crop], part: bool, end: float | None
 ) -> Iterator[tuple[VideoFrame, Crop]]:
-    """Bring frames and crops of the same index together."""
+    """Bring frames and crops of the same index together, up to second `end`."""
+    last = None if end is None else video.origin + exact_seconds(end)
     crop = next(crops, None)
     count = 0
     for frame in video:
@@ -200,7 +202,7 @@ def _pair(
                 f"{video.path}: frame {frame.index} at {float(frame.pts):.3f} s, but the path has "
                 f"frame {crop.index} at {float(crop.pts):.3f} s; {_OTHER}"
             )
-        yield frame, crop
+        yield shown_until(frame, last), crop
         count += 1
         crop = next(crops, None)
     if crop is not None:

@@ -21,6 +21,8 @@ from avsal.media.writer import encoding_errors
 
 _LONGEST_SIDE = 16_383  # pixels, of WebP; GIF may be longer
 _WEBP_QUALITY = "75"  # 0 to 100, as libwebp's default
+_LONGEST_WEBP = 2**24 - 1  # milliseconds that a frame can be shown
+_BEFORE_DURATION = 12  # bytes of a frame's place and size in WebP
 _TICK = {"gif": Fraction(1, 100), "webp": Fraction(1, 1000)}  # seconds in which times are stored
 # An ordered pattern stays where it is from frame to frame, so that still parts cost nothing.
 _DITHER = "dither=bayer:bayer_scale=4:diff_mode=rectangle"
@@ -41,21 +43,21 @@ def new_animation(path: Path, width: int, height: int) -> Iterator[Animation]:
     if max(width, height) > _LONGEST_SIDE:
         raise MediaError(f"{path}: frames of {width}x{height} are too large; give a smaller width")
     kind = ANIMATIONS[path.suffix.lower()]
-    with (
-        new_file(path) as partial,
-        encoding_errors(path),
-        tempfile.TemporaryFile(dir=path.parent) as waiting,
-        av.open(f"file:{partial}", "w", format=kind, options={"loop": "0"}) as container,
-    ):
-        animation: Animation
-        if kind == "gif":
-            animation = _Gif(container, width, height, waiting)
-        else:
-            animation = _WebP(container, width, height)
-        yield animation
-        if animation.empty:
-            raise MediaError(f"{path}: no frame to write")
-        animation.finish()
+    animation: Animation
+    with new_file(path) as partial, encoding_errors(path):
+        with (
+            tempfile.TemporaryFile(dir=path.parent) as waiting,
+            av.open(f"file:{partial}", "w", format=kind, options={"loop": "0"}) as container,
+        ):
+            if kind == "gif":
+                animation = _Gif(container, width, height, waiting)
+            else:
+                animation = _WebP(container, width, height)
+            yield animation
+            if animation.empty:
+                raise MediaError(f"{path}: no frame to write")
+            animation.finish()
+        animation.complete(partial)
 
 
 class Animation:
@@ -102,6 +104,9 @@ class Animation:
         """Write what the encoder still has."""
         self._encode(None, 0)
 
+    def complete(self, file: Path) -> None:
+        """Change what the encoder wrote to a file, once it is closed."""
+
     def _add(self, image: np.ndarray, start: int, duration: int) -> None:
         """Take a frame with its time in ticks."""
         raise NotImplementedError
@@ -118,12 +123,43 @@ class Animation:
 
 
 class _WebP(Animation):
-    """Encodes frames as they come. libwebp shows the last one for the mean time of the others."""
+    """Encodes frames as they come.
+
+    libwebp shows the last one for the mean time of the others, so that is changed afterwards.
+    """
 
     codec, pixels, options = "libwebp_anim", "bgra", {"quality": _WEBP_QUALITY}
+    _end = 0  # ticks
 
     def _add(self, image: np.ndarray, start: int, duration: int) -> None:
+        self._end = start + duration
         self._encode(self._frame(image, start, duration), duration)
+
+    def complete(self, file: Path) -> None:
+        """Let the last frame be shown up to its end."""
+        with file.open("r+b") as webp:
+            places = list(_durations(webp))
+            if not places:  # one frame alone is a still image
+                return
+            *before, (place, _duration) = places
+            left = self._end - sum(duration for _place, duration in before)
+            webp.seek(place)
+            webp.write(min(max(1, left), _LONGEST_WEBP).to_bytes(3, "little"))
+
+
+def _durations(webp: IO[bytes]) -> Iterator[tuple[int, int]]:
+    """Where a WebP file has the duration of each frame, and the duration in milliseconds."""
+    place = 12  # bytes: "RIFF", the size, "WEBP"
+    while True:
+        webp.seek(place)
+        head = webp.read(8)
+        if len(head) < 8:
+            return
+        size = int.from_bytes(head[4:], "little")
+        if head[:4] == b"ANMF":
+            webp.seek(place + 8 + _BEFORE_DURATION)
+            yield webp.tell(), int.from_bytes(webp.read(3), "little")
+        place += 8 + size + size % 2
 
 
 class _Gif(Animation):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import Any, TypeVar
 
 import numpy as np
+
+Shown = TypeVar("Shown", bound=Any)  # a dataclass with `pts` and `duration`
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,17 @@ class FrameInfo:
     width: int
     height: int
     shot: int = 0
+
+
+def shown_until(frame: Shown, end: Fraction | None) -> Shown:
+    """A frame, or what is known of it, that counts up to the end of a part of its video.
+
+    Args:
+        end: container time, seconds; None is the end of the video.
+    """
+    if end is None or frame.pts + frame.duration <= end:
+        return frame
+    return replace(frame, duration=max(end - frame.pts, Fraction(0)))
 
 
 def info_of(frame: VideoFrame, origin: Fraction) -> FrameInfo:

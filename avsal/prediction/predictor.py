@@ -16,12 +16,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from avsal.errors import MediaError, WeightsError, path_of
+from avsal.media.frames import shown_until
 from avsal.models.variants import Variant
 from avsal.prediction.frames import Engine, FrameCache, Start, read_ahead
 from avsal.prediction.inputs import input_size
 from avsal.prediction.live import LatestFrames, checked_frames, reader_of
 from avsal.prediction.maps import FrameMap, SaliencyFrame, Smoothing, filled, to_density
-from avsal.prediction.settings import PredictSettings, Seconds, Size, expected_maps, with_changes
+from avsal.prediction.settings import (
+    PredictSettings,
+    Seconds,
+    Size,
+    exact_seconds,
+    expected_maps,
+    late_start,
+    with_changes,
+)
 from avsal.prediction.shots import ShotFinder
 from avsal.prediction.windows import Rule, rule_for
 
@@ -361,12 +370,14 @@ class Predictor:
         most_waiting: int | None,
     ) -> Generator[SaliencyFrame, None, None]:
         with files:
-            empty, info = True, video.info
+            empty, late, info = True, "", video.info
             size = self.input_size(info.height, info.width, info.sample_aspect)
             maps = self._maps(
                 video, audio, video.origin, size, settings, finder, most_waiting, video
             )
             for frame in maps:
+                if empty:
+                    late = late_start(settings.start, frame.info.time)
                 empty = False
                 yield frame
             if empty:
@@ -376,6 +387,8 @@ class Predictor:
                 )
             for note in (*video.warnings, *(audio.warnings if audio else ())):
                 logger.warning(note)
+            if late:
+                logger.warning("%s: %s", video.path, late)
 
     def _maps(
         self,
@@ -407,16 +420,19 @@ class Predictor:
     def postprocess(
         self, maps: Iterable[FrameMap], settings: PredictSettings
     ) -> Iterator[SaliencyFrame]:
-        """Bring log-densities to the wanted size.
+        """Bring log-densities to the wanted size; the last frame of a part ends with the part.
 
         Raises:
             WeightsError: a map is not finite.
         """
+        end = None if settings.end is None else exact_seconds(settings.end)
         for frame, log_density in maps:
             self._check_finite(log_density)
-            height, width = settings.size.of_map(log_density.shape, frame.info)
+            info = frame.info
+            height, width = settings.size.of_map(log_density.shape, info)
             density = to_density(log_density, (height, width))
-            yield SaliencyFrame(frame.info, log_density, density, frame.pixels)
+            info = shown_until(info, None if end is None else info.pts - info.time + end)
+            yield SaliencyFrame(info, log_density, density, frame.pixels)
 
     def _check_finite(self, log_density: np.ndarray) -> None:
         if not np.isfinite(log_density).all():

@@ -87,6 +87,7 @@ def check_device(name: str) -> None:
 
 
 MAX_SECONDS = 1e9  # 32 years; in a container's unit of time it still fits into 64 bits
+_LATE = 0.5  # seconds by which a part may begin late and nobody notices
 MAX_SIDE = 16_384  # pixels of a map's width or height
 MAX_PIXELS = 2**26  # of a map, 8192 x 8192; in float32 256 MB
 
@@ -307,6 +308,19 @@ def expected_maps(
     behind = None if end is None else math.ceil(exact_seconds(end) * rate)
     known = [count for count in (frames, behind) if count is not None]
     return max(0, min(known) - first) if known else None
+
+
+def late_start(start: float | None, first: float | Fraction) -> str:
+    """What to say if the picture that is on screen at `start` began earlier, so that the part
+    begins visibly later; nothing otherwise.
+
+    Args:
+        first: time of the first frame of the part, seconds.
+    """
+    if start is None or first - start <= _LATE:
+        return ""
+    begins = f"the part begins with the next one, at {float(first):g} s"
+    return f"no picture begins at {start:g} s; {begins}"
 
 
 @dataclass(frozen=True)

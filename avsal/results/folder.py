@@ -8,6 +8,7 @@ Example:
 from __future__ import annotations
 
 import itertools
+import logging
 import math
 import os
 import pickle
@@ -26,7 +27,7 @@ from avsal import atomic
 from avsal.errors import MediaError, OutputError, UsageError, path_of
 from avsal.media.frames import FrameInfo
 from avsal.prediction.maps import SaliencyFrame, to_density
-from avsal.prediction.settings import OutputSettings
+from avsal.prediction.settings import OutputSettings, late_start
 from avsal.prediction.shots import Cut, Shot, shots_between
 from avsal.results.description import (
     DESCRIPTION,
@@ -44,6 +45,8 @@ from avsal.results.formats import (
     restore,
 )
 from avsal.results.records import RecordsWriter, number, picture_size
+
+logger = logging.getLogger("avsal")
 
 
 class Spool:
@@ -368,10 +371,14 @@ class Result:
 
     def inside(self) -> Iterator[tuple[FrameRecord, np.ndarray]]:
         """Every map of the part from `start` to `end`; raises what `densities` raises."""
+        empty = True
         for record, density in self.densities():
             if self.end is not None and record.time >= self.end:
                 return
             if self.holds(record):
+                if empty and (late := late_start(self.start, record.time)):
+                    logger.warning("%s: %s", self.folder, late)
+                empty = False
                 yield record, density
 
 

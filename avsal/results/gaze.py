@@ -12,7 +12,7 @@ from fractions import Fraction
 from functools import cached_property, partial
 
 from avsal.errors import MediaError, UsageError
-from avsal.media.frames import VideoFrame
+from avsal.media.frames import VideoFrame, shown_until
 from avsal.media.video import VideoReader
 from avsal.prediction.maps import GazeMap
 from avsal.prediction.predictor import Prediction, Predictor
@@ -119,26 +119,19 @@ def open_gaze(video: VideoReader, maps: Maps, frames: bool = False) -> Iterator[
     """
     if isinstance(maps, Result):
         shots = _shots_of(video, maps)
-        saved = _up_to(maps.end, video, _saved(video, maps, shots))
-        yield Gaze(saved, shots, partial(_frame_of, video))
+        yield Gaze(_saved(video, maps, shots), shots, partial(_frame_of, video))
         return
     predictor, settings = maps
     room = video.buffer_frames() if frames else None
     settings = replace(settings, size=MapSize("model"))
     with predictor.predict_reader(video, settings, room) as prediction:
         shots = []
-        predicted = _up_to(settings.end, video, _predicted(prediction, shots, video))
-        yield Gaze(predicted, shots, video.pop_frame)
+        yield Gaze(_predicted(prediction, shots, video), shots, video.pop_frame)
 
 
-def _up_to(end: float | None, video: VideoReader, maps: Iterator[GazeMap]) -> Iterator[GazeMap]:
-    """Maps whose durations do not reach beyond a time in seconds since the first frame."""
-    if end is None:
-        yield from maps
-        return
-    last = video.origin + exact_seconds(end)
-    for entry in maps:
-        yield replace(entry, duration=min(entry.duration, last - entry.pts))
+def end_of_part(video: VideoReader, part: Result) -> Fraction | None:
+    """Container time at which a part ends, seconds; None is the end of the video."""
+    return None if part.end is None else video.origin + exact_seconds(part.end)
 
 
 def _frame_of(video: VideoReader, index: int) -> VideoFrame:
@@ -206,7 +199,7 @@ def check_source_of(result: Result, video: VideoReader) -> None:
 
 def _saved(video: VideoReader, result: Result, shots: list[Shot]) -> Iterator[GazeMap]:
     """Saved maps, which have to be those of all frames of the shots."""
-    cuts = [shot.first for shot in shots[1:]]
+    cuts, end = [shot.first for shot in shots[1:]], end_of_part(video, result)
     before = None
     for record, duration, density in result.timed(shots[-1].end):
         if before is not None and record.index != before.index + 1:
@@ -215,7 +208,8 @@ def _saved(video: VideoReader, result: Result, shots: list[Shot]) -> Iterator[Ga
         if duration <= 0:
             raise _other_video(video, shots, record)
         shown = Fraction(0) if video.info.is_image else duration
-        yield GazeMap(record.index, record.pts, shown, density, bisect_right(cuts, record.index))
+        shot = bisect_right(cuts, record.index)
+        yield shown_until(GazeMap(record.index, record.pts, shown, density, shot), end)
     if before is not None and before.index != shots[-1].last:
         raise _other_video(video, shots, before)
 

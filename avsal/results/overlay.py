@@ -14,7 +14,7 @@ import numpy as np
 from avsal.errors import MediaError
 from avsal.media.animation import new_animation
 from avsal.media.container import VideoInfo
-from avsal.media.frames import VideoFrame
+from avsal.media.frames import VideoFrame, shown_until
 from avsal.media.sound import SoundFile
 from avsal.media.suffixes import ANIMATIONS, WRITABLE_STILLS
 from avsal.media.video import VideoReader
@@ -24,7 +24,7 @@ from avsal.prediction.predictor import Predictor
 from avsal.prediction.settings import PredictSettings
 from avsal.prediction.style import OverlayStyle
 from avsal.results.folder import Result
-from avsal.results.gaze import check_source_of, no_maps
+from avsal.results.gaze import check_source_of, end_of_part, no_maps
 
 logger = logging.getLogger("avsal")
 
@@ -55,7 +55,8 @@ def predicted(
     room = video.buffer_frames(settings.start or 0)
     with predictor.predict_reader(video, settings, room, sound) as maps:
         for frame in maps:
-            yield video.pop_frame(frame.index), frame.density
+            shown = replace(video.pop_frame(frame.index), duration=frame.info.duration)
+            yield shown, frame.density
 
 
 def write_overlay(
@@ -189,6 +190,7 @@ def matched(video: VideoReader, result: Result) -> Generator[Mapped, None, None]
     """
     check_source_of(result, video)
     video.skip_to(result.start or 0)
+    end = end_of_part(video, result)
     maps = result.inside()
     current = next(maps, None)
     if current is None:
@@ -207,7 +209,7 @@ def matched(video: VideoReader, result: Result) -> Generator[Mapped, None, None]
         if frame.index > record.index or late:
             why = f"frame {frame.index} is at {time:.3f} s, the next map at {record.time:.3f} s"
             raise _other_video(video, result, why)
-        yield frame, density
+        yield shown_until(frame, end), density
         current = next(maps, None)
     if current is not None:
         raise _other_video(video, result, f"there is no frame {current[0].index}, but a map of it")
