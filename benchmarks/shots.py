@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from scenedetect import AdaptiveDetector, ContentDetector, FrameTimecode
 
 from avsal import media
-from avsal.prediction.shots import ShotFinder, difference, thumbnail
+from avsal.prediction.shots import ShotFinder, difference, shots_between, thumbnail
 
 CLIPS, JOINED, PIECES = 160, 60, 10
 LENGTH = (12, 90)  # frames of a piece
@@ -72,7 +72,8 @@ def avsal_shots(frames: np.ndarray) -> list[int]:
     finder = ShotFinder()
     for index, image in enumerate(frames):
         finder.add(index, Fraction(0), image)
-    return finder.cuts
+    shots = shots_between((0, Fraction(0)), len(frames) - 1, Fraction(0), finder.changes)
+    return [shot.first for shot in shots[1:]]
 
 
 def stride_barriers(frames: np.ndarray) -> list[int]:

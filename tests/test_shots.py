@@ -9,9 +9,20 @@ import numpy as np
 import pytest
 import samples
 
+import avsal
 from avsal import media
 from avsal.media.frames import VideoFrame
-from avsal.prediction.shots import LOOK_AHEAD, Shot, ShotFinder, find_shots
+from avsal.prediction.settings import OutputSettings, PredictSettings
+from avsal.prediction.shots import (
+    LOOK_AHEAD,
+    Shot,
+    ShotFinder,
+    ShotNumbers,
+    find_shots,
+    shots_between,
+)
+from avsal.results.folder import read_result
+from avsal.results.jobs import MapJob
 
 
 def scene(seed: int, shift: int = 0) -> np.ndarray:
@@ -72,7 +83,7 @@ def test_a_cut_is_known_after_the_look_ahead():
     known = []
     for frame in frames(images):
         finder.add(frame.index + 100, frame.pts, frame.image)
-        known.append(list(finder.cuts))
+        known.append([index for index, _pts in finder.changes])
     assert known[9 + LOOK_AHEAD] == []
     assert known[10 + LOOK_AHEAD] == [110]
 
@@ -90,9 +101,45 @@ def test_changes_follow_from_the_frames_around_them_alone():
     whole, part = changes(0), changes(22)
     assert [change for change in whole.changes if change[0] > 24] == part.changes
     assert len(part.changes) > 10
-    assert part.cuts[-1] not in whole.cuts
+    ends = (59, Fraction(60, 25))
+    shots = [shots_between((first, 0), *ends, whole.changes) for first in (0, 22)]
+    assert shots[1] == shots_between((22, 0), *ends, part.changes)
+    assert shots[0][-1] != shots[1][-1]
     assert whole.last_change(0, 29) == whole.last_change(28, 31) == 29
     assert whole.last_change(30, 31) is None
+
+
+def test_numbers_of_shots_are_those_of_their_list():
+    cuts = [(index, Fraction(index)) for index in (1, 4, 8, 9, 10, 14, 22, 30, 31)]
+    for first, last in ((0, 31), (0, 30), (4, 22), (9, 23), (31, 31)):
+        listed = shots_between((first, Fraction(first)), last, Fraction(last + 1), cuts)
+        numbers = ShotNumbers(first, cuts)
+        found = [numbers.of(index) for index in range(first, last + 1)]
+        assert found == [
+            n for n, shot in enumerate(listed) for _ in range(shot.first, shot.last + 1)
+        ]
+
+
+@pytest.mark.parametrize("part", [(0.2, 0.96), (0.2, 1.0), (0.4, 1.2), (0.0, None)])
+def test_shots_of_a_part_are_listed_as_its_frames_say(tiny, tiny_weights, tmp_path, part):
+    """There are cuts at 0.48 and at 0.92 s: near the ends of some parts."""
+    images = [scene(0)] * 12 + [scene(1)] * 11 + [scene(2)] * 9
+    video = samples.write(tmp_path / "cut.mp4", samples.Pictures(images, rate=25))
+    model = avsal.load_model(tiny, weights=tiny_weights, device="cpu")
+    settings = PredictSettings(start=part[0], end=part[1])
+    job = MapJob(model, settings, OutputSettings("npy"))
+    job.write(model.predict(video, settings), tmp_path / "maps")
+    listed = read_result(tmp_path / "maps").shots()
+    spans = {}
+    for frame in model.predict(video, settings):
+        spans.setdefault(frame.shot, []).append(frame.index)
+    assert [(shot.first, shot.last) for shot in listed] == [(s[0], s[-1]) for s in spans.values()]
+    assert list(spans) == list(range(len(spans)))
+    assert [shot.first for shot in listed[-2:]][1:] in ([23], [12])
+    origin, end = Fraction(0), None if part[1] is None else Fraction(str(part[1]))
+    with media.VideoReader(video, start=part[0], lead=LOOK_AHEAD) as again:
+        found = find_shots(again, again.origin + Fraction(str(part[0])), end and origin + end)
+    assert [(s.first, s.last) for s in found] == [(s.first, s.last) for s in listed]
 
 
 def test_one_frame_is_one_shot():

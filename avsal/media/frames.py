@@ -39,7 +39,7 @@ class FrameInfo:
         time: seconds since the video's first frame, exact.
         duration: seconds for which the frame is shown.
         width, height: display size in pixels.
-        shot: number of its shot, from 0 where reading began.
+        shot: number of its shot, from 0 at the first frame that was predicted.
     """
 
     index: int

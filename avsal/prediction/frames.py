@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -48,8 +47,7 @@ def read_ahead(
         origin: container time of the video's first frame, seconds.
         size: (height, width).
         depth: how many frames the thread may be ahead, bounded by `MOST_AHEAD`.
-        finder: is given every frame, and knows of those that are handed over whether a cut lies
-            before them.
+        finder: is given every frame, and knows the cuts up to every frame that is handed over.
         start: where a part begins; None gives what `frames` have.
     """
     resized = ((info_of(frame, origin), resize_frame(frame.image, size)) for frame in frames)
@@ -61,13 +59,8 @@ def read_ahead(
             if finder is not None:
                 finder.add(info.index, info.pts, pixels)
             if finder is None or len(waiting) > finder.look_ahead:
-                yield in_its_shot(*waiting.popleft())
-        for entry in waiting:
-            yield in_its_shot(*entry)
-
-    def in_its_shot(info: FrameInfo, pixels: np.ndarray) -> SmallFrame:
-        shot = 0 if finder is None else bisect_right(finder.cuts, info.index)
-        return (replace(info, shot=shot) if shot else info), pixels
+                yield waiting.popleft()
+        yield from waiting
 
     return run_ahead(small, min(depth, MOST_AHEAD))
 

@@ -31,7 +31,7 @@ from avsal.prediction.settings import (
     late_start,
     with_changes,
 )
-from avsal.prediction.shots import ShotFinder
+from avsal.prediction.shots import ShotFinder, ShotNumbers
 from avsal.prediction.windows import Rule, rule_for
 
 if TYPE_CHECKING:
@@ -415,23 +415,35 @@ class Predictor:
         with closing(read_ahead(frames, origin, size, depth, finder, start)) as small_frames:
             batches = self.engine.batches(cache.windows(small_frames), batch)
             maps = filled(batches, Smoothing(rule.smoothing, rule.smoothing_ahead))
-            yield from self.postprocess(maps, settings)
+            yield from self.postprocess(maps, settings, finder)
 
     def postprocess(
-        self, maps: Iterable[FrameMap], settings: PredictSettings
+        self,
+        maps: Iterable[FrameMap],
+        settings: PredictSettings,
+        finder: ShotFinder | None = None,
     ) -> Iterator[SaliencyFrame]:
-        """Bring log-densities to the wanted size; the last frame of a part ends with the part.
+        """Bring log-densities to the wanted size, and number the shots.
+
+        The last frame of a part ends with the part.
+
+        Args:
+            finder: knows the cuts up to every frame; None takes all frames for one shot.
 
         Raises:
             WeightsError: a map is not finite.
         """
         end = None if settings.end is None else exact_seconds(settings.end)
+        numbers: ShotNumbers | None = None
         for frame, log_density in maps:
             self._check_finite(log_density)
             info = frame.info
             height, width = settings.size.of_map(log_density.shape, info)
             density = to_density(log_density, (height, width))
             info = shown_until(info, None if end is None else info.pts - info.time + end)
+            numbers = numbers or ShotNumbers(info.index, finder.changes if finder else ())
+            if shot := numbers.of(info.index):
+                info = dataclasses.replace(info, shot=shot)
             yield SaliencyFrame(info, log_density, density, frame.pixels)
 
     def _check_finite(self, log_density: np.ndarray) -> None:

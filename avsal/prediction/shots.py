@@ -105,16 +105,14 @@ class ShotFinder:
     Attributes:
         changes: every cut so far, however close to the one before, ascending. Whether a frame is
             among them follows from the frames around it alone, wherever reading began.
-        cuts: index of the first frame of every shot so far but the first one.
+            `ShotNumbers` and `shots_between` tell which of them begin shots.
     """
 
     look_ahead = LOOK_AHEAD
 
     def __init__(self) -> None:
         self.changes: list[Cut] = []
-        self.cuts: list[int] = []
         self._recent: deque[Cut] = deque(maxlen=LOOK_AHEAD + 1)
-        self._begun = 0  # the first frame of the latest shot
         self._trusted = 0  # the first frame whose surroundings were all seen
         self._colours: tuple[np.ndarray, np.ndarray] | None = None  # of the latest frame
         self._scores: deque[Change] = deque(maxlen=2 * LOOK_AHEAD + 1)  # of the latest ones
@@ -127,7 +125,6 @@ class ShotFinder:
             image: uint8 (H, W, 3) RGB of any size; the small one that a network sees will do.
         """
         if not self._recent:
-            self._begun = index
             # How much a frame differs from one that was not read is unknown; in the middle of a
             # video the detector would take it for 0, and what follows for a cut.
             self._trusted = index + LOOK_AHEAD + 1 if index else 0
@@ -137,9 +134,6 @@ class ShotFinder:
         if change[0] < self._trusted or not _is_cut(self._scores):
             return
         self.changes.append(change)
-        if change[0] >= self._begun + SHORTEST:
-            self._begun = change[0]
-            self.cuts.append(self._begun)
 
     def _change(self, image: np.ndarray) -> Change:
         """How much a frame differs from the one before; the first one by 0."""
@@ -182,31 +176,68 @@ def _is_cut(changes: Sequence[Change]) -> bool:
     return middle.whole >= LEAST_CHANGE and stands_out and middle.lit >= _LIT * middle.whole
 
 
+class ShotNumbers:
+    """Numbers the shots of a video, or of a part of it, from 0.
+
+    A cut that is too close to the beginning of a shot begins no other one.
+    """
+
+    def __init__(self, first: int, cuts: Sequence[Cut]) -> None:
+        """Begin with the first frame.
+
+        Args:
+            cuts: ascending; a list that grows has those up to a frame when that is asked for.
+        """
+        self._begun, self._cuts = first, cuts
+        self._seen = self._number = 0
+
+    def of(self, index: int) -> int:
+        """The number of a frame's shot; frames are asked for in order."""
+        while self._seen < len(self._cuts) and self._cuts[self._seen][0] <= index:
+            cut, _pts = self._cuts[self._seen]
+            if cut >= self._begun + SHORTEST:
+                self._begun = cut
+                self._number += 1
+            self._seen += 1
+        return self._number
+
+
 def shots_between(first: Cut, last: int, end: Fraction, cuts: Iterable[Cut]) -> list[Shot]:
     """The shots from one frame to another, both included.
-
-    Cuts right before the end do not count: they are seen only where more was read behind it.
 
     Args:
         first: index and container time of the first frame.
         last: index of the last frame.
         end: container time at which it ends, seconds.
-        cuts: in any order; those too close to one before them are omitted.
+        cuts: in any order, among them all that are between these frames.
     """
-    starts = [first]
-    for index, pts in sorted(cuts):
-        if first[0] < index <= last - LOOK_AHEAD and index >= starts[-1][0] + SHORTEST:
-            starts.append((index, pts))
+    ordered = sorted(cuts)
+    numbers, starts = ShotNumbers(first[0], ordered), [first]
+    for cut in ordered:
+        if cut[0] <= last and numbers.of(cut[0]) == len(starts):
+            starts.append(cut)
     bounds = [*starts, (last + 1, end)]
     return [Shot(a, b - 1, start, stop) for (a, start), (b, stop) in pairwise(bounds)]
 
 
-def find_shots(frames: Iterable[VideoFrame]) -> list[Shot]:
-    """The shots of a video, read once."""
-    finder = ShotFinder()
-    first, last, end = None, 0, Fraction(0)
+def find_shots(
+    frames: Iterable[VideoFrame], start: Fraction | None = None, end: Fraction | None = None
+) -> list[Shot]:
+    """The shots of a video, or of the part between two container times, read once.
+
+    Args:
+        frames: of the part, and up to `LOOK_AHEAD` before and after it, which tell of cuts at its
+            beginning and its end.
+    """
+    finder, behind = ShotFinder(), 0
+    first, last, stop = None, 0, Fraction(0)
     for frame in frames:
         finder.add(frame.index, frame.pts, frame.image)
-        first = first or (frame.index, frame.pts)
-        last, end = frame.index, frame.pts + frame.duration
-    return shots_between(first, last, end, finder.changes) if first else []
+        if end is not None and frame.pts >= end:
+            behind += 1
+            if behind == LOOK_AHEAD:
+                break
+        elif start is None or frame.pts >= start:
+            first = first or (frame.index, frame.pts)
+            last, stop = frame.index, frame.pts + frame.duration
+    return shots_between(first, last, stop, finder.changes) if first else []

@@ -17,7 +17,7 @@ from avsal.media.video import VideoReader
 from avsal.prediction.maps import GazeMap
 from avsal.prediction.predictor import Prediction, Predictor
 from avsal.prediction.settings import MapSize, PredictSettings, exact_seconds
-from avsal.prediction.shots import Shot, find_shots, shots_between
+from avsal.prediction.shots import LOOK_AHEAD, Shot, find_shots, shots_between
 from avsal.results.description import FrameRecord
 from avsal.results.folder import Result, read_result
 
@@ -150,8 +150,9 @@ def _shots_of(video: VideoReader, result: Result) -> list[Shot]:
     if shots and result.header.get("source") == video.identity:
         return _shots_of_part(result, shots)
     check_source_of(result, video)
-    with VideoReader(video.path, start=result.start, end=result.end) as again:
-        return find_shots(again)
+    with VideoReader(video.path, start=result.start, lead=LOOK_AHEAD) as again:
+        start = None if result.start is None else video.origin + exact_seconds(result.start)
+        return find_shots(again, start, end_of_part(video, result))
 
 
 def _shots_of_part(result: Result, shots: list[Shot]) -> list[Shot]:
