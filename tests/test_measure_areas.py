@@ -105,8 +105,9 @@ def test_an_area_moves_between_its_key_frames_and_is_absent_outside():
     assert np.allclose(area.at(2), box(0.4, 0, 0.2, 1))
     assert np.allclose(area.at(3), last)
     assert area.at(3.01) is None
-    frames = shares([spot(0.1), spot(0.5), spot(0.9)], [area], times=[1, 2, 3])
-    assert all(frame.areas[0].share > 0.9 for frame in frames)
+    for time, gaze in ((1, spot(0.1)), (2, spot(0.5)), (3, spot(0.9))):
+        (frame,) = shares([gaze], [area], times=[time], end=time + 0.04)
+        assert frame.areas[0].share > 0.9
 
 
 def test_spread_is_that_of_frames_and_tables():
@@ -197,9 +198,24 @@ def test_an_area_counts_for_as_long_as_it_exists_while_a_frame_is_shown():
     assert series.seconds() == pytest.approx([2, 12], abs=1e-3)
 
 
+def test_an_area_that_moves_is_measured_over_the_time_of_a_frame():
+    """It passes over the gaze from 4 to 6 s of a frame of 10 s, and stands still from 10 s on."""
+    moving = Area("a", tuple(box(x, 0, 0.2, 1) for x in (0, 0.8, 0.8)), (0.0, 8.0, 20.0))
+    slide, later = shares([spot(0.5, width=0.01)] * 2, [moving], times=[0, 10], end=12)
+    assert slide.areas[0].share == pytest.approx(2 / 10, abs=0.01)
+    assert (slide.areas[0].part, slide.areas[0].present) == (pytest.approx(0.2), 10)
+    assert later.areas[0].share == pytest.approx(0, abs=1e-6)
+    thirty = shares([spot(0.5, width=0.01)] * 240, [moving], rate=30)
+    assert sum(each.areas[0].seconds for each in thirty) == pytest.approx(2, abs=0.05)
+    five = shares([spot(0.5, width=0.01)] * 40, [moving], rate=5)
+    assert sum(each.areas[0].seconds for each in five) == pytest.approx(2, abs=0.05)
+
+
 def test_hostile_durations_need_no_memory():
     long = series_of([spot(0.2), spot(0.8)], [LEFT], 1e14)
     assert compare(long, long)[0].first == pytest.approx(0.5, abs=1e-3)
+    moving = Area("a", LEFT.shapes * 2, (0.0, 1e9))
+    assert shares([spot(0.2)], [moving], times=[0], end=1e9)[0].areas[0].part == 0.5
 
 
 def test_stills_are_compared_too():
@@ -252,7 +268,7 @@ def test_an_area_that_vanishes_on_its_way_has_no_density():
     """Turned inside out, a polygon covers nothing in the middle of its way."""
     shape = box(0.2, 0.2, 0.4, 0.4)
     area = Area("a", (shape, tuple((0.8 - x, y) for x, y in shape)), (0.0, 2.0))
-    row = shares([spot(0.4, 0.4)] * 3, [area], rate=1)[1].areas[0]
+    row = shares([spot(0.4, 0.4)] * 3, [area], times=[0, 0.96, 1.04])[1].areas[0]
     assert (row.share, row.part) == (0, 0)
     assert np.isnan([row.density, row.over_prior]).all()
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import csv
 import itertools
+import math
 import re
 import unicodedata
 from collections import Counter
@@ -39,6 +40,8 @@ Key = tuple[str, float | None, Shape]  # name, seconds, shape
 
 _ROUNDING = 1e-3  # of a side, by which rounding may place a corner outside
 _MOMENT = 1e-6  # seconds; less is a rounding error
+_PART = 0.1  # seconds for which an area that moves is taken to be where it is in their middle
+_MOST_PARTS = 200  # of one frame; in a longer one the parts are longer
 _NAME_LENGTH = 80
 _MOST_CORNERS = 10_000
 _MAX_BYTES = 1 << 26  # of a file of areas: a key frame every 40 ms of ten hours
@@ -86,24 +89,25 @@ class Area:
         first, last = (np.array(self.shapes[i]) for i in (after - 1, after))
         return tuple(map(tuple, first + part * (last - first)))
 
-    def while_shown(self, time: float, duration: float) -> tuple[Shape, float] | None:
+    def while_shown(self, time: float, duration: float) -> tuple[list[Shape], float]:
         """Its corners while a frame is shown, and for how many seconds of that it exists.
-
-        Where it moves, the corners are those from which on it exists in that frame.
 
         Args:
             time, duration: of the frame, seconds.
 
         Returns:
-            None if it is absent.
+            The corners in the middle of equal parts of that time, of a tenth of a second at most;
+            none if it is absent.
         """
         if not self.times:
-            return self.shapes[0], duration
+            return [self.shapes[0]], duration
         begin, end = max(time, self.times[0]), min(time + duration, self.times[-1])
-        shape = self.at(begin)
-        if shape is None or (begin > time and end - begin < _MOMENT):
-            return None
-        return shape, max(0.0, end - begin)
+        present = end - begin
+        if present < 0 or (begin > time and present < _MOMENT):
+            return [], 0.0
+        parts = min(max(1, math.ceil(present / _PART - _MOMENT)), _MOST_PARTS)
+        middles = (begin + (number + 0.5) / parts * present for number in range(parts))
+        return [shape for middle in middles if (shape := self.at(middle))], present
 
 
 def box(x: float, y: float, width: float, height: float) -> Shape:

@@ -126,6 +126,14 @@ def _cover(shape: Shape, size: tuple[int, int]) -> tuple[np.ndarray, float, floa
     return inside, float(inside.mean()), float((inside * prior).sum() / prior.sum())
 
 
+def _mean_cover(shapes: Sequence[Shape], size: tuple[int, int]) -> tuple[np.ndarray, float, float]:
+    """The mean of `_cover` over shapes."""
+    if len(shapes) == 1:
+        return _cover(shapes[0], size)
+    inside, parts, priors = zip(*(_cover(shape, size) for shape in shapes), strict=True)
+    return np.mean(inside, axis=0), float(np.mean(parts)), float(np.mean(priors))
+
+
 @dataclass(frozen=True)
 class Series:
     """Measurements of n frames and a areas.
@@ -247,10 +255,9 @@ class Collector:
         values = np.full((len(self._areas), 4), np.nan)  # share, part, prior, seconds of each area
         found = []
         for row, area in zip(values, self._areas, strict=True):
-            there = area.while_shown(time, duration)
-            if there is not None:
-                shape, present = there
-                inside, part, prior = _cover(shape, grid.shape)
+            shapes, present = area.while_shown(time, duration)
+            if shapes:
+                inside, part, prior = _mean_cover(shapes, grid.shape)
                 share = float((grid * inside).sum() / total) if total > 0 else part
                 row[:] = share, part, prior, present
                 shown = (entry.index, time, duration, area.name)
