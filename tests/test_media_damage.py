@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import samples
 from media_checks import frames_of, numbers
+from PIL import Image
 
 from avsal.errors import MediaError
 from avsal.media import VideoReader, probe
@@ -65,6 +66,23 @@ def test_tail_cut_off_with_the_index_at_the_end(tmp_path: Path, share: float) ->
     path = copies.cut_off(samples.PARITY_CLIP, tmp_path / "a.mp4", share)
     with pytest.raises(MediaError, match="incomplete file"):
         probe(path)
+
+
+@pytest.mark.parametrize("suffix", ["gif", "png"])
+def test_an_animation_that_is_cut_off_is_told(tmp_path: Path, suffix: str) -> None:
+    pictures = [Image.effect_noise((64, 48), 60) for _ in range(9)]
+    path = tmp_path / f"a.{suffix}"
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=100)
+    whole = path.read_bytes()
+    # The last block of a GIF is one byte, without which many end; the last one of a PNG has 12.
+    almost = len(whole) - (1 if suffix == "gif" else 4)
+    for size, is_cut in ((len(whole), False), (almost, False), (len(whole) // 2, True)):
+        path.write_bytes(whole[:size])
+        with VideoReader(path) as reader:
+            assert len(list(reader)) == (9 if not is_cut else pytest.approx(4, abs=1))
+        assert [note.rpartition("; ")[2] for note in reader.warnings] == [
+            "it seems cut off"
+        ] * is_cut
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi"])

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from av.error import FFmpegError
@@ -48,7 +49,7 @@ from avsal.media.source import (
     is_image,
     why_undecodable,
 )
-from avsal.media.view import heif_picture, is_cut_off
+from avsal.media.view import ends_inside, heif_picture, is_cut_off
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
 
 # Codecs with one frame per packet, so that a frame's index is found by counting packets.
 _COUNTABLE_CODECS = frozenset({"h264", "hevc", "vp9", "av1", "mjpeg", "prores", "ffv1"})
+_SILENT = frozenset({"gif", "apng"})  # formats that FFmpeg reads up to any end without an error
 BUFFER_BYTES = 256 * 2**20  # limit for the frames that `buffer_frames` stores
 _SEEK_FROM = Fraction(5)  # seconds; decoding less than this is faster than seeking
 _SEEK_MARGIN = Fraction(1)  # seconds before the first requested frame, for B-frames
@@ -430,11 +432,12 @@ class VideoReader:
 
     def _check_end(self, end: Fraction) -> None:
         expected = None if self._decoder.jumped else self._expected_end
-        if self._decoder.broken_off or (expected and end < expected - _END_TOLERANCE):
-            of = f" of {float(expected - self.origin):.1f}" if expected else ""
-            self._notes.append(
-                f"{self.path}: ends after {float(end - self.origin):.1f}{of} s; it seems cut off"
-            )
+        early = expected is not None and end < expected - _END_TOLERANCE
+        silent = self._container.format.name in _SILENT and ends_inside(Path(self.path))
+        if early or silent or self._decoder.broken_off:
+            of = f" of {float(expected - self.origin):.1f}" if expected and not silent else ""
+            after = f"{float(end - self.origin):.1f}{of} s"
+            self._notes.append(f"{self.path}: ends after {after}; it seems cut off")
 
 
 def probe(path: str | os.PathLike[str]) -> VideoInfo:

@@ -1,7 +1,7 @@
 """What a file says about displaying its pictures: rotation, mirroring and crop.
 
-Also what FFmpeg does not do for still images: their orientation, reading HEIC and AVIF, and telling
-that a JPEG is cut off.
+Also what FFmpeg does not do for images: their orientation, reading HEIC and AVIF, and telling that
+a JPEG or an animated GIF or PNG is cut off.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from av.container import InputContainer
 
 _JPEG_END = b"\xff\xd9"
+_GIF_HEAD = 13  # bytes before a GIF's colours
+_GIF, _PNG = b"GIF", b"\x89PNG\r\n\x1a\n"
 _HEADER = 8  # bytes: size and type
 _LONG_HEADER = 16  # with a size of 64 bits
 
@@ -353,6 +355,53 @@ def _ends_as_jpeg(path: Path) -> bool:
     with path.open("rb") as file:
         file.seek(-len(_JPEG_END), os.SEEK_END)
         return file.read() == _JPEG_END
+
+
+def ends_inside(path: Path) -> bool:
+    """Whether an animated GIF or PNG ends before its end. FFmpeg gives what there is, silently."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(_GIF_HEAD)
+            if head.startswith(_GIF):
+                file.seek(_colours_size(head[10]), os.SEEK_CUR)
+                return _ends_inside_gif(file)
+            return head.startswith(_PNG) and _ends_inside_png(file)
+    except (OSError, IndexError):
+        return False
+
+
+def _ends_inside_gif(file: BinaryIO) -> bool:
+    """Whether a GIF ends within a block; many end without the last one, which is empty."""
+    while (kind := file.read(1)) in (b",", b"!"):
+        skipped = 1  # byte: an extension's label, or the size of codes
+        if kind == b",":
+            place = file.read(9)  # bytes of the picture's place and size, the last one of flags
+            if len(place) < 9:
+                return True
+            skipped += _colours_size(place[-1])
+        file.seek(skipped, os.SEEK_CUR)
+        while (size := file.read(1)) > b"\0":
+            file.seek(size[0], os.SEEK_CUR)
+        if not size:
+            return True
+    return False
+
+
+def _colours_size(flags: int) -> int:
+    """Bytes of a GIF's table of colours."""
+    return 3 * 2 ** (flags % 8 + 1) if flags & 0x80 else 0
+
+
+def _ends_inside_png(file: BinaryIO) -> bool:
+    place = len(_PNG)
+    while True:
+        file.seek(place)
+        head = file.read(_HEADER)
+        if len(head) < _HEADER:
+            return True
+        if head[4:] == b"IEND":
+            return False
+        place += 12 + int.from_bytes(head[:4], "big")  # with the size, the type and the checksum
 
 
 def heif_picture(path: Path | str) -> VideoFrame:
