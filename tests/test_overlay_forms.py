@@ -125,6 +125,21 @@ def test_a_still_image_stays_a_still_as_webp(avsal_command, tmp_path):
     assert code == 2 and "out.gif" in err
 
 
+# ---- legends
+
+
+@pytest.mark.parametrize("form", [(), ("--still",), ("--still", "--per-shot"), ("-o", "a.gif")])
+def test_a_legend_that_does_not_fit_is_omitted_and_said_once(avsal_command, tmp_path, form):
+    video = samples.constant_rate(tmp_path / "small.mp4", frames=6)
+    saved = save_maps(tmp_path / "maps", video, lambda _i: (0.5, 0.5))
+    options = [tmp_path / word if "." in word else word for word in form]
+    for legend, notes in (("--legend", 1), ("--no-legend", 0)):
+        command = ("overlay", video, "--saliency", saved, *options, legend, "--force")
+        code, _said, err = avsal_command(*command)
+        assert code == 0
+        assert err.count("64x48 is too small for a legend") == notes == len(err.splitlines())
+
+
 # ---- parts
 
 

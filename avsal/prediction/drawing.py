@@ -227,15 +227,28 @@ def _has_legend(image: np.ndarray, style: OverlayStyle) -> bool:
     fixed meaning."""
     if style.legend is None:
         return _fits_text(image) and not style.contours and style.color_by == ColorBy.SHARE
-    return style.legend
+    return style.legend and not note_on_legend(style, image.shape[1], image.shape[0])
+
+
+def note_on_legend(style: OverlayStyle, width: int, height: int) -> str:
+    """What to say if a legend was asked for and a picture of this size is too small for it, so that
+    it is omitted; nothing otherwise."""
+    if not style.legend:
+        return ""
+    least_height, least_width, _ = legend_panel(style, min(width, height)).shape
+    if width >= least_width and height >= least_height:
+        return ""
+    return (
+        f"{width}x{height} is too small for a legend, which needs {least_width}x{least_height}; it "
+        "is omitted"
+    )
 
 
 def _put_legend(drawn: np.ndarray, style: OverlayStyle) -> None:
     """Draw the legend into the lower left corner."""
     panel = legend_panel(style, min(drawn.shape[:2]))
-    height, width = min(panel.shape[0], drawn.shape[0]), min(panel.shape[1], drawn.shape[1])
-    corner = drawn[drawn.shape[0] - height :, :width]
-    corner[:] = cv2.addWeighted(corner, 0.25, panel[:height, :width], 0.75, 0)
+    corner = drawn[drawn.shape[0] - panel.shape[0] :, : panel.shape[1]]
+    corner[:] = cv2.addWeighted(corner, 0.25, panel, 0.75, 0)
 
 
 @lru_cache(maxsize=4)

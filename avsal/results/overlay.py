@@ -19,7 +19,7 @@ from avsal.media.sound import SoundFile
 from avsal.media.suffixes import ANIMATIONS, WRITABLE_STILLS
 from avsal.media.video import VideoReader
 from avsal.media.writer import VideoWriter
-from avsal.prediction.drawing import overlay, write_picture
+from avsal.prediction.drawing import note_on_legend, overlay, write_picture
 from avsal.prediction.predictor import Predictor
 from avsal.prediction.settings import PredictSettings
 from avsal.prediction.style import OverlayStyle
@@ -84,6 +84,7 @@ def write_overlay(
         OutputError: `out` cannot be written.
     """
     info = video.info
+    warn_of_legend(out, style, info.width, info.height)
     if out.suffix.lower() in WRITABLE_STILLS:
         for count, (frame, density) in enumerate(pairs, 1):
             write_picture(out, overlay(frame.image, density, style))
@@ -131,10 +132,17 @@ def write_animation(
     """
     halves = 2 if style.side_by_side else 1
     size = _animation_size(video.info, halves, width)
+    warn_of_legend(out, style, *size)
     with new_animation(out, halves * size[0], size[1]) as animation:
         for frame, density in _thinned(pairs, fps or ANIMATION_FPS, on_frame):
             drawn = overlay(_resized(frame.image, size), density, style)
             animation.write(drawn, frame.pts, frame.duration)
+
+
+def warn_of_legend(out: Path, style: OverlayStyle, width: int, height: int) -> None:
+    """Say that a legend does not fit into the pictures of a file or folder, if that is so."""
+    if note := note_on_legend(style, width, height):
+        logger.warning("%s: %s", out, note)
 
 
 def is_animation(out: Path, is_image: bool) -> bool:

@@ -34,6 +34,7 @@ from avsal.prediction.maps import GazeMap
 from avsal.prediction.settings import clock
 from avsal.prediction.style import OverlayStyle
 from avsal.results.gaze import Gaze, Maps, open_gaze
+from avsal.results.overlay import warn_of_legend
 from avsal.results.plan import STILL_COMMENT
 
 logger = logging.getLogger("avsal")
@@ -182,6 +183,7 @@ def write_still(
     Raises:
         AvsalError: something cannot be read or written.
     """
+    warn_of_legend(out, style, *_square_size(video))
     for still in find_stills(video, maps, per_shot=False, on_map=on_map):
         write_picture(out, overlay(still.image, still.density, style))
 
@@ -197,6 +199,7 @@ def write_stills(
     Raises:
         AvsalError: something cannot be read or written.
     """
+    warn_of_legend(folder, style, *_square_size(video))
     with atomic.new_folder(folder, written_stills) as partial:
         for number, still in enumerate(find_stills(video, maps, True, on_map), 1):
             drawn = overlay(still.image, still.density, style)
@@ -208,6 +211,11 @@ def write_stills(
             )
             path = partial / f"shot-{number:03d}.jpg"
             Image.fromarray(drawn).save(path, quality=JPEG_QUALITY, comment=comment)
+
+
+def _square_size(video: VideoReader) -> tuple[int, int]:
+    """Width and height of a still of a video."""
+    return round(video.info.width * float(video.info.sample_aspect)), video.info.height
 
 
 def written_stills(folder: Path) -> set[str]:
@@ -256,7 +264,7 @@ def write_sheet(
         shown = [
             _cell(still, clock(still.start), inside) for still in _even_frames(video, maps, on_map)
         ]
-    write_picture(out, _sheet(shown, style))
+    write_picture(out, _sheet(shown, style, out))
 
 
 def _even_frames(video: VideoReader, maps: Maps, on_map: OnMap) -> list[Still]:
@@ -289,8 +297,8 @@ def _for_cell(image: np.ndarray) -> np.ndarray:
     return shrunk(image, (_CELL_PIXELS / (image.shape[0] * image.shape[1])) ** 0.5)
 
 
-def _sheet(cells: list[np.ndarray], style: OverlayStyle) -> np.ndarray:
-    """Cells in rows, and the legend below."""
+def _sheet(cells: list[np.ndarray], style: OverlayStyle, out: Path) -> np.ndarray:
+    """Cells in rows, and below the legend, if it fits."""
     height, width = cells[0].shape[:2]
     columns = _columns(len(cells), width, height)
     rows = -(-len(cells) // columns)
@@ -298,6 +306,8 @@ def _sheet(cells: list[np.ndarray], style: OverlayStyle) -> np.ndarray:
     legend = None if style.legend is False else legend_panel(style, _LEGEND_SIDE)
     if legend is not None and legend.shape[1] + 2 * _GAP > columns * across + _GAP:
         legend = None
+        if style.legend:
+            logger.warning("%s: the sheet is too narrow for a legend; it is omitted", out)
     strip = 0 if legend is None else legend.shape[0] + _GAP
     shape = rows * down + _GAP + strip, columns * across + _GAP, 3
     sheet = np.full(shape, BACKGROUND, np.uint8)
