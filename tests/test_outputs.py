@@ -349,10 +349,11 @@ def test_shots_follow_the_frames(tmp_path):
     read = read_result(tmp_path / "out")
     assert len(list(read.records())) == 12
     whole = Shot(0, 11, Fraction(0), Fraction(12, 25))
-    # One cut lies too near the beginning to count, one too near the end to be sure.
+    # One cut is too near the beginning to count; all that are listed are sure.
     assert read.shots() == [
         Shot(0, 5, Fraction(0), Fraction(6, 25)),
-        Shot(6, 11, Fraction(6, 25), Fraction(12, 25)),
+        Shot(6, 10, Fraction(6, 25), Fraction(11, 25)),
+        Shot(11, 11, Fraction(11, 25), Fraction(12, 25)),
     ]
     described = json.loads((tmp_path / "out" / DESCRIPTION).read_text())
     described["shots"] = [{"first": 0, "last": 11, "start": "0", "end": "12/25"}]
