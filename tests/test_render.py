@@ -1,3 +1,5 @@
+import tracemalloc
+
 import cv2
 import numpy as np
 import pytest
@@ -142,6 +144,27 @@ def test_the_area_that_holds_half_of_the_gaze_shows_on_dark_and_bright_pictures(
     ]
     difference = np.linalg.norm(lab[0] - lab[1], axis=2)
     assert difference[spot >= mass_level(spot, 0.5)].min() > 10
+
+
+def test_drawing_a_large_picture_needs_little_memory():
+    """What is drawn, and a number for each pixel; not colours and opacities of all pixels."""
+    large = np.zeros((2160, 3840, 3), np.uint8)
+    density = cv2.resize(np.eye(9, 16, dtype=np.float32), (3840, 2160))
+    for style in (OverlayStyle(), OverlayStyle(color_by="density")):
+        tracemalloc.start()
+        drawn = overlay(large, density, style)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 3 * drawn.nbytes
+
+
+def test_pictures_are_drawn_in_strips_without_seams(spot):
+    image = np.random.default_rng(0).integers(0, 255, (201, 64, 3), dtype=np.uint8)
+    even = np.ones((201, 64), np.float32)
+    for style in (OverlayStyle(color_by="density"), OverlayStyle(threshold=1.0)):
+        drawn = overlay(image, even + np.arange(64, dtype=np.float32), style)
+        turned = overlay(image[::-1], even + np.arange(64, dtype=np.float32), style)
+        assert np.array_equal(drawn, turned[::-1])
 
 
 def test_a_legend_is_drawn_where_the_picture_is_large_enough(image, spot):

@@ -75,14 +75,16 @@ class RgbConverter:
         )
         if self._reformatter is None:
             self._reformatter = VideoReformatter()
-        rgb: np.ndarray = self._reformatter.reformat(
+        converted = self._reformatter.reformat(
             frame,
             format="rgba" if transparent else "rgb24",
             interpolation=None if frame.format.name in _FAST_FORMATS else _PRECISE,
             src_color_range=frame.color_range,
             dst_color_range="JPEG",
             threads=1,  # several wait for each other longer than they compute
-        ).to_ndarray()
+        )
+        # The decoder may still need its own frame.
+        rgb = converted.to_ndarray() if converted is frame else pixels_of(converted)
         if frame.format.name in _GRAYS and frame.color_range == _LIMITED_RANGE:
             rgb = cv2.LUT(rgb, _full_range())  # swscale treats all gray formats as full range
         if part:
@@ -92,6 +94,16 @@ class RgbConverter:
     def close(self) -> None:
         """Let go of the scaler; the next call builds a new one."""
         self._reformatter = None
+
+
+def pixels_of(frame: VideoFrame) -> np.ndarray:
+    """The pixels of an RGB or RGBA frame, uint8 (H, W, channels), contiguous; not copied if its
+    rows have no padding, because copying takes as long as converting."""
+    (plane,) = frame.planes
+    channels = len(frame.format.components)
+    if plane.line_size != frame.width * channels:
+        return frame.to_ndarray()
+    return np.frombuffer(memoryview(plane), np.uint8).reshape(frame.height, frame.width, channels)
 
 
 @lru_cache

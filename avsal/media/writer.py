@@ -187,6 +187,7 @@ class VideoWriter:
         self._crf, self._trim, self._aspect = crf, trim, sample_aspect
         self._preferred_time_base = time_base
         self._reformatter = VideoReformatter()
+        self._rgb: av.VideoFrame | None = None
         self._container: OutputContainer | None = None
         self._durations: dict[int, int] = {}  # ticks, by time, of the frames in the encoder
         self._last: int | None = None
@@ -336,9 +337,13 @@ class VideoWriter:
             image = np.repeat(image[..., None], 3, axis=2)
         if self.padded:
             image = np.pad(image, ((0, self.height % 2), (0, self.width % 2), (0, 0)), "edge")
-        rgb = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+        if self._rgb is None:  # one for all, because large ones leave gaps in memory
+            self._rgb = av.VideoFrame(image.shape[1], image.shape[0], "rgb24")
+        (plane,) = self._rgb.planes
+        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(len(image), plane.line_size)
+        rows[:, : image.shape[1] * 3] = image.reshape(len(image), -1)
         return self._reformatter.reformat(
-            rgb,
+            self._rgb,
             format="yuv420p",
             src_color_range="JPEG",
             dst_colorspace=Colorspace.ITU709,

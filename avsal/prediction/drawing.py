@@ -26,6 +26,7 @@ _SHARES = (0.0, 0.25, 0.5, 0.75, 0.85, 1.0)
 _POSITIONS = (0.96, 0.84, 0.68, 0.36, 0.12, 0.0)
 _FADE = 0.12  # share of gaze within which the opacity rises from 0 to its full value
 
+_STRIP = 64  # rows of a picture that are drawn at once
 _GRID = 384  # pixels of the longer side at which shares are computed; maps have no finer detail
 _OCTAVES, _BINS_AN_OCTAVE = 32, 128  # of densities below the peak; a bin is half a per cent
 
@@ -60,23 +61,34 @@ def overlay(image: np.ndarray, density: np.ndarray, style: OverlayStyle) -> np.n
 
 
 def _heat(image: np.ndarray, density: np.ndarray, style: OverlayStyle) -> np.ndarray:
-    opacity: np.ndarray
+    gray, colours, opacities = _grays(image, density, style)
+    drawn = np.empty_like(image)
+    for top in range(0, len(image), _STRIP):  # so that what is between stays in the cache
+        rows = slice(top, top + _STRIP)
+        heat = cv2.cvtColor(cv2.applyColorMap(gray[rows], colours), cv2.COLOR_BGR2RGB)
+        opacity = cv2.LUT(gray[rows], opacities)
+        drawn[rows] = cv2.blendLinear(heat, image[rows], opacity, 1 - opacity)
+    return drawn
+
+
+def _grays(
+    image: np.ndarray, density: np.ndarray, style: OverlayStyle
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A gray level for each pixel of a picture, uint8 (H, W), and BGR colours (256, 1, 3) and
+    opacities (256,) by level."""
     shares = None
     if style.color_by == ColorBy.SHARE or style.threshold is not None:
         shares = _resized(enclosed_share(density), image)
-    if style.color_by == ColorBy.DENSITY:
-        low, high = float(density.min()), float(density.max())
-        gray = levels(_resized(density, image), low, high, 255)
-        opacity = (gray * (style.alpha / 255)).astype(np.float32)
-        if shares is not None:
-            opacity[shares > (style.threshold or 1)] = 0
-        heat = cv2.applyColorMap(gray, _colormap(style.colormap))
-    else:
+    if style.color_by == ColorBy.SHARE:
         assert shares is not None
-        gray = cv2.convertScaleAbs(shares, alpha=255)
-        colours, opacities = _share_tables(style)
-        heat, opacity = cv2.applyColorMap(gray, colours), cv2.LUT(gray, opacities)
-    return cv2.blendLinear(cv2.cvtColor(heat, cv2.COLOR_BGR2RGB), image, opacity, 1 - opacity)
+        return cv2.convertScaleAbs(shares, alpha=255), *_share_tables(style)
+    low, high = float(density.min()), float(density.max())
+    gray = levels(_resized(density, image), low, high, 255)
+    if shares is not None:
+        gray[shares > (style.threshold or 1)] = 0  # which is not drawn
+    every = np.arange(256)
+    opacities = (every * (style.alpha / 255)).astype(np.float32)
+    return gray, _coloured(every.astype(np.uint8), style), opacities
 
 
 def _resized(values: np.ndarray, image: np.ndarray) -> np.ndarray:

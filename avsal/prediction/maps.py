@@ -173,7 +173,8 @@ def to_density(log_density: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     blurred = cv2.GaussianBlur(np.asarray(log_density, np.float32), (BLUR_SIZE, BLUR_SIZE), 0)
     density = cv2.resize(cv2.exp(blurred), size[::-1], interpolation=cv2.INTER_LINEAR)
     with np.errstate(invalid="ignore"):  # a network that gives NaN has NaN densities
-        return np.asarray(density / density.sum(dtype=np.float64), np.float32)
+        # In double precision, without an array of it.
+        return np.divide(density, density.sum(dtype=np.float64), out=density, casting="same_kind")
 
 
 def interpolate(before: np.ndarray, after: np.ndarray, share: float) -> np.ndarray:
