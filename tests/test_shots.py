@@ -113,7 +113,7 @@ def test_numbers_of_shots_are_those_of_their_list():
     cuts = [(index, Fraction(index)) for index in (1, 4, 8, 9, 10, 14, 22, 30, 31)]
     for first, last in ((0, 31), (0, 30), (4, 22), (9, 23), (31, 31)):
         listed = shots_between((first, Fraction(first)), last, Fraction(last + 1), cuts)
-        numbers = ShotNumbers(first, cuts)
+        numbers = ShotNumbers(cuts)
         found = [numbers.of(index) for index in range(first, last + 1)]
         assert found == [
             n for n, shot in enumerate(listed) for _ in range(shot.first, shot.last + 1)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import logging
 import math
 import os
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from fractions import Fraction
@@ -19,7 +20,7 @@ from avsal.errors import MediaError, WeightsError, path_of
 from avsal.media.frames import shown_until
 from avsal.models.variants import Variant
 from avsal.prediction.frames import Engine, FrameCache, Start, read_ahead
-from avsal.prediction.inputs import input_size
+from avsal.prediction.inputs import Resize, input_size, resize_frame
 from avsal.prediction.live import LatestFrames, checked_frames, reader_of
 from avsal.prediction.maps import FrameMap, SaliencyFrame, Smoothing, filled, to_density
 from avsal.prediction.settings import (
@@ -31,7 +32,7 @@ from avsal.prediction.settings import (
     late_start,
     with_changes,
 )
-from avsal.prediction.shots import ShotFinder, ShotNumbers
+from avsal.prediction.shots import Cut, ShotFinder, ShotNumbers
 from avsal.prediction.windows import Rule, rule_for
 
 if TYPE_CHECKING:
@@ -144,6 +145,11 @@ class Predictor:
             sample_aspect: width of a displayed pixel divided by its height.
         """
         return input_size(self.variant, height, width, sample_aspect)
+
+    def resizing(self, height: int, width: int, sample_aspect: Fraction = ONE) -> Resize:
+        """What brings pictures of a size to the network's; arguments as of `input_size`."""
+        size = self.input_size(height, width, sample_aspect)
+        return functools.partial(resize_frame, size=size, halve=self.variant.halves)
 
     @property
     def uses_audio(self) -> bool:
@@ -317,10 +323,10 @@ class Predictor:
         first = next(frames, None)
         if first is not None:
             height, width = first.image.shape[:2]
-            size = self.input_size(height, width, sample_aspect)
+            resize = self.resizing(height, width, sample_aspect)
             everything = itertools.chain([first], frames)
             origin = first.pts if origin is None else origin
-            yield from self._maps(everything, audio, origin, size, settings, finder, most_waiting)
+            yield from self._maps(everything, audio, origin, resize, settings, finder, most_waiting)
 
     def stream(
         self,
@@ -355,7 +361,7 @@ class Predictor:
         self, frames: Iterable[VideoFrame], settings: PredictSettings
     ) -> Generator[SaliencyFrame, None, None]:
         rule = rule_for(self.variant, settings.stride, live=True)
-        with LatestFrames(frames, self.input_size, rule) as latest:
+        with LatestFrames(frames, self.resizing, rule) as latest:
             batches = self.engine.batches(iter(latest.window, None), batch=1)
             maps = filled(batches, Smoothing(rule.smoothing, rule.smoothing_ahead))
             yield from self.postprocess(maps, settings)
@@ -370,32 +376,29 @@ class Predictor:
         most_waiting: int | None,
     ) -> Generator[SaliencyFrame, None, None]:
         with files:
-            empty, late, info = True, "", video.info
-            size = self.input_size(info.height, info.width, info.sample_aspect)
+            first, info = None, video.info
+            resize = self.resizing(info.height, info.width, info.sample_aspect)
             maps = self._maps(
-                video, audio, video.origin, size, settings, finder, most_waiting, video
+                video, audio, video.origin, resize, settings, finder, most_waiting, video
             )
             for frame in maps:
-                if empty:
-                    late = late_start(settings.start, frame.info.time)
-                empty = False
+                first = first or frame.info
                 yield frame
-            if empty:
+            if first is None:
                 until = "" if settings.end is None else f" and before {settings.end} s"
                 raise MediaError(
                     f"{video.path}: no frame at or after {settings.start or 0} s{until}"
                 )
-            for note in (*video.warnings, *(audio.warnings if audio else ())):
+            late = late_start(video.path, settings.start, first.time)
+            for note in (*video.warnings, *(audio.warnings if audio else ()), *late):
                 logger.warning(note)
-            if late:
-                logger.warning("%s: %s", video.path, late)
 
     def _maps(
         self,
         frames: Iterable[VideoFrame],
         audio: AudioReader | None,
         origin: Fraction,
-        size: tuple[int, int],
+        resize: Resize,
         settings: PredictSettings,
         finder: ShotFinder | None = None,
         most_waiting: int | None = None,
@@ -412,38 +415,28 @@ class Predictor:
         rule = self.rule(settings, batch)
         cache = FrameCache(settings, rule, audio, finder)
         start = Start(video, rule, settings.start) if video and settings.start else None
-        with closing(read_ahead(frames, origin, size, depth, finder, start)) as small_frames:
+        with closing(read_ahead(frames, origin, resize, depth, finder, start)) as small_frames:
             batches = self.engine.batches(cache.windows(small_frames), batch)
             maps = filled(batches, Smoothing(rule.smoothing, rule.smoothing_ahead))
-            yield from self.postprocess(maps, settings, finder)
+            yield from self.postprocess(maps, settings, finder.changes if finder else ())
 
     def postprocess(
-        self,
-        maps: Iterable[FrameMap],
-        settings: PredictSettings,
-        finder: ShotFinder | None = None,
+        self, maps: Iterable[FrameMap], settings: PredictSettings, cuts: Sequence[Cut] = ()
     ) -> Iterator[SaliencyFrame]:
-        """Bring log-densities to the wanted size, and number the shots.
-
-        The last frame of a part ends with the part.
-
-        Args:
-            finder: knows the cuts up to every frame; None takes all frames for one shot.
+        """Bring log-densities to the wanted size, number the shots between `cuts`, and end the last
+        frame of a part with the part.
 
         Raises:
             WeightsError: a map is not finite.
         """
         end = None if settings.end is None else exact_seconds(settings.end)
-        numbers: ShotNumbers | None = None
+        numbers = ShotNumbers(cuts)
         for frame, log_density in maps:
             self._check_finite(log_density)
-            info = frame.info
+            info = dataclasses.replace(frame.info, shot=numbers.of(frame.info.index))
             height, width = settings.size.of_map(log_density.shape, info)
             density = to_density(log_density, (height, width))
             info = shown_until(info, None if end is None else info.pts - info.time + end)
-            numbers = numbers or ShotNumbers(info.index, finder.changes if finder else ())
-            if shot := numbers.of(info.index):
-                info = dataclasses.replace(info, shot=shot)
             yield SaliencyFrame(info, log_density, density, frame.pixels)
 
     def _check_finite(self, log_density: np.ndarray) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from fractions import Fraction
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 # Version of the way from frames to maps: raise it where the same weights and settings give other
 # maps, so that results and scores of the earlier way are made again.
-PROCESSING = 3
+PROCESSING = 4
 
 Seconds = float | Fraction
 
@@ -310,17 +311,17 @@ def expected_maps(
     return max(0, min(known) - first) if known else None
 
 
-def late_start(start: float | None, first: float | Fraction) -> str:
-    """What to say if the picture that is on screen at `start` began earlier, so that the part
-    begins visibly later; nothing otherwise.
+def late_start(name: object, start: float | None, first: float | Fraction) -> Iterator[str]:
+    """A note if the picture that is on screen at `start` began earlier, so that the part begins
+    visibly later.
 
     Args:
+        name: of the video or the result.
         first: time of the first frame of the part, seconds.
     """
-    if start is None or first - start <= _LATE:
-        return ""
-    begins = f"the part begins with the next one, at {float(first):g} s"
-    return f"no picture begins at {start:g} s; {begins}"
+    if start is not None and first - start > _LATE:
+        begins = f"the part begins with the next one, at {float(first):g} s"
+        yield f"{name}: no picture begins at {start:g} s; {begins}"
 
 
 @dataclass(frozen=True)

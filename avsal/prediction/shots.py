@@ -182,17 +182,20 @@ class ShotNumbers:
     A cut that is too close to the beginning of a shot begins no other one.
     """
 
-    def __init__(self, first: int, cuts: Sequence[Cut]) -> None:
-        """Begin with the first frame.
+    def __init__(self, cuts: Sequence[Cut]) -> None:
+        """Take the cuts.
 
         Args:
             cuts: ascending; a list that grows has those up to a frame when that is asked for.
         """
-        self._begun, self._cuts = first, cuts
+        self._cuts = cuts
+        self._begun: int | None = None  # the first frame of the latest shot
         self._seen = self._number = 0
 
     def of(self, index: int) -> int:
-        """The number of a frame's shot; frames are asked for in order."""
+        """The number of a frame's shot; frames are asked for in order, from the first one on."""
+        if self._begun is None:
+            self._begun = index
         while self._seen < len(self._cuts) and self._cuts[self._seen][0] <= index:
             cut, _pts = self._cuts[self._seen]
             if cut >= self._begun + SHORTEST:
@@ -212,7 +215,8 @@ def shots_between(first: Cut, last: int, end: Fraction, cuts: Iterable[Cut]) -> 
         cuts: in any order, among them all that are between these frames.
     """
     ordered = sorted(cuts)
-    numbers, starts = ShotNumbers(first[0], ordered), [first]
+    numbers, starts = ShotNumbers(ordered), [first]
+    numbers.of(first[0])
     for cut in ordered:
         if cut[0] <= last and numbers.of(cut[0]) == len(starts):
             starts.append(cut)

@@ -376,8 +376,8 @@ class Result:
             if self.end is not None and record.time >= self.end:
                 return
             if self.holds(record):
-                if empty and (late := late_start(self.start, record.time)):
-                    logger.warning("%s: %s", self.folder, late)
+                for note in late_start(self.folder, self.start, record.time) if empty else ():
+                    logger.warning(note)
                 empty = False
                 yield record, density
 
