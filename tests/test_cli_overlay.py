@@ -120,7 +120,7 @@ def test_without_output_the_overlay_lies_beside_the_video(overlay, film, tmp_pat
     code, out, err = overlay(film)
     assert (code, err) == (0, "")
     place = tmp_path / "film.saliency.mp4"
-    assert out.strip() == str(place)
+    assert out.strip() == f"{place}: 10 frames"
     assert len(overlay_of(place)[0]) == 10
     assert names(tmp_path) == ["film.mp4", place.name]
 

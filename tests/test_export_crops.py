@@ -245,7 +245,11 @@ def test_reframe_exports_what_avsal_export_does(avsal_command, video, tmp_path, 
     assert avsal_command("reframe", video, "-o", out, *options)[0] == 0
     path = tmp_path / "out.reframe.json"
     arguments = ("--to", tmp_path / "b.fcpxml", "--video", video)
-    assert avsal_command("export", path, *arguments) == (0, f"{tmp_path / 'b.fcpxml'}\n", "")
+    assert avsal_command("export", path, *arguments) == (
+        0,
+        f"{tmp_path / 'b.fcpxml'}: 30 frames\n",
+        "",
+    )
     assert (tmp_path / "a.fcpxml").read_bytes() == (tmp_path / "b.fcpxml").read_bytes()
     (tmp_path / "other").mkdir()
     monkeypatch.chdir(tmp_path)

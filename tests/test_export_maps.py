@@ -172,7 +172,7 @@ def test_maps_of_every_format_become_a_table(avsal_command, tmp_path, format, to
     video = samples.variable_rate(tmp_path / "vfr.mp4", times)  # 64x48
     maps = save_maps(tmp_path / "maps", video, lambda i: (0.3 + 0.1 * i, 0.4), format=format)
     out = tmp_path / "t.csv"
-    assert avsal_command("export", maps, "--to", out) == (0, f"{out}\n", "")
+    assert avsal_command("export", maps, "--to", out) == (0, f"{out}: 5 rows\n", "")
     rows = read_csv(out)
     assert [float(row["time"]) for row in rows] == [float(time) for time in times_of(video)]
     assert [float(row["duration"]) for row in rows[:-1]] == [0.1, 0.2, 0.3, 0.4]

@@ -162,7 +162,7 @@ def test_what_was_made_of_earlier_maps_or_paths_is_made_again(command, footage, 
         assert command(name, a, "--saliency", maps)[0] == 0
         assert command(name, a, *saved)[1] == f"{footage / f'a.{ending}.mp4'}: kept\n"
         late(maps / DESCRIPTION, 1000)
-        assert command(name, a, *saved)[1] == f"{footage / f'a.{ending}.mp4'}\n"
+        assert command(name, a, *saved)[1] == f"{footage / f'a.{ending}.mp4'}: 3 frames\n"
         late(maps / DESCRIPTION, -1000)
     edited = (footage / "a.9x16.reframe.json").rename(tmp_path / "edited.json")
     given = ("reframe", a, "--path", edited, "--skip-existing")

@@ -109,7 +109,7 @@ def test_the_last_frame_of_a_part_counts_up_to_its_end(measure, tmp_path):
 def test_shares_summary_and_report(measure, video, maps, tmp_path):
     code, out, err = measure(video, "--saliency", maps, *BOXES)
     assert (code, err) == (0, "")
-    assert out.strip() == str(tmp_path / "out" / "report.html")
+    assert out == f"{tmp_path / 'out' / 'report.html'}: 24 frames\n"
     rows = rows_of(tmp_path)
     assert len(rows) == 48
     assert rows[0]["time"] == "0.000000"

@@ -76,7 +76,7 @@ def test_an_animation_has_fewer_frames_and_all_of_the_time(
     out = tmp_path / f"out.{suffix}"
     code, said, err = overlay("-o", out, *options)
     assert (code, err) == (0, ""), err
-    assert said.strip() == str(out)
+    assert said.startswith(f"{out}: ")
     milliseconds = 0
     with Image.open(out) as image:
         assert (image.size, image.n_frames) == (size, count)
@@ -198,7 +198,7 @@ def test_a_still_has_the_gaze_of_the_whole_clip(overlay, tmp_path):
     code, said, err = overlay("--still")
     assert (code, err) == (0, ""), err
     place = tmp_path / "film.saliency-still.jpg"
-    assert said.strip() == str(place)
+    assert said == f"{place}: 30 frames\n"
     drawn = picture(place)
     assert drawn.shape == (96, 160, 3)
     left, right = warmth(drawn)
@@ -222,7 +222,7 @@ def test_stills_of_each_shot_are_a_folder(overlay, film, tmp_path):
     code, said, err = overlay("--still", "--per-shot")
     assert (code, err) == (0, ""), err
     folder = tmp_path / "film.saliency-shots"
-    assert said.strip() == str(folder)
+    assert said == f"{folder}: 30 frames\n"
     assert names(folder) == ["shot-001.jpg", "shot-002.jpg"]
     first, second = (warmth(picture(folder / name)) for name in names(folder))
     assert first[0] > 60 > first[1] and second[1] > 60 > second[0]
@@ -276,8 +276,9 @@ def test_a_sheet_has_twelve_frames_and_their_times(overlay, tmp_path, suffix):
 def test_a_sheet_of_shots_has_one_frame_of_each(overlay, tmp_path):
     code, said, err = overlay("--contact-sheet", "--per-shot", "--no-legend")
     assert (code, err) == (0, ""), err
-    assert said.strip() == str(tmp_path / "film.saliency-sheet.jpg")
-    drawn = picture(said.strip())
+    place = tmp_path / "film.saliency-sheet.jpg"
+    assert said == f"{place}: 30 frames\n"
+    drawn = picture(place)
     assert drawn.shape[1] == 2 * (160 + 8) + 8
     halves = drawn[:, : 160 + 12], drawn[:, 160 + 12 :]
     assert warmth(halves[0])[0] > 60 > warmth(halves[0])[1]

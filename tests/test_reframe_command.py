@@ -53,7 +53,7 @@ def test_the_crop_shows_the_gaze_from_maps_of_every_format(reframe, video, tmp_p
     maps = save_maps(tmp_path / "maps", video, lambda _i: (0.8, 0.5), format=kind)
     code, out, err = reframe(video, "--saliency", maps)
     assert (code, err) == (0, "")
-    assert out.strip() == str(tmp_path / "out.mp4")
+    assert out == f"{tmp_path}/out.mp4: 20 frames\n"
     described = path_of(tmp_path)
     assert described["size"] == [50, 90]
     assert [frame["pts"] for frame in described["frames"]] == [str(t) for t in times_of(video)]

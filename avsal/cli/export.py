@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from avsal.cli import options
-from avsal.cli.console import progress_bars, say
+from avsal.cli.console import counted, progress_bars, say
 from avsal.errors import UsageError
 
 ONNX = "onnx"  # in the source's place; a file or folder of this name comes first
@@ -61,17 +61,18 @@ def export(
     if str(source) == ONNX and (model is not None or not source.exists()):
         if video is not None:
             raise UsageError("--video belongs to a crop path; omit it for a network")
-        to = _export_network(model, weights, to, offline, revision)
+        place, held = _export_network(model, weights, to, offline, revision)
     elif model is not None:
         raise UsageError(f"{model}: a name after {source} has no meaning; omit it")
     elif to is None:
         raise UsageError("export: give the file to write with --to")
     else:
-        _export_result(source, to, video)
-    say(str(to))
+        place, held = to, _export_result(source, to, video)
+    say(f"{place}: {held}")
 
 
-def _export_result(source: Path, to: Path, video: Path | None) -> None:
+def _export_result(source: Path, to: Path, video: Path | None) -> str:
+    """Write maps or a crop path, and return what the file holds."""
     from avsal.results.checks import is_same
 
     if is_same(to, source):
@@ -79,7 +80,7 @@ def _export_result(source: Path, to: Path, video: Path | None) -> None:
     if not source.is_dir():
         from avsal.crops.export import write_export
 
-        write_export(source, to, video)
+        count = write_export(source, to, video)
     elif video is not None:
         raise UsageError("--video belongs to a crop path; omit it for maps")
     else:
@@ -88,20 +89,23 @@ def _export_result(source: Path, to: Path, video: Path | None) -> None:
         with progress_bars() as bars:
             task = bars.add_task(source.name, total=None)
             result = read_result(source)
-            result.to_table(to, lambda count: bars.update(task, completed=count))
+            count = result.to_table(to, lambda done: bars.update(task, completed=done))
+    return counted(count, "row" if to.suffix.lower() in (".csv", ".parquet") else "frame")
 
 
 def _export_network(
     model: str | None, weights: str | None, to: Path | None, offline: bool, revision: str | None
-) -> Path:
+) -> tuple[Path, str]:
+    """Write a network, and return where it is and what it is."""
     from avsal.weights.onnx_export import SUFFIX, export_onnx
     from avsal.weights.registry import DEFAULT
 
+    name = Path(weights or model or DEFAULT).stem
     if to is None:
-        to = Path(f"{Path(weights or model or DEFAULT).stem}{SUFFIX}")
+        to = Path(f"{name}{SUFFIX}")
         if to.exists():
             raise UsageError(f"{to}: exists; give -o {to} to replace it, or another file")
     with progress_bars() as bars:
         bars.add_task(to.name, total=None)
         export_onnx(to, model, weights, offline=offline, revision=revision)
-    return to
+    return to, f"the network of {name}"

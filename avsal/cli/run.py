@@ -161,10 +161,8 @@ class Run:
             typer.echo(json.dumps({**outcome.record(), **more}))
         elif outcome.status == "skipped":
             say(f"{outcome.output}: kept")
-        elif outcome.status == "done" and self.work.counted:
-            say(f"{outcome.output}: {counted(outcome.frames or 0, self.work.counted)}")
         elif outcome.status == "done":
-            say(outcome.output)
+            say(f"{outcome.output}: {counted(outcome.frames or 0, self.work.counted)}")
         return outcome
 
 

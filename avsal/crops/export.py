@@ -67,7 +67,7 @@ def write_export(
     path: str | os.PathLike[str],
     out: str | os.PathLike[str],
     video: str | os.PathLike[str] | None = None,
-) -> None:
+) -> int:
     """Write a crop path for another program.
 
     Args:
@@ -75,6 +75,9 @@ def write_export(
         out: the file to write; its suffix decides the format: .sendcmd, .csv, .fcpxml, .edl or
             .otio, see `avsal.crops.export`.
         video: the video of the path; None is the file that the path names, in the same folder.
+
+    Returns:
+        The number of frames.
 
     Raises:
         AvsalError: the path or the video cannot be read, or the file cannot be written.
@@ -87,11 +90,11 @@ def write_export(
     if first is None:
         raise MediaError(f"{path}: has no frames; run avsal reframe again")
     job = _Job(head, *_source(path, head, None if video is None else Path(video)), out)
-    split: dict[int, None] = {}
+    seen = _Seen(chain([first], crops))
     with atomic.new_file(out) as partial:
-        _WRITERS[out.suffix.lower()](partial, job, _watched(chain([first], crops), split))
-    if split and out.suffix.lower() in _ONE_PANEL:
-        numbers = ", ".join(str(shot + 1) for shot in split)
+        _WRITERS[out.suffix.lower()](partial, job, seen)
+    if seen.split and out.suffix.lower() in _ONE_PANEL:
+        numbers = ", ".join(str(shot + 1) for shot in seen.split)
         logger.warning(
             "%s: shot %s: split into two panels, of which %s can hold only the first; --fit pad "
             "avoids panels",
@@ -99,6 +102,7 @@ def write_export(
             numbers,
             out.suffix.lower(),
         )
+    return seen.count
 
 
 def export_kept(out: str | os.PathLike[str], video: str | os.PathLike[str], place: Path) -> None:
@@ -116,12 +120,24 @@ def export_kept(out: str | os.PathLike[str], video: str | os.PathLike[str], plac
         write_export(path, out, video)
 
 
-def _watched(crops: Iterable[Crop], split: dict[int, None]) -> Iterator[Crop]:
-    """Pass crops on, and note the shots that have two panels."""
-    for crop in crops:
+class _Seen(Iterator[Crop]):
+    """Passes crops on.
+
+    Attributes:
+        count: of crops so far.
+        split: numbers of the shots that have two panels, in order.
+    """
+
+    def __init__(self, crops: Iterator[Crop]) -> None:
+        self.count, self.split = 0, dict[int, None]()
+        self._crops = crops
+
+    def __next__(self) -> Crop:
+        crop = next(self._crops)
+        self.count += 1
         if crop.second is not None:
-            split[crop.shot] = None
-        yield crop
+            self.split[crop.shot] = None
+        return crop
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ class FileWork(Protocol):
     Attributes:
         load: makes the predictor, None where no network is needed.
         loud: show what libraries print on stderr by themselves, as they do when they crash.
-        counted: what results have one of for each frame, in the singular; empty for videos.
+        counted: what results have one of for each frame, in the singular.
     """
 
     @property

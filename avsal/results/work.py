@@ -155,7 +155,7 @@ class Calls:
     is_current: Callable[[Path, Path, Path | None], bool] | None = None
     on_kept: Callable[[Path, Path], None] | None = None
     made_of: tuple[Path, ...] = ()
-    counted = ""
+    counted = "frame"
 
     def run_one(self, task: Task, on_map: OnMap) -> Iterator[Finished]:
         """See `isolated.FileWork`; the function loads the network itself."""

@@ -62,7 +62,7 @@ def test_odd_names_reach_no_terminal_raw(avsal_command, film, network, tmp_path,
     assert len(err.splitlines()) == 1
     code, out, _err = avsal_command("overlay", root / f"{name}.mp4", *network)
     assert code == 0
-    assert out == printable(str(root / f"{name}.saliency.mp4")) + "\n"
+    assert out == printable(str(root / f"{name}.saliency.mp4")) + ": 2 frames\n"
 
 
 @POSIX
