@@ -326,6 +326,22 @@ def test_a_damaged_translation_is_one_line(load_tiny, home):
         path.write_bytes(content)
 
 
+def test_a_folder_that_cannot_be_written_does_not_stop_a_translation(
+    load_tiny, example_clip, tmp_path, monkeypatch, caplog
+):
+    exact = maps(load_tiny(engine="torch", precision="fp32"), example_clip, stride=8)
+    (tmp_path / "home").write_bytes(b"")  # as for root no folder is read-only
+    monkeypatch.setenv("AVSAL_HOME", str(tmp_path / "home"))
+    caplog.clear()
+    model = load_tiny(engine="openvino", precision="fp32")
+    (told,) = [each.getMessage() for each in caplog.records if each.name == "avsal"]
+    assert "home" in told and told.endswith("the network is translated for this process alone")
+    assert_alike(maps(model, example_clip, stride=8), exact, "fp32")
+    caplog.clear()
+    load_tiny(engine="openvino", precision="fp32")
+    assert not caplog.records
+
+
 def test_a_translation_that_does_not_fit_on_the_disk_is_one_line(load_tiny, tmp_path, monkeypatch):
     """OpenVINO reports a full disk by an error of its own, which names no file."""
     resource = pytest.importorskip("resource")

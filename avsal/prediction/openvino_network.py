@@ -1,13 +1,18 @@
 """Published networks computed by OpenVINO.
 
 PyTorch's export of a network is translated once, which takes about a minute, and kept in the user's
-folder; a later process compiles it, in a few seconds.
+folder; a later process compiles it, in a few seconds. If that folder cannot be written, it is kept
+in a temporary one until the process ends.
 """
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import logging
+import os
+import shutil
+import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,6 +36,7 @@ from avsal.weights.places import user_folder
 logger = logging.getLogger("avsal")
 
 FRAME, WINDOW = "frame.xml", "window.xml"  # OpenVINO's own format
+_temporary: dict[Path, Path] = {}  # where translations are instead of their own folders
 WRITTEN = (FRAME, WINDOW, "frame.bin", "window.bin")
 
 
@@ -47,7 +53,7 @@ class TranslatedEngine(TorchEngine):
             precision: "fp32", "bf16", or "auto": bf16 on processors that have it.
 
         Raises:
-            OutputError: the translation cannot be kept.
+            OutputError: the translation can be kept nowhere, not even in a temporary folder.
             WeightsError: the kept translation is damaged.
         """
         precision = chosen_precision(precision)
@@ -68,7 +74,7 @@ class TranslatedNetwork(SaliencyNetwork):
         super().__init__(network.variant)
         self.uses_pixels, self.uses_images = network.uses_pixels, network.uses_images
         if not folder.exists():
-            _make_translation(network, folder)
+            folder = _temporary.get(folder) or _make_translation(network, folder)
         self._frame = _Model(folder / FRAME, precision) if self.uses_images else None
         self._window = _Model(folder / WINDOW, precision)
 
@@ -158,12 +164,33 @@ def translation(network: SaliencyNetwork) -> Path:
     return user_folder().with_name("openvino") / f"{network.variant.name}-{_identity(network)}"
 
 
-def _make_translation(network: SaliencyNetwork, folder: Path) -> None:
-    logger.warning(
-        "translating the network for OpenVINO once, in about a minute; it is kept in %s", folder
-    )
-    with atomic.new_folder(folder, lambda _folder: WRITTEN) as new:  # perhaps by two at once
-        _translate(prepare_for_inference(network), new)
+def _make_translation(network: SaliencyNetwork, folder: Path) -> Path:
+    """Translate a network, and return the folder that the translation is in."""
+    prepared = prepare_for_inference(network)
+    try:
+        with atomic.new_folder(folder, lambda _folder: WRITTEN) as new:  # perhaps by two at once
+            logger.warning(
+                "translating the network for OpenVINO once, in about a minute; it is kept in %s",
+                folder,
+            )
+            _translate(prepared, new)
+        return folder
+    except OutputError as error:
+        try:
+            temporary = Path(tempfile.mkdtemp(prefix="avsal-"))
+            atexit.register(_remove, temporary, os.getpid())
+            logger.warning("%s; the network is translated for this process alone", error)
+            _translate(prepared, temporary)
+        except (OutputError, OSError):
+            raise error from None
+    _temporary[folder] = temporary
+    return temporary
+
+
+def _remove(folder: Path, owner: int) -> None:
+    """Remove a folder, unless this is a forked child of the process that made it."""
+    if os.getpid() == owner:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _identity(network: SaliencyNetwork) -> str:
