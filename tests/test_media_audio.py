@@ -306,7 +306,7 @@ def test_a_part_has_the_samples_of_the_whole(
         whole = reader.read(0, EVERYTHING)
     mixed: list[int] = []
     monkeypatch.setattr(
-        audio, "to_mono", lambda frame: mixed.append(frame.samples) or to_mono(frame)
+        audio, "to_mono", lambda frame, _power: mixed.append(frame.samples) or to_mono(frame)
     )
     for start in starts:
         mixed.clear()
@@ -359,6 +359,21 @@ def test_a_silent_track_is_zero(tmp_path: Path) -> None:
     result = heard(path)
     assert result.size >= RATE
     assert not result.any()
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "told"),
+    [(0.5, -0.5, 1), (0.5, -0.48, 1), (0.5, 0.5, 0), (0.5, 0, 0), (0.5, -0.3, 0), (1e-3, -1e-3, 0)],
+)
+def test_channels_that_cancel_each_other_are_told(
+    tmp_path: Path, left: float, right: float, told: int
+) -> None:
+    wave = samples.tone(0.5, RATE, channels=2) * np.array([[2 * left], [2 * right]], np.float32)
+    path = samples.write(tmp_path / "a.wav", sound=track(wave, layout="stereo"))
+    with AudioReader(path) as reader:
+        sound = reader.read(0, EVERYTHING)
+        assert np.abs(sound).max() == pytest.approx(abs(left + right) / 2, abs=1e-4)
+        assert sum("cancel each other" in note for note in reader.warnings) == told
 
 
 def test_sound_alone_can_be_read(tmp_path: Path) -> None:

@@ -31,14 +31,39 @@ _FULL_SCALE = {"u1": 2.0**7, "i2": 2.0**15, "i4": 2.0**31}  # by NumPy type
 _UNSIGNED_ZERO = 128
 _PCM_16 = 2**15  # full scale of the 16-bit samples that the published preprocessing reads
 _MAX_PLANES = 8
+_AUDIBLE = 0.003  # of full scale, -50 dB: a root mean square that people hear
+_CANCELLED = 0.03  # -30 dB: the mix to the channels where these cancel each other
 
 
-def to_mono(frame: AudioFrame) -> np.ndarray:
+class Power:
+    """Sums up the power of channels and of their mean, where they are mixed."""
+
+    def __init__(self) -> None:
+        self._channels = self._mix = 0.0
+        self._samples = 0
+
+    def add(self, channels: np.ndarray, mix: np.ndarray) -> None:
+        """Count samples of full scale 2**15: (c, n) of the channels and (n,) of their mean."""
+        self._channels += float(np.vdot(channels, channels)) / len(channels)
+        self._mix += float(np.vdot(mix, mix))
+        self._samples += mix.size
+
+    @property
+    def cancels(self) -> bool:
+        """Whether channels that can be heard have a mean that cannot."""
+        heard = self._channels > (_AUDIBLE * _PCM_16) ** 2 * self._samples
+        return heard and self._mix < _CANCELLED**2 * self._channels
+
+
+def to_mono(frame: AudioFrame, power: Power | None = None) -> np.ndarray:
     """Average a frame's channels, any sample format -> float32 (n,) in -1..1.
 
     Every channel is first rounded to 16 bits, and louder samples, which lossy codecs may give, are
     clipped: this reproduces the published preprocessing, which reads 16-bit files. NaN, in a
     damaged file, becomes silence.
+
+    Args:
+        power: counts the samples of frames with several channels.
     """
     samples = _samples(frame)
     scale = _FULL_SCALE.get(samples.dtype.str[1:])
@@ -46,7 +71,10 @@ def to_mono(frame: AudioFrame) -> np.ndarray:
         zero = _UNSIGNED_ZERO if samples.dtype == np.uint8 else 0
         samples = (samples.astype(np.float64) - zero) / scale
     levels = np.nan_to_num(np.rint(samples * _PCM_16).clip(-_PCM_16, _PCM_16 - 1))
-    return (levels.mean(axis=0, dtype=np.float64) / _PCM_16).astype(np.float32)
+    mix = levels.mean(axis=0, dtype=np.float64)
+    if power is not None and len(levels) > 1:
+        power.add(levels, mix)
+    return (mix / _PCM_16).astype(np.float32)
 
 
 def _samples(frame: AudioFrame) -> np.ndarray:
@@ -68,13 +96,15 @@ class _Section:
         rate: samples per second.
         base: the output sample at which it begins.
         first_read: the first output sample that will be read; earlier ones are only counted.
+        power: counts what is mixed.
 
     Attributes:
         first: the output sample at which its output begins.
     """
 
-    def __init__(self, rate: int, base: int, first_read: int) -> None:
+    def __init__(self, rate: int, base: int, first_read: int, power: Power) -> None:
         self.rate = rate
+        self._power = power
         self._base = base
         self._resampler = StreamingResampler(rate, max(0, first_read - base))
         self._received = 0
@@ -94,7 +124,7 @@ class _Section:
         unread = self._count(frame.samples - trim)
         if trim + unread >= frame.samples:
             return np.zeros(0, np.float32)
-        return self._resampler.push(to_mono(frame)[trim + unread :])
+        return self._resampler.push(to_mono(frame, self._power)[trim + unread :])
 
     def silence(self, count: int) -> Iterator[np.ndarray]:
         block = _SILENCE_BLOCK * self.rate
@@ -135,6 +165,7 @@ class AudioReader:
         self.path = self._file.path
         self.origin = Fraction(origin)
         self._notes: list[str] = []
+        self._power = Power()
         if self._file.stream is None:
             self._queue.close()
             raise MediaError(f"{self.path}: has no sound that can be decoded")
@@ -155,6 +186,11 @@ class AudioReader:
         """Warnings for the user, one line each; complete after the last read."""
         damaged = f"{self.path}: damaged packets of sound skipped: {self.skipped}"
         notes = [*self._file.notes, *self._notes]
+        if self._power.cancels:
+            notes.append(
+                f"{self.path}: the channels of its sound cancel each other when they are mixed, as "
+                "with inverted phase; the network hears almost nothing"
+            )
         return [*notes, damaged] if self.skipped else notes
 
     def __enter__(self) -> AudioReader:
@@ -249,7 +285,7 @@ class AudioReader:
 
     def _next_section(self, rate: int, previous: _Section | None) -> _Section:
         """Begin a section where the previous one ends."""
-        section = _Section(rate, previous.end if previous else 0, self._released)
+        section = _Section(rate, previous.end if previous else 0, self._released, self._power)
         if self._end == self._first or section.first > self._end:  # nothing to be read yet
             self._buffer.clear()
             self._start = self._end = self._first = section.first
