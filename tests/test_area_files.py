@@ -184,6 +184,13 @@ def test_names_that_look_the_same_are_the_same():
     ("name", "text", "message"),
     [
         ("a.csv", "name,x\nlogo,1\n", "nothing is neither"),
+        (
+            "a.csv",
+            "name;x;y;w;h\na;1.200;9;100;50\n",
+            "has 1.200 and 100: .* or 100.0 if they",
+        ),
+        ("a.csv", "name\tx\ty\tw\th\na\t1,200\t9\t100\t50\n", "has 1,200 and 100: .*, or 100,0"),
+        ("a.csv", 'name,x,y,w,h,n\na,1,1,9,9,"\nb,1,1,9,9,\n', "line 2: .*mark not closed"),
         ("a.csv", "x,y,w,h\n1,1,1,1\n", "no name"),
         ("a.json", "{", "cannot be read"),
         ("a.json", '{"areas": [{"name": "logo"}]}', "not of the form"),

@@ -28,7 +28,7 @@ import numpy as np
 from avsal.errors import DataError, UsageError, require_file
 from avsal.prediction.settings import MAX_SECONDS, seconds_of
 from avsal.results.records import JSON, decimal
-from avsal.text import NO_THOUSANDS, THOUSANDS, delimiter_of, read_rows, read_text
+from avsal.text import NO_THOUSANDS, THOUSANDS, Separators, delimiter_of, read_rows, read_text
 
 Shape = tuple[tuple[float, float], ...]  # corners, x and y as fractions of width and height
 Size = tuple[int, int]  # (width, height), pixels
@@ -249,7 +249,7 @@ def _parse(text: str, size: Size) -> Key:
 
 
 def _csv_keys(path: Path, size: Size) -> list[Key]:
-    keys = []
+    keys, times, sides = [], Separators(), Separators()
     has_commas = delimiter_of(path) == ","  # so a comma in a number need not be a decimal one
     rows = read_rows(path)
     columns = [column.lower() for column in next(rows)[1]]
@@ -265,12 +265,16 @@ def _csv_keys(path: Path, size: Size) -> list[Key]:
         if any("\udc80" <= character <= "\udcff" for character in name):
             raise ValueError(f"line {line}: is not text in UTF-8; save the table in UTF-8")
         numbers = {key: values.get(key, "") for key in ("time", *"xywh")}
+        for key, number in numbers.items():
+            (times if key == "time" else sides).look(number)
         if has_commas and (large := [n for n in numbers.values() if THOUSANDS.fullmatch(n)]):
             raise ValueError(f"{name}: {large[0]}: {NO_THOUSANDS}")
         numbers = {key: number.replace(",", ".") for key, number in numbers.items()}
         corners = values.get("points") or ",".join(numbers[side] for side in "xywh")
         time = _seconds(name, numbers["time"]) if numbers["time"] else None
         keys.append((name, time, _shape(name, corners, size)))
+    if problem := times.problem or sides.problem:
+        raise ValueError(problem)
     return keys
 
 

@@ -31,7 +31,7 @@ LONGEST_OVERLAP, LONGEST_OVERLAP_OF_ALL = 3.0, 500.0
 _LOST_PLACES = ((0, 0), (-1, -1))
 _LOST_FROM = 32767.0  # EyeLink writes -32768 or 1e8, in pixels and in fractions
 # Unit, ending of the column's name, units per second; the first that fits is the likely one.
-_CLOCKS = (("milliseconds", "_ms", 1e3), ("microseconds", "_us", 1e6), ("nanoseconds", "", 1e9))
+_CLOCKS = (("milliseconds", "_ms", 1e3), ("microseconds", "_us", 1e6), ("nanoseconds", "_ns", 1e9))
 
 
 @dataclass(frozen=True)

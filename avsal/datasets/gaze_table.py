@@ -1,7 +1,7 @@
 """Tables of gaze points: text with one row per sample or fixation under a header.
 
-The columns are `time` (seconds from the video's first frame; `time_ms` and `time_us` are read
-too), `x` and `y` (pixels of the displayed video or fractions of its size), and optionally
+The columns are `time` (seconds from the video's first frame; `time_ms`, `time_us` and `time_ns` are
+read too), `x` and `y` (pixels of the displayed video or fractions of its size), and optionally
 `observer`, `duration` of a fixation (seconds; or `duration_ms`) and `video` (a file name), which a
 table for several videos needs.
 """
@@ -21,12 +21,12 @@ import numpy as np
 from avsal.datasets.gaze import Points
 from avsal.errors import DataError, require_file
 from avsal.media.suffixes import VIDEOS
-from avsal.text import NO_THOUSANDS, THOUSANDS, delimiter_of, read_rows
+from avsal.text import NO_THOUSANDS, THOUSANDS, Separators, delimiter_of, read_rows
 
 COLUMNS = {  # possible names of each column; the first one in the table is read
     "time": ("time", "t", "start", "timestamp"),
-    "x": ("x", "x_px", "gaze_x", "gaze_point_x"),
-    "y": ("y", "y_px", "gaze_y", "gaze_point_y"),
+    "x": ("x", "x_px", "gaze_x", "gaze_x_px", "gaze_point_x"),
+    "y": ("y", "y_px", "gaze_y", "gaze_y_px", "gaze_point_y"),
     "observer": tuple(
         who + ending
         for who in ("observer", "subject", "participant", "viewer", "subj", "user", "person")
@@ -36,8 +36,11 @@ COLUMNS = {  # possible names of each column; the first one in the table is read
     "video": ("video", "file", "clip", "stimulus", "video_name", "filename", "file_name"),
 }
 REQUIRED = ("time", "x", "y")
-UNITS_OF_TIME = {"": 1.0, "_s": 1.0, "_sec": 1.0, "_ms": 1e-3, "_us": 1e-6, "_µs": 1e-6}
+# Units in a second, by the ending of a column's name.
+UNITS_OF_TIME = {"": 1, "_s": 1, "_sec": 1, "_seconds": 1, "_ms": 1000, "_msec": 1000}
+UNITS_OF_TIME |= {"_us": 10**6, "_\N{GREEK SMALL LETTER MU}s": 10**6, "_ns": 10**9}
 LOST = frozenset(("", "na", "n/a", "#n/a", "nan", "null", "none", "missing", ".", "-", "--", "?"))
+_ROUNDING = 6e-4  # seconds, by which times may be off: a frame's 1/30 s may be written as 0.033
 _SHOWN = 120  # characters of a row or a header in a message
 
 
@@ -76,11 +79,17 @@ class GazeRows:
         )
 
     def shown(self, start: float, end: float) -> Points:
-        """Points of the rows between `start` and `end`, at least in part."""
+        """Points of the rows between `start` and `end`, at least in part.
+
+        Times may be rounded to milliseconds: a row that begins just before `start` begins there,
+        and one that ends just after `start` ends there.
+        """
+        earliest = start - _ROUNDING
         longest = self.durations.max(initial=0.0)
-        first, last = np.searchsorted(self.times, (start - longest, end))
+        first, last = np.searchsorted(self.times, (earliest - longest, end - _ROUNDING))
         rows = self.where(np.arange(first, last))
-        touching = rows.where((rows.times >= start) | (rows.times + rows.durations > start))
+        ends = rows.times + rows.durations
+        touching = rows.where((rows.times >= earliest) | (ends > start + _ROUNDING))
         return Points.inside(touching.places, touching.observers)
 
 
@@ -245,24 +254,27 @@ def read_table(path: Path) -> GazeTable:
     try:
         rows = read_rows(path)
         _line, names = next(rows)
-        columns, scales, unread = _columns(names, path)
-        content = _Content(path, columns, scales, len(names), delimiter_of(path))
+        columns, units, unread = _columns(names, path)
+        content = _Content(path, columns, units, len(names), delimiter_of(path))
         for line, row in rows:
             content.add(row, line)
     except (OSError, UnicodeError, csv.Error) as error:
-        raise DataError(f"{path}: cannot be read as a table ({error})") from None
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{path}: cannot be read as a table ({reason})") from None
     return content.table(unread)
 
 
 def _columns(
     header: Sequence[str], path: Path
-) -> tuple[dict[str, int], tuple[float, float], tuple[str, ...]]:
-    """Index of each known column, units of time and duration in seconds, names of the others."""
-    names = [re.sub(r"[\s()\[\]]+", "_", name.lower()).strip("_") for name in header]
+) -> tuple[dict[str, int], tuple[int, int], tuple[str, ...]]:
+    """Index of each known column, units of time and duration in a second, names of the others."""
+    # NFKC has one letter for the two that look like a micro sign.
+    folded = (unicodedata.normalize("NFKC", name).lower() for name in header)
+    names = [re.sub(r"[\s()\[\]]+", "_", name).strip("_") for name in folded]
     found: dict[str, int] = {}
-    units = {"time": 1.0, "duration": 1.0}
+    units = {"time": 1, "duration": 1}
     for meaning, known in COLUMNS.items():
-        endings = UNITS_OF_TIME if meaning in units else {"": 1.0}
+        endings = UNITS_OF_TIME if meaning in units else {"": 1}
         spellings = {name + end: unit for name in known for end, unit in endings.items()}
         spelling = next((spelling for spelling in spellings if spelling in names), None)
         if spelling is not None:
@@ -286,7 +298,7 @@ class _Content:
 
     path: Path
     columns: dict[str, int]
-    scales: tuple[float, float]
+    units: tuple[int, int]
     width: int
     delimiter: str
     _numbers: list[list[float]] = field(default_factory=list)
@@ -298,7 +310,7 @@ class _Content:
 
     def __post_init__(self) -> None:
         names = (*REQUIRED, "duration")
-        self._numeric = [self.columns[name] for name in names if name in self.columns]
+        self._numeric = {self.columns[name]: Separators() for name in names if name in self.columns}
 
     def add(self, row: list[str], line: int) -> None:
         """Add a row; raises DataError."""
@@ -307,6 +319,8 @@ class _Content:
             if len(row) > self.width:
                 raise ValueError
             numbers = [self._number(row[index]) for index in self._numeric]
+            for index, separators in self._numeric.items():
+                separators.look(row[index])
             if "observer" in columns:
                 self._observers.append(row[columns["observer"]].strip())
             if "video" in columns:
@@ -347,10 +361,14 @@ class _Content:
             )
         if self._thousands and self.delimiter == "," and not self._has_decimal_comma:
             raise DataError(f"{self.path}: {self._thousands}: {NO_THOUSANDS}")
+        for separators in self._numeric.values():
+            if separators.problem:
+                raise DataError(f"{self.path}: {separators.problem}")
         times, x, y, *more = np.array(self._numbers, np.float64).T
         durations = more[0] if more else np.zeros(len(times))
-        time_scale, duration_scale = self.scales
-        numbers = np.stack([times * time_scale, durations * duration_scale, x, y], axis=1)
+        # A quotient is the nearest number to the seconds, a product with 0.001 may be the next one.
+        time_unit, duration_unit = self.units
+        numbers = np.stack([times / time_unit, durations / duration_unit, x, y], axis=1)
         observers = np.array(self._observers) if "observer" in self.columns else None
         videos = np.array(self._videos) if "video" in self.columns else None
         return GazeTable(self.path, numbers, observers, videos, unread)
