@@ -330,6 +330,16 @@ def test_lists_of_names(tmp_path, encoding):
         open_dataset(DatasetSpec(root=tmp_path, names=wanted))
 
 
+def test_names_to_omit_that_are_not_there_are_told(tmp_path, caplog):
+    """A misspelt name would train on what was to be kept for validation."""
+    write_table(tmp_path)
+    unwanted = tmp_path / "without.txt"
+    unwanted.write_text("03\n04.JPG\n05.png\n06.jpg\n")
+    rest = open_dataset(DatasetSpec(root=tmp_path, without=unwanted))
+    assert len(rest) == 11
+    assert f"without.txt: not in {tmp_path}, so not omitted: 04.JPG, 05.png" in caplog.text
+
+
 def test_maps_of_16_bits_keep_them(tmp_path):
     levels = np.linspace(0, 65535, PICTURE[0] * PICTURE[1]).astype(np.uint16).reshape(PICTURE)
     write_picture(tmp_path / "images" / "a.png")
