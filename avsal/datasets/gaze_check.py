@@ -181,14 +181,14 @@ def _likely_clock(times: np.ndarray, shown: Shown, seconds: float) -> str:
     for unit, column, per_second in _CLOCKS:
         fits = SHORT_SPAN * seconds <= span / per_second and last / per_second <= longest
         if times[0] >= 0 and fits:
-            remedy = f"call the column time{column}, or " if column else ""
-            return f"they look like {unit}: {remedy}divide them by {per_second:.0f}"
+            remedy = f"call the column time{column}, or divide them by {per_second:.0f}"
+            return f"they look like {unit}: {remedy}"
     if span <= longest:
         return "they look like times of a clock: subtract the time of the first frame"
     for unit, column, per_second in _CLOCKS:
         if span <= longest * per_second:
-            remedy = f", and call the column time{column}" if column else ""
-            return f"they look like {unit} of a clock: subtract the time of the first frame{remedy}"
+            remedy = f"subtract the time of the first frame, and call the column time{column}"
+            return f"they look like {unit} of a clock: {remedy}"
     return "give seconds from the first frame, and the video that was shown"
 
 
