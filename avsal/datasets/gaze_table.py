@@ -284,10 +284,10 @@ def _columns(
     missing = [meaning for meaning in REQUIRED if meaning not in found]
     if missing:
         listed = ", ".join(header)[:_SHOWN] or "none"
-        raise DataError(
-            f"{path}: has the columns {listed}; missing {', '.join(missing)} (commas, semicolons "
-            "or tabs separate columns)"
-        )
+        hint = "commas, semicolons or tabs separate columns"
+        if len(header) > 1:
+            hint = "rename the columns that hold them"
+        raise DataError(f"{path}: has the columns {listed}; missing {', '.join(missing)} ({hint})")
     unread = tuple(name for index, name in enumerate(header) if index not in found.values())
     return found, (units["time"], units["duration"]), unread
 
