@@ -11,7 +11,8 @@ import pytest
 from gaze_maps import spot
 
 from avsal.areas import Area, box, shares
-from avsal.areas.areas import grid_areas, parse_areas, read_areas
+from avsal.areas.areas import grid_areas, parse_areas
+from avsal.areas.files import read_areas
 from avsal.datasets.gaze_table import read_table
 from avsal.errors import DataError, UsageError
 
@@ -97,6 +98,30 @@ def test_tables_of_areas_and_of_gaze_are_read_alike(tmp_path, text):
     table = read_table(gaze)
     assert table.numbers.tolist() == [[20, 10, 1.5, 2]]
     assert table.observers.tolist() == ["logo"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "unread"),
+    [
+        ("a.csv", "name,start,End,x,y,w,h\na,1,2,9,9,9,9\n", "end, start; known are name, time, x"),
+        ("a.json", '{"areas": [{"name": "a", "box": [1, 1, 9, 9], "start": 1}]}', "start; known"),
+        (
+            "a.json",
+            '{"areas": [{"name": "a", "end": 3, "keyframes": [{"time": 1, "box": [1, 1, 9, 9]}, '
+            '{"time": 2, "box": [1, 1, 9, 9], "t": 2, "points": [[0, 0], [9, 9], [0, 9], [0, 5]]}'
+            "]}]}",
+            "box, end, t; known are name, time, box, points, keyframes",
+        ),
+        ("a.csv", "name,time,x,y,w,h,points\na,,9,9,9,9,\n", ""),
+        ("a.json", '{"version": 1, "areas": [{"name": "a", "box": [1, 1, 9, 9]}]}', ""),
+    ],
+)
+def test_what_of_a_file_is_not_read_is_told(tmp_path, caplog, name, text, unread):
+    """Otherwise an area with a start of its own would be measured all the time."""
+    (tmp_path / name).write_text(text)
+    assert len(read_areas(tmp_path / name, SIZE)) == 1
+    assert len(caplog.records) == bool(unread)
+    assert f"{name}: not read: {unread}" in caplog.text or not unread
 
 
 @pytest.mark.parametrize(

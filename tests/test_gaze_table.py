@@ -318,6 +318,34 @@ def test_times_of_frames_may_be_rounded_to_milliseconds(tmp_path, per_second):
         assert found == pytest.approx([tag.index + 1, *fixated])
 
 
+@pytest.mark.parametrize(
+    ("header", "row"),
+    [
+        ("time,duration,x,y", "0.2,0.3,80,45"),
+        ("start,end,x,y", "0.2,0.5,80,45"),
+        ("start_ms,end [s],x,y", "200,0.5,80,45"),
+        ("onset,duration,end,x,y", "0.2,0.3,9,80,45"),
+        (
+            "start timestamp [ns],end timestamp [ns],duration [ms],fixation x [px],fixation y [px]",
+            "200000000,500000000,300,80,45",
+        ),
+        ("time,fixation_duration [ms],x,y", "0.2,300,80,45"),
+    ],
+)
+def test_a_fixation_lasts_to_its_end(tmp_path, header, row):
+    (tmp_path / "table.csv").write_text(f"{header}\n{row}\n")
+    assert read_table(tmp_path / "table.csv").numbers.tolist() == [
+        pytest.approx([0.2, 0.3, 80, 45])
+    ]
+
+
+def test_columns_that_are_not_read_are_told(video, tmp_path):
+    table = written(tmp_path / "table.csv", lambda row: (*row, 1, 2), HEADER + ",until,")
+    assert str(opened(video, table).reading).endswith("the end; columns that are not read: until")
+    table = written(tmp_path / "table.csv", lambda row: row)
+    assert str(opened(video, table).reading).endswith("before the start or after the end")
+
+
 def test_all_gaze_on_a_still_counts(tmp_path):
     """It was shown as long as somebody looked."""
     Image.fromarray(samples.numbered(3, *SIZE)).save(tmp_path / "shown.png")

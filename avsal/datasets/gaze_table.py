@@ -2,8 +2,8 @@
 
 The columns are `time` (seconds from the video's first frame; `time_ms`, `time_us` and `time_ns` are
 read too), `x` and `y` (pixels of the displayed video or fractions of its size), and optionally
-`observer`, `duration` of a fixation (seconds; or `duration_ms`) and `video` (a file name), which a
-table for several videos needs.
+`observer`, `duration` (seconds; or `duration_ms`) or `end` of a fixation and `video` (a file name).
+A table for several videos needs the last one.
 """
 
 from __future__ import annotations
@@ -23,19 +23,23 @@ from avsal.errors import DataError, require_file
 from avsal.media.suffixes import VIDEOS
 from avsal.text import NO_THOUSANDS, THOUSANDS, Separators, delimiter_of, read_rows
 
+_OF_GAZE = ("", "gaze_", "gaze_point_", "fixation_", "fixation_point_")
 COLUMNS = {  # possible names of each column; the first one in the table is read
-    "time": ("time", "t", "start", "timestamp"),
-    "x": ("x", "x_px", "gaze_x", "gaze_x_px", "gaze_point_x"),
-    "y": ("y", "y_px", "gaze_y", "gaze_y_px", "gaze_point_y"),
+    "time": ("time", "t", "start", "start_time", "onset", "timestamp", "start_timestamp"),
+    "x": tuple(gaze + x for gaze in _OF_GAZE for x in ("x", "x_px")),
+    "y": tuple(gaze + y for gaze in _OF_GAZE for y in ("y", "y_px")),
     "observer": tuple(
         who + ending
         for who in ("observer", "subject", "participant", "viewer", "subj", "user", "person")
         for ending in ("", "_id", "id", "_name", "_no")
     ),
-    "duration": ("duration",),
+    "duration": ("duration", "fixation_duration", "gaze_event_duration"),
+    "end": ("end", "end_time", "end_timestamp"),  # read if there is no duration
     "video": ("video", "file", "clip", "stimulus", "video_name", "filename", "file_name"),
 }
 REQUIRED = ("time", "x", "y")
+IN_TIME = ("time", "duration", "end")
+NUMERIC = ("x", "y", *IN_TIME)
 # Units in a second, by the ending of a column's name.
 UNITS_OF_TIME = {"": 1, "_s": 1, "_sec": 1, "_seconds": 1, "_ms": 1000, "_msec": 1000}
 UNITS_OF_TIME |= {"_us": 10**6, "_\N{GREEK SMALL LETTER MU}s": 10**6, "_ns": 10**9}
@@ -254,7 +258,8 @@ def read_table(path: Path) -> GazeTable:
     try:
         rows = read_rows(path)
         _line, names = next(rows)
-        columns, units, unread = _columns(names, path)
+        columns, units = _columns(names, path)
+        unread = tuple(name for i, name in enumerate(names) if i not in columns.values())
         content = _Content(path, columns, units, len(names), delimiter_of(path))
         for line, row in rows:
             content.add(row, line)
@@ -264,23 +269,20 @@ def read_table(path: Path) -> GazeTable:
     return content.table(unread)
 
 
-def _columns(
-    header: Sequence[str], path: Path
-) -> tuple[dict[str, int], tuple[int, int], tuple[str, ...]]:
-    """Index of each known column, units of time and duration in a second, names of the others."""
+def _columns(header: Sequence[str], path: Path) -> tuple[dict[str, int], dict[str, int]]:
+    """Index of each column that is read, and for those in time their units in a second."""
     # NFKC has one letter for the two that look like a micro sign.
     folded = (unicodedata.normalize("NFKC", name).lower() for name in header)
     names = [re.sub(r"[\s()\[\]]+", "_", name).strip("_") for name in folded]
     found: dict[str, int] = {}
-    units = {"time": 1, "duration": 1}
+    units: dict[str, int] = {}
     for meaning, known in COLUMNS.items():
-        endings = UNITS_OF_TIME if meaning in units else {"": 1}
+        endings = UNITS_OF_TIME if meaning in IN_TIME else {"": 1}
         spellings = {name + end: unit for name in known for end, unit in endings.items()}
         spelling = next((spelling for spelling in spellings if spelling in names), None)
-        if spelling is not None:
+        if spelling is not None and not (meaning == "end" and "duration" in found):
             found[meaning] = names.index(spelling)
-            if meaning in units:
-                units[meaning] = spellings[spelling]
+            units[meaning] = spellings[spelling]
     missing = [meaning for meaning in REQUIRED if meaning not in found]
     if missing:
         listed = ", ".join(header)[:_SHOWN] or "none"
@@ -288,8 +290,7 @@ def _columns(
         if len(header) > 1:
             hint = "rename the columns that hold them"
         raise DataError(f"{path}: has the columns {listed}; missing {', '.join(missing)} ({hint})")
-    unread = tuple(name for index, name in enumerate(header) if index not in found.values())
-    return found, (units["time"], units["duration"]), unread
+    return found, units
 
 
 @dataclass
@@ -298,7 +299,7 @@ class _Content:
 
     path: Path
     columns: dict[str, int]
-    units: tuple[int, int]
+    units: dict[str, int]
     width: int
     delimiter: str
     _numbers: list[list[float]] = field(default_factory=list)
@@ -309,8 +310,8 @@ class _Content:
     _has_point: bool = False
 
     def __post_init__(self) -> None:
-        names = (*REQUIRED, "duration")
-        self._numeric = {self.columns[name]: Separators() for name in names if name in self.columns}
+        self._numeric = {name: self.columns[name] for name in NUMERIC if name in self.columns}
+        self._separators = [Separators() for _ in self._numeric]
 
     def add(self, row: list[str], line: int) -> None:
         """Add a row; raises DataError."""
@@ -318,9 +319,10 @@ class _Content:
         try:
             if len(row) > self.width:
                 raise ValueError
-            numbers = [self._number(row[index]) for index in self._numeric]
-            for index, separators in self._numeric.items():
-                separators.look(row[index])
+            texts = [row[index] for index in self._numeric.values()]
+            numbers = list(map(self._number, texts))
+            for text, separators in zip(texts, self._separators, strict=True):
+                separators.look(text)
             if "observer" in columns:
                 self._observers.append(row[columns["observer"]].strip())
             if "video" in columns:
@@ -361,14 +363,16 @@ class _Content:
             )
         if self._thousands and self.delimiter == "," and not self._has_decimal_comma:
             raise DataError(f"{self.path}: {self._thousands}: {NO_THOUSANDS}")
-        for separators in self._numeric.values():
+        for separators in self._separators:
             if separators.problem:
                 raise DataError(f"{self.path}: {separators.problem}")
-        times, x, y, *more = np.array(self._numbers, np.float64).T
-        durations = more[0] if more else np.zeros(len(times))
+        found = dict(zip(self._numeric, np.array(self._numbers, np.float64).T, strict=True))
         # A quotient is the nearest number to the seconds, a product with 0.001 may be the next one.
-        time_unit, duration_unit = self.units
-        numbers = np.stack([times / time_unit, durations / duration_unit, x, y], axis=1)
+        seconds = {name: found[name] / self.units[name] for name in IN_TIME if name in found}
+        times = seconds["time"]
+        ends = seconds.get("end", times)
+        durations = seconds.get("duration", ends - times)
+        numbers = np.stack([times, durations, found["x"], found["y"]], axis=1)
         observers = np.array(self._observers) if "observer" in self.columns else None
         videos = np.array(self._videos) if "video" in self.columns else None
         return GazeTable(self.path, numbers, observers, videos, unread)
