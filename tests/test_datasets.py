@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import stavis_tree
+from PIL import Image
 from scipy.io import savemat
 
 from avsal.datasets import DatasetSpec, Points, open_dataset
@@ -338,6 +339,19 @@ def test_names_to_omit_that_are_not_there_are_told(tmp_path, caplog):
     rest = open_dataset(DatasetSpec(root=tmp_path, without=unwanted))
     assert len(rest) == 11
     assert f"without.txt: not in {tmp_path}, so not omitted: 04.JPG, 05.png" in caplog.text
+
+
+def test_photographs_are_turned_as_they_are_shown(tmp_path):
+    """Gaze is recorded on what was shown, and `avsal predict` turns pictures, too."""
+    upright = np.zeros((60, 40, 3), np.uint8)
+    upright[:20, :, 0] = 250
+    (tmp_path / "images").mkdir()
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
+    Image.fromarray(np.rot90(upright)).save(tmp_path / "images" / "a.png", exif=exif)
+    write_gray(tmp_path / "maps" / "a.png", np.eye(60, 40, dtype=np.uint8))
+    (still,) = open_dataset(DatasetSpec(root=tmp_path))
+    np.testing.assert_array_equal(still.image(0), upright)
 
 
 def test_maps_of_16_bits_keep_them(tmp_path):

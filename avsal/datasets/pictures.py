@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from avsal.datasets.gaze import Points
 from avsal.datasets.matlab import read_matlab
@@ -28,7 +28,7 @@ CACHED_MASKS = 50_000  # kept as pixel indices, because the frames of a video ar
 
 
 def read_picture(path: Path) -> np.ndarray:
-    """Read a picture as uint8 (H, W, 3) RGB.
+    """Read a picture as uint8 (H, W, 3) RGB, turned as it is shown.
 
     Raises:
         DataError: it is missing or damaged.
@@ -91,7 +91,9 @@ def _decode(path: Path, mode: str | None) -> np.ndarray:
     try:
         with Image.open(path) as image:
             _require_usable(path, image.size)
-            return _gray(image, path) if mode is None else np.array(image.convert(mode))
+            if mode is None:
+                return _gray(image, path)
+            return np.array(ImageOps.exif_transpose(image).convert(mode))
     except DataError:
         raise
     except Exception as error:  # a damaged file can cause any

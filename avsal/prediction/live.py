@@ -204,6 +204,14 @@ def _rate(fps: Any) -> Fraction:
     return rate
 
 
+def aspect_of_pixels(sample_aspect: Any) -> Fraction:
+    """Width of a pixel divided by its height; raises UsageError if it is not above 0."""
+    aspect = _decimal_fraction(sample_aspect, "sample_aspect")
+    if aspect <= 0:
+        raise UsageError(f"sample_aspect {sample_aspect}: give a number above 0")
+    return aspect
+
+
 def _decimal_fraction(number: Any, name: str) -> Fraction:
     """The number that a person wrote, as `settings.exact_seconds` has it."""
     if not is_finite(number):
