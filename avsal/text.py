@@ -25,6 +25,7 @@ _HEAD = 4096  # bytes from which the encoding is recognised
 THOUSANDS = re.compile(r"[1-9]\d{0,2}(,\d{3})+(\.\d*)?", re.ASCII)
 NO_THOUSANDS = "write numbers without separators of thousands"
 _GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}[.,]\d{3}", re.ASCII)
+_DECIMALS = re.compile(r"[.,]\d", re.ASCII)
 _END = "\3"  # a line after the last one: only a quotation mark that is not closed takes it in
 
 
@@ -49,7 +50,7 @@ class Separators:
         elif _GROUPED.fullmatch(text):
             self._grouped = self._grouped or text
         else:
-            self._are_decimal = "." in text or "," in text
+            self._are_decimal = _DECIMALS.search(text) is not None
 
     @property
     def problem(self) -> str:

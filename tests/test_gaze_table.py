@@ -183,7 +183,7 @@ REFUSED_TEXT = {
     "commas for both": ("time,x,y\n0,5,8,1,4,2\n", r"csv:2: .*6 fields, .* 3 .*semicolons"),
     "two decimal marks": ("time;x;y\n0,5;80.1;40.2\n", "a comma and numbers with a point"),
     "thousands with points": (
-        "time_ms;x;y\n980;80;40\n1.000;80;40\n",
+        "time_ms;x;y\n.;.;.\n980;80;40\n1.000;80;40\n",
         "1.000 and 980: write numbers without separators of thousands, or 980.0 if",
     ),
     "thousands after tabs": (
