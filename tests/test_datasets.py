@@ -14,7 +14,9 @@ from PIL import Image
 from scipy.io import savemat
 
 from avsal.datasets import DatasetSpec, Points, open_dataset
+from avsal.datasets.pictures import read_picture
 from avsal.errors import DataError
+from avsal.media import VideoReader
 from avsal.media.frames import info_of
 from avsal.prediction.windows import FrameRule, window_for
 
@@ -339,6 +341,20 @@ def test_names_to_omit_that_are_not_there_are_told(tmp_path, caplog):
     rest = open_dataset(DatasetSpec(root=tmp_path, without=unwanted))
     assert len(rest) == 11
     assert f"without.txt: not in {tmp_path}, so not omitted: 04.JPG, 05.png" in caplog.text
+
+
+@pytest.mark.parametrize("form", ["RGB", "RGBA", "LA", "P", "I;16", "L"])
+def test_pictures_are_those_of_predict(tmp_path, form):
+    """Transparent ones are over black, and 16 bits are not clipped."""
+    levels = np.linspace(0, 255, 32 * 48).astype(np.uint8).reshape(32, 48)
+    picture = Image.fromarray(np.dstack([levels, levels[::-1], levels, levels.T.reshape(32, 48)]))
+    if form == "I;16":
+        picture = Image.fromarray(levels.astype(np.uint16) * 257)
+    picture.convert(form).save(tmp_path / "a.png")
+    with VideoReader(tmp_path / "a.png") as reader:
+        (frame,) = reader
+    found = read_picture(tmp_path / "a.png").astype(int)
+    np.testing.assert_allclose(found, frame.image, atol=1)  # 16 bits are rounded
 
 
 def test_photographs_are_turned_as_they_are_shown(tmp_path):
