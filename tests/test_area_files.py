@@ -208,7 +208,14 @@ def test_names_that_look_the_same_are_the_same():
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("a.csv", "name,x\nlogo,1\n", "nothing is neither"),
+        (
+            "a.csv",
+            "name,x\nlogo,1\n",
+            "missing y, w, h; columns are name, time, x",
+        ),
+        ("a.csv", "name,x,y,width,height\nlogo,1,1,9,9\n", "missing w, h; columns are"),
+        ("a.csv", "name,x,y,w,h\nlogo,1,,9,9\n", "logo: nothing is neither"),
+        ("a.csv", "name,x,y,w,h\n,1,1,9,9\n", "line 2: no name"),
         (
             "a.csv",
             "name;x;y;w;h\na;1.200;9;100;50\n",
@@ -216,7 +223,7 @@ def test_names_that_look_the_same_are_the_same():
         ),
         ("a.csv", "name\tx\ty\tw\th\na\t1,200\t9\t100\t50\n", "has 1,200 and 100: .*, or 100,0"),
         ("a.csv", 'name,x,y,w,h,n\na,1,1,9,9,"\nb,1,1,9,9,\n', "line 2: .*mark not closed"),
-        ("a.csv", "x,y,w,h\n1,1,1,1\n", "no name"),
+        ("a.csv", "x,y,w,h\n1,1,1,1\n", "missing name"),
         ("a.json", "{", "cannot be read"),
         ("a.json", '{"areas": [{"name": "logo"}]}', "not of the form"),
         ("a.json", '{"areas": [{"box": [1, 1, 1, 1]}]}', "not of the form"),
@@ -235,7 +242,7 @@ def test_names_that_look_the_same_are_the_same():
         ("a.csv", f"name,x,y,w,h\nlogo,{'9' * 400},1,1,1\n", "neither pixels nor per cent"),
         ("a.csv", "name,x,y,w,h\nlogo,nan,1,1,1\n", "neither pixels nor per cent"),
         ("a.csv", 'name,x,y,w,h\na,"1,200",10,"1,920",9\n', "1,200: .*without separators of thou"),
-        ("a.csv", b"\xff\xfen\0a\0m\0e\0,\0x\0\n\0a\0,\0001", "not text in UTF-8 or UTF-16"),
+        ("a.csv", "name,points\na,1".encode("utf-16")[:-1], "not text in UTF-8 or UTF-16"),
         ("a.csv", "name,x,y,w,h\nlogo,1e99,1,1,1\n", "outside the 200x100 picture"),
         ("a.json", '{"areas": [{"name": "a", "box": [1e999, 1, 1, 1]}]}', "1e999 is too large"),
         ("a.json", '{"areas": [{"name": "a", "box": [NaN, 1, 1, 1]}]}', "NaN is not JSON"),

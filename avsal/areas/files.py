@@ -61,6 +61,9 @@ def _csv_keys(path: Path, size: Size) -> tuple[list[Key], set[str]]:
     has_commas = delimiter_of(path) == ","  # so a comma in a number need not be a decimal one
     rows = read_rows(path)
     columns = [column.lower() for column in next(rows)[1]]
+    required = ["name", *("xywh" if "points" not in columns else ())]
+    if missing := [column for column in required if column not in columns]:
+        raise ValueError(f"missing {', '.join(missing)}; columns are {', '.join(COLUMNS)}")
     for line, row in rows:
         if len(row) > len(columns):  # an unquoted comma would cut a list of points short
             raise ValueError(
@@ -69,7 +72,7 @@ def _csv_keys(path: Path, size: Size) -> tuple[list[Key], set[str]]:
         values = {column: value.strip() for column, value in zip(columns, row, strict=False)}
         name = values.get("name", "")
         if not name:
-            raise ValueError(f"line {line}: no name; columns are name, time, x, y, w, h")
+            raise ValueError(f"line {line}: no name; give every row one")
         if any("\udc80" <= character <= "\udcff" for character in name):
             raise ValueError(f"line {line}: is not text in UTF-8; save the table in UTF-8")
         numbers = {key: values.get(key, "") for key in ("time", *"xywh")}
