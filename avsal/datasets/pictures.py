@@ -19,6 +19,7 @@ from avsal.media.source import LARGEST_PICTURE
 
 # Pillow warns above one size and fails above another; LARGEST_PICTURE is the limit here.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", "Corrupt EXIF data", UserWarning)  # it is shown as stored
 
 MATLAB = ".mat"
 # Names of the fixations inside .mat files, as different data sets have them.
