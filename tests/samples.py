@@ -385,6 +385,31 @@ def _grid(tiles: list[bytes], rows: int, columns: int, width: int, height: int) 
     return kind + meta(start) + _box(b"mdat", b"".join(data))
 
 
+def tiled_tiff(path: Path, gray: np.ndarray, side: int = 16) -> Path:
+    """A gray picture (H, W) in tiles, as maps and scans are stored."""
+    height, width = gray.shape
+    padded = np.pad(gray, [(0, -height % side), (0, -width % side)])
+    rows, columns = (length // side for length in padded.shape)
+    tiles = padded.reshape(rows, side, columns, side).swapaxes(1, 2)
+    size, count = side * side * gray.itemsize, rows * columns
+    fields = {256: width, 257: height, 258: 8 * gray.itemsize, 259: 1, 262: 1, 277: 1}
+    fields |= {322: side, 323: side, 324: 0, 325: 0}  # TIFF 6.0, sections 8 and 15
+    lists = 8 + 2 + 12 * len(fields) + 4  # the offsets and sizes of the tiles follow the fields
+    fields |= {324: lists, 325: lists + 4 * count}
+    entries = [
+        struct.pack("<HHII", tag, 4, count if tag in (324, 325) else 1, value)
+        for tag, value in fields.items()
+    ]
+    offsets = [lists + 8 * count + number * size for number in range(count)]
+    path.write_bytes(
+        struct.pack("<2sHIH", b"II", 42, 8, len(entries))
+        + b"".join(entries)
+        + struct.pack(f"<I{2 * count}I", 0, *offsets, *[size] * count)
+        + tiles.tobytes()
+    )
+    return path
+
+
 def _box(kind: bytes, content: bytes) -> bytes:
     return (len(content) + _BOX_HEADER).to_bytes(4, "big") + kind + content
 

@@ -100,6 +100,41 @@ def test_an_avif_sequence_is_a_video(tmp_path: Path) -> None:
     assert [samples.number_of(frame.image) for frame in frames] == [1, 2, 3]
 
 
+@pytest.mark.parametrize("mode", ["L", "RGB", "YCbCr", "CMYK"])
+@pytest.mark.parametrize("compression", ["jpeg", "tiff_lzw"])
+def test_kinds_of_tiff(tmp_path: Path, mode: str, compression: str) -> None:
+    image = Image.fromarray(samples.numbered(37)).convert(mode)
+    image.save(tmp_path / "a.tif", compression=compression)
+    difference = only_frame(tmp_path / "a.tif").image.astype(int) - image.convert("RGB")
+    assert np.abs(difference).mean() < 3
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_tiff_in_tiles(tmp_path: Path, bits: int) -> None:
+    gray = samples.numbered(37, 60, 40)[..., 1]
+    path = samples.tiled_tiff(tmp_path / "a.tif", gray.astype(f"<u{bits // 8}") << bits - 8)
+    assert (only_frame(path).image == gray[..., None]).all()
+    info = probe(path)
+    assert (info.width, info.height, info.is_image, info.codec) == (60, 40, True, "tiff")
+
+
+@pytest.mark.parametrize("compression", ["jpeg", "raw"])
+def test_a_tiff_is_turned_once(tmp_path: Path, compression: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stored = samples.numbered(37)
+    Image.fromarray(stored).save(tmp_path / "a.tif", exif=exif, compression=compression)
+    image = only_frame(tmp_path / "a.tif").image
+    assert image.shape == (64, 48, 3)
+    assert np.abs(image.astype(int) - np.rot90(stored, -1)).mean() < 3
+
+
+def test_numbers_in_a_tiff_are_no_picture(tmp_path: Path) -> None:
+    path = samples.tiled_tiff(tmp_path / "a.tif", np.zeros((16, 16), "<u4"))
+    with pytest.raises(MediaError, match=r"32 bits.*convert it to PNG"):
+        probe(path)
+
+
 @pytest.mark.parametrize("mode", ["LA", "P", "CMYK", "I;16", "1"])
 def test_kinds_of_pixels(tmp_path: Path, mode: str) -> None:
     path = tmp_path / ("a.jpg" if mode == "CMYK" else "a.png")

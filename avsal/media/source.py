@@ -29,6 +29,7 @@ from avsal.media.view import (
     boxes,
     elements,
     find,
+    is_tiff_for_pillow,
     read_number,
 )
 
@@ -382,8 +383,10 @@ def is_image(container: InputContainer) -> bool:
     return name.endswith("_pipe") or name in _PICTURES or _brand(container) in _STILL_BRANDS
 
 
-def is_heif(container: InputContainer) -> bool:
-    """Tell whether a container is a still image of the HEIF family: HEIC or AVIF, no sequence."""
+def is_for_pillow(source: Source, container: InputContainer) -> bool:
+    """Tell whether Pillow decodes a still image, not FFmpeg: HEIC, AVIF and some kinds of TIFF."""
+    if container.format.name == "tiff_pipe":
+        return isinstance(source, Path) and is_tiff_for_pillow(source)
     return _brand(container) in _HEIF_BRANDS
 
 

@@ -44,11 +44,11 @@ from avsal.media.source import (
     as_source,
     file_identity,
     is_encrypted,
-    is_heif,
+    is_for_pillow,
     is_image,
     why_undecodable,
 )
-from avsal.media.view import heif_picture, is_cut_off
+from avsal.media.view import is_cut_off, pillow_picture
 
 if TYPE_CHECKING:
     import numpy as np
@@ -299,8 +299,8 @@ class VideoReader:
         if not (counting or still):
             packets, start = with_start(packets, self._time_base, step)
         self._clock = FrameClock(self._time_base, step, counting, start, self._first_time)
-        if is_heif(self._container):
-            yield self._slot(0, heif_picture(self.path), 0)
+        if is_for_pillow(self.path, self._container):
+            yield self._slot(0, pillow_picture(self.path), 0)
             return
         for index, (frame, pts) in enumerate(self._pictures(packets, counts)):
             yield self._slot(index, frame, pts)

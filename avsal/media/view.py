@@ -1,7 +1,7 @@
 """What a file says about displaying its pictures: rotation, mirroring and crop.
 
-Also what FFmpeg does not do for still images: their orientation, reading HEIC and AVIF, and telling
-that a JPEG is cut off.
+Also what FFmpeg does not do for still images: their orientation, reading HEIC, AVIF and some kinds
+of TIFF, and telling that a JPEG is cut off.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from av.sidedata.sidedata import SideDataContainer
 from av.video.frame import VideoFrame
 from PIL import Image, UnidentifiedImageError
 from PIL.ExifTags import Base
+from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION, TILEWIDTH, TiffImageFile
 
 from avsal.errors import MediaError
 
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from av.container import InputContainer
 
 _JPEG_END = b"\xff\xd9"
+# In these kinds of TIFF, FFmpeg shows black, wrong colours or nothing; so it does in tiles.
+_TIFF_COMPRESSIONS = frozenset({"jpeg", "tiff_jpeg", "lzma", "webp", "zstd"})  # in Pillow's words
+_TIFF_COLOURS = frozenset({6, 8})  # YCbCr and CIE L*a*b*, TIFF 6.0 sections 21 and 23
 _HEADER = 8  # bytes: size and type
 _LONG_HEADER = 16  # with a size of 64 bits
 
@@ -323,9 +327,11 @@ def _crop_by(numbers: dict[int, int]) -> Crop | None:
 
 
 def still_orientation(path: Path) -> Matrix | None:
-    """Return the Exif orientation of a still image; None if Pillow cannot read it."""
+    """Return the orientation in which a still image is decoded; None if Pillow cannot read it."""
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
+            if _is_tiff_for_pillow(image):  # which turns it
+                return UPRIGHT
             return EXIF.get(image.getexif().get(Base.Orientation, 1), UPRIGHT)
     except Exception:  # for damaged files, Pillow raises almost anything
         return None
@@ -355,11 +361,28 @@ def _ends_as_jpeg(path: Path) -> bool:
         return file.read() == _JPEG_END
 
 
-def heif_picture(path: Path | str) -> VideoFrame:
-    """Decode a HEIC or AVIF still image to 8-bit RGB, or RGBA if it has transparency.
+def is_tiff_for_pillow(path: Path) -> bool:
+    """Tell whether a file is a TIFF picture that Pillow reads and FFmpeg does not, or wrongly."""
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
+            return _is_tiff_for_pillow(image)
+    except Exception:  # for damaged files, Pillow raises almost anything
+        return False
 
-    Large images, as from an iPhone, consist of tiles, which FFmpeg treats as separate streams. It
-    also ignores mirroring.
+
+def _is_tiff_for_pillow(image: Image.Image) -> bool:
+    return isinstance(image, TiffImageFile) and (
+        TILEWIDTH in image.tag_v2
+        or image.info.get("compression") in _TIFF_COMPRESSIONS
+        or image.tag_v2.get(PHOTOMETRIC_INTERPRETATION) in _TIFF_COLOURS
+    )
+
+
+def pillow_picture(path: Path | str) -> VideoFrame:
+    """Decode a still image upright to 8-bit RGB, or RGBA if it has transparency, with Pillow.
+
+    For HEIC and AVIF: large images, as from an iPhone, consist of tiles, which FFmpeg treats as
+    separate streams, and it ignores mirroring. For some kinds of TIFF, see `is_tiff_for_pillow`.
 
     Raises:
         MediaError: it cannot be decoded, or is an address.
@@ -370,7 +393,7 @@ def heif_picture(path: Path | str) -> VideoFrame:
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
             mode = "RGBA" if image.has_transparency_data else "RGB"
-            pixels = np.asarray(image.convert(mode))
+            pixels = _in_8_bits(image, mode)
     except Exception as error:
         unknown = isinstance(error, UnidentifiedImageError)
         cause = "damaged, or of an unknown type" if unknown else " ".join(str(error).split())
@@ -378,6 +401,14 @@ def heif_picture(path: Path | str) -> VideoFrame:
     frame = VideoFrame.from_ndarray(pixels, format="rgba" if mode == "RGBA" else "rgb24")
     frame.pts = 0
     return frame
+
+
+def _in_8_bits(image: Image.Image, mode: str) -> np.ndarray:
+    if image.mode.startswith("I;16"):  # Pillow would clip its values
+        return np.repeat((np.asarray(image) >> 8).astype(np.uint8)[..., None], 3, axis=2)
+    if image.mode in ("I", "F"):
+        raise ValueError("its values have 32 bits")
+    return np.asarray(image.convert(mode))
 
 
 @lru_cache(maxsize=1)
