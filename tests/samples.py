@@ -108,6 +108,7 @@ class Pictures:
         rate: frames per second.
         codec, pix_fmt, options: FFmpeg's encoder and its settings.
         time_base: seconds; None for 1 / rate.
+        aspect: ratio of width to height of a pixel; None for unknown.
     """
 
     images: Sequence[np.ndarray]
@@ -117,6 +118,7 @@ class Pictures:
     pix_fmt: str = "yuv420p"
     options: dict[str, str] = field(default_factory=lambda: {"crf": "10", "g": "12"})
     time_base: Fraction | None = None
+    aspect: Fraction | None = None
 
 
 # ---- writing
@@ -149,6 +151,8 @@ def _video_stream(output: Any, pictures: Pictures) -> Any:
     stream.height, stream.width = pictures.images[0].shape[:2]
     stream.pix_fmt = pictures.pix_fmt
     stream.codec_context.time_base = pictures.time_base or 1 / Fraction(pictures.rate)
+    if pictures.aspect:
+        stream.codec_context.sample_aspect_ratio = pictures.aspect
     return stream
 
 

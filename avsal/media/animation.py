@@ -22,6 +22,8 @@ from avsal.media.writer import encoding_errors
 _LONGEST_SIDE = 16_383  # pixels, of WebP; GIF may be longer
 _WEBP_QUALITY = "75"  # 0 to 100, as libwebp's default
 _TICK = {"gif": Fraction(1, 100), "webp": Fraction(1, 1000)}  # seconds in which times are stored
+_RIFF, _CHUNK = 12, 8  # bytes of headers in WebP: of the file, and of each chunk
+_DURATION, _DURATION_BYTES = 12, 3  # where a frame's chunk has its milliseconds, little-endian
 # An ordered pattern stays where it is from frame to frame, so that still parts cost nothing.
 _DITHER = "dither=bayer:bayer_scale=4:diff_mode=rectangle"
 
@@ -118,12 +120,40 @@ class Animation:
 
 
 class _WebP(Animation):
-    """Encodes frames as they come. libwebp shows the last one for the mean time of the others."""
+    """Encodes frames as they come."""
 
     codec, pixels, options = "libwebp_anim", "bgra", {"quality": _WEBP_QUALITY}
 
     def _add(self, image: np.ndarray, start: int, duration: int) -> None:
+        self._end = start + duration
         self._encode(self._frame(image, start, duration), duration)
+
+    def finish(self) -> None:
+        """Write the animation, which is one packet."""
+        for packet in self._stream.encode(None):
+            ended = av.Packet(_ended(bytes(packet), self._end))
+            ended.stream, ended.pts, ended.dts = self._stream, packet.pts, packet.dts
+            ended.time_base = packet.time_base
+            self._container.mux(ended)
+
+
+def _ended(webp: bytes, end: int) -> bytes:
+    """Show the last frame until `end`, in milliseconds; libwebp takes the mean time of the others.
+
+    The chunks are those of https://developers.google.com/speed/webp/docs/riff_container.
+    """
+    data, position, durations = bytearray(webp), _RIFF, []
+    while position + _CHUNK <= len(data):
+        content = position + _CHUNK
+        if data[position : position + 4] == b"ANMF":
+            durations.append(slice(content + _DURATION, content + _DURATION + _DURATION_BYTES))
+        size = int.from_bytes(data[position + 4 : content], "little")
+        position = content + size + size % 2
+    if durations:
+        start = sum(int.from_bytes(data[place], "little") for place in durations[:-1])
+        duration = min(max(1, end - start), 2 ** (8 * _DURATION_BYTES) - 1)
+        data[durations[-1]] = duration.to_bytes(_DURATION_BYTES, "little")
+    return bytes(data)
 
 
 class _Gif(Animation):

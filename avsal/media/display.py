@@ -137,7 +137,7 @@ class Display:
         self._exif = still_orientation(local) if local and self._still else None
         self._crop = None if self._still else crop_of(local, container, stream)
         self._matrix = UPRIGHT
-        self._first_aspect = Fraction(1)
+        self._first_aspect = self._aspect = Fraction(1)
         self._first: View | None = None
         self._changed = False
         self.notes: list[str] = []
@@ -153,14 +153,16 @@ class Display:
         Args:
             frame: the decoded frame.
             time: its presentation time, seconds.
-            aspect: ratio of width to height of its stored pixels.
+            aspect: ratio of width to height of the stored pixels by the decoder, which may be ahead.
         """
         matrix = self._orientation(frame)
         crop = self._crop_for(frame)
         width, height = crop.size if crop else (frame.width, frame.height)
         if self._first is None:
-            self._first_aspect = aspect
-        aspect /= self._first_aspect
+            self._first_aspect = self._aspect = aspect
+        elif frame.key_frame:  # others have the pixels of the one before
+            self._aspect = aspect
+        aspect = self._aspect / self._first_aspect
         if swaps_sides(matrix):
             width, height, aspect = height, width, 1 / aspect
         view = View(matrix, crop, width, height, aspect)
@@ -168,14 +170,26 @@ class Display:
             self._first, self._start = view, time
             if rotation_of(matrix) % 90:
                 self.notes.append("rotated to the nearest quarter turn, not by its exact angle")
-        elif (width, height) != (self.first.width, self.first.height) and not self._changed:
+        elif not (self._changed or self._is_like_first(view)):
             self._changed = True
-            self.notes.append(
-                f"the picture's size changes from {self.first.width}x{self.first.height} to "
-                f"{width}x{height} at {float(time - self._start):.1f} s; all pictures are fitted "
-                "into the first size"
-            )
+            self.notes.append(self._change(view, float(time - self._start)))
         return view
+
+    def _is_like_first(self, view: View) -> bool:
+        same_size = (view.width, view.height) == (self.first.width, self.first.height)
+        return same_size and abs(view.aspect - 1) < _SAME_SHAPE
+
+    def _change(self, view: View, seconds: float) -> str:
+        before, after = (f"{each.width}x{each.height}" for each in (self.first, view))
+        if before == after:
+            return (
+                f"the shape of the picture's pixels changes at {seconds:.1f} s; all pictures are "
+                "fitted into the first shape"
+            )
+        return (
+            f"the picture's size changes from {before} to {after} at {seconds:.1f} s; all pictures "
+            "are fitted into the first size"
+        )
 
     def picture(self, frame: VideoFrame, view: View, convert: RgbConverter) -> np.ndarray:
         """Return a frame as displayed, uint8 (H, W, 3) RGB; H and W are those of the first frame.
@@ -191,8 +205,9 @@ class Display:
                 f"{frame.colorspace} (ITU-T H.273) cannot be converted to RGB; "
                 f"convert it to {'PNG' if self._still else 'H.264'}"
             ) from error
-        size = self.first.width, self.first.height
-        return image if (view.width, view.height) == size else fitted(image, *size, view.aspect)
+        if self._is_like_first(view):
+            return image
+        return fitted(image, self.first.width, self.first.height, view.aspect)
 
     def _crop_for(self, frame: VideoFrame) -> Crop | None:
         crop = self._crop
