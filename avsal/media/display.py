@@ -153,7 +153,7 @@ class Display:
         Args:
             frame: the decoded frame.
             time: its presentation time, seconds.
-            aspect: ratio of width to height of the stored pixels by the decoder, which may be ahead.
+            aspect: ratio of width to height of its pixels by the decoder, which may be ahead.
         """
         matrix = self._orientation(frame)
         crop = self._crop_for(frame)
