@@ -8,6 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 import samples
@@ -127,6 +128,17 @@ def test_a_tiff_is_turned_once(tmp_path: Path, compression: str) -> None:
     image = only_frame(tmp_path / "a.tif").image
     assert image.shape == (64, 48, 3)
     assert np.abs(image.astype(int) - np.rot90(stored, -1)).mean() < 3
+
+
+@pytest.mark.parametrize("suffix", [".hdr", ".pfm", ".png"])
+def test_linear_light_is_told(tmp_path: Path, suffix: str) -> None:
+    light = samples.numbered(37)
+    cv2.imwrite(
+        str(tmp_path / f"a{suffix}"), light if suffix == ".png" else light / np.float32(255)
+    )
+    with VideoReader(tmp_path / f"a{suffix}") as reader:
+        assert len(list(reader)) == 1
+        assert ["linear light" in note for note in reader.warnings] == [True] * (suffix != ".png")
 
 
 def test_numbers_in_a_tiff_are_no_picture(tmp_path: Path) -> None:

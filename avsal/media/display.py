@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
 
 _HDR_TRANSFERS = frozenset({16, 18})  # ITU-T H.273: PQ (SMPTE ST 2084) and HLG (ARIB STD-B67)
+_LINEAR = frozenset({"exr", "hdr", "pfm", "phm"})  # codecs whose values are amounts of light
 _LIMITED_RANGE = 1  # AVCOL_RANGE_MPEG: luma 16..235
 _GRAYS = frozenset({"gray", "gray10le", "gray12le", "gray16le", "gray10be", "gray12be", "gray16be"})
 _PALETTES = frozenset({"pal8"})  # may have transparent entries
@@ -113,6 +114,11 @@ def remarks(path: Source, frame: VideoFrame, codec: VideoCodecContext) -> list[s
     notes = []
     if {frame.color_trc, codec.color_trc} & _HDR_TRANSFERS:
         notes.append(f"{path}: HDR colours are used without tone mapping")
+    if codec.name in _LINEAR:
+        notes.append(
+            f"{path}: its values are linear light and are used as they are, so it looks dark; "
+            "export it as PNG or JPEG"
+        )
     if is_raw(path):
         notes.append(
             f"{path}: a camera raw file; FFmpeg may show its preview or undeveloped colours, so "
