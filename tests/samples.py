@@ -109,6 +109,7 @@ class Pictures:
         codec, pix_fmt, options: FFmpeg's encoder and its settings.
         time_base: seconds; None for 1 / rate.
         aspect: ratio of width to height of a pixel; None for unknown.
+        timecode: of the first one, in QuickTime.
     """
 
     images: Sequence[np.ndarray]
@@ -119,6 +120,7 @@ class Pictures:
     options: dict[str, str] = field(default_factory=lambda: {"crf": "10", "g": "12"})
     time_base: Fraction | None = None
     aspect: Fraction | None = None
+    timecode: str | None = None
 
 
 # ---- writing
@@ -151,6 +153,8 @@ def _video_stream(output: Any, pictures: Pictures) -> Any:
     stream.height, stream.width = pictures.images[0].shape[:2]
     stream.pix_fmt = pictures.pix_fmt
     stream.codec_context.time_base = pictures.time_base or 1 / Fraction(pictures.rate)
+    if pictures.timecode:
+        stream.metadata["timecode"] = pictures.timecode
     if pictures.aspect:
         stream.codec_context.sample_aspect_ratio = pictures.aspect
     return stream
