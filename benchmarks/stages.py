@@ -44,10 +44,10 @@ def read_windows(
 ) -> list[WindowInput]:
     """The windows of a video, with their pixels and sound."""
     sound = AudioReader(video.path, video.origin) if video.info.has_audio else None
-    size = predictor.input_size(video.info.height, video.info.width)
+    resize = predictor.resizing(video.info.height, video.info.width)
     finder = ShotFinder()
     cache = FrameCache(settings, predictor.rule(settings, batch=1), sound, finder)
-    return list(cache.windows(read_ahead(video, video.origin, size, 4, finder)))
+    return list(cache.windows(read_ahead(video, video.origin, resize, 4, finder)))
 
 
 def write(folder: Path, maps: Iterable) -> None:

@@ -6,6 +6,7 @@ import itertools
 import threading
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import samples
 
 from avsal.errors import UsageError
 from avsal.media.frames import VideoFrame
+from avsal.prediction.inputs import resize_frame
 from avsal.prediction.live import LatestFrames
 from avsal.prediction.model import load_model
 from avsal.prediction.windows import FrameRule
@@ -100,7 +102,8 @@ def test_every_frame_gets_its_map_where_the_network_is_fast_enough(predictor):
 
 
 def test_memory_does_not_grow_while_nobody_asks():
-    with LatestFrames(map(frame, range(500)), lambda *_size: (32, 64), FrameRule(1)) as latest:
+    shrink = partial(resize_frame, size=(32, 64))
+    with LatestFrames(map(frame, range(500)), lambda *_size: shrink, FrameRule(1)) as latest:
         latest._thread.join(10)
         assert len(latest._frames) <= 16
         assert len(latest._changes) <= 16

@@ -58,8 +58,8 @@ def predicted_windows(path: Path) -> dict[int, WindowInput]:
         predictor = Predictor(SMALL, TorchEngine(network, engine.device, engine.precision))
     rule = predictor.rule(settings)
     with VideoReader(path) as video, AudioReader(path, video.origin) as audio:
-        size = predictor.input_size(video.info.height, video.info.width, video.info.sample_aspect)
-        frames = read_ahead(video, video.origin, size, 8)
+        resize = predictor.resizing(video.info.height, video.info.width, video.info.sample_aspect)
+        frames = read_ahead(video, video.origin, resize, 8)
         return {
             given.info.index: given for given in FrameCache(settings, rule, audio).windows(frames)
         }

@@ -51,6 +51,7 @@ class Variant:
     smoothing_live: str | None = None
     stride: int = 1
     follows_shape: bool = False  # the input has the video's aspect ratio, and about this area
+    halves: bool = False  # pictures of many times its size are halved before they are resized
     cpu_batch: int = 1
     note: str = field(default="", compare=False)
 
@@ -118,6 +119,7 @@ _SMALL = Variant(
     smoothing_live="0.12",
     stride=2,
     follows_shape=True,
+    halves=True,
     cpu_batch=4,
 )
 

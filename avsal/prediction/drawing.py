@@ -113,19 +113,24 @@ def _drawn_share(style: OverlayStyle) -> float:
 
 
 def levels(density: np.ndarray, low: float, high: float, top: int) -> np.ndarray:
-    """Scale densities to whole gray levels 0..top; all 0 where low and high are equal.
+    """Scale densities to whole gray levels; all 0 where low and high are equal.
+
+    Args:
+        top: the highest level, 255 or 65535.
 
     Returns:
-        uint8 for a top up to 255, else uint16.
+        uint8 or uint16.
     """
-    dtype = np.uint8 if top <= np.iinfo(np.uint8).max else np.uint16
+    eight_bit = top == np.iinfo(np.uint8).max
     if high <= low:
-        return np.zeros(density.shape, dtype)
-    scaled = density - low
-    scaled /= high - low
-    np.clip(scaled, 0, 1, out=scaled)
-    scaled *= top
-    return np.rint(scaled, out=scaled).astype(dtype)
+        return np.zeros(density.shape, np.uint8 if eight_bit else np.uint16)
+    above = density - low
+    np.clip(above, 0, high - low, out=above)
+    if eight_bit:
+        return cv2.convertScaleAbs(above, alpha=top / (high - low))
+    above /= high - low
+    above *= top
+    return np.rint(above, out=above).astype(np.uint16)
 
 
 def enclosed_share(density: np.ndarray) -> np.ndarray:

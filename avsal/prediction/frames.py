@@ -14,7 +14,7 @@ import numpy as np
 from avsal.errors import MediaError, UsageError
 from avsal.media.frames import FrameInfo, VideoFrame, info_of
 from avsal.media.resample import SAMPLE_RATE
-from avsal.prediction.inputs import log_spectrogram, resize_frame
+from avsal.prediction.inputs import Resize, log_spectrogram
 from avsal.prediction.settings import PredictSettings, exact_seconds
 from avsal.prediction.shots import Differences, find_cut
 from avsal.prediction.threads import run_ahead
@@ -36,7 +36,7 @@ SmallFrame = tuple[FrameInfo, np.ndarray]  # the frame's index and times, and ui
 def read_ahead(
     frames: Iterable[VideoFrame],
     origin: Fraction,
-    size: tuple[int, int],
+    resize: Resize,
     depth: int,
     finder: ShotFinder | None = None,
     start: Start | None = None,
@@ -46,13 +46,13 @@ def read_ahead(
     Args:
         frames: in order; used by the thread alone until this generator ends or is closed.
         origin: container time of the video's first frame, seconds.
-        size: (height, width).
+        resize: brings pictures to that size.
         depth: how many frames the thread may be ahead, bounded by `MOST_AHEAD`.
         finder: is given every frame, and knows of those that are handed over whether a cut lies
             before them.
         start: where a part begins; None gives what `frames` have.
     """
-    resized = ((info_of(frame, origin), resize_frame(frame.image, size)) for frame in frames)
+    resized = ((info_of(frame, origin), resize(frame.image)) for frame in frames)
 
     def small() -> Generator[SmallFrame, None, None]:
         waiting: deque[SmallFrame] = deque()

@@ -15,7 +15,7 @@ import numpy as np
 from avsal.errors import UsageError
 from avsal.media.frames import VideoFrame, info_of
 from avsal.prediction.frames import CachedFrame, KeptFrames, WindowInput
-from avsal.prediction.inputs import resize_frame
+from avsal.prediction.inputs import Resize
 from avsal.prediction.settings import Seconds, is_finite
 from avsal.prediction.shots import Differences, find_cut
 from avsal.prediction.threads import FORKED, after_fork
@@ -238,17 +238,17 @@ class LatestFrames:
     def __init__(
         self,
         frames: Iterable[VideoFrame],
-        input_size: Callable[[int, int], tuple[int, int]],
+        resizing: Callable[[int, int], Resize],
         rule: Rule,
     ) -> None:
         """Start taking frames.
 
         Args:
             frames: numbered from 0 without a gap; used by the thread alone.
-            input_size: gives (height, width) of the network's input for those of the frames.
+            resizing: gives what brings pictures of a (height, width) to the network's size.
             rule: how windows are laid.
         """
-        self._input_size, self._rule = input_size, rule
+        self._resizing, self._rule = resizing, rule
         self._frames = KeptFrames()
         self._changes: dict[int, float] = {}  # of the frames since the latest window
         self._given = -1  # the frame of the window that was given out last
@@ -297,14 +297,14 @@ class LatestFrames:
         return WindowInput(window, frames, None, cut=cut)
 
     def _take(self, frames: Iterable[VideoFrame]) -> None:
-        origin, size, differences = None, None, Differences()
+        origin, resize, differences = None, None, Differences()
         try:
             for frame in frames:
                 if self._ended:
                     return
                 origin = frame.pts if origin is None else origin
-                size = size or self._input_size(*frame.image.shape[:2])
-                taken = CachedFrame(info_of(frame, origin), resize_frame(frame.image, size))
+                resize = resize or self._resizing(*frame.image.shape[:2])
+                taken = CachedFrame(info_of(frame, origin), resize(frame.image))
                 change = differences.next(taken.pixels)
                 with self._changed:
                     self._frames.add(taken)

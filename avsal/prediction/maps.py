@@ -173,7 +173,8 @@ def to_density(log_density: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     blurred = cv2.GaussianBlur(np.asarray(log_density, np.float32), (BLUR_SIZE, BLUR_SIZE), 0)
     density = cv2.resize(cv2.exp(blurred), size[::-1], interpolation=cv2.INTER_LINEAR)
     with np.errstate(invalid="ignore"):  # a network that gives NaN has NaN densities
-        return np.asarray(density / density.sum(dtype=np.float64), np.float32)
+        np.divide(density, np.float32(cv2.sumElems(density)[0]), out=density)
+    return density
 
 
 def interpolate(before: np.ndarray, after: np.ndarray, share: float) -> np.ndarray:
@@ -189,7 +190,7 @@ def interpolate(before: np.ndarray, after: np.ndarray, share: float) -> np.ndarr
 def renormalised(values: np.ndarray) -> np.ndarray:
     """A log-density (h, w) whose exponentials sum to 1."""
     peak = values.max()
-    total = np.exp(values - peak).sum(dtype=np.float64)
+    total = cv2.sumElems(cv2.exp(values - peak))[0]
     return values - np.float32(peak + np.log(total))
 
 
@@ -244,13 +245,14 @@ class Smoothing:
         while time - self._maps[0][0] > self._memory:
             self._maps.popleft()
             self._done -= 1
-        near = [(each - time, map_) for each, map_ in self._maps if each - time <= self._ahead]
+        offsets = [(each - time, map_) for each, map_ in self._maps]
+        near = [(offset, map_) for offset, map_ in offsets if offset <= self._ahead]
         if len(near) == 1:
             return log_density
         mixed = np.zeros_like(log_density)
         shares = weights([float(offset) for offset, _ in near], self._past, self._future)
         for weight, (_, each) in zip(shares, near, strict=True):
-            mixed += np.float32(weight) * each
+            cv2.scaleAdd(each, weight, mixed, dst=mixed)
         return renormalised(mixed)
 
 

@@ -20,7 +20,6 @@ from avsal.errors import UsageError, path_of
 from avsal.media.frames import info_of
 from avsal.models.variants import VARIANTS
 from avsal.prediction.frames import Engine, FrameCache, WindowInput
-from avsal.prediction.inputs import resize_frame
 from avsal.prediction.maps import SaliencyFrame
 from avsal.prediction.predictor import Prediction, Predictor
 from avsal.prediction.settings import (
@@ -347,8 +346,8 @@ def _open(
         return video
     with video:
         (frame,) = video
-        size = predictor.input_size(video.info.height, video.info.width, video.info.sample_aspect)
-        small = info_of(frame, video.origin), resize_frame(frame.image, size)
+        resize = predictor.resizing(video.info.height, video.info.width, video.info.sample_aspect)
+        small = info_of(frame, video.origin), resize(frame.image)
         (window,) = FrameCache(settings, predictor.rule(settings)).windows([small])
         return Still(video.info, window, video.warnings, video.identity)
 

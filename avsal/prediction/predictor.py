@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import logging
 import math
@@ -18,7 +19,7 @@ import numpy as np
 from avsal.errors import MediaError, WeightsError, path_of
 from avsal.models.variants import Variant
 from avsal.prediction.frames import Engine, FrameCache, Start, read_ahead
-from avsal.prediction.inputs import input_size
+from avsal.prediction.inputs import Resize, input_size, resize_frame
 from avsal.prediction.live import LatestFrames, checked_frames, reader_of
 from avsal.prediction.maps import FrameMap, SaliencyFrame, Smoothing, filled, to_density
 from avsal.prediction.settings import PredictSettings, Seconds, Size, expected_maps, with_changes
@@ -135,6 +136,11 @@ class Predictor:
             sample_aspect: width of a displayed pixel divided by its height.
         """
         return input_size(self.variant, height, width, sample_aspect)
+
+    def resizing(self, height: int, width: int, sample_aspect: Fraction = ONE) -> Resize:
+        """What brings pictures of a size to the network's; arguments as of `input_size`."""
+        size = self.input_size(height, width, sample_aspect)
+        return functools.partial(resize_frame, size=size, halve=self.variant.halves)
 
     @property
     def uses_audio(self) -> bool:
@@ -308,10 +314,10 @@ class Predictor:
         first = next(frames, None)
         if first is not None:
             height, width = first.image.shape[:2]
-            size = self.input_size(height, width, sample_aspect)
+            resize = self.resizing(height, width, sample_aspect)
             everything = itertools.chain([first], frames)
             origin = first.pts if origin is None else origin
-            yield from self._maps(everything, audio, origin, size, settings, finder, most_waiting)
+            yield from self._maps(everything, audio, origin, resize, settings, finder, most_waiting)
 
     def stream(
         self,
@@ -346,7 +352,7 @@ class Predictor:
         self, frames: Iterable[VideoFrame], settings: PredictSettings
     ) -> Generator[SaliencyFrame, None, None]:
         rule = rule_for(self.variant, settings.stride, live=True)
-        with LatestFrames(frames, self.input_size, rule) as latest:
+        with LatestFrames(frames, self.resizing, rule) as latest:
             batches = self.engine.batches(iter(latest.window, None), batch=1)
             maps = filled(batches, Smoothing(rule.smoothing, rule.smoothing_ahead))
             yield from self.postprocess(maps, settings)
@@ -362,9 +368,9 @@ class Predictor:
     ) -> Generator[SaliencyFrame, None, None]:
         with files:
             empty, info = True, video.info
-            size = self.input_size(info.height, info.width, info.sample_aspect)
+            resize = self.resizing(info.height, info.width, info.sample_aspect)
             maps = self._maps(
-                video, audio, video.origin, size, settings, finder, most_waiting, video
+                video, audio, video.origin, resize, settings, finder, most_waiting, video
             )
             for frame in maps:
                 empty = False
@@ -382,7 +388,7 @@ class Predictor:
         frames: Iterable[VideoFrame],
         audio: AudioReader | None,
         origin: Fraction,
-        size: tuple[int, int],
+        resize: Resize,
         settings: PredictSettings,
         finder: ShotFinder | None = None,
         most_waiting: int | None = None,
@@ -399,7 +405,7 @@ class Predictor:
         rule = self.rule(settings, batch)
         cache = FrameCache(settings, rule, audio, finder)
         start = Start(video, rule, settings.start) if video and settings.start else None
-        with closing(read_ahead(frames, origin, size, depth, finder, start)) as small_frames:
+        with closing(read_ahead(frames, origin, resize, depth, finder, start)) as small_frames:
             batches = self.engine.batches(cache.windows(small_frames), batch)
             maps = filled(batches, Smoothing(rule.smoothing, rule.smoothing_ahead))
             yield from self.postprocess(maps, settings)

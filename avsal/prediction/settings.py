@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # Version of the way from frames to maps: raise it where the same weights and settings give other
 # maps, so that results and scores of the earlier way are made again.
-PROCESSING = 3
+PROCESSING = 4
 
 Seconds = float | Fraction
 

@@ -178,7 +178,7 @@ VIDEO_NAME = "saliency.mp4"
 VIDEO_CRF = 12  # near-lossless for smooth gray maps
 PROBABILITY_TOP = 64  # times the uniform density; the peak of a sharp map reaches about 50
 _WRITERS = 2  # threads: encoding a PNG takes about as long as reading a frame
-_PENDING = 8  # maps that may wait for a writer
+_PENDING = 4  # maps that may wait for a writer
 
 
 def restore(stored: np.ndarray, low: float, high: float) -> np.ndarray:
