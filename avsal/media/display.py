@@ -183,7 +183,7 @@ class Display:
 
     def _is_like_first(self, view: View) -> bool:
         same_size = (view.width, view.height) == (self.first.width, self.first.height)
-        return same_size and abs(view.aspect - 1) < _SAME_SHAPE
+        return same_size and (view.aspect == 1 or abs(view.aspect - 1) < _SAME_SHAPE)
 
     def _change(self, view: View, seconds: float) -> str:
         before, after = (f"{each.width}x{each.height}" for each in (self.first, view))
