@@ -44,6 +44,9 @@ _PALETTES = frozenset({"pal8"})  # may have transparent entries
 _FAST_FORMATS = frozenset({"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuva420p"})
 # SWS_BILINEAR, SWS_ACCURATE_RND, SWS_FULL_CHR_H_INT; PyAV names the last two from version 18 on.
 _PRECISE = 0x2 | 0x40000 | 0x2000
+_TRANSPARENT = (
+    "its transparent parts are used as black; if it is seen on another colour, save it on that"
+)
 _SAME_SHAPE = 0.01  # relative difference of aspect ratios that is not worth black bars
 
 
@@ -53,9 +56,13 @@ class RgbConverter:
     The frame's colour matrix and range are applied. As in FFmpeg, an unspecified matrix means
     BT.601 and an unspecified range means limited. High bit depths are reduced to 8 bits, HDR
     transfer curves are not changed, and transparent pictures are composited over black.
+
+    Attributes:
+        blended: a picture had transparent parts.
     """
 
     def __init__(self) -> None:
+        self.blended = False
         self._reformatter: VideoReformatter | None = None
 
     def __call__(
@@ -88,7 +95,12 @@ class RgbConverter:
             rgb = cv2.LUT(rgb, _full_range())  # swscale treats all gray formats as full range
         if part:
             rgb = np.ascontiguousarray(rgb[part])
-        return turn(over_black(rgb) if transparent else rgb, matrix)
+        if transparent and rgb[..., 3].min() < 255:
+            self.blended = True
+            rgb = _over_black(rgb)
+        elif transparent:
+            rgb = np.ascontiguousarray(rgb[..., :3])
+        return turn(rgb, matrix)
 
     def close(self) -> None:
         """Let go of the scaler; the next call builds a new one."""
@@ -101,11 +113,9 @@ def _full_range() -> np.ndarray:
     return np.clip(np.rint(levels), 0, 255).astype(np.uint8)
 
 
-def over_black(rgba: np.ndarray) -> np.ndarray:
+def _over_black(rgba: np.ndarray) -> np.ndarray:
     """Composite an uint8 (H, W, 4) picture with straight alpha over black, giving (H, W, 3)."""
     colour, alpha = rgba[..., :3], rgba[..., 3:]
-    if alpha.min() == 255:
-        return np.ascontiguousarray(colour)
     return ((colour.astype(np.uint16) * alpha + 127) // 255).astype(np.uint8)
 
 
@@ -211,6 +221,8 @@ class Display:
                 f"{frame.colorspace} (ITU-T H.273) cannot be converted to RGB; "
                 f"convert it to {'PNG' if self._still else 'H.264'}"
             ) from error
+        if convert.blended and _TRANSPARENT not in self.notes:
+            self.notes.append(_TRANSPARENT)
         if self._is_like_first(view):
             return image
         return fitted(image, self.first.width, self.first.height, view.aspect)
