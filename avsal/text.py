@@ -2,7 +2,7 @@
 
 The text is UTF-8 or UTF-16, with or without a byte order mark. Commas, semicolons or tabs separate
 the columns; a first line `sep=;` says which. Lines above the header that are blank or begin with #
-and rows without content are skipped.
+and rows without content are skipped. A quotation mark that is never closed is an error.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ import csv
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TextIO
 
@@ -22,6 +24,44 @@ _HEAD = 4096  # bytes from which the encoding is recognised
 # A number that has commas between thousands, or a decimal comma before three digits.
 THOUSANDS = re.compile(r"[1-9]\d{0,2}(,\d{3})+(\.\d*)?", re.ASCII)
 NO_THOUSANDS = "write numbers without separators of thousands"
+_GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}[.,]\d{3}", re.ASCII)
+_DECIMALS = re.compile(r"[.,]\d", re.ASCII)
+_END = "\3"  # a line after the last one: only a quotation mark that is not closed takes it in
+
+
+@dataclass
+class Separators:
+    """Tells whether points or commas in numbers of one kind separate thousands.
+
+    They do if each has three digits behind it, and numbers of three digits have none.
+    """
+
+    _plain: str = ""
+    _grouped: str = ""
+    _are_decimal: bool = False
+
+    def look(self, text: str) -> None:
+        """Look at the next number."""
+        if self._are_decimal:
+            return
+        text = text.strip()
+        if text.isdecimal():
+            self._plain = text if len(text) == 3 and text[0] != "0" else self._plain
+        elif _GROUPED.fullmatch(text):
+            self._grouped = self._grouped or text
+        else:
+            self._are_decimal = _DECIMALS.search(text) is not None
+
+    @property
+    def problem(self) -> str:
+        """What is wrong with the numbers; empty if nothing is."""
+        if self._are_decimal or not (self._plain and self._grouped):
+            return ""
+        decimal = f"{self._plain}{self._grouped[-4]}0"
+        return (
+            f"has {self._grouped} and {self._plain}: {NO_THOUSANDS}, or {decimal} if they are "
+            "decimal"
+        )
 
 
 def encoding_of(path: Path) -> str:
@@ -100,9 +140,17 @@ def read_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
         reader = partial(csv.reader, delimiter=delimiter, skipinitialspace=delimiter != " ")
         names = [name.strip() for name in next(reader([header]), [])]
         yield number, names
-        rows = reader(file)
-        for row in rows:
-            if row and (row[0] or any(field.strip() for field in row)):
-                while len(row) > len(names) and not row[-1].strip():
-                    row.pop()
-                yield number + rows.line_num, row
+        rows, line = reader(chain(file, [_END])), number + 1
+        try:
+            for row in rows:
+                if row == [_END]:
+                    return
+                if row and row[-1].endswith(_END):
+                    raise csv.Error("the text goes on to the end of the file")
+                if row and (row[0] or any(field.strip() for field in row)):
+                    while len(row) > len(names) and not row[-1].strip():
+                        row.pop()
+                    yield number + rows.line_num, row
+                line = number + rows.line_num + 1
+        except csv.Error as error:
+            raise csv.Error(f"line {line}: {error}; is a quotation mark not closed?") from None

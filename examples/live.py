@@ -112,7 +112,7 @@ def main() -> None:
         for found in model.stream(live.frames(), "model"):
             came, frame = live.came[found.index]
             ages.append(time.monotonic() - came)
-            Page.show(overlay(frame.image, found.saliency, OverlayStyle()))
+            Page.show(overlay(frame.image, found.density, OverlayStyle()))
     except KeyboardInterrupt:
         pass
     server.shutdown()

@@ -11,7 +11,8 @@ import pytest
 from gaze_maps import spot
 
 from avsal.areas import Area, box, shares
-from avsal.areas.areas import grid_areas, parse_areas, read_areas
+from avsal.areas.areas import grid_areas, parse_areas
+from avsal.areas.files import read_areas
 from avsal.datasets.gaze_table import read_table
 from avsal.errors import DataError, UsageError
 
@@ -100,6 +101,30 @@ def test_tables_of_areas_and_of_gaze_are_read_alike(tmp_path, text):
 
 
 @pytest.mark.parametrize(
+    ("name", "text", "unread"),
+    [
+        ("a.csv", "name,start,End,x,y,w,h\na,1,2,9,9,9,9\n", "end, start; known are name, time, x"),
+        ("a.json", '{"areas": [{"name": "a", "box": [1, 1, 9, 9], "start": 1}]}', "start; known"),
+        (
+            "a.json",
+            '{"areas": [{"name": "a", "end": 3, "keyframes": [{"time": 1, "box": [1, 1, 9, 9]}, '
+            '{"time": 2, "box": [1, 1, 9, 9], "t": 2, "points": [[0, 0], [9, 9], [0, 9], [0, 5]]}'
+            "]}]}",
+            "box, end, t; known are name, time, box, points, keyframes",
+        ),
+        ("a.csv", "name,time,x,y,w,h,points\na,,9,9,9,9,\n", ""),
+        ("a.json", '{"version": 1, "areas": [{"name": "a", "box": [1, 1, 9, 9]}]}', ""),
+    ],
+)
+def test_what_of_a_file_is_not_read_is_told(tmp_path, caplog, name, text, unread):
+    """Otherwise an area with a start of its own would be measured all the time."""
+    (tmp_path / name).write_text(text)
+    assert len(read_areas(tmp_path / name, SIZE)) == 1
+    assert len(caplog.records) == bool(unread)
+    assert f"{name}: not read: {unread}" in caplog.text or not unread
+
+
+@pytest.mark.parametrize(
     ("texts", "message"),
     [
         (["logo"], "give NAME:"),
@@ -183,8 +208,22 @@ def test_names_that_look_the_same_are_the_same():
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("a.csv", "name,x\nlogo,1\n", "nothing is neither"),
-        ("a.csv", "x,y,w,h\n1,1,1,1\n", "no name"),
+        (
+            "a.csv",
+            "name,x\nlogo,1\n",
+            "missing y, w, h; columns are name, time, x",
+        ),
+        ("a.csv", "name,x,y,width,height\nlogo,1,1,9,9\n", "missing w, h; columns are"),
+        ("a.csv", "name,x,y,w,h\nlogo,1,,9,9\n", "logo: nothing is neither"),
+        ("a.csv", "name,x,y,w,h\n,1,1,9,9\n", "line 2: no name"),
+        (
+            "a.csv",
+            "name;x;y;w;h\na;1.200;9;100;50\n",
+            "has 1.200 and 100: .* or 100.0 if they",
+        ),
+        ("a.csv", "name\tx\ty\tw\th\na\t1,200\t9\t100\t50\n", "has 1,200 and 100: .*, or 100,0"),
+        ("a.csv", 'name,x,y,w,h,n\na,1,1,9,9,"\nb,1,1,9,9,\n', "line 2: .*mark not closed"),
+        ("a.csv", "x,y,w,h\n1,1,1,1\n", "missing name"),
         ("a.json", "{", "cannot be read"),
         ("a.json", '{"areas": [{"name": "logo"}]}', "not of the form"),
         ("a.json", '{"areas": [{"box": [1, 1, 1, 1]}]}', "not of the form"),
@@ -203,7 +242,7 @@ def test_names_that_look_the_same_are_the_same():
         ("a.csv", f"name,x,y,w,h\nlogo,{'9' * 400},1,1,1\n", "neither pixels nor per cent"),
         ("a.csv", "name,x,y,w,h\nlogo,nan,1,1,1\n", "neither pixels nor per cent"),
         ("a.csv", 'name,x,y,w,h\na,"1,200",10,"1,920",9\n', "1,200: .*without separators of thou"),
-        ("a.csv", b"\xff\xfen\0a\0m\0e\0,\0x\0\n\0a\0,\0001", "not text in UTF-8 or UTF-16"),
+        ("a.csv", "name,points\na,1".encode("utf-16")[:-1], "not text in UTF-8 or UTF-16"),
         ("a.csv", "name,x,y,w,h\nlogo,1e99,1,1,1\n", "outside the 200x100 picture"),
         ("a.json", '{"areas": [{"name": "a", "box": [1e999, 1, 1, 1]}]}', "1e999 is too large"),
         ("a.json", '{"areas": [{"name": "a", "box": [NaN, 1, 1, 1]}]}', "NaN is not JSON"),

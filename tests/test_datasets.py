@@ -10,10 +10,13 @@ import cv2
 import numpy as np
 import pytest
 import stavis_tree
+from PIL import Image
 from scipy.io import savemat
 
 from avsal.datasets import DatasetSpec, Points, open_dataset
+from avsal.datasets.pictures import read_picture
 from avsal.errors import DataError
+from avsal.media import VideoReader
 from avsal.media.frames import info_of
 from avsal.prediction.windows import FrameRule, window_for
 
@@ -328,6 +331,43 @@ def test_lists_of_names(tmp_path, encoding):
     wanted.write_text("03.jpg\nabsent.jpg\n")
     with pytest.raises(DataError, match=r"absent\.jpg is not in"):
         open_dataset(DatasetSpec(root=tmp_path, names=wanted))
+
+
+def test_names_to_omit_that_are_not_there_are_told(tmp_path, caplog):
+    """A misspelt name would train on what was to be kept for validation."""
+    write_table(tmp_path)
+    unwanted = tmp_path / "without.txt"
+    unwanted.write_text("03\n04.JPG\n05.png\n06.jpg\n")
+    rest = open_dataset(DatasetSpec(root=tmp_path, without=unwanted))
+    assert len(rest) == 11
+    assert f"without.txt: not in {tmp_path}, so not omitted: 04.JPG, 05.png" in caplog.text
+
+
+@pytest.mark.parametrize("form", ["RGB", "RGBA", "LA", "P", "I;16", "L"])
+def test_pictures_are_those_of_predict(tmp_path, form):
+    """Transparent ones are over black, and 16 bits are not clipped."""
+    levels = np.linspace(0, 255, 32 * 48).astype(np.uint8).reshape(32, 48)
+    picture = Image.fromarray(np.dstack([levels, levels[::-1], levels, levels.T.reshape(32, 48)]))
+    if form == "I;16":
+        picture = Image.fromarray(levels.astype(np.uint16) * 257)
+    picture.convert(form).save(tmp_path / "a.png")
+    with VideoReader(tmp_path / "a.png") as reader:
+        (frame,) = reader
+    found = read_picture(tmp_path / "a.png").astype(int)
+    np.testing.assert_allclose(found, frame.image, atol=1)  # 16 bits are rounded
+
+
+def test_photographs_are_turned_as_they_are_shown(tmp_path):
+    """Gaze is recorded on what was shown, and `avsal predict` turns pictures, too."""
+    upright = np.zeros((60, 40, 3), np.uint8)
+    upright[:20, :, 0] = 250
+    (tmp_path / "images").mkdir()
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
+    Image.fromarray(np.rot90(upright)).save(tmp_path / "images" / "a.png", exif=exif)
+    write_gray(tmp_path / "maps" / "a.png", np.eye(60, 40, dtype=np.uint8))
+    (still,) = open_dataset(DatasetSpec(root=tmp_path))
+    np.testing.assert_array_equal(still.image(0), upright)
 
 
 def test_maps_of_16_bits_keep_them(tmp_path):

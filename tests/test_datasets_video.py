@@ -35,6 +35,20 @@ def test_gaze_on_a_video(example_clip, tmp_path):
     assert video.others((tag.height, tag.width)).sum() == 3
 
 
+def test_a_list_may_name_videos_without_their_suffix(example_clip, tmp_path):
+    table = write_gaze(tmp_path / "gaze.csv", ["0.5,320,90,anna"])
+    (tmp_path / "list.txt").write_text(f"{example_clip.stem}\n")
+    spec = DatasetSpec(root=example_clip, fixations=table)
+    assert len(open_dataset(spec.model_copy(update={"names": tmp_path / "list.txt"}))) == 1
+    assert open_dataset(spec.model_copy(update={"without": tmp_path / "list.txt"})) == []
+
+
+def test_a_video_that_is_not_there_is_named(tmp_path):
+    table = write_gaze(tmp_path / "gaze.csv", ["a.mp4,0.5,320,90"], "video,time,x,y")
+    with pytest.raises(DataError, match="absent: no such file or folder"):
+        open_dataset(DatasetSpec(root=tmp_path / "absent", fixations=table))
+
+
 def test_fractions_semicolons_and_durations(example_clip, tmp_path):
     table = write_gaze(tmp_path / "g.csv", ["0.2;0.5;0.25;0.3"], "Time;X;Y;duration")
     (video,) = open_dataset(DatasetSpec(root=example_clip, fixations=table))

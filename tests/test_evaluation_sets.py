@@ -6,6 +6,7 @@ import io
 import json
 import os
 import zlib
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -14,6 +15,13 @@ import pytest
 import samples
 from evaluation_oracle import BASELINES, KEYS, centre, independent_scores, one_line, per_recording
 from PIL import Image
+
+from avsal.datasets import DatasetSpec, open_dataset
+from avsal.errors import UsageError
+from avsal.evaluation.maps import NetworkMaps
+from avsal.media import VideoWriter
+from avsal.prediction.model import load_model
+from avsal.prediction.settings import PredictSettings
 
 # ---- maps made elsewhere
 
@@ -305,6 +313,23 @@ def test_a_network_on_gaze(evaluate, watched, tiny, tiny_weights):
     code, err, groups = evaluate(video, "--fixations", table, *network)
     assert (code, err) == (0, "")
     assert groups["gaze"]["mean"]["tiny"]["cc"] != 0
+
+
+def test_the_network_sees_a_video_as_it_is_shown(tmp_path):
+    """The same maps as those of `predict`, whatever the shape of the pixels."""
+    video, table = tmp_path / "wide.mp4", tmp_path / "gaze.csv"
+    with VideoWriter(video, 96, 72, sample_aspect=Fraction(4, 3)) as writer:
+        for index in range(5):
+            writer.write(samples.numbered(index, 96, 72), Fraction(index, 25), Fraction(1, 25))
+    table.write_text("time,x,y\n0.1,50,30\n")
+    (recording,) = open_dataset(DatasetSpec(root=video, fixations=table))
+    default = load_model()
+    found = NetworkMaps(default, PredictSettings()).maps(recording, recording.frames())
+    expected = default.predict(video, size="model")
+    for (_tag, density), frame in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(density, frame.density)
+    with pytest.raises(UsageError, match="sample_aspect 0: give a number above 0"):
+        default.predict_frames([], fps=25, sample_aspect=0)
 
 
 @pytest.mark.parametrize("network", [True, False])

@@ -84,6 +84,19 @@ AS_IS = {
     ),
     "milliseconds that are told": (lambda row: (row[0] * 1000, *row[1:]), "time_ms,x,y,subject"),
     "microseconds that are told": (lambda row: (row[0] * 1e6, *row[1:]), "Time [us],X,Y,Subject"),
+    "microseconds with a Greek letter": (
+        lambda row: (row[0] * 1e6, *row[1:]),
+        "Time [\N{GREEK SMALL LETTER MU}s],X,Y,Subject",
+    ),
+    "a wearable tracker's names": (
+        lambda row: (row[0] * 1e9, *row[1:]),
+        "timestamp [ns],gaze x [px],gaze y [px],subject",
+    ),
+    "whole numbers and decimals": (
+        lambda row: (*(comma(n).removesuffix(",0") for n in row[:3]), row[3]),
+        HEADER.replace(",", ";"),
+        ";",
+    ),
     "another program's names": (lambda row: row, "Timestamp [s],Gaze_X,Gaze_Y,Participant ID"),
     "Excel's first line": (lambda row: row, "sep=;\n" + HEADER.replace(",", ";"), ";"),
     "a remark": (lambda row: row, "# exported\n\n" + HEADER),
@@ -169,6 +182,22 @@ def test_what_cannot_be_right_is_refused(evaluate, video, tmp_path, kind):
 REFUSED_TEXT = {
     "commas for both": ("time,x,y\n0,5,8,1,4,2\n", r"csv:2: .*6 fields, .* 3 .*semicolons"),
     "two decimal marks": ("time;x;y\n0,5;80.1;40.2\n", "a comma and numbers with a point"),
+    "thousands with points": (
+        "time_ms;x;y\n.;.;.\n980;80;40\n1.000;80;40\n",
+        "1.000 and 980: write numbers without separators of thousands, or 980.0 if",
+    ),
+    "thousands after tabs": (
+        "time_ms\tx\ty\n80\t999\t40\n90\t1,010\t40\n",
+        "1,010 and 999: write numbers without",
+    ),
+    "a quotation mark that is not closed": (
+        'time,x,y,note\n0,8,4,"\n"\n1,8,4,"left\n2,8,4,right\n',
+        "line 4: the text goes on to the end of the file; is a quotation mark not closed",
+    ),
+    "a quotation mark that takes in a large table": (
+        'time,x,y,note\n0,8,4,"left\n' + "1,8,4,right\n" * 20_000,
+        "line 2: field larger than .*; is a quotation mark not closed",
+    ),
     "thousands": ('time_ms,x,y\n980,80,40\n"1,000",80,40\n', "1,000: write numbers without"),
     "spaces": ("time x y\n0 1 2\n", "commas, semicolons or tabs"),
     "an unfinished first line": ("sep=\ntime,x,y\n0,1,2\n", "missing time, x, y"),
@@ -270,6 +299,51 @@ def test_pixels_that_are_not_square_are_told(tmp_path, caplog):
         film, {"a": "0,0,9,9"}, saliency=save_maps(tmp_path / "m", film, lambda _: (0, 0))
     )
     assert f"{SIZE[0]}x{SIZE[1]} as stored, not of" in caplog.text
+
+
+@pytest.mark.parametrize("per_second", [1, 10**3, 10**6])
+def test_times_of_frames_may_be_rounded_to_milliseconds(tmp_path, per_second):
+    """A sample at a frame's time belongs to that frame, and a fixation until then does not."""
+    name = {1: "time", 10**3: "time_ms", 10**6: "time_us"}[per_second]
+    film = samples.constant_rate(tmp_path / "film.mp4", 30, 30, SIZE)
+    seconds = [round(index / 30, 3) for index in range(30)]
+    rows = [f"{second * per_second:.3f},{index + 1},9,0" for index, second in enumerate(seconds)]
+    rows.append(f"{seconds[1] * per_second:.3f},90,9,{seconds[4] - seconds[1]:.3f}")
+    table = tmp_path / "table.csv"
+    table.write_text("\n".join([f"{name},x,y,duration", *rows]))
+    recording = opened(film, table)
+    for tag in recording.tags():
+        found = sorted(recording.gaze(tag).points.places[:, 0] * SIZE[0])
+        fixated = [90] if 1 <= tag.index < 4 else []
+        assert found == pytest.approx([tag.index + 1, *fixated])
+
+
+@pytest.mark.parametrize(
+    ("header", "row"),
+    [
+        ("time,duration,x,y", "0.2,0.3,80,45"),
+        ("start,end,x,y", "0.2,0.5,80,45"),
+        ("start_ms,end [s],x,y", "200,0.5,80,45"),
+        ("onset,duration,end,x,y", "0.2,0.3,9,80,45"),
+        (
+            "start timestamp [ns],end timestamp [ns],duration [ms],fixation x [px],fixation y [px]",
+            "200000000,500000000,300,80,45",
+        ),
+        ("time,fixation_duration [ms],x,y", "0.2,300,80,45"),
+    ],
+)
+def test_a_fixation_lasts_to_its_end(tmp_path, header, row):
+    (tmp_path / "table.csv").write_text(f"{header}\n{row}\n")
+    assert read_table(tmp_path / "table.csv").numbers.tolist() == [
+        pytest.approx([0.2, 0.3, 80, 45])
+    ]
+
+
+def test_columns_that_are_not_read_are_told(video, tmp_path):
+    table = written(tmp_path / "table.csv", lambda row: (*row, 1, 2), HEADER + ",until,")
+    assert str(opened(video, table).reading).endswith("the end; columns that are not read: until")
+    table = written(tmp_path / "table.csv", lambda row: row)
+    assert str(opened(video, table).reading).endswith("before the start or after the end")
 
 
 def test_all_gaze_on_a_still_counts(tmp_path):

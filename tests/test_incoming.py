@@ -46,6 +46,21 @@ def test_arrays_with_times_are_shown_until_the_next_one():
     assert [frame.duration for frame in found] == [Fraction(1, 10), Fraction(2, 5), Fraction(2, 5)]
 
 
+@pytest.mark.parametrize(
+    ("given", "note"),
+    [
+        ({"times": [0, 40, 80]}, "the second one is shown 40 s after the first; times are seconds"),
+        ({"fps": 0.04}, "25 s after the first"),
+        ({"times": [100, 101, 200]}, ""),
+        ({"fps": 0.5}, ""),
+    ],
+)
+def test_frames_that_are_far_apart_are_told_once(given, note, caplog):
+    assert len(list(checked_frames([IMAGE] * 3, **given))) == 3
+    assert len(caplog.records) == bool(note)
+    assert note in caplog.text
+
+
 def test_a_live_frame_does_not_wait_for_the_next_time():
     def times():
         yield 0.0

@@ -239,6 +239,25 @@ def test_maps_of_the_format_video_cannot_be_trained_on(tmp_path):
         open_mapped(tmp_path / "videos", tmp_path / "maps")
 
 
+def test_maps_of_videos_that_differ_in_their_suffix(tmp_path):
+    """Results of `avsal predict` have the suffix in their names, too, if they need it."""
+    (tmp_path / "videos").mkdir()
+    for name in ("film.mov", "film.mp4", "talk.mp4"):
+        (tmp_path / "videos" / name).touch()
+    for name in ("film.mov", "film", "talk"):
+        (tmp_path / "maps" / name).mkdir(parents=True)
+    found = open_mapped(tmp_path / "videos", tmp_path / "maps")
+    pairs = [(each.name, each.path.name, each.maps.name) for each in found]
+    assert pairs == [
+        ("film.mov", "film.mov", "film.mov"),
+        ("film", "film.mp4", "film"),
+        ("talk", "talk.mp4", "talk"),
+    ]
+    (tmp_path / "maps" / "film.mov").rmdir()
+    with pytest.raises(DataError, match=r"film: may hold the maps of film\.mov or of film\.mp4"):
+        open_mapped(tmp_path / "videos", tmp_path / "maps")
+
+
 def test_data_with_file_names_of_any_bytes_can_be_told_apart(tmp_path):
     videos, maps = tmp_path / "videos", tmp_path / "maps" / "film"
     videos.mkdir()

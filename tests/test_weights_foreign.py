@@ -12,6 +12,7 @@ import zipfile
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from release_server import running_github
@@ -45,6 +46,12 @@ def zipped() -> bytes:
     return content.getvalue()
 
 
+def npz() -> bytes:
+    content = io.BytesIO()
+    np.savez_compressed(content, frames=np.zeros(1000))
+    return content.getvalue()
+
+
 FOREIGN = {
     "pointer": (LFS, "Git LFS pointer.*git lfs pull"),
     "page": (b"\n <!DOCTYPE html><html>Sign in</html>", "is a web page.*in a browser"),
@@ -53,6 +60,7 @@ FOREIGN = {
     "gzip": (gzip.compress(b"x"), "compressed by gzip; unpack it"),
     "bzip2": (bz2.compress(b"x"), "compressed by bzip2; unpack it"),
     "xz": (lzma.compress(b"x"), "compressed by xz; unpack it"),
+    "npz": (npz(), r"is a zip archive \(frames\.npy\), not a checkpoint"),
     "zip": (zipped(), r"is a zip archive \(fold1\.pt, fold2\.pt\).*unpack it"),
     "keras": (b"\x89HDF\r\n\x1a\n" + bytes(100), "is an HDF5 file"),
     "nothing": (b"", "is empty; download it again"),

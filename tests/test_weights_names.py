@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,8 @@ def test_folds_and_sizes_are_kept_apart(rows, avsal_command, tmp_path, home):
     assert {path.stem for path in home.iterdir()} == set(names_of.values())
     for value, name in enumerate(names_of.values()):
         assert value_of(name) == value_of(name, "name") == value
+    _code, out, _err = avsal_command("weights", "list")
+    assert re.search(rf"{NAME}-fold2 +tiny-larger +imported +MSPI_split-02.pth", out)
     assert weights.load_weights(f"{NAME}-224-fold3").variant == "tiny-smaller"
 
 

@@ -20,8 +20,8 @@ from avsal.areas.areas import (
     grid_areas,
     normal_name,
     parse_areas,
-    read_areas,
 )
+from avsal.areas.files import read_areas
 from avsal.areas.measurement import Measurement
 from avsal.areas.pictures import SMALL, WIDE, Page, Picture, Version, full_size, picture
 from avsal.areas.series import Collector, Series, compare, fine_grid
@@ -270,7 +270,9 @@ def choose_areas(areas: Areas, path: File | None, grid: str | None, size: Size) 
     return found
 
 
-def _listed(areas: Areas, path: File | None, size: Size) -> list[Area]:
+def _listed(
+    areas: Areas, path: File | None, size: Size, note: Callable[[str], None] = logger.warning
+) -> list[Area]:
     """Areas that a program gives, and those of a file."""
     if isinstance(areas, Mapping):
         found = [area_of(name, shape, size) for name, shape in areas.items()]
@@ -279,7 +281,9 @@ def _listed(areas: Areas, path: File | None, size: Size) -> list[Area]:
         items = [areas] if is_one else list(areas)
         found = parse_areas((item for item in items if isinstance(item, str)), size)
         found += [_checked(item) for item in items if not isinstance(item, str)]
-    return found + (read_areas(path_of("areas_file", path), size) if path is not None else [])
+    if path is None:
+        return found
+    return found + read_areas(path_of("areas_file", path), size, note)
 
 
 def _kept(areas: Areas) -> Areas:
@@ -294,7 +298,7 @@ def _note_pixels(video: VideoReader, areas: Areas, path: File | None) -> None:
     """
     note, width, height = video.info.pixel_note, video.info.width, video.info.height
     sizes = ((width, height), (2 * width, 2 * height)) if note else ()
-    found = [_listed(areas, path, size) for size in sizes]
+    found = [_listed(areas, path, size, note=lambda _again: None) for size in sizes]
     if note and found[0] != found[1]:
         logger.warning("%s: %s", name_of(video.path), note)
 

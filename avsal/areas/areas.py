@@ -1,34 +1,26 @@
-"""Areas of the picture: boxes and polygons that may move, from the command line, CSV or JSON.
+"""Areas of the picture: boxes and polygons that may move.
 
 On the command line: `logo:20,10,200,80` is a box (x, y, width, height), `roof:0,0;50%,0;25%,30%` a
 polygon. Numbers are pixels, or per cent of the width or height. Key frames add a time in seconds:
 `car@1.5:0,0,100,50` and `car@4:300,0,100,50`; between them the area moves linearly; before the
-first and after the last it is absent.
-
-CSV has the columns name, time (may be empty), and x, y, w, h or points ("0,0;50%,0;25%,30%"); see
-`avsal.text` for what separates them. Decimal commas are read, too.
-JSON is {"areas": [{"name": "logo", "box": [20, 10, 200, 80]}, {"name": "car", "keyframes":
-[{"time": 1.5, "box": [...]}, {"time": 4, "points": [["10%", 0], ...]}]}]}.
+first and after the last it is absent. For files see `avsal.areas.files`.
 """
 
 from __future__ import annotations
 
-import csv
 import itertools
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from avsal.errors import DataError, UsageError, require_file
+from avsal.errors import UsageError
 from avsal.prediction.settings import MAX_SECONDS, seconds_of
-from avsal.results.records import JSON, decimal
-from avsal.text import NO_THOUSANDS, THOUSANDS, delimiter_of, read_rows, read_text
+from avsal.results.records import decimal
 
 Shape = tuple[tuple[float, float], ...]  # corners, x and y as fractions of width and height
 Size = tuple[int, int]  # (width, height), pixels
@@ -41,7 +33,6 @@ _ROUNDING = 1e-3  # of a side, by which rounding may place a corner outside
 _MOMENT = 1e-6  # seconds; less is a rounding error
 _NAME_LENGTH = 80
 _MOST_CORNERS = 10_000
-_MAX_BYTES = 1 << 26  # of a file of areas: a key frame every 40 ms of ten hours
 _DECIMALS = 12  # of a cell's cover: a cell that is covered whole counts as 1, not a rounding less
 
 
@@ -72,7 +63,7 @@ class Area:
                 _checked(self.name, shape, (1, 1))
             _check_times(self.name, self.shapes, self.times)
         except (TypeError, ValueError) as error:
-            raise UsageError(f"area {_line(error)}") from None
+            raise UsageError(f"area {one_line(error)}") from None
 
     def at(self, time: float) -> Shape | None:
         """Its corners at a time in seconds; None if it is absent then."""
@@ -169,9 +160,9 @@ def parse_areas(texts: Iterable[str], size: Size) -> list[Area]:
         UsageError: one cannot be understood, is outside the picture, or is not unique.
     """
     try:
-        return _collect([_parse(text, size) for text in texts])
+        return collect([_parse(text, size) for text in texts])
     except ValueError as error:
-        raise UsageError(f"area {_line(error)}") from None
+        raise UsageError(f"area {one_line(error)}") from None
 
 
 def area_of(name: str, shape: Box | Mapping[float, Box], size: Size) -> Area:
@@ -186,16 +177,16 @@ def area_of(name: str, shape: Box | Mapping[float, Box], size: Size) -> Area:
         keys = [
             (
                 name,
-                None if second is None else _seconds(name, str(second)),
-                _shape(name, _box_text(name, box), size),
+                None if second is None else read_seconds(name, str(second)),
+                read_shape(name, _box_text(name, box), size),
             )
             for second, box in frames.items()
         ]
         if not keys:
             raise ValueError(f"{name}: has no key frames")
-        return _collect(keys)[0]
+        return collect(keys)[0]
     except (TypeError, ValueError) as error:
-        raise UsageError(f"area {_line(error)}") from None
+        raise UsageError(f"area {one_line(error)}") from None
 
 
 def _box_text(name: str, box: Box) -> str:
@@ -210,29 +201,7 @@ def _box_text(name: str, box: Box) -> str:
         raise ValueError(f"{name}: {box!r} is neither text nor numbers X,Y,WIDTH,HEIGHT") from None
 
 
-def read_areas(path: Path, size: Size) -> list[Area]:
-    """Read areas from a .csv or .json file; see the module's text and `parse_areas`.
-
-    Raises:
-        DataError: the file cannot be read or understood.
-    """
-    try:
-        require_file(path, "table of areas")
-        if path.stat().st_size > _MAX_BYTES:
-            raise ValueError(f"larger than {_MAX_BYTES >> 20} MB")
-        if path.suffix.lower() == ".json":
-            keys = _json_keys(read_text(path), size)
-        else:
-            keys = _csv_keys(path, size)
-        if not keys:
-            raise ValueError("it holds no area")
-        return _collect(keys)
-    except (OSError, ValueError, csv.Error, RecursionError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DataError(f"{path}: areas cannot be read: {_line(reason)}") from error
-
-
-def _line(reason: object) -> str:
+def one_line(reason: object) -> str:
     """What is wrong as one short line that may be printed, whatever it quotes."""
     text = " ".join(str(reason).split())[:200]
     return "".join(c if c.isprintable() else "?" for c in text)
@@ -244,75 +213,11 @@ def _parse(text: str, size: Size) -> Key:
         raise ValueError(f"{text}: give NAME:X,Y,WIDTH,HEIGHT or NAME:X,Y;X,Y;X,Y")
     name, at, time = name.rpartition("@")
     if not at:
-        return time, None, _shape(time, corners, size)
-    return name, _seconds(name, time), _shape(name, corners, size)
+        return time, None, read_shape(time, corners, size)
+    return name, read_seconds(name, time), read_shape(name, corners, size)
 
 
-def _csv_keys(path: Path, size: Size) -> list[Key]:
-    keys = []
-    has_commas = delimiter_of(path) == ","  # so a comma in a number need not be a decimal one
-    rows = read_rows(path)
-    columns = [column.lower() for column in next(rows)[1]]
-    for line, row in rows:
-        if len(row) > len(columns):  # an unquoted comma would cut a list of points short
-            raise ValueError(
-                f'line {line}: more values than columns; put points in quotes: "0,0;..."'
-            )
-        values = {column: value.strip() for column, value in zip(columns, row, strict=False)}
-        name = values.get("name", "")
-        if not name:
-            raise ValueError(f"line {line}: no name; columns are name, time, x, y, w, h")
-        if any("\udc80" <= character <= "\udcff" for character in name):
-            raise ValueError(f"line {line}: is not text in UTF-8; save the table in UTF-8")
-        numbers = {key: values.get(key, "") for key in ("time", *"xywh")}
-        if has_commas and (large := [n for n in numbers.values() if THOUSANDS.fullmatch(n)]):
-            raise ValueError(f"{name}: {large[0]}: {NO_THOUSANDS}")
-        numbers = {key: number.replace(",", ".") for key, number in numbers.items()}
-        corners = values.get("points") or ",".join(numbers[side] for side in "xywh")
-        time = _seconds(name, numbers["time"]) if numbers["time"] else None
-        keys.append((name, time, _shape(name, corners, size)))
-    return keys
-
-
-def _json_keys(text: str, size: Size) -> list[Key]:
-    keys, seen, whole = [], set(), set()  # names of all entries, and of those with "keyframes"
-    try:
-        for entry in JSON.decode(text)["areas"]:
-            name = _json_name(entry)
-            frames = entry.get("keyframes", [entry])
-            if name in whole or ("keyframes" in entry and name in seen):
-                raise ValueError(f"{name}: is there twice; give another name")
-            if "keyframes" in entry:
-                whole.add(name)
-            seen.add(name)
-            if not frames:
-                raise ValueError(f"{name}: has no key frames")
-            keys += [(name, _json_time(name, f), _json_shape(name, f, size)) for f in frames]
-    except (KeyError, TypeError, AttributeError) as error:
-        missing = f" ({error} is missing)" if isinstance(error, KeyError) else ""
-        raise ValueError(f'not of the form {{"areas": [{{"name", "box"}}]}}{missing}') from None
-    return keys
-
-
-def _json_name(entry: dict[str, Any]) -> str:
-    name = entry["name"]
-    if not isinstance(name, str):
-        raise ValueError(f"name {name!r} is not text")
-    return name
-
-
-def _json_time(name: str, frame: dict[str, Any]) -> float | None:
-    return None if frame.get("time") is None else _seconds(name, str(frame["time"]))
-
-
-def _json_shape(name: str, frame: dict[str, Any], size: Size) -> Shape:
-    if "points" in frame:
-        return _shape(name, ";".join(",".join(map(str, point)) for point in frame["points"]), size)
-    box = frame["box"]
-    return _shape(name, box if isinstance(box, str) else ",".join(map(str, [*box])), size)
-
-
-def _seconds(name: str, text: str) -> float:
+def read_seconds(name: str, text: str) -> float:
     try:
         seconds = seconds_of(text) if ":" in text else decimal(text)
     except UsageError as error:
@@ -322,7 +227,7 @@ def _seconds(name: str, text: str) -> float:
     return seconds
 
 
-def _shape(name: str, text: str, size: Size) -> Shape:
+def read_shape(name: str, text: str, size: Size) -> Shape:
     """Corners from "x,y,w,h" or "x,y;x,y;x,y"."""
     _check_unit(name, text)
     groups = [
@@ -403,7 +308,7 @@ def _check_times(name: str, shapes: Sequence[Shape], times: Sequence[float]) -> 
         raise ValueError(f"{name}: its key frames have different numbers of corners")
 
 
-def _collect(keys: Iterable[Key]) -> list[Area]:
+def collect(keys: Iterable[Key]) -> list[Area]:
     by_name: dict[str, list[tuple[float | None, Shape]]] = {}
     for name, time, shape in keys:
         _check_name(name)

@@ -43,7 +43,12 @@ class Measurement:
 
     @property
     def shares(self) -> list[dict[str, Any]]:
-        """One row for each area: means over the time that it exists; see `avsal.areas.summary`."""
+        """One row for each area: its name and its numbers over the time that it exists.
+
+        They are share, expected_error, part, share_per_part, share_per_prior, share_first_3_s,
+        largest_share, largest_share_time, seconds and seconds_present; the page on areas says what
+        they mean. None is a number that does not exist, such as those over time of a still image.
+        """
         return list(self.summary["areas"])
 
     @property

@@ -52,7 +52,10 @@ class Gaze:
     """Options that say where the gaze is."""
 
     video: Annotated[
-        Path | None, typer.Argument(metavar="VIDEO", help="Video that --fixations belongs to.")
+        Path | None,
+        typer.Argument(
+            metavar="VIDEO", help="Video, or folder of videos, that --fixations belongs to."
+        ),
     ] = None
     data: Annotated[
         Path | None,

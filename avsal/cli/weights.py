@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -86,10 +87,23 @@ def list_weights() -> None:
         where = found.where if found else "no"
         console.add_row(table, row.name + mark, row.variant, where, row.licence, row.source)
     for name in other_imports():
-        console.add_row(table, name, "", "imported", "", str(weights.user_folder()))
+        console.add_row(table, name, *_imported(name))
     console.print_table(table)
     for path in shadowed():
         console.note(f"{path}: never used, because this name means the shipped weights; rename it")
+
+
+def _imported(name: str) -> tuple[str, str, str, str]:
+    """Cells of imported weights; those of a damaged file are empty, and `verify` says why."""
+    from avsal.weights.places import imported
+    from avsal.weights.reading import read_metadata
+
+    metadata: dict[str, str] = {}
+    if path := imported(name):
+        with suppress(WeightsError):
+            metadata = read_metadata(path)
+    source = metadata.get("source") or str(weights.user_folder())
+    return metadata.get("variant", ""), "imported", metadata.get("licence", ""), source
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal, TypeVar
@@ -14,12 +15,15 @@ from avsal.datasets.stavis import has_annotations, is_stavis, open_annotations, 
 from avsal.datasets.stills import is_stills, open_stills, with_others
 from avsal.datasets.videos import open_mapped, open_videos
 from avsal.errors import DataError
-from avsal.media.suffixes import PLAIN_STILLS
+from avsal.media.suffixes import PLAIN_STILLS, VIDEOS
 from avsal.text import read_text
 
 __all__ = ["DatasetSpec", "Gaze", "Points", "Recording", "open_dataset"]
 
+logger = logging.getLogger("avsal")
+
 R = TypeVar("R", bound=Recording)
+_SHOWN = 3  # names in a warning
 
 
 # TOML has no null: an empty text and a 0 are "not given".
@@ -37,7 +41,8 @@ class DatasetSpec(BaseModel):
         fold: 1, 2 or 3, of the STAViS layout.
         split: "train" or "test", of the STAViS layout; "" leaves it to the program, which trains on
             "train" and evaluates on "test".
-        names: text file with the names of the recordings to use, one per line.
+        names: text file with the names of the recordings to use, one per line; files may be named
+            without their suffix.
         without: text file with the names of the recordings to omit.
         fixations: table of gaze points on the video, or on the videos of the folder, at `root`.
         units: of that table: "pixels", "fractions" or "auto".
@@ -97,21 +102,28 @@ def _chosen(recordings: Sequence[R], spec: DatasetSpec) -> list[R]:
     chosen = list(recordings)
     if spec.without is not None:
         omitted = _read_names(spec.without)
+        if unknown := _unknown(omitted, chosen):  # they may be of another set, fold or split
+            listed = ", ".join(unknown[:_SHOWN]) + (", …" if len(unknown) > _SHOWN else "")
+            logger.warning("%s: not in %s, so not omitted: %s", spec.without, spec.root, listed)
         chosen = [item for item in chosen if not _names(item) & omitted]
     if spec.names is not None:
-        listed = _read_names(spec.names)
-        unknown = listed - {name for item in chosen for name in _names(item)}
-        if unknown:
-            raise DataError(f"{spec.names}: {min(unknown)} is not in {spec.root}")
-        chosen = [item for item in chosen if _names(item) & listed]
+        listed_names = _read_names(spec.names)
+        if unknown := _unknown(listed_names, chosen):
+            raise DataError(f"{spec.names}: {unknown[0]} is not in {spec.root}")
+        chosen = [item for item in chosen if _names(item) & listed_names]
     return chosen
 
 
+def _unknown(names: set[str], recordings: Sequence[Recording]) -> list[str]:
+    """The names that no recording has, in order."""
+    return sorted(names.difference(*map(_names, recordings)))
+
+
 def _names(recording: Recording) -> set[str]:
-    """Names of a recording in a list: with or without its database and a picture's suffix."""
+    """Names of a recording in a list: with or without its database and a file's suffix."""
     path = PurePosixPath(recording.name)
     names = {str(path)}
-    if path.suffix.lower() in PLAIN_STILLS:
+    if path.suffix.lower() in PLAIN_STILLS | VIDEOS:
         names.add(str(path.with_suffix("")))
     return names | {f"{recording.database}/{name}" for name in names}
 
@@ -120,5 +132,6 @@ def _read_names(path: Path) -> set[str]:
     try:
         lines = read_text(path).splitlines()
     except (OSError, UnicodeError) as error:
-        raise DataError(f"{path}: cannot be read as a list of names ({error})") from None
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{path}: cannot be read as a list of names ({reason})") from None
     return {line.strip() for line in lines if line.strip() and not line.startswith("#")}

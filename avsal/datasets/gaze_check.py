@@ -31,7 +31,7 @@ LONGEST_OVERLAP, LONGEST_OVERLAP_OF_ALL = 3.0, 500.0
 _LOST_PLACES = ((0, 0), (-1, -1))
 _LOST_FROM = 32767.0  # EyeLink writes -32768 or 1e8, in pixels and in fractions
 # Unit, ending of the column's name, units per second; the first that fits is the likely one.
-_CLOCKS = (("milliseconds", "_ms", 1e3), ("microseconds", "_us", 1e6), ("nanoseconds", "", 1e9))
+_CLOCKS = (("milliseconds", "_ms", 1e3), ("microseconds", "_us", 1e6), ("nanoseconds", "_ns", 1e9))
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,7 @@ class Reading:
         lost, outside, late: numbers of rows in which the tracker lost the eyes, that are outside
             the picture, and that are outside the video's time. A row counts once, as the first of
             these.
+        unread: names of the table's columns that have no known meaning.
     """
 
     table: str
@@ -78,6 +79,7 @@ class Reading:
     lost: int
     outside: int
     late: int
+    unread: tuple[str, ...] = ()
 
     @classmethod
     def of_all(cls, readings: Sequence[Reading]) -> Reading:
@@ -94,15 +96,18 @@ class Reading:
             sum(reading.lost for reading in readings),
             sum(reading.outside for reading in readings),
             sum(reading.late for reading in readings),
+            readings[0].unread,
         )
 
     def __str__(self) -> str:
         who = "observers unknown" if self.observers is None else f"{self.observers} observers"
         length = "" if self.seconds is None else f" of {self.seconds:.2f} s"
+        unread = ", ".join(self.unread)[:120]
         return (
             f"{Path(self.table).name}: {self.rows} rows, {who}, "
             f"{self.first:.2f} to {self.last:.2f} s{length}; {self.lost} lost, "
             f"{self.outside} outside the picture, {self.late} before the start or after the end"
+            f"{unread and '; columns that are not read: '}{unread}"
         )
 
 
@@ -139,11 +144,12 @@ def checked(rows: GazeRows, shown: Shown, units: str) -> tuple[GazeRows, Reading
         count - len(found),
         int((outside & ~late).sum()),
         int(late.sum()),
+        tuple(filter(None, rows.unread)),
     )
     if parent_process() is None:  # worker processes do not repeat the warnings
         if shown.pixel_note and fractions is not found:
             logger.warning("%s: %s: %s", rows.table, shown.name, shown.pixel_note)
-        for text in _warnings(fractions.where(~late & ~outside), reading, rows.unread, shown):
+        for text in _warnings(fractions.where(~late & ~outside), reading, shown):
             logger.warning(text)
     return fractions, reading
 
@@ -181,14 +187,14 @@ def _likely_clock(times: np.ndarray, shown: Shown, seconds: float) -> str:
     for unit, column, per_second in _CLOCKS:
         fits = SHORT_SPAN * seconds <= span / per_second and last / per_second <= longest
         if times[0] >= 0 and fits:
-            remedy = f"call the column time{column}, or " if column else ""
-            return f"they look like {unit}: {remedy}divide them by {per_second:.0f}"
+            remedy = f"call the column time{column}, or divide them by {per_second:.0f}"
+            return f"they look like {unit}: {remedy}"
     if span <= longest:
         return "they look like times of a clock: subtract the time of the first frame"
     for unit, column, per_second in _CLOCKS:
         if span <= longest * per_second:
-            remedy = f", and call the column time{column}" if column else ""
-            return f"they look like {unit} of a clock: subtract the time of the first frame{remedy}"
+            remedy = f"subtract the time of the first frame, and call the column time{column}"
+            return f"they look like {unit} of a clock: {remedy}"
     return "give seconds from the first frame, and the video that was shown"
 
 
@@ -249,17 +255,15 @@ def _check_places(rows: GazeRows, outside: np.ndarray, shown: Shown) -> None:
     )
 
 
-def _warnings(
-    counted: GazeRows, reading: Reading, unread: tuple[str, ...], shown: Shown
-) -> Iterator[str]:
+def _warnings(counted: GazeRows, reading: Reading, shown: Shown) -> Iterator[str]:
     """Warnings about what may be wrong; `counted` are the rows in the picture and the video."""
     if reading.lost + reading.outside + reading.late > WORTH_A_WARNING * reading.rows:
         yield f"{shown.name}: some gaze is not used: {reading}"
-    if reading.observers is None and unread:
+    if reading.observers is None and reading.unread:
         yield (
             f"{reading.table}: no column names the observers (it may be called "
             f"{', '.join(COLUMNS['observer'][::5][:3])}), so their agreement is not scored; "
-            f"columns that are not read: {', '.join(unread)[:120]}"
+            f"columns that are not read: {', '.join(reading.unread)[:120]}"
         )
     if len(counted) < ENOUGH_ROWS:
         return

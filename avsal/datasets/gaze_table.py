@@ -1,9 +1,9 @@
 """Tables of gaze points: text with one row per sample or fixation under a header.
 
-The columns are `time` (seconds from the video's first frame; `time_ms` and `time_us` are read
-too), `x` and `y` (pixels of the displayed video or fractions of its size), and optionally
-`observer`, `duration` of a fixation (seconds; or `duration_ms`) and `video` (a file name), which a
-table for several videos needs.
+The columns are `time` (seconds from the video's first frame; `time_ms`, `time_us` and `time_ns` are
+read too), `x` and `y` (pixels of the displayed video or fractions of its size), and optionally
+`observer`, `duration` (seconds; or `duration_ms`) or `end` of a fixation and `video` (a file name).
+A table for several videos needs the last one.
 """
 
 from __future__ import annotations
@@ -21,23 +21,30 @@ import numpy as np
 from avsal.datasets.gaze import Points
 from avsal.errors import DataError, require_file
 from avsal.media.suffixes import VIDEOS
-from avsal.text import NO_THOUSANDS, THOUSANDS, delimiter_of, read_rows
+from avsal.text import NO_THOUSANDS, THOUSANDS, Separators, delimiter_of, read_rows
 
+_OF_GAZE = ("", "gaze_", "gaze_point_", "fixation_", "fixation_point_")
 COLUMNS = {  # possible names of each column; the first one in the table is read
-    "time": ("time", "t", "start", "timestamp"),
-    "x": ("x", "x_px", "gaze_x", "gaze_point_x"),
-    "y": ("y", "y_px", "gaze_y", "gaze_point_y"),
+    "time": ("time", "t", "start", "start_time", "onset", "timestamp", "start_timestamp"),
+    "x": tuple(gaze + x for gaze in _OF_GAZE for x in ("x", "x_px")),
+    "y": tuple(gaze + y for gaze in _OF_GAZE for y in ("y", "y_px")),
     "observer": tuple(
         who + ending
         for who in ("observer", "subject", "participant", "viewer", "subj", "user", "person")
         for ending in ("", "_id", "id", "_name", "_no")
     ),
-    "duration": ("duration",),
+    "duration": ("duration", "fixation_duration", "gaze_event_duration"),
+    "end": ("end", "end_time", "end_timestamp"),  # read if there is no duration
     "video": ("video", "file", "clip", "stimulus", "video_name", "filename", "file_name"),
 }
 REQUIRED = ("time", "x", "y")
-UNITS_OF_TIME = {"": 1.0, "_s": 1.0, "_sec": 1.0, "_ms": 1e-3, "_us": 1e-6, "_µs": 1e-6}
+IN_TIME = ("time", "duration", "end")
+NUMERIC = ("x", "y", *IN_TIME)
+# Units in a second, by the ending of a column's name.
+UNITS_OF_TIME = {"": 1, "_s": 1, "_sec": 1, "_seconds": 1, "_ms": 1000, "_msec": 1000}
+UNITS_OF_TIME |= {"_us": 10**6, "_\N{GREEK SMALL LETTER MU}s": 10**6, "_ns": 10**9}
 LOST = frozenset(("", "na", "n/a", "#n/a", "nan", "null", "none", "missing", ".", "-", "--", "?"))
+_ROUNDING = 6e-4  # seconds, by which times may be off: a frame's 1/30 s may be written as 0.033
 _SHOWN = 120  # characters of a row or a header in a message
 
 
@@ -76,11 +83,17 @@ class GazeRows:
         )
 
     def shown(self, start: float, end: float) -> Points:
-        """Points of the rows between `start` and `end`, at least in part."""
+        """Points of the rows between `start` and `end`, at least in part.
+
+        Times may be rounded to milliseconds: a row that begins just before `start` begins there,
+        and one that ends just after `start` ends there.
+        """
+        earliest = start - _ROUNDING
         longest = self.durations.max(initial=0.0)
-        first, last = np.searchsorted(self.times, (start - longest, end))
+        first, last = np.searchsorted(self.times, (earliest - longest, end - _ROUNDING))
         rows = self.where(np.arange(first, last))
-        touching = rows.where((rows.times >= start) | (rows.times + rows.durations > start))
+        ends = rows.times + rows.durations
+        touching = rows.where((rows.times >= earliest) | (ends > start + _ROUNDING))
         return Points.inside(touching.places, touching.observers)
 
 
@@ -245,39 +258,39 @@ def read_table(path: Path) -> GazeTable:
     try:
         rows = read_rows(path)
         _line, names = next(rows)
-        columns, scales, unread = _columns(names, path)
-        content = _Content(path, columns, scales, len(names), delimiter_of(path))
+        columns, units = _columns(names, path)
+        unread = tuple(name for i, name in enumerate(names) if i not in columns.values())
+        content = _Content(path, columns, units, len(names), delimiter_of(path))
         for line, row in rows:
             content.add(row, line)
     except (OSError, UnicodeError, csv.Error) as error:
-        raise DataError(f"{path}: cannot be read as a table ({error})") from None
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{path}: cannot be read as a table ({reason})") from None
     return content.table(unread)
 
 
-def _columns(
-    header: Sequence[str], path: Path
-) -> tuple[dict[str, int], tuple[float, float], tuple[str, ...]]:
-    """Index of each known column, units of time and duration in seconds, names of the others."""
-    names = [re.sub(r"[\s()\[\]]+", "_", name.lower()).strip("_") for name in header]
+def _columns(header: Sequence[str], path: Path) -> tuple[dict[str, int], dict[str, int]]:
+    """Index of each column that is read, and for those in time their units in a second."""
+    # NFKC has one letter for the two that look like a micro sign.
+    folded = (unicodedata.normalize("NFKC", name).lower() for name in header)
+    names = [re.sub(r"[\s()\[\]]+", "_", name).strip("_") for name in folded]
     found: dict[str, int] = {}
-    units = {"time": 1.0, "duration": 1.0}
+    units: dict[str, int] = {}
     for meaning, known in COLUMNS.items():
-        endings = UNITS_OF_TIME if meaning in units else {"": 1.0}
+        endings = UNITS_OF_TIME if meaning in IN_TIME else {"": 1}
         spellings = {name + end: unit for name in known for end, unit in endings.items()}
         spelling = next((spelling for spelling in spellings if spelling in names), None)
-        if spelling is not None:
+        if spelling is not None and not (meaning == "end" and "duration" in found):
             found[meaning] = names.index(spelling)
-            if meaning in units:
-                units[meaning] = spellings[spelling]
+            units[meaning] = spellings[spelling]
     missing = [meaning for meaning in REQUIRED if meaning not in found]
     if missing:
         listed = ", ".join(header)[:_SHOWN] or "none"
-        raise DataError(
-            f"{path}: has the columns {listed}; missing {', '.join(missing)} (commas, semicolons "
-            "or tabs separate columns)"
-        )
-    unread = tuple(name for index, name in enumerate(header) if index not in found.values())
-    return found, (units["time"], units["duration"]), unread
+        hint = "commas, semicolons or tabs separate columns"
+        if len(header) > 1:
+            hint = "rename the columns that hold them"
+        raise DataError(f"{path}: has the columns {listed}; missing {', '.join(missing)} ({hint})")
+    return found, units
 
 
 @dataclass
@@ -286,7 +299,7 @@ class _Content:
 
     path: Path
     columns: dict[str, int]
-    scales: tuple[float, float]
+    units: dict[str, int]
     width: int
     delimiter: str
     _numbers: list[list[float]] = field(default_factory=list)
@@ -297,8 +310,8 @@ class _Content:
     _has_point: bool = False
 
     def __post_init__(self) -> None:
-        names = (*REQUIRED, "duration")
-        self._numeric = [self.columns[name] for name in names if name in self.columns]
+        self._numeric = {name: self.columns[name] for name in NUMERIC if name in self.columns}
+        self._separators = [Separators() for _ in self._numeric]
 
     def add(self, row: list[str], line: int) -> None:
         """Add a row; raises DataError."""
@@ -306,7 +319,10 @@ class _Content:
         try:
             if len(row) > self.width:
                 raise ValueError
-            numbers = [self._number(row[index]) for index in self._numeric]
+            texts = [row[index] for index in self._numeric.values()]
+            numbers = list(map(self._number, texts))
+            for text, separators in zip(texts, self._separators, strict=True):
+                separators.look(text)
             if "observer" in columns:
                 self._observers.append(row[columns["observer"]].strip())
             if "video" in columns:
@@ -347,10 +363,16 @@ class _Content:
             )
         if self._thousands and self.delimiter == "," and not self._has_decimal_comma:
             raise DataError(f"{self.path}: {self._thousands}: {NO_THOUSANDS}")
-        times, x, y, *more = np.array(self._numbers, np.float64).T
-        durations = more[0] if more else np.zeros(len(times))
-        time_scale, duration_scale = self.scales
-        numbers = np.stack([times * time_scale, durations * duration_scale, x, y], axis=1)
+        for separators in self._separators:
+            if separators.problem:
+                raise DataError(f"{self.path}: {separators.problem}")
+        found = dict(zip(self._numeric, np.array(self._numbers, np.float64).T, strict=True))
+        # A quotient is the nearest number to the seconds, a product with 0.001 may be the next one.
+        seconds = {name: found[name] / self.units[name] for name in IN_TIME if name in found}
+        times = seconds["time"]
+        ends = seconds.get("end", times)
+        durations = seconds.get("duration", ends - times)
+        numbers = np.stack([times, durations, found["x"], found["y"]], axis=1)
         observers = np.array(self._observers) if "observer" in self.columns else None
         videos = np.array(self._videos) if "video" in self.columns else None
         return GazeTable(self.path, numbers, observers, videos, unread)

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from avsal.datasets.gaze import Points
 from avsal.datasets.matlab import read_matlab
 from avsal.errors import DataError, require_file
+from avsal.media.display import over_black
 from avsal.media.source import LARGEST_PICTURE
 
 # Pillow warns above one size and fails above another; LARGEST_PICTURE is the limit here.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", "Corrupt EXIF data", UserWarning)  # it is shown as stored
 
 MATLAB = ".mat"
 # Names of the fixations inside .mat files, as different data sets have them.
@@ -28,12 +31,12 @@ CACHED_MASKS = 50_000  # kept as pixel indices, because the frames of a video ar
 
 
 def read_picture(path: Path) -> np.ndarray:
-    """Read a picture as uint8 (H, W, 3) RGB.
+    """Read a picture as uint8 (H, W, 3) RGB, as `avsal.media` shows it.
 
     Raises:
         DataError: it is missing or damaged.
     """
-    return _decode(path, "RGB")
+    return _decode(path, _shown)
 
 
 def read_gray(path: Path) -> np.ndarray:
@@ -44,7 +47,7 @@ def read_gray(path: Path) -> np.ndarray:
     """
     if path.suffix.lower() == ".npy":
         return _read_npy(path)
-    return _decode(path, None)
+    return _decode(path, lambda image: _gray(image, path))
 
 
 def read_density(path: Path) -> np.ndarray:
@@ -86,16 +89,26 @@ def _read_npy(path: Path) -> np.ndarray:
     return np.array(values, np.float32)
 
 
-def _decode(path: Path, mode: str | None) -> np.ndarray:
+def _decode(path: Path, convert: Callable[[Image.Image], np.ndarray]) -> np.ndarray:
     require_file(path, "map or picture")
     try:
         with Image.open(path) as image:
             _require_usable(path, image.size)
-            return _gray(image, path) if mode is None else np.array(image.convert(mode))
+            return convert(image)
     except DataError:
         raise
     except Exception as error:  # a damaged file can cause any
         raise _unreadable(path, error) from None
+
+
+def _shown(image: Image.Image) -> np.ndarray:
+    """RGB of a picture that is turned, with 8 bits, and over black where it is transparent."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I;16"):  # Pillow would clip it at 255
+        image = Image.fromarray((np.array(image.convert("I")) >> 8).astype(np.uint8))
+    if image.has_transparency_data:
+        return over_black(np.array(image.convert("RGBA")))
+    return np.array(image.convert("RGB"))
 
 
 def _gray(image: Image.Image, path: Path) -> np.ndarray:

@@ -231,26 +231,36 @@ class MappedVideo(VideoRecording):
 
 
 def open_mapped(videos: Path, maps: Path) -> list[Recording]:
-    """Find videos and their folders of maps, named like the videos without their suffix.
+    """Find videos and their folders of maps, named like the videos, or without their suffix.
 
     Raises:
-        DataError: a folder is missing, or there is no video.
+        DataError: a folder is missing or belongs to two videos, or there is no video.
     """
     if not videos.is_dir():
         raise DataError(f"{videos}: no such folder; give the folder of the videos")
     paths = [path for path in sorted(videos.iterdir()) if path.suffix.lower() in VIDEOS]
     if not paths:
         raise DataError(f"{videos}: holds no video")
+    owners: dict[Path, Path] = {}  # by folder of maps
     for path in paths:
-        folder = maps / path.stem
+        whole, folder = maps / path.name, maps / path.stem
+        folder = whole if whole.is_dir() else folder
         if not folder.is_dir():
             raise DataError(f"{folder}: missing; it should hold the maps of {path}")
+        if folder in owners:
+            raise DataError(
+                f"{folder}: may hold the maps of {owners[folder].name} or of {path.name}; name it "
+                "like the file, with its suffix"
+            )
+        owners[folder] = path
         suffixes = {file.suffix for file in folder.iterdir()}
         if suffixes and not suffixes & {Path(name).suffix for name in MAP_NAMES}:
             raise DataError(
                 f"{folder}: holds no map 000000.png or .npy; use avsal predict --format png or npy"
             )
-    return [MappedVideo(path.stem, videos.name, path, maps=maps / path.stem) for path in paths]
+    return [
+        MappedVideo(folder.name, videos.name, path, maps=folder) for folder, path in owners.items()
+    ]
 
 
 def open_videos(
@@ -267,6 +277,8 @@ def open_videos(
     Raises:
         DataError: the table is malformed, or a video is missing.
     """
+    if not root.exists():
+        raise DataError(f"{root}: no such file or folder; give a video or the folder of videos")
     gaze = read_table(table)
     by_video = gaze.by_video(root) if root.is_dir() else {root: gaze.of_video(root)}
     recordings: list[Recording] = []

@@ -71,7 +71,10 @@ class NetworkMaps:
         assert frames is not None, "a network needs the pictures"
         with recording.sound() as sound:
             audio = sound if self._predictor.uses_audio else None
-            for frame in self._predictor.predict_frames(frames, audio, self._settings):
+            aspect = recording.sample_aspect
+            for frame in self._predictor.predict_frames(
+                frames, audio, self._settings, sample_aspect=aspect
+            ):
                 yield frame.info, frame.density
 
 

@@ -32,7 +32,7 @@ from avsal.evaluation.scoring import (
 )
 
 SCORES, SUMMARY = "scores.csv", "summary.json"
-PROTOCOL = 4  # saved with every score: raise it when the same maps or baselines score differently
+PROTOCOL = 5  # saved with every score: raise it when the same maps or baselines score differently
 
 
 @dataclass(frozen=True)

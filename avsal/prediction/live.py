@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -24,10 +25,12 @@ from avsal.prediction.windows import Rule
 if TYPE_CHECKING:
     from avsal.media.audio import AudioReader
 
+logger = logging.getLogger("avsal")
 _Timed = tuple[Fraction | None, Fraction | None, Any]  # time and duration if known, and the frame
 _WANTED = "give NumPy arrays (height, width, 3) of uint8, in RGB"
 _SOUND = "a NumPy array (samples,) of floats from -1 to 1, mono at 16 kHz"
 _LOUDEST = 8  # beyond 1, by which resampling and mixing overshoot; integers are far beyond
+_FAR_APART = 4  # seconds between the first frames; milliseconds at 250 frames per second
 _JOIN_SECONDS = 1.0  # a camera that gives nothing any more must not keep its user waiting
 
 
@@ -62,8 +65,15 @@ def checked_frames(
         timed = ((None, None, frame) for frame in frames)
     before: VideoFrame | None = None
     for index, (time, duration, frame) in enumerate(timed):
-        before = _checked(frame, index, time, duration, before)
-        yield before
+        checked = _checked(frame, index, time, duration, before)
+        if index == 1 and before is not None and (gap := checked.pts - before.pts) >= _FAR_APART:
+            logger.warning(
+                "frames: the second one is shown %g s after the first; times are seconds, and fps "
+                "counts frames per second",
+                gap,
+            )
+        yield checked
+        before = checked
 
 
 def _check_iterables(frames: Any, times: Any) -> None:
@@ -192,6 +202,14 @@ def _rate(fps: Any) -> Fraction:
     if rate <= 0:
         raise UsageError(f"fps {fps}: give more than 0 frames per second")
     return rate
+
+
+def aspect_of_pixels(sample_aspect: Any) -> Fraction:
+    """Width of a pixel divided by its height; raises UsageError if it is not above 0."""
+    aspect = _decimal_fraction(sample_aspect, "sample_aspect")
+    if aspect <= 0:
+        raise UsageError(f"sample_aspect {sample_aspect}: give a number above 0")
+    return aspect
 
 
 def _decimal_fraction(number: Any, name: str) -> Fraction:

@@ -20,7 +20,7 @@ from avsal.errors import MediaError, WeightsError, path_of
 from avsal.models.variants import Variant
 from avsal.prediction.frames import Engine, FrameCache, Start, read_ahead
 from avsal.prediction.inputs import Resize, input_size, resize_frame
-from avsal.prediction.live import LatestFrames, checked_frames, reader_of
+from avsal.prediction.live import LatestFrames, aspect_of_pixels, checked_frames, reader_of
 from avsal.prediction.maps import FrameMap, SaliencyFrame, Smoothing, filled, to_density
 from avsal.prediction.settings import PredictSettings, Seconds, Size, expected_maps, with_changes
 from avsal.prediction.shots import ShotFinder
@@ -240,6 +240,7 @@ class Predictor:
         *,
         fps: Seconds | None = None,
         times: Iterable[Seconds] | None = None,
+        sample_aspect: float | Fraction = ONE,
         audio_context: int | None = None,
         stride: int | None = None,
         batch: int | None = None,
@@ -258,6 +259,7 @@ class Predictor:
             settings: see `PredictSettings`; keywords replace its fields as in `predict`.
             fps: frames per second, if frames are arrays.
             times: instead of `fps`, the time of each array in seconds, ascending.
+            sample_aspect: width of a displayed pixel divided by its height.
 
         Yields:
             One `SaliencyFrame` for every frame from start to end.
@@ -271,9 +273,8 @@ class Predictor:
         )
         cuts_matter = settings.stride != 1 or self.rule(settings).smoothing
         finder = ShotFinder() if cuts_matter else None
-        return self._decoded_maps(
-            checked_frames(frames, fps, times), reader_of(audio), settings, finder
-        )
+        checked, aspect = checked_frames(frames, fps, times), aspect_of_pixels(sample_aspect)
+        return self._decoded_maps(checked, reader_of(audio), settings, finder, sample_aspect=aspect)
 
     def predict_from(
         self,

@@ -57,7 +57,7 @@ def read_metadata(path: Path) -> dict[str, str]:
         WeightsError: the file is missing or damaged.
     """
     require_file(path)
-    with read_errors(path), safe_open(path, "pt") as file:
+    with read_errors(path), safe_open(path, "np") as file:
         return dict(file.metadata() or {})
 
 

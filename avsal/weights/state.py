@@ -228,11 +228,11 @@ def _read_archive(path: Path) -> tuple[list[bytes], dict[str, int]]:
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
         pickled = [entry for entry in entries if entry.filename.lower().endswith("data.pkl")]
+        if not pickled:
+            raise WeightsError(f"{path}: {archive_of([entry.filename for entry in entries])}")
         unpacked = sum(entry.file_size for entry in entries)
         if unpacked > path.stat().st_size or any(e.file_size > LARGEST_PICKLE for e in pickled):
             raise _too_large(path, unpacked)
-        if not pickled:
-            raise WeightsError(f"{path}: {archive_of([entry.filename for entry in entries])}")
         if any(entry.filename.endswith("/constants.pkl") for entry in entries):
             raise WeightsError(
                 f"{path}: is a TorchScript program, not a checkpoint; save the network's state dict"

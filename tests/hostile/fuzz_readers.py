@@ -20,7 +20,8 @@ from pathlib import Path
 import numpy as np
 from mutations import mutated
 
-from avsal.areas.areas import cover, read_areas
+from avsal.areas.areas import cover
+from avsal.areas.files import read_areas
 from avsal.crops.export import write_export
 from avsal.crops.file import read_crops, read_head
 from avsal.datasets.gaze_table import read_table
