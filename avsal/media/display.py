@@ -96,8 +96,7 @@ class RgbConverter:
         if part:
             rgb = np.ascontiguousarray(rgb[part])
         if transparent and rgb[..., 3].min() < 255:
-            self.blended = True
-            rgb = _over_black(rgb)
+            self.blended, rgb = True, over_black(rgb)
         elif transparent:
             rgb = np.ascontiguousarray(rgb[..., :3])
         return turn(rgb, matrix)
@@ -113,7 +112,7 @@ def _full_range() -> np.ndarray:
     return np.clip(np.rint(levels), 0, 255).astype(np.uint8)
 
 
-def _over_black(rgba: np.ndarray) -> np.ndarray:
+def over_black(rgba: np.ndarray) -> np.ndarray:
     """Composite an uint8 (H, W, 4) picture with straight alpha over black, giving (H, W, 3)."""
     colour, alpha = rgba[..., :3], rgba[..., 3:]
     return ((colour.astype(np.uint16) * alpha + 127) // 255).astype(np.uint8)
