@@ -108,6 +108,8 @@ class Pictures:
         rate: frames per second.
         codec, pix_fmt, options: FFmpeg's encoder and its settings.
         time_base: seconds; None for 1 / rate.
+        aspect: ratio of width to height of a pixel; None for unknown.
+        timecode: of the first one, in QuickTime.
     """
 
     images: Sequence[np.ndarray]
@@ -117,6 +119,8 @@ class Pictures:
     pix_fmt: str = "yuv420p"
     options: dict[str, str] = field(default_factory=lambda: {"crf": "10", "g": "12"})
     time_base: Fraction | None = None
+    aspect: Fraction | None = None
+    timecode: str | None = None
 
 
 # ---- writing
@@ -149,6 +153,10 @@ def _video_stream(output: Any, pictures: Pictures) -> Any:
     stream.height, stream.width = pictures.images[0].shape[:2]
     stream.pix_fmt = pictures.pix_fmt
     stream.codec_context.time_base = pictures.time_base or 1 / Fraction(pictures.rate)
+    if pictures.timecode:
+        stream.metadata["timecode"] = pictures.timecode
+    if pictures.aspect:
+        stream.codec_context.sample_aspect_ratio = pictures.aspect
     return stream
 
 
@@ -393,6 +401,31 @@ def _grid(tiles: list[bytes], rows: int, columns: int, width: int, height: int) 
     kind = _box(b"ftyp", b"avif\0\0\0\0avifmif1miaf")
     start = len(kind) + len(meta(0)) + _BOX_HEADER
     return kind + meta(start) + _box(b"mdat", b"".join(data))
+
+
+def tiled_tiff(path: Path, gray: np.ndarray, side: int = 16) -> Path:
+    """A gray picture (H, W) in tiles, as maps and scans are stored."""
+    height, width = gray.shape
+    padded = np.pad(gray, [(0, -height % side), (0, -width % side)])
+    rows, columns = (length // side for length in padded.shape)
+    tiles = padded.reshape(rows, side, columns, side).swapaxes(1, 2)
+    size, count = side * side * gray.itemsize, rows * columns
+    fields = {256: width, 257: height, 258: 8 * gray.itemsize, 259: 1, 262: 1, 277: 1}
+    fields |= {322: side, 323: side, 324: 0, 325: 0}  # TIFF 6.0, sections 8 and 15
+    lists = 8 + 2 + 12 * len(fields) + 4  # the offsets and sizes of the tiles follow the fields
+    fields |= {324: lists, 325: lists + 4 * count}
+    entries = [
+        struct.pack("<HHII", tag, 4, count if tag in (324, 325) else 1, value)
+        for tag, value in fields.items()
+    ]
+    offsets = [lists + 8 * count + number * size for number in range(count)]
+    path.write_bytes(
+        struct.pack("<2sHIH", b"II", 42, 8, len(entries))
+        + b"".join(entries)
+        + struct.pack(f"<I{2 * count}I", 0, *offsets, *[size] * count)
+        + tiles.tobytes()
+    )
+    return path
 
 
 def _box(kind: bytes, content: bytes) -> bytes:

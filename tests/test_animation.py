@@ -54,7 +54,8 @@ def test_rounded_times_do_not_add_up(tmp_path: Path, suffix: str) -> None:
     with new_animation(out, 64, 36) as animated:
         for number in range(30):
             animated.write(plain(COLOURS[number % 5]), number * duration, duration)
-    assert sum(milliseconds for milliseconds, _pixels in shown(out)) == pytest.approx(2002, abs=5)
+    total = sum(milliseconds for milliseconds, _pixels in shown(out))
+    assert total == {".gif": 2000, ".webp": 2002}[suffix]
 
 
 @SUFFIXES

@@ -7,11 +7,13 @@ from fractions import Fraction
 
 import crop_paths
 import pytest
+import samples
 from crop_paths import HEIGHT, RATE, WIDTH, box_of, fcpxml_clips, made, seconds
 
 from avsal.crops import editors
 from avsal.crops.export import write_export
 from avsal.crops.settings import Picture
+from avsal.media import probe
 
 path, video = crop_paths.path, crop_paths.video  # fixtures
 
@@ -136,6 +138,39 @@ def test_edl_of_other_rates(tmp_path, rate, written, timecode):
     lines = (tmp_path / "a.edl").read_text().splitlines()
     assert lines[1] == written
     assert lines[-4].split()[-1] == timecode
+
+
+@pytest.mark.parametrize(
+    ("rate", "timecode", "last", "start"),
+    [
+        (Fraction(25), "01:00:10:05", "01:00:11:10", 90255),
+        (Fraction(24000, 1001), "10:00:00:23", "10:00:02:05", 864023),
+        (Fraction(30000, 1001), "01:00:59;28", "01:01:01;00", 109690),
+        (Fraction(30000, 1001), "01:00:59:28", "01:01:00:28", 109798),
+    ],
+)
+def test_a_timecode_names_the_frames_of_the_video(tmp_path, rate, timecode, last, start):
+    needs("opentimelineio", "otio_cmx3600_adapter")
+    import opentimelineio as otio
+
+    pictures = samples.Pictures([crop_paths.column_ramp()] * 30, rate=rate, timecode=timecode)
+    video = samples.write(tmp_path / "ramp.mov", pictures)
+    assert probe(video).timecode == timecode
+    path = made(tmp_path / "ramp.reframe.json", rate=rate, name=video.name)
+    places = {suffix: tmp_path / f"a.{suffix}" for suffix in ("edl", "otio", "fcpxml")}
+    for place in places.values():
+        write_export(path, place)
+    events = [line.split() for line in places["edl"].read_text().splitlines() if "AX" in line]
+    assert (events[0][4], events[-1][5], events[0][6][:8]) == (timecode, last, "00:00:00")
+    assert ("FCM: DROP" in places["edl"].read_text()) == (";" in timecode)
+    clips = otio.adapters.read_from_file(str(places["otio"])).video_tracks()[0]
+    assert clips[1].source_range.start_time.value == start + 10
+    assert clips[1].media_reference.available_range.start_time.value == start
+    root, clips = fcpxml_clips(places["fcpxml"])
+    assert seconds(root.find("resources/asset").get("start")) == start / rate
+    assert [seconds(clip.get("start")) for clip in clips[:2]] == [start / rate, (start + 10) / rate]
+    assert seconds(next(clips[1].iter("keyframe")).get("time")) == (start + 10) / rate
+    assert clips[0].get("tcFormat") == ("DF" if ";" in timecode else "NDF")
 
 
 def test_otio_is_read_by_opentimelineio(path, video, tmp_path):

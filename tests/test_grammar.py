@@ -293,6 +293,26 @@ def test_times_that_are_none(avsal_command, tmp_path, text):
 
 
 @pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["overlay", ""], "overlay"),
+        (["predict", "a.mp4", "-o", ""], "-o"),
+        (["reframe", "a.mp4", "--output="], "--output="),
+        (["batch", "", "-o", "out"], "batch"),
+    ],
+)
+def test_an_empty_argument_is_not_the_working_folder(
+    avsal_command, footage, monkeypatch, arguments, says
+):
+    monkeypatch.chdir(footage)
+    before = sorted(footage.rglob("*"))
+    code, _out, err = avsal_command(*arguments)
+    assert code == 2 and len(err.splitlines()) == 1
+    assert f"an empty argument follows '{says}'; give a value" in err
+    assert sorted(footage.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
     ("words", "suggestion"),
     [
         (("predict", "a.mp4", "--modle", "x"), "did you mean --model?"),

@@ -195,6 +195,13 @@ def test_an_address_that_cannot_be_read_is_named_as_it_was_given():
         check_source(Path("file:///a%20b.mp4"))
 
 
+def test_a_long_name_stops_no_folder(tmp_path):
+    tree(tmp_path, "n" * 250 + ".mp4", "talk.mp4")
+    assert [source.name[0] for source, _place in plan_folder(tmp_path, tmp_path / "out")] == list(
+        "nt"
+    )
+
+
 def test_a_name_that_is_too_long_for_a_result_is_one_line(tmp_path):
     source = tmp_path / ("n" * 249 + ".mp4")
     with pytest.raises(OutputError, match="cannot be written"):

@@ -124,9 +124,14 @@ def test_transparency_lies_over_black(tmp_path: Path, suffix: str) -> None:
     rgba = np.full((48, 64, 4), 200, np.uint8)
     rgba[..., 3] = 255
     rgba[:, 32:, 3] = 51  # a fifth
-    image = frames_of(samples.still(tmp_path / f"a{suffix}", rgba))[0].image
+    with VideoReader(samples.still(tmp_path / f"a{suffix}", rgba)) as reader:
+        ((image,), notes) = [frame.image for frame in reader], reader.warnings
     assert np.abs(image[:, :30].astype(int) - 200).max() <= 2
     assert np.abs(image[:, 34:].astype(int) - 40).max() <= 2
+    assert ["transparent parts are used as black" in note for note in notes] == [True]
+    rgba[..., 3] = 255
+    with VideoReader(samples.still(tmp_path / f"b{suffix}", rgba)) as reader:
+        assert len(list(reader)) == 1 and reader.warnings == []
 
 
 def test_video_with_alpha_and_10_bit_video(tmp_path: Path) -> None:

@@ -357,6 +357,31 @@ def test_portrait_after_landscape_is_fitted_into_the_first_size(tmp_path: Path) 
         assert columns[15:49].min() > 180
 
 
+@pytest.mark.parametrize("codec", ["libx264", "mpeg2video"])
+def test_pixels_of_another_shape_are_fitted_into_the_first(tmp_path: Path, codec: str) -> None:
+    white = [np.full((48, 64, 3), 200, np.uint8)] * 10
+    wide = tmp_path / "wide.ts"
+    samples.joined(
+        wide,
+        [
+            samples.Pictures(white, codec=codec, aspect=Fraction(1)),
+            samples.Pictures(
+                white, [Fraction(10 + i, 25) for i in range(10)], codec=codec, aspect=Fraction(4, 3)
+            ),
+        ],
+    )
+    with VideoReader(wide) as reader:
+        frames = list(reader)
+        assert reader.warnings == [
+            f"{wide}: the shape of the picture's pixels changes at 0.4 s; all pictures are fitted "
+            "into the first shape"
+        ]
+    rows = np.array([frame.image.mean(axis=(1, 2)) for frame in frames])
+    assert rows.shape == (20, 48) and rows[:10].min() > 180
+    assert rows[10:, 7:41].min() > 180  # 36 of 48 rows in the middle
+    assert rows[10:, :5].max() < 20 and rows[10:, 43:].max() < 20
+
+
 def test_the_same_proportions_need_no_bars(tmp_path: Path) -> None:
     parts = [
         samples.Pictures([samples.numbered(i) for i in range(5)]),

@@ -8,6 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 import samples
@@ -98,6 +99,52 @@ def test_an_avif_sequence_is_a_video(tmp_path: Path) -> None:
         frames = list(reader)
     assert [frame.pts for frame in frames] == [0, Fraction(1, 10), Fraction(2, 10)]
     assert [samples.number_of(frame.image) for frame in frames] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "YCbCr", "CMYK"])
+@pytest.mark.parametrize("compression", ["jpeg", "tiff_lzw"])
+def test_kinds_of_tiff(tmp_path: Path, mode: str, compression: str) -> None:
+    image = Image.fromarray(samples.numbered(37)).convert(mode)
+    image.save(tmp_path / "a.tif", compression=compression)
+    difference = only_frame(tmp_path / "a.tif").image.astype(int) - image.convert("RGB")
+    assert np.abs(difference).mean() < 3
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_tiff_in_tiles(tmp_path: Path, bits: int) -> None:
+    gray = samples.numbered(37, 60, 40)[..., 1]
+    path = samples.tiled_tiff(tmp_path / "a.tif", gray.astype(f"<u{bits // 8}") << bits - 8)
+    assert (only_frame(path).image == gray[..., None]).all()
+    info = probe(path)
+    assert (info.width, info.height, info.is_image, info.codec) == (60, 40, True, "tiff")
+
+
+@pytest.mark.parametrize("compression", ["jpeg", "raw"])
+def test_a_tiff_is_turned_once(tmp_path: Path, compression: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stored = samples.numbered(37)
+    Image.fromarray(stored).save(tmp_path / "a.tif", exif=exif, compression=compression)
+    image = only_frame(tmp_path / "a.tif").image
+    assert image.shape == (64, 48, 3)
+    assert np.abs(image.astype(int) - np.rot90(stored, -1)).mean() < 3
+
+
+@pytest.mark.parametrize("suffix", [".hdr", ".pfm", ".png"])
+def test_linear_light_is_told(tmp_path: Path, suffix: str) -> None:
+    light = samples.numbered(37)
+    cv2.imwrite(
+        str(tmp_path / f"a{suffix}"), light if suffix == ".png" else light / np.float32(255)
+    )
+    with VideoReader(tmp_path / f"a{suffix}") as reader:
+        assert len(list(reader)) == 1
+        assert ["linear light" in note for note in reader.warnings] == [True] * (suffix != ".png")
+
+
+def test_numbers_in_a_tiff_are_no_picture(tmp_path: Path) -> None:
+    path = samples.tiled_tiff(tmp_path / "a.tif", np.zeros((16, 16), "<u4"))
+    with pytest.raises(MediaError, match=r"32 bits.*convert it to PNG"):
+        probe(path)
 
 
 @pytest.mark.parametrize("mode", ["LA", "P", "CMYK", "I;16", "1"])

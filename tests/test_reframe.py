@@ -8,6 +8,7 @@ import re
 import tempfile
 import tracemalloc
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -355,9 +356,11 @@ def test_a_wrong_crop_is_told(path_file, change, message):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-def test_a_full_folder_for_temporary_files_is_told_as_such(monkeypatch):
-    monkeypatch.setattr("tempfile.TemporaryFile", lambda: open("/dev/full", "r+b"))  # noqa: PTH123, SIM115
+@pytest.mark.parametrize("buffer", [2**10, 2**20])
+def test_a_full_folder_for_temporary_files_is_told_as_such(monkeypatch, buffer):
+    full = partial(open, "/dev/full", "r+b", buffering=buffer)
+    monkeypatch.setattr("tempfile.TemporaryFile", full)
     told = re.escape(f"{tempfile.gettempdir()}: cannot be written (no space left on device)")
-    with Grids() as grids, pytest.raises(OutputError, match=told):
+    with pytest.raises(OutputError, match=told), Grids() as grids:
         for _ in range(9):
             grids.add(spot(0.5))

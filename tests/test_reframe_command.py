@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from fractions import Fraction
 
 import cv2
@@ -172,6 +173,25 @@ def test_gaze_at_the_lower_right_corner(reframe, tmp_path, zoom, pixel):
         crop = path_of(tmp_path)["frames"][0]
         assert crop["x"] + crop["w"] == pytest.approx(160, abs=0.5)
         assert crop["y"] + crop["h"] == pytest.approx(90, abs=0.5)
+
+
+def test_an_edited_path_is_not_replaced_by_chance(reframe, video, tmp_path):
+    maps = save_maps(tmp_path / "maps", video, lambda _i: (0.8, 0.5))
+    from_maps = ("--saliency", maps)
+    for _ in range(2):  # as it was written, it may be replaced
+        assert reframe(video, *from_maps)[0] == 0
+    path = tmp_path / "out.reframe.json"
+    edited = path.read_text().replace("\n", "\n ")
+    path.write_text(edited)
+    later = (tmp_path / "out.mp4").stat().st_mtime + 2
+    os.utime(path, (later, later))
+    code, _out, err = reframe(video, *from_maps)
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert "out.reframe.json: was edited since out.mp4 was made" in err
+    assert path.read_text() == edited
+    assert reframe(video, "--path", path)[0] == 0
+    os.utime(path, (later, later))
+    assert reframe(video, *from_maps, "--force")[0] == 0
 
 
 def test_the_result_of_a_path_is_named_after_its_shape(avsal_command, video, tmp_path):

@@ -12,6 +12,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import pairwise
 from typing import Annotated, Any
 
 import typer
@@ -36,6 +37,7 @@ from avsal.version import __version__
 _WrongUse: Any = typer.BadParameter.__base__  # what typer raises for any wrong command line
 _HELP = "NoArgsIsHelpError"  # whose making has shown the help
 _NO_CHOICE = re.compile(r"'([^']*)' is not one of (.*)")
+_EMPTY = re.compile(r"(--[a-z-]+=)?")
 M_ARENA_MAX = -8  # in glibc's malloc.h
 COLLECT_AFTER = 100_000  # objects; importing libraries makes many, and none of them is garbage
 _UNWRITABLE = (errno.ENOSPC, errno.EIO, errno.EBADF)
@@ -124,6 +126,7 @@ def _run(arguments: list[str], signals: list[int]) -> int:
     code = 1
     failure: Exception | None = None
     try:
+        _refuse_empty(arguments)
         group: Any = typer.main.get_command(app)
         show_types_plainly(group)
         helps = {"-h", "--help"} & set(arguments)
@@ -147,6 +150,15 @@ def _run(arguments: list[str], signals: list[int]) -> int:
         failure = error
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python tries again
     return code if failure is None or signals else console.report_error(_named(failure))
+
+
+def _refuse_empty(arguments: list[str]) -> None:
+    """Refuse what a shell makes of a variable that is not set: as a path, it would mean the working
+    folder."""
+    for before, argument in pairwise(["avsal", *arguments]):
+        if _EMPTY.fullmatch(argument):
+            where = argument or before
+            raise UsageError(f"an empty argument follows '{where}'; give a value or remove it")
 
 
 def _one_line(error: Any) -> UsageError:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from avsal.crops import render
 from avsal.crops.export import check_export, write_export
-from avsal.crops.file import name_part, path_beside, read_head
+from avsal.crops.file import check_edited, name_part, path_beside, read_head
 from avsal.crops.settings import Fill, Fit, Motion, ReframeSettings, find_preset, parse_size
 from avsal.errors import UsageError, path_of
 from avsal.media.video import VideoReader
@@ -74,7 +74,7 @@ def reframe(
         path: an edited .reframe.json to render; no network runs.
         saliency: a folder of maps that `avsal predict` wrote; no network runs.
         export: also write the crop path for another program; see `avsal.crops.export`.
-        force: replace an earlier result next to the video.
+        force: replace an earlier result next to the video, and a path file that was edited.
         start, end, stride, audio_context, batch: see `avsal.prediction.PredictSettings`.
         model, weights, device, precision, offline, revision, engine: see `avsal.load_model`.
         progress: called with "gaze" or "video", the number of frames done, and of all frames (None
@@ -104,6 +104,8 @@ def reframe(
     with VideoReader(video) as reader:
         shape = settings.aspect if path_file is None else read_head(path_file).aspect
         out = choose_output(video, reader.info.is_image, place, force, name_part(shape))
+        if not force:
+            check_edited(out, path_file)
         on_map, on_frame = (count(step, reader.info.frames) for step in ("gaze", "video"))
         if path_file is not None:
             render.rerender(reader, out, path_file, pad, settings.size, crf, on_frame)

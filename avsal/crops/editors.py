@@ -5,11 +5,13 @@ project of the result's size. OpenTimelineIO, which has no key frames, has the b
 of an effect "avsal.crop". An EDL has each shot's first box as a comment. Of two panels, Final Cut
 Pro XML has the first alone.
 
-Editors count frames at a constant rate; the times of a variable rate are rounded to it.
+Editors count frames at a constant rate; the times of a variable rate are rounded to it. They find
+the frames of a video that has a timecode by that.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -36,6 +38,8 @@ _RATES = (
     Fraction(60000, 1001),
     Fraction(60),
 )
+_DROPPING = frozenset({Fraction(30000, 1001), Fraction(60000, 1001)})  # may skip numbers of frames
+_TIMECODE = re.compile(r"(\d\d):(\d\d):(\d\d)([:;.])(\d\d)", re.ASCII)
 _ROUNDING = 0.002  # seconds by which frames of a constant rate may miss their time in a file
 _SAME_RATE = 0.0005  # half of the distance between 24 and 23.976 frames per second
 
@@ -78,6 +82,9 @@ class Timeline:
         url: of the video.
         has_sound: whether the video has sound.
         rate: frames per second.
+        begin: number of the video's first frame by its timecode; 0 without one.
+        drops: whether numbers of frames are skipped to keep pace with the clock; None without a
+            timecode.
     """
 
     head: PathFile
@@ -86,6 +93,8 @@ class Timeline:
     has_sound: bool
     rate: Fraction
     clips: list[ShotClip]
+    begin: int = 0
+    drops: bool | None = None
 
     @property
     def duration(self) -> int:
@@ -94,19 +103,26 @@ class Timeline:
 
 
 def write(
-    place: Path, head: PathFile, source: Path | str, has_sound: bool, crops: Iterable[Crop]
+    place: Path,
+    head: PathFile,
+    source: Path | str,
+    has_sound: bool,
+    crops: Iterable[Crop],
+    timecode: str | None = None,
 ) -> None:
     """Write a timeline in the format of the suffix of `place`.
 
     Args:
         source: the video's absolute path, or its address.
         crops: at least one.
+        timecode: of the video's first frame; None if it has none.
     """
     crops = list(crops)
     url = quote(source, safe=":/%") if isinstance(source, str) else source.absolute().as_uri()
     name = "".join(char if char.isprintable() else "?" for char in Path(source).name)
     rate = timeline_rate([crop.pts for crop in crops])
-    timeline = Timeline(head, name, url, has_sound, rate, shot_clips(crops, rate, head.origin))
+    clips = shot_clips(crops, rate, head.origin)
+    timeline = Timeline(head, name, url, has_sound, rate, clips, *first_number(timecode, rate))
     if place.suffix.lower() == ".fcpxml":
         _write_fcpxml(place, timeline)
     elif place.suffix.lower() == ".edl":
@@ -132,6 +148,24 @@ def timeline_rate(times: Sequence[Fraction]) -> Fraction:
     multiples = [known for known in _RATES if abs(known / rate - round(known / rate)) < _SAME_RATE]
     higher = [known for known in _RATES if known > rate]
     return [*(known for known in multiples if known > rate), *higher, _RATES[-1]][0]
+
+
+def first_number(timecode: str | None, rate: Fraction) -> tuple[int, bool | None]:
+    """The number of the frame with a timecode, and whether numbers are skipped; see `Timeline`.
+
+    At 29.97 frames per second the numbers 0 and 1 may be skipped in every minute but each tenth
+    (SMPTE ST 12-1), which a semicolon tells.
+    """
+    match = _TIMECODE.fullmatch(timecode or "")
+    if match is None:
+        return 0, None
+    hours, minutes, seconds, frames = (int(match[group]) for group in (1, 2, 3, 5))
+    minutes += 60 * hours
+    number = (60 * minutes + seconds) * round(rate) + frames
+    drops = match[4] != ":" and rate in _DROPPING
+    if drops:
+        number -= round(rate) // 15 * (minutes - minutes // 10)
+    return number, drops
 
 
 def shot_clips(
@@ -227,7 +261,7 @@ def _add_resources(root: ElementTree.Element, timeline: Timeline) -> None:
         id="r3",
         name=timeline.name,
         src=timeline.url,
-        start="0s",
+        start=_seconds(timeline.begin, timeline.rate),
         duration=_seconds(timeline.clips[-1].stop, timeline.rate),
         hasVideo="1",
         format="r1",
@@ -245,10 +279,10 @@ def _add_clip(spine: ElementTree.Element, timeline: Timeline, clip: ShotClip) ->
         ref="r3",
         name=f"{Path(timeline.name).stem} shot {clip.shot + 1}",
         offset=_seconds(clip.start - first, timeline.rate),
-        start=_seconds(clip.start, timeline.rate),
+        start=_seconds(timeline.begin + clip.start, timeline.rate),
         duration=_seconds(clip.stop - clip.start, timeline.rate),
         format="r1",
-        tcFormat="NDF",
+        tcFormat="DF" if timeline.drops else "NDF",
     )
     _add(element, "adjust-conform", type="fit")
     keys = [(frame, *_placement(crop, timeline.head)) for frame, crop in clip.keys]
@@ -258,7 +292,7 @@ def _add_clip(spine: ElementTree.Element, timeline: Timeline, clip: ShotClip) ->
         if len({key[place] for key in keys}) > 1:
             animation = _add(_add(transform, "param", name=name), "keyframeAnimation")
             for key in keys:
-                time = _seconds(key[0], timeline.rate)
+                time = _seconds(timeline.begin + key[0], timeline.rate)
                 _add(animation, "keyframe", time=time, value=str(key[place]))
 
 
@@ -291,7 +325,9 @@ def _placement(crop: Crop, head: PathFile) -> tuple[str, str]:
 def _write_otio(place: Path, timeline: Timeline) -> None:
     import opentimelineio as otio
 
-    text = otio.adapters.write_to_string(_otio(timeline), adapter_name="otio_json")
+    text = otio.adapters.write_to_string(
+        _otio(timeline, float(timeline.rate)), adapter_name="otio_json"
+    )
     place.write_text(f"{text}\n", encoding="utf-8")
 
 
@@ -299,17 +335,18 @@ def _write_edl(place: Path, timeline: Timeline) -> None:
     """A CMX 3600 EDL; its clips are called like the video, by which editors find it."""
     import opentimelineio as otio
 
-    made = _otio(timeline)
+    drops = timeline.rate in _DROPPING and timeline.drops is not False
+    # OpenTimelineIO skips numbers at 29.97 frames per second, and not at 30.
+    rate = float(timeline.rate if drops else round(timeline.rate))
+    made = _otio(timeline, rate)
     for clip, shot in zip(made.video_tracks()[0], timeline.clips, strict=True):
         clip.name = timeline.name
         boxes = (" ".join(f"{side:g}" for side in box) for box in _boxes(shot.keys[0][1]))
         moves = " THEN MOVES" if len(shot.keys) > 1 else ""
         comments = [f"SHOT {shot.shot + 1} CROP X Y W H: {' AND '.join(boxes)}{moves}"]
         clip.metadata["cmx_3600"] = {"reel": "AX", "comments": comments}
-    rate = float(timeline.rate)
     text = otio.adapters.write_to_string(made, adapter_name="cmx_3600", rate=rate)
     title, _newline, events = text.partition("\n")
-    drops = timeline.rate in (Fraction(30000, 1001), Fraction(60000, 1001))
     count = "FCM: DROP FRAME" if drops else "FCM: NON-DROP FRAME"
     place.write_text(f"{title}\n{count}\n{events}", encoding="utf-8")
 
@@ -320,15 +357,14 @@ def _key(frame: int, crop: Crop) -> dict[str, Any]:
     return {"frame": frame, **first} | ({"second": others[0]} if others else {})
 
 
-def _otio(timeline: Timeline) -> Any:
-    """The timeline as OpenTimelineIO has it."""
+def _otio(timeline: Timeline, rate: float) -> Any:
+    """The timeline as OpenTimelineIO has it, in frames at a rate."""
     import opentimelineio as otio
-
-    rate = float(timeline.rate)
 
     def span(start: int, stop: int) -> Any:
         time = otio.opentime.RationalTime
-        return otio.opentime.TimeRange(time(start, rate), time(stop - start, rate))
+        first = time(timeline.begin + start, rate)
+        return otio.opentime.TimeRange(first, time(stop - start, rate))
 
     def clip(name: str, start: int, stop: int) -> Any:
         media = otio.schema.ExternalReference(timeline.url, span(0, timeline.clips[-1].stop))

@@ -148,6 +148,7 @@ class _Job:
         source: the video's path, or the text of its address.
         has_sound: the video has sound, or nobody knows.
         sound_start: container time at which the sound begins, seconds; None if unknown.
+        timecode: of the video's first frame; None if it has none, or nobody knows.
         out: the file's final place.
     """
 
@@ -155,13 +156,14 @@ class _Job:
     source: Path | str
     has_sound: bool
     sound_start: Fraction | None
+    timecode: str | None
     out: Path
 
 
 def _source(
     path: Path, head: PathFile, video: Path | None
-) -> tuple[Path | str, bool, Fraction | None]:
-    """Where the video is, whether it has sound, and where that begins.
+) -> tuple[Path | str, bool, Fraction | None, str | None]:
+    """Where the video is, whether it has sound, where that begins, and the video's timecode.
 
     A video that is not at hand may have sound.
     """
@@ -170,15 +172,15 @@ def _source(
             check_video(path, head, reader.info)
             found = reader.path
             source = without_keys(found) if isinstance(found, str) else found.absolute()
-            return source, reader.info.has_audio, reader.sound_start
+            return source, reader.info.has_audio, reader.sound_start, reader.info.timecode
     name = str(head.source.get("name") or path.name.removesuffix(CROP_PATH))
     if is_address(Path(name)):
-        return without_keys(name), True, None
+        return without_keys(name), True, None, None
     beside = path.absolute().parent / Path(name).name
     # It may not be there, or have no name that a file can have.
     with suppress(AvsalError, OSError, ValueError), VideoReader(beside) as reader:
-        return beside, reader.info.has_audio, reader.sound_start
-    return beside, True, None
+        return beside, reader.info.has_audio, reader.sound_start, reader.info.timecode
+    return beside, True, None, None
 
 
 def _write_csv(place: Path, _job: _Job, crops: Iterable[Crop]) -> None:
@@ -193,7 +195,7 @@ def _write_csv(place: Path, _job: _Job, crops: Iterable[Crop]) -> None:
 
 
 def _write_timeline(place: Path, job: _Job, crops: Iterable[Crop]) -> None:
-    editors.write(place, job.head, job.source, job.has_sound, crops)
+    editors.write(place, job.head, job.source, job.has_sound, crops, job.timecode)
 
 
 # ---- FFmpeg

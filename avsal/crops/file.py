@@ -47,11 +47,13 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from avsal import atomic
 from avsal.crops.planning import Crop
 from avsal.crops.settings import Box, Fill, Fit, Picture, Size, parse_aspect
 from avsal.errors import MediaError, UsageError
 from avsal.media.container import VideoInfo
 from avsal.prediction.settings import MAX_SECONDS, check_word, clock, percent
+from avsal.results.checks import is_newer
 from avsal.results.plan import CROP_PATH
 from avsal.results.records import (
     UNREADABLE,
@@ -102,6 +104,28 @@ class PathFile:
 def path_beside(out: Path) -> Path:
     """Where the path of a result belongs: `clip.mp4` has `clip.reframe.json`."""
     return out.with_suffix(CROP_PATH)
+
+
+def check_edited(out: Path, path: Path | None) -> None:
+    """Refuse to replace the path of an earlier result if it is newer than that: it was edited.
+
+    Args:
+        out: the result that will have a path next to it.
+        path: what is rendered; may be that path itself.
+
+    Raises:
+        UsageError: somebody's work would be lost.
+    """
+    there = path_beside(out)
+    with atomic.write_errors(out):
+        if not (out.exists() and there.exists()) or is_newer(out, there):
+            return
+        if path is not None and path.exists() and path.samefile(there):
+            return
+    raise UsageError(
+        f"{there}: was edited since {out.name} was made, and would be replaced; give --path to "
+        "render it, --force to replace it, or another --output"
+    )
 
 
 def name_part(aspect: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from math import log
@@ -79,7 +80,8 @@ class Grids:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        self._file.close()
+        with suppress(OSError):  # what did not fit on the disk is tried once more
+            self._file.close()
 
     def __len__(self) -> int:
         return self._count

@@ -21,9 +21,9 @@ from avsal.media.writer import encoding_errors
 
 _LONGEST_SIDE = 16_383  # pixels, of WebP; GIF may be longer
 _WEBP_QUALITY = "75"  # 0 to 100, as libwebp's default
-_LONGEST_WEBP = 2**24 - 1  # milliseconds that a frame can be shown
-_BEFORE_DURATION = 12  # bytes of a frame's place and size in WebP
 _TICK = {"gif": Fraction(1, 100), "webp": Fraction(1, 1000)}  # seconds in which times are stored
+_RIFF, _CHUNK = 12, 8  # bytes of headers in WebP: of the file, and of each chunk
+_DURATION, _DURATION_BYTES = 12, 3  # where a frame's chunk has its milliseconds, little-endian
 # An ordered pattern stays where it is from frame to frame, so that still parts cost nothing.
 _DITHER = "dither=bayer:bayer_scale=4:diff_mode=rectangle"
 
@@ -43,21 +43,21 @@ def new_animation(path: Path, width: int, height: int) -> Iterator[Animation]:
     if max(width, height) > _LONGEST_SIDE:
         raise MediaError(f"{path}: frames of {width}x{height} are too large; give a smaller width")
     kind = ANIMATIONS[path.suffix.lower()]
-    animation: Animation
-    with new_file(path) as partial, encoding_errors(path):
-        with (
-            tempfile.TemporaryFile(dir=path.parent) as waiting,
-            av.open(f"file:{partial}", "w", format=kind, options={"loop": "0"}) as container,
-        ):
-            if kind == "gif":
-                animation = _Gif(container, width, height, waiting)
-            else:
-                animation = _WebP(container, width, height)
-            yield animation
-            if animation.empty:
-                raise MediaError(f"{path}: no frame to write")
-            animation.finish()
-        animation.complete(partial)
+    with (
+        new_file(path) as partial,
+        encoding_errors(path),
+        tempfile.TemporaryFile(dir=path.parent) as waiting,
+        av.open(f"file:{partial}", "w", format=kind, options={"loop": "0"}) as container,
+    ):
+        animation: Animation
+        if kind == "gif":
+            animation = _Gif(container, width, height, waiting)
+        else:
+            animation = _WebP(container, width, height)
+        yield animation
+        if animation.empty:
+            raise MediaError(f"{path}: no frame to write")
+        animation.finish()
 
 
 class Animation:
@@ -104,9 +104,6 @@ class Animation:
         """Write what the encoder still has."""
         self._encode(None, 0)
 
-    def complete(self, file: Path) -> None:
-        """Change what the encoder wrote to a file, once it is closed."""
-
     def _add(self, image: np.ndarray, start: int, duration: int) -> None:
         """Take a frame with its time in ticks."""
         raise NotImplementedError
@@ -123,43 +120,40 @@ class Animation:
 
 
 class _WebP(Animation):
-    """Encodes frames as they come.
-
-    libwebp shows the last one for the mean time of the others, so that is changed afterwards.
-    """
+    """Encodes frames as they come."""
 
     codec, pixels, options = "libwebp_anim", "bgra", {"quality": _WEBP_QUALITY}
-    _end = 0  # ticks
 
     def _add(self, image: np.ndarray, start: int, duration: int) -> None:
         self._end = start + duration
         self._encode(self._frame(image, start, duration), duration)
 
-    def complete(self, file: Path) -> None:
-        """Let the last frame be shown up to its end."""
-        with file.open("r+b") as webp:
-            places = list(_durations(webp))
-            if not places:  # one frame alone is a still image
-                return
-            *before, (place, _duration) = places
-            left = self._end - sum(duration for _place, duration in before)
-            webp.seek(place)
-            webp.write(min(max(1, left), _LONGEST_WEBP).to_bytes(3, "little"))
+    def finish(self) -> None:
+        """Write the animation, which is one packet."""
+        for packet in self._stream.encode(None):
+            ended = av.Packet(_ended(bytes(packet), self._end))
+            ended.stream, ended.pts, ended.dts = self._stream, packet.pts, packet.dts
+            ended.time_base = packet.time_base
+            self._container.mux(ended)
 
 
-def _durations(webp: IO[bytes]) -> Iterator[tuple[int, int]]:
-    """Where a WebP file has the duration of each frame, and the duration in milliseconds."""
-    place = 12  # bytes: "RIFF", the size, "WEBP"
-    while True:
-        webp.seek(place)
-        head = webp.read(8)
-        if len(head) < 8:
-            return
-        size = int.from_bytes(head[4:], "little")
-        if head[:4] == b"ANMF":
-            webp.seek(place + 8 + _BEFORE_DURATION)
-            yield webp.tell(), int.from_bytes(webp.read(3), "little")
-        place += 8 + size + size % 2
+def _ended(webp: bytes, end: int) -> bytes:
+    """Show the last frame until `end`, in milliseconds; libwebp takes the mean time of the others.
+
+    The chunks are those of https://developers.google.com/speed/webp/docs/riff_container.
+    """
+    data, position, durations = bytearray(webp), _RIFF, []
+    while position + _CHUNK <= len(data):
+        content = position + _CHUNK
+        if data[position : position + 4] == b"ANMF":
+            durations.append(slice(content + _DURATION, content + _DURATION + _DURATION_BYTES))
+        size = int.from_bytes(data[position + 4 : content], "little")
+        position = content + size + size % 2
+    if durations:
+        start = sum(int.from_bytes(data[place], "little") for place in durations[:-1])
+        duration = min(max(1, end - start), 2 ** (8 * _DURATION_BYTES) - 1)
+        data[durations[-1]] = duration.to_bytes(_DURATION_BYTES, "little")
+    return bytes(data)
 
 
 class _Gif(Animation):

@@ -220,6 +220,7 @@ class VideoInfo:
         codec: FFmpeg's name of the video codec, for example "h264".
         time_base: unit of the frames' times, seconds; every pts is a multiple of it.
         sample_aspect: ratio of width to height of a displayed pixel.
+        timecode: of the first frame, by which editors find it, as "01:00:10:05"; None without one.
     """
 
     path: Source
@@ -234,6 +235,7 @@ class VideoInfo:
     codec: str
     time_base: Fraction
     sample_aspect: Fraction
+    timecode: str | None = None
 
     @property
     def pixel_note(self) -> str | None:
@@ -286,7 +288,15 @@ def describe(
         codec=stream.codec_context.codec.canonical_name,
         time_base=unit,
         sample_aspect=1 / aspect if swaps_sides(view.matrix) else aspect,
+        timecode=_timecode(container, stream),
     )
+
+
+def _timecode(container: InputContainer, stream: VideoStream) -> str | None:
+    """Return the timecode of the first frame; QuickTime has it in a track, MXF for the file."""
+    tracks = [stream, *container.streams.data]
+    tags = [*(track.metadata for track in tracks), container.metadata]
+    return next((tag["timecode"] for tag in tags if "timecode" in tag), None)
 
 
 def library_version() -> str:

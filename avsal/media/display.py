@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
 
 _HDR_TRANSFERS = frozenset({16, 18})  # ITU-T H.273: PQ (SMPTE ST 2084) and HLG (ARIB STD-B67)
+_LINEAR = frozenset({"exr", "hdr", "pfm", "phm"})  # codecs whose values are amounts of light
 _LIMITED_RANGE = 1  # AVCOL_RANGE_MPEG: luma 16..235
 _GRAYS = frozenset({"gray", "gray10le", "gray12le", "gray16le", "gray10be", "gray12be", "gray16be"})
 _PALETTES = frozenset({"pal8"})  # may have transparent entries
@@ -43,6 +44,9 @@ _PALETTES = frozenset({"pal8"})  # may have transparent entries
 _FAST_FORMATS = frozenset({"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuva420p"})
 # SWS_BILINEAR, SWS_ACCURATE_RND, SWS_FULL_CHR_H_INT; PyAV names the last two from version 18 on.
 _PRECISE = 0x2 | 0x40000 | 0x2000
+_TRANSPARENT = (
+    "its transparent parts are used as black; if it is seen on another colour, save it on that"
+)
 _SAME_SHAPE = 0.01  # relative difference of aspect ratios that is not worth black bars
 
 
@@ -52,9 +56,13 @@ class RgbConverter:
     The frame's colour matrix and range are applied. As in FFmpeg, an unspecified matrix means
     BT.601 and an unspecified range means limited. High bit depths are reduced to 8 bits, HDR
     transfer curves are not changed, and transparent pictures are composited over black.
+
+    Attributes:
+        blended: a picture had transparent parts.
     """
 
     def __init__(self) -> None:
+        self.blended = False
         self._reformatter: VideoReformatter | None = None
 
     def __call__(
@@ -89,7 +97,11 @@ class RgbConverter:
             rgb = cv2.LUT(rgb, _full_range())  # swscale treats all gray formats as full range
         if part:
             rgb = np.ascontiguousarray(rgb[part])
-        return turn(over_black(rgb) if transparent else rgb, matrix)
+        if transparent and rgb[..., 3].min() < 255:
+            self.blended, rgb = True, over_black(rgb)
+        elif transparent:
+            rgb = np.ascontiguousarray(rgb[..., :3])
+        return turn(rgb, matrix)
 
     def close(self) -> None:
         """Let go of the scaler; the next call builds a new one."""
@@ -115,8 +127,6 @@ def _full_range() -> np.ndarray:
 def over_black(rgba: np.ndarray) -> np.ndarray:
     """Composite an uint8 (H, W, 4) picture with straight alpha over black, giving (H, W, 3)."""
     colour, alpha = rgba[..., :3], rgba[..., 3:]
-    if alpha.min() == 255:
-        return np.ascontiguousarray(colour)
     return ((colour.astype(np.uint16) * alpha + 127) // 255).astype(np.uint8)
 
 
@@ -125,6 +135,11 @@ def remarks(path: Source, frame: VideoFrame, codec: VideoCodecContext) -> list[s
     notes = []
     if {frame.color_trc, codec.color_trc} & _HDR_TRANSFERS:
         notes.append(f"{path}: HDR colours are used without tone mapping")
+    if codec.name in _LINEAR:
+        notes.append(
+            f"{path}: its values are linear light and are used as they are, so it looks dark; "
+            "export it as PNG or JPEG"
+        )
     if is_raw(path):
         notes.append(
             f"{path}: a camera raw file; FFmpeg may show its preview or undeveloped colours, so "
@@ -149,7 +164,7 @@ class Display:
         self._exif = still_orientation(local) if local and self._still else None
         self._crop = None if self._still else crop_of(local, container, stream)
         self._matrix = UPRIGHT
-        self._first_aspect = Fraction(1)
+        self._first_aspect = self._aspect = Fraction(1)
         self._first: View | None = None
         self._changed = False
         self.notes: list[str] = []
@@ -165,14 +180,16 @@ class Display:
         Args:
             frame: the decoded frame.
             time: its presentation time, seconds.
-            aspect: ratio of width to height of its stored pixels.
+            aspect: ratio of width to height of its pixels by the decoder, which may be ahead.
         """
         matrix = self._orientation(frame)
         crop = self._crop_for(frame)
         width, height = crop.size if crop else (frame.width, frame.height)
         if self._first is None:
-            self._first_aspect = aspect
-        aspect /= self._first_aspect
+            self._first_aspect = self._aspect = aspect
+        elif frame.key_frame:  # others have the pixels of the one before
+            self._aspect = aspect
+        aspect = self._aspect / self._first_aspect
         if swaps_sides(matrix):
             width, height, aspect = height, width, 1 / aspect
         view = View(matrix, crop, width, height, aspect)
@@ -180,14 +197,26 @@ class Display:
             self._first, self._start = view, time
             if rotation_of(matrix) % 90:
                 self.notes.append("rotated to the nearest quarter turn, not by its exact angle")
-        elif (width, height) != (self.first.width, self.first.height) and not self._changed:
+        elif not (self._changed or self._is_like_first(view)):
             self._changed = True
-            self.notes.append(
-                f"the picture's size changes from {self.first.width}x{self.first.height} to "
-                f"{width}x{height} at {float(time - self._start):.1f} s; all pictures are fitted "
-                "into the first size"
-            )
+            self.notes.append(self._change(view, float(time - self._start)))
         return view
+
+    def _is_like_first(self, view: View) -> bool:
+        same_size = (view.width, view.height) == (self.first.width, self.first.height)
+        return same_size and (view.aspect == 1 or abs(view.aspect - 1) < _SAME_SHAPE)
+
+    def _change(self, view: View, seconds: float) -> str:
+        before, after = (f"{each.width}x{each.height}" for each in (self.first, view))
+        if before == after:
+            return (
+                f"the shape of the picture's pixels changes at {seconds:.1f} s; all pictures are "
+                "fitted into the first shape"
+            )
+        return (
+            f"the picture's size changes from {before} to {after} at {seconds:.1f} s; all pictures "
+            "are fitted into the first size"
+        )
 
     def picture(self, frame: VideoFrame, view: View, convert: RgbConverter) -> np.ndarray:
         """Return a frame as displayed, uint8 (H, W, 3) RGB; H and W are those of the first frame.
@@ -203,8 +232,11 @@ class Display:
                 f"{frame.colorspace} (ITU-T H.273) cannot be converted to RGB; "
                 f"convert it to {'PNG' if self._still else 'H.264'}"
             ) from error
-        size = self.first.width, self.first.height
-        return image if (view.width, view.height) == size else fitted(image, *size, view.aspect)
+        if convert.blended and _TRANSPARENT not in self.notes:
+            self.notes.append(_TRANSPARENT)
+        if self._is_like_first(view):
+            return image
+        return fitted(image, self.first.width, self.first.height, view.aspect)
 
     def _crop_for(self, frame: VideoFrame) -> Crop | None:
         crop = self._crop

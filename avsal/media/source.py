@@ -29,6 +29,7 @@ from avsal.media.view import (
     boxes,
     elements,
     find,
+    is_tiff_for_pillow,
     read_number,
 )
 
@@ -75,6 +76,8 @@ _REFERRING = frozenset(
     """.split()
 )
 
+_GIF_HEAD, _PNG_HEAD = 13, 8  # bytes before a GIF's colours and a PNG's chunks
+_CHUNK, _CHECKSUM = 8, 4  # bytes of a PNG's chunk: its size and type, and what follows its content
 _NO_PICTURES = frozenset({"tty"})  # renders any .txt as a film of a terminal
 _FROM_A_FILE = "image2"  # without a pattern, it reads only the named file, except for
 _PLANE = ".y"  # luma planes: it also opens the chroma planes in the same folder
@@ -122,6 +125,55 @@ _NETWORK = {
 _HEIF_BRANDS = frozenset({"avif", "heic", "heix", "heim", "heis", "mif1", "mif2"})
 _STILL_BRANDS = _HEIF_BRANDS | {"crx"}  # Canon's camera raw
 _PICTURES = frozenset({"image2", "ico", "alias_pix", "brender_pix", "msp", "fits"})
+
+
+def ends_inside(path: Source, format: str) -> bool:
+    """Whether an animated GIF or PNG file is cut off. FFmpeg gives what there is, silently.
+
+    Args:
+        format: FFmpeg's name of the container.
+    """
+    check = {"gif": _ends_inside_gif, "apng": _ends_inside_png}.get(format)
+    if check is None or isinstance(path, str):
+        return False
+    with path.open("rb") as file:
+        return check(file)
+
+
+def _ends_inside_gif(file: BinaryIO) -> bool:
+    """Whether a GIF ends within a block; many end without the last one, which is empty."""
+    head = file.read(_GIF_HEAD)
+    file.seek(_colours_size(head[10]), os.SEEK_CUR)
+    while (kind := file.read(1)) in (b",", b"!"):
+        skipped = 1  # byte: an extension's label, or the size of codes
+        if kind == b",":
+            place = file.read(9)  # bytes of the picture's place and size, the last one of flags
+            if len(place) < 9:
+                return True
+            skipped += _colours_size(place[-1])
+        file.seek(skipped, os.SEEK_CUR)
+        while (size := file.read(1)) > b"\0":
+            file.seek(size[0], os.SEEK_CUR)
+        if not size:
+            return True
+    return False
+
+
+def _colours_size(flags: int) -> int:
+    """Bytes of a GIF's table of colours."""
+    return 3 * 2 ** (flags % 8 + 1) if flags & 0x80 else 0
+
+
+def _ends_inside_png(file: BinaryIO) -> bool:
+    place = _PNG_HEAD
+    while True:
+        file.seek(place)
+        head = file.read(_CHUNK)
+        if len(head) < _CHUNK:
+            return True
+        if head[4:] == b"IEND":
+            return False
+        place += _CHUNK + _CHECKSUM + int.from_bytes(head[:4], "big")
 
 
 def why_undecodable(path: Source, container: InputContainer, stream: Any, codec: str) -> str:
@@ -382,8 +434,10 @@ def is_image(container: InputContainer) -> bool:
     return name.endswith("_pipe") or name in _PICTURES or _brand(container) in _STILL_BRANDS
 
 
-def is_heif(container: InputContainer) -> bool:
-    """Tell whether a container is a still image of the HEIF family: HEIC or AVIF, no sequence."""
+def is_for_pillow(source: Source, container: InputContainer) -> bool:
+    """Tell whether Pillow decodes a still image, not FFmpeg: HEIC, AVIF and some kinds of TIFF."""
+    if container.format.name == "tiff_pipe":
+        return isinstance(source, Path) and is_tiff_for_pillow(source)
     return _brand(container) in _HEIF_BRANDS
 
 

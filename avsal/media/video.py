@@ -11,7 +11,6 @@ from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
 from itertools import chain
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from av.error import FFmpegError
@@ -43,13 +42,14 @@ from avsal.media.frames import VideoFrame
 from avsal.media.source import (
     ENCRYPTED,
     as_source,
+    ends_inside,
     file_identity,
     is_encrypted,
-    is_heif,
+    is_for_pillow,
     is_image,
     why_undecodable,
 )
-from avsal.media.view import ends_inside, heif_picture, is_cut_off
+from avsal.media.view import is_cut_off, pillow_picture
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,7 +58,6 @@ if TYPE_CHECKING:
 
 # Codecs with one frame per packet, so that a frame's index is found by counting packets.
 _COUNTABLE_CODECS = frozenset({"h264", "hevc", "vp9", "av1", "mjpeg", "prores", "ffv1"})
-_SILENT = frozenset({"gif", "apng"})  # formats that FFmpeg reads up to any end without an error
 BUFFER_BYTES = 256 * 2**20  # limit for the frames that `buffer_frames` stores
 _SEEK_FROM = Fraction(5)  # seconds; decoding less than this is faster than seeking
 _SEEK_MARGIN = Fraction(1)  # seconds before the first requested frame, for B-frames
@@ -301,8 +300,8 @@ class VideoReader:
         if not (counting or still):
             packets, start = with_start(packets, self._time_base, step)
         self._clock = FrameClock(self._time_base, step, counting, start, self._first_time)
-        if is_heif(self._container):
-            yield self._slot(0, heif_picture(self.path), 0)
+        if is_for_pillow(self.path, self._container):
+            yield self._slot(0, pillow_picture(self.path), 0)
             return
         for index, (frame, pts) in enumerate(self._pictures(packets, counts)):
             yield self._slot(index, frame, pts)
@@ -433,7 +432,7 @@ class VideoReader:
     def _check_end(self, end: Fraction) -> None:
         expected = None if self._decoder.jumped else self._expected_end
         early = expected is not None and end < expected - _END_TOLERANCE
-        silent = self._container.format.name in _SILENT and ends_inside(Path(self.path))
+        silent = not early and ends_inside(self.path, self._container.format.name)
         if early or silent or self._decoder.broken_off:
             of = f" of {float(expected - self.origin):.1f}" if expected and not silent else ""
             after = f"{float(end - self.origin):.1f}{of} s"

@@ -1,7 +1,7 @@
 """What a file says about displaying its pictures: rotation, mirroring and crop.
 
-Also what FFmpeg does not do for images: their orientation, reading HEIC and AVIF, and telling that
-a JPEG or an animated GIF or PNG is cut off.
+Also what FFmpeg does not do for still images: their orientation, reading HEIC, AVIF and some kinds
+of TIFF, and telling that a JPEG is cut off.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from av.sidedata.sidedata import SideDataContainer
 from av.video.frame import VideoFrame
 from PIL import Image, UnidentifiedImageError
 from PIL.ExifTags import Base
+from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION, TILEWIDTH, TiffImageFile
 
 from avsal.errors import MediaError
 
@@ -30,8 +31,9 @@ if TYPE_CHECKING:
     from av.container import InputContainer
 
 _JPEG_END = b"\xff\xd9"
-_GIF_HEAD = 13  # bytes before a GIF's colours
-_GIF, _PNG = b"GIF", b"\x89PNG\r\n\x1a\n"
+# In these kinds of TIFF, FFmpeg shows black, wrong colours or nothing; so it does in tiles.
+_TIFF_COMPRESSIONS = frozenset({"jpeg", "tiff_jpeg", "lzma", "webp", "zstd"})  # in Pillow's words
+_TIFF_COLOURS = frozenset({6, 8})  # YCbCr and CIE L*a*b*, TIFF 6.0 sections 21 and 23
 _HEADER = 8  # bytes: size and type
 _LONG_HEADER = 16  # with a size of 64 bits
 
@@ -325,9 +327,11 @@ def _crop_by(numbers: dict[int, int]) -> Crop | None:
 
 
 def still_orientation(path: Path) -> Matrix | None:
-    """Return the Exif orientation of a still image; None if Pillow cannot read it."""
+    """Return the orientation in which a still image is decoded; None if Pillow cannot read it."""
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
+            if _is_tiff_for_pillow(image):  # which turns it
+                return UPRIGHT
             return EXIF.get(image.getexif().get(Base.Orientation, 1), UPRIGHT)
     except Exception:  # for damaged files, Pillow raises almost anything
         return None
@@ -357,58 +361,28 @@ def _ends_as_jpeg(path: Path) -> bool:
         return file.read() == _JPEG_END
 
 
-def ends_inside(path: Path) -> bool:
-    """Whether an animated GIF or PNG ends before its end. FFmpeg gives what there is, silently."""
+def is_tiff_for_pillow(path: Path) -> bool:
+    """Tell whether a file is a TIFF picture that Pillow reads and FFmpeg does not, or wrongly."""
     try:
-        with path.open("rb") as file:
-            head = file.read(_GIF_HEAD)
-            if head.startswith(_GIF):
-                file.seek(_colours_size(head[10]), os.SEEK_CUR)
-                return _ends_inside_gif(file)
-            return head.startswith(_PNG) and _ends_inside_png(file)
-    except (OSError, IndexError):
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
+            return _is_tiff_for_pillow(image)
+    except Exception:  # for damaged files, Pillow raises almost anything
         return False
 
 
-def _ends_inside_gif(file: BinaryIO) -> bool:
-    """Whether a GIF ends within a block; many end without the last one, which is empty."""
-    while (kind := file.read(1)) in (b",", b"!"):
-        skipped = 1  # byte: an extension's label, or the size of codes
-        if kind == b",":
-            place = file.read(9)  # bytes of the picture's place and size, the last one of flags
-            if len(place) < 9:
-                return True
-            skipped += _colours_size(place[-1])
-        file.seek(skipped, os.SEEK_CUR)
-        while (size := file.read(1)) > b"\0":
-            file.seek(size[0], os.SEEK_CUR)
-        if not size:
-            return True
-    return False
+def _is_tiff_for_pillow(image: Image.Image) -> bool:
+    return isinstance(image, TiffImageFile) and (
+        TILEWIDTH in image.tag_v2
+        or image.info.get("compression") in _TIFF_COMPRESSIONS
+        or image.tag_v2.get(PHOTOMETRIC_INTERPRETATION) in _TIFF_COLOURS
+    )
 
 
-def _colours_size(flags: int) -> int:
-    """Bytes of a GIF's table of colours."""
-    return 3 * 2 ** (flags % 8 + 1) if flags & 0x80 else 0
+def pillow_picture(path: Path | str) -> VideoFrame:
+    """Decode a still image upright to 8-bit RGB, or RGBA if it has transparency, with Pillow.
 
-
-def _ends_inside_png(file: BinaryIO) -> bool:
-    place = len(_PNG)
-    while True:
-        file.seek(place)
-        head = file.read(_HEADER)
-        if len(head) < _HEADER:
-            return True
-        if head[4:] == b"IEND":
-            return False
-        place += 12 + int.from_bytes(head[:4], "big")  # with the size, the type and the checksum
-
-
-def heif_picture(path: Path | str) -> VideoFrame:
-    """Decode a HEIC or AVIF still image to 8-bit RGB, or RGBA if it has transparency.
-
-    Large images, as from an iPhone, consist of tiles, which FFmpeg treats as separate streams. It
-    also ignores mirroring.
+    For HEIC and AVIF: large images, as from an iPhone, consist of tiles, which FFmpeg treats as
+    separate streams, and it ignores mirroring. For some kinds of TIFF, see `is_tiff_for_pillow`.
 
     Raises:
         MediaError: it cannot be decoded, or is an address.
@@ -419,7 +393,7 @@ def heif_picture(path: Path | str) -> VideoFrame:
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
             mode = "RGBA" if image.has_transparency_data else "RGB"
-            pixels = np.asarray(image.convert(mode))
+            pixels = _in_8_bits(image, mode)
     except Exception as error:
         unknown = isinstance(error, UnidentifiedImageError)
         cause = "damaged, or of an unknown type" if unknown else " ".join(str(error).split())
@@ -427,6 +401,14 @@ def heif_picture(path: Path | str) -> VideoFrame:
     frame = VideoFrame.from_ndarray(pixels, format="rgba" if mode == "RGBA" else "rgb24")
     frame.pts = 0
     return frame
+
+
+def _in_8_bits(image: Image.Image, mode: str) -> np.ndarray:
+    if image.mode.startswith("I;16"):  # Pillow would clip its values
+        return np.repeat((np.asarray(image) >> 8).astype(np.uint8)[..., None], 3, axis=2)
+    if image.mode in ("I", "F"):
+        raise ValueError("its values have 32 bits")
+    return np.asarray(image.convert(mode))
 
 
 @lru_cache(maxsize=1)

@@ -277,7 +277,9 @@ def _is_ours(path: Path, known: Container[Path]) -> bool:
         path.stem.endswith(end) and path.with_name(path.stem.removesuffix(end)) in known
         for end in (OVERLAY, STILL, SHEET)
     )
-    return drawn or path.with_suffix(CROP_PATH).is_file()
+    with suppress(OSError):  # the name may be too long, and nothing bears it
+        return drawn or path.with_suffix(CROP_PATH).is_file()
+    return drawn
 
 
 def _is_saved_picture(path: Path) -> bool:
