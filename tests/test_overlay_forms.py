@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import av
 import cv2
 import numpy as np
@@ -174,6 +176,11 @@ def test_a_part_that_begins_inside_a_long_frame_says_so(
         assert "no picture begins at 5 s; the part begins with the next one, at 10 s" in err
         assert length_of(out) == pytest.approx(1, abs=0.03)
     assert avsal_command("overlay", slides, "-o", out, "--start", 0.9, *kept)[2] == ""
+    exact = Fraction(5)  # which Python 3.11 does not format like a float
+    avsal.overlay(slides, out, start=exact, saliency=tmp_path / "maps")
+    assert length_of(out) == pytest.approx(1, abs=0.03)
+    with pytest.raises(UsageError, match="no maps from 7 to 6 s"):
+        read_result(tmp_path / "maps").part(None, Fraction(6)).part(Fraction(7), None)
 
 
 def length_of(path):

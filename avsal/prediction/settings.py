@@ -311,7 +311,7 @@ def expected_maps(
     return max(0, min(known) - first) if known else None
 
 
-def late_start(name: object, start: float | None, first: float | Fraction) -> Iterator[str]:
+def late_start(name: object, start: Seconds | None, first: Seconds) -> Iterator[str]:
     """A note if the picture that is on screen at `start` began earlier, so that the part begins
     visibly later.
 
@@ -321,7 +321,7 @@ def late_start(name: object, start: float | None, first: float | Fraction) -> It
     """
     if start is not None and first - start > _LATE:
         begins = f"the part begins with the next one, at {float(first):g} s"
-        yield f"{name}: no picture begins at {start:g} s; {begins}"
+        yield f"{name}: no picture begins at {float(start):g} s; {begins}"
 
 
 @dataclass(frozen=True)
