@@ -183,15 +183,25 @@ def test_an_edited_path_is_not_replaced_by_chance(reframe, video, tmp_path):
     path = tmp_path / "out.reframe.json"
     edited = path.read_text().replace("\n", "\n ")
     path.write_text(edited)
-    later = (tmp_path / "out.mp4").stat().st_mtime + 2
+    made = (tmp_path / "out.mp4").stat().st_mtime
+    later = made + 5
     os.utime(path, (later, later))
     code, _out, err = reframe(video, *from_maps)
     assert (code, len(err.splitlines())) == (2, 1)
-    assert "out.reframe.json: was edited since out.mp4 was made" in err
+    assert "out.reframe.json: is newer than out.mp4, so it was probably edited" in err
     assert path.read_text() == edited
     assert reframe(video, "--path", path)[0] == 0
     os.utime(path, (later, later))
     assert reframe(video, *from_maps, "--force")[0] == 0
+
+
+def test_copies_of_a_result_and_its_path_may_be_replaced(reframe, video, tmp_path):
+    """`cp -r`, `git checkout` and the like write the path right after the result."""
+    from_maps = ("--saliency", save_maps(tmp_path / "maps", video, lambda _i: (0.8, 0.5)))
+    assert reframe(video, *from_maps)[0] == 0
+    copied = (tmp_path / "out.mp4").stat().st_mtime + 0.5
+    os.utime(tmp_path / "out.reframe.json", (copied, copied))
+    assert reframe(video, *from_maps)[0] == 0
 
 
 def test_the_result_of_a_path_is_named_after_its_shape(avsal_command, video, tmp_path):

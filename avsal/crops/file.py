@@ -53,7 +53,6 @@ from avsal.crops.settings import Box, Fill, Fit, Picture, Size, parse_aspect
 from avsal.errors import MediaError, UsageError
 from avsal.media.container import VideoInfo
 from avsal.prediction.settings import MAX_SECONDS, check_word, clock, percent
-from avsal.results.checks import is_newer
 from avsal.results.plan import CROP_PATH
 from avsal.results.records import (
     UNREADABLE,
@@ -73,6 +72,7 @@ _ROUNDING = 0.01  # pixels by which rounding may place a crop outside
 # Pixels by which a crop may miss the shape of the result: of the result, or of the picture, because
 # the sides of crops are whole and even. Bars of a few pixels would look like a fault.
 _IN_RESULT, _IN_PICTURE = 1.5, 1.01
+_COPYING = 2  # seconds by which a copied path may be newer than the copied result
 _NARROWEST = Fraction(1, 100)  # of a pixel, width to height
 
 
@@ -107,7 +107,9 @@ def path_beside(out: Path) -> Path:
 
 
 def check_edited(out: Path, path: Path | None) -> None:
-    """Refuse to replace the path of an earlier result if it is newer than that: it was edited.
+    """Refuse to replace the path of an earlier result that is newer than the result.
+
+    It was edited, or copied: copying writes it right after the result, which is no edit.
 
     Args:
         out: the result that will have a path next to it.
@@ -118,13 +120,15 @@ def check_edited(out: Path, path: Path | None) -> None:
     """
     there = path_beside(out)
     with atomic.write_errors(out):
-        if not (out.exists() and there.exists()) or is_newer(out, there):
+        if not (out.exists() and there.exists()):
+            return
+        if there.stat().st_mtime - out.stat().st_mtime < _COPYING:
             return
         if path is not None and path.exists() and path.samefile(there):
             return
     raise UsageError(
-        f"{there}: was edited since {out.name} was made, and would be replaced; give --path to "
-        "render it, --force to replace it, or another --output"
+        f"{there}: is newer than {out.name}, so it was probably edited, and would be replaced; give "
+        "--path to render it, --force to replace it, or another --output"
     )
 
 
