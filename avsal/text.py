@@ -26,6 +26,7 @@ THOUSANDS = re.compile(r"[1-9]\d{0,2}(,\d{3})+(\.\d*)?", re.ASCII)
 NO_THOUSANDS = "write numbers without separators of thousands"
 _GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}[.,]\d{3}", re.ASCII)
 _DECIMALS = re.compile(r"[.,]\d", re.ASCII)
+_THIRDS = ("333", "667")  # of milliseconds, as 33.333, 66.667 and 100 of 30 frames per second
 _END = "\3"  # a line after the last one: only a quotation mark that is not closed takes it in
 
 
@@ -33,7 +34,8 @@ _END = "\3"  # a line after the last one: only a quotation mark that is not clos
 class Separators:
     """Tells whether points or commas in numbers of one kind separate thousands.
 
-    They do if each has three digits behind it, and numbers of three digits have none.
+    They do if each has three digits behind it, not only those of thirds, and numbers of three
+    digits have none.
     """
 
     _plain: str = ""
@@ -48,7 +50,8 @@ class Separators:
         if text.isdecimal():
             self._plain = text if len(text) == 3 and text[0] != "0" else self._plain
         elif _GROUPED.fullmatch(text):
-            self._grouped = self._grouped or text
+            if not text.endswith(_THIRDS):
+                self._grouped = self._grouped or text
         else:
             self._are_decimal = _DECIMALS.search(text) is not None
 

@@ -318,6 +318,13 @@ def test_times_of_frames_may_be_rounded_to_milliseconds(tmp_path, per_second):
         assert found == pytest.approx([tag.index + 1, *fixated])
 
 
+def test_thirds_of_milliseconds_are_no_thousands(tmp_path):
+    """Trackers of 30 and 60 Hz have such durations; many programs omit decimals that are 0."""
+    table = tmp_path / "table.csv"
+    table.write_text("time,duration_ms,x,y\n0,100,5,5\n1,183.333,5,5\n2,216.667,5,5\n")
+    assert read_table(table).numbers[:, 1] == pytest.approx([0.1, 0.183333, 0.216667])
+
+
 @pytest.mark.parametrize(
     ("header", "row"),
     [
