@@ -16,6 +16,7 @@ from avsal.datasets.matlab import read_matlab
 from avsal.errors import DataError, require_file
 from avsal.media.display import over_black
 from avsal.media.source import LARGEST_PICTURE
+from avsal.media.view import in_8_bits
 
 # Pillow warns above one size and fails above another; LARGEST_PICTURE is the limit here.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -103,12 +104,8 @@ def _decode(path: Path, convert: Callable[[Image.Image], np.ndarray]) -> np.ndar
 
 def _shown(image: Image.Image) -> np.ndarray:
     """RGB of a picture that is turned, with 8 bits, and over black where it is transparent."""
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I;16"):  # Pillow would clip it at 255
-        image = Image.fromarray((np.array(image.convert("I")) >> 8).astype(np.uint8))
-    if image.has_transparency_data:
-        return over_black(np.array(image.convert("RGBA")))
-    return np.array(image.convert("RGB"))
+    pixels = in_8_bits(ImageOps.exif_transpose(image))
+    return over_black(pixels) if pixels.shape[2] == 4 else np.array(pixels)
 
 
 def _gray(image: Image.Image, path: Path) -> np.ndarray:

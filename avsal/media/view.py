@@ -392,23 +392,27 @@ def pillow_picture(path: Path | str) -> VideoFrame:
     _read_heic_too()
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
-            mode = "RGBA" if image.has_transparency_data else "RGB"
-            pixels = _in_8_bits(image, mode)
+            pixels = in_8_bits(image)
     except Exception as error:
         unknown = isinstance(error, UnidentifiedImageError)
         cause = "damaged, or of an unknown type" if unknown else " ".join(str(error).split())
         raise MediaError(f"{path}: cannot be decoded ({cause}); convert it to PNG") from error
-    frame = VideoFrame.from_ndarray(pixels, format="rgba" if mode == "RGBA" else "rgb24")
+    frame = VideoFrame.from_ndarray(pixels, format="rgba" if pixels.shape[2] == 4 else "rgb24")
     frame.pts = 0
     return frame
 
 
-def _in_8_bits(image: Image.Image, mode: str) -> np.ndarray:
+def in_8_bits(image: Image.Image) -> np.ndarray:
+    """The values of a picture, uint8 (H, W, 3) RGB, or (H, W, 4) RGBA if it has transparency.
+
+    Raises:
+        ValueError: they have 32 bits, of which nobody knows the range.
+    """
     if image.mode.startswith("I;16"):  # Pillow would clip its values
         return np.repeat((np.asarray(image) >> 8).astype(np.uint8)[..., None], 3, axis=2)
     if image.mode in ("I", "F"):
         raise ValueError("its values have 32 bits")
-    return np.asarray(image.convert(mode))
+    return np.asarray(image.convert("RGBA" if image.has_transparency_data else "RGB"))
 
 
 @lru_cache(maxsize=1)
