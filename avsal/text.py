@@ -23,7 +23,7 @@ _NO_TEXT = "it is not text in UTF-8 or UTF-16; save it as text in UTF-8"
 _HEAD = 4096  # bytes from which the encoding is recognised
 # A number that has commas between thousands, or a decimal comma before three digits.
 THOUSANDS = re.compile(r"[1-9]\d{0,2}(,\d{3})+(\.\d*)?", re.ASCII)
-NO_THOUSANDS = "write numbers without separators of thousands"
+NO_THOUSANDS = "write numbers without thousands separators"
 _GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}[.,]\d{3}", re.ASCII)
 _DECIMALS = re.compile(r"[.,]\d", re.ASCII)
 _THIRDS = ("333", "667")  # of milliseconds, as 33.333, 66.667 and 100 of 30 frames per second

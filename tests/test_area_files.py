@@ -241,7 +241,7 @@ def test_names_that_look_the_same_are_the_same():
         ("a.csv", "name,points\nroof,0,0;9,0;9,9\n", "line 2: more values than columns"),
         ("a.csv", f"name,x,y,w,h\nlogo,{'9' * 400},1,1,1\n", "neither pixels nor per cent"),
         ("a.csv", "name,x,y,w,h\nlogo,nan,1,1,1\n", "neither pixels nor per cent"),
-        ("a.csv", 'name,x,y,w,h\na,"1,200",10,"1,920",9\n', "1,200: .*without separators of thou"),
+        ("a.csv", 'name,x,y,w,h\na,"1,200",10,"1,920",9\n', "1,200: .*without thousands sep"),
         ("a.csv", "name,points\na,1".encode("utf-16")[:-1], "not text in UTF-8 or UTF-16"),
         ("a.csv", "name,x,y,w,h\nlogo,1e99,1,1,1\n", "outside the 200x100 picture"),
         ("a.json", '{"areas": [{"name": "a", "box": [1e999, 1, 1, 1]}]}', "1e999 is too large"),

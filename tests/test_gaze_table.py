@@ -184,7 +184,7 @@ REFUSED_TEXT = {
     "two decimal marks": ("time;x;y\n0,5;80.1;40.2\n", "a comma and numbers with a point"),
     "thousands with points": (
         "time_ms;x;y\n.;.;.\n980;80;40\n1.000;80;40\n",
-        "1.000 and 980: write numbers without separators of thousands, or 980.0 if",
+        "1.000 and 980: write numbers without thousands separators, or 980.0 if",
     ),
     "thousands after tabs": (
         "time_ms\tx\ty\n80\t999\t40\n90\t1,010\t40\n",

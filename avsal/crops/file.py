@@ -127,8 +127,8 @@ def check_edited(out: Path, path: Path | None) -> None:
         if path is not None and path.exists() and path.samefile(there):
             return
     raise UsageError(
-        f"{there}: is newer than {out.name}, so it was probably edited, and would be replaced; give "
-        "--path to render it, --force to replace it, or another --output"
+        f"{there}: is newer than {out.name}, so it was probably edited, and would be replaced; "
+        "give --path to render it, --force to replace it, or another --output"
     )
 
 

@@ -359,7 +359,7 @@ class _Content:
         if (self._thousands or self._has_decimal_comma) and self._has_point:
             raise DataError(
                 f"{self.path}: has numbers with a comma and numbers with a point; write all of "
-                "them with a decimal point, without separators of thousands"
+                "them with a decimal point, without thousands separators"
             )
         if self._thousands and self.delimiter == "," and not self._has_decimal_comma:
             raise DataError(f"{self.path}: {self._thousands}: {NO_THOUSANDS}")

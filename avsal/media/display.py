@@ -45,7 +45,7 @@ _FAST_FORMATS = frozenset({"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuva42
 # SWS_BILINEAR, SWS_ACCURATE_RND, SWS_FULL_CHR_H_INT; PyAV names the last two from version 18 on.
 _PRECISE = 0x2 | 0x40000 | 0x2000
 _TRANSPARENT = (
-    "its transparent parts are used as black; if it is seen on another colour, save it on that"
+    "its transparent parts are used as black; if it is shown on another colour, save it with that"
 )
 _SAME_SHAPE = 0.01  # relative difference of aspect ratios that is not worth black bars
 

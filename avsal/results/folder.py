@@ -252,8 +252,8 @@ class Result:
             return self
         start, end = self.time_range(start, end)
         if start is not None and end is not None and start >= end:
-            span = f"{float(start):g} to {float(end):g} s"  # fractions have no such format before 3.12
-            raise UsageError(f"{self.folder}: has no maps from {span}")
+            first, last = float(start), float(end)  # Python 3.11 does not format fractions
+            raise UsageError(f"{self.folder}: has no maps from {first:g} to {last:g} s")
         return replace(self, start=start, end=end)
 
     def holds(self, record: FrameRecord) -> bool:
