@@ -26,7 +26,7 @@ THOUSANDS = re.compile(r"[1-9]\d{0,2}(,\d{3})+(\.\d*)?", re.ASCII)
 NO_THOUSANDS = "write numbers without thousands separators"
 _GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}[.,]\d{3}", re.ASCII)
 _DECIMALS = re.compile(r"[.,]\d", re.ASCII)
-_THIRDS = ("333", "666", "667")  # of milliseconds, as 33.333, 66.667 and 100 of 30 frames per second
+_THIRDS = ("333", "666", "667")  # of milliseconds, as 33.333 of 30 frames per second
 _END = "\3"  # a line after the last one: only a quotation mark that is not closed takes it in
 
 
