@@ -77,6 +77,12 @@ def path_of(what: str, given: object) -> Path:
     return Path(path)
 
 
+def exists(path: Path) -> bool:
+    """Whether there is a file or folder that can be reached. In a folder that the user may not
+    enter, such as the home of another one, there is none, and `Path.exists` may fail."""
+    return os.access(path, os.F_OK)
+
+
 def require_file(path: Path, what: str) -> None:
     """Refuse a pipe or a device, because reading from it could block forever.
 

@@ -264,3 +264,15 @@ def test_files_are_chosen_by_what_their_names_tell(files, row, fold, expected):
 )
 def test_folds_in_names(name, folds):
     assert registry.folds_in(name) == set(folds)
+
+
+def test_a_home_that_may_not_be_entered_has_no_files(avsal_command, monkeypatch):
+    """As in containers with the home of another user; root may enter all, but no name this long."""
+    for name in ("AVSAL_HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.setenv(name, f"/{'x' * 300}")
+    code, out, err = avsal_command("weights", "list")
+    assert (code, err) == (0, "")
+    assert "avsal-small" in out
+    assert weights.resolve().is_file()
+    with pytest.raises(UsageError, match="neither a file nor"):
+        weights.resolve(NAME)

@@ -18,7 +18,7 @@ from typing import Any
 
 import typer
 
-from avsal.errors import UsageError, nearest
+from avsal.errors import UsageError, exists, nearest
 from avsal.text import read_text
 
 NAME = "avsal.toml"
@@ -38,6 +38,10 @@ def places() -> list[Path]:
         raise UsageError("the working folder was removed; change to another one") from None
 
 
+def _files() -> list[Path]:
+    return [path for path in places() if exists(path) and path.is_file()]
+
+
 def read_defaults(group: Any) -> Defaults:
     """The defaults of every command.
 
@@ -49,7 +53,7 @@ def read_defaults(group: Any) -> Defaults:
     """
     commands = _commands(group)
     defaults: Defaults = {}
-    for path in filter(Path.is_file, places()):
+    for path in _files():
         for table, key, value in _entries(path):
             chosen = [name for name in commands if f"{name} ".startswith(table)]
             if not chosen:
@@ -73,10 +77,10 @@ def read_defaults(group: Any) -> Defaults:
 
 def described(group: Any) -> dict[str, str]:
     """What `avsal info` shows: the files that exist, and the variables that are set."""
-    files = [str(path) for path in places() if path.is_file()]
+    files = [str(path) for path in _files()]
     entries = [
         f"{table.strip()}: {key} = {value!r}" if table else f"{key} = {value!r}"
-        for path in filter(Path.is_file, places())
+        for path in _files()
         for table, key, value in _entries(path)
     ]
     variables = {

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from avsal.errors import UsageError, path_of
+from avsal.errors import UsageError, exists, path_of
 from avsal.media.frames import info_of
 from avsal.models.variants import VARIANTS
 from avsal.prediction.frames import Engine, FrameCache, WindowInput
@@ -224,7 +224,7 @@ def _network_engine(loaded: LoadedWeights, engine: str, device: str, precision: 
         from avsal.prediction.openvino_network import TranslatedEngine, translation
 
         folder = translation(network)
-        if engine == EngineName.OPENVINO or folder.exists():
+        if engine == EngineName.OPENVINO or exists(folder):
             return TranslatedEngine(network, folder, precision)
     return _torch_engine(network, device, precision)
 

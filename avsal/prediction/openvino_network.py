@@ -24,7 +24,7 @@ import torch
 from torch import nn
 
 from avsal import atomic, models
-from avsal.errors import OutputError, WeightsError
+from avsal.errors import OutputError, WeightsError, exists
 from avsal.models.folding import prepare_for_inference
 from avsal.models.network import SPECTROGRAM, Features, SaliencyNetwork
 from avsal.prediction.onnx_engine import windows_at_once
@@ -73,7 +73,7 @@ class TranslatedNetwork(SaliencyNetwork):
     def __init__(self, network: SaliencyNetwork, folder: Path, precision: str) -> None:
         super().__init__(network.variant)
         self.uses_pixels, self.uses_images = network.uses_pixels, network.uses_images
-        if not folder.exists():
+        if not exists(folder):
             folder = _temporary.get(folder) or _make_translation(network, folder)
         self._frame = _Model(folder / FRAME, precision) if self.uses_images else None
         self._window = _Model(folder / WINDOW, precision)

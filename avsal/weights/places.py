@@ -13,7 +13,7 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-from avsal.errors import AvsalError, UsageError, WeightsError
+from avsal.errors import AvsalError, UsageError, WeightsError, exists
 from avsal.version import __version__
 from avsal.weights.reading import read_metadata, sha256_of
 from avsal.weights.registry import (
@@ -80,7 +80,7 @@ def locate(row: WeightsRow, revision: str | None = None) -> Found | None:
     if revision is None:
         if path := shipped(row.file):
             return Found(path, "shipped")
-        if (path := user_folder() / row.file).is_file():
+        if exists(path := user_folder() / row.file):
             return Found(path, "imported")
     path = cached(row, revision)
     return Found(path, "cached") if path else None
@@ -95,7 +95,8 @@ def present() -> list[str]:
 def other_imports() -> list[str]:
     """List the names of imported weights that are not in the registry."""
     known = {row.file for row in REGISTRY.values()}
-    files = sorted(user_folder().glob(f"*{SUFFIX}"))
+    folder = user_folder()
+    files = sorted(folder.glob(f"*{SUFFIX}")) if exists(folder) else []
     return [path.stem for path in files if path.name not in known]
 
 
@@ -134,7 +135,7 @@ def resolve(
 def imported(name: str) -> Path | None:
     """Find weights that were imported under a name that is not in the registry."""
     path = user_folder() / f"{name}{SUFFIX}"
-    return path if find_row(name) is None and path.is_file() else None
+    return path if find_row(name) is None and exists(path) else None
 
 
 def require_imported(name: str) -> Path:
@@ -155,7 +156,7 @@ def require_imported(name: str) -> Path:
 def shadowed() -> list[Path]:
     """List imported files that are never used, because their names mean the shipped weights."""
     files = [user_folder() / row.file for row in REGISTRY.values() if row.sha256]
-    return [path for path in files if path.is_file()]
+    return [path for path in files if exists(path)]
 
 
 # --- the Hugging Face Hub ------------------------------------------------------------------------
