@@ -331,6 +331,7 @@ def test_thirds_of_milliseconds_are_no_thousands(tmp_path):
         ("time,duration,x,y", "0.2,0.3,80,45"),
         ("start,end,x,y", "0.2,0.5,80,45"),
         ("start_ms,end [s],x,y", "200,0.5,80,45"),
+        ("start_ms,end,x,y", "200,500,80,45"),
         ("onset,duration,end,x,y", "0.2,0.3,9,80,45"),
         (
             "start timestamp [ns],end timestamp [ns],duration [ms],fixation x [px],fixation y [px]",

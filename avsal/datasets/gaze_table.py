@@ -283,6 +283,8 @@ def _columns(header: Sequence[str], path: Path) -> tuple[dict[str, int], dict[st
         if spelling is not None and not (meaning == "end" and "duration" in found):
             found[meaning] = names.index(spelling)
             units[meaning] = spellings[spelling]
+    if "end" in found and names[found["end"]] in COLUMNS["end"]:  # without a unit of its own
+        units["end"] = units.get("time", 1)
     missing = [meaning for meaning in REQUIRED if meaning not in found]
     if missing:
         listed = ", ".join(header)[:_SHOWN] or "none"
