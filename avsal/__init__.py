@@ -40,6 +40,12 @@ if TYPE_CHECKING:
 if "torch" not in sys.modules and not os.environ.keys() & {"GOMP_SPINCOUNT", "KMP_BLOCKTIME"}:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+# ONNX Runtime and OpenVINO report what they run to their makers, and keep an identifier of the
+# machine in the user's folders. Nothing leaves the machine from here: the first reads this variable
+# when it is loaded, the second does without its package for reports where that cannot be imported.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+
 names.install()
 
 __all__ = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -87,6 +88,29 @@ with model.predict(sys.argv[1], end=0.05, size="model") as maps:
 def test_a_user_without_a_home_or_an_entry_predicts_with_the_embedded_weights(example_clip):
     code, out, err = run(HOMELESS, example_clip)
     assert (code, out) == (0, ["avsal-small 2"]), err
+
+
+# Where there is a variable CI, the libraries that compute networks send no reports anyway.
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["onnx", "openvino"])
+def test_a_prediction_reports_nothing_and_leaves_only_its_result(engine, example_clip, tmp_path):
+    pytest.importorskip(engine if engine == "openvino" else "onnxruntime")
+    home = tmp_path / "home"
+    (home / "tmp").mkdir(parents=True)
+    folders = ("XDG_CACHE_HOME", "XDG_DATA_HOME", "ORT_DISABLE_TELEMETRY", "CI", "TF_BUILD")
+    settings = {name: value for name, value in os.environ.items() if name not in folders}
+    settings |= {"HOME": str(home), "USERPROFILE": str(home), "TMPDIR": str(home / "tmp")}
+    command = ["-m", "avsal", "predict", example_clip, "-o", tmp_path / "out", "--end", "0.1"]
+    done = subprocess.run(
+        [sys.executable, *map(str, command), "--engine", engine],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=settings,
+        cwd=ROOT,
+    )
+    assert done.returncode == 0, done.stderr
+    assert sorted(home.rglob("*")) == [home / "tmp"]
 
 
 def test_the_folder_of_a_user_without_a_home_is_under_the_root(monkeypatch):
