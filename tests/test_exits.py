@@ -150,6 +150,19 @@ def test_a_signal_when_all_is_done_tells_its_number(name: str) -> None:
     assert (ended.returncode, ended.stderr) == (128 + number, "")
 
 
+@pytest.mark.skipif(os.name != "posix", reason="POSIX signals")
+def test_a_signal_while_a_library_runs_code_from_text_tells_its_number(tmp_path) -> None:
+    """As named tuples and data classes do; `python -m` would end by SIGINT."""
+    kill = f"os.kill(os.getpid(), {int(signal.SIGTERM)})"
+    (tmp_path / "interrupted.py").write_text(
+        f"import os, sys\nsys.path.append({str(ROOT)!r})\nfrom avsal import cli\n"
+        f"sys.argv = ['avsal']\ncli._run = lambda *_: exec({kill!r})\ncli.main()\n"
+    )
+    command = [sys.executable, "-m", "interrupted"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (128 + signal.SIGTERM, "")
+
+
 @pytest.fixture
 def usual_handlers():
     """Python's own handlers, also where the job that runs the tests ignores Ctrl-C."""

@@ -99,7 +99,10 @@ def main() -> None:
     with suppress(KeyboardInterrupt), _stopped_by(signals):
         code = _run(arguments, signals)
         gc.freeze()  # the end of the interpreter need not look through everything for garbage
-    sys.exit(128 + signals[0] if signals else code)
+    if signals:
+        exec("")  # Python ends by SIGINT if the last code that it ran from text was interrupted
+        code = 128 + signals[0]
+    sys.exit(code)
 
 
 def _prepare_process() -> None:
