@@ -45,6 +45,16 @@ def test_csv_has_the_times_and_boxes(path, tmp_path):
     assert len(rows) == 30
 
 
+def test_times_are_those_of_the_container_that_is_given(video, tmp_path):
+    path = made(tmp_path / "ramp.reframe.json", origin=Fraction(0))
+    stream = samples.remuxed(video, tmp_path / "ramp.ts")
+    write_export(path, tmp_path / "a.csv", stream)
+    with (tmp_path / "a.csv").open(newline="") as file:
+        times = [float(row["time"]) for row in csv.DictReader(file)]
+    assert times == pytest.approx([float(time) for time in times_of(stream)], abs=1e-6)
+    assert times[0] > 0
+
+
 # ---- FFmpeg
 
 

@@ -386,6 +386,23 @@ def test_tables_of_another_program_are_kept(measure, video, maps, tmp_path, text
     assert (tmp_path / "mine" / "summary.json").read_text() == text
 
 
+@pytest.mark.parametrize("part", [(), ("--end", "1.5")])
+def test_maps_of_the_same_video_in_a_container_with_another_start(
+    measure, avsal_command, video, maps, tmp_path, part
+):
+    stream = samples.remuxed(video, tmp_path / "two shots.ts")
+    assert measure(stream, "--saliency", maps, *BOXES, *part)[0] == 0
+    assert measure(video, "--saliency", maps, *BOXES, *part, out="same")[0] == 0
+    assert rows_of(tmp_path) == rows_of(tmp_path, "same")
+    measured, same = summary_of(tmp_path), summary_of(tmp_path, "same")
+    assert measured["areas"] == same["areas"]
+    assert measured["seconds"] == same["seconds"] == (1.5 if part else 2)
+    of_stream = save_maps(tmp_path / "of stream", stream, lambda _i: (0.2, 0.5))
+    for name, saved in ((stream, maps), (video, of_stream)):
+        out = tmp_path / f"{name.suffix[1:]}.png"
+        assert avsal_command("overlay", name, "--still", "--saliency", saved, "-o", out)[0] == 0
+
+
 @pytest.mark.parametrize("frames", [20, 30])
 def test_maps_of_another_video_are_refused(measure, video, tmp_path, frames):
     images = [picture(0)] * frames
