@@ -302,6 +302,19 @@ def test_a_folder(reframe, video, tmp_path):
     assert found == ["photo.png", "photo.reframe.json", "sub/good.mp4", "sub/good.reframe.json"]
 
 
+def test_the_folder_of_the_maps_or_the_one_around_it(reframe, video, tmp_path):
+    save_maps(tmp_path / "maps" / video.stem, video, lambda _i: (0.8, 0.5))
+    assert reframe(video, "--saliency", tmp_path / "maps", out="around.mp4")[0] == 0
+    assert reframe(video, "--saliency", tmp_path / "maps" / video.stem)[0] == 0
+    assert path_of(tmp_path, "around") == path_of(tmp_path)
+    other = video.rename(tmp_path / "renamed.mp4")
+    code, _out, err = reframe(other, "--saliency", tmp_path / "maps", out="other.mp4")
+    assert code == 1
+    assert err.endswith(
+        f"/maps: is not the folder of one video's maps; give {tmp_path}/maps/ramp\n"
+    )
+
+
 def longer(tmp_path, video):
     other = samples.write(
         tmp_path / "longer.mp4", samples.Pictures([ramp(i) for i in range(25)], rate=10)
