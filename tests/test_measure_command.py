@@ -218,6 +218,15 @@ def test_two_still_images(measure, tmp_path):
     assert "seconds" not in page[page.index("Two versions") : page.index("What the numbers")]
 
 
+def test_the_frames_that_are_counted_are_the_video_s_own(measure, video, maps, tmp_path):
+    short = samples.write(tmp_path / "short.mp4", samples.Pictures([picture(0)] * 7, rate=12))
+    other = save_maps(tmp_path / "other", short, lambda _i: (0.5, 0.5))
+    arguments = ("--compare", short, "--compare-saliency", other)
+    code, out, _err = measure(video, "--saliency", maps, *BOXES, *arguments)
+    assert code == 0
+    assert out.endswith(": 24 frames\n")
+
+
 def test_a_still_image_and_a_video_are_not_compared(measure, video, maps, tmp_path):
     photo = samples.still(tmp_path / "photo.png", picture(0))
     other = save_maps(tmp_path / "other", photo, lambda _i: (0.2, 0.5))

@@ -77,11 +77,11 @@ class Bars:
         self._progress, self._plan = progress, plan
         self._all = progress.add_task("all files", total=len(plan), visible=len(plan) > 1)
         self._steps: dict[int, dict[str, TaskID]] = {}
-        self._done: dict[int, int] = {}
+        self._done: dict[int, dict[str, int]] = {}
 
     def maps_of_file(self, number: int, done: int, total: int | None, step: str = "") -> None:
         """Show how far a file, or one of the steps of its job, is."""
-        self._done[number] = done
+        self._done.setdefault(number, {})[step] = done
         self._update(number, step, done, total)
 
     def maps_of_all(self, done: int, expected: int) -> None:
@@ -96,11 +96,11 @@ class Bars:
         self._progress.update(steps[step], completed=done, total=total)
 
     def finished(self, number: int) -> int:
-        """Count a file; return how many of its frames were done."""
+        """Count a file; return how many of its frames were done, in the first step."""
         self._progress.advance(self._all)
         for task in self._steps.pop(number, {}).values():
             self._progress.remove_task(task)
-        return self._done.pop(number, 0)
+        return next(iter(self._done.pop(number, {}).values()), 0)
 
 
 @dataclass(frozen=True)
