@@ -300,6 +300,19 @@ def joined(
     return path
 
 
+def remuxed(source: Path, out: Path) -> Path:
+    """The same packets in another container, which may begin at another time."""
+    with av.open(source) as video, av.open(out, "w") as output:
+        streams = {}
+        for stream in video.streams:
+            streams[stream.index] = output.add_stream_from_template(stream)
+        for packet in video.demux():
+            if packet.dts is not None:
+                packet.stream = streams[packet.stream.index]
+                output.mux(packet)
+    return out
+
+
 def raw_h264(path: Path, frames: int = 12) -> Path:
     """An elementary stream: no container, hence no times."""
     return write(path, Pictures([numbered(i) for i in range(frames)]), container="h264")

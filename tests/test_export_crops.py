@@ -45,6 +45,16 @@ def test_csv_has_the_times_and_boxes(path, tmp_path):
     assert len(rows) == 30
 
 
+def test_times_are_those_of_the_container_that_is_given(video, tmp_path):
+    path = made(tmp_path / "ramp.reframe.json", origin=Fraction(0))
+    stream = samples.remuxed(video, tmp_path / "ramp.ts")
+    write_export(path, tmp_path / "a.csv", stream)
+    with (tmp_path / "a.csv").open(newline="") as file:
+        times = [float(row["time"]) for row in csv.DictReader(file)]
+    assert times == pytest.approx([float(time) for time in times_of(stream)], abs=1e-6)
+    assert times[0] > 0
+
+
 # ---- FFmpeg
 
 
@@ -269,7 +279,10 @@ def test_what_cannot_be_exported_is_one_line(avsal_command, video, path, tmp_pat
         (("export", path, "--to", tmp_path / "a.xml"), 2, ".fcpxml"),
         (("export", path, "--to", path), 2, "the input itself"),
         (("export", path, "--to", tmp_path / "new" / ".." / path.name), 2, "the input itself"),
-        (("export", tmp_path / "no.reframe.json", "--to", tmp_path / "a.csv"), 1, "missing"),
+        (("export", tmp_path / "no.reframe.json", "--to", tmp_path / "a.csv"), 1, "no such file"),
+        (("export", tmp_path / "onxx"), 1, "onxx: no such file or folder; give a folder of maps"),
+        (("export", other, "--to", tmp_path / "a.csv"), 1, "give a folder of maps or a .reframe"),
+        (("export", path), 2, "--to"),
         (("export", path, "--to", tmp_path / "a.edl", "--video", tmp_path / "no.mp4"), 1, "no.mp4"),
         (("export", path, "--to", tmp_path / "a.edl", "--video", other), 1, "64x48"),
         (("reframe", video, "--export", tmp_path / "a.mov"), 2, ".sendcmd"),

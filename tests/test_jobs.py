@@ -274,9 +274,21 @@ def test_a_file_s_name_is_no_folder_for_several_results(footage, inputs):
     given = [footage / name for name in inputs]
     with pytest.raises(UsageError, match=r"all\.mp4: is the name of a file; give a folder"):
         plan(given, footage / "all.mp4")
+    with pytest.raises(UsageError, match=r"give a folder for the results, such as .*/tab$"):
+        plan(given, footage / "tab.csv", ".measure")
     (footage / "all.mp4").mkdir()
     assert plan(given, footage / "all.mp4")
     assert plan(given, footage / "all.mp4", ".measure")
+
+
+@pytest.mark.parametrize("command", ["predict", "batch", "measure"])
+@pytest.mark.parametrize("name", ["tab.csv", "maps.mp4", "report.html"])
+def test_a_file_s_name_is_no_folder_for_one_result(avsal_command, footage, command, name):
+    source = footage if command == "batch" else footage / "a.mp4"
+    code, _out, err = avsal_command(command, source, "-o", footage / name)
+    assert code == 2
+    assert "is the name of a file; give a folder" in err
+    assert plan([footage / "a.mp4"], footage / "v1.2", ".measure")
 
 
 def test_standard_output_is_no_place(footage):

@@ -218,6 +218,15 @@ def test_two_still_images(measure, tmp_path):
     assert "seconds" not in page[page.index("Two versions") : page.index("What the numbers")]
 
 
+def test_the_frames_that_are_counted_are_the_video_s_own(measure, video, maps, tmp_path):
+    short = samples.write(tmp_path / "short.mp4", samples.Pictures([picture(0)] * 7, rate=12))
+    other = save_maps(tmp_path / "other", short, lambda _i: (0.5, 0.5))
+    arguments = ("--compare", short, "--compare-saliency", other)
+    code, out, _err = measure(video, "--saliency", maps, *BOXES, *arguments)
+    assert code == 0
+    assert out.endswith(": 24 frames\n")
+
+
 def test_a_still_image_and_a_video_are_not_compared(measure, video, maps, tmp_path):
     photo = samples.still(tmp_path / "photo.png", picture(0))
     other = save_maps(tmp_path / "other", photo, lambda _i: (0.2, 0.5))
@@ -384,6 +393,23 @@ def test_tables_of_another_program_are_kept(measure, video, maps, tmp_path, text
         (tmp_path / "mine" / name).write_text(text)
     assert measure(video, "--saliency", maps, *BOXES, out="mine")[0] == 1
     assert (tmp_path / "mine" / "summary.json").read_text() == text
+
+
+@pytest.mark.parametrize("part", [(), ("--end", "1.5")])
+def test_maps_of_the_same_video_in_a_container_with_another_start(
+    measure, avsal_command, video, maps, tmp_path, part
+):
+    stream = samples.remuxed(video, tmp_path / "two shots.ts")
+    assert measure(stream, "--saliency", maps, *BOXES, *part)[0] == 0
+    assert measure(video, "--saliency", maps, *BOXES, *part, out="same")[0] == 0
+    assert rows_of(tmp_path) == rows_of(tmp_path, "same")
+    measured, same = summary_of(tmp_path), summary_of(tmp_path, "same")
+    assert measured["areas"] == same["areas"]
+    assert measured["seconds"] == same["seconds"] == (1.5 if part else 2)
+    of_stream = save_maps(tmp_path / "of stream", stream, lambda _i: (0.2, 0.5))
+    for name, saved in ((stream, maps), (video, of_stream)):
+        out = tmp_path / f"{name.suffix[1:]}.png"
+        assert avsal_command("overlay", name, "--still", "--saliency", saved, "-o", out)[0] == 0
 
 
 @pytest.mark.parametrize("frames", [20, 30])

@@ -7,6 +7,8 @@ from fractions import Fraction
 import cv2
 import numpy as np
 import pytest
+import samples
+from gaze_maps import save_maps
 
 from avsal.errors import AvsalError, MediaError, OutputError
 from avsal.media.frames import FrameInfo
@@ -324,6 +326,13 @@ def test_maps_of_another_kind_are_one_line(tmp_path):
     }.items():
         with pytest.raises(AvsalError, match=file):
             list(read_result(tmp_path / name).densities())
+
+
+def test_the_file_in_a_result_is_not_its_folder(tmp_path):
+    film = samples.film(tmp_path / "film.mp4", seconds=0.2)
+    save_maps(tmp_path / "maps", film, lambda _i: (0.5, 0.5))
+    with pytest.raises(MediaError, match=f"one video's maps; give {tmp_path}/maps$"):
+        read_result(tmp_path / "maps" / DESCRIPTION)
 
 
 @pytest.mark.slow

@@ -222,6 +222,10 @@ def test_leaving_early_stops_the_reading_thread(predictor, example_clip):
 def test_a_start_behind_the_end_is_told(predictor, example_clip):
     with pytest.raises(MediaError, match="no frame at or after 60"):
         maps(predictor, example_clip, start=60.0)
+    frames = [samples.numbered(index) for index in range(5)]
+    with pytest.raises(UsageError, match="frames: no frame at or after 60 s and before 61 s"):
+        list(predictor.predict_frames(frames, fps=10, start=60, end=61))
+    assert list(predictor.predict_frames([], fps=10)) == []
 
 
 class OutOfMemoryOnce:

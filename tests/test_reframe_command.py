@@ -77,6 +77,27 @@ def test_sound_times_and_duration_are_kept(reframe, tmp_path):
     assert media.probe(out).duration == media.probe(film).duration
 
 
+@pytest.mark.parametrize("part", [(), ("--start", "0.5", "--end", "1.2")])
+@pytest.mark.parametrize("kinds", [("mp4", "ts"), ("ts", "mp4")])
+def test_maps_and_paths_fit_the_same_video_in_a_container_with_another_start(
+    reframe, video, tmp_path, kinds, part
+):
+    files = {"mp4": video, "ts": samples.remuxed(video, tmp_path / "ramp.ts")}
+    one, other = (files[kind] for kind in kinds)
+    assert times_of(one)[0] != times_of(other)[0]
+    maps = save_maps(tmp_path / "maps", one, lambda _i: (0.8, 0.5))
+    assert reframe(other, "--saliency", maps, *part, out="other.mp4")[0] == 0
+    assert reframe(one, "--saliency", maps, *part)[0] == 0
+    assert reframe(other, "--path", tmp_path / "out.reframe.json", out="again.mp4")[0] == 0
+    paths = [path_of(tmp_path, out) for out in ("other", "again")]
+    shown = times_of(other)[5:12] if part else times_of(other)
+    for path in paths:
+        assert [frame["pts"] for frame in path["frames"]] == [str(time) for time in shown]
+        assert path["origin"] == str(times_of(other)[0])
+        assert path["shots"] == paths[0]["shots"]
+    assert paths[0]["frames"] == paths[1]["frames"]
+
+
 def test_times_of_variable_rate_are_kept(reframe, tmp_path):
     times = [Fraction(n, 12800) for n in (0, 512, 1024, 3000, 9000, 9512)]
     video = samples.variable_rate(tmp_path / "vfr.mp4", times)
@@ -279,6 +300,19 @@ def test_a_folder(reframe, video, tmp_path):
     assert "bad.mp4" in err
     found = sorted(str(p.relative_to(tmp_path / "all")) for p in (tmp_path / "all").rglob("*.*"))
     assert found == ["photo.png", "photo.reframe.json", "sub/good.mp4", "sub/good.reframe.json"]
+
+
+def test_the_folder_of_the_maps_or_the_one_around_it(reframe, video, tmp_path):
+    save_maps(tmp_path / "maps" / video.stem, video, lambda _i: (0.8, 0.5))
+    assert reframe(video, "--saliency", tmp_path / "maps", out="around.mp4")[0] == 0
+    assert reframe(video, "--saliency", tmp_path / "maps" / video.stem)[0] == 0
+    assert path_of(tmp_path, "around") == path_of(tmp_path)
+    other = video.rename(tmp_path / "renamed.mp4")
+    code, _out, err = reframe(other, "--saliency", tmp_path / "maps", out="other.mp4")
+    assert code == 1
+    assert err.endswith(
+        f"/maps: is not the folder of one video's maps; give {tmp_path}/maps/ramp\n"
+    )
 
 
 def longer(tmp_path, video):

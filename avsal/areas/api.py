@@ -39,6 +39,7 @@ logger = logging.getLogger("avsal")
 _PICTURES = 48  # shots that a report shows
 _THUMBNAILS = 6  # frames that are saved at full size
 _MARGIN = 2  # frames at the beginning of a shot that may show a transition
+_STEPS = ("gaze", "compared gaze")  # names of what is done, for progress
 OnMap = Callable[[int], None]
 File = str | os.PathLike[str]
 Progress = Callable[[str, int, int | None], None]  # step, frames done, frames in all if known
@@ -46,16 +47,22 @@ Areas = Mapping[str, Box | Mapping[float, Box]] | Iterable[Area | str]
 
 
 def _measurement(
-    inputs: Sequence[tuple[VideoReader, Maps, Sequence[Area]]], on_map: OnMap
+    inputs: Sequence[tuple[VideoReader, Maps, Sequence[Area]]], progress: Progress
 ) -> Measurement:
     """Measure a video, and another version of it if there are two inputs."""
+
+    def on_map(step: str, video: VideoReader) -> OnMap:
+        return lambda done: progress(step, done, video.info.frames)
+
     first_reader, *other_readers = (reader for reader, _maps, _areas in inputs)
     for other in other_readers:
         if other.info.is_image != first_reader.info.is_image:
             raise UsageError(
                 f"{other.path}: an image and a video cannot be compared; give two of the same kind"
             )
-    (first, shots), *others = [_measured(*each, on_map) for each in inputs]
+    (first, shots), *others = [
+        _measured(*each, on_map(step, each[0])) for step, each in zip(_STEPS, inputs, strict=False)
+    ]
     second = others[0][0] if others else None
     differences = compare(first.series, second.series) if second else []
     date = datetime.now().astimezone()
@@ -224,8 +231,8 @@ def measure(
             names that they have in the video; all others are in the same place.
         start, end, stride, audio_context, batch: see `avsal.prediction.PredictSettings`.
         model, weights, device, precision, offline, revision, engine: see `avsal.load_model`.
-        progress: called with "gaze", the number of frames done, and of all frames (None if
-            unknown).
+        progress: called with "gaze", or "compared gaze" for the other version, the number of its
+            frames done, and of all its frames (None if unknown).
 
     Raises:
         AvsalError: something cannot be read or does not fit together.
@@ -249,8 +256,7 @@ def measure(
             own = _listed(compare_areas, compare_areas_file, (other.info.width, other.info.height))
             _note_pixels(other, compare_areas, compare_areas_file)
             inputs.append((other, source.maps(compare_saliency), _other_areas(chosen, own)))
-        total = reader.info.frames
-        return _measurement(inputs, lambda done: progress("gaze", done, total))
+        return _measurement(inputs, progress)
 
 
 def choose_areas(areas: Areas, path: File | None, grid: str | None, size: Size) -> list[Area]:

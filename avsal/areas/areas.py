@@ -279,7 +279,8 @@ def _checked(name: str, shape: Shape, size: Size) -> Shape:
     if corners.min() < -_ROUNDING or corners.max() > 1 + _ROUNDING:
         x, y = corners[np.abs(corners - 0.5).max(axis=1).argmax()] * size
         raise ValueError(
-            f"{name}: reaches to ({x:.4g}, {y:.4g}), outside the {size[0]}x{size[1]} picture"
+            f"{name}: reaches to ({x:.4g}, {y:.4g}), outside the {size[0]}x{size[1]} picture; "
+            "give the part of it that is inside"
         )
     inside = np.clip(corners, 0, 1)
     x, y = inside.T

@@ -9,7 +9,7 @@ import typer
 
 from avsal.cli import options
 from avsal.cli.console import counted, progress_bars, say
-from avsal.errors import UsageError
+from avsal.errors import MediaError, UsageError
 
 ONNX = "onnx"  # in the source's place; a file or folder of this name comes first
 
@@ -64,17 +64,23 @@ def export(
         place, held = _export_network(model, weights, to, offline, revision)
     elif model is not None:
         raise UsageError(f"{model}: a name after {source} has no meaning; omit it")
-    elif to is None:
-        raise UsageError("export: give the file to write with --to")
     else:
-        place, held = to, _export_result(source, to, video)
+        place, held = _export_result(source, to, video)
     say(f"{place}: {held}")
 
 
-def _export_result(source: Path, to: Path, video: Path | None) -> str:
-    """Write maps or a crop path, and return what the file holds."""
+def _export_result(source: Path, to: Path | None, video: Path | None) -> tuple[Path, str]:
+    """Write maps or a crop path, and return where it is and what it holds."""
+    from avsal.media.suffixes import STILLS, VIDEOS
     from avsal.results.checks import is_same
 
+    known = "a folder of maps or a .reframe.json file"
+    if not source.exists():
+        raise MediaError(f"{source}: no such file or folder; give {known}")
+    if source.is_file() and source.suffix.lower() in VIDEOS | STILLS:
+        raise MediaError(f"{source}: is a video or a picture; give {known} that was made from it")
+    if to is None:
+        raise UsageError("export: give the file to write with --to")
     if is_same(to, source):
         raise UsageError(f"{to}: this is the input itself; choose another --to")
     if not source.is_dir():
@@ -90,7 +96,7 @@ def _export_result(source: Path, to: Path, video: Path | None) -> str:
             task = bars.add_task(source.name, total=None)
             result = read_result(source)
             count = result.to_table(to, lambda done: bars.update(task, completed=done))
-    return counted(count, "row" if to.suffix.lower() in (".csv", ".parquet") else "frame")
+    return to, counted(count, "row" if to.suffix.lower() in (".csv", ".parquet") else "frame")
 
 
 def _export_network(

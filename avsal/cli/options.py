@@ -189,8 +189,8 @@ Scale = Annotated[
 Saliency = Annotated[
     Path | None,
     in_maps(
-        help="Use the maps in this folder, written by avsal predict (for several inputs: the "
-        "folder with the maps of all of them); no network runs.",
+        help="Use maps that avsal predict wrote: the folder OUT/NAME with those of the video, or "
+        "OUT, with a folder for each input; no network runs.",
     ),
 ]
 Crf = Annotated[

@@ -58,8 +58,9 @@ def batch(
     sub/ also has another file or a folder of videos called talk.
     """
     from avsal.cli.run import Run, exit_code, left_out, print_summary
-    from avsal.results.plan import plan_folder
+    from avsal.results.plan import check_folder_name, plan_folder
 
+    check_folder_name(output)
     work = _work(files, maps, windows, network, force=True)
     on_cluster = None if ray is None else functools.partial(_on_cluster, work, ray, ray_threads)
     with left_out([folder], files.as_json) as on_omitted:
@@ -122,8 +123,10 @@ def predict(
     replaced; without it, only if --force is given.
     """
     from avsal.cli.run import Run, exit_code, left_out, piped
-    from avsal.results.plan import plan_inputs
+    from avsal.results.plan import check_folder_name, plan_inputs
 
+    if output is not None:
+        check_folder_name(output)
     work = _work(files, maps, windows, network, force=files.force or output is not None)
     with piped(inputs, needs_output=False) as named, left_out(inputs, files.as_json) as on_omitted:
         plan = plan_inputs(named, output or Path("saliency"), "", on_omitted)

@@ -77,11 +77,11 @@ class Bars:
         self._progress, self._plan = progress, plan
         self._all = progress.add_task("all files", total=len(plan), visible=len(plan) > 1)
         self._steps: dict[int, dict[str, TaskID]] = {}
-        self._done: dict[int, int] = {}
+        self._done: dict[int, dict[str, int]] = {}
 
     def maps_of_file(self, number: int, done: int, total: int | None, step: str = "") -> None:
         """Show how far a file, or one of the steps of its job, is."""
-        self._done[number] = done
+        self._done.setdefault(number, {})[step] = done
         self._update(number, step, done, total)
 
     def maps_of_all(self, done: int, expected: int) -> None:
@@ -96,11 +96,11 @@ class Bars:
         self._progress.update(steps[step], completed=done, total=total)
 
     def finished(self, number: int) -> int:
-        """Count a file; return how many of its frames were done."""
+        """Count a file; return how many of its frames were done, in the first step."""
         self._progress.advance(self._all)
         for task in self._steps.pop(number, {}).values():
             self._progress.remove_task(task)
-        return self._done.pop(number, 0)
+        return next(iter(self._done.pop(number, {}).values()), 0)
 
 
 @dataclass(frozen=True)
@@ -223,8 +223,8 @@ def run_on_files(
     Args:
         ending: see `avsal.results.plan.plan_inputs`.
         network: None where none runs.
-        saliency: the maps of one file, or folder of the maps of several, named as
-            `avsal predict` and `avsal batch` name them.
+        saliency: the folder with the maps of one file, or the folder in which each file's maps are
+            in a folder that is named as `avsal predict` and `avsal batch` name it.
         is_current: see `avsal.results.work.Calls`.
         on_kept, made_of: see `avsal.results.work.Calls`.
         details: see `Run`.
@@ -232,6 +232,7 @@ def run_on_files(
     Returns:
         The exit code.
     """
+    from avsal.results.description import is_result
     from avsal.results.plan import plan_inputs
     from avsal.results.work import Calls, no_network
 
@@ -243,10 +244,10 @@ def run_on_files(
         plan = plan_inputs(named, output, ending, on_omitted)
         maps = {}
         sources = [source for source, _place in plan]
-        if saliency is not None and len(named) == 1 and sources == named:
-            maps = {named[0]: saliency}
-        elif saliency is not None:
+        if saliency is not None:
             maps = dict(plan_inputs(named, saliency, ""))
+            if len(named) == 1 and sources == named and not is_result(maps[named[0]]):
+                maps = {named[0]: saliency}
         load = no_network if network is None or maps else network.load
         keywords = {} if network is None else network.keywords()
         policy = (files.force, files.skip_existing)

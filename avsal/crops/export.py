@@ -29,6 +29,7 @@ from avsal.crops.file import (
     check_video,
     fitted_size,
     name_part,
+    on_clock,
     path_beside,
     read_crops,
     read_head,
@@ -85,11 +86,12 @@ def write_export(
     path, out = path_of("path", path), path_of("out", out)
     check_export(out)
     head = read_head(path)
-    crops = read_crops(path, head.picture)
+    source, origin = _source(path, head, None if video is None else Path(video))
+    head, crops = on_clock(head, read_crops(path, head.picture), origin)
     first = next(crops, None)
     if first is None:
         raise MediaError(f"{path}: has no frames; run avsal reframe again")
-    job = _Job(head, *_source(path, head, None if video is None else Path(video)), out)
+    job = _Job(head, *source, out)
     seen = _Seen(chain([first], crops))
     with atomic.new_file(out) as partial:
         _WRITERS[out.suffix.lower()](partial, job, seen)
@@ -160,27 +162,34 @@ class _Job:
     out: Path
 
 
-def _source(
-    path: Path, head: PathFile, video: Path | None
-) -> tuple[Path | str, bool, Fraction | None, str | None]:
-    """Where the video is, whether it has sound, where that begins, and the video's timecode.
+_Source = tuple[Path | str, bool, Fraction | None, str | None]  # see `_Job`
+
+
+def _source(path: Path, head: PathFile, video: Path | None) -> tuple[_Source, Fraction | None]:
+    """Where the video is, whether it has sound, where that begins, and the video's timecode; and
+    the container time of its first frame.
 
     A video that is not at hand may have sound.
     """
+
+    def described(place: Path | str, reader: VideoReader) -> tuple[_Source, Fraction]:
+        info = reader.info
+        return (place, info.has_audio, reader.sound_start, info.timecode), reader.origin
+
     if video is not None:
         with VideoReader(video) as reader:
             check_video(path, head, reader.info)
             found = reader.path
             source = without_keys(found) if isinstance(found, str) else found.absolute()
-            return source, reader.info.has_audio, reader.sound_start, reader.info.timecode
+            return described(source, reader)
     name = str(head.source.get("name") or path.name.removesuffix(CROP_PATH))
     if is_address(Path(name)):
-        return without_keys(name), True, None, None
+        return (without_keys(name), True, None, None), None
     beside = path.absolute().parent / Path(name).name
     # It may not be there, or have no name that a file can have.
     with suppress(AvsalError, OSError, ValueError), VideoReader(beside) as reader:
-        return beside, reader.info.has_audio, reader.sound_start, reader.info.timecode
-    return beside, True, None, None
+        return described(beside, reader)
+    return (beside, True, None, None), None
 
 
 def _write_csv(place: Path, _job: _Job, crops: Iterable[Crop]) -> None:

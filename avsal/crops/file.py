@@ -354,6 +354,20 @@ def read_crops(path: Path, picture: Picture) -> Iterator[Crop]:
         before = crop
 
 
+def on_clock(
+    head: PathFile, crops: Iterator[Crop], origin: Fraction | None
+) -> tuple[PathFile, Iterator[Crop]]:
+    """A path with the times of the same video in another container, which may begin elsewhere.
+
+    Args:
+        origin: container time of that video's first frame, seconds; None changes nothing.
+    """
+    if origin is None or head.origin in (None, origin):
+        return head, crops
+    shift = origin - head.origin
+    return replace(head, origin=origin), (replace(crop, pts=crop.pts + shift) for crop in crops)
+
+
 def _box(values: Any) -> Box:
     return Box(*(number(values, name) for name in "xywh"))
 

@@ -17,6 +17,7 @@ from avsal.crops.file import (
     check_video,
     fitted_size,
     notes_on_shots,
+    on_clock,
     panels,
     path_beside,
     read_crops,
@@ -124,7 +125,8 @@ def rerender(
     head = dataclasses.replace(head, size=size or head.size)
     fill = fill or head.settings.get("pad") or Fill.BLACK
     with atomic.new_file(path_beside(out)) as aside:
-        write_path(aside, head, read_crops(path, head.picture))
+        head, moved = on_clock(head, read_crops(path, head.picture), video.origin)
+        write_path(aside, head, moved)
         crops = read_crops(aside, head.picture)
         render(video, out, head, crops, fill=fill, crf=crf, on_frame=on_frame)
 

@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from fractions import Fraction
 from numbers import Rational
 from typing import TYPE_CHECKING, Any, cast
@@ -17,13 +18,14 @@ from avsal.errors import UsageError
 from avsal.media.frames import VideoFrame, info_of
 from avsal.prediction.frames import CachedFrame, KeptFrames, WindowInput
 from avsal.prediction.inputs import Resize
-from avsal.prediction.settings import Seconds, is_finite
+from avsal.prediction.settings import PredictSettings, Seconds, is_finite, no_frame
 from avsal.prediction.shots import Differences, find_cut
 from avsal.prediction.threads import FORKED, after_fork
 from avsal.prediction.windows import Rule
 
 if TYPE_CHECKING:
     from avsal.media.audio import AudioReader
+    from avsal.prediction.maps import SaliencyFrame
 
 logger = logging.getLogger("avsal")
 _Timed = tuple[Fraction | None, Fraction | None, Any]  # time and duration if known, and the frame
@@ -74,6 +76,23 @@ def checked_frames(
             )
         yield checked
         before = checked
+
+
+def in_part(
+    maps: Generator[SaliencyFrame, None, None], settings: PredictSettings
+) -> Generator[SaliencyFrame, None, None]:
+    """Give the maps of handed-over frames.
+
+    Raises:
+        UsageError: no frame is in the part that `settings` ask for.
+    """
+    empty = True
+    with closing(maps):
+        for frame in maps:
+            empty = False
+            yield frame
+    if empty and settings.start is not None:
+        raise UsageError(f"frames: {no_frame(settings)}")
 
 
 def _check_iterables(frames: Any, times: Any) -> None:

@@ -21,7 +21,7 @@ from avsal.media.frames import shown_until
 from avsal.models.variants import Variant
 from avsal.prediction.frames import Engine, FrameCache, Start, read_ahead
 from avsal.prediction.inputs import Resize, input_size, resize_frame
-from avsal.prediction.live import LatestFrames, aspect_of_pixels, checked_frames, reader_of
+from avsal.prediction.live import LatestFrames, aspect_of_pixels, checked_frames, in_part, reader_of
 from avsal.prediction.maps import FrameMap, SaliencyFrame, Smoothing, filled, to_density
 from avsal.prediction.settings import (
     PredictSettings,
@@ -30,6 +30,7 @@ from avsal.prediction.settings import (
     exact_seconds,
     expected_maps,
     late_start,
+    no_frame,
     with_changes,
 )
 from avsal.prediction.shots import Cut, ShotFinder, ShotNumbers
@@ -275,7 +276,8 @@ class Predictor:
 
         Raises:
             UsageError: a setting is out of its range. While iterating: a frame is not such a
-                picture, has no time, or does not come after the frame before it.
+                picture, has no time, or does not come after the frame before it; or there is none
+                from start to end.
         """
         settings = self.with_defaults(
             with_changes(settings, audio_context, stride, batch, start, end, size)
@@ -283,7 +285,8 @@ class Predictor:
         cuts_matter = settings.stride != 1 or self.rule(settings).smoothing
         finder = ShotFinder() if cuts_matter else None
         checked, aspect = checked_frames(frames, fps, times), aspect_of_pixels(sample_aspect)
-        return self._decoded_maps(checked, reader_of(audio), settings, finder, sample_aspect=aspect)
+        maps = self._decoded_maps(checked, reader_of(audio), settings, finder, sample_aspect=aspect)
+        return in_part(maps, settings)
 
     def predict_from(
         self,
@@ -386,10 +389,7 @@ class Predictor:
                 first = first or frame.info
                 yield frame
             if first is None:
-                until = "" if settings.end is None else f" and before {settings.end} s"
-                raise MediaError(
-                    f"{video.path}: no frame at or after {settings.start or 0} s{until}"
-                )
+                raise MediaError(f"{video.path}: {no_frame(settings)}")
             late = late_start(video.path, settings.start, first.time)
             for note in (*video.warnings, *(audio.warnings if audio else ()), *late):
                 logger.warning(note)

@@ -311,6 +311,12 @@ def expected_maps(
     return max(0, min(known) - first) if known else None
 
 
+def no_frame(settings: PredictSettings) -> str:
+    """The reason why a part of a video has no maps."""
+    until = "" if settings.end is None else f" and before {settings.end} s"
+    return f"no frame at or after {settings.start or 0} s{until}"
+
+
 def late_start(name: object, start: Seconds | None, first: Seconds) -> Iterator[str]:
     """A note if the picture that is on screen at `start` began earlier, so that the part begins
     visibly later.

@@ -33,6 +33,7 @@ from avsal.results.description import (
     DESCRIPTION,
     FrameRecord,
     description_of,
+    is_result,
     read_records,
     read_shots,
 )
@@ -393,6 +394,7 @@ def read_result(folder: str | os.PathLike[str]) -> Result:
         MediaError: it holds no complete result, or `saliency.json` is damaged.
     """
     folder = path_of("folder", folder)
+    _check_holds_result(folder)
     description = description_of(folder)
     header = description.header()
     try:
@@ -406,3 +408,17 @@ def read_result(folder: str | os.PathLike[str]) -> Result:
     except (KeyError, TypeError, ValueError) as error:
         raise description.damaged(error) from error
     return Result(folder, header, settings["format"], width, height, start, end)
+
+
+def _check_holds_result(folder: Path) -> None:
+    """Refuse a path that is near a result, and name the result.
+
+    Raises:
+        MediaError: it is the `saliency.json` of a result, or a folder of results.
+    """
+    near = [folder.parent] if folder.name == DESCRIPTION and folder.is_file() else []
+    if not is_result(folder):
+        with suppress(OSError):
+            near += sorted(path for path in folder.iterdir() if is_result(path))
+    if near:
+        raise MediaError(f"{folder}: is not the folder of one video's maps; give {near[0]}")

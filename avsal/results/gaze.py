@@ -25,6 +25,7 @@ logger = logging.getLogger("avsal")
 
 # A finished result, or the network that predicts now and how.
 Maps = Result | tuple[Predictor, PredictSettings]
+_TIME_ROUNDING = Fraction(1, 1_000_000)  # seconds; of the time of a record
 _SHAPE_TOLERANCE = 0.01  # by which width to height of two encodes of one video may differ
 
 
@@ -199,10 +200,10 @@ def check_source_of(result: Result, video: VideoReader) -> None:
 
 
 def _saved(video: VideoReader, result: Result, shots: list[Shot]) -> Iterator[GazeMap]:
-    """Saved maps, which have to be those of all frames of the shots."""
+    """Saved maps on the video's clock; they have to be those of all frames of the shots."""
     cuts, end = [shot.first for shot in shots[1:]], end_of_part(video, result)
-    before = None
-    for record, duration, density in result.timed(shots[-1].end):
+    shift, before = _shift(video, result), None
+    for record, duration, density in result.timed(shots[-1].end - shift):
         if before is not None and record.index != before.index + 1:
             raise _other_video(video, shots, before)
         before = record
@@ -210,15 +211,29 @@ def _saved(video: VideoReader, result: Result, shots: list[Shot]) -> Iterator[Ga
             raise _other_video(video, shots, record)
         shown = Fraction(0) if video.info.is_image else duration
         shot = bisect_right(cuts, record.index)
-        yield shown_until(GazeMap(record.index, record.pts, shown, density, shot), end)
+        pts = record.pts + shift
+        yield shown_until(GazeMap(record.index, pts, shown, density, shot), end)
     if before is not None and before.index != shots[-1].last:
         raise _other_video(video, shots, before)
 
 
+def _shift(video: VideoReader, result: Result) -> Fraction:
+    """Seconds by which the video's clock is ahead of that of the file that maps were made from.
+
+    The same video may begin at 0 s in one container and at 1.4 s in another.
+    """
+    first = next(filter(result.holds, result.records()), None)
+    if first is None:
+        return Fraction(0)
+    shift = video.origin - (first.pts - exact_seconds(first.time))
+    return shift if abs(shift) > _TIME_ROUNDING else Fraction(0)
+
+
 def _other_video(video: VideoReader, shots: list[Shot], record: FrameRecord) -> MediaError:
+    end = float(shots[-1].end - video.origin)
     return MediaError(
         f"{video.path}: has frames {shots[0].first} to {shots[-1].last}, the last until "
-        f"{float(shots[-1].end):.3f} s, but frame {record.index} at {float(record.pts):.3f} s has "
+        f"{end:.3f} s, but frame {record.index} at {record.time:.3f} s has "
         f"a map and frame {record.index + 1} does not follow; the maps are of another video"
     )
 

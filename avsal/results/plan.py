@@ -27,6 +27,8 @@ CROP_PATH = ".reframe.json"  # ends the name of the path file next to a reframed
 STREAM = Path("-")  # standard input or output
 BY_KIND = ".*"  # suffix of a result that gets the one for its kind: a video or a still image
 
+# Suffixes of files that somebody may expect in place of a folder of results.
+_FILES = VIDEOS | WRITABLE_STILLS | frozenset(".csv .htm .html .json .npy .parquet .pdf".split())
 _SAVED = re.compile(r"(shot|thumbnail-shot)-\d+\.jpg", re.ASCII)
 _HEAD = 256  # bytes at the beginning of a file that say what it is
 
@@ -67,9 +69,11 @@ def plan_inputs(
     suffix = BY_KIND if ending.endswith(BY_KIND) else ""
     is_folder = bool(suffix) and (output.suffix == "" or output.is_dir())
     if ending and inputs == files and len(files) == 1 and not is_folder:
+        if not suffix:
+            check_folder_name(output)
         return [(files[0], output)]
-    if suffix and output.suffix.lower() in VIDEOS | WRITABLE_STILLS and not output.is_dir():
-        raise UsageError(f"{output}: is the name of a file; give a folder for several results")
+    if ending:
+        check_folder_name(output)
     if len(folders) == 1 and not files:
         jobs = plan_folder(folders[0], output, on_omitted=on_omitted)
     else:
@@ -80,6 +84,19 @@ def plan_inputs(
         for folder, name in zip(folders, names, strict=True):
             jobs += plan_folder(folder, output / name, on_omitted=on_omitted)
     return [(source, place.with_name(place.name + suffix)) for source, place in jobs]
+
+
+def check_folder_name(output: Path) -> None:
+    """Refuse the name of a file where a folder of results will be; one that exists is fine.
+
+    Raises:
+        UsageError: it is such a name.
+    """
+    if output.suffix.lower() in _FILES and not output.is_dir():
+        raise UsageError(
+            f"{output}: is the name of a file; give a folder for the results, such as "
+            f"{output.with_suffix('')}"
+        )
 
 
 def _expanded(inputs: Iterable[Path]) -> tuple[list[Path], list[Path]]:
