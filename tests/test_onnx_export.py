@@ -172,7 +172,7 @@ def test_the_file_of_a_published_network_gives_the_maps_of_avsal(tiny, tiny_file
 def test_the_command_replaces_the_file_that_it_is_given(export_tiny, tmp_path):
     path = tmp_path / "tiny.onnx"
     path.write_bytes(b"older")
-    assert export_tiny() == (0, f"{path}\n", "")
+    assert export_tiny() == (0, f"{path}: the network of tiny\n", "")
     assert onnx.load(path).producer_name == "avsal"
     assert [each.name for each in tmp_path.iterdir()] == ["tiny.onnx"]
 
