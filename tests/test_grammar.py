@@ -236,7 +236,8 @@ def test_part_of_a_video_and_of_its_maps(command, tmp_path, name):
     assert code == 0, err
     assert records(out)[0]["frames"] == 5
     assert command("predict", film, "-o", tmp_path / "maps")[0] == 0
-    saved = ("--saliency", tmp_path / "maps" / "film", "-o", tmp_path / "saved.mp4")
+    out = tmp_path / ("saved.mp4" if name == "reframe" else "saved")
+    saved = ("--saliency", tmp_path / "maps" / "film", "-o", out)
     code, out, err = command(name, film, *part, *saved)
     assert code == 0, err
     assert records(out)[0]["frames"] == 5

@@ -102,8 +102,9 @@ def test_an_ascii_locale_changes_nothing(film, tmp_path):
 def test_pipes_and_devices_are_no_videos(avsal_command, tmp_path, command):
     pipe = tmp_path / "pipe.mp4"
     os.mkfifo(pipe)
+    out = tmp_path / ("out.mp4" if command == "overlay" else "out")
     for place in (pipe, Path("/dev/zero")):
-        code, _out, err = avsal_command(command, place, "-o", tmp_path / "out.mp4")
+        code, _out, err = avsal_command(command, place, "-o", out)
         assert code == 1
         assert "pipe or a device" in err
         assert len(err.splitlines()) == 1
