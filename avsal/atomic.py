@@ -21,7 +21,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PureWindowsPath
 
-from avsal.errors import AvsalError, OutputError, UsageError
+from avsal.errors import AvsalError, OutputError, UsageError, cause_of
 
 PARTIAL = ".avsal-partial"
 _NAME = re.compile(rf"{re.escape(PARTIAL)}\.(?P<host>[\w-]+)\.(?P<pid>\d+)\.[0-9a-f]{{8}}", re.A)
@@ -286,7 +286,7 @@ def write_errors(place: Path) -> Iterator[None]:
             "set PYTHONUTF8=1 or choose another place"
         ) from error
     except OSError as error:
-        reason = error.strerror or str(error)
+        reason = cause_of(error)
         remedy = "free space or choose" if error.errno in _FULL else "choose"
         raise OutputError(
             f"{place}: cannot be written ({reason.lower()}); {remedy} another place"

@@ -77,6 +77,11 @@ def path_of(what: str, given: object) -> Path:
     return Path(path)
 
 
+def cause_of(error: Exception) -> str:
+    """What went wrong, without the number and the path that Python adds to errors of the system."""
+    return str(getattr(error, "strerror", None) or error)
+
+
 def exists(path: Path) -> bool:
     """Whether there is a file or folder that can be reached. In a folder that the user may not
     enter, such as the home of another one, there is none, and `Path.exists` may fail."""

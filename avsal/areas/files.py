@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from avsal.areas.areas import Area, Key, Shape, Size, collect, one_line, read_seconds, read_shape
-from avsal.errors import DataError, require_file
+from avsal.errors import DataError, cause_of, require_file
 from avsal.results.records import JSON
 from avsal.text import NO_THOUSANDS, THOUSANDS, Separators, delimiter_of, read_rows, read_text
 
@@ -47,8 +47,8 @@ def read_areas(path: Path, size: Size, note: Callable[[str], None] = logger.warn
             raise ValueError("it holds no area")
         areas = collect(keys)
     except (OSError, ValueError, csv.Error, RecursionError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DataError(f"{path}: areas cannot be read: {one_line(reason)}") from error
+        cause = one_line(cause_of(error))
+        raise DataError(f"{path}: areas cannot be read: {cause}") from error
     if unread:
         names = one_line(", ".join(sorted(unread)))
         note(f"{path}: not read: {names}; known are {', '.join(known)}")

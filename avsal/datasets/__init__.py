@@ -14,7 +14,7 @@ from avsal.datasets.recording import Recording
 from avsal.datasets.stavis import has_annotations, is_stavis, open_annotations, open_stavis
 from avsal.datasets.stills import is_stills, open_stills, with_others
 from avsal.datasets.videos import open_mapped, open_videos
-from avsal.errors import DataError
+from avsal.errors import DataError, cause_of
 from avsal.media.suffixes import PLAIN_STILLS, VIDEOS
 from avsal.text import read_text
 
@@ -132,6 +132,6 @@ def _read_names(path: Path) -> set[str]:
     try:
         lines = read_text(path).splitlines()
     except (OSError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DataError(f"{path}: cannot be read as a list of names ({reason})") from None
+        cause = cause_of(error)
+        raise DataError(f"{path}: cannot be read as a list of names ({cause})") from None
     return {line.strip() for line in lines if line.strip() and not line.startswith("#")}

@@ -19,7 +19,7 @@ from pathlib import Path, PureWindowsPath
 import numpy as np
 
 from avsal.datasets.gaze import Points
-from avsal.errors import DataError, require_file
+from avsal.errors import DataError, cause_of, require_file
 from avsal.media.suffixes import VIDEOS
 from avsal.text import NO_THOUSANDS, THOUSANDS, Separators, delimiter_of, read_rows
 
@@ -264,8 +264,7 @@ def read_table(path: Path) -> GazeTable:
         for line, row in rows:
             content.add(row, line)
     except (OSError, UnicodeError, csv.Error) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DataError(f"{path}: cannot be read as a table ({reason})") from None
+        raise DataError(f"{path}: cannot be read as a table ({cause_of(error)})") from None
     return content.table(unread)
 
 
